@@ -1,0 +1,31 @@
+//! The vocabulary of one request and its response.
+//!
+//! Every room speaks in these types; this room imports no other. A [`Request`] carries one
+//! [`Context`] in its extensions from the frame to the upstream and back; a refusal is always made
+//! by [`Rejection`]; a route is a [`RouteService`].
+
+mod body;
+mod connection;
+mod context;
+mod failure;
+mod id;
+mod reason;
+mod rejection;
+mod route_service;
+mod timer;
+
+pub use body::{Body, BodyError, BoxError};
+pub use connection::{Connection, Handler, InFlight, Peer, Protocol};
+pub use context::{Attempt, Context, ContextParts, RequestHead};
+pub use failure::{Retry, UpstreamError, UpstreamService};
+pub use id::{RequestId, TraceContext};
+pub use reason::{Code, Reason};
+pub use rejection::{AnswerForm, GatewayMade, Rejection};
+pub use route_service::{BoxFuture, Handle, RouteService};
+pub use timer::LazyTimer;
+
+/// A request on its way through the pipeline.
+pub type Request = http::Request<Body>;
+
+/// An answer on its way back to the client.
+pub type Response = http::Response<Body>;

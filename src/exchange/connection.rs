@@ -1,0 +1,150 @@
+//! One client connection, as every room sees it.
+
+use std::{
+    convert::Infallible,
+    future::Future,
+    net::{IpAddr, SocketAddr},
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+};
+
+use http::HeaderValue;
+use hyper::body::Incoming;
+
+use super::BodyError;
+
+/// Who is at the other end of a client's connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Peer {
+    /// A TCP peer.
+    Tcp(SocketAddr),
+    /// A peer on a unix socket; it has no address.
+    Unix,
+}
+
+impl Peer {
+    /// The peer's address; loopback for a unix socket, whose peer is on this machine.
+    #[must_use]
+    pub fn ip(self) -> IpAddr {
+        match self {
+            Self::Tcp(address) => address.ip().to_canonical(),
+            Self::Unix => IpAddr::V4(std::net::Ipv4Addr::LOCALHOST),
+        }
+    }
+}
+
+/// The HTTP version that a connection speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    /// HTTP/1.0 or HTTP/1.1.
+    Http1,
+    /// HTTP/2.
+    Http2,
+}
+
+/// What a listener hands its requests to.
+///
+/// A listener knows neither the router nor the frame: it takes anything that answers.
+pub trait Handler: Send + Sync + 'static {
+    /// The body of the answers.
+    type Body: http_body::Body<Data = bytes::Bytes, Error = BodyError> + Send + 'static;
+
+    /// Answers one request of one connection.
+    fn handle(
+        &self,
+        request: http::Request<Incoming>,
+        connection: &Arc<Connection>,
+    ) -> impl Future<Output = Result<http::Response<Self::Body>, Infallible>> + Send + 'static;
+}
+
+/// One client connection. Requests share it behind an [`Arc`].
+#[derive(Debug)]
+pub struct Connection {
+    /// The worker that the connection lives on; upstream connections of its requests do too.
+    pub worker: usize,
+    /// The listener's name, a metric label.
+    pub listener: Arc<str>,
+    /// Who connected.
+    pub peer: Peer,
+    /// Whether the client's side is encrypted.
+    pub secure: bool,
+    /// What it speaks; known once the first bytes were seen.
+    pub protocol: Protocol,
+    /// The peer's address as a header value, made when a request first needs it.
+    peer_text: OnceLock<HeaderValue>,
+    in_flight: AtomicUsize,
+    draining: AtomicBool,
+}
+
+impl Connection {
+    /// A connection that has had no request yet.
+    #[must_use]
+    pub fn new(
+        worker: usize,
+        listener: Arc<str>,
+        peer: Peer,
+        secure: bool,
+        protocol: Protocol,
+    ) -> Self {
+        Self {
+            worker,
+            listener,
+            peer,
+            secure,
+            protocol,
+            peer_text: OnceLock::new(),
+            in_flight: AtomicUsize::new(0),
+            draining: AtomicBool::new(false),
+        }
+    }
+
+    /// `http` or `https`, as the client sees it.
+    #[must_use]
+    pub fn scheme(&self) -> &'static str {
+        if self.secure { "https" } else { "http" }
+    }
+
+    /// The peer's address as text, formatted once a connection.
+    pub fn peer_text(&self) -> &HeaderValue {
+        self.peer_text.get_or_init(|| {
+            HeaderValue::from_str(&self.peer.ip().to_string())
+                .unwrap_or(HeaderValue::from_static("unknown"))
+        })
+    }
+
+    /// Counts a request until the permit is dropped: when its answer, or its tunnel, has ended.
+    #[must_use]
+    pub fn begin(self: &Arc<Self>) -> InFlight {
+        self.in_flight.fetch_add(1, Ordering::Relaxed);
+        InFlight(Arc::clone(self))
+    }
+
+    /// Requests that have begun and not ended, tunnels included.
+    #[must_use]
+    pub fn in_flight(&self) -> usize {
+        self.in_flight.load(Ordering::Relaxed)
+    }
+
+    /// Whether the gateway wants the connection to end: answers then carry `Connection: close`.
+    #[must_use]
+    pub fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Relaxed)
+    }
+
+    /// Asks the connection to end after the answers under way.
+    pub fn drain(&self) {
+        self.draining.store(true, Ordering::Relaxed);
+    }
+}
+
+/// One request in flight on a [`Connection`].
+#[derive(Debug)]
+pub struct InFlight(Arc<Connection>);
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.0.in_flight.fetch_sub(1, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,217 @@
+//! What is known about one request, from its first line to the last byte of its answer.
+
+use std::{
+    net::IpAddr,
+    sync::{
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, SystemTime},
+};
+
+use http::{HeaderValue, Method, Uri, Version, uri::PathAndQuery};
+use tokio::time::Instant;
+
+use super::{AnswerForm, Connection, Reason, Request, RequestId, TraceContext};
+
+/// The parts of a request's head that outlive it, for refusals, forwarding and the log.
+#[derive(Debug)]
+pub struct RequestHead {
+    /// The method.
+    pub method: Method,
+    /// The target as it came.
+    pub target: Uri,
+    /// The protocol version.
+    pub version: Version,
+    /// `Host`, or `:authority` on HTTP/2.
+    pub host: Option<HeaderValue>,
+    /// `User-Agent`.
+    pub user_agent: Option<HeaderValue>,
+    /// How the client wants refusals.
+    pub form: AnswerForm,
+}
+
+/// One try at one server.
+#[derive(Clone, Debug)]
+pub struct Attempt {
+    /// The upstream's name.
+    pub upstream: Arc<str>,
+    /// The server's name.
+    pub server: Arc<str>,
+    /// How long connecting took; `None` when a pooled connection served.
+    pub connect: Option<Duration>,
+    /// From sending until the answer's head.
+    pub response: Option<Duration>,
+}
+
+/// What a [`Context`] starts with.
+#[derive(Debug)]
+pub struct ContextParts {
+    /// The connection that the request came on.
+    pub connection: Arc<Connection>,
+    /// The request's id.
+    pub id: RequestId,
+    /// Its trace.
+    pub trace: TraceContext,
+    /// The caller's address: the rightmost untrusted hop.
+    pub client: IpAddr,
+    /// The hops before us, as a trusted proxy told them: the `X-Forwarded-For` to extend.
+    pub forwarded_for: Option<HeaderValue>,
+    /// The scheme that the caller used, ours or as a trusted proxy told it.
+    pub scheme: &'static str,
+    /// The host that the caller asked for, where a trusted proxy told another than `Host`.
+    pub forwarded_host: Option<HeaderValue>,
+    /// What outlives the head.
+    pub head: RequestHead,
+}
+
+/// The shared record of one request.
+///
+/// It stands once in the request's extensions. Each value is written once by one writer; the
+/// access log reads all of them when the answer has ended.
+#[derive(Debug)]
+pub struct Context {
+    /// The connection that the request came on.
+    pub connection: Arc<Connection>,
+    /// The request's id.
+    pub id: RequestId,
+    /// Its trace.
+    pub trace: TraceContext,
+    /// The caller's address, used by the log, limits, conditions and forwarding alike.
+    pub client: IpAddr,
+    /// The hops before us, as a trusted proxy told them.
+    pub forwarded_for: Option<HeaderValue>,
+    /// The scheme that the caller used.
+    pub scheme: &'static str,
+    /// The host that the caller asked for, where a trusted proxy told another than `Host`.
+    pub forwarded_host: Option<HeaderValue>,
+    /// What outlives the head.
+    pub head: RequestHead,
+    /// When the head was complete, on the clock that never jumps.
+    pub started: Instant,
+    /// The same moment on the wall clock.
+    pub started_at: SystemTime,
+    normalised: OnceLock<PathAndQuery>,
+    route: OnceLock<Arc<str>>,
+    captures: OnceLock<Vec<(Arc<str>, Box<str>)>>,
+    reason: OnceLock<Reason>,
+    attempts: Mutex<Vec<Attempt>>,
+    bytes_in: AtomicU64,
+}
+
+impl Context {
+    /// The record of a request that starts now.
+    #[must_use]
+    pub fn new(parts: ContextParts) -> Self {
+        Self {
+            connection: parts.connection,
+            id: parts.id,
+            trace: parts.trace,
+            client: parts.client,
+            forwarded_for: parts.forwarded_for,
+            scheme: parts.scheme,
+            forwarded_host: parts.forwarded_host,
+            head: parts.head,
+            started: Instant::now(),
+            started_at: SystemTime::now(),
+            normalised: OnceLock::new(),
+            route: OnceLock::new(),
+            captures: OnceLock::new(),
+            reason: OnceLock::new(),
+            attempts: Mutex::new(Vec::new()),
+            bytes_in: AtomicU64::new(0),
+        }
+    }
+
+    /// The context of a request that went through the frame.
+    ///
+    /// # Panics
+    ///
+    /// When the request did not come through the frame, which puts the context there first.
+    #[must_use]
+    pub fn of(request: &Request) -> Arc<Self> {
+        let context = request.extensions().get::<Arc<Self>>();
+        Arc::clone(context.expect("the frame gives every request its context"))
+    }
+
+    /// The path and query as the router matched them and the upstream gets them.
+    #[must_use]
+    pub fn target(&self) -> &str {
+        let raw = || self.head.target.path_and_query();
+        self.normalised
+            .get()
+            .or_else(raw)
+            .map_or("/", PathAndQuery::as_str)
+    }
+
+    /// Written by the frame when the target's normal form differs from what came.
+    pub fn normalise(&self, target: PathAndQuery) {
+        let _ = self.normalised.set(target);
+    }
+
+    /// The route's name, once the router has found it.
+    #[must_use]
+    pub fn route(&self) -> Option<&Arc<str>> {
+        self.route.get()
+    }
+
+    /// Written by the router: the route and what its host and path patterns captured.
+    pub fn matched(&self, route: &Arc<str>, captures: Vec<(Arc<str>, Box<str>)>) {
+        let _ = self.route.set(Arc::clone(route));
+        if !captures.is_empty() {
+            let _ = self.captures.set(captures);
+        }
+    }
+
+    /// What a `{name}` of the route's host (`host.name`) or path (`path.name`) captured.
+    #[must_use]
+    pub fn capture(&self, name: &str) -> Option<&str> {
+        let captures = self.captures.get()?;
+        let (_, value) = captures.iter().find(|(known, _)| &**known == name)?;
+        Some(value)
+    }
+
+    /// Why the exchange was refused or cut; the first reason stays.
+    pub fn note(&self, reason: Reason) {
+        let _ = self.reason.set(reason);
+    }
+
+    /// Why the exchange was refused or cut, if it was.
+    #[must_use]
+    pub fn reason(&self) -> Option<Reason> {
+        self.reason.get().copied()
+    }
+
+    /// Notes that a server is tried.
+    pub fn attempt(&self, attempt: Attempt) {
+        self.attempts_locked().push(attempt);
+    }
+
+    /// Completes the last attempt.
+    pub fn finish_attempt(&self, finish: impl FnOnce(&mut Attempt)) {
+        if let Some(last) = self.attempts_locked().last_mut() {
+            finish(last);
+        }
+    }
+
+    /// Reads the attempts made so far.
+    pub fn with_attempts<T>(&self, read: impl FnOnce(&[Attempt]) -> T) -> T {
+        read(&self.attempts_locked())
+    }
+
+    fn attempts_locked(&self) -> MutexGuard<'_, Vec<Attempt>> {
+        // The list stays usable after a panic elsewhere: every push is complete.
+        self.attempts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Counts bytes of the request's body.
+    pub fn received(&self, bytes: u64) {
+        self.bytes_in.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// Bytes of the request's body so far.
+    #[must_use]
+    pub fn bytes_in(&self) -> u64 {
+        self.bytes_in.load(Ordering::Relaxed)
+    }
+}

@@ -1,0 +1,135 @@
+//! The stable words for everything that the gateway itself answers or notes.
+
+use http::StatusCode;
+
+/// The class of a refusal, for programs that only ask what kind of thing went wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Code(&'static str);
+
+impl Code {
+    /// The class as it stands in the envelope.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        self.0
+    }
+}
+
+/// Declares the reasons once: variant, word, status, class and the message for people.
+macro_rules! reasons {
+    ($($(#[$doc:meta])* $variant:ident = $word:literal, $status:literal, $code:literal, $message:literal;)*) => {
+        /// Why the gateway refused a request, or why an exchange ended early.
+        ///
+        /// The word is stable: it stands in the envelope, in the access log and in the README's
+        /// table, which a test compares with this list.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        pub enum Reason { $($(#[$doc])* $variant,)* }
+
+        impl Reason {
+            /// Every reason, in the order of the README's table.
+            pub const ALL: &'static [Self] = &[$(Self::$variant,)*];
+
+            /// The stable dotted word.
+            #[must_use]
+            pub fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $word,)* }
+            }
+
+            /// The class that the envelope names.
+            #[must_use]
+            pub fn code(self) -> Code {
+                match self { $(Self::$variant => Code($code),)* }
+            }
+
+            /// What a person should read.
+            #[must_use]
+            pub fn message(self) -> &'static str {
+                match self { $(Self::$variant => $message,)* }
+            }
+
+            /// The status of the answer; 499 and 0 stand only in the log.
+            #[must_use]
+            pub fn status(self) -> StatusCode {
+                let status = match self { $(Self::$variant => $status,)* };
+                StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
+            }
+        }
+    };
+}
+
+reasons! {
+    /// hyper's parser refused the bytes.
+    Malformed = "http.malformed", 400, "VALIDATION_ERROR", "The request is not valid HTTP.";
+    /// The head is over `limits.header_bytes` or `limits.max_headers`.
+    HeadTooLarge = "http.head_too_large", 431, "VALIDATION_ERROR", "The request's header fields are too large.";
+    /// The target is over `limits.target_bytes`.
+    TargetTooLong = "http.target_too_long", 414, "VALIDATION_ERROR", "The request's target is too long.";
+    /// The head did not arrive within `limits.header_timeout`.
+    HeaderTimeout = "http.header_timeout", 408, "TIMEOUT", "The request's header fields did not arrive in time.";
+    /// The client did not take the answer within `limits.write_timeout`.
+    WriteTimeout = "http.write_timeout", 408, "TIMEOUT", "The client stopped reading the answer.";
+    /// The listener is at `limits.max_connections`.
+    TooManyConnections = "http.too_many_connections", 503, "UNAVAILABLE", "The gateway has too many connections.";
+    /// Host is missing, doubled or not a host.
+    HostInvalid = "request.host_invalid", 400, "VALIDATION_ERROR", "The request needs exactly one valid Host.";
+    /// The target has no single meaning, or not one that a gateway serves.
+    TargetInvalid = "request.target_invalid", 400, "VALIDATION_ERROR", "The request's target is not valid.";
+    /// Transfer-Encoding is other than `chunked`, or stands beside Content-Length.
+    FramingInvalid = "request.framing_invalid", 400, "VALIDATION_ERROR", "The request's body has no single length.";
+    /// A header field is not allowed where it stands.
+    HeaderInvalid = "request.header_invalid", 400, "VALIDATION_ERROR", "A header field of the request is not valid.";
+    /// TRACE and CONNECT are not served.
+    MethodRefused = "request.method_refused", 405, "METHOD_NOT_ALLOWED", "The gateway does not serve this method.";
+    /// The body broke off or is badly chunked.
+    BodyInvalid = "request.body_invalid", 400, "VALIDATION_ERROR", "The request's body is not valid.";
+    /// The body is over the route's `max_body`.
+    BodyTooLarge = "request.body_too_large", 413, "PAYLOAD_TOO_LARGE", "The request's body is too large.";
+    /// No byte of the body came for `timeouts.idle`.
+    BodyTimeout = "request.body_timeout", 408, "TIMEOUT", "The request's body did not arrive in time.";
+    /// The request has been through this gateway before, or through too many.
+    Loop = "request.loop", 508, "LOOP_DETECTED", "The request went round in a loop.";
+    /// No route matches.
+    RouteNotFound = "route.not_found", 404, "NOT_FOUND", "Nothing is served here.";
+    /// The best route does not serve the method.
+    MethodNotAllowed = "route.method_not_allowed", 405, "METHOD_NOT_ALLOWED", "This method is not served here.";
+    /// Nobody listens at the server's address.
+    ConnectRefused = "upstream.connect_refused", 502, "BAD_GATEWAY", "The service behind the gateway can't be reached.";
+    /// The connection was not there within `connect_timeout`.
+    ConnectTimeout = "upstream.connect_timeout", 504, "TIMEOUT", "The service behind the gateway could not be reached in time.";
+    /// Connecting failed otherwise: no address, no route, no descriptor.
+    ConnectFailed = "upstream.connect_failed", 502, "BAD_GATEWAY", "The service behind the gateway can't be reached.";
+    /// The server closed or reset before its answer began.
+    UpstreamClosed = "upstream.closed", 502, "BAD_GATEWAY", "The service behind the gateway closed without an answer.";
+    /// The server's answer is not valid HTTP, or has no single length.
+    UpstreamProtocol = "upstream.protocol_error", 502, "BAD_GATEWAY", "The service behind the gateway sent an answer that is not valid.";
+    /// The server switched protocols unasked.
+    UpstreamUpgrade = "upstream.unasked_upgrade", 502, "BAD_GATEWAY", "The service behind the gateway switched protocols unasked.";
+    /// The answer's head did not come within `timeouts.response`.
+    ResponseTimeout = "upstream.response_timeout", 504, "TIMEOUT", "The service behind the gateway did not answer in time.";
+    /// The exchange was not over within `timeouts.total`.
+    TotalTimeout = "upstream.total_timeout", 504, "TIMEOUT", "The service behind the gateway did not answer in time.";
+    /// No server of the upstream is healthy.
+    NoHealthyServer = "upstream.no_healthy_server", 503, "UNAVAILABLE", "No server of the service behind the gateway is healthy.";
+    /// The upstream is at `max_in_flight`.
+    Overloaded = "upstream.overloaded", 503, "UNAVAILABLE", "The service behind the gateway has too many requests under way.";
+    /// The answer broke off after its head; only in the log.
+    UpstreamCut = "upstream.body_cut", 502, "BAD_GATEWAY", "The answer broke off.";
+    /// No byte of the answer came for `timeouts.idle`; only in the log.
+    UpstreamIdle = "upstream.idle_timeout", 504, "TIMEOUT", "The answer stalled.";
+    /// The client left before the end; only in the log.
+    ClientGone = "client.gone", 499, "CLIENT_GONE", "The client left before the answer ended.";
+    /// A bug in the gateway.
+    Panic = "gateway.panic", 500, "INTERNAL_ERROR", "Something went wrong inside the gateway.";
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashSet;
+
+    #[test]
+    fn words_are_unique_and_dotted() {
+        let words: HashSet<_> = Reason::ALL.iter().map(|reason| reason.as_str()).collect();
+        assert_eq!(words.len(), Reason::ALL.len());
+        assert!(words.iter().all(|word| word.split('.').count() == 2));
+    }
+}

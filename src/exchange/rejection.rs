@@ -1,0 +1,248 @@
+//! The only place that writes error answers.
+//!
+//! One envelope in three forms: JSON, RFC 9457 problem details, or a gRPC trailers-only answer.
+//! It tells the class, a stable reason and the request id, never internals and never which rule
+//! denied.
+
+use bytes::Bytes;
+use http::{
+    HeaderMap, HeaderName, HeaderValue, Response as HttpResponse, StatusCode,
+    header::{ACCEPT, CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE},
+};
+use serde_json::{Map, Value, json};
+
+use super::{Body, Context, Reason, Response};
+
+/// Marks an answer that the gateway made: it is never stored in a cache.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GatewayMade(pub Reason);
+
+/// The form in which a client wants refusals.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum AnswerForm {
+    /// The envelope as `application/json`.
+    #[default]
+    Json,
+    /// `application/problem+json` (RFC 9457).
+    Problem,
+    /// gRPC: status 200, the error in `grpc-status` (trailers-only).
+    Grpc,
+}
+
+impl AnswerForm {
+    /// Chooses by the request's `Content-Type` (gRPC) and `Accept` (problem details).
+    #[must_use]
+    pub fn of(headers: &HeaderMap) -> Self {
+        let starts = |name: &HeaderName, prefix: &[u8]| {
+            headers
+                .get(name)
+                .is_some_and(|value| value.as_bytes().starts_with(prefix))
+        };
+        if starts(&CONTENT_TYPE, b"application/grpc") {
+            return Self::Grpc;
+        }
+        match headers.get(ACCEPT) {
+            Some(accept) if prefers_problem(accept) => Self::Problem,
+            _ => Self::Json,
+        }
+    }
+}
+
+/// Whether `application/problem+json` is asked for by name with a weight at least that of
+/// `application/json`.
+fn prefers_problem(accept: &HeaderValue) -> bool {
+    let Ok(accept) = accept.to_str() else {
+        return false;
+    };
+    let weight = |wanted: &str| {
+        accept
+            .split(',')
+            .filter_map(|member| {
+                let mut parts = member.split(';').map(str::trim);
+                let named = parts.next()?.eq_ignore_ascii_case(wanted);
+                let weight = parts
+                    .find_map(|part| part.strip_prefix("q="))
+                    .map_or(Some(1.0), |text| text.parse::<f32>().ok());
+                named.then_some(weight?)
+            })
+            .next()
+    };
+    match (
+        weight("application/problem+json"),
+        weight("application/json"),
+    ) {
+        (Some(problem), other) => problem > 0.0 && problem >= other.unwrap_or(0.0),
+        (None, _) => false,
+    }
+}
+
+/// A refusal that is about to become an answer.
+#[derive(Debug)]
+pub struct Rejection {
+    reason: Reason,
+    details: Map<String, Value>,
+    headers: HeaderMap,
+}
+
+impl Rejection {
+    /// A refusal for a reason.
+    #[must_use]
+    pub fn new(reason: Reason) -> Self {
+        Self {
+            reason,
+            details: Map::new(),
+            headers: HeaderMap::new(),
+        }
+    }
+
+    /// Adds a fact that helps the caller and tells nothing about the inside.
+    #[must_use]
+    pub fn detail(mut self, key: &str, value: impl Into<Value>) -> Self {
+        self.details.insert(key.to_owned(), value.into());
+        self
+    }
+
+    /// Adds a header field, such as `Allow` or `Retry-After`.
+    #[must_use]
+    pub fn header(mut self, name: HeaderName, value: HeaderValue) -> Self {
+        self.headers.append(name, value);
+        self
+    }
+
+    /// Lets the connection end behind the answer: what follows on it can't be trusted or would
+    /// have to be read only to be thrown away. HTTP/2 needs no such thing: hyper resets the stream.
+    #[must_use]
+    pub fn close(self) -> Self {
+        self.header(CONNECTION, HeaderValue::from_static("close"))
+    }
+
+    /// Makes the answer and notes the reason for the access log.
+    #[must_use]
+    pub fn respond(mut self, context: &Context) -> Response {
+        context.note(self.reason);
+        if context.head.version == http::Version::HTTP_2 {
+            self.headers.remove(CONNECTION);
+        }
+        let mut response = match context.head.form {
+            AnswerForm::Json => self.json(context),
+            AnswerForm::Problem => self.problem(context),
+            AnswerForm::Grpc => self.grpc(),
+        };
+        response.headers_mut().extend(self.headers);
+        response.extensions_mut().insert(GatewayMade(self.reason));
+        response
+    }
+
+    fn json(&self, context: &Context) -> Response {
+        let mut error = json!({
+            "code": self.reason.code().as_str(),
+            "reason": self.reason.as_str(),
+            "message": self.reason.message(),
+        });
+        if !self.details.is_empty() {
+            error["details"] = Value::Object(self.details.clone());
+        }
+        let envelope = json!({
+            "success": false,
+            "error": error,
+            "request_id": context.id.as_str(),
+        });
+        with_body(
+            self.reason.status(),
+            "application/json",
+            envelope.to_string(),
+        )
+    }
+
+    fn problem(&self, context: &Context) -> Response {
+        let mut problem = self.details.clone();
+        let status = self.reason.status();
+        problem.insert("type".into(), "about:blank".into());
+        problem.insert(
+            "title".into(),
+            status.canonical_reason().unwrap_or("Error").into(),
+        );
+        problem.insert("status".into(), status.as_u16().into());
+        problem.insert("detail".into(), self.reason.message().into());
+        problem.insert("code".into(), self.reason.code().as_str().into());
+        problem.insert("reason".into(), self.reason.as_str().into());
+        problem.insert("request_id".into(), context.id.as_str().into());
+        let body = Value::Object(problem).to_string();
+        with_body(status, "application/problem+json", body)
+    }
+
+    fn grpc(&self) -> Response {
+        let mut response = HttpResponse::new(Body::empty());
+        let status = HeaderValue::from(grpc_status(self.reason.status()));
+        let message = HeaderValue::from_static(self.reason.message());
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+        headers.insert(HeaderName::from_static("grpc-status"), status);
+        headers.insert(HeaderName::from_static("grpc-message"), message);
+        response
+    }
+}
+
+/// The mapping of the gRPC project ("HTTP to gRPC status code mapping"), with 413 and 504 added by
+/// their plain meaning.
+fn grpc_status(status: StatusCode) -> u16 {
+    match status.as_u16() {
+        400 | 431 | 414 => 13, // INTERNAL
+        401 => 16,             // UNAUTHENTICATED
+        403 => 7,              // PERMISSION_DENIED
+        404 | 405 => 12,       // UNIMPLEMENTED
+        413 => 8,              // RESOURCE_EXHAUSTED
+        408 | 504 => 4,        // DEADLINE_EXCEEDED
+        429 | 502 | 503 => 14, // UNAVAILABLE
+        500 => 13,             // INTERNAL
+        _ => 2,                // UNKNOWN
+    }
+}
+
+fn with_body(status: StatusCode, media_type: &'static str, text: String) -> Response {
+    let bytes = Bytes::from(text);
+    let mut response = HttpResponse::new(Body::empty());
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(media_type));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(CONTENT_LENGTH, HeaderValue::from(bytes.len()));
+    *response.body_mut() = Body::full(bytes);
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn form(name: HeaderName, value: &'static str) -> AnswerForm {
+        let mut headers = HeaderMap::new();
+        headers.insert(name, HeaderValue::from_static(value));
+        AnswerForm::of(&headers)
+    }
+
+    #[test]
+    fn problem_details_are_sent_only_to_who_prefers_them() {
+        assert_eq!(form(ACCEPT, "*/*"), AnswerForm::Json);
+        assert_eq!(form(ACCEPT, "application/problem+json"), AnswerForm::Problem);
+        assert_eq!(
+            form(ACCEPT, "application/problem+json;q=0.5, application/json"),
+            AnswerForm::Json
+        );
+        assert_eq!(
+            form(ACCEPT, "text/html, application/problem+json;q=0.5"),
+            AnswerForm::Problem
+        );
+        assert_eq!(
+            form(ACCEPT, "application/problem+json;q=0"),
+            AnswerForm::Json
+        );
+    }
+
+    #[test]
+    fn grpc_is_known_by_its_content_type() {
+        assert_eq!(form(CONTENT_TYPE, "application/grpc"), AnswerForm::Grpc);
+        assert_eq!(form(CONTENT_TYPE, "application/grpc+proto"), AnswerForm::Grpc);
+        assert_eq!(form(CONTENT_TYPE, "application/json"), AnswerForm::Json);
+    }
+}
