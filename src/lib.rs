@@ -4,5 +4,9 @@
 //!
 //! - [`config`]: text to checked values; imports no other room
 //! - [`exchange`]: the vocabulary of one request and its response; imports no other room
+//! - [`frame`]: what surrounds every request: request checks, request id, log, metrics
+//! - [`router`]: host, path, method and conditions to a route
 pub mod config;
 pub mod exchange;
+pub mod frame;
+pub mod router;

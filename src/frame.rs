@@ -1,0 +1,4 @@
+//! What surrounds every request, whatever route it takes.
+
+pub mod host;
+pub mod target;
