@@ -25,7 +25,7 @@ use arc_swap::ArcSwap;
 use futures_util::FutureExt;
 use http::{
     HeaderValue, StatusCode, Version,
-    header::{ALLOW, CONNECTION, HOST},
+    header::{ALLOW, CONNECTION, HOST, VARY},
     request::Parts,
 };
 use hyper::body::Incoming;
@@ -42,7 +42,7 @@ use crate::{
         AnswerForm, Body, Connection, Context, ContextParts, Handler, Reason, Rejection,
         RequestHead, Response, RouteService, Tunnel,
     },
-    router::{Found, Router},
+    router::{Found, Lookup, Router},
     telemetry::{AccessLogWriter, Metrics, RouteMetrics},
 };
 
@@ -159,11 +159,15 @@ impl Handler for Frame {
         async move {
             let response = match admitted {
                 Err(rejection) => rejection.respond(&context),
-                Ok(route) => {
+                Ok((route, vary)) => {
                     end.matched(&route);
                     parts.extensions.insert(Arc::clone(&context));
                     let request = http::Request::from_parts(parts, Body::from(body));
-                    guarded(&route, request, &context).await
+                    let mut response = guarded(&route, request, &context).await;
+                    if let Some(vary) = vary {
+                        response.headers_mut().append(VARY, vary);
+                    }
+                    response
                 }
             };
             Ok(finish(response, &context, end))
@@ -241,7 +245,7 @@ fn admit(
     trusted: bool,
     context: &Context,
     snapshot: &Snapshot,
-) -> Result<Arc<Route>, Rejection> {
+) -> Result<(Arc<Route>, Option<HeaderValue>), Rejection> {
     let refuse = |reason: Reason| Rejection::new(reason).close();
     head::check(parts, seen, &snapshot.checks).map_err(|reason| match reason {
         Reason::MethodRefused => refuse(reason).header(ALLOW, SERVED_METHODS),
@@ -251,12 +255,20 @@ fn admit(
         .map_err(|error| refuse(Reason::HostInvalid).detail("host", error.to_string()))?;
     let encoded_slash = normalise(parts, context)?;
     head::clean(&mut parts.headers, seen, trusted, context.trace.continued);
-    let (path, query) = (parts.uri.path(), parts.uri.query());
-    let found = snapshot
-        .router
-        .find(&host.name, path, query, &parts.method, &parts.headers, None);
-    let (route, captures) = match found {
-        Found::Route { payload, captures } => (payload, captures),
+    let found = snapshot.router.find(&Lookup {
+        host: &host.name,
+        path: parts.uri.path(),
+        query: parts.uri.query(),
+        method: &parts.method,
+        headers: &parts.headers,
+        preflight: None,
+    });
+    let (route, captures, vary) = match found {
+        Found::Route {
+            payload,
+            captures,
+            vary,
+        } => (payload, captures, vary),
         Found::MethodNotAllowed { allow } => {
             return Err(Rejection::new(Reason::MethodNotAllowed).header(ALLOW, allow));
         }
@@ -266,7 +278,7 @@ fn admit(
     if encoded_slash && route.encoded_slash == EncodedSlash::Refuse {
         return Err(refuse(Reason::TargetInvalid).detail("target", "%2F and %5C are refused"));
     }
-    Ok(Arc::clone(route))
+    Ok((Arc::clone(route), vary))
 }
 
 /// The one host. It borrows from the context, since the head is about to change.
