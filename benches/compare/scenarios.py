@@ -197,8 +197,7 @@ def run_load(rows, scenario, opts):
         if row.spec.log and not row.bad:
             guarded(row, lambda: os.truncate(row.spec.log, 0))
     for i in range(opts.rounds):
-        k = i % len(rows)
-        for row in rows[k:] + rows[:k]:                # another one goes first each round
+        for row in turn(rows, i):
             guarded(row, lambda: row.runs.append(one_run(row, scenario, opts.secs)))
             if scenario.rate:
                 guarded(row, lambda: row.paced.append(one_run(row, scenario, opts.secs, scenario.rate)))
@@ -206,6 +205,13 @@ def run_load(rows, scenario, opts):
         if not row.bad:
             row.peak_rss_kib = measure.peak_rss_kib(row.pids())
         row.down()
+
+
+def turn(rows, i):
+    """Another row goes first each round, and every second round runs backwards: nobody always follows the same neighbour."""
+    k = i % len(rows)
+    order = rows[k:] + rows[:k]
+    return order[::-1] if i % 2 else order
 
 
 def guarded(row, step):
