@@ -43,7 +43,7 @@ use crate::{
         RequestHead, Response, RouteService, Tunnel,
     },
     router::{Found, Lookup, Router},
-    telemetry::{AccessLogWriter, Metrics, RouteMetrics},
+    telemetry::{AccessLogWriter, IntCounter, Metrics, RouteMetrics},
 };
 
 /// A route as the frame meets it: a name, a stack of middleware, its figures.
@@ -82,7 +82,8 @@ impl Snapshot {
 
 /// Where ends are told: the access log and the metrics that no route owns.
 pub struct Recorder {
-    metrics: Arc<Metrics>,
+    unrouted: Arc<RouteMetrics>,
+    trailers_dropped: IntCounter,
     log: Option<Arc<AccessLogWriter>>,
     options: ArcSwap<access_log::LineOptions>,
 }
@@ -91,12 +92,13 @@ impl Recorder {
     /// Writes to a log, or to none.
     #[must_use]
     pub fn new(
-        metrics: Arc<Metrics>,
+        metrics: &Metrics,
         log: Option<Arc<AccessLogWriter>>,
         options: access_log::LineOptions,
     ) -> Self {
         Self {
-            metrics,
+            unrouted: metrics.unrouted(),
+            trailers_dropped: metrics.trailers_dropped(),
             log,
             options: ArcSwap::from_pointee(options),
         }
@@ -108,10 +110,6 @@ impl Recorder {
     }
 
     fn record(&self, context: &Context, end: &access_log::End) {
-        if let Some(reason) = context.reason() {
-            let route = context.route().map_or("", |route| route);
-            self.metrics.rejected(route, reason);
-        }
         let Some(log) = &self.log else { return };
         let options = self.options.load();
         if access_log::is_wanted(context, end, &options) {
@@ -122,7 +120,7 @@ impl Recorder {
     }
 
     fn trailers_dropped(&self) {
-        self.metrics.trailers_dropped();
+        self.trailers_dropped.inc();
     }
 }
 
@@ -154,13 +152,17 @@ impl Handler for Frame {
         let seen = Seen::of(&parts.headers);
         let trusted = client::is_trusted(connection.peer.ip(), &snapshot.trusted);
         let context = Arc::new(context(&parts, &seen, connection, trusted, &snapshot.trusted));
-        let mut end = End::new(Arc::clone(&context), Arc::clone(&self.recorder), in_flight);
         let admitted = admit(&mut parts, &seen, trusted, &context, &snapshot);
+        let end = End::new(
+            Arc::clone(&context),
+            Arc::clone(&self.recorder),
+            admitted.as_ref().ok().map(|(route, _)| &**route),
+            in_flight,
+        );
         async move {
             let response = match admitted {
                 Err(rejection) => rejection.respond(&context),
                 Ok((route, vary)) => {
-                    end.matched(&route);
                     parts.extensions.insert(Arc::clone(&context));
                     let request = http::Request::from_parts(parts, Body::from(body));
                     let mut response = guarded(&route, request, &context).await;

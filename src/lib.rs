@@ -4,6 +4,8 @@
 pub mod config;
 pub mod exchange;
 pub mod frame;
+pub mod gateway;
+pub mod listener;
 pub mod pipeline;
 pub mod router;
 pub mod telemetry;

@@ -13,13 +13,16 @@ use http::{HeaderMap, Method, StatusCode, Version, header::TRAILER};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 
 use super::{Recorder, Route, access_log};
-use crate::exchange::{Body, BodyError, Context, InFlight, Reason, TunnelEnd};
+use crate::{
+    exchange::{Body, BodyError, Context, InFlight, Reason, TunnelEnd},
+    telemetry::RouteMetrics,
+};
 
 /// Holds what the end needs; its drop is the end.
 pub(super) struct End {
     context: Arc<Context>,
     recorder: Arc<Recorder>,
-    route: Option<Arc<Route>>,
+    metrics: Arc<RouteMetrics>,
     status: Option<StatusCode>,
     first_byte: Option<Duration>,
     bytes_out: u64,
@@ -29,11 +32,19 @@ pub(super) struct End {
 }
 
 impl End {
-    pub(super) fn new(context: Arc<Context>, recorder: Arc<Recorder>, in_flight: InFlight) -> Self {
+    /// The figures are the route's, or those of what matches none.
+    pub(super) fn new(
+        context: Arc<Context>,
+        recorder: Arc<Recorder>,
+        route: Option<&Route>,
+        in_flight: InFlight,
+    ) -> Self {
+        let metrics = Arc::clone(route.map_or(&recorder.unrouted, |route| &route.metrics));
+        metrics.begin();
         Self {
             context,
             recorder,
-            route: None,
+            metrics,
             status: None,
             first_byte: None,
             bytes_out: 0,
@@ -41,11 +52,6 @@ impl End {
             upgraded: false,
             _in_flight: in_flight,
         }
-    }
-
-    pub(super) fn matched(&mut self, route: &Arc<Route>) {
-        route.metrics.begin();
-        self.route = Some(Arc::clone(route));
     }
 
     /// The answer's head is ready. A body that is empty from the start is never polled by hyper, so
@@ -82,14 +88,15 @@ impl Drop for End {
         }
         let status = self.status.unwrap_or_else(|| Reason::ClientGone.status());
         let duration = self.context.started.elapsed();
-        if let Some(route) = &self.route {
-            route.metrics.finished(
-                &self.context.head.method,
-                status,
-                duration,
-                self.context.bytes_in(),
-                self.bytes_out,
-            );
+        self.metrics.finished(
+            &self.context.head.method,
+            status,
+            duration,
+            self.context.bytes_in(),
+            self.bytes_out,
+        );
+        if let Some(reason) = self.context.reason() {
+            self.metrics.rejected(reason);
         }
         let end = access_log::End {
             status: status.as_u16(),

@@ -60,7 +60,6 @@ impl AnswerBody {
         self.lease = None;
         self.permit = None;
         self.context.note(reason);
-        self.server.metrics.body_failed();
         error
     }
 
@@ -101,7 +100,8 @@ pub(super) fn release(server: &Server, lease: Option<Lease>, timer: LazyTimer) {
     }
     connection.timer = timer;
     connection.timer.disarm();
-    server.pool.put(worker, connection, most_idle);
+    let metrics = &server.metrics;
+    server.pool.put(worker, connection, most_idle, metrics);
 }
 
 impl HttpBody for AnswerBody {

@@ -29,6 +29,7 @@ use crate::{
         Attempt, Body, Context, LazyTimer, Reason, Request, Response, Retry, UpstreamError,
         UpstreamService,
     },
+    telemetry::Outcome,
 };
 
 /// Our name in `Via` (RFC 9110 7.6.3): a pseudonym of this process, so that a loop can be told
@@ -175,7 +176,8 @@ impl Exchange<'_> {
         let took = started.elapsed();
         match outcome {
             Ok((response, lease, timer)) => {
-                self.server.metrics.answered(response.status(), took);
+                let outcome = Outcome::of_status(response.status());
+                self.server.metrics.finished(outcome, took);
                 self.context.finish_attempt(|attempt| attempt.response = Some(took));
                 Ok(Answer {
                     response,
@@ -185,7 +187,8 @@ impl Exchange<'_> {
                 })
             }
             Err(error) => {
-                self.server.metrics.failed(error.reason, took);
+                let outcome = Outcome::of_failure(error.reason);
+                self.server.metrics.finished(outcome, took);
                 Err(error)
             }
         }
@@ -242,7 +245,7 @@ impl Exchange<'_> {
         let took = started.elapsed();
         self.context.finish_attempt(|attempt| attempt.connect = Some(took));
         if failed {
-            self.server.metrics.connect_error();
+            self.server.metrics.connect_failed();
         }
     }
 
