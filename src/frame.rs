@@ -43,7 +43,7 @@ use crate::{
         RequestHead, Response, RouteService, Tunnel,
     },
     router::{Found, Lookup, Router},
-    telemetry::{AccessLogWriter, IntCounter, Metrics, RouteMetrics},
+    telemetry::{AccessLogWriter, Metrics, RouteMetrics},
 };
 
 /// A route as the frame meets it: a name, a stack of middleware, its figures.
@@ -83,7 +83,7 @@ impl Snapshot {
 /// Where ends are told: the access log and the metrics that no route owns.
 pub struct Recorder {
     unrouted: Arc<RouteMetrics>,
-    trailers_dropped: IntCounter,
+    metrics: Arc<Metrics>,
     log: Option<Arc<AccessLogWriter>>,
     options: ArcSwap<access_log::LineOptions>,
 }
@@ -92,13 +92,13 @@ impl Recorder {
     /// Writes to a log, or to none.
     #[must_use]
     pub fn new(
-        metrics: &Metrics,
+        metrics: Arc<Metrics>,
         log: Option<Arc<AccessLogWriter>>,
         options: access_log::LineOptions,
     ) -> Self {
         Self {
             unrouted: metrics.unrouted(),
-            trailers_dropped: metrics.trailers_dropped(),
+            metrics,
             log,
             options: ArcSwap::from_pointee(options),
         }
@@ -112,7 +112,7 @@ impl Recorder {
     fn record(&self, context: &Context, end: &access_log::End) {
         let Some(log) = &self.log else { return };
         let options = self.options.load();
-        if access_log::is_wanted(context, end, &options) {
+        if options.keep(context, end) {
             log.write(context.connection.worker, |line| {
                 access_log::line(line, context, end, &options);
             });
@@ -120,7 +120,7 @@ impl Recorder {
     }
 
     fn trailers_dropped(&self) {
-        self.trailers_dropped.inc();
+        self.metrics.trailers_dropped();
     }
 }
 
@@ -145,13 +145,17 @@ impl Handler for Frame {
         &self,
         request: http::Request<Incoming>,
         connection: &Arc<Connection>,
-    ) -> impl Future<Output = Result<http::Response<AnswerBody>, Infallible>> + Send + 'static {
+    ) -> impl Future<Output = Result<http::Response<AnswerBody>, Infallible>>
+    + Send
+    + 'static
+    + use<> {
         let in_flight = connection.begin();
         let (mut parts, body) = request.into_parts();
         let snapshot = self.snapshot.load();
         let seen = Seen::of(&parts.headers);
         let trusted = client::is_trusted(connection.peer.ip(), &snapshot.trusted);
         let context = Arc::new(context(&parts, &seen, connection, trusted, &snapshot.trusted));
+        self.recorder.options.load().capture(&parts.headers, &context);
         let admitted = admit(&mut parts, &seen, trusted, &context, &snapshot);
         let end = End::new(
             Arc::clone(&context),

@@ -22,7 +22,6 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use tokio_util::sync::CancellationToken;
 
 use crate::{
     config::{Address, Config},
@@ -110,8 +109,8 @@ impl Gateway {
         let metrics = Metrics::new();
         let workers = worker_count(&config);
         let log = access_log(&config, workers, &metrics)?;
-        let options = LineOptions::from_config(&config.log.access);
-        let recorder = Arc::new(Recorder::new(&metrics, log.clone(), options));
+        let options = LineOptions::from(&config.log.access);
+        let recorder = Arc::new(Recorder::new(Arc::clone(&metrics), log.clone(), options));
         let registry = Registry::new(workers, Arc::clone(&metrics));
         let pseudonym = pseudonym();
         // Letters, digits and a hyphen are always valid in a header field.
@@ -280,7 +279,7 @@ impl Shared {
             &self.pseudonym,
         )));
         self.recorder
-            .reconfigure(LineOptions::from_config(&config.log.access));
+            .reconfigure(LineOptions::from(&config.log.access));
         if let Some(level) = self.level.as_ref().filter(|_| running.config.log.level != config.log.level) {
             level.apply(&config.log);
         }

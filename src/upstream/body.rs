@@ -60,6 +60,7 @@ impl AnswerBody {
         self.lease = None;
         self.permit = None;
         self.context.note(reason);
+        self.server.metrics.body_failed();
         error
     }
 
@@ -100,8 +101,7 @@ pub(super) fn release(server: &Server, lease: Option<Lease>, timer: LazyTimer) {
     }
     connection.timer = timer;
     connection.timer.disarm();
-    let metrics = &server.metrics;
-    server.pool.put(worker, connection, most_idle, metrics);
+    server.pool.put(worker, connection, most_idle);
 }
 
 impl HttpBody for AnswerBody {

@@ -14,7 +14,6 @@ use super::{failure, pool::Http2Connection, server::Server};
 use crate::{
     config::ServerUrl,
     exchange::{Body, Reason, Retry, UpstreamError},
-    telemetry::ServerMetrics,
 };
 
 /// An HTTP/1.1 connection, driven on this worker.
@@ -54,22 +53,6 @@ async fn within<T>(
         .unwrap_or_else(|_| Err(UpstreamError::new(Reason::ConnectTimeout, Retry::Always)))
 }
 
-/// One open connection in the server's figures.
-struct OpenConnection(Arc<ServerMetrics>);
-
-impl OpenConnection {
-    fn count(server: &Server) -> Self {
-        server.metrics.connection_opened();
-        Self(Arc::clone(&server.metrics))
-    }
-}
-
-impl Drop for OpenConnection {
-    fn drop(&mut self) {
-        self.0.connection_closed();
-    }
-}
-
 enum Stream {
     Tcp(TcpStream),
     Unix(UnixStream),
@@ -105,7 +88,7 @@ where
         .handshake(TokioIo::new(stream))
         .await
         .map_err(broken_handshake)?;
-    let open = OpenConnection::count(server);
+    let open = server.metrics.connection_opened();
     tokio::spawn(async move {
         // Its errors reach the request that met them; an idle connection's end is no news.
         let _ = connection.with_upgrades().await;
@@ -132,7 +115,7 @@ where
         .await
         .map_err(broken_handshake)?;
     let (handle, peer_limit) = Http2Connection::new(sender);
-    let open = OpenConnection::count(server);
+    let open = server.metrics.connection_opened();
     tokio::spawn(async move {
         // The peer may change how many streams it takes at any time: copy it out after each poll.
         let _ = std::future::poll_fn(|cx| {

@@ -29,7 +29,6 @@ use crate::{
         Attempt, Body, Context, LazyTimer, Reason, Request, Response, Retry, UpstreamError,
         UpstreamService,
     },
-    telemetry::Outcome,
 };
 
 /// Our name in `Via` (RFC 9110 7.6.3): a pseudonym of this process, so that a loop can be told
@@ -176,8 +175,7 @@ impl Exchange<'_> {
         let took = started.elapsed();
         match outcome {
             Ok((response, lease, timer)) => {
-                let outcome = Outcome::of_status(response.status());
-                self.server.metrics.finished(outcome, took);
+                self.server.metrics.answered(response.status(), took);
                 self.context.finish_attempt(|attempt| attempt.response = Some(took));
                 Ok(Answer {
                     response,
@@ -187,8 +185,7 @@ impl Exchange<'_> {
                 })
             }
             Err(error) => {
-                let outcome = Outcome::of_failure(error.reason);
-                self.server.metrics.finished(outcome, took);
+                self.server.metrics.failed(error.reason, took);
                 Err(error)
             }
         }
@@ -245,7 +242,7 @@ impl Exchange<'_> {
         let took = started.elapsed();
         self.context.finish_attempt(|attempt| attempt.connect = Some(took));
         if failed {
-            self.server.metrics.connect_failed();
+            self.server.metrics.connect_error();
         }
     }
 

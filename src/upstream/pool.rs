@@ -14,10 +14,7 @@ use std::{
 use hyper::client::conn::{http1, http2};
 use tokio::time::Instant;
 
-use crate::{
-    exchange::{Body, LazyTimer},
-    telemetry::ServerMetrics,
-};
+use crate::exchange::{Body, LazyTimer};
 
 /// An HTTP/1.1 connection and the timer that serves its exchanges.
 pub(super) struct Http1Connection {
@@ -28,23 +25,6 @@ pub(super) struct Http1Connection {
 struct Idle {
     connection: Http1Connection,
     since: Instant,
-    _counted: Counted,
-}
-
-/// One idle connection in the figures of the server that used it last.
-struct Counted(Arc<ServerMetrics>);
-
-impl Counted {
-    fn new(metrics: &Arc<ServerMetrics>) -> Self {
-        metrics.idle_begun();
-        Self(Arc::clone(metrics))
-    }
-}
-
-impl Drop for Counted {
-    fn drop(&mut self) {
-        self.0.idle_ended();
-    }
 }
 
 /// The connections of one server.
@@ -89,14 +69,12 @@ impl Pool {
         worker: usize,
         connection: Http1Connection,
         most: usize,
-        metrics: &Arc<ServerMetrics>,
     ) {
         let mut idle = lock(&self.worker(worker).idle);
         if idle.len() < most && !connection.sender.is_closed() {
             idle.push(Idle {
                 connection,
                 since: Instant::now(),
-                _counted: Counted::new(metrics),
             });
         }
     }

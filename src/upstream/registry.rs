@@ -138,6 +138,7 @@ impl Registry {
         for group in groups.values() {
             for server in &group.servers {
                 server.pool.sweep(group.config.pool_idle_timeout);
+                server.metrics.set_idle(server.pool.idle());
             }
         }
         let mut pools = self.pools.lock().unwrap_or_else(PoisonError::into_inner);
