@@ -4,5 +4,7 @@
 //!
 //! - [`config`]: text to checked values; imports no other room
 //! - [`exchange`]: the vocabulary of one request and its response; imports no other room
+//! - [`listener`]: sockets, workers, one connection, drain; hands requests to an [`exchange::Handler`]
 pub mod config;
 pub mod exchange;
+pub mod listener;
