@@ -107,16 +107,11 @@ impl ServerMetrics {
         let owned = Owned::new(shared);
         let handles = owned.make((), SERIES, |place| match place {
             Place::Own(families) | Place::Hidden(families) => {
-                Handles::new(families, [upstream, server])
+                Handles::new(families, families, [upstream, server])
             }
+            // What is set, not counted, would mean nothing for many servers together.
             Place::Overflow(families) => {
-                // What is set, not counted, would mean nothing for many servers together.
-                let labels = [OVERFLOW, OVERFLOW];
-                Handles {
-                    idle: shared.hidden.server_idle.with_label_values(&labels),
-                    healthy: shared.hidden.server_healthy.with_label_values(&labels),
-                    ..Handles::new(families, labels)
-                }
+                Handles::new(families, &shared.hidden, [OVERFLOW, OVERFLOW])
             }
         });
         handles.healthy.set(1);
@@ -196,7 +191,8 @@ impl ServerMetrics {
 }
 
 impl Handles {
-    fn new(families: &Families, labels: [&str; 2]) -> Self {
+    /// Counters from one place, and what is set from another.
+    fn new(families: &Families, set: &Families, labels: [&str; 2]) -> Self {
         let [upstream, server] = labels;
         Self {
             outcomes: Outcome::ALL.map(|outcome| {
@@ -205,10 +201,10 @@ impl Handles {
             }),
             duration: families.server_duration.with_label_values(&labels),
             open: families.server_open.with_label_values(&labels),
-            idle: families.server_idle.with_label_values(&labels),
+            idle: set.server_idle.with_label_values(&labels),
             connect_errors: families.server_connect_errors.with_label_values(&labels),
             body_errors: families.server_body_errors.with_label_values(&labels),
-            healthy: families.server_healthy.with_label_values(&labels),
+            healthy: set.server_healthy.with_label_values(&labels),
         }
     }
 
