@@ -37,3 +37,6 @@ pub trait Gateway: Send + Sync + 'static {
     /// The future is run to its end even if the client that asked leaves.
     fn reload(&self) -> BoxFuture<Result<(), String>>;
 }
+
+#[cfg(test)]
+mod tests;
