@@ -5,7 +5,7 @@
 //!
 //! Hazards: whoever reaches this listener can read the gateway's insides and reload it. Beyond
 //! loopback a token is needed (the configuration sees to it); on loopback without a token a web
-//! page in the operator's browser is kept out (see [`guard`]).
+//! page in the operator's browser is kept out.
 
 mod answer;
 mod endpoint;

@@ -456,3 +456,13 @@ async fn connections_over_the_cap_wait_for_their_turn() {
     holders.clear();
     assert_eq!(next.await.status, 200);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_that_asks_nothing_is_closed() {
+    let admin = start(Scripted::default(), None);
+    let begun = tokio::time::Instant::now();
+    let mut idle = TcpStream::connect(admin.address).await.unwrap();
+    let mut rest = Vec::new();
+    idle.read_to_end(&mut rest).await.unwrap();
+    assert!(begun.elapsed() < Duration::from_secs(60));
+}

@@ -160,7 +160,7 @@ impl Visit for Fields<'_, '_> {
 
 /// A field's name: an identifier in our code, but a string literal is allowed by the macros, and
 /// a foreign crate may call a field as one of the line's own.
-fn name<'a>(field: &'a Field) -> &'a str {
+fn name(field: &Field) -> &str {
     let name = field.name();
     let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"_.-".contains(byte);
     match name {

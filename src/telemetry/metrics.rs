@@ -15,9 +15,6 @@ use super::{
     series::Shared,
 };
 
-/// The name under which requests without a route are counted.
-pub const UNROUTED: &str = "_none";
-
 /// All metrics of one process.
 ///
 /// A handle belongs to a name and survives a reload that keeps the name.
@@ -82,7 +79,8 @@ impl Metrics {
     #[must_use]
     pub fn listener(&self, name: &str) -> Arc<ListenerMetrics> {
         let make = || ListenerMetrics::new(name, &self.shared);
-        self.listeners.get(name.into(), make)
+        let known = self.listeners.locked().get(name).map(Arc::clone);
+        known.unwrap_or_else(|| self.listeners.get(name.into(), make))
     }
 
     /// The counter of lost lines of the access log.
@@ -180,13 +178,15 @@ fn clamped(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }
 
+/// The route label of requests that no route took.
+const UNROUTED: &str = "_none";
 /// Lines that all routes and servers together may take in a scrape.
 const SERIES_LIMIT: usize = 20_000;
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{exchange::Reason, telemetry::Outcome};
+    use crate::exchange::Reason;
     use http::{Method, StatusCode};
     use std::{
         io::Write,
@@ -339,7 +339,7 @@ mod tests {
         let metrics = Metrics::with_limit(0);
         let server = metrics.server("u", "s");
         server.set_healthy(false);
-        server.finished(Outcome::Ok, MS);
+        server.answered(StatusCode::OK, MS);
         let text = metrics.encode();
         assert!(!text.contains("tollgate_upstream_server_healthy{"));
         let labels = r#"outcome="ok",server="_overflow",upstream="_overflow""#;
