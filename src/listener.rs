@@ -113,7 +113,11 @@ impl Listeners {
     ) -> Result<Self, BindError> {
         let bound = bind::all(&config.listen, &config.listen)?;
         let crew = Crew::start(worker_count(config)).map_err(BindError::Worker)?;
-        let hub = Arc::new(Hub::new(crew.workers().to_vec(), Settings::new(config), observer));
+        let hub = Arc::new(Hub::new(
+            crew.workers().to_vec(),
+            Settings::new(config),
+            observer,
+        ));
         let server = Arc::new(Server::new(Arc::clone(&hub), handler));
         let listeners = Self {
             hub,
@@ -135,7 +139,7 @@ impl Listeners {
     }
 
     /// Follows a reload: listens on added addresses, closes removed ones (their open connections
-    /// stay), and gives new connections the new limits.
+    /// stay), and gives new connections the new limits. A drain is too late for it.
     ///
     /// # Errors
     ///
@@ -146,6 +150,9 @@ impl Listeners {
             restart_needed: worker_count(config) != self.hub.workers().len(),
             ..Reconfigured::default()
         };
+        if self.hub.is_draining() {
+            return Ok(done);
+        }
         let added: Vec<_> = {
             let open = self.gates.lock();
             let known = |address: &&Address| open.iter().any(|gate| gate.configured == **address);
@@ -172,7 +179,11 @@ impl Listeners {
     /// How busy each worker is.
     #[must_use]
     pub fn workers(&self) -> Vec<WorkerState> {
-        self.hub.workers().iter().map(|worker| worker.load()).collect()
+        self.hub
+            .workers()
+            .iter()
+            .map(|worker| worker.load())
+            .collect()
     }
 
     /// Starts the drain and returns at once; [`drained`](Self::drained) tells its end. A second call
@@ -181,7 +192,11 @@ impl Listeners {
         if !self.hub.begin_drain() {
             return;
         }
-        let schedule = drain::run(Arc::clone(&self.hub), Arc::clone(&self.gates), drain.clone());
+        let schedule = drain::run(
+            Arc::clone(&self.hub),
+            Arc::clone(&self.gates),
+            drain.clone(),
+        );
         self.crew.acceptor().spawn(schedule);
     }
 

@@ -1,21 +1,39 @@
 //! One connection, from the accepted socket to its end.
 
-use std::{fmt::Display, sync::Arc};
+use std::{fmt::Display, io, sync::Arc};
 
-use socket2::Socket;
 use tokio::time::Instant;
 
 use super::{
     guard::{End, Guard},
     http1, http2,
     hub::Server,
-    io::{Io, Stream},
+    io::{Detached, Io, Stream},
     settings::Settings,
     sniff::{Sniffed, sniff},
     state::State,
     worker::{Permit, Worker},
 };
 use crate::exchange::{Connection, Handler, LazyTimer, Peer, Protocol, Reason};
+
+/// An accepted socket.
+pub(super) enum Socket {
+    /// Its runtime is the worker's.
+    Here(Stream),
+    /// On its way to the worker's runtime.
+    Moving(Detached),
+}
+
+impl Socket {
+    fn ready(self) -> io::Result<Stream> {
+        let stream = match self {
+            Self::Here(stream) => stream,
+            Self::Moving(socket) => Stream::attach(socket)?,
+        };
+        stream.set_nodelay()?;
+        Ok(stream)
+    }
+}
 
 /// A socket that has its worker.
 pub(super) struct Accepted {
@@ -39,7 +57,7 @@ pub(super) async fn serve<H: Handler>(server: Arc<Server<H>>, accepted: Accepted
         state,
         permit,
     } = accepted;
-    let stream = match Stream::new(socket, peer) {
+    let stream = match socket.ready() {
         Ok(stream) => stream,
         Err(error) => return tracing::debug!(%listener, %error, "an accepted socket is unusable"),
     };
