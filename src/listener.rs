@@ -45,6 +45,7 @@ pub use worker::WorkerState;
 use bind::Bound;
 use hub::{Hub, Server};
 use settings::Settings;
+use state::Stage;
 use worker::Crew;
 
 /// What the listener tells about connections. Every method is called on a worker: keep it cheap.
@@ -192,6 +193,8 @@ impl Listeners {
         if !self.hub.begin_drain() {
             return;
         }
+        // Here and not in the schedule: the next answer is to say it already.
+        self.hub.advance(Stage::Draining);
         let schedule = drain::run(
             Arc::clone(&self.hub),
             Arc::clone(&self.gates),

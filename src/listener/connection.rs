@@ -74,21 +74,18 @@ pub(super) async fn serve<H: Handler>(server: Arc<Server<H>>, accepted: Accepted
     let connection = Arc::new(connection);
     worker.identify(&state, &connection);
     let guard = Guard::new(&state, &settings.limits, timer, protocol);
-    let served = Serving {
+    let serving = Serving {
         server: &server,
         settings: &settings,
         state: &state,
         connection: &connection,
         worker: &worker,
     };
-    let end = match protocol {
-        _ if late => End::Timeout(Reason::HeaderTimeout),
-        Protocol::Http1 => http1::serve(served, guard, io).await,
+    match protocol {
+        _ if late => serving.tell(&End::Timeout(Reason::HeaderTimeout)),
+        Protocol::Http1 => http1::serve(serving, guard, io).await,
         // Boxed, or every connection of HTTP/1.1 would be as large.
-        Protocol::Http2 => Box::pin(http2::serve(served, guard, io)).await,
-    };
-    if let Some((reason, detail)) = complaint(&end) {
-        server.hub.observer().malformed(&connection, reason, detail);
+        Protocol::Http2 => Box::pin(http2::serve(serving, guard, io)).await,
     }
 }
 
@@ -99,6 +96,17 @@ pub(super) struct Serving<'a, H> {
     pub(super) state: &'a Arc<State>,
     pub(super) connection: &'a Arc<Connection>,
     pub(super) worker: &'a Arc<Worker>,
+}
+
+impl<H: Handler> Serving<'_, H> {
+    /// Tells how the connection ended, if it is worth telling. Before it counts as closed: who waits
+    /// for the last one finds everything told.
+    pub(super) fn tell(&self, end: &End) {
+        if let Some((reason, detail)) = complaint(end) {
+            let observer = self.server.hub.observer();
+            observer.malformed(self.connection, reason, detail);
+        }
+    }
 }
 
 /// What there is to say about the end, if it was the client's fault.

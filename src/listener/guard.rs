@@ -24,7 +24,7 @@
 
 use std::{
     future::{Future, poll_fn},
-    pin::{Pin, pin},
+    pin::Pin,
     task::{Context, Poll},
     time::Duration,
 };
@@ -161,8 +161,7 @@ impl<'a> Guard<'a> {
     }
 
     /// Serves the connection to its end.
-    pub(super) async fn serve(mut self, served: impl Served) -> End {
-        let mut served = pin!(served);
+    pub(super) async fn serve(mut self, mut served: Pin<&mut impl Served>) -> End {
         poll_fn(|cx| self.poll(served.as_mut(), cx)).await
     }
 

@@ -14,7 +14,7 @@ use std::{
     convert::Infallible,
     error::Error,
     future::Future,
-    pin::Pin,
+    pin::{Pin, pin},
     sync::Arc,
     task::{Context, Poll, ready},
     time::Duration,
@@ -36,7 +36,7 @@ use tokio::time::Instant;
 use super::{
     Observer,
     connection::Serving,
-    guard::{End, Guard, Served},
+    guard::{Guard, Served},
     io::Io,
     state::{Polled, State},
     worker::Worker,
@@ -44,7 +44,7 @@ use super::{
 use crate::exchange::{BodyError, Connection, Handler, LazyTimer, Reason};
 
 /// Serves the connection.
-pub(super) async fn serve<H: Handler>(serving: Serving<'_, H>, guard: Guard<'_>, io: Io) -> End {
+pub(super) async fn serve<H: Handler>(serving: Serving<'_, H>, guard: Guard<'_>, io: Io) {
     let streams = Streams(Arc::new(Shared {
         state: Arc::clone(serving.state),
         worker: Arc::clone(serving.worker),
@@ -64,9 +64,9 @@ pub(super) async fn serve<H: Handler>(serving: Serving<'_, H>, guard: Guard<'_>,
         }
     });
     let http2 = serving.settings.http2(streams);
-    guard
-        .serve(http2.serve_connection(TokioIo::new(io), service))
-        .await
+    let mut served = pin!(http2.serve_connection(TokioIo::new(io), service));
+    let end = guard.serve(served.as_mut()).await;
+    serving.tell(&end);
 }
 
 /// Whether h2 ended the connection for what the client sent.
