@@ -5,7 +5,7 @@ use std::{fmt::Display, io, sync::Arc};
 use tokio::time::Instant;
 
 use super::{
-    guard::{End, Guard},
+    guard::{End, Guard, LATE_HEAD},
     http1, http2,
     hub::Server,
     io::{Detached, Io, Stream},
@@ -82,7 +82,7 @@ pub(super) async fn serve<H: Handler>(server: Arc<Server<H>>, accepted: Accepted
         worker: &worker,
     };
     match protocol {
-        _ if late => serving.tell(&End::Timeout(Reason::HeaderTimeout)),
+        _ if late => serving.tell(&LATE_HEAD),
         Protocol::Http1 => http1::serve(serving, guard, io).await,
         // Boxed, or every connection of HTTP/1.1 would be as large.
         Protocol::Http2 => Box::pin(http2::serve(serving, guard, io)).await,
@@ -112,16 +112,9 @@ impl<H: Handler> Serving<'_, H> {
 /// What there is to say about the end, if it was the client's fault.
 fn complaint(end: &End) -> Option<(Reason, &dyn Display)> {
     match end {
-        End::Timeout(reason) => Some((*reason, reason_text(*reason))),
+        End::Fault(reason, detail) => Some((*reason, detail)),
         End::Served(Err(error)) => fault(error).map(|reason| (reason, error as &dyn Display)),
         End::Served(Ok(())) | End::Dropped => None,
-    }
-}
-
-fn reason_text(reason: Reason) -> &'static dyn Display {
-    match reason {
-        Reason::HeaderTimeout => &"the head did not arrive in time",
-        _ => &"the client took no byte of the answer in time",
     }
 }
 

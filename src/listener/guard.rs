@@ -48,8 +48,8 @@ pub(super) trait Served: Future<Output = hyper::Result<()>> {
 pub(super) enum End {
     /// hyper ended it.
     Served(hyper::Result<()>),
-    /// The client was too slow.
-    Timeout(Reason),
+    /// The client was too slow, or too much trouble.
+    Fault(Reason, &'static str),
     /// The client was given up, or the gateway aborts: nothing to tell.
     Dropped,
 }
@@ -179,6 +179,9 @@ impl<'a> Guard<'a> {
                 return Poll::Ready(End::Served(result));
             }
             self.observe();
+            if self.is_reset_rapidly() {
+                return Poll::Ready(RAPID_RESETS);
+            }
             if self.wants_close() {
                 self.closing = true;
                 served.as_mut().close();
@@ -237,6 +240,14 @@ impl<'a> Guard<'a> {
             }
     }
 
+    /// Whether a client of HTTP/2 resets most of its streams before they are answered, which makes
+    /// work at the upstream for nothing (rapid reset, CVE-2023-44487). h2 counts only the resets
+    /// that come before it has handed the stream on, so not those that keep a little distance.
+    fn is_reset_rapidly(&self) -> bool {
+        self.protocol == Protocol::Http2
+            && self.state.cut_streams() > TOLERATED_RESETS.max(self.state.calls() / 2)
+    }
+
     /// Whether a hidden FIN may show now that the request has ended: hyper waits for a wake-up that
     /// has passed, so it must be polled once more.
     fn shows_fin(&self) -> bool {
@@ -250,8 +261,8 @@ impl<'a> Guard<'a> {
     /// The deadline has passed. Without an end hyper is to be polled again.
     fn expire<S: Served>(&mut self, served: Pin<&mut S>) -> Option<End> {
         match self.phase {
-            Phase::Head { .. } => return Some(End::Timeout(Reason::HeaderTimeout)),
-            Phase::Writing { .. } => return Some(End::Timeout(Reason::WriteTimeout)),
+            Phase::Head { .. } => return Some(LATE_HEAD),
+            Phase::Writing { .. } => return Some(STALLED),
             Phase::Idle { .. } => {
                 self.closing = true;
                 served.close();
@@ -265,6 +276,25 @@ impl<'a> Guard<'a> {
         None
     }
 }
+
+/// A head that took too long.
+pub(super) const LATE_HEAD: End = End::Fault(
+    Reason::HeaderTimeout,
+    "the head did not arrive whole in time",
+);
+
+const STALLED: End = End::Fault(
+    Reason::WriteTimeout,
+    "the client took no byte of the answer in time",
+);
+
+const RAPID_RESETS: End = End::Fault(
+    Reason::Malformed,
+    "the client reset most of its streams before they were answered",
+);
+
+/// Streams that a client may cut short before the share of them counts. Envoy's number.
+const TOLERATED_RESETS: u64 = 500;
 
 /// How long a request goes on for a client that sent FIN behind it and takes no byte.
 ///

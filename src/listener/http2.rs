@@ -9,6 +9,10 @@
 //! h2 itself caps CONTINUATION frames, header lists, resets before a stream is served
 //! (`max_resets`), resets for the client's own faults, and small or empty DATA frames; it answers
 //! PING and SETTINGS one by one, so a flood that is not read back ends in the guard's write timeout.
+//! Resets of streams that are being served are counted by the guard.
+//!
+//! Not limited in time: the end of an answer that h2 has taken over whole, a chunk at most, for as
+//! long as the connection has other streams. `max_streams` limits how many.
 
 use std::{
     convert::Infallible,
@@ -60,6 +64,7 @@ pub(super) async fn serve<H: Handler>(serving: Serving<'_, H>, guard: Guard<'_>,
         let state = Arc::clone(&shared.state);
         async move {
             let answer = answer.await?;
+            state.note_answer();
             Ok::<_, Infallible>(answer.map(|body| Watched { body, state }))
         }
     });

@@ -151,6 +151,48 @@ fn rapid_resets_end_the_connection() {
 }
 
 #[test]
+fn resets_at_a_distance_end_the_connection_too() {
+    let running = start(|_| {});
+    let mut client = h2::plain(&running);
+    let mut stream = 1;
+    let mut begun = 0;
+    while running.told.reasons().is_empty() {
+        assert!(begun < 2000, "resets go on for ever");
+        let streams: Vec<_> = (0..50).map(|number| stream + 2 * number).collect();
+        let (requests, resets): (Vec<_>, Vec<_>) = streams
+            .iter()
+            .map(|stream| (h2::get(*stream, "/hang"), h2::reset(*stream)))
+            .unzip();
+        stream += 100;
+        begun += 50;
+        client.send(requests.concat());
+        running.wait_begun(begun);
+        client.send(resets.concat());
+        eventually("the aborts arrive", || running.aborted() == begun);
+        std::thread::sleep(millis(5));
+    }
+    drop(client);
+    assert_eq!(running.told.after_all_closed(), [Reason::Malformed]);
+}
+
+#[test]
+fn a_client_that_resets_some_of_many_streams_is_served() {
+    let running = start(|_| {});
+    let mut client = h2::plain(&running);
+    for number in 0..600 {
+        let stream = 6 * number + 1;
+        client.send(h2::get(stream, "/hang"));
+        running.wait_begun(3 * number as usize + 1);
+        client.send(h2::reset(stream));
+        for answered in [stream + 2, stream + 4] {
+            client.send(h2::get(answered, "/"));
+            assert_eq!(h2::body(&mut client), b"ok");
+        }
+    }
+    assert_eq!(running.told.reasons(), []);
+}
+
+#[test]
 fn a_flood_of_continuations_ends_the_connection() {
     let running = start(|_| {});
     let mut client = h2::plain(&running);
@@ -169,7 +211,7 @@ fn a_flood_of_continuations_ends_the_connection() {
 #[test]
 fn a_flood_of_pings_that_nobody_reads_back_is_dropped() {
     use std::io::Write as _;
-    let running = hurried();
+    let running = start(|server| server.limits.write_timeout = millis(150));
     let mut client = h2::plain(&running);
     let pings = h2::frame(h2::PING, 0, 0, &[0; 8]).repeat(10_000);
     while client.0.write_all(&pings).is_ok() {}

@@ -21,13 +21,13 @@ use tollgate::{
 
 use crate::support::{Client, Front, Told, config, eventually, loopback, millis, start};
 
-fn listen(server: Server) -> Result<Listeners, BindError> {
+fn listen(server: &Server) -> Result<Listeners, BindError> {
     let told = Arc::new(Told::default());
-    Listeners::start(&server, Arc::new(Front(Arc::default())), told)
+    Listeners::start(server, Arc::new(Front(Arc::default())), told)
 }
 
 fn listening_on(address: Address) -> Result<Listeners, BindError> {
-    listen(Server {
+    listen(&Server {
         listen: vec![address],
         ..config()
     })

@@ -513,7 +513,9 @@ pub(crate) mod h2 {
     /// Reads on until a frame of this kind.
     pub(crate) fn until(client: &mut Client, kind: u8) -> Received {
         loop {
-            let frame = next(client).expect("a frame before the end");
+            let Some(frame) = next(client) else {
+                panic!("no frame of kind {kind} before the end")
+            };
             if frame.kind == kind {
                 return frame;
             }
