@@ -7,7 +7,7 @@
 //!
 //! What hyper has no knob for is done by one guard a connection, beside hyper's own future: an I/O
 //! wrapper counts what passes, and one lazily moved timer rules the time of a head, idle time, write
-//! stalls, a client that half-closed, and the lingering close (`guard.rs`). Draining is ours too
+//! stalls, a client that half-closed, and the lingering close (`guard.rs`, `phase.rs`). Draining is ours too
 //! (`drain.rs`): hyper would close idle HTTP/1.1 connections at once and so race requests under way.
 //!
 //! Hazards: an upgraded connection is read and written by others; whatever must hold until its end
@@ -22,6 +22,7 @@ mod http1;
 mod http2;
 mod hub;
 mod io;
+mod phase;
 mod settings;
 mod sniff;
 mod state;
