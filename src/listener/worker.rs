@@ -157,7 +157,8 @@ impl std::fmt::Debug for dyn Observer {
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        self.worker.registry().open.remove(&self.id);
+        // Dropped behind the lock.
+        let _state = self.worker.registry().open.remove(&self.id);
         self.observer.closed(&self.listener);
     }
 }
