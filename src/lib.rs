@@ -4,5 +4,6 @@
 //!
 //! - [`config`]: text to checked values; imports no other room
 //! - [`exchange`]: the vocabulary of one request and its response; imports no other room
+pub mod cli;
 pub mod config;
 pub mod exchange;

@@ -1,0 +1,2 @@
+//! `tollgate demo`.
+pub mod backend;
