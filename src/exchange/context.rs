@@ -29,6 +29,10 @@ pub struct RequestHead {
     pub user_agent: Option<HeaderValue>,
     /// How the client wants refusals.
     pub form: AnswerForm,
+    /// The protocol that the client asks to switch to (`Upgrade`, nominated by `Connection`).
+    pub upgrade: Option<HeaderValue>,
+    /// Whether the client takes trailers (`TE: trailers`).
+    pub trailers: bool,
 }
 
 /// One try at one server.
