@@ -4,13 +4,19 @@
 //! apart, values are in range. One file per table.
 
 mod admin;
+mod diagnostic;
+mod loading;
 mod log;
+mod mask;
 mod route;
 mod server;
+mod source;
 mod text;
 mod upstream;
 
 pub use admin::Admin;
+pub use diagnostic::{Diagnostic, Diagnostics, Related, Severity};
+pub use loading::Loaded;
 pub use log::{AccessLog, Log, QueryLogging};
 pub use route::{
     EncodedSlash, HostPattern, HostRewrite, PathPattern, PathSegment, Redirect, Respond, Rewrite,

@@ -224,7 +224,10 @@ mod tests {
     #[test]
     fn problem_details_are_sent_only_to_who_prefers_them() {
         assert_eq!(form(ACCEPT, "*/*"), AnswerForm::Json);
-        assert_eq!(form(ACCEPT, "application/problem+json"), AnswerForm::Problem);
+        assert_eq!(
+            form(ACCEPT, "application/problem+json"),
+            AnswerForm::Problem
+        );
         assert_eq!(
             form(ACCEPT, "application/problem+json;q=0.5, application/json"),
             AnswerForm::Json
@@ -242,7 +245,10 @@ mod tests {
     #[test]
     fn grpc_is_known_by_its_content_type() {
         assert_eq!(form(CONTENT_TYPE, "application/grpc"), AnswerForm::Grpc);
-        assert_eq!(form(CONTENT_TYPE, "application/grpc+proto"), AnswerForm::Grpc);
+        assert_eq!(
+            form(CONTENT_TYPE, "application/grpc+proto"),
+            AnswerForm::Grpc
+        );
         assert_eq!(form(CONTENT_TYPE, "application/json"), AnswerForm::Json);
     }
 }

@@ -1,0 +1,354 @@
+//! Findings: what is wrong with a configuration, where, and what to write instead.
+//!
+//! A finding is complete in itself: it holds the lines that it points at, with secrets masked, and
+//! outlives the files.
+
+use std::{fmt, ops::Range, sync::Arc};
+
+use annotate_snippets::{AnnotationKind, Group, Level, Origin, Renderer, Snippet};
+
+use super::{
+    mask,
+    source::{Place, Sources},
+};
+
+/// How grave a finding is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Severity {
+    /// The configuration can't be used.
+    Error,
+    /// It can, but it hardly does what was meant.
+    Warning,
+}
+
+/// One finding.
+#[derive(Clone, Debug)]
+pub struct Diagnostic {
+    /// Error or warning.
+    pub severity: Severity,
+    /// The file, as it was named.
+    pub file: Arc<str>,
+    /// The line, from 1; 0 when the finding is about the file as a whole.
+    pub line: usize,
+    /// The column in characters, from 1; 0 when the finding is about the file as a whole.
+    pub column: usize,
+    /// What is wrong: what was expected and what was found.
+    pub message: String,
+    /// What stands at the caret.
+    pub label: String,
+    /// What to write instead.
+    pub help: Option<String>,
+    /// Other places that belong to the finding.
+    pub related: Vec<Related>,
+    excerpt: Option<Excerpt>,
+}
+
+/// Another place that a finding is about.
+#[derive(Clone, Debug)]
+pub struct Related {
+    /// The file, as it was named.
+    pub file: Arc<str>,
+    /// The line, from 1.
+    pub line: usize,
+    /// The column in characters, from 1.
+    pub column: usize,
+    /// What stands there.
+    pub label: String,
+    excerpt: Excerpt,
+}
+
+/// A line of a file as it may be shown.
+#[derive(Clone, Debug)]
+struct Excerpt {
+    text: String,
+    caret: Range<usize>,
+}
+
+/// All findings about one configuration, ordered by file and position.
+#[derive(Clone, Debug, Default)]
+pub struct Diagnostics {
+    findings: Vec<Diagnostic>,
+    /// Findings that were left out because there were too many.
+    left_out: usize,
+}
+
+impl Diagnostics {
+    /// The findings in order.
+    pub fn iter(&self) -> std::slice::Iter<'_, Diagnostic> {
+        self.findings.iter()
+    }
+
+    /// How many findings there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.findings.len()
+    }
+
+    /// Whether there is nothing to say.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.findings.is_empty()
+    }
+
+    /// Whether one of the findings is an error.
+    #[must_use]
+    pub fn has_errors(&self) -> bool {
+        self.iter().any(|one| one.severity == Severity::Error)
+    }
+
+    /// All findings as text for a person, each with its line and a caret; with terminal colours if
+    /// `colour`.
+    #[must_use]
+    pub fn render(&self, colour: bool) -> String {
+        let renderer = if colour {
+            Renderer::styled()
+        } else {
+            Renderer::plain()
+        };
+        let mut text = String::new();
+        for finding in self {
+            text.push_str(&finding.render(&renderer));
+            text.push_str("\n\n");
+        }
+        if self.left_out > 0 {
+            text.push_str(&format!("... and {} findings more\n", self.left_out));
+        }
+        text
+    }
+}
+
+impl<'a> IntoIterator for &'a Diagnostics {
+    type Item = &'a Diagnostic;
+    type IntoIter = std::slice::Iter<'a, Diagnostic>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.iter()
+    }
+}
+
+impl fmt::Display for Diagnostics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.render(false))
+    }
+}
+
+impl std::error::Error for Diagnostics {}
+
+impl Diagnostic {
+    fn render(&self, renderer: &Renderer) -> String {
+        let level = match self.severity {
+            Severity::Error => Level::ERROR,
+            Severity::Warning => Level::WARNING,
+        };
+        let mut group = level
+            .primary_title(self.message.as_str())
+            .element(self.origin());
+        if let Some(excerpt) = &self.excerpt {
+            group = group.element(excerpt.snippet(self.line, AnnotationKind::Primary, &self.label));
+        }
+        for related in &self.related {
+            group = related.append(group);
+        }
+        if let Some(help) = &self.help {
+            group = group.element(Level::HELP.message(help.as_str()));
+        }
+        renderer.render(&[group])
+    }
+
+    fn origin(&self) -> Origin<'_> {
+        let origin = Origin::path(&*self.file);
+        if self.line == 0 {
+            return origin;
+        }
+        origin.line(self.line).char_column(self.column)
+    }
+}
+
+impl Related {
+    fn append<'a>(&'a self, group: Group<'a>) -> Group<'a> {
+        let origin = Origin::path(&*self.file)
+            .line(self.line)
+            .char_column(self.column);
+        let snippet = self
+            .excerpt
+            .snippet(self.line, AnnotationKind::Context, &self.label);
+        group.element(origin).element(snippet)
+    }
+}
+
+impl Excerpt {
+    /// The first line of a place. A line that is too long for a terminal is cut around the place.
+    fn of(sources: &Sources, place: Place) -> Self {
+        let source = sources.of(place);
+        let line = source.line_range(place.start());
+        let range = place.range();
+        let caret = range.start.clamp(line.start, line.end)..range.end.clamp(line.start, line.end);
+        let (before, at, after) = (
+            source.shown(line.start..caret.start),
+            source.shown(caret.clone()),
+            source.shown(caret.end..line.end),
+        );
+        let before = last_chars(&before, LONGEST_SIDE);
+        let at = first_chars(&at, LONGEST_SIDE);
+        let after = first_chars(&after, LONGEST_SIDE);
+        Self {
+            caret: before.len()..before.len() + at.len(),
+            text: [before, at, after].concat(),
+        }
+    }
+
+    fn snippet<'a>(
+        &'a self,
+        line: usize,
+        kind: AnnotationKind,
+        label: &'a str,
+    ) -> Snippet<'a, annotate_snippets::Annotation<'a>> {
+        let mut annotation = kind.span(self.caret.clone());
+        if !label.is_empty() {
+            annotation = annotation.label(label);
+        }
+        Snippet::source(self.text.as_str())
+            .line_start(line)
+            .annotation(annotation)
+    }
+}
+
+/// A finding that still refers to the files by [`Place`].
+#[derive(Debug)]
+pub(super) struct Finding {
+    severity: Severity,
+    place: Place,
+    whole_file: bool,
+    message: String,
+    label: String,
+    help: Option<String>,
+    related: Vec<(Place, String)>,
+}
+
+impl Finding {
+    /// Something that makes the configuration unusable.
+    pub(super) fn error(place: Place, message: impl Into<String>) -> Self {
+        Self {
+            severity: Severity::Error,
+            place,
+            whole_file: false,
+            message: message.into(),
+            label: String::new(),
+            help: None,
+            related: Vec::new(),
+        }
+    }
+
+    /// Something that is hardly meant.
+    pub(super) fn warning(place: Place, message: impl Into<String>) -> Self {
+        Self {
+            severity: Severity::Warning,
+            ..Self::error(place, message)
+        }
+    }
+
+    /// Something about a file as a whole: no line is shown.
+    pub(super) fn about_file(place: Place, message: impl Into<String>) -> Self {
+        Self {
+            whole_file: true,
+            ..Self::error(place, message)
+        }
+    }
+
+    /// What stands at the caret.
+    pub(super) fn label(mut self, label: impl Into<String>) -> Self {
+        self.label = label.into();
+        self
+    }
+
+    /// What to write instead.
+    pub(super) fn help(mut self, help: impl Into<String>) -> Self {
+        self.help = Some(help.into());
+        self
+    }
+
+    /// What to write instead, if anything can be said.
+    pub(super) fn maybe_help(mut self, help: Option<String>) -> Self {
+        self.help = help.or(self.help);
+        self
+    }
+
+    /// Another place.
+    pub(super) fn related(mut self, place: Place, label: impl Into<String>) -> Self {
+        self.related.push((place, label.into()));
+        self
+    }
+
+    /// Whether it is an error.
+    pub(super) fn is_error(&self) -> bool {
+        self.severity == Severity::Error
+    }
+
+    fn resolve(self, sources: &Sources) -> Diagnostic {
+        let source = sources.of(self.place);
+        let at = self.place.start();
+        let (line, column) = match self.whole_file {
+            true => (0, 0),
+            false => (source.line(at), source.column(at)),
+        };
+        Diagnostic {
+            severity: self.severity,
+            file: source.name.as_str().into(),
+            line,
+            column,
+            message: mask::sentence(self.message),
+            label: mask::sentence(self.label),
+            help: self.help.map(mask::sentence),
+            related: self
+                .related
+                .into_iter()
+                .map(|(place, label)| resolve_related(sources, place, label))
+                .collect(),
+            excerpt: (!self.whole_file).then(|| Excerpt::of(sources, self.place)),
+        }
+    }
+}
+
+fn resolve_related(sources: &Sources, place: Place, label: String) -> Related {
+    let source = sources.of(place);
+    Related {
+        file: source.name.as_str().into(),
+        line: source.line(place.start()),
+        column: source.column(place.start()),
+        label: mask::sentence(label),
+        excerpt: Excerpt::of(sources, place),
+    }
+}
+
+/// Puts findings in order and makes them independent of the files.
+pub(super) fn resolve(mut findings: Vec<Finding>, sources: &Sources) -> Diagnostics {
+    let left_out = findings.len().saturating_sub(MOST_FINDINGS);
+    findings.sort_by_key(|finding| (finding.severity, finding.place));
+    findings.truncate(MOST_FINDINGS);
+    findings.sort_by_key(|finding| (finding.place, finding.severity));
+    Diagnostics {
+        left_out,
+        findings: findings
+            .into_iter()
+            .map(|finding| finding.resolve(sources))
+            .collect(),
+    }
+}
+
+fn first_chars(text: &str, most: usize) -> &str {
+    let end = text
+        .char_indices()
+        .nth(most)
+        .map_or(text.len(), |(at, _)| at);
+    &text[..end]
+}
+
+fn last_chars(text: &str, most: usize) -> &str {
+    let count = text.chars().count();
+    let start = text.char_indices().nth(count.saturating_sub(most));
+    &text[start.map_or(text.len(), |(at, _)| at)..]
+}
+
+/// Nobody reads more, and a generated file must not cost gigabytes of text.
+const MOST_FINDINGS: usize = 1000;
+const LONGEST_SIDE: usize = 200;

@@ -1,0 +1,180 @@
+//! Where a configuration's text holds secrets.
+//!
+//! The answer must not depend on the text being well formed: a syntax error on a secret's line is
+//! shown too. So this looks at characters only, and rather masks too much: the value of every key
+//! whose name ends like a credential's, and the user part of every URL. A value that is nothing but
+//! `${env:X}` or `${file:F}` is no secret and helps to be seen.
+
+use std::ops::Range;
+
+/// What is shown instead of a secret.
+pub(super) const MASK: &str = "***";
+
+/// The secrets of a text, in order.
+pub(super) fn secrets(text: &str) -> Vec<Range<usize>> {
+    let mut found = Vec::new();
+    let mut at = 0;
+    while let Some(equals) = memchr::memchr(b'=', &text.as_bytes()[at..]) {
+        let equals = at + equals;
+        at = equals + 1;
+        if !names_a_secret(&text[line_start(text, equals)..equals]) {
+            continue;
+        }
+        let value = value_range(text, equals + 1);
+        at = value.end.max(at);
+        if !is_reference(&text[value.clone()]) && !value.is_empty() {
+            found.push(value);
+        }
+    }
+    found.extend(user_parts(text));
+    found.sort_by_key(|range| range.start);
+    found
+}
+
+/// Whether what stands before `=` ends with the name of a credential.
+fn names_a_secret(before: &str) -> bool {
+    let key = before.trim_end().trim_end_matches(['"', '\'']);
+    let tail = key.len().saturating_sub(LONGEST_WORD);
+    let tail = key.get(tail..).unwrap_or(key).to_ascii_lowercase();
+    WORDS.iter().any(|word| tail.ends_with(word))
+}
+
+fn line_start(text: &str, at: usize) -> usize {
+    memchr::memrchr(b'\n', &text.as_bytes()[..at]).map_or(0, |at| at + 1)
+}
+
+/// The value that begins after `from`, quotes included.
+fn value_range(text: &str, from: usize) -> Range<usize> {
+    let rest = &text[from..];
+    let start = from + (rest.len() - rest.trim_start_matches([' ', '\t']).len());
+    let value = &text[start..];
+    let line = value.find('\n').unwrap_or(value.len());
+    for quote in ["\"\"\"", "'''"] {
+        if let Some(inner) = value.strip_prefix(quote) {
+            let end = inner.find(quote).map_or(value.len(), |at| at + 6);
+            return start..start + end.min(value.len());
+        }
+    }
+    let end = match value.as_bytes().first() {
+        Some(quote @ (b'"' | b'\'')) => closing_quote(&value[..line], *quote),
+        Some(b'[') => value.find(']').map_or(value.len(), |at| at + 1),
+        Some(b'{') => value[..line].find('}').map_or(line, |at| at + 1),
+        _ => line,
+    };
+    start..start + end
+}
+
+/// The end of a string that begins with its quote; the end of the line when it is not closed.
+fn closing_quote(value: &str, quote: u8) -> usize {
+    let mut bytes = value.bytes().enumerate().skip(1);
+    while let Some((at, byte)) = bytes.next() {
+        if byte == b'\\' && quote == b'"' {
+            bytes.next();
+        } else if byte == quote {
+            return at + 1;
+        }
+    }
+    value.len()
+}
+
+/// Whether a value is `"${env:X}"` or `"${file:F}"` and nothing more: no default either.
+fn is_reference(value: &str) -> bool {
+    let value = value.trim_matches(['"', '\'']);
+    let inner = value
+        .strip_prefix("${env:")
+        .or_else(|| value.strip_prefix("${file:"))
+        .and_then(|value| value.strip_suffix('}'));
+    inner.is_some_and(|inner| !inner.contains(['}', '$']) && !inner.contains(":-"))
+}
+
+/// `user:password` of `scheme://user:password@host`.
+fn user_parts(text: &str) -> impl Iterator<Item = Range<usize>> {
+    text.match_indices("://").filter_map(|(at, scheme)| {
+        let start = at + scheme.len();
+        let end = |c: char| c.is_whitespace() || matches!(c, '"' | '\'' | '/' | '?' | '#');
+        let authority = text[start..].split(end).next().unwrap_or_default();
+        let user = authority.rfind('@').filter(|at| *at > 0)?;
+        Some(start..start + user)
+    })
+}
+
+/// Hides the user parts of URLs in a sentence.
+pub(super) fn sentence(text: String) -> String {
+    let mut masked = text;
+    let parts: Vec<_> = user_parts(&masked).collect();
+    for part in parts.into_iter().rev() {
+        masked.replace_range(part, MASK);
+    }
+    masked
+}
+
+const WORDS: [&str; 11] = [
+    "token",
+    "secret",
+    "password",
+    "passwd",
+    "api_key",
+    "api-key",
+    "apikey",
+    "private_key",
+    "authorization",
+    "cookie",
+    "credentials",
+];
+const LONGEST_WORD: usize = 16;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn masked(text: &str) -> Vec<&str> {
+        secrets(text)
+            .into_iter()
+            .map(|range| &text[range])
+            .collect()
+    }
+
+    #[test]
+    fn values_of_credential_keys_are_secret() {
+        assert_eq!(masked("token = \"abc\" # why"), ["\"abc\""]);
+        assert_eq!(masked("a = { token = 'x', b = 1 }"), ["'x'"]);
+        assert_eq!(masked("\"X-Api-Key\" = \"a\\\"b\"\n"), ["\"a\\\"b\""]);
+        assert_eq!(masked("admin.token=abc\nlisten=1"), ["abc"]);
+        assert_eq!(masked("level = \"info\"\npath = \"/token\""), [""; 0]);
+    }
+
+    #[test]
+    fn an_unclosed_or_long_secret_is_hidden_to_its_end() {
+        assert_eq!(masked("token = \"abc\nlevel = 1"), ["\"abc"]);
+        assert_eq!(
+            masked("token = \"\"\"\nabc\n\"\"\"\nx=1"),
+            ["\"\"\"\nabc\n\"\"\""]
+        );
+        assert_eq!(masked("token = '''\nabc"), ["'''\nabc"]);
+        assert_eq!(
+            masked("token = [\"a\",\n\"b\"]\nx = 1"),
+            ["[\"a\",\n\"b\"]"]
+        );
+        assert_eq!(
+            masked("authorization = { prefix = \"Bearer abc\" }"),
+            ["{ prefix = \"Bearer abc\" }"]
+        );
+    }
+
+    #[test]
+    fn a_mere_reference_is_shown_and_its_default_is_not() {
+        assert_eq!(masked("token = \"${env:T}\""), [""; 0]);
+        assert_eq!(masked("token = \"${env:T:-abc}\"").len(), 1);
+        assert_eq!(masked("token = \"${env:T}abc\"").len(), 1);
+    }
+
+    #[test]
+    fn the_user_part_of_a_url_is_secret() {
+        assert_eq!(masked("url = \"http://me:pw@host/\""), ["me:pw"]);
+        assert_eq!(masked("url = \"http://host/a@b\""), [""; 0]);
+        assert_eq!(
+            sentence("found http://a:b@c and http://d:e@f".into()),
+            "found http://***@c and http://***@f"
+        );
+    }
+}
