@@ -8,6 +8,7 @@ mod body;
 mod connection;
 mod context;
 mod failure;
+pub mod fields;
 mod id;
 mod reason;
 mod rejection;
