@@ -52,11 +52,16 @@ pub trait Handler: Send + Sync + 'static {
     type Body: http_body::Body<Data = bytes::Bytes, Error = BodyError> + Send + 'static;
 
     /// Answers one request of one connection.
+    ///
+    /// It calls [`Connection::begin`] at the latest when the future is first polled, and keeps the
+    /// permit until the answer's body is dropped: until then the listener neither closes the
+    /// connection for idling nor in a drain. The future borrows neither argument (in an
+    /// implementation: `use<>`).
     fn handle(
         &self,
         request: http::Request<Incoming>,
         connection: &Arc<Connection>,
-    ) -> impl Future<Output = Result<http::Response<Self::Body>, Infallible>> + Send + 'static;
+    ) -> impl Future<Output = Result<http::Response<Self::Body>, Infallible>> + Send + 'static + use<Self>;
 }
 
 /// One client connection. Requests share it behind an [`Arc`].

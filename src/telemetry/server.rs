@@ -1,0 +1,222 @@
+//! Metrics of one server of an upstream.
+
+use std::{sync::Arc, time::Duration};
+
+use http::StatusCode;
+use prometheus::{Histogram, IntCounter, IntGauge};
+
+use crate::exchange::Reason;
+
+use super::{
+    families::{Families, HISTOGRAM_SERIES},
+    series::{OVERFLOW, Owned, Place, Shared},
+};
+
+/// How a request to a server ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// An answer below 500.
+    Ok,
+    /// An answer of 500 or above.
+    Error5xx,
+    /// No connection.
+    ConnectError,
+    /// No connection, answer or byte in time.
+    Timeout,
+    /// The server closed or reset before its answer was complete.
+    Reset,
+    /// An answer that is not valid.
+    Protocol,
+    /// The client left, or its own body was at fault.
+    Cancelled,
+}
+
+impl Outcome {
+    /// Every outcome, in the order of their numbers.
+    const ALL: [Self; 7] = [
+        Self::Ok,
+        Self::Error5xx,
+        Self::ConnectError,
+        Self::Timeout,
+        Self::Reset,
+        Self::Protocol,
+        Self::Cancelled,
+    ];
+
+    /// The outcome of an answer with this status.
+    #[must_use]
+    pub fn of_status(status: StatusCode) -> Self {
+        if status.as_u16() >= 500 {
+            return Self::Error5xx;
+        }
+        Self::Ok
+    }
+
+    /// The outcome of a failed attempt.
+    #[must_use]
+    pub fn of_failure(reason: Reason) -> Self {
+        match reason {
+            Reason::ConnectRefused | Reason::ConnectFailed => Self::ConnectError,
+            Reason::ConnectTimeout
+            | Reason::ResponseTimeout
+            | Reason::TotalTimeout
+            | Reason::UpstreamIdle => Self::Timeout,
+            Reason::UpstreamClosed | Reason::UpstreamCut => Self::Reset,
+            Reason::UpstreamProtocol | Reason::UpstreamUpgrade => Self::Protocol,
+            _ => Self::Cancelled,
+        }
+    }
+
+    /// The label.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Error5xx => "error_5xx",
+            Self::ConnectError => "connect_error",
+            Self::Timeout => "timeout",
+            Self::Reset => "reset",
+            Self::Protocol => "protocol_error",
+            Self::Cancelled => "cancelled",
+        }
+    }
+}
+
+/// The handle of one server. It is looked up when a configuration is loaded.
+#[derive(Debug)]
+pub struct ServerMetrics {
+    upstream: Arc<str>,
+    server: Arc<str>,
+    owned: Owned<()>,
+    handles: Handles,
+}
+
+#[derive(Debug)]
+struct Handles {
+    outcomes: [IntCounter; Outcome::ALL.len()],
+    duration: Histogram,
+    open: IntGauge,
+    idle: IntGauge,
+    connect_errors: IntCounter,
+    healthy: IntGauge,
+}
+
+impl ServerMetrics {
+    pub(super) fn new(upstream: &str, server: &str, shared: &Arc<Shared>) -> Self {
+        let owned = Owned::new(shared);
+        let handles = owned.make((), SERIES, |place| match place {
+            Place::Own(families) | Place::Hidden(families) => {
+                Handles::new(families, [upstream, server])
+            }
+            Place::Overflow(families) => Handles {
+                // One health for many servers would mean nothing.
+                healthy: hidden_health(shared),
+                ..Handles::new(families, [OVERFLOW, OVERFLOW])
+            },
+        });
+        handles.healthy.set(1);
+        Self {
+            upstream: upstream.into(),
+            server: server.into(),
+            owned,
+            handles,
+        }
+    }
+
+    /// Counts a request to the server: how it ended and how long its answer's head took.
+    pub fn finished(&self, outcome: Outcome, duration: Duration) {
+        self.handles.outcomes[outcome as usize].inc();
+        self.handles.duration.observe(duration.as_secs_f64());
+    }
+
+    /// Counts a connection that could not be made.
+    pub fn connect_failed(&self) {
+        self.handles.connect_errors.inc();
+    }
+
+    /// Counts a new connection in.
+    pub fn connection_opened(&self) {
+        self.handles.open.inc();
+    }
+
+    /// Counts a connection out.
+    pub fn connection_closed(&self) {
+        self.handles.open.dec();
+    }
+
+    /// Counts a connection that begins to wait for a request.
+    pub fn idle_begun(&self) {
+        self.handles.idle.inc();
+    }
+
+    /// Counts a waiting connection that was taken or closed.
+    pub fn idle_ended(&self) {
+        self.handles.idle.dec();
+    }
+
+    /// Tells whether the server gets requests; it does to begin with.
+    pub fn set_healthy(&self, healthy: bool) {
+        self.handles.healthy.set(i64::from(healthy));
+    }
+
+    /// Connections open to the server.
+    #[must_use]
+    pub fn open(&self) -> i64 {
+        self.handles.open.get()
+    }
+
+    /// Connections that wait for a request.
+    #[must_use]
+    pub fn idle(&self) -> i64 {
+        self.handles.idle.get()
+    }
+
+    /// Takes the server's series out of the scrape.
+    pub(super) fn remove(&self) {
+        let labels = [&*self.upstream, &*self.server];
+        self.owned.remove(|families, ()| {
+            // Removing fails only when the series is not there.
+            let _ = Handles::remove(families, labels);
+        });
+    }
+}
+
+impl Handles {
+    fn new(families: &Families, labels: [&str; 2]) -> Self {
+        let [upstream, server] = labels;
+        Self {
+            outcomes: Outcome::ALL.map(|outcome| {
+                let labels = [upstream, server, outcome.as_str()];
+                families.server_requests.with_label_values(&labels)
+            }),
+            duration: families.server_duration.with_label_values(&labels),
+            open: families.server_open.with_label_values(&labels),
+            idle: families.server_idle.with_label_values(&labels),
+            connect_errors: families.server_connect_errors.with_label_values(&labels),
+            healthy: families.server_healthy.with_label_values(&labels),
+        }
+    }
+
+    fn remove(families: &Families, labels: [&str; 2]) -> prometheus::Result<()> {
+        let [upstream, server] = labels;
+        for outcome in Outcome::ALL {
+            let labels = [upstream, server, outcome.as_str()];
+            families.server_requests.remove_label_values(&labels)?;
+        }
+        families.server_duration.remove_label_values(&labels)?;
+        families.server_open.remove_label_values(&labels)?;
+        families.server_idle.remove_label_values(&labels)?;
+        families
+            .server_connect_errors
+            .remove_label_values(&labels)?;
+        families.server_healthy.remove_label_values(&labels)
+    }
+}
+
+fn hidden_health(shared: &Shared) -> IntGauge {
+    let labels = [OVERFLOW, OVERFLOW];
+    shared.hidden.server_healthy.with_label_values(&labels)
+}
+
+/// Lines of one server in a scrape.
+const SERIES: usize = Outcome::ALL.len() + HISTOGRAM_SERIES + 4;
