@@ -104,7 +104,9 @@ pub(super) fn url(address: &Address) -> String {
     match address {
         Address::Unix(path) => format!("unix:{}", path.display()),
         Address::Tcp(address) if !address.ip().is_unspecified() => format!("http://{address}"),
-        Address::Tcp(address) if address.is_ipv4() => format!("http://127.0.0.1:{}", address.port()),
+        Address::Tcp(address) if address.is_ipv4() => {
+            format!("http://127.0.0.1:{}", address.port())
+        }
         Address::Tcp(address) => format!("http://[::1]:{}", address.port()),
     }
 }

@@ -56,13 +56,21 @@ enum Step<'a> {
 
 impl<'a> Entry<'a> {
     fn rank(&self) -> Rank<'a> {
-        (host_rank(self.host), steps(self.path), Reverse(self.claim()))
+        (
+            host_rank(self.host),
+            steps(self.path),
+            Reverse(self.claim()),
+        )
     }
 
     /// What decides between routes at the same host and path.
     fn claim(&self) -> (bool, usize, i32) {
         let conditions = self.route.match_headers.len() + self.route.match_query.len();
-        (self.route.methods.is_some(), conditions, self.route.priority)
+        (
+            self.route.methods.is_some(),
+            conditions,
+            self.route.priority,
+        )
     }
 
     fn row(&self) -> [String; 5] {
@@ -144,7 +152,9 @@ fn aligned(rows: &[[String; 5]]) -> String {
     let widths: [usize; 4] = std::array::from_fn(|column| width(column).unwrap_or(0));
     let line = |row: &[String; 5]| {
         let cells = row.iter().zip(widths);
-        let padded: String = cells.map(|(cell, width)| format!("{cell:width$}  ")).collect();
+        let padded: String = cells
+            .map(|(cell, width)| format!("{cell:width$}  "))
+            .collect();
         padded + &row[4]
     };
     let lines: Vec<String> = rows.iter().map(line).collect();

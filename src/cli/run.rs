@@ -34,8 +34,8 @@ pub(super) fn run(options: &Options) -> Outcome {
     // Before the gateway starts, so that a signal meant for it never kills it half-way.
     let mut signals = Signals::listen()?;
     let level = telemetry::init(&config.log);
-    let gateway =
-        Gateway::start(config, source, Some(level)).map_err(|error| Failure::run("start", &error))?;
+    let gateway = Gateway::start(config, source, Some(level))
+        .map_err(|error| Failure::run("start", &error))?;
     announce(&gateway);
     signals.obey(&gateway)
 }

@@ -8,15 +8,27 @@ use crate::{config::Address, gateway::Gateway};
 /// The whole text; `wanted` is where the file asked to listen, clients first and admin last.
 pub(super) fn text(gateway: &Gateway, backend: SocketAddr, wanted: &[Address]) -> String {
     let admin = gateway.admin_address().map(Address::Tcp);
-    let real: Vec<Address> = gateway.addresses().into_iter().chain(admin.clone()).collect();
-    let clients = real.iter().find(|address| matches!(address, Address::Tcp(_)));
+    let real: Vec<Address> = gateway
+        .addresses()
+        .into_iter()
+        .chain(admin.clone())
+        .collect();
+    let clients = real
+        .iter()
+        .find(|address| matches!(address, Address::Tcp(_)));
     let place = Place {
         gateway: clients.map_or_else(String::new, output::url),
         admin: admin.as_ref().map(output::url),
         backend: format!("http://{backend}"),
     };
-    [INTRODUCTION.to_owned(), place.lines(), moved(wanted, &real), place.tour(), END.to_owned()]
-        .concat()
+    [
+        INTRODUCTION.to_owned(),
+        place.lines(),
+        moved(wanted, &real),
+        place.tour(),
+        END.to_owned(),
+    ]
+    .concat()
 }
 
 struct Place {
@@ -74,9 +86,13 @@ fn moved(wanted: &[Address], real: &[Address]) -> String {
     wanted
         .iter()
         .zip(real)
-        .filter(|(wanted, real)| port(wanted).is_some_and(|port| port != 0) && port(wanted) != port(real))
+        .filter(|(wanted, real)| {
+            port(wanted).is_some_and(|port| port != 0) && port(wanted) != port(real)
+        })
         .filter_map(|(wanted, real)| Some((port(wanted)?, port(real)?)))
-        .map(|(wanted, real)| format!("\n  Port {wanted} is taken by another program: port {real} serves instead.\n"))
+        .map(|(wanted, real)| {
+            format!("\n  Port {wanted} is taken by another program: port {real} serves instead.\n")
+        })
         .collect()
 }
 
