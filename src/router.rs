@@ -115,12 +115,9 @@ impl<T> Router<T> {
         let index = self.rules.len();
         self.rules.push(Rule::new(route));
         self.payloads.push(payload);
-        let any_host = [None];
-        let hosts = route.hosts.iter().map(Some);
-        let hosts: Vec<_> = if route.hosts.is_empty() {
-            any_host.into_iter().collect()
-        } else {
-            hosts.collect()
+        let hosts: Vec<_> = match route.hosts.as_slice() {
+            [] => vec![None],
+            hosts => hosts.iter().map(Some).collect(),
         };
         for host in hosts {
             let root = self.hosts.root(host, &mut self.tree);

@@ -12,8 +12,8 @@ mod log;
 mod metrics;
 mod output;
 mod route;
-mod server;
 mod series;
+mod server;
 pub mod timestamp;
 mod writer;
 
@@ -22,5 +22,5 @@ pub use log::{LogHandle, init};
 pub use metrics::{Metrics, UNROUTED};
 pub use prometheus::IntCounter;
 pub use route::RouteMetrics;
-pub use server::{Outcome, ServerMetrics};
+pub use server::{OpenConnection, Outcome, ServerMetrics};
 pub use writer::AccessLogWriter;

@@ -9,7 +9,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use http::{HeaderValue, Method, Uri, Version, uri::PathAndQuery};
+use http::{HeaderName, HeaderValue, Method, Uri, Version, uri::PathAndQuery};
 use tokio::time::Instant;
 
 use super::{AnswerForm, Connection, Reason, Request, RequestId, TraceContext};
@@ -99,6 +99,7 @@ pub struct Context {
     route: OnceLock<Arc<str>>,
     captures: OnceLock<Vec<(Arc<str>, Box<str>)>>,
     reason: OnceLock<Reason>,
+    logged_headers: OnceLock<Box<[(HeaderName, HeaderValue)]>>,
     attempts: Mutex<Vec<Attempt>>,
     bytes_in: AtomicU64,
 }
@@ -122,6 +123,7 @@ impl Context {
             route: OnceLock::new(),
             captures: OnceLock::new(),
             reason: OnceLock::new(),
+            logged_headers: OnceLock::new(),
             attempts: Mutex::new(Vec::new()),
             bytes_in: AtomicU64::new(0),
         }
@@ -184,6 +186,17 @@ impl Context {
     #[must_use]
     pub fn reason(&self) -> Option<Reason> {
         self.reason.get().copied()
+    }
+
+    /// Written by the frame: the header fields that the access log is configured to show.
+    pub fn log_headers(&self, headers: Box<[(HeaderName, HeaderValue)]>) {
+        let _ = self.logged_headers.set(headers);
+    }
+
+    /// The header fields that the access log is configured to show.
+    #[must_use]
+    pub fn logged_headers(&self) -> &[(HeaderName, HeaderValue)] {
+        self.logged_headers.get().map_or(&[], |headers| headers)
     }
 
     /// Notes that a server is tried.

@@ -149,3 +149,155 @@ fn lower_case(name: &str) -> Cow<'_, str> {
     }
     Cow::Borrowed(name)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn parsed(text: &str) -> Result<(String, Option<u16>), HostError> {
+        Host::parse(text).map(|host| (host.name.into_owned(), host.port))
+    }
+
+    fn of(version: Version, target: &str, hosts: &[&'static str]) -> Result<String, HostError> {
+        let target: Uri = target.parse().unwrap();
+        let mut headers = HeaderMap::new();
+        for host in hosts {
+            headers.append(HOST, HeaderValue::from_static(host));
+        }
+        Host::of(version, &target, &headers).map(|host| host.name.into_owned())
+    }
+
+    #[test]
+    fn names_and_addresses_are_hosts() {
+        let name = |name: &str, port| Ok((name.to_owned(), port));
+        assert_eq!(parsed("example.com"), name("example.com", None));
+        assert_eq!(parsed("Example.COM.:8080"), name("example.com", Some(8080)));
+        assert_eq!(parsed("my_service"), name("my_service", None));
+        assert_eq!(
+            parsed("xn--bcher-kva.example"),
+            name("xn--bcher-kva.example", None)
+        );
+        assert_eq!(parsed("127.0.0.1:1"), name("127.0.0.1", Some(1)));
+        assert_eq!(parsed("[::1]:65535"), name("[::1]", Some(65535)));
+        assert_eq!(
+            parsed("[2001:DB8:0:0:0:0:0:1]"),
+            name("[2001:db8::1]", None)
+        );
+        assert_eq!(parsed("[::FFFF:1.2.3.4]"), name("[::ffff:1.2.3.4]", None));
+    }
+
+    #[test]
+    fn a_host_in_its_own_form_is_not_copied() {
+        for text in ["example.com", "example.com:80", "example.com.", "[::1]:80"] {
+            let host = Host::parse(text).unwrap();
+            assert!(matches!(host.name, Cow::Borrowed(_)), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_programs_read_differently_is_no_host() {
+        let texts = [
+            "user@example.com",
+            "user:pass@example.com",
+            "a b",
+            "a,b",
+            "a/b",
+            "a?b",
+            "a#b",
+            "a\\b",
+            "a%2eb",
+            "*",
+            ".",
+            "..",
+            ".a",
+            "a..b",
+            "a..",
+            "a:",
+            "a:x",
+            "a:65536",
+            "a:+80",
+            "a:-1",
+            "a:80:80",
+            "a:000080",
+            ":80",
+            "::1",
+            "[::1",
+            "[]",
+            "[::1]x",
+            "[::1]:",
+            "[::1]80",
+            "[fe80::1%25eth0]",
+            "[v1.x]",
+            "[127.0.0.1]",
+            "[[::1]]",
+            "b\u{fc}cher.example",
+            "a\tb",
+            "a;b",
+            "a'b",
+        ];
+        for text in texts {
+            assert_eq!(parsed(text), Err(HostError::Invalid), "{text}");
+        }
+        assert_eq!(parsed(""), Err(HostError::Missing));
+    }
+
+    #[test]
+    fn a_host_has_a_length() {
+        assert!(parsed(&"a".repeat(MAX_LENGTH)).is_ok());
+        assert_eq!(parsed(&"a".repeat(MAX_LENGTH + 1)), Err(HostError::TooLong));
+    }
+
+    #[test]
+    fn http1_needs_one_host_field_whatever_the_target() {
+        for version in [Version::HTTP_10, Version::HTTP_11] {
+            assert_eq!(of(version, "/", &["a"]), Ok("a".to_owned()));
+            assert_eq!(of(version, "/", &[]), Err(HostError::Missing));
+            assert_eq!(of(version, "/", &["a", "a"]), Err(HostError::Several));
+            assert_eq!(of(version, "/", &["a, b"]), Err(HostError::Invalid));
+            assert_eq!(of(version, "http://b/", &[]), Err(HostError::Missing));
+            assert_eq!(
+                of(version, "http://b/", &["a", "b"]),
+                Err(HostError::Several)
+            );
+            assert_eq!(of(version, "http://b/", &["@"]), Err(HostError::Invalid));
+        }
+    }
+
+    #[test]
+    fn the_authority_of_an_absolute_target_replaces_the_field() {
+        assert_eq!(
+            of(Version::HTTP_11, "http://b/", &["a"]),
+            Ok("b".to_owned())
+        );
+        assert_eq!(
+            of(Version::HTTP_11, "http://u@b/", &["b"]),
+            Err(HostError::Invalid)
+        );
+    }
+
+    #[test]
+    fn http2_takes_either_and_both_when_they_agree() {
+        let h2 = Version::HTTP_2;
+        assert_eq!(of(h2, "http://b/", &[]), Ok("b".to_owned()));
+        assert_eq!(of(h2, "/", &["a"]), Ok("a".to_owned()));
+        assert_eq!(of(h2, "http://B:80/", &["b:80"]), Ok("b".to_owned()));
+        assert_eq!(of(h2, "http://b/", &["a"]), Err(HostError::Several));
+        assert_eq!(of(h2, "http://b/", &["b:80"]), Err(HostError::Several));
+        assert_eq!(of(h2, "/", &[]), Err(HostError::Missing));
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn a_name_is_its_own_name(text in "[a-zA-Z0-9._:@%\\[\\]-]{0,30}|\\PC{0,10}") {
+            if let Ok(host) = Host::parse(&text) {
+                let again = Host::parse(&host.name).unwrap();
+                prop_assert_eq!(&again.name, &host.name);
+                prop_assert_eq!(again.port, None);
+                prop_assert!(!host.name.bytes().any(|byte| byte.is_ascii_uppercase()));
+            }
+        }
+    }
+}

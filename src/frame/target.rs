@@ -314,3 +314,6 @@ const fn class_of(byte: u8) -> Class {
 }
 
 const HEX: &[u8; 16] = b"0123456789ABCDEF";
+
+#[cfg(test)]
+mod tests;

@@ -169,7 +169,7 @@ pub(super) struct Crew {
     stop: CancellationToken,
     threads: Vec<thread::JoinHandle<()>>,
     /// Disconnected when every thread has ended.
-    ended: mpsc::Receiver<()>,
+    ended: Mutex<mpsc::Receiver<()>>,
 }
 
 impl Crew {
@@ -198,7 +198,7 @@ impl Crew {
             acceptor,
             stop,
             threads,
-            ended,
+            ended: Mutex::new(ended),
         })
     }
 
@@ -219,7 +219,7 @@ impl Crew {
     /// Lets the threads end and waits for them, within [`JOIN`].
     pub(super) fn join(&mut self) {
         self.stop();
-        if let Err(mpsc::RecvTimeoutError::Timeout) = self.ended.recv_timeout(JOIN) {
+        if let Err(mpsc::RecvTimeoutError::Timeout) = self.ended.get_mut().unwrap_or_else(PoisonError::into_inner).recv_timeout(JOIN) {
             tracing::warn!("a worker does not end; leaving it behind");
             return;
         }

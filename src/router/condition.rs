@@ -78,7 +78,7 @@ impl Condition {
         match value {
             ValueMatch::Exact(text) => Self::Exact(text.clone()),
             ValueMatch::Prefix(text) => Self::Prefix(text.clone()),
-            ValueMatch::Regex(regex) => Self::Regex(regex.clone()),
+            ValueMatch::Regex(regex) => Self::Regex(anchored(regex)),
             ValueMatch::Present(wanted) => Self::Present(*wanted),
             ValueMatch::MediaType(text) => Self::MediaType(MediaType::new(text)),
         }
@@ -88,8 +88,7 @@ impl Condition {
         let met = match self {
             Self::Exact(text) => values.any(|value| *value == *text.as_bytes()),
             Self::Prefix(text) => values.any(|value| value.starts_with(text.as_bytes())),
-            Self::Regex(regex) => values
-                .any(|value| std::str::from_utf8(&value).is_ok_and(|value| regex.is_match(value))),
+            Self::Regex(regex) => values.any(|value| matches_whole(regex, &value)),
             Self::Present(wanted) => values.next().is_some() == *wanted,
             Self::MediaType(wanted) => {
                 return values.filter_map(|value| wanted.quality_in(&value)).max();
@@ -97,6 +96,22 @@ impl Condition {
         };
         met.then_some(FULL)
     }
+}
+
+/// The expression with both ends tied, so that an alternative that matches the whole value is looked
+/// for where another one matches only its beginning.
+fn anchored(regex: &Regex) -> Regex {
+    Regex::new(&format!(r"\A(?:{regex})\z")).unwrap_or_else(|_| regex.clone())
+}
+
+/// Whether the expression matches all of a value; a value that is not UTF-8 it never matches.
+fn matches_whole(regex: &Regex, value: &[u8]) -> bool {
+    let value = std::str::from_utf8(value).ok();
+    value.is_some_and(|value| {
+        // The length is looked at too: an expression may be one that could not be anchored.
+        let found = regex.find(value);
+        found.is_some_and(|found| found.len() == value.len())
+    })
 }
 
 /// The values of a query parameter, decoded as forms are (WHATWG URL, section 5.1).

@@ -46,10 +46,7 @@ pub(super) fn canonical(text: &str) -> Cow<'_, str> {
     let mut pieces = text.split('%');
     out.push_str(pieces.next().unwrap_or_default());
     for piece in pieces {
-        let escaped = piece.get(..2).and_then(|digits| {
-            let byte = u8::from_str_radix(digits, 16).ok()?;
-            Some((byte, digits, &piece[2..]))
-        });
+        let escaped = escape(piece);
         match escaped {
             Some((byte, _, behind)) if is_segment_character(byte) => {
                 out.push(char::from(byte));
@@ -67,6 +64,15 @@ pub(super) fn canonical(text: &str) -> Cow<'_, str> {
         }
     }
     Cow::Owned(out)
+}
+
+/// The byte, its two digits and what follows, when the text behind a `%` makes it an escape.
+fn escape(behind: &str) -> Option<(u8, &str, &str)> {
+    let digits = behind.get(..2)?;
+    // `from_str_radix` takes a plus sign.
+    let is_hex = digits.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let byte = u8::from_str_radix(digits, 16).ok().filter(|_| is_hex)?;
+    Some((byte, digits, &behind[2..]))
 }
 
 /// `pchar` without escapes, RFC 3986 section 3.3.
@@ -96,6 +102,6 @@ mod tests {
 
     #[test]
     fn text_that_is_no_escape_stays() {
-        assert_eq!(canonical("/%+1/%é/%4"), "/%+1/%é/%4");
+        assert_eq!(canonical("/%+a/%é/%4"), "/%+a/%é/%4");
     }
 }

@@ -3,8 +3,8 @@
 //! Names and units follow the conventions of Prometheus: base units, `_total` for counters.
 
 use prometheus::{
-    Gauge, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec,
-    Opts, Registry, core::Collector,
+    Gauge, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
+    Registry, core::Collector,
 };
 
 /// The families that have labels.
@@ -24,6 +24,7 @@ pub(super) struct Families {
     pub(super) server_open: IntGaugeVec,
     pub(super) server_idle: IntGaugeVec,
     pub(super) server_connect_errors: IntCounterVec,
+    pub(super) server_body_errors: IntCounterVec,
     pub(super) server_healthy: IntGaugeVec,
     pub(super) listener_open: IntGaugeVec,
     pub(super) listener_accepted: IntCounterVec,
@@ -74,7 +75,7 @@ impl Families {
             ),
             server_duration: make.histograms(
                 "tollgate_upstream_request_duration_seconds",
-                "From sending a request to a server until the head of its answer, or the failure.",
+                "From choosing a server until the head of its answer, or the failure.",
                 &server,
             ),
             server_open: make.gauges(
@@ -90,6 +91,11 @@ impl Families {
             server_connect_errors: make.counters(
                 "tollgate_upstream_connect_errors_total",
                 "Connections to a server that could not be made.",
+                &server,
+            ),
+            server_body_errors: make.counters(
+                "tollgate_upstream_body_errors_total",
+                "Answers of a server that broke off or stalled after their head.",
                 &server,
             ),
             server_healthy: make.gauges(

@@ -131,7 +131,12 @@ fn cut(bytes: &[u8], longest: usize) -> &[u8] {
     if bytes.get(longest).is_none_or(|next| !continues(next)) {
         return head;
     }
-    let tail = head.iter().rev().take(3).take_while(|b| continues(b)).count();
+    let tail = head
+        .iter()
+        .rev()
+        .take(3)
+        .take_while(|b| continues(b))
+        .count();
     // The character's first byte goes too.
     &head[..head.len().saturating_sub(tail + 1)]
 }
@@ -159,7 +164,10 @@ mod tests {
     #[test]
     fn what_steers_a_terminal_or_a_parser_is_escaped() {
         let mut out = Vec::new();
-        escape(&mut out, "a\"\\\n\u{1b}[31m\u{7f}\u{9b}\u{2028}é".as_bytes());
+        escape(
+            &mut out,
+            "a\"\\\n\u{1b}[31m\u{7f}\u{9b}\u{2028}é".as_bytes(),
+        );
         let expected = r#"a\"\\\n\u001b[31m\u007f\u009b\u2028é"#;
         assert_eq!(String::from_utf8(out).unwrap(), expected);
     }

@@ -45,7 +45,12 @@ impl ListenerMetrics {
     /// Counts a connection that was closed at once.
     pub fn refused(&self, reason: Reason) {
         let labels = [&*self.name, reason.as_str()];
-        let make = || self.shared.shown.listener_refused.with_label_values(&labels);
+        let make = || {
+            self.shared
+                .shown
+                .listener_refused
+                .with_label_values(&labels)
+        };
         // There are fewer reasons than the list is long.
         if let Some(counter) = self.refused.get(reason, make) {
             counter.inc();

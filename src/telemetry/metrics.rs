@@ -91,10 +91,9 @@ impl Metrics {
         self.singles.lines_dropped.clone()
     }
 
-    /// The counter of trailer sections that could not be passed on.
-    #[must_use]
-    pub fn trailers_dropped(&self) -> IntCounter {
-        self.singles.trailers_dropped.clone()
+    /// Counts a trailer section that could not be passed on.
+    pub fn trailers_dropped(&self) {
+        self.singles.trailers_dropped.inc();
     }
 
     /// Notes the first configuration, generation 1.

@@ -103,7 +103,11 @@ fn write_all(
     let mut written = 0;
     while written < lines.len() {
         // The rest of a torn line is lost; the next line must not be glued to its beginning.
-        let chunk = if *torn && written == 0 { b"\n" } else { &lines[written..] };
+        let chunk = if *torn && written == 0 {
+            b"\n"
+        } else {
+            &lines[written..]
+        };
         match output.write(chunk) {
             Ok(0) => return Err((written, ErrorKind::WriteZero.into())),
             Ok(_) if *torn && written == 0 => *torn = false,

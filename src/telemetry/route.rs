@@ -120,12 +120,12 @@ impl RouteMetrics {
             // Removing fails only when the series is not there.
             let _ = match series {
                 Series::Basics => Basics::remove(families, name),
-                Series::Requests(method, status) => families
-                    .requests
-                    .remove_label_values(&[name, method, &status.to_string()]),
-                Series::Other => families
-                    .requests
-                    .remove_label_values(&[name, OTHER, OTHER]),
+                Series::Requests(method, status) => {
+                    families
+                        .requests
+                        .remove_label_values(&[name, method, &status.to_string()])
+                }
+                Series::Other => families.requests.remove_label_values(&[name, OTHER, OTHER]),
                 Series::Rejections(reason) => families
                     .rejections
                     .remove_label_values(&[name, reason.as_str()]),
@@ -139,8 +139,7 @@ impl RouteMetrics {
                 let (families, route) = self.place(&place);
                 Basics::new(families, route)
             };
-            self.owned
-                .make(Series::Basics, HISTOGRAM_SERIES + 3, make)
+            self.owned.make(Series::Basics, HISTOGRAM_SERIES + 3, make)
         })
     }
 

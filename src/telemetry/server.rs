@@ -98,6 +98,7 @@ struct Handles {
     open: IntGauge,
     idle: IntGauge,
     connect_errors: IntCounter,
+    body_errors: IntCounter,
     healthy: IntGauge,
 }
 
@@ -108,11 +109,15 @@ impl ServerMetrics {
             Place::Own(families) | Place::Hidden(families) => {
                 Handles::new(families, [upstream, server])
             }
-            Place::Overflow(families) => Handles {
-                // One health for many servers would mean nothing.
-                healthy: hidden_health(shared),
-                ..Handles::new(families, [OVERFLOW, OVERFLOW])
-            },
+            Place::Overflow(families) => {
+                // What is set, not counted, would mean nothing for many servers together.
+                let labels = [OVERFLOW, OVERFLOW];
+                Handles {
+                    idle: shared.hidden.server_idle.with_label_values(&labels),
+                    healthy: shared.hidden.server_healthy.with_label_values(&labels),
+                    ..Handles::new(families, labels)
+                }
+            }
         });
         handles.healthy.set(1);
         Self {
@@ -123,35 +128,44 @@ impl ServerMetrics {
         }
     }
 
-    /// Counts a request to the server: how it ended and how long its answer's head took.
-    pub fn finished(&self, outcome: Outcome, duration: Duration) {
+    /// Counts an answer, and how long its head took.
+    pub fn answered(&self, status: StatusCode, took: Duration) {
+        self.finished(Outcome::of_status(status), took);
+    }
+
+    /// Counts an attempt that got no answer, and how long that took.
+    pub fn failed(&self, reason: Reason, took: Duration) {
+        self.finished(Outcome::of_failure(reason), took);
+    }
+
+    /// Counts a request to the server.
+    pub fn finished(&self, outcome: Outcome, took: Duration) {
         self.handles.outcomes[outcome as usize].inc();
-        self.handles.duration.observe(duration.as_secs_f64());
+        self.handles.duration.observe(took.as_secs_f64());
+    }
+
+    /// Counts an answer that broke off, or stalled, after its head.
+    pub fn body_failed(&self) {
+        self.handles.body_errors.inc();
     }
 
     /// Counts a connection that could not be made.
-    pub fn connect_failed(&self) {
+    pub fn connect_error(&self) {
         self.handles.connect_errors.inc();
     }
 
-    /// Counts a new connection in.
-    pub fn connection_opened(&self) {
+    /// Counts a new connection, until the guard is dropped.
+    #[must_use]
+    pub fn connection_opened(&self) -> OpenConnection {
         self.handles.open.inc();
+        OpenConnection(self.handles.open.clone())
     }
 
-    /// Counts a connection out.
-    pub fn connection_closed(&self) {
-        self.handles.open.dec();
-    }
-
-    /// Counts a connection that begins to wait for a request.
-    pub fn idle_begun(&self) {
-        self.handles.idle.inc();
-    }
-
-    /// Counts a waiting connection that was taken or closed.
-    pub fn idle_ended(&self) {
-        self.handles.idle.dec();
+    /// Tells how many connections wait for a request.
+    pub fn set_idle(&self, idle: usize) {
+        self.handles
+            .idle
+            .set(i64::try_from(idle).unwrap_or(i64::MAX));
     }
 
     /// Tells whether the server gets requests; it does to begin with.
@@ -193,6 +207,7 @@ impl Handles {
             open: families.server_open.with_label_values(&labels),
             idle: families.server_idle.with_label_values(&labels),
             connect_errors: families.server_connect_errors.with_label_values(&labels),
+            body_errors: families.server_body_errors.with_label_values(&labels),
             healthy: families.server_healthy.with_label_values(&labels),
         }
     }
@@ -209,14 +224,20 @@ impl Handles {
         families
             .server_connect_errors
             .remove_label_values(&labels)?;
+        families.server_body_errors.remove_label_values(&labels)?;
         families.server_healthy.remove_label_values(&labels)
     }
 }
 
-fn hidden_health(shared: &Shared) -> IntGauge {
-    let labels = [OVERFLOW, OVERFLOW];
-    shared.hidden.server_healthy.with_label_values(&labels)
+/// One open connection to a server.
+#[derive(Debug)]
+pub struct OpenConnection(IntGauge);
+
+impl Drop for OpenConnection {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
 }
 
 /// Lines of one server in a scrape.
-const SERIES: usize = Outcome::ALL.len() + HISTOGRAM_SERIES + 4;
+const SERIES: usize = Outcome::ALL.len() + HISTOGRAM_SERIES + 5;

@@ -91,7 +91,10 @@ mod tests {
 
     #[test]
     fn a_clock_out_of_range_keeps_the_form() {
-        assert_eq!(rfc3339(UNIX_EPOCH - Duration::from_secs(5)), rfc3339(UNIX_EPOCH));
+        assert_eq!(
+            rfc3339(UNIX_EPOCH - Duration::from_secs(5)),
+            rfc3339(UNIX_EPOCH)
+        );
         assert_eq!(text(LAST_SECOND + 1, 0), "9999-12-31T23:59:59.000000Z");
     }
 }
