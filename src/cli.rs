@@ -17,7 +17,6 @@ use std::{ffi::OsString, path::PathBuf, process::ExitCode};
 use clap::{Args, Parser, Subcommand};
 
 pub use demo::Backend as DemoBackend;
-use output::{Failure, Outcome};
 
 /// A reverse-proxy gateway: one binary, one file, in front of any HTTP service.
 ///
