@@ -15,11 +15,7 @@ mod head;
 pub mod host;
 pub mod target;
 
-use std::{
-    convert::Infallible,
-    panic::AssertUnwindSafe,
-    sync::Arc,
-};
+use std::{convert::Infallible, panic::AssertUnwindSafe, sync::Arc};
 
 use arc_swap::ArcSwap;
 use futures_util::FutureExt;
@@ -145,17 +141,24 @@ impl Handler for Frame {
         &self,
         request: http::Request<Incoming>,
         connection: &Arc<Connection>,
-    ) -> impl Future<Output = Result<http::Response<AnswerBody>, Infallible>>
-    + Send
-    + 'static
-    + use<> {
+    ) -> impl Future<Output = Result<http::Response<AnswerBody>, Infallible>> + Send + 'static + use<>
+    {
         let in_flight = connection.begin();
         let (mut parts, body) = request.into_parts();
         let snapshot = self.snapshot.load();
         let seen = Seen::of(&parts.headers);
         let trusted = client::is_trusted(connection.peer.ip(), &snapshot.trusted);
-        let context = Arc::new(context(&parts, &seen, connection, trusted, &snapshot.trusted));
-        self.recorder.options.load().capture(&parts.headers, &context);
+        let context = Arc::new(context(
+            &parts,
+            &seen,
+            connection,
+            trusted,
+            &snapshot.trusted,
+        ));
+        self.recorder
+            .options
+            .load()
+            .capture(&parts.headers, &context);
         let admitted = admit(&mut parts, &seen, trusted, &context, &snapshot);
         let end = End::new(
             Arc::clone(&context),
@@ -182,11 +185,7 @@ impl Handler for Frame {
 }
 
 /// Runs a route; a panic in it is an answer, and not the end of the connection.
-async fn guarded(
-    route: &Route,
-    request: crate::exchange::Request,
-    context: &Context,
-) -> Response {
+async fn guarded(route: &Route, request: crate::exchange::Request, context: &Context) -> Response {
     let answer = async { route.service.handle(request).await };
     match AssertUnwindSafe(answer).catch_unwind().await {
         Ok(response) => response,
@@ -209,8 +208,8 @@ fn context(
     proxies: &[IpNet],
 ) -> Context {
     let peer = connection.peer.ip();
-    let caller = trusted
-        .then(|| client::behind_proxy(peer, connection.scheme(), &parts.headers, proxies));
+    let caller =
+        trusted.then(|| client::behind_proxy(peer, connection.scheme(), &parts.headers, proxies));
     let (client, forwarded_for, scheme, forwarded_host) = match caller {
         Some(caller) => (caller.address, caller.hops, caller.scheme, caller.host),
         None => (peer, None, connection.scheme(), None),

@@ -237,9 +237,7 @@ impl Shared {
     }
 
     fn reload(&self, control: &Control) -> Result<(), String> {
-        let outcome = self
-            .read()
-            .and_then(|config| self.apply(config, control));
+        let outcome = self.read().and_then(|config| self.apply(config, control));
         if let Err(findings) = &outcome {
             self.metrics.reload_failed();
             tracing::error!(%findings, "the reload was refused; the old configuration stays");
@@ -262,8 +260,13 @@ impl Shared {
     fn apply(&self, config: Config, control: &Control) -> Result<(), String> {
         let mut running = self.running();
         let upstreams = self.registry.build(&config.upstreams, &running.upstreams);
-        let routes =
-            RouteBook::build(&config, &upstreams, &self.via, &self.metrics, &running.routes);
+        let routes = RouteBook::build(
+            &config,
+            &upstreams,
+            &self.via,
+            &self.metrics,
+            &running.routes,
+        );
         let router = routes.router(&config);
         // The last step that can fail.
         let listening = self
@@ -280,7 +283,11 @@ impl Shared {
         )));
         self.recorder
             .reconfigure(LineOptions::from(&config.log.access));
-        if let Some(level) = self.level.as_ref().filter(|_| running.config.log.level != config.log.level) {
+        if let Some(level) = self
+            .level
+            .as_ref()
+            .filter(|_| running.config.log.level != config.log.level)
+        {
             level.apply(&config.log);
         }
         let checks = control.watch(&upstreams, std::mem::take(&mut running.checks));
@@ -298,9 +305,10 @@ impl Shared {
     /// Drops the series of what is no longer configured.
     fn forget(&self, running: &Running) {
         let serves = |upstream: &str, server: &str| {
-            running.upstreams.get(upstream).is_some_and(|group| {
-                group.servers.iter().any(|known| &*known.name == server)
-            })
+            running
+                .upstreams
+                .get(upstream)
+                .is_some_and(|group| group.servers.iter().any(|known| &*known.name == server))
         };
         self.metrics
             .retain(|route| running.routes.contains(route), serves);

@@ -113,7 +113,11 @@ impl Listeners {
     ) -> Result<Self, BindError> {
         let bound = bind::all(&config.listen, &config.listen)?;
         let crew = Crew::start(worker_count(config)).map_err(BindError::Worker)?;
-        let hub = Arc::new(Hub::new(crew.workers().to_vec(), Settings::new(config), observer));
+        let hub = Arc::new(Hub::new(
+            crew.workers().to_vec(),
+            Settings::new(config),
+            observer,
+        ));
         let server = Arc::new(Server::new(Arc::clone(&hub), handler));
         let listeners = Self {
             hub,
@@ -172,7 +176,11 @@ impl Listeners {
     /// How busy each worker is.
     #[must_use]
     pub fn workers(&self) -> Vec<WorkerState> {
-        self.hub.workers().iter().map(|worker| worker.load()).collect()
+        self.hub
+            .workers()
+            .iter()
+            .map(|worker| worker.load())
+            .collect()
     }
 
     /// Starts the drain and returns at once; [`drained`](Self::drained) tells its end. A second call
@@ -181,7 +189,11 @@ impl Listeners {
         if !self.hub.begin_drain() {
             return;
         }
-        let schedule = drain::run(Arc::clone(&self.hub), Arc::clone(&self.gates), drain.clone());
+        let schedule = drain::run(
+            Arc::clone(&self.hub),
+            Arc::clone(&self.gates),
+            drain.clone(),
+        );
         self.crew.acceptor().spawn(schedule);
     }
 

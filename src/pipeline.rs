@@ -70,7 +70,10 @@ fn path_and_query(context: &Context) -> (&str, &str) {
 
 /// The host without its port; the frame has checked that it is one.
 fn host(context: &Context) -> &str {
-    let host = context.forwarded_host.as_ref().or(context.head.host.as_ref());
+    let host = context
+        .forwarded_host
+        .as_ref()
+        .or(context.head.host.as_ref());
     let host = host.and_then(|host| host.to_str().ok()).unwrap_or_default();
     match host.rfind(':') {
         Some(colon) if !host[colon..].contains(']') => &host[..colon],

@@ -23,4 +23,4 @@ mod tunnel;
 pub use forward::{Forward, ForwardOptions, Via};
 pub use health::watch;
 pub use registry::{Registry, UpstreamGroup};
-pub use server::Server;
+pub use server::{Health, Server};

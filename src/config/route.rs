@@ -1,6 +1,6 @@
 //! `[routes.*]`, `[groups.*]` and `[defaults]`, merged.
 
-use std::{sync::Arc, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Method, StatusCode};
@@ -192,4 +192,16 @@ pub enum EncodedSlash {
     Refuse,
     /// `"keep"`: they stay encoded and belong to their segment.
     Keep,
+}
+
+/// As it is written in the file.
+impl fmt::Display for HostPattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Exact(host) => f.write_str(host),
+            Self::OneLabel(suffix) => write!(f, "*.{suffix}"),
+            Self::AnyDepth(suffix) => write!(f, "**.{suffix}"),
+            Self::Capture { name, suffix } => write!(f, "{{{name}}}.{suffix}"),
+        }
+    }
 }

@@ -1,6 +1,6 @@
 //! `[server]`: listeners, limits, HTTP/2 and drain.
 
-use std::{net::SocketAddr, num::NonZeroUsize, path::PathBuf, time::Duration};
+use std::{fmt, net::SocketAddr, num::NonZeroUsize, path::PathBuf, time::Duration};
 
 use ipnet::IpNet;
 
@@ -132,6 +132,15 @@ impl Default for Drain {
             delay: Duration::from_secs(5),
             grace: Duration::from_secs(1),
             deadline: Duration::from_secs(30),
+        }
+    }
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(address) => address.fmt(f),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
         }
     }
 }

@@ -204,7 +204,10 @@ mod tests {
     fn forwarded_is_read_when_there_is_no_x_forwarded_for() {
         let client = resolve(
             "10.0.0.1",
-            &[("forwarded", "for=\"[2001:db8::7]:4711\";proto=https;host=a.example, for=10.1.1.1")],
+            &[(
+                "forwarded",
+                "for=\"[2001:db8::7]:4711\";proto=https;host=a.example, for=10.1.1.1",
+            )],
         );
         assert_eq!(client.address.to_string(), "2001:db8::7");
         assert_eq!(client.scheme, "https");

@@ -112,13 +112,22 @@ pub(super) fn takes_trailers(seen: &Seen, headers: &HeaderMap) -> bool {
 
 /// Refuses what has no single meaning, before anything is taken out.
 pub(super) fn check(parts: &Parts, seen: &Seen, limits: &Checks) -> Result<(), Reason> {
-    if parts.uri.path_and_query().map_or(0, |target| target.as_str().len()) > limits.target_bytes {
+    if parts
+        .uri
+        .path_and_query()
+        .map_or(0, |target| target.as_str().len())
+        > limits.target_bytes
+    {
         return Err(Reason::TargetTooLong);
     }
     if parts.method == Method::CONNECT || parts.method == Method::TRACE {
         return Err(Reason::MethodRefused);
     }
-    if parts.uri.scheme_str().is_some_and(|scheme| scheme != "http" && scheme != "https") {
+    if parts
+        .uri
+        .scheme_str()
+        .is_some_and(|scheme| scheme != "http" && scheme != "https")
+    {
         return Err(Reason::TargetInvalid);
     }
     if seen.transfer_encoding > 0 {
@@ -141,7 +150,10 @@ pub(super) struct Checks {
 /// RFC 9112 6.1 and 6.3: `chunked`, once. hyper takes any list that ends in `chunked`, leaves the
 /// other codings undone, and silently drops a Content-Length beside it.
 fn check_coding(parts: &Parts, seen: &Seen) -> Result<(), Reason> {
-    let coding = parts.headers.get(TRANSFER_ENCODING).map(HeaderValue::as_bytes);
+    let coding = parts
+        .headers
+        .get(TRANSFER_ENCODING)
+        .map(HeaderValue::as_bytes);
     let chunked = coding.is_some_and(|coding| coding.eq_ignore_ascii_case(b"chunked"));
     if seen.transfer_encoding != 1 || !chunked || parts.version != Version::HTTP_11 {
         return Err(Reason::FramingInvalid);

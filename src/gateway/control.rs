@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Shared, view::View};
 use crate::{
+    admin,
     upstream::{self, UpstreamGroup},
 };
 
@@ -98,8 +99,11 @@ impl Control {
         let view = Arc::new(View::new(shared, self.clone()));
         let config = shared.running().config.admin.clone();
         let stop = self.stop.clone();
-        self.handle
-            .spawn(async move { let _ = (listener, config, view, stop); });
+        self.handle.spawn(async move {
+            if let Err(error) = admin::serve(listener, &config, view, stop).await {
+                tracing::error!(%error, "the admin listener ended");
+            }
+        });
         address
     }
 

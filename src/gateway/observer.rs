@@ -33,7 +33,9 @@ impl Observer for Figures {
     }
 
     fn malformed(&self, connection: &Connection, reason: Reason, detail: &dyn Display) {
-        self.metrics.listener(&connection.listener).malformed(reason);
+        self.metrics
+            .listener(&connection.listener)
+            .malformed(reason);
         tracing::info!(
             client = %connection.peer.ip(),
             listener = &*connection.listener,

@@ -102,7 +102,11 @@ fn bind(address: &Address, listen: &[Address]) -> io::Result<Bound> {
 }
 
 fn bind_tcp(address: SocketAddr, listen: &[Address]) -> io::Result<Socket> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    let socket = Socket::new(
+        Domain::for_address(address),
+        Type::STREAM,
+        Some(Protocol::TCP),
+    )?;
     socket.set_reuse_address(true)?;
     if address.is_ipv6() {
         socket.set_only_v6(only_v6(address, listen))?;

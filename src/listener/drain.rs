@@ -30,8 +30,15 @@ pub(super) async fn run(hub: Arc<Hub>, gates: Arc<Gates>, drain: Drain) {
         hub.advance(Stage::Closing);
     }
     if timeout_at(deadline, hub.idle()).await.is_err() {
-        let open: usize = hub.workers().iter().map(|worker| worker.load().connections).sum();
-        tracing::warn!(connections = open, "the drain's deadline has passed; aborting");
+        let open: usize = hub
+            .workers()
+            .iter()
+            .map(|worker| worker.load().connections)
+            .sum();
+        tracing::warn!(
+            connections = open,
+            "the drain's deadline has passed; aborting"
+        );
     }
     hub.abort();
 }

@@ -87,7 +87,13 @@ struct Seen {
 impl Phase {
     /// The phase that what is seen leads to.
     fn next(self, seen: Seen) -> Self {
-        let Seen { calls, read, written, told, .. } = seen;
+        let Seen {
+            calls,
+            read,
+            written,
+            told,
+            ..
+        } = seen;
         match self {
             _ if seen.lingering => Self::Lingering,
             _ if seen.blocked => Self::Writing { written },
@@ -98,9 +104,10 @@ impl Phase {
             // The time of a head counts from its first byte. The one exception is a head that begins
             // in the same read as the end of the request before: it counts from its second read, so
             // it may take `keep_alive` longer.
-            Self::Idle { calls: begun, read: seen } if begun == calls && seen != read => {
-                Self::Head { calls }
-            }
+            Self::Idle {
+                calls: begun,
+                read: seen,
+            } if begun == calls && seen != read => Self::Head { calls },
             _ => Self::Idle { calls, read },
         }
     }
@@ -225,8 +232,7 @@ impl<'a> Guard<'a> {
         !self.closing
             && match self.protocol {
                 Protocol::Http1 => {
-                    matches!(self.phase, Phase::Idle { .. })
-                        && self.state.stage() >= Stage::Closing
+                    matches!(self.phase, Phase::Idle { .. }) && self.state.stage() >= Stage::Closing
                 }
                 Protocol::Http2 => self.state.stage() >= Stage::GoingAway,
             }
@@ -276,7 +282,10 @@ const LINGER: Duration = Duration::from_secs(2);
 mod tests {
     use super::*;
 
-    const IDLE: Phase = Phase::Idle { calls: 1, read: 100 };
+    const IDLE: Phase = Phase::Idle {
+        calls: 1,
+        read: 100,
+    };
 
     fn seen() -> Seen {
         Seen {
@@ -293,20 +302,42 @@ mod tests {
 
     #[test]
     fn the_first_byte_begins_a_head_and_more_bytes_do_not_prolong_it() {
-        let head = IDLE.next(Seen { read: 101, ..seen() });
+        let head = IDLE.next(Seen {
+            read: 101,
+            ..seen()
+        });
         assert_eq!(head, Phase::Head { calls: 1 });
-        assert_eq!(head.next(Seen { read: 150, ..seen() }), head);
+        assert_eq!(
+            head.next(Seen {
+                read: 150,
+                ..seen()
+            }),
+            head
+        );
     }
 
     #[test]
     fn a_request_served_within_one_poll_leaves_the_connection_idle_anew() {
-        let after = IDLE.next(Seen { calls: 2, read: 200, ..seen() });
-        assert_eq!(after, Phase::Idle { calls: 2, read: 200 });
+        let after = IDLE.next(Seen {
+            calls: 2,
+            read: 200,
+            ..seen()
+        });
+        assert_eq!(
+            after,
+            Phase::Idle {
+                calls: 2,
+                read: 200
+            }
+        );
     }
 
     #[test]
     fn a_request_under_way_has_no_deadline_of_ours() {
-        let busy = Phase::Head { calls: 0 }.next(Seen { busy: true, ..seen() });
+        let busy = Phase::Head { calls: 0 }.next(Seen {
+            busy: true,
+            ..seen()
+        });
         assert_eq!(busy, Phase::Busy);
         assert_eq!(busy.time(&Limits::default()), None);
         assert_eq!(busy.next(seen()), IDLE);
@@ -314,35 +345,70 @@ mod tests {
 
     #[test]
     fn a_full_socket_rules_until_it_takes_a_byte() {
-        let stalled = Seen { busy: true, blocked: true, written: 7, ..seen() };
+        let stalled = Seen {
+            busy: true,
+            blocked: true,
+            written: 7,
+            ..seen()
+        };
         let phase = Phase::Busy.next(stalled);
         assert_eq!(phase, Phase::Writing { written: 7 });
         assert_eq!(phase.next(stalled), phase);
-        let moved = Seen { written: 8, ..stalled };
+        let moved = Seen {
+            written: 8,
+            ..stalled
+        };
         assert_ne!(phase.next(moved), phase, "progress arms the timer anew");
     }
 
     #[test]
     fn a_fin_behind_a_request_starts_a_grace_that_progress_prolongs() {
-        let fin = Seen { busy: true, fin: true, ..seen() };
+        let fin = Seen {
+            busy: true,
+            fin: true,
+            ..seen()
+        };
         let phase = Phase::Busy.next(fin);
-        assert_eq!(phase, Phase::HalfClosed { written: 0, told: false });
+        assert_eq!(
+            phase,
+            Phase::HalfClosed {
+                written: 0,
+                told: false
+            }
+        );
         assert_ne!(phase.next(Seen { written: 1, ..fin }), phase);
-        assert_eq!(phase.next(Seen { fin: true, ..seen() }), IDLE);
+        assert_eq!(
+            phase.next(Seen {
+                fin: true,
+                ..seen()
+            }),
+            IDLE
+        );
     }
 
     #[test]
     fn an_asked_for_end_waits_for_raced_streams_and_then_has_its_own_time() {
-        let closing = Seen { closing: true, ..seen() };
+        let closing = Seen {
+            closing: true,
+            ..seen()
+        };
         assert_eq!(IDLE.next(closing), Phase::Closing);
-        let raced = Phase::Closing.next(Seen { busy: true, ..closing });
+        let raced = Phase::Closing.next(Seen {
+            busy: true,
+            ..closing
+        });
         assert_eq!(raced, Phase::Busy);
         assert_eq!(raced.next(closing), Phase::Closing);
     }
 
     #[test]
     fn lingering_ends_every_other_rule() {
-        let seen = Seen { lingering: true, blocked: true, busy: true, ..seen() };
+        let seen = Seen {
+            lingering: true,
+            blocked: true,
+            busy: true,
+            ..seen()
+        };
         assert_eq!(Phase::Busy.next(seen), Phase::Lingering);
     }
 }

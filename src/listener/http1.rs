@@ -19,11 +19,7 @@ use super::{
 use crate::exchange::{BodyError, Handler};
 
 /// Serves the connection, up to an upgrade.
-pub(super) async fn serve<H: Handler>(
-    serving: Serving<'_, H>,
-    guard: Guard<'_>,
-    io: Io,
-) -> End {
+pub(super) async fn serve<H: Handler>(serving: Serving<'_, H>, guard: Guard<'_>, io: Io) -> End {
     let state = Arc::clone(serving.state);
     let connection = Arc::clone(serving.connection);
     let handler = Arc::clone(&serving.server.handler);
@@ -33,7 +29,11 @@ pub(super) async fn serve<H: Handler>(
     });
     let http1 = &serving.settings.http1;
     guard
-        .serve(http1.serve_connection(TokioIo::new(io), service).with_upgrades())
+        .serve(
+            http1
+                .serve_connection(TokioIo::new(io), service)
+                .with_upgrades(),
+        )
         .await
 }
 

@@ -44,11 +44,7 @@ use super::{
 use crate::exchange::{BodyError, Connection, Handler, LazyTimer, Reason};
 
 /// Serves the connection.
-pub(super) async fn serve<H: Handler>(
-    serving: Serving<'_, H>,
-    guard: Guard<'_>,
-    io: Io,
-) -> End {
+pub(super) async fn serve<H: Handler>(serving: Serving<'_, H>, guard: Guard<'_>, io: Io) -> End {
     let streams = Streams(Arc::new(Shared {
         state: Arc::clone(serving.state),
         worker: Arc::clone(serving.worker),

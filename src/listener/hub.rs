@@ -87,7 +87,13 @@ impl Hub {
     }
 
     /// Deals an accepted socket to a worker, or closes it when there are too many.
-    pub(super) fn take(&self, server: &Arc<dyn Serve>, socket: Socket, peer: Peer, listener: &Arc<str>) {
+    pub(super) fn take(
+        &self,
+        server: &Arc<dyn Serve>,
+        socket: Socket,
+        peer: Peer,
+        listener: &Arc<str>,
+    ) {
         let settings = self.settings.load_full();
         let open: usize = self.loads().map(|(connections, _)| connections).sum();
         if open >= settings.limits.max_connections {

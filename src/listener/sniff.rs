@@ -50,7 +50,9 @@ impl Prefix {
     /// Bytes have been put into the [`space`](Self::space).
     pub(super) fn advance(&mut self, read: usize) {
         // The space is shorter than 256 bytes.
-        self.read = self.read.saturating_add(u8::try_from(read).unwrap_or(u8::MAX));
+        self.read = self
+            .read
+            .saturating_add(u8::try_from(read).unwrap_or(u8::MAX));
     }
 
     /// Hands out what was sniffed; `false` when all of it has been handed out.
@@ -86,12 +88,7 @@ pub(super) async fn sniff(io: &mut Io, state: &State, timer: &mut LazyTimer) -> 
     poll_fn(|cx| poll(io, state, timer, cx)).await
 }
 
-fn poll(
-    io: &mut Io,
-    state: &State,
-    timer: &mut LazyTimer,
-    cx: &mut Context<'_>,
-) -> Poll<Sniffed> {
+fn poll(io: &mut Io, state: &State, timer: &mut LazyTimer, cx: &mut Context<'_>) -> Poll<Sniffed> {
     state.driven_by(cx.waker());
     match io.poll_sniff(cx) {
         Poll::Ready(Ok(())) => return Poll::Ready(Sniffed::Protocol(io.prefix().protocol())),

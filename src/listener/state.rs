@@ -244,8 +244,7 @@ impl State {
     }
 
     pub(super) fn stream_opened(&self) {
-        self.streams
-            .store(self.streams.load(Relaxed) + 1, Relaxed);
+        self.streams.store(self.streams.load(Relaxed) + 1, Relaxed);
     }
 
     pub(super) fn stream_closed(&self) {

@@ -219,7 +219,12 @@ impl Crew {
     /// Lets the threads end and waits for them, within [`JOIN`].
     pub(super) fn join(&mut self) {
         self.stop();
-        if let Err(mpsc::RecvTimeoutError::Timeout) = self.ended.get_mut().unwrap_or_else(PoisonError::into_inner).recv_timeout(JOIN) {
+        if let Err(mpsc::RecvTimeoutError::Timeout) = self
+            .ended
+            .get_mut()
+            .unwrap_or_else(PoisonError::into_inner)
+            .recv_timeout(JOIN)
+        {
             tracing::warn!("a worker does not end; leaving it behind");
             return;
         }

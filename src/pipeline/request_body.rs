@@ -74,7 +74,10 @@ impl Handle for RequestBody {
         }
         let context = Context::of(&request);
         let streams = context.head.form == AnswerForm::Grpc || context.head.upgrade.is_some();
-        let most = self.limits.most.filter(|_| !streams || self.limits.streams_too);
+        let most = self
+            .limits
+            .most
+            .filter(|_| !streams || self.limits.streams_too);
         if let Some(most) = most.filter(|most| request.body().size_hint().lower() > *most) {
             let refusal = too_large(most).respond(&context);
             return Box::pin(std::future::ready(refusal));

@@ -12,9 +12,7 @@ use tower::Layer;
 use super::render;
 use crate::{
     config::{Rewrite, Template},
-    exchange::{
-        BoxFuture, Context, Handle, Reason, Rejection, Request, Response, RouteService,
-    },
+    exchange::{BoxFuture, Context, Handle, Reason, Rejection, Request, Response, RouteService},
 };
 
 /// Puts [`RewritePath`] around a service.
@@ -23,10 +21,7 @@ pub struct RewriteLayer(Arc<Rule>);
 
 #[derive(Debug)]
 enum Rule {
-    Prefix {
-        strip: Box<str>,
-        add: Box<str>,
-    },
+    Prefix { strip: Box<str>, add: Box<str> },
     Path(Template),
 }
 

@@ -57,7 +57,9 @@ fn round(weights: &[u32]) -> Box<[u16]> {
 
 /// Divides by the greatest common divisor, and by more while a round would be too long.
 fn scaled(weights: &[u32]) -> Vec<i64> {
-    let gcd = weights.iter().fold(0, |a, b| greatest_common_divisor(a, *b));
+    let gcd = weights
+        .iter()
+        .fold(0, |a, b| greatest_common_divisor(a, *b));
     let total: u64 = weights.iter().map(|w| u64::from(w / gcd.max(1))).sum();
     let shrink = total.div_ceil(LONGEST_ROUND).max(1) as u32;
     weights
@@ -67,7 +69,11 @@ fn scaled(weights: &[u32]) -> Vec<i64> {
 }
 
 fn greatest_common_divisor(a: u32, b: u32) -> u32 {
-    if b == 0 { a } else { greatest_common_divisor(b, a % b) }
+    if b == 0 {
+        a
+    } else {
+        greatest_common_divisor(b, a % b)
+    }
 }
 
 const LONGEST_ROUND: u64 = 10_000;

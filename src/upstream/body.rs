@@ -74,13 +74,18 @@ impl AnswerBody {
             let now = Instant::now();
             let idle = self.idle.unwrap_or(Duration::MAX);
             let left = self.deadline.map(|at| at.saturating_duration_since(now));
-            self.timer.arm(now, left.map_or(idle, |left| left.min(idle)));
+            self.timer
+                .arm(now, left.map_or(idle, |left| left.min(idle)));
         }
         if self.timer.poll_expired(task).is_pending() {
             return None;
         }
         let late = self.deadline.is_some_and(|at| Instant::now() >= at);
-        Some(if late { Reason::TotalTimeout } else { Reason::UpstreamIdle })
+        Some(if late {
+            Reason::TotalTimeout
+        } else {
+            Reason::UpstreamIdle
+        })
     }
 }
 

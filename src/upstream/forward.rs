@@ -176,7 +176,8 @@ impl Exchange<'_> {
         match outcome {
             Ok((response, lease, timer)) => {
                 self.server.metrics.answered(response.status(), took);
-                self.context.finish_attempt(|attempt| attempt.response = Some(took));
+                self.context
+                    .finish_attempt(|attempt| attempt.response = Some(took));
                 Ok(Answer {
                     response,
                     lease,
@@ -205,7 +206,10 @@ impl Exchange<'_> {
             match self.send_http1(connection, message, has_body).await {
                 Ok(answer) => return Ok(answer),
                 // The connection died in the pool and took none of the request with it.
-                Err(Unsent { message: Some(unsent), .. }) => message = unsent,
+                Err(Unsent {
+                    message: Some(unsent),
+                    ..
+                }) => message = unsent,
                 Err(unsent) if repeatable && unsent.error.retry == Retry::IfIdempotent => {
                     message = self.message(Body::empty())?;
                     break;
@@ -240,7 +244,8 @@ impl Exchange<'_> {
 
     fn note_connect(&self, started: Instant, failed: bool) {
         let took = started.elapsed();
-        self.context.finish_attempt(|attempt| attempt.connect = Some(took));
+        self.context
+            .finish_attempt(|attempt| attempt.connect = Some(took));
         if failed {
             self.server.metrics.connect_error();
         }
@@ -366,7 +371,9 @@ impl Exchange<'_> {
     /// How long the head may take: `response`, or what is left of the whole time if that is less.
     fn patience(&self) -> (Option<Duration>, Reason) {
         let response = self.options.timeouts.response;
-        let left = self.deadline().map(|at| at.saturating_duration_since(Instant::now()));
+        let left = self
+            .deadline()
+            .map(|at| at.saturating_duration_since(Instant::now()));
         match (response, left) {
             (Some(response), Some(left)) if left < response => (Some(left), Reason::TotalTimeout),
             (None, Some(left)) => (Some(left), Reason::TotalTimeout),
@@ -376,23 +383,32 @@ impl Exchange<'_> {
 
     /// When the exchange must be over: `total`, or the caller's `grpc-timeout` if that is sooner.
     fn deadline(&self) -> Option<Instant> {
-        let grpc = self.parts.headers.get("grpc-timeout").and_then(grpc_timeout);
-        let total = [self.options.timeouts.total, grpc].into_iter().flatten().min();
+        let grpc = self
+            .parts
+            .headers
+            .get("grpc-timeout")
+            .and_then(grpc_timeout);
+        let total = [self.options.timeouts.total, grpc]
+            .into_iter()
+            .flatten()
+            .min();
         self.context.started.checked_add(total?)
     }
 
-    fn finish(
-        &self,
-        answer: Answer,
-        client: Option<OnUpgrade>,
-    ) -> Result<Response, UpstreamError> {
+    fn finish(&self, answer: Answer, client: Option<OnUpgrade>) -> Result<Response, UpstreamError> {
         let (mut head, incoming) = answer.response.into_parts();
         if head.status == StatusCode::SWITCHING_PROTOCOLS {
             let response = http::Response::from_parts(head, incoming);
             return self.switch(response, client);
         }
         head::clean_answer(head.status, &self.parts.method, &mut head.headers)?;
-        let body = self.body(&head.headers, incoming, answer.lease, answer.timer, answer.permit);
+        let body = self.body(
+            &head.headers,
+            incoming,
+            answer.lease,
+            answer.timer,
+            answer.permit,
+        );
         Ok(http::Response::from_parts(head, body))
     }
 
@@ -425,7 +441,8 @@ impl Exchange<'_> {
     fn idle(&self, headers: &HeaderMap) -> Option<Duration> {
         let streams = headers.get(CONTENT_TYPE).is_some_and(|media_type| {
             let media_type = media_type.as_bytes();
-            media_type.starts_with(b"text/event-stream") || media_type.starts_with(b"application/grpc")
+            media_type.starts_with(b"text/event-stream")
+                || media_type.starts_with(b"application/grpc")
         });
         match streams {
             true => self.options.timeouts.tunnel_idle,
@@ -441,14 +458,19 @@ impl Exchange<'_> {
     ) -> Result<Response, UpstreamError> {
         let unasked = || UpstreamError::new(Reason::UpstreamUpgrade, Retry::Never);
         let client = client.ok_or_else(unasked)?;
-        let protocol = response.headers().get(UPGRADE).cloned().ok_or_else(unasked)?;
+        let protocol = response
+            .headers()
+            .get(UPGRADE)
+            .cloned()
+            .ok_or_else(unasked)?;
         if !tunnel::was_asked_for(&protocol, self.context.head.upgrade.as_ref()) {
             return Err(unasked());
         }
         let server = hyper::upgrade::on(&mut response);
         let (mut head, _) = response.into_parts();
         head::clean_answer(head.status, &self.parts.method, &mut head.headers)?;
-        head.headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+        head.headers
+            .insert(CONNECTION, HeaderValue::from_static("upgrade"));
         head.headers.insert(UPGRADE, protocol);
         let idle = self.options.timeouts.tunnel_idle;
         head.extensions.insert(tunnel::open(client, server, idle));

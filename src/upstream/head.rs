@@ -7,8 +7,8 @@ use bytes::Bytes;
 use http::{
     HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, Version,
     header::{
-        CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, FORWARDED, HOST, TE,
-        TRANSFER_ENCODING, UPGRADE, VIA,
+        CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, FORWARDED, HOST, TE, TRANSFER_ENCODING,
+        UPGRADE, VIA,
     },
     request::Parts,
     uri::{Authority, PathAndQuery, Scheme},
@@ -130,7 +130,10 @@ fn add_our_own(headers: &mut HeaderMap, context: &Context, options: &HeadOptions
     headers.insert(TRACEPARENT, context.trace.header());
     headers.insert(X_FORWARDED_FOR, forwarded_for(context));
     headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static(context.scheme));
-    let host = context.forwarded_host.as_ref().or(context.head.host.as_ref());
+    let host = context
+        .forwarded_host
+        .as_ref()
+        .or(context.head.host.as_ref());
     if let Some(host) = host {
         headers.insert(X_FORWARDED_HOST, host.clone());
     }
@@ -172,7 +175,8 @@ fn forwarded(context: &Context, host: Option<&HeaderValue>) -> HeaderValue {
         let _ = write!(text, ";host=\"{host}\"");
     }
     let _ = write!(text, ";proto={}", context.scheme);
-    HeaderValue::from_maybe_shared(Bytes::from(text)).unwrap_or(HeaderValue::from_static("for=unknown"))
+    HeaderValue::from_maybe_shared(Bytes::from(text))
+        .unwrap_or(HeaderValue::from_static("for=unknown"))
 }
 
 /// Checks an answer's head and takes out what belongs to the server's connection.

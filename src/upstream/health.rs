@@ -12,7 +12,11 @@ use http::{
 use http_body_util::BodyExt;
 use tokio::time::{sleep, timeout};
 
-use super::{connect, registry::UpstreamGroup, server::Server};
+use super::{
+    connect,
+    registry::UpstreamGroup,
+    server::{Health, Server},
+};
 use crate::{
     config::{HealthCheck, UpstreamProtocol},
     exchange::{Body, BoxError},
@@ -42,7 +46,12 @@ async fn watch_server(upstream: &str, server: &Arc<Server>, check: &HealthCheck)
 }
 
 fn report(upstream: &str, server: &Server, healthy: bool, outcome: Result<(), BoxError>) {
-    if !server.set_healthy(healthy) {
+    let health = if healthy {
+        Health::Healthy
+    } else {
+        Health::Unhealthy
+    };
+    if !server.set_health(health) {
         return;
     }
     match outcome {
@@ -122,7 +131,11 @@ impl History {
             self.successes = 0;
         }
         // One success is enough for a server that nobody has doubted yet.
-        let rise = if self.healthy.is_none() { 1 } else { check.rise };
+        let rise = if self.healthy.is_none() {
+            1
+        } else {
+            check.rise
+        };
         let state = match passed {
             true if self.successes >= rise => true,
             false if self.failures >= check.fall => false,
@@ -160,7 +173,13 @@ mod tests {
     #[test]
     fn an_unhealthy_server_rises_only_after_enough_successes_in_a_row() {
         let mut history = History::default();
-        let states = record(&mut history, &[false, false, false, true, false, true, true]);
-        assert_eq!(states, [None, None, Some(false), None, None, None, Some(true)]);
+        let states = record(
+            &mut history,
+            &[false, false, false, true, false, true, true],
+        );
+        assert_eq!(
+            states,
+            [None, None, Some(false), None, None, None, Some(true)]
+        );
     }
 }

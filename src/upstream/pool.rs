@@ -64,12 +64,7 @@ impl Pool {
     }
 
     /// Keeps a connection for its next request; drops it (which closes it) when enough wait.
-    pub(super) fn put(
-        &self,
-        worker: usize,
-        connection: Http1Connection,
-        most: usize,
-    ) {
+    pub(super) fn put(&self, worker: usize, connection: Http1Connection, most: usize) {
         let mut idle = lock(&self.worker(worker).idle);
         if idle.len() < most && !connection.sender.is_closed() {
             idle.push(Idle {
@@ -107,9 +102,8 @@ impl Pool {
     /// Closes what has waited for longer than `keep`; zero closes all that waits.
     pub(super) fn sweep(&self, keep: Duration) {
         for worker in &self.workers {
-            lock(&worker.idle).retain(|idle| {
-                idle.since.elapsed() < keep && !idle.connection.sender.is_closed()
-            });
+            lock(&worker.idle)
+                .retain(|idle| idle.since.elapsed() < keep && !idle.connection.sender.is_closed());
             lock(&worker.streams).retain(|connection| !connection.expired(keep));
         }
     }
@@ -138,7 +132,9 @@ pub(super) struct PeerLimit(Arc<Http2State>);
 
 impl PeerLimit {
     pub(super) fn set(&self, streams: usize) {
-        self.0.limit.store(streams.min(MOST_STREAMS), Ordering::Relaxed);
+        self.0
+            .limit
+            .store(streams.min(MOST_STREAMS), Ordering::Relaxed);
     }
 }
 

@@ -111,7 +111,7 @@ impl Registry {
                     .find(|known| known.url == server.url);
                 // Without a check nothing would ever find the server healthy again.
                 if let (Some(known), Some(_)) = (known, &config.health_check) {
-                    made.set_healthy(known.is_healthy());
+                    made.set_health(known.health());
                 }
                 Arc::new(made)
             })

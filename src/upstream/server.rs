@@ -4,7 +4,7 @@ use std::{
     fmt,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicU8, Ordering},
     },
 };
 
@@ -13,6 +13,18 @@ use crate::{
     config::{ServerUrl, UpstreamProtocol},
     telemetry::ServerMetrics,
 };
+
+/// What the checks of a server have found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Health {
+    /// Not checked, or not often enough yet: it gets requests.
+    Unknown,
+    /// It gets requests.
+    Healthy,
+    /// It gets none.
+    Unhealthy,
+}
 
 /// One server of an upstream.
 pub struct Server {
@@ -24,7 +36,7 @@ pub struct Server {
     pub weight: u32,
     pub(super) metrics: Arc<ServerMetrics>,
     pub(super) pool: Arc<Pool>,
-    healthy: AtomicBool,
+    health: AtomicU8,
 }
 
 impl Server {
@@ -41,20 +53,36 @@ impl Server {
             metrics,
             pool,
             // Unknown is usable: until the first checks say otherwise, requests are sent.
-            healthy: AtomicBool::new(true),
+            health: AtomicU8::new(Health::Unknown as u8),
+        }
+    }
+
+    /// What the checks have found.
+    #[must_use]
+    pub fn health(&self) -> Health {
+        match self.health.load(Ordering::Relaxed) {
+            healthy if healthy == Health::Healthy as u8 => Health::Healthy,
+            unhealthy if unhealthy == Health::Unhealthy as u8 => Health::Unhealthy,
+            _ => Health::Unknown,
         }
     }
 
     /// Whether requests are sent to it.
     #[must_use]
     pub fn is_healthy(&self) -> bool {
-        self.healthy.load(Ordering::Relaxed)
+        self.health() != Health::Unhealthy
     }
 
     /// Sets what the health checks found; true when that is new.
-    pub(super) fn set_healthy(&self, healthy: bool) -> bool {
-        self.metrics.set_healthy(healthy);
-        self.healthy.swap(healthy, Ordering::Relaxed) != healthy
+    pub(super) fn set_health(&self, health: Health) -> bool {
+        self.metrics.set_healthy(health != Health::Unhealthy);
+        self.health.swap(health as u8, Ordering::Relaxed) != health as u8
+    }
+
+    /// Connections open to it.
+    #[must_use]
+    pub fn open_connections(&self) -> i64 {
+        self.metrics.open()
     }
 
     /// Connections that wait for a request.

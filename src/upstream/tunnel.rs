@@ -127,7 +127,10 @@ mod tests {
         let asked = HeaderValue::from_static("h2c, WebSocket");
         let switched = HeaderValue::from_static("websocket");
         assert!(was_asked_for(&switched, Some(&asked)));
-        assert!(!was_asked_for(&HeaderValue::from_static("tls"), Some(&asked)));
+        assert!(!was_asked_for(
+            &HeaderValue::from_static("tls"),
+            Some(&asked)
+        ));
         assert!(!was_asked_for(&switched, None));
     }
 }
