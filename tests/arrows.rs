@@ -2,6 +2,9 @@
 //!
 //! A new arrow is a decision, so it fails here first.
 
+// Clippy lets tests unwrap, but not the functions that they share.
+#![allow(clippy::unwrap_used)]
+
 use std::{
     fs,
     path::{Path, PathBuf},

@@ -4,6 +4,9 @@
 //! one: an upstream `app` and a route are put beside them, where they bring none themselves. Blocks
 //! of ```` ```toml invalid ```` show a mistake.
 
+// Clippy lets tests unwrap, but not the functions that they share.
+#![allow(clippy::unwrap_used)]
+
 use std::{collections::BTreeSet, fs, path::Path};
 
 use tollgate::{config::Config, exchange::Reason};

@@ -34,8 +34,7 @@ pub(super) fn run(file: &Path) -> Outcome {
     use_free_ports(&mut config);
     // Nobody balances load in front of a demo, so nobody has to be told before it ends.
     config.server.drain.delay = Duration::ZERO;
-    let gateway =
-        Gateway::start(config, None, Some(level)).map_err(|error| Failure::run("start", &error))?;
+    let gateway = Gateway::start(config, None, Some(level))?;
     output::say(&tour::text(&gateway, backend.address(), &wanted))?;
     signals.obey(&gateway)
 }

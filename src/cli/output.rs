@@ -6,7 +6,10 @@ use std::{
     process::ExitCode,
 };
 
-use crate::config::{Address, Config, Diagnostics, Loaded};
+use crate::{
+    config::{Address, Config, Diagnostics, Loaded},
+    gateway::StartError,
+};
 
 /// What became of a command.
 pub(super) type Outcome = Result<(), Failure>;
@@ -36,6 +39,12 @@ impl Failure {
             Self::Usage(_) => BAD_USAGE,
             Self::Run(_) | Self::Silent => FAILED,
         }
+    }
+}
+
+impl From<StartError> for Failure {
+    fn from(error: StartError) -> Self {
+        Self::Run(error.to_string())
     }
 }
 

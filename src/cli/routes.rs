@@ -75,7 +75,7 @@ impl<'a> Entry<'a> {
 
     fn row(&self) -> [String; 5] {
         [
-            self.host.map_or("*".to_owned(), host_text),
+            self.host.map_or("*".to_owned(), HostPattern::to_string),
             self.path.text.to_string(),
             self.demands(),
             self.route.name.to_string(),
@@ -120,15 +120,6 @@ fn steps(path: &PathPattern) -> Vec<Step<'_>> {
         PathSegment::Capture(_) => Step::Capture,
     });
     segments.chain([last]).collect()
-}
-
-fn host_text(host: &HostPattern) -> String {
-    match host {
-        HostPattern::Exact(host) => host.to_string(),
-        HostPattern::OneLabel(suffix) => format!("*.{suffix}"),
-        HostPattern::AnyDepth(suffix) => format!("**.{suffix}"),
-        HostPattern::Capture { name, suffix } => format!("{{{name}}}.{suffix}"),
-    }
 }
 
 fn target_text(target: &Target) -> String {

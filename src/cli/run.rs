@@ -25,7 +25,7 @@ pub(super) struct Options {
     #[arg(long, value_name = "URL", conflicts_with = "config")]
     to: Option<String>,
     /// With --to: where to listen [default: 0.0.0.0:8080]; unix:/path is a unix socket.
-    #[arg(long, value_name = "ADDRESS", requires = "to", value_parser = address)]
+    #[arg(long, value_name = "ADDRESS", requires = "to")]
     listen: Option<Address>,
 }
 
@@ -64,18 +64,9 @@ fn without_file(url: &str, listen: Option<&Address>) -> Result<Config, Failure> 
 
 fn announce(gateway: &Gateway) {
     for address in gateway.addresses() {
-        tracing::info!(address = output::url(&address), "listening");
+        tracing::info!(%address, "listening");
     }
     if let Some(admin) = gateway.admin_address() {
         tracing::info!(%admin, "admin listening");
     }
-}
-
-fn address(text: &str) -> Result<Address, String> {
-    if let Some(path) = text.strip_prefix("unix:").filter(|path| !path.is_empty()) {
-        return Ok(Address::Unix(path.into()));
-    }
-    text.parse().map(Address::Tcp).map_err(|_| {
-        "expected an address with a port, such as 127.0.0.1:8080 or [::]:8080, or unix:/path".into()
-    })
 }
