@@ -3,14 +3,28 @@
 //! This room imports no other. A [`Config`] that exists is valid: names resolve, routes can be told
 //! apart, values are in range. One file per table.
 
+mod address;
 mod admin;
+mod condition;
+mod conflicts;
+mod decode;
 mod diagnostic;
+mod document;
+mod header;
+mod host;
 mod loading;
 mod log;
 mod mask;
+mod path;
+mod reference;
+mod rewrite;
 mod route;
+mod routes;
 mod server;
+mod server_url;
+mod share;
 mod source;
+mod target;
 mod text;
 mod upstream;
 
@@ -18,11 +32,14 @@ pub use admin::Admin;
 pub use diagnostic::{Diagnostic, Diagnostics, Related, Severity};
 pub use loading::Loaded;
 pub use log::{AccessLog, Log, QueryLogging};
+pub use reference::reference;
+pub use rewrite::{HostRewrite, Rewrite};
 pub use route::{
-    EncodedSlash, HostPattern, HostRewrite, PathPattern, PathSegment, Redirect, Respond, Rewrite,
-    Route, Target, Timeouts, ValueMatch,
+    EncodedSlash, HostPattern, PathPattern, PathSegment, Redirect, Route, Target, Timeouts,
+    ValueMatch,
 };
 pub use server::{Address, Drain, Http2, Limits, Server};
+pub use target::Respond;
 pub use text::{Secret, Template, TemplatePart};
 pub use upstream::{HealthCheck, ServerUrl, Upstream, UpstreamProtocol, UpstreamServer};
 

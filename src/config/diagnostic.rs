@@ -140,14 +140,14 @@ impl Diagnostic {
             Severity::Error => Level::ERROR,
             Severity::Warning => Level::WARNING,
         };
-        let mut group = level
-            .primary_title(self.message.as_str())
-            .element(self.origin());
-        if let Some(excerpt) = &self.excerpt {
-            group = group.element(excerpt.snippet(self.line, AnnotationKind::Primary, &self.label));
-        }
-        for related in &self.related {
-            group = related.append(group);
+        let mut group = Group::with_title(level.primary_title(self.message.as_str()));
+        group = match &self.excerpt {
+            Some(excerpt) => excerpt.append(group, self.position(), &self.label, true),
+            None => group.element(Origin::path(&*self.file)),
+        };
+        for other in &self.related {
+            let position = (&*other.file, other.line, other.column);
+            group = other.excerpt.append(group, position, &other.label, false);
         }
         if let Some(help) = &self.help {
             group = group.element(Level::HELP.message(help.as_str()));
@@ -155,24 +155,8 @@ impl Diagnostic {
         renderer.render(&[group])
     }
 
-    fn origin(&self) -> Origin<'_> {
-        let origin = Origin::path(&*self.file);
-        if self.line == 0 {
-            return origin;
-        }
-        origin.line(self.line).char_column(self.column)
-    }
-}
-
-impl Related {
-    fn append<'a>(&'a self, group: Group<'a>) -> Group<'a> {
-        let origin = Origin::path(&*self.file)
-            .line(self.line)
-            .char_column(self.column);
-        let snippet = self
-            .excerpt
-            .snippet(self.line, AnnotationKind::Context, &self.label);
-        group.element(origin).element(snippet)
+    fn position(&self) -> (&str, usize, usize) {
+        (&self.file, self.line, self.column)
     }
 }
 
@@ -197,19 +181,31 @@ impl Excerpt {
         }
     }
 
-    fn snippet<'a>(
+    fn append<'a>(
         &'a self,
-        line: usize,
-        kind: AnnotationKind,
+        group: Group<'a>,
+        (file, line, column): (&'a str, usize, usize),
         label: &'a str,
-    ) -> Snippet<'a, annotate_snippets::Annotation<'a>> {
+        primary: bool,
+    ) -> Group<'a> {
+        let kind = match primary {
+            true => AnnotationKind::Primary,
+            false => AnnotationKind::Context,
+        };
         let mut annotation = kind.span(self.caret.clone());
         if !label.is_empty() {
             annotation = annotation.label(label);
         }
-        Snippet::source(self.text.as_str())
+        let snippet = Snippet::source(self.text.as_str())
             .line_start(line)
-            .annotation(annotation)
+            .annotation(annotation);
+        // The renderer counts columns in the shown line; a mask or a cut before the place moves it.
+        if self.text[..self.caret.start].chars().count() + 1 == column {
+            return group.element(snippet.path(file));
+        }
+        group
+            .element(Origin::path(file).line(line).char_column(column))
+            .element(snippet)
     }
 }
 

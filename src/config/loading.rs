@@ -1,13 +1,23 @@
 //! From files to a checked [`Config`]: reading with a cap, includes, and all findings at once.
 
 use std::{
+    collections::BTreeMap,
+    ffi::OsStr,
+    fs,
     io::Read,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use super::{
-    Config, Diagnostics,
+    Address, Config, Diagnostics, Upstream, UpstreamServer,
+    address::overlap,
+    conflicts,
+    decode::{Environment, Reader, Set, parse_tree},
     diagnostic::{self, Finding},
+    document::{self, Document},
+    routes::{Builder, route_to},
+    server_url::server_url,
     source::{Source, Sources},
 };
 
@@ -30,35 +40,19 @@ impl Config {
     ///
     /// All findings at once when one of them is an error; a file that can't be read is one.
     pub fn load(path: &Path) -> Result<Loaded, Diagnostics> {
-        let mut sources = Sources::default();
-        let name = path.display().to_string();
-        let text = match read_capped(path, LARGEST) {
-            Ok(text) => text,
-            Err(message) => {
-                sources.add(Source::new(name, ""));
-                let place = sources.place(0, 0..0);
-                return Err(diagnostic::resolve(
-                    vec![Finding::about_file(place, message)],
-                    &sources,
-                ));
-            }
-        };
-        Self::parse(&name, &text)
+        let mut loader = Loader::new(Environment::of_process());
+        loader.add_file(path);
+        loader.finish()
     }
 
-    /// Reads a text as if it stood in a file of that name, which need not exist.
+    /// Reads a text as if it stood in a file of that name, which need not exist. What the text
+    /// includes is looked for beside it.
     ///
     /// # Errors
     ///
     /// All findings at once when one of them is an error.
     pub fn parse(name: &str, text: &str) -> Result<Loaded, Diagnostics> {
-        let mut sources = Sources::default();
-        sources.add(Source::new(name, text));
-        let place = sources.place(0, 0..0);
-        Err(diagnostic::resolve(
-            vec![Finding::error(place, "the parser is on its way")],
-            &sources,
-        ))
+        parse_with(Environment::of_process(), name, text)
     }
 
     /// The configuration of `tollgate run --to URL`: one route, `all`, to one server.
@@ -67,18 +61,375 @@ impl Config {
     ///
     /// When the URL is not one of a server.
     pub fn to_upstream(url: &str) -> Result<Self, Diagnostics> {
-        Self::parse("--to", url).map(|loaded| loaded.config)
+        let server = server_url(url).map_err(|problem| wrong_url(url, problem))?;
+        let name: Arc<str> = url.into();
+        let server = UpstreamServer {
+            url: server,
+            name: Arc::clone(&name),
+            weight: std::num::NonZeroU32::MIN,
+        };
+        let upstream = Upstream::new(Arc::clone(&name), vec![server]);
+        Ok(Self {
+            routes: vec![route_to(&"all".into(), Arc::clone(&name))],
+            upstreams: BTreeMap::from([(name, upstream)]),
+            ..Self::default()
+        })
     }
 }
 
-fn read_capped(path: &Path, cap: u64) -> Result<String, String> {
-    let unreadable = |error: std::io::Error| format!("can't be read: {error}");
-    let mut bytes = Vec::new();
-    let file = std::fs::File::open(path).map_err(unreadable)?;
-    file.take(cap + 1)
-        .read_to_end(&mut bytes)
-        .map_err(unreadable)?;
-    String::from_utf8(bytes).map_err(|error| error.to_string())
+/// [`Config::parse`] with variables from elsewhere.
+pub(super) fn parse_with(
+    environment: Environment,
+    name: &str,
+    text: &str,
+) -> Result<Loaded, Diagnostics> {
+    let mut loader = Loader::new(environment);
+    loader.add_text(name.to_owned(), text.to_owned());
+    loader.finish()
 }
 
-const LARGEST: u64 = 16 << 20;
+fn wrong_url(url: &str, problem: super::decode::Problem) -> Diagnostics {
+    let mut sources = Sources::default();
+    let file = sources.add(Source::new("--to", url));
+    let message = problem
+        .what
+        .unwrap_or_else(|| "this is not the URL of a server".to_owned());
+    let help = problem
+        .help
+        .or_else(|| Some("write for example `http://127.0.0.1:3000`".to_owned()));
+    let place = sources.place(file, 0..url.len());
+    diagnostic::resolve(
+        vec![Finding::error(place, message).maybe_help(help)],
+        &sources,
+    )
+}
+
+/// What has been read so far.
+struct Loader {
+    environment: Environment,
+    sources: Sources,
+    findings: Vec<Finding>,
+    document: Document,
+    /// What may still be read, of [`LARGEST`].
+    room: usize,
+    files: Vec<PathBuf>,
+    /// Whether a file could not be understood: then what it may have defined is not missed.
+    incomplete: bool,
+}
+
+impl Loader {
+    fn new(environment: Environment) -> Self {
+        Self {
+            environment,
+            sources: Sources::default(),
+            findings: Vec::new(),
+            document: Document::default(),
+            room: LARGEST,
+            files: Vec::new(),
+            incomplete: false,
+        }
+    }
+
+    fn add_file(&mut self, path: &Path) {
+        let name = path.display().to_string();
+        match read_capped(path, self.room) {
+            Ok(text) => {
+                self.files.push(path.to_owned());
+                self.add_text(name, text);
+            }
+            Err(unreadable) => {
+                let file = self.sources.add(Source::new(name, unreadable.text));
+                let at = unreadable.at.unwrap_or_default();
+                let place = self.sources.place(file, at..at + 1);
+                let finding = match unreadable.at {
+                    Some(_) => Finding::error(place, unreadable.message),
+                    None => Finding::about_file(place, unreadable.message),
+                };
+                self.findings.push(finding.maybe_help(unreadable.help));
+                self.incomplete = true;
+            }
+        }
+    }
+
+    fn add_text(&mut self, name: String, text: String) {
+        if text.len() > self.room {
+            let file = self.sources.add(Source::new(name, ""));
+            let place = self.sources.place(file, 0..0);
+            self.findings.push(Finding::about_file(place, too_large()));
+            self.incomplete = true;
+            return;
+        }
+        self.room -= text.len();
+        let is_main = self.sources.is_empty();
+        let file = self.sources.add(Source::new(name, text));
+        let Some(document) = self.read(file) else {
+            self.incomplete = true;
+            return;
+        };
+        if is_main {
+            self.document = document;
+            self.include(file);
+        } else {
+            self.document
+                .merge(document, &self.sources, &mut self.findings);
+        }
+    }
+
+    fn read(&mut self, file: usize) -> Option<Document> {
+        let tree = parse_tree(&self.sources, file, &mut self.findings)?;
+        if tree.is_empty() && self.sources.len() == 1 {
+            let place = self.sources.place(file, 0..0);
+            let finding = Finding::about_file(place, "the configuration is empty");
+            self.findings.push(finding.help(SMALLEST));
+            return None;
+        }
+        let mut reader = Reader {
+            sources: &self.sources,
+            file,
+            environment: &mut self.environment,
+            findings: Vec::new(),
+        };
+        let document = document::read(&tree, &mut reader);
+        let mut findings = reader.findings;
+        self.findings.append(&mut findings);
+        Some(document)
+    }
+
+    fn include(&mut self, main: usize) {
+        let include = self.document.include.as_ref();
+        let patterns = include.and_then(|set| set.value.clone());
+        let directory = self.sources.get(main).directory.clone();
+        let own = fs::canonicalize(&self.sources.get(main).name).ok();
+        let mut seen: Vec<_> = own.into_iter().collect();
+        for pattern in patterns
+            .into_iter()
+            .flat_map(|include| include.files)
+            .flatten()
+        {
+            let Set {
+                place,
+                value: Some(text),
+                ..
+            } = &pattern
+            else {
+                continue;
+            };
+            match expand(&directory, text) {
+                Ok(files) if files.is_empty() => {
+                    let message = "`files`: no file of this name";
+                    self.findings.push(Finding::warning(*place, message));
+                }
+                Ok(files) => {
+                    for file in files {
+                        let same = fs::canonicalize(&file).unwrap_or_else(|_| file.clone());
+                        if !seen.contains(&same) {
+                            seen.push(same);
+                            self.add_file(&file);
+                        }
+                    }
+                }
+                Err(message) => self.findings.push(Finding::error(*place, message)),
+            }
+        }
+    }
+
+    fn finish(mut self) -> Result<Loaded, Diagnostics> {
+        let config = (!self.incomplete).then(|| self.check());
+        let failed = self.findings.iter().any(Finding::is_error);
+        let diagnostics = diagnostic::resolve(self.findings, &self.sources);
+        match config {
+            Some(config) if !failed => {
+                self.files.append(&mut self.environment.files);
+                Ok(Loaded {
+                    config,
+                    warnings: diagnostics,
+                    files: self.files,
+                })
+            }
+            _ => Err(diagnostics),
+        }
+    }
+
+    /// Puts everything together and checks what concerns several tables.
+    fn check(&mut self) -> Config {
+        let mut builder = Builder::new(&self.document);
+        let built = builder.build();
+        let errors = self.findings.iter().chain(&builder.findings);
+        if !errors.into_iter().any(Finding::is_error) {
+            builder.warn_of_unused();
+        }
+        let upstreams = builder.upstreams;
+        self.findings.append(&mut builder.findings);
+        conflicts::check(&built, &mut self.findings);
+        if self.document.routes.is_empty() {
+            let place = self.sources.place(0, 0..0);
+            let finding = Finding::about_file(place, "there is no route");
+            self.findings.push(finding.help(SMALLEST));
+        }
+        let document = std::mem::take(&mut self.document);
+        self.check_listeners(&document);
+        Config {
+            server: document
+                .server
+                .and_then(|set| set.value)
+                .unwrap_or_default(),
+            admin: document.admin.and_then(|set| set.value).unwrap_or_default(),
+            log: document.log.and_then(|set| set.value).unwrap_or_default(),
+            upstreams,
+            routes: built.into_iter().map(|built| built.route).collect(),
+        }
+    }
+
+    fn check_listeners(&mut self, document: &Document) {
+        let server = document.server.as_ref();
+        let admin = document.admin.as_ref();
+        let listen = server
+            .and_then(|set| set.value.clone())
+            .unwrap_or_default()
+            .listen;
+        let own = admin
+            .and_then(|set| set.value.clone())
+            .unwrap_or_default()
+            .listen;
+        let Some(own) = own.map(Address::Tcp) else {
+            return;
+        };
+        if listen.iter().any(|address| overlap(address, &own)) {
+            let place = admin.map(|set| set.key).or(server.map(|set| set.key));
+            let place = place.unwrap_or_else(|| self.sources.place(0, 0..0));
+            let message = "`[admin]` listens on an address of `[server]`";
+            let finding = Finding::error(place, message).help("give each its own `listen`");
+            self.findings.push(finding);
+        }
+    }
+}
+
+/// Why a file can't be read.
+struct Unreadable {
+    message: String,
+    help: Option<String>,
+    /// The part of it that is text, and where that ends.
+    text: String,
+    at: Option<usize>,
+}
+
+impl Unreadable {
+    fn new(message: impl Into<String>) -> Self {
+        Self {
+            message: message.into(),
+            help: None,
+            text: String::new(),
+            at: None,
+        }
+    }
+}
+
+fn read_capped(path: &Path, cap: usize) -> Result<String, Unreadable> {
+    let unreadable =
+        |error: std::io::Error| Unreadable::new(format!("the file can't be read: {error}"));
+    let mut bytes = Vec::new();
+    let file = fs::File::open(path).map_err(unreadable)?;
+    file.take(cap as u64 + 1)
+        .read_to_end(&mut bytes)
+        .map_err(unreadable)?;
+    if bytes.len() > cap {
+        return Err(Unreadable::new(too_large()));
+    }
+    String::from_utf8(bytes).map_err(|error| not_text(&error))
+}
+
+fn not_text(error: &std::string::FromUtf8Error) -> Unreadable {
+    let at = error.utf8_error().valid_up_to();
+    let bytes = error.as_bytes();
+    if bytes.contains(&0) {
+        return Unreadable::new("this is a binary file, not a configuration");
+    }
+    Unreadable {
+        help: Some("save the file as UTF-8".to_owned()),
+        text: String::from_utf8_lossy(bytes).into_owned(),
+        at: Some(at),
+        ..Unreadable::new(format!(
+            "this is not UTF-8: the byte 0x{:02x} can't stand here",
+            bytes[at]
+        ))
+    }
+}
+
+fn too_large() -> String {
+    "the configuration has more than 16 MiB".to_owned()
+}
+
+/// The files that a pattern stands for, in the order of their names.
+fn expand(directory: &Path, pattern: &str) -> Result<Vec<PathBuf>, String> {
+    let path = directory.join(pattern);
+    let Some(name) = path.file_name().and_then(OsStr::to_str) else {
+        return Err("`files`: the name of a file is missing".to_owned());
+    };
+    let parent = path.parent().unwrap_or(Path::new(""));
+    if parent.to_str().is_none_or(|parent| parent.contains('*')) {
+        return Err("`files`: `*` can stand in the file name only, not in a directory".to_owned());
+    }
+    if !name.contains('*') {
+        return match path.is_file() {
+            true => Ok(vec![path]),
+            false => Err(format!("`files`: there is no file `{}`", path.display())),
+        };
+    }
+    let listed = if parent.as_os_str().is_empty() {
+        Path::new(".")
+    } else {
+        parent
+    };
+    let Ok(entries) = fs::read_dir(listed) else {
+        return Ok(Vec::new());
+    };
+    let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+    let mut names: Vec<_> = names.filter(|found| matches(name, found)).collect();
+    names.sort();
+    let files = names.into_iter().map(|name| parent.join(name));
+    Ok(files.filter(|file| file.is_file()).collect())
+}
+
+/// Whether a name fits a pattern in which `*` stands for any characters. Hidden files must be asked
+/// for.
+fn matches(pattern: &str, name: &str) -> bool {
+    if name.starts_with('.') && !pattern.starts_with('.') {
+        return false;
+    }
+    let mut parts = pattern.split('*');
+    let first = parts.next().unwrap_or_default();
+    let Some(mut rest) = name.strip_prefix(first) else {
+        return false;
+    };
+    let mut parts = parts.peekable();
+    while let Some(part) = parts.next() {
+        if parts.peek().is_none() {
+            return rest.ends_with(part);
+        }
+        let Some(at) = rest.find(part) else {
+            return false;
+        };
+        rest = &rest[at + part.len()..];
+    }
+    rest.is_empty()
+}
+
+/// All files of a configuration together.
+const LARGEST: usize = 16 << 20;
+const SMALLEST: &str =
+    "the smallest configuration is\n[routes.all]\nupstream = \"http://127.0.0.1:3000\"";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_star_stands_for_any_characters_of_a_file_name() {
+        assert!(matches("*.toml", "a.toml"));
+        assert!(matches("a*b*.toml", "axxbyy.toml"));
+        assert!(matches("a.toml", "a.toml"));
+        assert!(!matches("*.toml", "a.toml.bak"));
+        assert!(!matches("*.toml", ".hidden.toml"));
+        assert!(!matches("a*a", "a"));
+    }
+}

@@ -2,11 +2,21 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use bytes::Bytes;
-use http::{HeaderName, HeaderValue, Method, StatusCode};
+use http::{HeaderName, Method, StatusCode};
 use regex::Regex;
 
-use super::Template;
+use super::{
+    Respond, Rewrite, Template,
+    condition::{HeaderConditions, QueryConditions},
+    decode::{
+        Choice, Flag, Int, Keyed, Off, OneOrList, OrWord, Set, Size, Sub, Text, Time, Unlimited,
+        Word, table,
+    },
+    host::Host,
+    path::Path,
+    share::{Item, Items, MethodName},
+    target::{RedirectTo, Reference, Split, UpstreamName},
+};
 
 /// `[routes.NAME]` with its group and the defaults merged in.
 #[derive(Clone, Debug)]
@@ -115,17 +125,6 @@ pub enum Target {
     Redirect(Redirect),
 }
 
-/// `respond`: an answer of the gateway's own.
-#[derive(Clone, Debug)]
-pub struct Respond {
-    /// `status`. Default 200.
-    pub status: StatusCode,
-    /// `headers`.
-    pub headers: Vec<(HeaderName, HeaderValue)>,
-    /// `body`. Its media type is `text/plain; charset=utf-8` unless `headers` says otherwise.
-    pub body: Bytes,
-}
-
 /// `redirect`.
 #[derive(Clone, Debug)]
 pub struct Redirect {
@@ -135,52 +134,19 @@ pub struct Redirect {
     pub status: StatusCode,
 }
 
-/// `rewrite`: what the upstream sees instead.
-#[derive(Clone, Debug, Default)]
-pub struct Rewrite {
-    /// `strip_prefix`: taken off the path at a segment boundary; normal form, no slash at its end.
-    pub strip_prefix: Option<Box<str>>,
-    /// `add_prefix`: put before the path; normal form, no slash at its end.
-    pub add_prefix: Option<Box<str>>,
-    /// `path`: the whole path; excludes the other two.
-    pub path: Option<Template>,
-    /// `host`.
-    pub host: HostRewrite,
-}
-
-/// The Host that the upstream sees.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum HostRewrite {
-    /// `"preserve"`: the client's.
-    #[default]
-    Preserve,
-    /// `"server"`: the server's own, from its URL.
-    Server,
-    /// Any other text.
-    Literal(HeaderValue),
-}
-
-/// `timeouts`; `None` is `"off"`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Timeouts {
-    /// `response`: from the request until the answer's head. Default 30 s.
-    pub response: Option<Duration>,
-    /// `idle`: between two bytes of a body, either way. Default 60 s.
-    pub idle: Option<Duration>,
-    /// `total`: until the answer's last byte. Off by default.
-    pub total: Option<Duration>,
-    /// `tunnel_idle`: without a byte either way after an upgrade. Default 5 min.
-    pub tunnel_idle: Option<Duration>,
-}
-
-impl Default for Timeouts {
-    fn default() -> Self {
-        Self {
-            response: Some(Duration::from_secs(30)),
-            idle: Some(Duration::from_secs(60)),
-            total: None,
-            tunnel_idle: Some(Duration::from_secs(300)),
-        }
+table! {
+    /// `timeouts`: how long a request may take. A route's table replaces that of its group and of
+    /// the defaults as a whole.
+    #[derive(Clone, Debug, PartialEq, Eq)]
+    pub struct Timeouts ["routes.NAME.timeouts"] {
+        /// `response`: from the request until the answer's head.
+        pub response: Option<Duration> => OrWord<Time, Off> = Some(Duration::from_secs(30)),
+        /// `idle`: between two bytes of a body, either way.
+        pub idle: Option<Duration> => OrWord<Time, Off> = Some(Duration::from_secs(60)),
+        /// `total`: until the answer's last byte.
+        pub total: Option<Duration> => OrWord<Time, Off> = None,
+        /// `tunnel_idle`: without a byte either way after an upgrade.
+        pub tunnel_idle: Option<Duration> => OrWord<Time, Off> = Some(Duration::from_secs(300)),
     }
 }
 
@@ -192,6 +158,77 @@ pub enum EncodedSlash {
     Refuse,
     /// `"keep"`: they stay encoded and belong to their segment.
     Keep,
+}
+
+impl Word for EncodedSlash {
+    const WORDS: &'static [(&'static str, Self)] =
+        &[("refuse", Self::Refuse), ("keep", Self::Keep)];
+}
+
+/// `path_case`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum PathCase {
+    Sensitive,
+    Insensitive,
+}
+
+impl Word for PathCase {
+    const WORDS: &'static [(&'static str, Self)] = &[
+        ("sensitive", Self::Sensitive),
+        ("insensitive", Self::Insensitive),
+    ];
+}
+
+/// The default of `max_body`.
+pub(super) const DEFAULT_MAX_BODY: u64 = 10 << 20;
+
+/// A key that need not be set.
+pub(super) type Key<T> = Option<Set<T>>;
+
+table! {
+    /// `[routes.NAME]`: what to do with the requests that match. The most specific route wins,
+    /// whatever the order in the file.
+    #[derive(Clone, Debug)]
+    pub(super) struct RouteKeys ["routes.NAME"] {
+        /// `group`: the `[groups.*]` table whose keys are taken where the route has none.
+        pub(super) group: Key<String> => Keyed<Text> = None; "none",
+        /// `hosts`: which hosts; without a port.
+        pub(super) hosts: Key<Vec<Item<super::HostPattern>>> => Keyed<Items<Host>> = None; "any host",
+        /// `path`: one or a list: exact, with segments, or with everything below.
+        pub(super) path: Key<Vec<PathPattern>> => Keyed<OneOrList<Path>> = None; "`\"/**\"`",
+        /// `path_case`: whether upper and lower case differ in paths.
+        pub(super) path_case: Key<PathCase> => Keyed<Choice<PathCase>> = None; "`\"sensitive\"`",
+        /// `methods`: which methods; HEAD follows GET. Another method on the path is 405.
+        pub(super) methods: Key<Vec<Item<Method>>> => Keyed<Items<MethodName>> = None; "any method",
+        /// `match_headers`: conditions on header fields; all must hold.
+        pub(super) match_headers: Key<Vec<(HeaderName, ValueMatch)>> => Keyed<HeaderConditions> = None; "none",
+        /// `match_query`: conditions on query parameters; all must hold.
+        pub(super) match_query: Key<Vec<(Box<str>, ValueMatch)>> => Keyed<QueryConditions> = None; "none",
+        /// `priority`: breaks ties between routes that are equally specific, higher first.
+        pub(super) priority: Key<i32> => Keyed<Int> = None; "`0`",
+        /// `upstream`: where requests go: the name of an upstream, or the URL of a server. Exactly
+        /// one of `upstream`, `split`, `respond` and `redirect` is needed.
+        pub(super) upstream: Key<Reference> => Keyed<UpstreamName> = None; "none",
+        /// `split`: several upstreams with relative weights.
+        pub(super) split: Key<Vec<(Reference, u32)>> => Keyed<Split> = None; "none",
+        /// `respond`: an answer of the gateway's own.
+        pub(super) respond: Key<Respond> => Keyed<Sub<Respond>> = None; "none",
+        /// `redirect`: a location, or a table.
+        pub(super) redirect: Key<Redirect> => Keyed<RedirectTo> = None; "none",
+        /// `rewrite`: what the upstream sees instead.
+        pub(super) rewrite: Key<Rewrite> => Keyed<Sub<Rewrite>> = None; "nothing",
+        /// `max_body`: the largest request body. Upgrades and gRPC are exempt unless the route
+        /// itself sets it.
+        pub(super) max_body: Key<Option<u64>> =>
+            Keyed<OrWord<Size<u64, 0, { u64::MAX }>, Unlimited>> = None; "`\"10MiB\"`",
+        /// `timeouts`: how long a request may take.
+        pub(super) timeouts: Key<Timeouts> => Keyed<Sub<Timeouts>> = None; "see there",
+        /// `encoded_slash`: what becomes of `%2F` and `%5C` in a path: `"refuse"` answers 400,
+        /// `"keep"` leaves them encoded.
+        pub(super) encoded_slash: Key<EncodedSlash> => Keyed<Choice<EncodedSlash>> = None; "`\"refuse\"`",
+        /// `upgrade`: whether WebSocket and other upgrades pass.
+        pub(super) upgrade: Key<bool> => Keyed<Flag> = None; "`true`",
+    }
 }
 
 /// As it is written in the file.

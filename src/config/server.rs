@@ -4,6 +4,16 @@ use std::{fmt, net::SocketAddr, num::NonZeroUsize, path::PathBuf, time::Duration
 
 use ipnet::IpNet;
 
+use super::{
+    address::{Listen, Networks},
+    decode::{
+        Count, Flag, Format, Node, Problem, Reader, Show, Size, Sub, TableNode, Time, TimeOrZero,
+        table,
+    },
+    diagnostic::Finding,
+};
+use toml::de::DeValue;
+
 /// Where a listener listens.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Address {
@@ -13,128 +23,146 @@ pub enum Address {
     Unix(PathBuf),
 }
 
-/// `[server]`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Server {
-    /// `listen`: one or more addresses. Default `["0.0.0.0:8080"]`.
-    pub listen: Vec<Address>,
-    /// `workers`: threads that serve; `None` (`"auto"`) is one per available CPU.
-    pub workers: Option<NonZeroUsize>,
-    /// `trusted_proxies`: networks whose forwarding headers are believed; none by default.
-    pub trusted_proxies: Vec<IpNet>,
-    /// `forwarded`: send RFC 7239 `Forwarded` as well as `X-Forwarded-*`.
-    pub forwarded: bool,
-    /// `[server.limits]`.
-    pub limits: Limits,
-    /// `[server.http2]`.
-    pub http2: Http2,
-    /// `[server.drain]`.
-    pub drain: Drain,
+table! {
+    /// `[server]`: where clients connect.
+    #[derive(Clone, Debug, PartialEq, Eq)]
+    pub struct Server ["server"] {
+        /// `listen`: one or more addresses: `"0.0.0.0:8080"`, `"[::]:8080"`, `"unix:/run/tollgate.sock"`.
+        pub listen: Vec<Address> => Listen =
+            vec![Address::Tcp(SocketAddr::from(([0, 0, 0, 0], 8080)))],
+        /// `workers`: threads that serve; `None` (`"auto"`) is one per available CPU.
+        pub workers: Option<NonZeroUsize> => Workers = None,
+        /// `trusted_proxies`: networks whose forwarding headers are believed; none by default.
+        pub trusted_proxies: Vec<IpNet> => Networks = Vec::new(),
+        /// `forwarded`: send RFC 7239 `Forwarded` as well as `X-Forwarded-*`.
+        pub forwarded: bool => Flag = false,
+        /// `[server.limits]`.
+        pub limits: Limits => Sub<Limits> = Limits::default(); "see there",
+        /// `[server.http2]`.
+        pub http2: Http2 => Sub<Http2> = Http2::default(); "see there",
+        /// `[server.drain]`.
+        pub drain: Drain => Sub<Drain> = Drain::default(); "see there",
+    }
 }
 
-impl Default for Server {
-    fn default() -> Self {
-        Self {
-            listen: vec![Address::Tcp(SocketAddr::from(([0, 0, 0, 0], 8080)))],
-            workers: None,
-            trusted_proxies: Vec::new(),
-            forwarded: false,
-            limits: Limits::default(),
-            http2: Http2::default(),
-            drain: Drain::default(),
+table! {
+    /// `[server.limits]`: what one client may cost. All on by default.
+    #[derive(Clone, Debug, PartialEq, Eq)]
+    pub struct Limits ["server.limits"] {
+        /// `header_timeout`: from a head's first byte (or the connection's start) to its last.
+        pub header_timeout: Duration => Time = Duration::from_secs(10),
+        /// `header_bytes`: the largest request head, 8 KiB at least.
+        pub header_bytes: usize => Size<usize, 8192, 16_777_216> = 64 << 10,
+        /// `max_headers`: the most header fields of a request.
+        pub max_headers: usize => Count<usize, 1, 10_000> = 100,
+        /// `target_bytes`: the longest request target.
+        pub target_bytes: usize => Size<usize, 64, 65_534> = 16 << 10,
+        /// `keep_alive`: how long a connection may idle between requests.
+        pub keep_alive: Duration => Time = Duration::from_secs(75),
+        /// `write_timeout`: how long a client may take no byte of an answer.
+        pub write_timeout: Duration => Time = Duration::from_secs(30),
+        /// `max_connections`: over all listeners; more are closed at once.
+        pub max_connections: usize => Count<usize, 1, { u32::MAX as u64 }> = 20_000,
+    }
+}
+
+table! {
+    /// `[server.http2]`: flow control and abuse limits of HTTP/2 clients.
+    #[derive(Clone, Debug, PartialEq, Eq)]
+    pub struct Http2 ["server.http2"] {
+        /// `max_streams`: concurrent streams of one connection.
+        pub max_streams: u32 => Count<u32, 1, 100_000> = 100,
+        /// `stream_window`: bytes that a client may send ahead on one stream.
+        pub stream_window: u32 => Size<u32, 1024, LARGEST_WINDOW> = 64 << 10,
+        /// `connection_window`: bytes that a client may send ahead on one connection.
+        pub connection_window: u32 => Size<u32, 65_535, LARGEST_WINDOW> = 256 << 10,
+        /// `send_buffer`: bytes of an answer that are buffered per stream.
+        pub send_buffer: usize => Size<usize, 1024, LARGEST_WINDOW> = 64 << 10,
+        /// `max_resets`: streams reset by the client before they were served, until the connection
+        /// is closed (rapid reset, CVE-2023-44487).
+        pub max_resets: usize => Count<usize, 1, 100_000> = 20,
+        /// `ping_interval`: how often a quiet connection is asked for a sign of life.
+        pub ping_interval: Duration => Time = Duration::from_secs(30),
+        /// `ping_timeout`: how long the sign of life may take.
+        pub ping_timeout: Duration => Time = Duration::from_secs(10),
+    }
+}
+
+table! {
+    /// `[server.drain]`: how the gateway stops.
+    #[derive(Clone, Debug, PartialEq, Eq)]
+    pub struct Drain ["server.drain", check check_drain] {
+        /// `delay`: after SIGTERM new connections are still accepted for this long, so that a load
+        /// balancer sees readiness fail first.
+        pub delay: Duration => TimeOrZero = Duration::from_secs(5),
+        /// `grace`: after the delay idle connections are kept for this long, so that a request
+        /// already under way to us is not lost.
+        pub grace: Duration => TimeOrZero = Duration::from_secs(1),
+        /// `deadline`: what is still open this long after SIGTERM is aborted.
+        pub deadline: Duration => Time = Duration::from_secs(30),
+    }
+}
+
+fn check_drain(drain: &Drain, table: TableNode<'_>, reader: &mut Reader<'_>) {
+    if drain.deadline > drain.delay + drain.grace {
+        return;
+    }
+    let place = table.value_place("deadline", reader);
+    let [deadline, delay, grace] =
+        [drain.deadline, drain.delay, drain.grace].map(|time| TimeOrZero::show(&time));
+    let message = format!(
+        "`deadline` ({deadline}) must be longer than `delay` ({delay}) and `grace` ({grace}) together"
+    );
+    reader.report(Finding::error(place, message).help("requests need time to end: 30s is usual"));
+}
+
+/// `"auto"` or a number of threads.
+struct Workers;
+
+impl Format for Workers {
+    type Value = Option<NonZeroUsize>;
+
+    fn expected() -> String {
+        "\"auto\" or a whole number, 1 to 1024".to_owned()
+    }
+
+    fn example() -> String {
+        "4".to_owned()
+    }
+
+    fn read(node: Node<'_>, reader: &mut Reader<'_>) -> Option<Self::Value> {
+        let expected = Self::expected();
+        match node.value {
+            DeValue::String(_) => reader.parse(node, &expected, workers),
+            DeValue::Integer(number) => match workers(number.as_str()) {
+                Ok(number) => Some(number),
+                Err(problem) => reader.refuse(node, &expected, problem),
+            },
+            _ => reader.wrong(node, &expected, None),
         }
     }
 }
 
-/// `[server.limits]`: what one client may cost. All on by default.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Limits {
-    /// `header_timeout`: from a head's first byte (or the connection's start) to its last.
-    pub header_timeout: Duration,
-    /// `header_bytes`: the largest request head, 8 KiB at least.
-    pub header_bytes: usize,
-    /// `max_headers`: the most header fields of a request.
-    pub max_headers: usize,
-    /// `target_bytes`: the longest request target.
-    pub target_bytes: usize,
-    /// `keep_alive`: how long a connection may idle between requests.
-    pub keep_alive: Duration,
-    /// `write_timeout`: how long a client may take no byte of an answer.
-    pub write_timeout: Duration,
-    /// `max_connections`: over all listeners; more are closed at once.
-    pub max_connections: usize,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self {
-            header_timeout: Duration::from_secs(10),
-            header_bytes: 64 << 10,
-            max_headers: 100,
-            target_bytes: 16 << 10,
-            keep_alive: Duration::from_secs(75),
-            write_timeout: Duration::from_secs(30),
-            max_connections: 20_000,
-        }
+impl Show for Workers {
+    fn show(value: &Self::Value) -> String {
+        value.map_or("\"auto\"".to_owned(), |workers| workers.to_string())
     }
 }
 
-/// `[server.http2]`: flow control and abuse limits of HTTP/2 clients.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Http2 {
-    /// `max_streams`: concurrent streams of one connection.
-    pub max_streams: u32,
-    /// `stream_window`: bytes that a client may send ahead on one stream.
-    pub stream_window: u32,
-    /// `connection_window`: bytes that a client may send ahead on one connection.
-    pub connection_window: u32,
-    /// `send_buffer`: bytes of an answer that are buffered per stream.
-    pub send_buffer: usize,
-    /// `max_resets`: streams reset by the client before they were served, until the connection is
-    /// closed (rapid reset, CVE-2023-44487).
-    pub max_resets: usize,
-    /// `ping_interval`: how often a quiet connection is asked for a sign of life.
-    pub ping_interval: Duration,
-    /// `ping_timeout`: how long the sign of life may take.
-    pub ping_timeout: Duration,
-}
-
-impl Default for Http2 {
-    fn default() -> Self {
-        Self {
-            max_streams: 100,
-            stream_window: 64 << 10,
-            connection_window: 256 << 10,
-            send_buffer: 64 << 10,
-            max_resets: 20,
-            ping_interval: Duration::from_secs(30),
-            ping_timeout: Duration::from_secs(10),
-        }
+fn workers(text: &str) -> Result<Option<NonZeroUsize>, Problem> {
+    if text == "auto" {
+        return Ok(None);
+    }
+    let number: Option<NonZeroUsize> = text.parse().ok();
+    match number.filter(|number| number.get() <= MOST_WORKERS) {
+        Some(number) => Ok(Some(number)),
+        None => Err(Problem::plain()),
     }
 }
 
-/// `[server.drain]`: how the gateway stops.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Drain {
-    /// `delay`: after SIGTERM new connections are still accepted for this long, so that a load
-    /// balancer sees readiness fail first.
-    pub delay: Duration,
-    /// `grace`: after the delay idle connections are kept for this long, so that a request already
-    /// under way to us is not lost.
-    pub grace: Duration,
-    /// `deadline`: what is still open this long after SIGTERM is aborted.
-    pub deadline: Duration,
-}
-
-impl Default for Drain {
-    fn default() -> Self {
-        Self {
-            delay: Duration::from_secs(5),
-            grace: Duration::from_secs(1),
-            deadline: Duration::from_secs(30),
-        }
-    }
-}
+const MOST_WORKERS: usize = 1024;
+/// RFC 9113 6.9.1.
+const LARGEST_WINDOW: u64 = (1 << 31) - 1;
 
 impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -113,6 +113,16 @@ impl Sources {
         self.0.len() - 1
     }
 
+    /// How many files there are.
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether there is none yet.
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// The file at an index that [`Sources::add`] gave.
     pub(super) fn get(&self, file: usize) -> &Source {
         &self.0[file]

@@ -1,0 +1,123 @@
+//! The top level of a file, and all files together.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use toml::de::DeTable;
+
+use super::{
+    Admin, Log, Server,
+    decode::{
+        Entry, Keyed, Named, OneOrList, Reader, Scope, Set, Style, Sub, Table, Text, read_keys,
+        table,
+    },
+    diagnostic::Finding,
+    route::{Key, RouteKeys},
+    share::{DefaultKeys, GroupKeys},
+    source::{Place, Sources},
+    upstream::UpstreamKeys,
+};
+
+type Names<T> = BTreeMap<Arc<str>, Entry<T>>;
+
+table! {
+    /// The file: its tables, in any order. Only `[routes.*]` is needed.
+    #[derive(Clone, Debug)]
+    pub(super) struct Document [""] {
+        /// `[include]`: more files.
+        pub(super) include: Key<Include> => Keyed<Sub<Include>> = None; "none",
+        /// `[server]`: where clients connect.
+        pub(super) server: Key<Server> => Keyed<Sub<Server>> = None; "see there",
+        /// `[admin]`: health, metrics and state.
+        pub(super) admin: Key<Admin> => Keyed<Sub<Admin>> = None; "see there",
+        /// `[log]`: application and access log.
+        pub(super) log: Key<Log> => Keyed<Sub<Log>> = None; "see there",
+        /// `[upstreams.*]`: the servers behind the gateway.
+        pub(super) upstreams: Names<UpstreamKeys> => Named<UpstreamKeys> = Names::new(); "none",
+        /// `[defaults]`: keys of all routes.
+        pub(super) defaults: Key<DefaultKeys> => Keyed<Sub<DefaultKeys>> = None; "none",
+        /// `[groups.*]`: keys that routes share.
+        pub(super) groups: Names<GroupKeys> => Named<GroupKeys> = Names::new(); "none",
+        /// `[routes.*]`: what to do with which requests.
+        pub(super) routes: Names<RouteKeys> => Named<RouteKeys> = Names::new(); "needed",
+    }
+}
+
+table! {
+    /// `[include]`: more files with tables of this one's kinds. A name may be defined once over all
+    /// files.
+    #[derive(Clone, Debug)]
+    pub(super) struct Include ["include"] {
+        /// `files`: relative to this file; `*` in a file name stands for any characters. They are
+        /// read in the order of their names.
+        pub(super) files: Vec<Option<Set<String>>> => OneOrList<Keyed<Text>> = Vec::new(); "none",
+    }
+}
+
+/// Reads the tree of one file.
+pub(super) fn read(tree: &DeTable<'_>, reader: &mut Reader<'_>) -> Document {
+    let scope = Scope {
+        header: String::new(),
+        place: reader.place(0..0),
+        keys: Document::KEYS,
+        style: Style::Root,
+        parent: None,
+    };
+    read_keys(tree, &scope, reader)
+}
+
+impl Document {
+    /// Takes in what another file says.
+    pub(super) fn merge(&mut self, other: Self, sources: &Sources, findings: &mut Vec<Finding>) {
+        let doubles = &mut Doubles { sources, findings };
+        doubles.table("server", &mut self.server, other.server);
+        doubles.table("admin", &mut self.admin, other.admin);
+        doubles.table("log", &mut self.log, other.log);
+        doubles.table("defaults", &mut self.defaults, other.defaults);
+        doubles.names("upstreams", &mut self.upstreams, other.upstreams);
+        doubles.names("groups", &mut self.groups, other.groups);
+        doubles.names("routes", &mut self.routes, other.routes);
+        if let Some(include) = other.include {
+            let finding = Finding::error(include.key, "an included file can't include others")
+                .help("list all files in the main one");
+            doubles.findings.push(finding);
+        }
+    }
+}
+
+/// Reports what two files define.
+struct Doubles<'a> {
+    sources: &'a Sources,
+    findings: &'a mut Vec<Finding>,
+}
+
+impl Doubles<'_> {
+    fn table<T>(&mut self, header: &str, all: &mut Key<T>, other: Key<T>) {
+        match (&all, other) {
+            (Some(first), Some(second)) => self.report(header, first.key, second.key),
+            (None, other) => *all = other,
+            (Some(_), None) => {}
+        }
+    }
+
+    fn names<T>(&mut self, kind: &str, all: &mut Names<T>, other: Names<T>) {
+        for (name, entry) in other {
+            if let Some(first) = all.get(&name) {
+                self.report(&format!("{kind}.{name}"), first.place, entry.place);
+                continue;
+            }
+            all.insert(name, entry);
+        }
+    }
+
+    fn report(&mut self, header: &str, first: Place, second: Place) {
+        let message = format!(
+            "`[{header}]` is defined in two files, first at {}",
+            self.sources.name(first)
+        );
+        let finding = Finding::error(second, message)
+            .label("again here")
+            .related(first, "first defined here")
+            .help("keep one of them, or rename one");
+        self.findings.push(finding);
+    }
+}

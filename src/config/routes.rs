@@ -1,0 +1,461 @@
+//! Routes out of their keys, their group's and the defaults, with all names resolved.
+
+use std::{
+    collections::{BTreeMap, HashSet},
+    sync::Arc,
+};
+
+use super::{
+    HostPattern, PathPattern, PathSegment, Redirect, Rewrite, Route, Target, Template,
+    TemplatePart, Upstream, UpstreamServer,
+    decode::{Entry, nearest},
+    diagnostic::Finding,
+    document::Document,
+    path,
+    route::{DEFAULT_MAX_BODY, PathCase, RouteKeys},
+    share::Layers,
+    source::Place,
+    target::Reference,
+};
+use std::num::NonZeroU32;
+
+/// A route and what is needed to judge it.
+#[derive(Debug)]
+pub(super) struct Built {
+    /// The route.
+    pub(super) route: Route,
+    /// Where its name stands.
+    pub(super) place: Place,
+    /// Whether everything that matching depends on could be read.
+    pub(super) matchable: bool,
+}
+
+/// What routes are built from.
+pub(super) struct Builder<'a> {
+    document: &'a Document,
+    /// All upstreams; those of inline URLs are added as routes name them.
+    pub(super) upstreams: BTreeMap<Arc<str>, Upstream>,
+    /// The upstreams and groups that a route uses.
+    used: HashSet<Arc<str>>,
+    used_groups: HashSet<Arc<str>>,
+    /// What was found.
+    pub(super) findings: Vec<Finding>,
+}
+
+impl<'a> Builder<'a> {
+    /// Starts with the named upstreams.
+    pub(super) fn new(document: &'a Document) -> Self {
+        let named = |(name, entry): (&Arc<str>, &Entry<super::upstream::UpstreamKeys>)| {
+            (
+                Arc::clone(name),
+                entry.value.clone().named(Arc::clone(name)),
+            )
+        };
+        Self {
+            document,
+            upstreams: document.upstreams.iter().map(named).collect(),
+            used: HashSet::new(),
+            used_groups: HashSet::new(),
+            findings: Vec::new(),
+        }
+    }
+
+    /// Builds all routes, in the order of their names.
+    pub(super) fn build(&mut self) -> Vec<Built> {
+        let document = self.document;
+        let routes = document.routes.iter();
+        routes
+            .filter_map(|(name, entry)| self.route(name, entry))
+            .collect()
+    }
+
+    fn route(&mut self, name: &Arc<str>, entry: &'a Entry<RouteKeys>) -> Option<Built> {
+        let own = &entry.value;
+        let target = self.target(name, entry);
+        let group = self.group(own)?;
+        let defaults = self
+            .document
+            .defaults
+            .as_ref()
+            .and_then(|set| set.value.as_ref());
+        let layers = Layers {
+            layers: [Some(own), group, defaults.map(|defaults| &defaults.0)],
+        };
+        let target = target?;
+        let hosts = layers.list(|keys| &keys.hosts, &mut self.findings);
+        let methods = layers.list(|keys| &keys.methods, &mut self.findings);
+        let route = assemble(name, layers, target, hosts.unwrap_or_default(), methods);
+        self.check(&route, entry.place, layers);
+        Some(Built {
+            route,
+            place: entry.place,
+            matchable: is_matchable(layers),
+        })
+    }
+
+    /// The group's keys; `None` only when there is no group of that name.
+    fn group(&mut self, own: &RouteKeys) -> Option<Option<&'a RouteKeys>> {
+        let Some(set) = &own.group else {
+            return Some(None);
+        };
+        let name = set.value.as_deref()?;
+        if let Some((name, group)) = self.document.groups.get_key_value(name) {
+            self.used_groups.insert(Arc::clone(name));
+            return Some(Some(&group.value.0));
+        }
+        let known = self.document.groups.keys().map(|name| &**name);
+        let finding = unknown_name("group", name, set.place, known, "groups");
+        self.findings.push(finding);
+        None
+    }
+
+    fn target(&mut self, name: &str, entry: &Entry<RouteKeys>) -> Option<Target> {
+        let keys = &entry.value;
+        let set = [
+            keys.upstream.as_ref().map(|set| ("upstream", set.key)),
+            keys.split.as_ref().map(|set| ("split", set.key)),
+            keys.respond.as_ref().map(|set| ("respond", set.key)),
+            keys.redirect.as_ref().map(|set| ("redirect", set.key)),
+        ];
+        let set: Vec<_> = set.into_iter().flatten().collect();
+        match set.as_slice() {
+            [_] => {}
+            [] => {
+                self.findings.push(no_target(name, entry.place));
+                return None;
+            }
+            [(first, first_place), (second, place), ..] => {
+                let message = format!(
+                    "a route leads to one place: `{first}` and `{second}` can't stand together"
+                );
+                let finding =
+                    Finding::error(*place, message).related(*first_place, "the other one");
+                self.findings.push(finding.help("keep one of them"));
+                return None;
+            }
+        }
+        self.only_target(keys)
+    }
+
+    fn only_target(&mut self, keys: &RouteKeys) -> Option<Target> {
+        if let Some(set) = &keys.upstream {
+            return Some(Target::Upstream(self.upstream(set.value.as_ref()?)?));
+        }
+        if let Some(set) = &keys.split {
+            let parts = set.value.as_ref()?.iter();
+            let parts: Vec<_> = parts
+                .map(|(reference, weight)| Some((self.upstream(reference)?, *weight)))
+                .collect();
+            return Some(Target::Split(parts.into_iter().collect::<Option<_>>()?));
+        }
+        let respond = keys.respond.as_ref().and_then(|set| set.value.clone());
+        let redirect = keys.redirect.as_ref().and_then(|set| set.value.clone());
+        respond
+            .map(Target::Respond)
+            .or(redirect.map(Target::Redirect))
+    }
+
+    /// Resolves the name of an upstream; a URL becomes one of its own.
+    fn upstream(&mut self, reference: &Reference) -> Option<Arc<str>> {
+        let name = &reference.name;
+        if let Some(url) = &reference.url {
+            let server = UpstreamServer {
+                url: url.clone(),
+                name: Arc::clone(name),
+                weight: NonZeroU32::MIN,
+            };
+            self.upstreams
+                .entry(Arc::clone(name))
+                .or_insert_with(|| Upstream::new(Arc::clone(name), vec![server]));
+        } else if !self.upstreams.contains_key(name) {
+            let known = self.document.upstreams.keys().map(|name| &**name);
+            let finding = unknown_name("upstream", name, reference.place, known, "upstreams");
+            self.findings.push(finding);
+            return None;
+        }
+        self.used.insert(Arc::clone(name));
+        Some(Arc::clone(name))
+    }
+
+    /// Warns of what no route uses. Only to be asked when all routes could be built.
+    pub(super) fn warn_of_unused(&mut self) {
+        let document = self.document;
+        for (name, entry) in &document.upstreams {
+            if !self.used.contains(name) {
+                let message = format!("no route uses the upstream `{name}`");
+                self.findings.push(Finding::warning(entry.place, message));
+            }
+        }
+        for (name, entry) in &document.groups {
+            if !self.used_groups.contains(name) {
+                let message = format!("no route uses the group `{name}`");
+                self.findings.push(Finding::warning(entry.place, message));
+            }
+        }
+    }
+
+    /// What one route says against itself.
+    fn check(&mut self, route: &Route, place: Place, layers: Layers<'_>) {
+        let rewrite = layers
+            .pick(|keys| &keys.rewrite)
+            .map_or(place, |set| set.place);
+        let redirect = layers
+            .pick(|keys| &keys.redirect)
+            .map_or(place, |set| set.place);
+        if let Some(template) = &route.rewrite.path {
+            self.check_captures(route, template, rewrite);
+        }
+        if let Target::Redirect(Redirect { to, .. }) = &route.target {
+            self.check_captures(route, to, redirect);
+        }
+        let paths = layers
+            .pick(|keys| &keys.path)
+            .map_or(place, |set| set.place);
+        self.check_doubles(route, paths);
+        self.check_encoded(route, paths);
+        self.check_strip(route, rewrite);
+        let answers = matches!(route.target, Target::Respond(_) | Target::Redirect(_));
+        let own = layers.layers[0].and_then(|own| own.rewrite.as_ref());
+        if let (true, Some(set)) = (answers, own) {
+            let message = "`rewrite` has no effect: the gateway answers itself";
+            self.findings.push(Finding::warning(set.key, message));
+        }
+    }
+
+    fn check_captures(&mut self, route: &Route, template: &Template, place: Place) {
+        for part in &template.parts {
+            let TemplatePart::Capture(name) = part else {
+                continue;
+            };
+            if is_captured(route, name) {
+                continue;
+            }
+            let message = format!(
+                "`${{{name}}}` is not captured by every pattern of the route `{}`",
+                route.name
+            );
+            let help = match name.starts_with("path.") {
+                true => "write `{NAME}` or `{*NAME}` in each `path`",
+                false => "write `{NAME}.example.com` in each of `hosts`",
+            };
+            self.findings
+                .push(Finding::error(place, message).help(help));
+        }
+    }
+
+    fn check_doubles(&mut self, route: &Route, paths: Place) {
+        let mut shapes = HashSet::new();
+        if let Some(double) = route
+            .paths
+            .iter()
+            .find(|path| !shapes.insert(shape(path, route.ignore_case)))
+        {
+            let message = format!(
+                "the route `{}` has the path `{}` twice",
+                route.name, double.text
+            );
+            self.findings.push(Finding::error(paths, message));
+        }
+        let combinations = route.paths.len().saturating_mul(route.hosts.len().max(1));
+        if combinations > MOST_COMBINATIONS {
+            let message = format!(
+                "the route `{}` combines more than {MOST_COMBINATIONS} hosts and paths",
+                route.name
+            );
+            self.findings.push(Finding::error(paths, message));
+        }
+    }
+
+    fn check_encoded(&mut self, route: &Route, place: Place) {
+        let refused = |path: &&PathPattern| {
+            path.segments.iter().any(|segment| match segment {
+                PathSegment::Literal(text) => text.contains("%2F") || text.contains("%5C"),
+                PathSegment::Capture(_) => false,
+            })
+        };
+        let keeps = route.encoded_slash == super::EncodedSlash::Keep;
+        if let (Some(path), false) = (route.paths.iter().find(refused), keeps) {
+            let message = format!(
+                "`{}` can never match: encoded slashes are refused",
+                path.text
+            );
+            let help = "write `encoded_slash = \"keep\"` in the route";
+            self.findings
+                .push(Finding::error(place, message).help(help));
+        }
+    }
+
+    fn check_strip(&mut self, route: &Route, place: Place) {
+        let Rewrite {
+            strip_prefix: Some(prefix),
+            ..
+        } = &route.rewrite
+        else {
+            return;
+        };
+        let Ok(prefix) = path::pattern(prefix) else {
+            return;
+        };
+        let never = |path: &&PathPattern| !can_begin_with(path, &prefix);
+        if let Some(path) = route.paths.iter().find(never) {
+            let message = format!(
+                "`strip_prefix` is never there: no path that `{}` takes begins with `{}`",
+                path.text, prefix.text
+            );
+            self.findings.push(Finding::error(place, message));
+        }
+    }
+}
+
+fn assemble(
+    name: &Arc<str>,
+    layers: Layers<'_>,
+    target: Target,
+    hosts: Vec<HostPattern>,
+    methods: Option<Vec<http::Method>>,
+) -> Route {
+    Route {
+        name: Arc::clone(name),
+        hosts: without_doubles(hosts),
+        paths: layers.value(|keys| &keys.path).unwrap_or_else(everything),
+        ignore_case: layers.value(|keys| &keys.path_case) == Some(PathCase::Insensitive),
+        methods: methods.map(without_doubles),
+        match_headers: layers.value(|keys| &keys.match_headers).unwrap_or_default(),
+        match_query: layers.value(|keys| &keys.match_query).unwrap_or_default(),
+        priority: layers.value(|keys| &keys.priority).unwrap_or_default(),
+        target,
+        rewrite: layers.value(|keys| &keys.rewrite).unwrap_or_default(),
+        max_body: layers
+            .value(|keys| &keys.max_body)
+            .unwrap_or(Some(DEFAULT_MAX_BODY)),
+        max_body_is_own: layers.layers[0].is_some_and(|own| own.max_body.is_some()),
+        timeouts: layers.value(|keys| &keys.timeouts).unwrap_or_default(),
+        encoded_slash: layers.value(|keys| &keys.encoded_slash).unwrap_or_default(),
+        upgrade: layers.value(|keys| &keys.upgrade).unwrap_or(true),
+    }
+}
+
+/// `/**`.
+pub(super) fn everything() -> Vec<PathPattern> {
+    vec![PathPattern {
+        text: "/**".into(),
+        segments: Vec::new(),
+        rest: Some(None),
+    }]
+}
+
+/// The route that takes everything to one upstream.
+pub(super) fn route_to(name: &Arc<str>, upstream: Arc<str>) -> Route {
+    let none = Layers { layers: [None; 3] };
+    assemble(name, none, Target::Upstream(upstream), Vec::new(), None)
+}
+
+fn without_doubles<T: PartialEq>(list: Vec<T>) -> Vec<T> {
+    let mut kept: Vec<T> = Vec::with_capacity(list.len());
+    for item in list {
+        if !kept.contains(&item) {
+            kept.push(item);
+        }
+    }
+    kept
+}
+
+fn is_matchable(layers: Layers<'_>) -> bool {
+    fn right<T>(set: Option<&super::decode::Set<T>>) -> bool {
+        set.is_none_or(|set| set.value.is_some())
+    }
+    right(layers.pick(|keys| &keys.hosts))
+        && right(layers.pick(|keys| &keys.path))
+        && right(layers.pick(|keys| &keys.path_case))
+        && right(layers.pick(|keys| &keys.methods))
+        && right(layers.pick(|keys| &keys.match_headers))
+        && right(layers.pick(|keys| &keys.match_query))
+        && right(layers.pick(|keys| &keys.priority))
+}
+
+fn is_captured(route: &Route, name: &str) -> bool {
+    if let Some(name) = name.strip_prefix("path.") {
+        return route.paths.iter().all(|path| path_captures(path, name));
+    }
+    let captures = |host: &HostPattern| match host {
+        HostPattern::Capture { name: captured, .. } => name.strip_prefix("host.") == Some(captured),
+        _ => false,
+    };
+    !route.hosts.is_empty() && route.hosts.iter().all(captures)
+}
+
+fn path_captures(path: &PathPattern, name: &str) -> bool {
+    let rest = path.rest.as_ref().and_then(Option::as_deref) == Some(name);
+    rest || path.segments.iter().any(|segment| match segment {
+        PathSegment::Capture(captured) => &**captured == name,
+        PathSegment::Literal(_) => false,
+    })
+}
+
+/// What two paths have in common when no request can tell them apart.
+pub(super) fn shape(path: &PathPattern, ignore_case: bool) -> String {
+    let mut shape = String::with_capacity(path.text.len() + 2);
+    for segment in &path.segments {
+        shape.push('/');
+        match segment {
+            PathSegment::Literal(text) if ignore_case => shape.push_str(&text.to_ascii_lowercase()),
+            PathSegment::Literal(text) => shape.push_str(text),
+            // Braces can't stand in a literal's normal form.
+            PathSegment::Capture(_) => shape.push_str("{}"),
+        }
+    }
+    if path.rest.is_some() {
+        shape.push_str("/{*}");
+    }
+    shape
+}
+
+/// Whether a path that the pattern takes may begin with the segments of a prefix.
+fn can_begin_with(path: &PathPattern, prefix: &PathPattern) -> bool {
+    let enough = path.rest.is_some() || path.segments.len() >= prefix.segments.len();
+    let mut pairs = path.segments.iter().zip(&prefix.segments);
+    enough
+        && pairs.all(|pair| match pair {
+            (PathSegment::Literal(one), PathSegment::Literal(other)) => {
+                one.eq_ignore_ascii_case(other)
+            }
+            _ => true,
+        })
+}
+
+fn no_target(name: &str, place: Place) -> Finding {
+    Finding::error(place, format!("the route `{name}` leads nowhere"))
+        .label("no `upstream`, `split`, `respond` or `redirect`")
+        .help("write for example `upstream = \"http://127.0.0.1:3000\"`")
+}
+
+fn unknown_name<'n>(
+    what: &str,
+    name: &str,
+    place: Place,
+    known: impl Iterator<Item = &'n str> + Clone,
+    table: &str,
+) -> Finding {
+    let finding = Finding::error(place, format!("there is no {what} `{name}`"));
+    if let Some(near) = nearest(name, known.clone()) {
+        return finding
+            .label(format!("did you mean `{near}`?"))
+            .help(format!("write `\"{near}\"`"));
+    }
+    let known: Vec<_> = known
+        .take(MOST_NAMES)
+        .map(|name| format!("`{name}`"))
+        .collect();
+    let name = super::decode::quoted_key(name);
+    match known.is_empty() {
+        true => finding.help(format!("define it: `[{table}.{name}]`")),
+        false => finding.help(format!(
+            "define it as `[{table}.{name}]`, or write one of {}",
+            known.join(", ")
+        )),
+    }
+}
+
+const MOST_NAMES: usize = 10;
+/// Each is an entry in the router.
+const MOST_COMBINATIONS: usize = 100_000;
