@@ -7,8 +7,8 @@ use http::{HeaderValue, Method, Version};
 use tollgate::{
     config::AccessLog,
     exchange::{
-        AnswerForm, Attempt, Connection, Context, ContextParts, Peer, Protocol, RequestHead,
-        RequestId, TraceContext,
+        Attempt, Connection, Context, ContextParts, Peer, Protocol, RequestHead, RequestId,
+        TraceContext,
     },
     frame::access_log::{End, LineOptions, line},
     telemetry::{AccessLogWriter, Metrics},
@@ -33,7 +33,8 @@ fn context() -> Context {
             version: Version::HTTP_11,
             host: Some(HeaderValue::from_static("api.example.com")),
             user_agent: Some(HeaderValue::from_static("Mozilla/5.0 (X11; Linux x86_64)")),
-            form: AnswerForm::Json,
+            accept: None,
+            grpc: false,
             upgrade: None,
             trailers: false,
         },

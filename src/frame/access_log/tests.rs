@@ -10,8 +10,7 @@ use serde_json::Value;
 
 use super::*;
 use crate::exchange::{
-    AnswerForm, Connection, ContextParts, Peer, Protocol, Reason, RequestHead, RequestId,
-    TraceContext,
+    Connection, ContextParts, Peer, Protocol, Reason, RequestHead, RequestId, TraceContext,
 };
 
 fn context(target: &str, change: impl FnOnce(&mut ContextParts)) -> Context {
@@ -31,7 +30,8 @@ fn context(target: &str, change: impl FnOnce(&mut ContextParts)) -> Context {
             version: Version::HTTP_11,
             host: Some(HeaderValue::from_static("api.example.com")),
             user_agent: Some(HeaderValue::from_static("curl/8.5.0")),
-            form: AnswerForm::Json,
+            accept: None,
+            grpc: false,
             upgrade: None,
             trailers: false,
         },
