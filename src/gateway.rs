@@ -223,9 +223,10 @@ impl Gateway {
 }
 
 impl Drop for Gateway {
-    /// Stops the threads; what the access log still holds is written.
+    /// Stops the threads; what the access log still holds is written. The workers end first: what
+    /// breaks off with them is logged too.
     fn drop(&mut self) {
-        self.shared.listeners.abort();
+        self.shared.listeners.stop();
         self.control.stop();
         if let Some(log) = &self.shared.log {
             log.shutdown();

@@ -151,6 +151,12 @@ impl Events {
         let frame = frame.expect("it is open").expect("no error");
         assert_eq!(frame.into_data().expect("data"), event);
     }
+
+    /// Waits until it breaks off.
+    pub async fn cut(&mut self) {
+        let frame = within(http_body_util::BodyExt::frame(&mut self.body)).await;
+        assert!(matches!(frame, Some(Err(_))), "{frame:?}");
+    }
 }
 
 /// Lets the answer of a `/wait` come.
