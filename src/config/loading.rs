@@ -52,7 +52,9 @@ impl Config {
     ///
     /// All findings at once when one of them is an error.
     pub fn parse(name: &str, text: &str) -> Result<Loaded, Diagnostics> {
-        parse_with(Environment::of_process(), name, text)
+        let mut loader = Loader::new(Environment::of_process());
+        loader.add_text(name.to_owned(), text.to_owned());
+        loader.finish()
     }
 
     /// The configuration of `tollgate run --to URL`: one route, `all`, to one server.
@@ -75,17 +77,6 @@ impl Config {
             ..Self::default()
         })
     }
-}
-
-/// [`Config::parse`] with variables from elsewhere.
-pub(super) fn parse_with(
-    environment: Environment,
-    name: &str,
-    text: &str,
-) -> Result<Loaded, Diagnostics> {
-    let mut loader = Loader::new(environment);
-    loader.add_text(name.to_owned(), text.to_owned());
-    loader.finish()
 }
 
 fn wrong_url(url: &str, problem: super::decode::Problem) -> Diagnostics {
@@ -215,10 +206,6 @@ impl Loader {
                 continue;
             };
             match expand(&directory, text) {
-                Ok(files) if files.is_empty() => {
-                    let message = "`files`: no file of this name";
-                    self.findings.push(Finding::warning(*place, message));
-                }
                 Ok(files) => {
                     for file in files {
                         let same = fs::canonicalize(&file).unwrap_or_else(|_| file.clone());
@@ -380,9 +367,12 @@ fn expand(directory: &Path, pattern: &str) -> Result<Vec<PathBuf>, String> {
     } else {
         parent
     };
-    let Ok(entries) = fs::read_dir(listed) else {
-        return Ok(Vec::new());
-    };
+    let entries = fs::read_dir(listed).map_err(|error| {
+        format!(
+            "`files`: the directory `{}` can't be read: {error}",
+            listed.display()
+        )
+    })?;
     let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
     let mut names: Vec<_> = names.filter(|found| matches(name, found)).collect();
     names.sort();

@@ -102,7 +102,7 @@ table! {
         /// `max_in_flight`: requests under way to all servers together; more get 503.
         max_in_flight: Option<usize> =>
             OrWord<Count<usize, 1, { u32::MAX as u64 }>, Unlimited> = None,
-        /// `[upstreams.NAME.health_check]`: an active check of each server.
+        /// `health_check`: an active check of each server.
         health_check: Option<HealthCheck> => OptionOf<Sub<HealthCheck>> = None; "no check",
     }
 }
