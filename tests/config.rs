@@ -1,5 +1,7 @@
 //! The configuration as a user writes it: what it means, and what is said when it is wrong.
 
+#![allow(clippy::unwrap_used)] // Helpers of tests are tests.
+
 #[path = "config/bad_input.rs"]
 mod bad_input;
 #[path = "config/files.rs"]

@@ -302,20 +302,20 @@ impl Finding {
             related: self
                 .related
                 .into_iter()
-                .map(|(place, label)| resolve_related(sources, place, label))
+                .map(|(place, label)| resolve_related(sources, place, &label))
                 .collect(),
             excerpt: (!self.whole_file).then(|| Excerpt::of(sources, self.place)),
         }
     }
 }
 
-fn resolve_related(sources: &Sources, place: Place, label: String) -> Related {
+fn resolve_related(sources: &Sources, place: Place, label: &str) -> Related {
     let source = sources.of(place);
     Related {
         file: source.name.as_str().into(),
         line: source.line(place.start()),
         column: source.column(place.start()),
-        label: mask::sentence(&label),
+        label: mask::sentence(label),
         excerpt: Excerpt::of(sources, place),
     }
 }

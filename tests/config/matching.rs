@@ -350,7 +350,7 @@ fn captures_must_stand_in_every_pattern() {
 
 #[test]
 fn a_wrong_pattern_does_not_make_a_route_ambiguous() {
-    let all = findings(&two("path = \"/a//b\"", "").replace("[routes.b]", "[routes.b]"));
+    let all = findings(&two("path = \"/a//b\"", ""));
     assert_eq!(all.len(), 1, "{all}");
 }
 
@@ -375,7 +375,6 @@ fn ten_thousand_routes_load_fast() {
     let started = std::time::Instant::now();
     let loaded = parse(&text).unwrap();
     assert_eq!(loaded.config.routes.len(), 10_000);
-    println!("{:?}", started.elapsed());
     // Unoptimised and on a busy machine; 10 times less in a release build.
     assert!(started.elapsed().as_secs() < 10, "{:?}", started.elapsed());
 }

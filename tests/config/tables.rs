@@ -182,6 +182,13 @@ fn an_upstream_has_servers() {
     assert_eq!(help, "write `servers = [\"http://127.0.0.1:3000\"]`");
     let (message, _) = error(&format!("[upstreams.a]\nservers = []\n{used}"));
     assert_eq!(message, "2:11 `servers`: an upstream needs a server");
+    let (message, _) = error(&format!(
+        "[upstreams.\"http://a\"]\nservers = [\"http://x\"]\n{ROUTE}"
+    ));
+    assert_eq!(
+        message,
+        "1:12 the name of an upstream must not look like a URL"
+    );
     let (message, _) = error(&format!("[[upstreams.a.servers]]\nweight = 2\n{used}"));
     assert_eq!(message, "1:1 a server needs a `url`");
     let (message, _) = error(&format!(
