@@ -8,21 +8,24 @@ mod body;
 mod connection;
 mod context;
 mod failure;
+pub mod fields;
 mod id;
 mod reason;
 mod rejection;
 mod route_service;
 mod timer;
+mod tunnel;
 
-pub use body::{Body, BodyError, BoxError};
+pub use body::{Body, BodyError, BodyFault, BoxError};
 pub use connection::{Connection, Handler, InFlight, Peer, Protocol};
 pub use context::{Attempt, Context, ContextParts, RequestHead};
 pub use failure::{Retry, UpstreamError, UpstreamService};
 pub use id::{RequestId, TraceContext};
 pub use reason::{Code, Reason};
-pub use rejection::{AnswerForm, GatewayMade, Rejection};
+pub use rejection::{GatewayMade, Rejection};
 pub use route_service::{BoxFuture, Handle, RouteService};
 pub use timer::LazyTimer;
+pub use tunnel::{Tunnel, TunnelEnd};
 
 /// A request on its way through the pipeline.
 pub type Request = http::Request<Body>;

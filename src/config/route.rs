@@ -1,6 +1,6 @@
 //! `[routes.*]`, `[groups.*]` and `[defaults]`, merged.
 
-use std::{sync::Arc, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 use http::{HeaderName, Method, StatusCode};
 use regex::Regex;
@@ -228,5 +228,17 @@ table! {
         pub(super) encoded_slash: Key<EncodedSlash> => Keyed<Choice<EncodedSlash>> = None; "`\"refuse\"`",
         /// `upgrade`: whether WebSocket and other upgrades pass.
         pub(super) upgrade: Key<bool> => Keyed<Flag> = None; "`true`",
+    }
+}
+
+/// As it is written in the file.
+impl fmt::Display for HostPattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Exact(host) => f.write_str(host),
+            Self::OneLabel(suffix) => write!(f, "*.{suffix}"),
+            Self::AnyDepth(suffix) => write!(f, "**.{suffix}"),
+            Self::Capture { name, suffix } => write!(f, "{{{name}}}.{suffix}"),
+        }
     }
 }

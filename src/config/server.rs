@@ -1,6 +1,6 @@
 //! `[server]`: listeners, limits, HTTP/2 and drain.
 
-use std::{net::SocketAddr, num::NonZeroUsize, path::PathBuf, time::Duration};
+use std::{fmt, net::SocketAddr, num::NonZeroUsize, path::PathBuf, time::Duration};
 
 use ipnet::IpNet;
 
@@ -157,6 +157,16 @@ fn workers(text: &str) -> Result<Option<NonZeroUsize>, Problem> {
     match number.filter(|number| number.get() <= MOST_WORKERS) {
         Some(number) => Ok(Some(number)),
         None => Err(Problem::plain()),
+    }
+}
+
+/// As it is written in the file.
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(address) => address.fmt(f),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
     }
 }
 

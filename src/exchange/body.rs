@@ -9,11 +9,36 @@ use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use hyper::body::Incoming;
 
+use super::Reason;
+
 /// Any error, where only its text and its source chain matter.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// Why a body ended before its end.
 pub type BodyError = BoxError;
+
+/// A body that the gateway itself broke off, and why.
+///
+/// It travels as the source of hyper's errors, so that a failed exchange can be told to the client
+/// as what it was: a body too large, say, and not a broken upstream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{}", .0.as_str())]
+pub struct BodyFault(pub Reason);
+
+impl BodyFault {
+    /// The fault at the bottom of an error, if there is one.
+    #[must_use]
+    pub fn in_chain(error: &(dyn std::error::Error + 'static)) -> Option<Self> {
+        let mut cause = Some(error);
+        while let Some(error) = cause {
+            if let Some(fault) = error.downcast_ref::<Self>() {
+                return Some(*fault);
+            }
+            cause = error.source();
+        }
+        None
+    }
+}
 
 type BoxedBody = Pin<Box<dyn HttpBody<Data = Bytes, Error = BodyError> + Send>>;
 

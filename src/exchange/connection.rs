@@ -52,11 +52,16 @@ pub trait Handler: Send + Sync + 'static {
     type Body: http_body::Body<Data = bytes::Bytes, Error = BodyError> + Send + 'static;
 
     /// Answers one request of one connection.
+    ///
+    /// It calls [`Connection::begin`] at the latest when the future is first polled, and keeps the
+    /// permit until the request's and the answer's body are dropped: until then the listener closes
+    /// the connection neither for idling nor in a drain. The future borrows neither argument (in an
+    /// implementation: `use<>`).
     fn handle(
         &self,
         request: http::Request<Incoming>,
         connection: &Arc<Connection>,
-    ) -> impl Future<Output = Result<http::Response<Self::Body>, Infallible>> + Send + 'static;
+    ) -> impl Future<Output = Result<http::Response<Self::Body>, Infallible>> + Send + 'static + use<Self>;
 }
 
 /// One client connection. Requests share it behind an [`Arc`].

@@ -9,10 +9,10 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use http::{HeaderValue, Method, Uri, Version, uri::PathAndQuery};
+use http::{HeaderName, HeaderValue, Method, Uri, Version, uri::PathAndQuery};
 use tokio::time::Instant;
 
-use super::{AnswerForm, Connection, Reason, Request, RequestId, TraceContext};
+use super::{Connection, Reason, Request, RequestId, TraceContext};
 
 /// The parts of a request's head that outlive it, for refusals, forwarding and the log.
 #[derive(Debug)]
@@ -27,8 +27,14 @@ pub struct RequestHead {
     pub host: Option<HeaderValue>,
     /// `User-Agent`.
     pub user_agent: Option<HeaderValue>,
-    /// How the client wants refusals.
-    pub form: AnswerForm,
+    /// `Accept`: the form in which the client wants refusals, read only when there is one.
+    pub accept: Option<HeaderValue>,
+    /// Whether it is a gRPC call, by its `Content-Type`.
+    pub grpc: bool,
+    /// The protocol that the client asks to switch to (`Upgrade`, nominated by `Connection`).
+    pub upgrade: Option<HeaderValue>,
+    /// Whether the client takes trailers (`TE: trailers`).
+    pub trailers: bool,
 }
 
 /// One try at one server.
@@ -95,6 +101,7 @@ pub struct Context {
     route: OnceLock<Arc<str>>,
     captures: OnceLock<Vec<(Arc<str>, Box<str>)>>,
     reason: OnceLock<Reason>,
+    logged_headers: OnceLock<Box<[(HeaderName, HeaderValue)]>>,
     attempts: Mutex<Vec<Attempt>>,
     bytes_in: AtomicU64,
 }
@@ -118,6 +125,7 @@ impl Context {
             route: OnceLock::new(),
             captures: OnceLock::new(),
             reason: OnceLock::new(),
+            logged_headers: OnceLock::new(),
             attempts: Mutex::new(Vec::new()),
             bytes_in: AtomicU64::new(0),
         }
@@ -180,6 +188,17 @@ impl Context {
     #[must_use]
     pub fn reason(&self) -> Option<Reason> {
         self.reason.get().copied()
+    }
+
+    /// Written by the frame: the header fields that the access log is configured to show.
+    pub fn log_headers(&self, headers: Box<[(HeaderName, HeaderValue)]>) {
+        let _ = self.logged_headers.set(headers);
+    }
+
+    /// The header fields that the access log is configured to show.
+    #[must_use]
+    pub fn logged_headers(&self) -> &[(HeaderName, HeaderValue)] {
+        self.logged_headers.get().map_or(&[], |headers| headers)
     }
 
     /// Notes that a server is tried.

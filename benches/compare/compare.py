@@ -1,0 +1,180 @@
+#!/usr/bin/env python3
+"""Tollgate beside nginx and HAProxy on one machine: CPU time per request, memory, latency. See README.md."""
+import argparse
+import json
+import os
+import re
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+
+import measure
+import report
+import scenarios
+from scenarios import SCENARIOS, Row
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+
+
+def options():
+    ap = argparse.ArgumentParser(description=__doc__)
+    ap.add_argument("--scenarios", default=",".join(SCENARIOS), help="default: %(default)s")
+    ap.add_argument("--rounds", type=int, default=7)
+    ap.add_argument("--secs", type=float, default=2.5, help="length of one measured run (default %(default)s)")
+    ap.add_argument("--only", default="", metavar="ROWS", help="only these rows, e.g. tollgate,nginx")
+    ap.add_argument("--binary", help="this tollgate instead of building one")
+    ap.add_argument("--other", action="append", default=[], metavar="NAME=CMD",
+                    help="another proxy: {port} and {upstream} are port numbers, {config} a tollgate configuration, {log} the log file")
+    ap.add_argument("--gate", action="append", default=[], metavar="SCENARIO:[ROW/]PEER<=X",
+                    help="exit 1 unless ROW (tollgate) costs at most X times PEER (a row, or best), e.g. 'plain:best<=1.0'")
+    ap.add_argument("--json", metavar="FILE", help="write every single figure there")
+    ap.add_argument("--work", help="working folder, kept; default: a temporary one, removed")
+    ap.add_argument("--check-only", action="store_true", help="start each proxy and check its answers, measure nothing")
+    ap.add_argument("--idle-conns", type=int, default=5000)
+    ap.add_argument("--slow-secs", type=float, default=8)
+    opts = ap.parse_args()
+    opts.others = dict(o.split("=", 1) for o in opts.other)
+    unknown = set(opts.scenarios.split(",")) - set(SCENARIOS)
+    if unknown or not all(map(report.GATE.match, opts.gate)):
+        ap.error(f"unknown scenario {unknown}" if unknown else "a --gate looks like plain:best<=1.0")
+    return opts
+
+
+# ---- setting up
+def build_tollgate():
+    out = subprocess.run(["cargo", "build", "--release", "--message-format=json-render-diagnostics"], cwd=f"{HERE}/../..",
+                         check=True, stdout=subprocess.PIPE, text=True).stdout
+    made = [json.loads(line).get("executable") for line in out.splitlines() if '"executable":"' in line and '"bin"' in line]
+    return next(path for path in made if os.path.basename(path) == "tollgate")
+
+
+def build_tools(work):
+    for name in ("upstream", "lgen"):
+        subprocess.run(["gcc", "-O2", "-Wall", "-o", f"{work}/{name}", f"{HERE}/src/{name}.c", "-lm"], check=True)
+
+
+def need(*tools):
+    missing = [t for t in tools if not shutil.which(t)]
+    if missing:
+        sys.exit(f"missing: {', '.join(missing)}. Run {os.path.basename(HERE)}/setup first.")
+
+
+def raise_file_limit():
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY and hard < 16384:
+        print(f"warning: at most {hard} open files here; the idle scenario wants 16384")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def start_upstream(work):
+    port = measure.free_port()
+    p = measure.start([f"{work}/upstream", str(port)], measure.LOAD_CPU, work)
+    if not measure.wait_for_port(port, p):
+        sys.exit("the upstream did not start")
+    return port
+
+
+def row_names(scenario, opts):
+    names = list(scenario.rows)
+    if scenario.subject == "tollgate":                 # the routes scenario is Tollgate against itself
+        # only another Tollgate can be told to answer by itself
+        names += [n for n, command in opts.others.items() if not scenario.wish.fixed or "{config}" in command]
+    wanted = opts.only.split(",") if opts.only else names
+    return [n for n in names if n in wanted]
+
+
+def versions(opts):
+    def first_line(*argv):
+        p = subprocess.run(argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        return p.stdout.strip().split("\n")[0]
+    found = {"nginx": first_line("nginx", "-v"), "haproxy": first_line("haproxy", "-v"), "h2load": first_line("h2load", "--version"),
+             "kernel": os.uname().release}
+    if opts.binary:
+        found["tollgate"] = first_line(opts.binary, "--version")
+    with open("/proc/cpuinfo") as f:
+        found["cpu"] = (re.findall(r"model name\s*: (.*)", f.read()) or [os.uname().machine])[0]
+    return found
+
+
+# ---- running
+def run(name, opts):
+    scenario, opts.scenario = SCENARIOS[name], name
+    rows = [Row(n, scenario, opts) for n in row_names(scenario, opts)]
+    if not rows:
+        return scenario, rows
+    print(f"## {name}: {scenario.title}\n")
+    for row in rows:
+        print(f"- {row.name}: {row.spec.settings}{'' if row.spec.request_id else '; NO request id'}")
+    print(flush=True)
+    if opts.check_only:
+        for row in rows:
+            scenarios.guarded(row, lambda: (row.up(), scenarios.check(row)))
+            row.down()
+            print(f"{row.name}: {row.bad or 'answers right'}\n", flush=True)
+        return scenario, rows
+    (scenarios.run_load if scenario.kind == "load" else scenarios.run_memory)(rows, scenario, opts)
+    report.table(scenario, rows)
+    return scenario, rows
+
+
+def save(path, opts, about, done):
+    result = {"versions": about, "rounds": opts.rounds, "secs": opts.secs, "idle_conns": opts.idle_conns, "scenarios": {
+        name: {row.name: report.summary(row, rows, scenario) for row in rows} for name, (scenario, rows) in done.items()}}
+    with open(path, "w") as f:
+        json.dump(result, f, indent=1)
+
+
+def measure_all(opts):
+    build_tools(opts.work)
+    opts.upstream = start_upstream(opts.work)
+    os.sched_setaffinity(0, {measure.LOAD_CPU})        # this script must not disturb the proxy either
+    about = versions(opts)
+    print("\n".join(f"{k}: {v}" for k, v in about.items()))
+    print(f"rounds: {opts.rounds}, {opts.secs} s each; proxy alone on CPU {measure.PROXY_CPU} with one worker, "
+          f"load and upstream on CPU {measure.LOAD_CPU}\n")
+    done = {}
+    for name in opts.scenarios.split(","):
+        done[name] = run(name, opts)
+        if opts.json and not opts.check_only:
+            save(opts.json, opts, about, done)
+    return done
+
+
+def verdict(opts, done):
+    gates = [report.gate(g, done) for g in opts.gate] if not opts.check_only else []
+    failed = [f"{name}/{row.name}" for name, (_, rows) in done.items() for row in rows if row.bad]
+    if failed:
+        print("failed rows: " + ", ".join(failed))
+    return 0 if all(gates) and not failed else 1
+
+
+def wants_tollgate(opts):
+    return any("tollgate" in n for s in opts.scenarios.split(",") for n in row_names(SCENARIOS[s], opts))
+
+
+def main():
+    opts = options()
+    need("nginx", "haproxy", "h2load", "nghttp", "gcc")
+    if not {measure.PROXY_CPU, measure.LOAD_CPU} <= os.sched_getaffinity(0):
+        sys.exit("CPUs 0 and 1 are needed, one for the proxy and one for the load")
+    if wants_tollgate(opts):
+        opts.binary = os.path.abspath(opts.binary or build_tollgate())
+    raise_file_limit()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))    # so that the clean-up below runs
+    work, opts.work = opts.work, opts.work and os.path.abspath(opts.work)
+    opts.work = tempfile.mkdtemp(dir=opts.work, prefix="compare-")
+    try:
+        code = verdict(opts, measure_all(opts))
+    finally:
+        for p in list(measure.started):
+            measure.stop(p)
+        if not work:
+            shutil.rmtree(opts.work, ignore_errors=True)
+    sys.exit(code)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,42 @@
+//! Health, readiness, metrics, state and reload, on a listener of its own.
+//!
+//! It runs on the control runtime and so answers while the workers are saturated. It is small on
+//! purpose: HTTP/1.1, a match on method and path, whole answers.
+//!
+//! Hazards: whoever reaches this listener can read the gateway's insides and reload it. Beyond
+//! loopback a token is needed (the configuration sees to it); on loopback without a token a web
+//! page in the operator's browser is kept out.
+
+mod answer;
+mod endpoint;
+mod guard;
+mod page;
+mod readiness;
+mod server;
+mod state;
+
+pub use readiness::{Check, CheckStatus, Readiness, ReadinessStatus, ServerStatus};
+pub use server::serve;
+pub use state::{Build, ListenerState, RouteState, ServerState, State, UpstreamState, WorkerState};
+
+use crate::exchange::BoxFuture;
+
+/// What the admin listener asks of the gateway; the composition root answers.
+pub trait Gateway: Send + Sync + 'static {
+    /// Whether the gateway should get requests, and why not.
+    fn ready(&self) -> Readiness;
+
+    /// Everything that can be told about the running gateway.
+    fn state(&self) -> State;
+
+    /// The metrics in the text format of Prometheus.
+    fn metrics(&self) -> String;
+
+    /// Reloads the configuration; on failure the diagnostics, and the old one stays.
+    ///
+    /// The future is run to its end even if the client that asked leaves.
+    fn reload(&self) -> BoxFuture<Result<(), String>>;
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,362 @@
+//! What surrounds every request, those that match no route included.
+//!
+//! ```text
+//! context and id > log and metrics guard > panic guard > request checks > router
+//! ```
+//!
+//! One hand-written service and one future. The panic guard stands inside the log, or a panic would
+//! be logged as a client's abort. The checks stand before the router: it sees only heads that have
+//! one meaning.
+
+pub mod access_log;
+pub mod client;
+mod end;
+mod head;
+pub mod host;
+pub mod target;
+
+use std::{convert::Infallible, panic::AssertUnwindSafe, sync::Arc};
+
+use arc_swap::ArcSwap;
+use futures_util::FutureExt;
+use http::{
+    HeaderValue, StatusCode, Version,
+    header::{ALLOW, CONNECTION, HOST, VARY},
+    request::Parts,
+};
+use hyper::body::Incoming;
+use ipnet::IpNet;
+
+pub use end::AnswerBody;
+use end::{End, has_no_body};
+use head::{Checks, Seen};
+use host::{Host, HostError};
+
+use crate::{
+    config::{EncodedSlash, Server},
+    exchange::{
+        Body, Connection, Context, ContextParts, Handler, Reason, Rejection, RequestHead, Response,
+        RouteService, Tunnel,
+    },
+    router::{Found, Lookup, Router},
+    telemetry::{AccessLogWriter, Metrics, RouteMetrics},
+};
+
+/// A route as the frame meets it: a name, a stack of middleware, its figures.
+pub struct Route {
+    /// The table's name.
+    pub name: Arc<str>,
+    /// Its middleware and target.
+    pub service: RouteService,
+    /// Its figures, looked up once.
+    pub metrics: Arc<RouteMetrics>,
+    /// What becomes of `%2F` and `%5C`.
+    pub encoded_slash: EncodedSlash,
+}
+
+/// What the frame takes from one configuration; swapped as a whole by a reload.
+pub struct Snapshot {
+    router: Router<Arc<Route>>,
+    trusted: Vec<IpNet>,
+    checks: Checks,
+}
+
+impl Snapshot {
+    /// The frame's view of a configuration. `pseudonym` is our own name in `Via`.
+    #[must_use]
+    pub fn new(server: &Server, router: Router<Arc<Route>>, pseudonym: &str) -> Self {
+        Self {
+            router,
+            trusted: server.trusted_proxies.clone(),
+            checks: Checks {
+                target_bytes: server.limits.target_bytes,
+                pseudonym: pseudonym.to_owned(),
+            },
+        }
+    }
+}
+
+/// Where ends are told: the access log and the metrics that no route owns.
+pub struct Recorder {
+    unrouted: Arc<RouteMetrics>,
+    metrics: Arc<Metrics>,
+    log: Option<Arc<AccessLogWriter>>,
+    options: ArcSwap<access_log::LineOptions>,
+}
+
+impl Recorder {
+    /// Writes to a log, or to none.
+    #[must_use]
+    pub fn new(
+        metrics: Arc<Metrics>,
+        log: Option<Arc<AccessLogWriter>>,
+        options: access_log::LineOptions,
+    ) -> Self {
+        Self {
+            unrouted: metrics.unrouted(),
+            metrics,
+            log,
+            options: ArcSwap::from_pointee(options),
+        }
+    }
+
+    /// Takes over the options of a new configuration.
+    pub fn reconfigure(&self, options: access_log::LineOptions) {
+        self.options.store(Arc::new(options));
+    }
+
+    fn record(&self, context: &Context, end: &access_log::End) {
+        let Some(log) = &self.log else { return };
+        let options = self.options.load();
+        if options.keep(context, end) {
+            log.write(context.connection.worker, |line| {
+                access_log::line(line, context, end, &options);
+            });
+        }
+    }
+
+    fn trailers_dropped(&self) {
+        self.metrics.trailers_dropped();
+    }
+}
+
+/// The service that listeners hand every request to.
+pub struct Frame {
+    snapshot: Arc<ArcSwap<Snapshot>>,
+    recorder: Arc<Recorder>,
+}
+
+impl Frame {
+    /// Surrounds the routes of whatever snapshot is current.
+    #[must_use]
+    pub fn new(snapshot: Arc<ArcSwap<Snapshot>>, recorder: Arc<Recorder>) -> Self {
+        Self { snapshot, recorder }
+    }
+}
+
+impl Handler for Frame {
+    type Body = AnswerBody;
+
+    fn handle(
+        &self,
+        request: http::Request<Incoming>,
+        connection: &Arc<Connection>,
+    ) -> impl Future<Output = Result<http::Response<AnswerBody>, Infallible>> + Send + 'static + use<>
+    {
+        let in_flight = connection.begin();
+        let (mut parts, body) = request.into_parts();
+        let snapshot = self.snapshot.load();
+        let seen = Seen::of(&parts.headers);
+        let trusted = client::is_trusted(connection.peer.ip(), &snapshot.trusted);
+        let context = Arc::new(context(
+            &parts,
+            &seen,
+            connection,
+            trusted,
+            &snapshot.trusted,
+        ));
+        self.recorder
+            .options
+            .load()
+            .capture(&parts.headers, &context);
+        let admitted = admit(&mut parts, &seen, trusted, &context, &snapshot);
+        let end = End::new(
+            Arc::clone(&context),
+            Arc::clone(&self.recorder),
+            admitted.as_ref().ok().map(|(route, _)| &**route),
+            in_flight,
+        );
+        async move {
+            let response = match admitted {
+                Err(rejection) => rejection.respond(&context),
+                Ok((route, vary)) => {
+                    parts.extensions.insert(Arc::clone(&context));
+                    let request = http::Request::from_parts(parts, Body::from(body));
+                    let mut response = guarded(&route, request, &context).await;
+                    if let Some(vary) = vary {
+                        response.headers_mut().append(VARY, vary);
+                    }
+                    response
+                }
+            };
+            Ok(finish(response, &context, end))
+        }
+    }
+}
+
+/// Runs a route; a panic in it is an answer, and not the end of the connection.
+async fn guarded(route: &Route, request: crate::exchange::Request, context: &Context) -> Response {
+    let answer = async { route.service.handle(request).await };
+    match AssertUnwindSafe(answer).catch_unwind().await {
+        Ok(response) => response,
+        Err(_) => {
+            tracing::error!(
+                request_id = context.id.as_str(),
+                route = &*route.name,
+                "a handler panicked"
+            );
+            Rejection::new(Reason::Panic).close().respond(context)
+        }
+    }
+}
+
+fn context(
+    parts: &Parts,
+    seen: &Seen,
+    connection: &Arc<Connection>,
+    trusted: bool,
+    proxies: &[IpNet],
+) -> Context {
+    let peer = connection.peer.ip();
+    let caller =
+        trusted.then(|| client::behind_proxy(peer, connection.scheme(), &parts.headers, proxies));
+    let (client, forwarded_for, scheme, forwarded_host) = match caller {
+        Some(caller) => (caller.address, caller.hops, caller.scheme, caller.host),
+        None => (peer, None, connection.scheme(), None),
+    };
+    Context::new(ContextParts {
+        connection: Arc::clone(connection),
+        id: seen.request_id(trusted),
+        trace: seen.trace(),
+        client,
+        forwarded_for,
+        scheme,
+        forwarded_host,
+        head: request_head(parts, seen),
+    })
+}
+
+fn request_head(parts: &Parts, seen: &Seen) -> RequestHead {
+    RequestHead {
+        method: parts.method.clone(),
+        target: parts.uri.clone(),
+        version: parts.version,
+        host: host_value(parts),
+        user_agent: seen.user_agent.clone(),
+        accept: seen.accept.clone(),
+        grpc: seen.grpc,
+        upgrade: head::upgrade(seen, parts.version, &parts.headers),
+        trailers: head::takes_trailers(seen, &parts.headers),
+    }
+}
+
+/// Checks the head, brings it into its one form and finds its route.
+fn admit(
+    parts: &mut Parts,
+    seen: &Seen,
+    trusted: bool,
+    context: &Context,
+    snapshot: &Snapshot,
+) -> Result<(Arc<Route>, Option<HeaderValue>), Rejection> {
+    let refuse = |reason: Reason| Rejection::new(reason).close();
+    head::check(parts, seen, &snapshot.checks).map_err(|reason| match reason {
+        Reason::MethodRefused => refuse(reason).header(ALLOW, SERVED_METHODS),
+        reason => refuse(reason),
+    })?;
+    let host = host(parts, seen, context)
+        .map_err(|error| refuse(Reason::HostInvalid).detail("host", error.to_string()))?;
+    let encoded_slash = normalise(parts, context)?;
+    head::clean(&mut parts.headers, seen, trusted, context.trace.continued);
+    let found = snapshot.router.find(&Lookup {
+        host: &host.name,
+        path: parts.uri.path(),
+        query: parts.uri.query(),
+        method: &parts.method,
+        headers: &parts.headers,
+        preflight: None,
+    });
+    let (route, captures, vary) = match found {
+        Found::Route {
+            payload,
+            captures,
+            vary,
+        } => (payload, captures, vary),
+        Found::MethodNotAllowed { allow } => {
+            return Err(Rejection::new(Reason::MethodNotAllowed).header(ALLOW, allow));
+        }
+        Found::NotFound => return Err(Rejection::new(Reason::RouteNotFound)),
+    };
+    context.matched(&route.name, captures);
+    if encoded_slash && route.encoded_slash == EncodedSlash::Refuse {
+        return Err(refuse(Reason::TargetInvalid).detail("target", "%2F and %5C are refused"));
+    }
+    Ok((Arc::clone(route), vary))
+}
+
+/// The one host. It borrows from the context, since the head is about to change.
+fn host<'a>(parts: &Parts, seen: &Seen, context: &'a Context) -> Result<Host<'a>, HostError> {
+    if parts.uri.authority().is_some() || !seen.has_one_host() {
+        Host::of(parts.version, &parts.uri, &parts.headers)?;
+    }
+    let text = context.head.host.as_ref().ok_or(HostError::Missing)?;
+    Host::parse(text.to_str().map_err(|_| HostError::Invalid)?)
+}
+
+/// `:authority`, or that of an absolute target, stands above `Host` (RFC 9112 3.2.2, RFC 9113
+/// 8.3.1); where both must agree, [`Host::of`] checks it.
+fn host_value(parts: &Parts) -> Option<HeaderValue> {
+    match parts.uri.authority() {
+        Some(authority) => HeaderValue::from_str(authority.as_str()).ok(),
+        None => parts.headers.get(HOST).cloned(),
+    }
+}
+
+/// What the router matches is what the upstream gets: the target in its normal form, and only the
+/// path and query of an absolute one. Tells whether `%2F` or `%5C` stands in it.
+fn normalise(parts: &mut Parts, context: &Context) -> Result<bool, Rejection> {
+    let invalid = |what: String| {
+        Rejection::new(Reason::TargetInvalid)
+            .close()
+            .detail("target", what)
+    };
+    let target = parts
+        .uri
+        .path_and_query()
+        .ok_or_else(|| invalid("the target is not a path".into()))?;
+    let normalised = target::normalise(target).map_err(|error| invalid(error.to_string()))?;
+    let absolute = parts.uri.authority().is_some();
+    if let Some(changed) = normalised.changed {
+        context.normalise(changed.clone());
+        parts.uri = changed.into();
+    } else if absolute {
+        parts.uri = target.clone().into();
+    }
+    Ok(normalised.encoded_slash)
+}
+
+/// The last touches to every answer, and its end tied to its body.
+fn finish(mut response: Response, context: &Context, mut end: End) -> http::Response<AnswerBody> {
+    let status = response.status();
+    let headers = response.headers_mut();
+    headers.insert("x-request-id", context.id.header().clone());
+    if context.connection.is_draining() && context.head.version != Version::HTTP_2 {
+        headers.insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    end.answered(
+        status,
+        has_no_body(&context.head.method, status, response.body()),
+    );
+    if status == StatusCode::SWITCHING_PROTOCOLS {
+        return tunnel(response, end);
+    }
+    let (head, body) = response.into_parts();
+    let body = AnswerBody::new(body, Some(end), &head.headers);
+    http::Response::from_parts(head, body)
+}
+
+/// The end of an upgraded request is its tunnel's.
+fn tunnel(mut response: Response, end: End) -> http::Response<AnswerBody> {
+    let run = response
+        .extensions_mut()
+        .remove::<Tunnel>()
+        .and_then(|tunnel| tunnel.take());
+    let headers = response.headers().clone();
+    if let Some(run) = run {
+        tokio::spawn(async move { end.tunnelled(run.await) });
+        return response.map(|body| AnswerBody::new(body, None, &headers));
+    }
+    response.map(|body| AnswerBody::new(body, Some(end), &headers))
+}
+
+const SERVED_METHODS: HeaderValue =
+    HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS");

@@ -1,0 +1,185 @@
+//! The end of a request, however it comes: once the answer's last byte is written, or the client
+//! has left, or the tunnel is closed, one log line is written and the figures are counted.
+
+use std::{
+    pin::Pin,
+    sync::Arc,
+    task::{Context as Task, Poll},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http::{HeaderMap, Method, StatusCode, Version, header::TRAILER};
+use http_body::{Body as HttpBody, Frame, SizeHint};
+
+use super::{Recorder, Route, access_log};
+use crate::{
+    exchange::{Body, BodyError, Context, InFlight, Reason, TunnelEnd},
+    telemetry::RouteMetrics,
+};
+
+/// Holds what the end needs; its drop is the end.
+pub(super) struct End {
+    context: Arc<Context>,
+    recorder: Arc<Recorder>,
+    metrics: Arc<RouteMetrics>,
+    status: Option<StatusCode>,
+    first_byte: Option<Duration>,
+    bytes_out: u64,
+    complete: bool,
+    upgraded: bool,
+    _in_flight: InFlight,
+}
+
+impl End {
+    /// The figures are the route's, or those of what matches none.
+    pub(super) fn new(
+        context: Arc<Context>,
+        recorder: Arc<Recorder>,
+        route: Option<&Route>,
+        in_flight: InFlight,
+    ) -> Self {
+        let metrics = Arc::clone(route.map_or(&recorder.unrouted, |route| &route.metrics));
+        metrics.begin();
+        Self {
+            context,
+            recorder,
+            metrics,
+            status: None,
+            first_byte: None,
+            bytes_out: 0,
+            complete: false,
+            upgraded: false,
+            _in_flight: in_flight,
+        }
+    }
+
+    /// The answer's head is ready. A body that is empty from the start is never polled by hyper, so
+    /// it is complete here already (HEAD, 204, 304 and the like).
+    pub(super) fn answered(&mut self, status: StatusCode, empty: bool) {
+        self.status = Some(status);
+        self.first_byte = Some(self.context.started.elapsed());
+        self.complete = empty;
+    }
+
+    /// RFC 9110 6.5.1: over HTTP/1.1 hyper sends trailers only to who asked, and only what
+    /// `Trailer` named; others are lost here, and counted.
+    fn trailers(&self, named: bool) {
+        let head = &self.context.head;
+        if head.version != Version::HTTP_2 && !(head.trailers && named) {
+            self.recorder.trailers_dropped();
+        }
+    }
+
+    /// The tunnel behind a 101 has closed.
+    pub(super) fn tunnelled(mut self, end: TunnelEnd) {
+        self.upgraded = true;
+        self.complete = end.complete;
+        self.bytes_out = end.bytes_out;
+        self.context.received(end.bytes_in);
+    }
+}
+
+impl Drop for End {
+    fn drop(&mut self) {
+        if !self.complete {
+            // The first reason stays: an upstream's cut is not the client's doing.
+            self.context.note(Reason::ClientGone);
+        }
+        let status = self.status.unwrap_or_else(|| Reason::ClientGone.status());
+        let duration = self.context.started.elapsed();
+        self.metrics.finished(
+            &self.context.head.method,
+            status,
+            duration,
+            self.context.bytes_in(),
+            self.bytes_out,
+        );
+        if let Some(reason) = self.context.reason() {
+            self.metrics.rejected(reason);
+        }
+        let end = access_log::End {
+            status: status.as_u16(),
+            bytes_out: self.bytes_out,
+            first_byte: self.first_byte,
+            duration,
+            complete: self.complete,
+            upgraded: self.upgraded,
+        };
+        self.recorder.record(&self.context, &end);
+    }
+}
+
+/// An answer's body on its way to the client, with the end that it carries.
+pub struct AnswerBody {
+    body: Body,
+    /// `None` for an upgrade, whose end is its tunnel's.
+    end: Option<End>,
+    /// Whether the answer names trailers.
+    names_trailers: bool,
+}
+
+impl AnswerBody {
+    pub(super) fn new(body: Body, end: Option<End>, headers: &HeaderMap) -> Self {
+        Self {
+            body,
+            end,
+            names_trailers: headers.contains_key(TRAILER),
+        }
+    }
+
+    fn seen(&mut self, frame: &Frame<Bytes>) {
+        let Some(end) = &mut self.end else { return };
+        match frame.data_ref() {
+            Some(data) => end.bytes_out += data.len() as u64,
+            None => end.trailers(self.names_trailers),
+        }
+        end.complete = self.body.is_end_stream();
+    }
+}
+
+impl AnswerBody {
+    fn over(&mut self, complete: bool) {
+        let Some(end) = &mut self.end else { return };
+        end.complete = complete;
+        if !complete {
+            end.context.note(Reason::UpstreamCut);
+        }
+    }
+}
+
+impl HttpBody for AnswerBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        task: &mut Task<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let polled = Pin::new(&mut self.body).poll_frame(task);
+        match &polled {
+            Poll::Ready(Some(Ok(frame))) => self.seen(frame),
+            Poll::Ready(None) => self.over(true),
+            // The cut stays visible: hyper closes the connection, or resets the stream.
+            Poll::Ready(Some(Err(_))) => self.over(false),
+            Poll::Pending => {}
+        }
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+/// Whether hyper will not ask for the body at all.
+pub(super) fn has_no_body(method: &Method, status: StatusCode, body: &Body) -> bool {
+    *method == Method::HEAD
+        || status == StatusCode::NO_CONTENT
+        || status == StatusCode::NOT_MODIFIED
+        || body.is_end_stream()
+}

@@ -1,0 +1,219 @@
+//! The checks on every request's head, and what is taken out of it.
+//!
+//! Whatever arrives, what reaches the upstream has one meaning. hyper's parser is more lenient than
+//! a gateway may be; what can still be seen here is refused, and the rest is framed anew by the
+//! client side. Order matters: the fields that `Connection` nominates go first, so that no caller
+//! can nominate what is added later.
+
+use http::{
+    HeaderMap, HeaderName, HeaderValue, Method, Version,
+    header::{CONNECTION, TE, TRANSFER_ENCODING, UPGRADE},
+    request::Parts,
+};
+
+use crate::exchange::{
+    Reason, RequestId, TraceContext,
+    fields::{list, remove_hop_by_hop},
+};
+
+/// What one pass over the header names tells; most requests have none of it.
+#[derive(Debug, Default)]
+pub(super) struct Seen {
+    hosts: u32,
+    transfer_encoding: u32,
+    connection: bool,
+    hop_by_hop: bool,
+    forwarding: bool,
+    underscore: bool,
+    tracestate: bool,
+    via: bool,
+    pub(super) accept: Option<HeaderValue>,
+    pub(super) grpc: bool,
+    pub(super) user_agent: Option<HeaderValue>,
+    request_id: Option<HeaderValue>,
+    traceparent: Option<HeaderValue>,
+}
+
+impl Seen {
+    pub(super) fn of(headers: &HeaderMap) -> Self {
+        let mut seen = Self::default();
+        for (name, value) in headers {
+            match name.as_str() {
+                "host" => seen.hosts += 1,
+                "accept" => seen.accept = Some(value.clone()),
+                "content-type" => seen.grpc = value.as_bytes().starts_with(b"application/grpc"),
+                "user-agent" => seen.user_agent = Some(value.clone()),
+                "connection" => seen.connection = true,
+                "transfer-encoding" => seen.transfer_encoding += 1,
+                "te" | "upgrade" | "keep-alive" | "proxy-connection" | "proxy-authorization" => {
+                    seen.hop_by_hop = true;
+                }
+                "via" => seen.via = true,
+                "traceparent" => seen.traceparent = Some(value.clone()),
+                "tracestate" => seen.tracestate = true,
+                "x-request-id" => seen.request_id = Some(value.clone()),
+                "forwarded" | "x-real-ip" => seen.forwarding = true,
+                other => {
+                    seen.forwarding |= other.starts_with("x-forwarded-");
+                    seen.underscore |= other.contains('_');
+                }
+            }
+        }
+        seen
+    }
+
+    pub(super) fn has_one_host(&self) -> bool {
+        self.hosts == 1
+    }
+
+    /// The caller's id when a trusted proxy sent a sane one, else a new one.
+    pub(super) fn request_id(&self, trusted: bool) -> RequestId {
+        let caller = self.request_id.as_ref().filter(|_| trusted);
+        caller
+            .and_then(RequestId::from_caller)
+            .unwrap_or_else(RequestId::generate)
+    }
+
+    /// The caller's trace if it sent a valid one, else a new one.
+    pub(super) fn trace(&self) -> TraceContext {
+        let caller = self.traceparent.as_ref().map(HeaderValue::as_bytes);
+        caller
+            .and_then(TraceContext::from_caller)
+            .unwrap_or_else(TraceContext::generate)
+    }
+}
+
+/// The switch of protocols that a request asks for, if it is one that may pass.
+///
+/// `h2c` and TLS never may: behind such a tunnel requests would reach the upstream that no rule of
+/// this gateway has seen.
+pub(super) fn upgrade(seen: &Seen, version: Version, headers: &HeaderMap) -> Option<HeaderValue> {
+    if !seen.connection || version != Version::HTTP_11 || !nominates(headers, "upgrade") {
+        return None;
+    }
+    let mut values = headers.get_all(UPGRADE).iter();
+    let value = values.next().filter(|_| values.next().is_none())?;
+    let text = value.to_str().ok()?;
+    let allowed = |name: &str| {
+        let name = name.trim().to_ascii_lowercase();
+        !NEVER_UPGRADED.iter().any(|never| name.starts_with(never))
+    };
+    text.split(',').all(allowed).then(|| value.clone())
+}
+
+/// Whether the client takes trailers (RFC 9110 10.1.4).
+pub(super) fn takes_trailers(seen: &Seen, headers: &HeaderMap) -> bool {
+    seen.hop_by_hop
+        && list(headers, &TE).any(|member| {
+            let name = member.split(';').next().unwrap_or_default();
+            name.trim().eq_ignore_ascii_case("trailers")
+        })
+}
+
+/// Refuses what has no single meaning, before anything is taken out.
+pub(super) fn check(parts: &Parts, seen: &Seen, limits: &Checks) -> Result<(), Reason> {
+    if parts
+        .uri
+        .path_and_query()
+        .map_or(0, |target| target.as_str().len())
+        > limits.target_bytes
+    {
+        return Err(Reason::TargetTooLong);
+    }
+    if parts.method == Method::CONNECT || parts.method == Method::TRACE {
+        return Err(Reason::MethodRefused);
+    }
+    if parts
+        .uri
+        .scheme_str()
+        .is_some_and(|scheme| scheme != "http" && scheme != "https")
+    {
+        return Err(Reason::TargetInvalid);
+    }
+    if seen.transfer_encoding > 0 {
+        check_coding(parts, seen)?;
+    }
+    if seen.via && loops(&parts.headers, &limits.pseudonym) {
+        return Err(Reason::Loop);
+    }
+    Ok(())
+}
+
+/// What [`check`] holds a head against.
+#[derive(Debug)]
+pub(super) struct Checks {
+    pub(super) target_bytes: usize,
+    /// Our name in `Via`.
+    pub(super) pseudonym: String,
+}
+
+/// RFC 9112 6.1 and 6.3: `chunked`, once. hyper takes any list that ends in `chunked`, leaves the
+/// other codings undone, and silently drops a Content-Length beside it.
+fn check_coding(parts: &Parts, seen: &Seen) -> Result<(), Reason> {
+    let coding = parts
+        .headers
+        .get(TRANSFER_ENCODING)
+        .map(HeaderValue::as_bytes);
+    let chunked = coding.is_some_and(|coding| coding.eq_ignore_ascii_case(b"chunked"));
+    if seen.transfer_encoding != 1 || !chunked || parts.version != Version::HTTP_11 {
+        return Err(Reason::FramingInvalid);
+    }
+    Ok(())
+}
+
+/// RFC 9110 7.6.3: our own name in `Via` is a loop; so, sooner or later, are too many hops.
+fn loops(headers: &HeaderMap, pseudonym: &str) -> bool {
+    let mut hops = 0;
+    list(headers, &http::header::VIA).any(|hop| {
+        hops += 1;
+        hops > MOST_HOPS || hop.split_whitespace().nth(1) == Some(pseudonym)
+    })
+}
+
+/// Takes out what is of one hop, what claims to be forwarded, and what may be misread.
+pub(super) fn clean(headers: &mut HeaderMap, seen: &Seen, trusted: bool, continued: bool) {
+    if seen.connection || seen.hop_by_hop || seen.transfer_encoding > 0 {
+        remove_hop_by_hop(headers);
+    }
+    if seen.forwarding {
+        remove_forwarding(headers, trusted);
+    }
+    if seen.tracestate && !continued {
+        // W3C Trace Context 3.3.1.1: without a valid traceparent it means nothing.
+        headers.remove("tracestate");
+    }
+    if seen.underscore {
+        // CGI and its heirs read `a_b` and `a-b` as one name.
+        remove_where(headers, |name| name.contains('_'));
+    }
+}
+
+/// Our own are written anew from the context when the request is forwarded. What else a trusted
+/// proxy says (`X-Forwarded-Port`, `X-Real-IP`) passes; of an untrusted peer nothing does.
+fn remove_forwarding(headers: &mut HeaderMap, trusted: bool) {
+    remove_where(headers, |name| match name {
+        "forwarded" | "x-forwarded-for" | "x-forwarded-proto" | "x-forwarded-host" => true,
+        "x-real-ip" => !trusted,
+        _ => !trusted && name.starts_with("x-forwarded-"),
+    });
+}
+
+fn remove_where(headers: &mut HeaderMap, condition: impl Fn(&str) -> bool) {
+    let names: Vec<HeaderName> = headers
+        .keys()
+        .filter(|name| condition(name.as_str()))
+        .cloned()
+        .collect();
+    for name in names {
+        headers.remove(name);
+    }
+}
+
+fn nominates(headers: &HeaderMap, option: &str) -> bool {
+    list(headers, &CONNECTION).any(|member| member.eq_ignore_ascii_case(option))
+}
+
+const NEVER_UPGRADED: [&str; 4] = ["h2c", "http/", "tls", "h3"];
+
+/// More proxies than this in front of us are a loop.
+const MOST_HOPS: usize = 10;

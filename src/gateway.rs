@@ -1,0 +1,361 @@
+//! The composition root: a configuration becomes a running gateway.
+//!
+//! The only room that sees all others. A reload builds the whole new snapshot first and then swaps
+//! it: anything wrong keeps the old one. What did not change (routes, upstreams, pools, health,
+//! counters) is the same object before and after, so open streams never notice.
+
+mod control;
+mod observer;
+mod routes;
+mod view;
+
+use std::{
+    collections::BTreeMap,
+    io,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    thread::available_parallelism,
+};
+
+use arc_swap::ArcSwap;
+
+use crate::{
+    config::{Address, Config},
+    frame::{Frame, Recorder, Snapshot, access_log::LineOptions},
+    listener::{BindError, Listeners},
+    telemetry::{AccessLogWriter, LogHandle, Metrics},
+    upstream::{Registry, UpstreamGroup, Via},
+};
+
+use control::Control;
+use observer::Figures;
+use routes::RouteBook;
+
+/// Why a gateway could not be started.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// An address can't be bound.
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    /// The admin address can't be bound.
+    #[error("the admin address {address} can't be bound: {source}")]
+    Admin {
+        /// The address as configured.
+        address: SocketAddr,
+        /// Why.
+        source: io::Error,
+    },
+    /// The access log can't be opened.
+    #[error("the access log can't be opened: {0}")]
+    AccessLog(#[source] io::Error),
+    /// A thread can't be started.
+    #[error("a thread can't be started: {0}")]
+    Thread(#[source] io::Error),
+}
+
+/// A running gateway. Dropping it ends everything at once; [`drain`](Self::drain) ends it well.
+pub struct Gateway {
+    shared: Arc<Shared>,
+    control: Control,
+    admin: Option<SocketAddr>,
+}
+
+/// What the control runtime and the gateway's owner share.
+struct Shared {
+    listeners: Listeners,
+    snapshot: Arc<ArcSwap<Snapshot>>,
+    recorder: Arc<Recorder>,
+    log: Option<Arc<AccessLogWriter>>,
+    level: Option<LogHandle>,
+    metrics: Arc<Metrics>,
+    registry: Registry,
+    via: Via,
+    pseudonym: String,
+    /// The file that a reload reads; none for a gateway without a file.
+    source: Option<PathBuf>,
+    /// Held while a reload is under way, so that two never mix.
+    running: Mutex<Running>,
+    generation: AtomicU64,
+    draining: AtomicBool,
+}
+
+/// The configuration in force and what was built from it.
+struct Running {
+    config: Config,
+    upstreams: BTreeMap<Arc<str>, Arc<UpstreamGroup>>,
+    routes: RouteBook,
+    /// Stops the health checks of each upstream.
+    checks: BTreeMap<Arc<str>, control::Checks>,
+}
+
+impl Gateway {
+    /// Binds, starts the workers and the control thread, and serves.
+    ///
+    /// `source` is the file that a reload reads again. `level` changes the application log's level
+    /// on a reload.
+    ///
+    /// # Errors
+    ///
+    /// When an address can't be bound, a log can't be opened or a thread can't be started.
+    pub fn start(
+        config: Config,
+        source: Option<PathBuf>,
+        level: Option<LogHandle>,
+    ) -> Result<Self, StartError> {
+        let metrics = Metrics::new();
+        let workers = worker_count(&config);
+        let log = access_log(&config, workers, &metrics)?;
+        let options = LineOptions::from(&config.log.access);
+        let recorder = Arc::new(Recorder::new(Arc::clone(&metrics), log.clone(), options));
+        let registry = Registry::new(workers, Arc::clone(&metrics));
+        let pseudonym = pseudonym();
+        // Letters, digits and a hyphen are always valid in a header field.
+        let via = Via::new(&pseudonym).expect("the pseudonym is a valid field value");
+        let upstreams = registry.build(&config.upstreams, &BTreeMap::new());
+        let routes = RouteBook::build(&config, &upstreams, &via, &metrics, &RouteBook::default());
+        let snapshot = Arc::new(ArcSwap::from_pointee(Snapshot::new(
+            &config.server,
+            routes.router(&config),
+            &pseudonym,
+        )));
+        let frame = Arc::new(Frame::new(Arc::clone(&snapshot), Arc::clone(&recorder)));
+        let admin = bind_admin(&config)?;
+        let control = Control::start().map_err(StartError::Thread)?;
+        let figures = Arc::new(Figures::new(Arc::clone(&metrics)));
+        let listeners = Listeners::start(&config.server, frame, figures)?;
+        metrics.config_loaded();
+        let checks = control.watch(&upstreams, BTreeMap::new());
+        let shared = Arc::new(Shared {
+            listeners,
+            snapshot,
+            recorder,
+            log,
+            level,
+            metrics,
+            registry,
+            via,
+            pseudonym,
+            source,
+            running: Mutex::new(Running {
+                config,
+                upstreams,
+                routes,
+                checks,
+            }),
+            generation: AtomicU64::new(1),
+            draining: AtomicBool::new(false),
+        });
+        let admin = control.serve(&shared, admin);
+        Ok(Self {
+            shared,
+            control,
+            admin,
+        })
+    }
+
+    /// The addresses that clients connect to, with real ports where the file says port 0.
+    #[must_use]
+    pub fn addresses(&self) -> Vec<Address> {
+        self.shared.listeners.addresses()
+    }
+
+    /// The admin listener's address, if there is one.
+    #[must_use]
+    pub fn admin_address(&self) -> Option<SocketAddr> {
+        self.admin
+    }
+
+    /// Everything that `/metrics` tells.
+    #[must_use]
+    pub fn metrics(&self) -> String {
+        self.shared.metrics.encode()
+    }
+
+    /// Reads the configuration again and swaps it in.
+    ///
+    /// # Errors
+    ///
+    /// The findings, ready to be shown; the old configuration is still in force then.
+    pub fn reload(&self) -> Result<(), String> {
+        self.shared.reload(&self.control)
+    }
+
+    /// Swaps a configuration in, as [`reload`](Self::reload) does with the file's.
+    ///
+    /// # Errors
+    ///
+    /// When an added address can't be bound; the old configuration is still in force then.
+    pub fn apply(&self, config: Config) -> Result<(), String> {
+        self.shared.apply(config, &self.control)
+    }
+
+    /// Opens the access log's file anew: it was moved away.
+    pub fn reopen_logs(&self) {
+        if let Some(log) = &self.shared.log {
+            log.reopen();
+        }
+    }
+
+    /// Starts the drain: readiness fails at once, answers close their connections, and when the
+    /// delay is over nothing new is accepted. [`drained`](Self::drained) tells the end.
+    pub fn drain(&self) {
+        self.shared.draining.store(true, Ordering::Relaxed);
+        let drain = self.shared.running().config.server.drain.clone();
+        self.shared.listeners.drain(&drain);
+    }
+
+    /// Resolves when a drain has ended.
+    pub async fn drained(&self) {
+        self.shared.listeners.drained().await;
+    }
+
+    /// Ends everything now.
+    pub fn abort(&self) {
+        self.shared.listeners.abort();
+    }
+}
+
+impl Drop for Gateway {
+    /// Stops the threads; what the access log still holds is written.
+    fn drop(&mut self) {
+        self.shared.listeners.abort();
+        self.control.stop();
+        if let Some(log) = &self.shared.log {
+            log.shutdown();
+        }
+    }
+}
+
+impl Shared {
+    fn running(&self) -> MutexGuard<'_, Running> {
+        // A reload writes it as its last step, as a whole.
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn reload(&self, control: &Control) -> Result<(), String> {
+        let outcome = self.read().and_then(|config| self.apply(config, control));
+        if let Err(findings) = &outcome {
+            self.metrics.reload_failed();
+            tracing::error!(%findings, "the reload was refused; the old configuration stays");
+        }
+        outcome
+    }
+
+    fn read(&self) -> Result<Config, String> {
+        let source: &Path = self
+            .source
+            .as_deref()
+            .ok_or("the gateway was started without a file, so there is nothing to reload")?;
+        let loaded = Config::load(source).map_err(|findings| findings.render(false))?;
+        for warning in loaded.warnings.iter() {
+            tracing::warn!(warning = warning.message, "configuration");
+        }
+        Ok(loaded.config)
+    }
+
+    fn apply(&self, config: Config, control: &Control) -> Result<(), String> {
+        let mut running = self.running();
+        let upstreams = self.registry.build(&config.upstreams, &running.upstreams);
+        let routes = RouteBook::build(
+            &config,
+            &upstreams,
+            &self.via,
+            &self.metrics,
+            &running.routes,
+        );
+        let router = routes.router(&config);
+        // The last step that can fail.
+        let listening = self
+            .listeners
+            .reconfigure(&config.server)
+            .map_err(|error| error.to_string())?;
+        if listening.restart_needed {
+            tracing::warn!("a changed number of workers takes effect at the next start");
+        }
+        self.snapshot.store(Arc::new(Snapshot::new(
+            &config.server,
+            router,
+            &self.pseudonym,
+        )));
+        self.recorder
+            .reconfigure(LineOptions::from(&config.log.access));
+        if let Some(level) = self
+            .level
+            .as_ref()
+            .filter(|_| running.config.log.level != config.log.level)
+        {
+            level.apply(&config.log);
+        }
+        let checks = control.watch(&upstreams, std::mem::take(&mut running.checks));
+        *running = Running {
+            config,
+            upstreams,
+            routes,
+            checks,
+        };
+        self.forget(&running);
+        self.loaded();
+        Ok(())
+    }
+
+    /// Drops the series of what is no longer configured.
+    fn forget(&self, running: &Running) {
+        let serves = |upstream: &str, server: &str| {
+            running
+                .upstreams
+                .get(upstream)
+                .is_some_and(|group| group.servers.iter().any(|known| &*known.name == server))
+        };
+        self.metrics
+            .retain(|route| running.routes.contains(route), serves);
+    }
+
+    fn loaded(&self) {
+        let generation = self.generation.fetch_add(1, Ordering::Relaxed) + 1;
+        self.metrics.reload_succeeded(generation);
+        tracing::info!(generation, "the configuration was reloaded");
+    }
+
+    fn sweep(&self) {
+        let upstreams = self.running().upstreams.clone();
+        self.registry.sweep(&upstreams);
+    }
+}
+
+fn worker_count(config: &Config) -> usize {
+    let available = || available_parallelism().map_or(1, usize::from);
+    config.server.workers.map_or_else(available, usize::from)
+}
+
+fn access_log(
+    config: &Config,
+    workers: usize,
+    metrics: &Metrics,
+) -> Result<Option<Arc<AccessLogWriter>>, StartError> {
+    let access = &config.log.access;
+    if !access.enabled {
+        return Ok(None);
+    }
+    AccessLogWriter::start(access, workers, metrics.access_log_dropped())
+        .map(Some)
+        .map_err(StartError::AccessLog)
+}
+
+fn bind_admin(config: &Config) -> Result<Option<std::net::TcpListener>, StartError> {
+    let Some(address) = config.admin.listen else {
+        return Ok(None);
+    };
+    let refused = |source| StartError::Admin { address, source };
+    let listener = std::net::TcpListener::bind(address).map_err(refused)?;
+    listener.set_nonblocking(true).map_err(refused)?;
+    Ok(Some(listener))
+}
+
+/// A name for this process that tells nothing about it.
+fn pseudonym() -> String {
+    format!("tollgate-{:08x}", fastrand::u32(..))
+}

@@ -1,0 +1,116 @@
+//! Routes as they run, interned by what they were made from.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
+
+use crate::{
+    config::{Config, Route as RouteConfig, Target},
+    frame::Route,
+    pipeline,
+    router::Router,
+    telemetry::Metrics,
+    upstream::{Forward, ForwardOptions, UpstreamGroup, Via},
+};
+
+type Upstreams = BTreeMap<Arc<str>, Arc<UpstreamGroup>>;
+
+/// The routes of one configuration by their names.
+#[derive(Default)]
+pub(super) struct RouteBook(HashMap<Arc<str>, Entry>);
+
+struct Entry {
+    /// The route's whole resolved configuration as text: equal text, equal route.
+    made_from: String,
+    /// The upstreams that it holds; a changed upstream is another object.
+    groups: Vec<Arc<UpstreamGroup>>,
+    route: Arc<Route>,
+}
+
+impl RouteBook {
+    /// Builds what is new or changed and takes over the rest from the running configuration.
+    pub(super) fn build(
+        config: &Config,
+        upstreams: &Upstreams,
+        via: &Via,
+        metrics: &Metrics,
+        running: &Self,
+    ) -> Self {
+        let entries = config.routes.iter().map(|route| {
+            let forwarded = config.server.forwarded;
+            let made_from = format!("{route:?} forwarded={forwarded}");
+            let targets = targets(&route.target, upstreams);
+            let entry = running
+                .unchanged(&route.name, &made_from, &targets)
+                .unwrap_or_else(|| {
+                    let options = options(route, forwarded, via);
+                    let groups = targets.iter().map(|(group, _)| Arc::clone(group)).collect();
+                    let service = pipeline::fold(route, || Forward::new(targets, options));
+                    Entry {
+                        made_from,
+                        groups,
+                        route: Arc::new(Route {
+                            name: Arc::clone(&route.name),
+                            service,
+                            metrics: metrics.route(&route.name),
+                            encoded_slash: route.encoded_slash,
+                        }),
+                    }
+                });
+            (Arc::clone(&route.name), entry)
+        });
+        Self(entries.collect())
+    }
+
+    fn unchanged(
+        &self,
+        name: &str,
+        made_from: &str,
+        targets: &[(Arc<UpstreamGroup>, u32)],
+    ) -> Option<Entry> {
+        let known = self.0.get(name)?;
+        let same_groups = known.groups.len() == targets.len()
+            && (known.groups.iter().zip(targets)).all(|(a, (b, _))| Arc::ptr_eq(a, b));
+        (same_groups && known.made_from == made_from).then(|| Entry {
+            made_from: known.made_from.clone(),
+            groups: known.groups.clone(),
+            route: Arc::clone(&known.route),
+        })
+    }
+
+    /// The router over these routes.
+    pub(super) fn router(&self, config: &Config) -> Router<Arc<Route>> {
+        Router::build(config.routes.iter().filter_map(|route| {
+            let entry = self.0.get(&route.name)?;
+            Some((route, Arc::clone(&entry.route)))
+        }))
+    }
+
+    pub(super) fn contains(&self, name: &str) -> bool {
+        self.0.contains_key(name)
+    }
+}
+
+/// Names in a checked configuration resolve.
+fn targets(target: &Target, upstreams: &Upstreams) -> Vec<(Arc<UpstreamGroup>, u32)> {
+    let group = |name: &Arc<str>, weight| Some((Arc::clone(upstreams.get(name)?), weight));
+    match target {
+        Target::Upstream(name) => group(name, 1).into_iter().collect(),
+        Target::Split(parts) => parts
+            .iter()
+            .filter_map(|(name, weight)| group(name, *weight))
+            .collect(),
+        Target::Respond(_) | Target::Redirect(_) => Vec::new(),
+    }
+}
+
+fn options(route: &RouteConfig, forwarded: bool, via: &Via) -> ForwardOptions {
+    ForwardOptions {
+        timeouts: route.timeouts.clone(),
+        host: route.rewrite.host.clone(),
+        forwarded,
+        upgrade: route.upgrade,
+        via: via.clone(),
+    }
+}

@@ -1,0 +1,136 @@
+//! One connection, from the accepted socket to its end.
+
+use std::{fmt::Display, io, sync::Arc};
+
+use tokio::time::Instant;
+
+use super::{
+    guard::{End, Guard, LATE_HEAD},
+    http1, http2,
+    hub::Server,
+    io::{Detached, Io, Stream},
+    settings::Settings,
+    sniff::{Sniffed, sniff},
+    state::State,
+    worker::{Permit, Worker},
+};
+use crate::exchange::{Connection, Handler, LazyTimer, Peer, Protocol, Reason};
+
+/// An accepted socket.
+pub(super) enum Socket {
+    /// Its runtime is the worker's.
+    Here(Stream),
+    /// On its way to the worker's runtime.
+    Moving(Detached),
+}
+
+impl Socket {
+    fn ready(self) -> io::Result<Stream> {
+        let stream = match self {
+            Self::Here(stream) => stream,
+            Self::Moving(socket) => Stream::attach(socket)?,
+        };
+        stream.set_nodelay()?;
+        Ok(stream)
+    }
+}
+
+/// A socket that has its worker.
+pub(super) struct Accepted {
+    pub(super) socket: Socket,
+    pub(super) peer: Peer,
+    pub(super) listener: Arc<str>,
+    pub(super) worker: Arc<Worker>,
+    pub(super) settings: Arc<Settings>,
+    pub(super) state: Arc<State>,
+    pub(super) permit: Permit,
+}
+
+/// Serves one connection. It runs on the connection's worker.
+pub(super) async fn serve<H: Handler>(server: Arc<Server<H>>, accepted: Accepted) {
+    let Accepted {
+        socket,
+        peer,
+        listener,
+        worker,
+        settings,
+        state,
+        permit,
+    } = accepted;
+    let stream = match socket.ready() {
+        Ok(stream) => stream,
+        Err(error) => return tracing::debug!(%listener, %error, "an accepted socket is unusable"),
+    };
+    let mut timer = LazyTimer::default();
+    timer.arm(Instant::now(), settings.limits.header_timeout);
+    let mut io = Io::new(stream, Arc::clone(&state), permit);
+
+    let (protocol, late) = match sniff(&mut io, &state, &mut timer).await {
+        Sniffed::Protocol(protocol) => (protocol, false),
+        Sniffed::Timeout => (Protocol::Http1, true),
+        Sniffed::Gone => return,
+    };
+    let connection = Connection::new(worker.index(), listener, peer, false, protocol);
+    let connection = Arc::new(connection);
+    worker.identify(&state, &connection);
+    let guard = Guard::new(&state, &settings.limits, timer, protocol);
+    let serving = Serving {
+        server: &server,
+        settings: &settings,
+        state: &state,
+        connection: &connection,
+        worker: &worker,
+    };
+    match protocol {
+        _ if late => serving.tell(&LATE_HEAD),
+        Protocol::Http1 => http1::serve(serving, guard, io).await,
+        // Boxed, or every connection of HTTP/1.1 would be as large.
+        Protocol::Http2 => Box::pin(http2::serve(serving, guard, io)).await,
+    }
+}
+
+/// What serving a connection takes, whatever the protocol.
+pub(super) struct Serving<'a, H> {
+    pub(super) server: &'a Server<H>,
+    pub(super) settings: &'a Settings,
+    pub(super) state: &'a Arc<State>,
+    pub(super) connection: &'a Arc<Connection>,
+    pub(super) worker: &'a Arc<Worker>,
+}
+
+impl<H: Handler> Serving<'_, H> {
+    /// Tells how the connection ended, if it is worth telling. Before it counts as closed: who waits
+    /// for the last one finds everything told.
+    pub(super) fn tell(&self, end: &End) {
+        if let Some((reason, detail)) = complaint(end) {
+            let observer = self.server.hub.observer();
+            observer.malformed(self.connection, reason, detail);
+        }
+    }
+}
+
+/// What there is to say about the end, if it was the client's fault.
+fn complaint(end: &End) -> Option<(Reason, &dyn Display)> {
+    match end {
+        End::Fault(reason, detail) => Some((*reason, detail)),
+        End::Served(Err(error)) => fault(error).map(|reason| (reason, error as &dyn Display)),
+        End::Served(Ok(())) | End::Dropped => None,
+    }
+}
+
+/// A client that leaves, and an answer that breaks off, are no fault: the frame logs those requests.
+fn fault(error: &hyper::Error) -> Option<Reason> {
+    if error.is_parse_too_large() {
+        return Some(too_large(error));
+    }
+    (error.is_parse() || http2::is_protocol_error(error)).then_some(Reason::Malformed)
+}
+
+/// hyper answered 414 or 431; only its debug text tells which.
+fn too_large(error: &hyper::Error) -> Reason {
+    if format!("{error:?}").contains("UriTooLong") {
+        Reason::TargetTooLong
+    } else {
+        Reason::HeadTooLarge
+    }
+}

@@ -1,0 +1,212 @@
+//! One connection of HTTP/2, and its streams.
+//!
+//! A client that leaves its window closed holds an answer, and whatever feeds it, for as long as it
+//! likes: the body is not polled then, so no timer in the body fires, and the connection may be busy
+//! with other streams or with PINGs. So each stream is watched where it is run: after each poll it is
+//! known whether its body was asked (then the upstream is slow) or gave a frame (then the client is).
+//! A stream that the client does not take for `write_timeout` is reset.
+//!
+//! h2 itself caps CONTINUATION frames, header lists, resets before a stream is served
+//! (`max_resets`), resets for the client's own faults, and small or empty DATA frames; it answers
+//! PING and SETTINGS one by one, so a flood that is not read back ends in the guard's write timeout.
+//! Resets of streams that are being served are counted by the guard.
+//!
+//! Not limited in time: the end of an answer that h2 has taken over whole, a chunk at most, for as
+//! long as the connection has other streams. `max_streams` limits how many.
+
+use std::{
+    convert::Infallible,
+    error::Error,
+    future::Future,
+    pin::{Pin, pin},
+    sync::Arc,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use hyper::{
+    Request, Response,
+    body::Incoming,
+    rt::Executor,
+    server::conn::http2,
+    service::{Service, service_fn},
+};
+use hyper_util::rt::TokioIo;
+use pin_project_lite::pin_project;
+use tokio::time::Instant;
+
+use super::{
+    Observer,
+    connection::Serving,
+    guard::{Guard, Served},
+    io::Io,
+    state::{Polled, State},
+    worker::Worker,
+};
+use crate::exchange::{BodyError, Connection, Handler, LazyTimer, Reason};
+
+/// Serves the connection.
+pub(super) async fn serve<H: Handler>(serving: Serving<'_, H>, guard: Guard<'_>, io: Io) {
+    let streams = Streams(Arc::new(Shared {
+        state: Arc::clone(serving.state),
+        worker: Arc::clone(serving.worker),
+        connection: Arc::clone(serving.connection),
+        observer: Arc::clone(serving.server.hub.observer()),
+        write_timeout: serving.settings.limits.write_timeout,
+    }));
+    let shared = Arc::clone(&streams.0);
+    let handler = Arc::clone(&serving.server.handler);
+    let service = service_fn(move |request| {
+        shared.state.note_call();
+        let answer = handler.handle(request, &shared.connection);
+        let state = Arc::clone(&shared.state);
+        async move {
+            let answer = answer.await?;
+            state.note_answer();
+            Ok::<_, Infallible>(answer.map(|body| Watched { body, state }))
+        }
+    });
+    let http2 = serving.settings.http2(streams);
+    let mut served = pin!(http2.serve_connection(TokioIo::new(io), service));
+    let end = guard.serve(served.as_mut()).await;
+    serving.tell(&end);
+}
+
+/// Whether h2 ended the connection for what the client sent.
+pub(super) fn is_protocol_error(error: &hyper::Error) -> bool {
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        if let Some(error) = error.downcast_ref::<h2::Error>() {
+            return error.is_library() && !error.is_io();
+        }
+        cause = error.source();
+    }
+    false
+}
+
+impl<S, B> Served for http2::Connection<TokioIo<Io>, S, Streams>
+where
+    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible>,
+    S::Future: Send + 'static,
+    B: Body<Data = Bytes, Error = BodyError> + Send + 'static,
+{
+    fn close(self: Pin<&mut Self>) {
+        self.graceful_shutdown();
+    }
+}
+
+/// What the streams of one connection share.
+struct Shared {
+    state: Arc<State>,
+    worker: Arc<Worker>,
+    connection: Arc<Connection>,
+    observer: Arc<dyn Observer>,
+    write_timeout: Duration,
+}
+
+/// Runs the streams of one connection on its worker.
+#[derive(Clone)]
+pub(super) struct Streams(Arc<Shared>);
+
+impl<F> Executor<F> for Streams
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    fn execute(&self, stream: F) {
+        tokio::spawn(Stream {
+            stream,
+            timer: LazyTimer::default(),
+            open: Open::new(Arc::clone(&self.0)),
+        });
+    }
+}
+
+/// Counts a stream until it is dropped.
+struct Open(Arc<Shared>);
+
+impl Open {
+    fn new(shared: Arc<Shared>) -> Self {
+        shared.state.stream_opened();
+        shared.worker.stream_opened();
+        Self(shared)
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.state.stream_closed();
+        self.0.worker.stream_closed();
+    }
+}
+
+pin_project! {
+    /// One stream: hyper's future of it, from the handler's call to the last byte of the answer.
+    struct Stream<F> {
+        #[pin]
+        stream: F,
+        timer: LazyTimer,
+        open: Open,
+    }
+}
+
+impl<F: Future<Output = ()>> Future for Stream<F> {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let me = self.project();
+        let shared = &me.open.0;
+        shared.state.note_polled(Polled::Not);
+        if me.stream.poll(cx).is_ready() {
+            return Poll::Ready(());
+        }
+        match shared.state.polled() {
+            Polled::Not => {}
+            Polled::Empty => me.timer.disarm(),
+            Polled::Frame => me.timer.arm(Instant::now(), shared.write_timeout),
+        }
+        ready!(me.timer.poll_expired(cx));
+        let detail = "the client's window stayed closed: stream reset";
+        shared
+            .observer
+            .malformed(&shared.connection, Reason::WriteTimeout, &detail);
+        // hyper's future is dropped with us, and h2 resets the stream.
+        Poll::Ready(())
+    }
+}
+
+pin_project! {
+    /// A response's body that tells what its last poll gave.
+    struct Watched<B> {
+        #[pin]
+        body: B,
+        state: Arc<State>,
+    }
+}
+
+impl<B: Body> Body for Watched<B> {
+    type Data = B::Data;
+    type Error = B::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
+        let me = self.project();
+        let frame = me.body.poll_frame(cx);
+        me.state.note_polled(match frame {
+            Poll::Pending => Polled::Empty,
+            Poll::Ready(_) => Polled::Frame,
+        });
+        frame
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}

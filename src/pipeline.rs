@@ -1,0 +1,82 @@
+//! Per-route policy: one middleware a file, folded when the configuration is loaded.
+//!
+//! What a route does not use is absent and costs nothing. A pipeline receives an inner service; it
+//! knows no upstream.
+
+mod redirect;
+mod request_body;
+mod rescue;
+mod respond;
+mod rewrite;
+
+pub use redirect::RedirectTo;
+pub use request_body::RequestBodyLayer;
+pub use rescue::Rescue;
+pub use respond::RespondWith;
+pub use rewrite::RewriteLayer;
+
+use crate::{
+    config::{Route, Target, Template, TemplatePart},
+    exchange::{Context, RouteService, UpstreamService},
+};
+
+/// Folds a route's middleware around its target.
+///
+/// `forward` is what the route forwards to; it is not asked for by a route that answers itself.
+pub fn fold<U: UpstreamService>(route: &Route, forward: impl FnOnce() -> U) -> RouteService {
+    match &route.target {
+        Target::Respond(respond) => RouteService::new(RespondWith::from_config(respond)),
+        Target::Redirect(redirect) => RouteService::new(RedirectTo::from_config(redirect)),
+        Target::Upstream(_) | Target::Split(_) => forwarding(route, forward()),
+    }
+}
+
+/// From the inside out; the order is fixed.
+fn forwarding<U: UpstreamService>(route: &Route, upstream: U) -> RouteService {
+    // Innermost: below it failures are typed, above it every refusal is an answer.
+    let mut service = RouteService::new(Rescue::new(upstream));
+    // Inside everything that reads the path as the client sent it.
+    if let Some(rewrite) = RewriteLayer::from_config(&route.rewrite) {
+        service = service.layer(&rewrite);
+    }
+    // Before anything that would read or send the body.
+    service.layer(&RequestBodyLayer::from_config(route))
+}
+
+/// Fills in a template for one request.
+pub(crate) fn render(template: &Template, context: &Context) -> String {
+    let mut text = String::with_capacity(64);
+    for part in &template.parts {
+        match part {
+            TemplatePart::Literal(literal) => text.push_str(literal),
+            TemplatePart::ClientIp => text.push_str(&context.client.to_string()),
+            TemplatePart::RequestId => text.push_str(context.id.as_str()),
+            TemplatePart::Route => text.push_str(context.route().map_or("", |route| route)),
+            TemplatePart::Scheme => text.push_str(context.scheme),
+            TemplatePart::Host => text.push_str(host(context)),
+            TemplatePart::Path => text.push_str(path_and_query(context).0),
+            TemplatePart::Query => text.push_str(path_and_query(context).1),
+            TemplatePart::Capture(name) => text.push_str(context.capture(name).unwrap_or_default()),
+        }
+    }
+    text
+}
+
+/// The path, and the query with its question mark.
+fn path_and_query(context: &Context) -> (&str, &str) {
+    let target = context.target();
+    target.split_at(target.find('?').unwrap_or(target.len()))
+}
+
+/// The host without its port; the frame has checked that it is one.
+fn host(context: &Context) -> &str {
+    let host = context
+        .forwarded_host
+        .as_ref()
+        .or(context.head.host.as_ref());
+    let host = host.and_then(|host| host.to_str().ok()).unwrap_or_default();
+    match host.rfind(':') {
+        Some(colon) if !host[colon..].contains(']') => &host[..colon],
+        _ => host,
+    }
+}

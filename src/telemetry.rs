@@ -1,0 +1,26 @@
+//! What the gateway tells about itself: metrics, the access log's writer and the application log.
+//!
+//! Handles are looked up once, when a configuration is loaded; a request then costs atomic
+//! additions only. Labels come from the configuration, never from a request, and the number of
+//! series is capped.
+
+mod cells;
+mod families;
+pub mod json;
+mod listener;
+mod log;
+mod metrics;
+mod output;
+mod route;
+mod series;
+mod server;
+pub mod timestamp;
+mod writer;
+
+pub use listener::ListenerMetrics;
+pub use log::{LogHandle, init};
+pub use metrics::Metrics;
+pub use prometheus::IntCounter;
+pub use route::RouteMetrics;
+pub use server::{OpenConnection, ServerMetrics};
+pub use writer::AccessLogWriter;

@@ -1,0 +1,416 @@
+//! The registry of one process and the handles that it gives out.
+
+use std::{
+    collections::HashMap,
+    hash::Hash,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Instant,
+};
+
+use prometheus::{IntCounter, Registry, TextEncoder, process_collector::ProcessCollector};
+
+use super::{
+    ListenerMetrics, RouteMetrics, ServerMetrics,
+    families::{Families, Singles},
+    series::Shared,
+};
+
+/// All metrics of one process.
+///
+/// A handle belongs to a name and survives a reload that keeps the name.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    singles: Singles,
+    shared: Arc<Shared>,
+    routes: Handles<Arc<str>, RouteMetrics>,
+    servers: Handles<(Arc<str>, Arc<str>), ServerMetrics>,
+    listeners: Handles<Arc<str>, ListenerMetrics>,
+    started: Instant,
+}
+
+impl Metrics {
+    /// A registry with the usual cap of 20,000 series for routes and servers.
+    #[must_use]
+    pub fn new() -> Arc<Self> {
+        Self::with_limit(SERIES_LIMIT)
+    }
+
+    /// A registry with a cap on the lines that routes and servers may take in a scrape.
+    #[must_use]
+    pub fn with_limit(series: usize) -> Arc<Self> {
+        let registry = Registry::new();
+        let singles = Singles::new(&registry);
+        let shown = Families::new(Some(&registry));
+        // Without it only the figures about the process are missing.
+        let _ = registry.register(Box::new(ProcessCollector::for_self()));
+        Arc::new(Self {
+            shared: Shared::new(shown, series, singles.series_refused.clone()),
+            registry,
+            singles,
+            routes: Handles::new(),
+            servers: Handles::new(),
+            listeners: Handles::new(),
+            started: Instant::now(),
+        })
+    }
+
+    /// The handle of a route.
+    #[must_use]
+    pub fn route(&self, name: &str) -> Arc<RouteMetrics> {
+        let make = || RouteMetrics::new(name, &self.shared);
+        self.routes.get(name.into(), make)
+    }
+
+    /// The handle for requests that no route took.
+    #[must_use]
+    pub fn unrouted(&self) -> Arc<RouteMetrics> {
+        self.route(UNROUTED)
+    }
+
+    /// The handle of a server.
+    #[must_use]
+    pub fn server(&self, upstream: &str, server: &str) -> Arc<ServerMetrics> {
+        let make = || ServerMetrics::new(upstream, server, &self.shared);
+        self.servers.get((upstream.into(), server.into()), make)
+    }
+
+    /// The handle of a listener.
+    #[must_use]
+    pub fn listener(&self, name: &str) -> Arc<ListenerMetrics> {
+        let make = || ListenerMetrics::new(name, &self.shared);
+        let known = self.listeners.locked().get(name).map(Arc::clone);
+        known.unwrap_or_else(|| self.listeners.get(name.into(), make))
+    }
+
+    /// The counter of lost lines of the access log.
+    #[must_use]
+    pub fn access_log_dropped(&self) -> IntCounter {
+        self.singles.lines_dropped.clone()
+    }
+
+    /// Counts a trailer section that could not be passed on.
+    pub fn trailers_dropped(&self) {
+        self.singles.trailers_dropped.inc();
+    }
+
+    /// Notes the first configuration, generation 1.
+    pub fn config_loaded(&self) {
+        self.singles.generation.set(1);
+        self.singles.reload_successful.set(1);
+    }
+
+    /// Notes a reload that took effect, and the configuration's new number.
+    pub fn reload_succeeded(&self, generation: u64) {
+        self.singles.generation.set(clamped(generation));
+        self.singles.reload_successful.set(1);
+        self.singles.reloads.with_label_values(&["success"]).inc();
+    }
+
+    /// Notes a reload that was refused; the old configuration stays.
+    pub fn reload_failed(&self) {
+        self.singles.reload_successful.set(0);
+        self.singles.reloads.with_label_values(&["failure"]).inc();
+    }
+
+    /// Drops the series of routes and servers that the configuration no longer has.
+    ///
+    /// To be called after a reload has taken effect. Requests that are still under way keep their
+    /// handles; what they count is no longer shown.
+    pub fn retain(&self, route: impl Fn(&str) -> bool, server: impl Fn(&str, &str) -> bool) {
+        let routed = |name: &Arc<str>| &**name == UNROUTED || route(name);
+        self.routes.retain(routed, RouteMetrics::remove);
+        let served = |(upstream, name): &(Arc<str>, Arc<str>)| server(upstream, name);
+        self.servers.retain(served, ServerMetrics::remove);
+    }
+
+    /// Seconds since the registry was made.
+    #[must_use]
+    pub fn uptime(&self) -> f64 {
+        self.started.elapsed().as_secs_f64()
+    }
+
+    /// Everything in the text format of Prometheus.
+    ///
+    /// It takes milliseconds with thousands of series: never call it on a worker.
+    #[must_use]
+    pub fn encode(&self) -> String {
+        self.singles.uptime.set(self.uptime());
+        let mut text = String::new();
+        if let Err(error) = TextEncoder::new().encode_utf8(&self.registry.gather(), &mut text) {
+            tracing::error!(%error, "the metrics could not be encoded");
+        }
+        text
+    }
+}
+
+/// Handles by name.
+#[derive(Debug)]
+struct Handles<K, V>(Mutex<HashMap<K, Arc<V>>>);
+
+impl<K: Eq + Hash, V> Handles<K, V> {
+    fn new() -> Self {
+        Self(Mutex::new(HashMap::new()))
+    }
+
+    fn get(&self, key: K, make: impl FnOnce() -> V) -> Arc<V> {
+        let mut handles = self.locked();
+        Arc::clone(handles.entry(key).or_insert_with(|| Arc::new(make())))
+    }
+
+    fn retain(&self, keep: impl Fn(&K) -> bool, remove: impl Fn(&V)) {
+        self.locked().retain(|key, handle| {
+            let kept = keep(key);
+            if !kept {
+                remove(handle);
+            }
+            kept
+        });
+    }
+
+    fn locked(&self) -> MutexGuard<'_, HashMap<K, Arc<V>>> {
+        // An insertion is complete or did not happen.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn clamped(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+/// The route label of requests that no route took.
+const UNROUTED: &str = "_none";
+/// Lines that all routes and servers together may take in a scrape.
+const SERIES_LIMIT: usize = 20_000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::exchange::Reason;
+    use http::{Method, StatusCode};
+    use std::{
+        io::Write,
+        process::{Command, Stdio},
+        time::Duration,
+    };
+
+    const MS: Duration = Duration::from_millis(1);
+
+    fn request(metrics: &Metrics, route: &str, method: &Method, status: u16) {
+        let route = metrics.route(route);
+        route.begin();
+        route.finished(method, StatusCode::from_u16(status).unwrap(), MS, 3, 5);
+    }
+
+    /// The value of a series; its name and labels as the text format writes them.
+    fn value(metrics: &Metrics, series: &str) -> Option<f64> {
+        let text = metrics.encode();
+        let line = text.lines().find_map(|line| line.strip_prefix(series));
+        line.map(|rest| rest.trim().parse().unwrap())
+    }
+
+    fn busy() -> Arc<Metrics> {
+        let metrics = Metrics::new();
+        metrics.config_loaded();
+        metrics.reload_succeeded(2);
+        metrics.reload_failed();
+        request(&metrics, "orders", &Method::GET, 200);
+        metrics.unrouted().rejected(Reason::RouteNotFound);
+        let server = metrics.server("orders", "http://10.0.0.1:80");
+        server.answered(StatusCode::OK, MS);
+        server.failed(Reason::ConnectRefused, MS);
+        server.connect_error();
+        server.body_failed();
+        let listener = metrics.listener("0.0.0.0:8080");
+        listener.opened();
+        listener.refused(Reason::TooManyConnections);
+        listener.malformed(Reason::Malformed);
+        metrics.trailers_dropped();
+        metrics
+    }
+
+    #[test]
+    fn a_request_is_counted_by_route_method_and_status() {
+        let metrics = Metrics::new();
+        request(&metrics, "a", &Method::GET, 200);
+        request(&metrics, "a", &Method::GET, 200);
+        request(&metrics, "a", &Method::from_bytes(b"BREW").unwrap(), 418);
+        let of = |series: &str| value(&metrics, series);
+        let requests = |rest: &str| of(&format!("tollgate_requests_total{{{rest}}}"));
+        assert_eq!(
+            requests(r#"method="GET",route="a",status="200""#),
+            Some(2.0)
+        );
+        assert_eq!(
+            requests(r#"method="OTHER",route="a",status="418""#),
+            Some(1.0)
+        );
+        let count = r#"tollgate_request_duration_seconds_count{route="a"}"#;
+        assert_eq!(of(count), Some(3.0));
+        assert_eq!(
+            of(r#"tollgate_request_body_bytes_total{route="a"}"#),
+            Some(9.0)
+        );
+        assert_eq!(
+            of(r#"tollgate_response_body_bytes_total{route="a"}"#),
+            Some(15.0)
+        );
+        assert_eq!(of(r#"tollgate_requests_in_flight{route="a"}"#), Some(0.0));
+    }
+
+    #[test]
+    fn a_handle_survives_a_reload_that_keeps_its_name() {
+        let metrics = Metrics::new();
+        let before = metrics.route("kept");
+        metrics.retain(|route| route == "kept", |_, _| true);
+        assert!(Arc::ptr_eq(&before, &metrics.route("kept")));
+    }
+
+    #[test]
+    fn a_reload_drops_the_series_of_what_is_gone() {
+        let metrics = Metrics::new();
+        request(&metrics, "gone", &Method::GET, 200);
+        metrics.route("gone").rejected(Reason::BodyTooLarge);
+        request(&metrics, "kept", &Method::GET, 200);
+        let _ = metrics.server("u", "gone");
+        let _ = metrics.server("u", "kept");
+        let outliving = metrics.route("gone");
+        outliving.begin();
+        metrics.retain(|route| route == "kept", |_, server| server == "kept");
+        outliving.finished(&Method::POST, StatusCode::OK, MS, 0, 0);
+        outliving.rejected(Reason::ClientGone);
+        let text = metrics.encode();
+        assert!(!text.contains("gone\""), "{text}");
+        assert!(text.contains(r#"route="kept""#) && text.contains(r#"server="kept""#));
+    }
+
+    #[test]
+    fn a_route_that_comes_back_begins_at_zero() {
+        let metrics = Metrics::new();
+        request(&metrics, "a", &Method::GET, 200);
+        metrics.retain(|_| false, |_, _| false);
+        request(&metrics, "a", &Method::GET, 200);
+        let series = r#"tollgate_requests_total{method="GET",route="a",status="200"}"#;
+        assert_eq!(value(&metrics, series), Some(1.0));
+    }
+
+    #[test]
+    fn routes_over_the_cap_are_counted_together() {
+        let metrics = Metrics::with_limit(60);
+        for index in 0..100 {
+            request(&metrics, &format!("route-{index}"), &Method::GET, 200);
+        }
+        let text = metrics.encode();
+        let own = text.lines().filter(|line| line.contains("route=\"route-"));
+        assert!(own.count() <= 60);
+        let series = r#"tollgate_request_duration_seconds_count{route="_overflow"}"#;
+        assert_eq!(value(&metrics, series), Some(98.0));
+        let refused = value(&metrics, "tollgate_metric_series_overflow_total ");
+        assert!(refused.unwrap() >= 98.0);
+    }
+
+    #[test]
+    fn what_a_reload_drops_is_free_for_others() {
+        let metrics = Metrics::with_limit(30);
+        for name in ["a", "b", "c"] {
+            request(&metrics, name, &Method::GET, 200);
+            assert!(metrics.encode().contains(&format!("route=\"{name}\"")));
+            metrics.retain(|_| false, |_, _| false);
+        }
+    }
+
+    #[test]
+    fn a_route_has_a_bounded_number_of_statuses() {
+        let metrics = Metrics::new();
+        for status in 100..1_000 {
+            request(&metrics, "a", &Method::GET, status);
+        }
+        let text = metrics.encode();
+        let series = text
+            .lines()
+            .filter(|line| line.starts_with("tollgate_requests_total"));
+        assert!(series.count() < 200);
+        let other = r#"tollgate_requests_total{method="OTHER",route="a",status="OTHER"}"#;
+        assert!(value(&metrics, other).unwrap() > 700.0);
+    }
+
+    #[test]
+    fn a_server_over_the_cap_has_no_health() {
+        let metrics = Metrics::with_limit(0);
+        let server = metrics.server("u", "s");
+        server.set_healthy(false);
+        server.answered(StatusCode::OK, MS);
+        let text = metrics.encode();
+        assert!(!text.contains("tollgate_upstream_server_healthy{"));
+        let labels = r#"outcome="ok",server="_overflow",upstream="_overflow""#;
+        let series = format!("tollgate_upstream_requests_total{{{labels}}}");
+        assert_eq!(value(&metrics, &series), Some(1.0));
+    }
+
+    #[test]
+    fn an_open_connection_is_counted_until_it_closes() {
+        let metrics = Metrics::new();
+        let server = metrics.server("u", "s");
+        let open = server.connection_opened();
+        assert_eq!(server.open(), 1);
+        drop(open);
+        assert_eq!(server.open(), 0);
+    }
+
+    #[test]
+    fn names_and_help_are_as_prometheus_wants_them() {
+        let linter = Command::new("promtool")
+            .args(["check", "metrics"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn();
+        // `scripts/test` sees to it that promtool is there.
+        let Ok(mut linter) = linter else { return };
+        let text = busy().encode();
+        let mut input = linter.stdin.take().unwrap();
+        input.write_all(text.as_bytes()).unwrap();
+        drop(input);
+        let output = linter.wait_with_output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{said}\n{text}");
+        assert_eq!(said, "", "{text}");
+    }
+
+    #[test]
+    fn a_scrape_tells_of_the_process_and_the_build() {
+        let text = busy().encode();
+        for name in [
+            "process_resident_memory_bytes",
+            "process_open_fds",
+            "tollgate_build_info{version=",
+            "tollgate_uptime_seconds",
+            "tollgate_config_generation 2",
+            "tollgate_config_last_reload_successful 0",
+            r#"tollgate_config_reloads_total{result="failure"} 1"#,
+            r#"tollgate_rejections_total{reason="route.not_found",route="_none"} 1"#,
+        ] {
+            assert!(text.contains(name), "{name} is missing in\n{text}");
+        }
+    }
+
+    #[test]
+    fn counting_from_many_threads_loses_nothing() {
+        let metrics = Metrics::new();
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    for status in (200..220).cycle().take(2_000) {
+                        request(&metrics, "a", &Method::GET, status);
+                    }
+                });
+            }
+        });
+        let text = metrics.encode();
+        let counts = text
+            .lines()
+            .filter(|line| line.starts_with("tollgate_requests_total"))
+            .map(|line| line.rsplit(' ').next().unwrap().parse::<u64>().unwrap());
+        assert_eq!(counts.sum::<u64>(), 8_000);
+    }
+}

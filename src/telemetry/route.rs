@@ -1,0 +1,235 @@
+//! Metrics of one route.
+
+use std::{
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
+
+use http::{Method, StatusCode};
+use prometheus::{Histogram, IntCounter, IntGauge};
+
+use crate::exchange::Reason;
+
+use super::{
+    cells::Cells,
+    families::{Families, HISTOGRAM_SERIES},
+    series::{OVERFLOW, Owned, Place, Shared},
+};
+
+/// The handle of one route. It is looked up when a configuration is loaded and shared by all its
+/// requests.
+///
+/// A route without traffic has no series: they are made by its first request.
+#[derive(Debug)]
+pub struct RouteMetrics {
+    name: Arc<str>,
+    basics: OnceLock<Basics>,
+    requests: Cells<(&'static str, u16), IntCounter>,
+    rejections: Cells<Reason, IntCounter>,
+    /// For methods and statuses over the length of the list.
+    other: OnceLock<IntCounter>,
+    owned: Owned<Series>,
+}
+
+/// What every request touches.
+#[derive(Debug)]
+struct Basics {
+    in_flight: IntGauge,
+    duration: Histogram,
+    bytes_in: IntCounter,
+    bytes_out: IntCounter,
+}
+
+#[derive(Debug)]
+enum Series {
+    Basics,
+    Requests(&'static str, u16),
+    Other,
+    Rejections(Reason),
+}
+
+impl RouteMetrics {
+    pub(super) fn new(name: &str, shared: &Arc<Shared>) -> Self {
+        Self {
+            name: name.into(),
+            basics: OnceLock::new(),
+            requests: Cells::new(),
+            rejections: Cells::new(),
+            other: OnceLock::new(),
+            owned: Owned::new(shared),
+        }
+    }
+
+    /// The route's name.
+    #[must_use]
+    pub fn name(&self) -> &Arc<str> {
+        &self.name
+    }
+
+    /// Counts a request in. [`Self::finished`] must follow.
+    pub fn begin(&self) {
+        self.basics().in_flight.inc();
+    }
+
+    /// Counts a request out when its answer, or its tunnel, has ended.
+    ///
+    /// The status is the one of the log: 499 when the client left before the answer's head.
+    pub fn finished(
+        &self,
+        method: &Method,
+        status: StatusCode,
+        duration: Duration,
+        bytes_in: u64,
+        bytes_out: u64,
+    ) {
+        let basics = self.basics();
+        basics.in_flight.dec();
+        basics.duration.observe(duration.as_secs_f64());
+        basics.bytes_in.inc_by(bytes_in);
+        basics.bytes_out.inc_by(bytes_out);
+        self.requests(method_label(method), status.as_u16()).inc();
+    }
+
+    /// Counts a request that was refused or ended early.
+    pub fn rejected(&self, reason: Reason) {
+        let made = self.rejections.get(reason, || {
+            let make = |place: Place<'_>| {
+                let (families, route) = self.place(&place);
+                families
+                    .route
+                    .rejections
+                    .with_label_values(&[route, reason.as_str()])
+            };
+            self.owned.make(Series::Rejections(reason), 1, make)
+        });
+        // There are fewer reasons than the list is long.
+        if let Some(counter) = made {
+            counter.inc();
+        }
+    }
+
+    /// Requests under way.
+    #[must_use]
+    pub fn in_flight(&self) -> i64 {
+        self.basics.get().map_or(0, |basics| basics.in_flight.get())
+    }
+
+    /// Takes the route's series out of the scrape.
+    pub(super) fn remove(&self) {
+        let name = &*self.name;
+        self.owned.remove(|families, series| {
+            // Removing fails only when the series is not there.
+            let _ = match series {
+                Series::Basics => Basics::remove(families, name),
+                Series::Requests(method, status) => families.route.requests.remove_label_values(&[
+                    name,
+                    method,
+                    &status.to_string(),
+                ]),
+                Series::Other => families
+                    .route
+                    .requests
+                    .remove_label_values(&[name, OTHER, OTHER]),
+                Series::Rejections(reason) => families
+                    .route
+                    .rejections
+                    .remove_label_values(&[name, reason.as_str()]),
+            };
+        });
+    }
+
+    fn basics(&self) -> &Basics {
+        self.basics.get_or_init(|| {
+            let make = |place: Place<'_>| {
+                let (families, route) = self.place(&place);
+                Basics::new(families, route)
+            };
+            self.owned.make(Series::Basics, HISTOGRAM_SERIES + 3, make)
+        })
+    }
+
+    fn requests(&self, method: &'static str, status: u16) -> &IntCounter {
+        let make = || {
+            let make = |place: Place<'_>| self.requests_at(&place, method, status);
+            self.owned.make(Series::Requests(method, status), 1, make)
+        };
+        self.requests
+            .get((method, status), make)
+            .unwrap_or_else(|| self.other())
+    }
+
+    fn requests_at(&self, place: &Place<'_>, method: &str, status: u16) -> IntCounter {
+        if let Place::Overflow(families) = place {
+            // The methods and statuses of all routes over the cap would be many series again.
+            let labels = [OVERFLOW, OTHER, OTHER];
+            return families.route.requests.with_label_values(&labels);
+        }
+        let (families, route) = self.place(place);
+        let status = status.to_string();
+        families
+            .route
+            .requests
+            .with_label_values(&[route, method, &status])
+    }
+
+    fn other(&self) -> &IntCounter {
+        self.other.get_or_init(|| {
+            let make = |place: Place<'_>| {
+                let (families, route) = self.place(&place);
+                families
+                    .route
+                    .requests
+                    .with_label_values(&[route, OTHER, OTHER])
+            };
+            self.owned.make(Series::Other, 1, make)
+        })
+    }
+
+    fn place<'a>(&'a self, place: &Place<'a>) -> (&'a Families, &'a str) {
+        match place {
+            Place::Own(families) | Place::Hidden(families) => (families, &self.name),
+            Place::Overflow(families) => (families, OVERFLOW),
+        }
+    }
+}
+
+impl Basics {
+    fn new(families: &Families, route: &str) -> Self {
+        let labels = [route];
+        Self {
+            in_flight: families.route.in_flight.with_label_values(&labels),
+            duration: families.route.duration.with_label_values(&labels),
+            bytes_in: families.route.request_bytes.with_label_values(&labels),
+            bytes_out: families.route.response_bytes.with_label_values(&labels),
+        }
+    }
+
+    fn remove(families: &Families, route: &str) -> prometheus::Result<()> {
+        let labels = [route];
+        families.route.in_flight.remove_label_values(&labels)?;
+        families.route.duration.remove_label_values(&labels)?;
+        families.route.request_bytes.remove_label_values(&labels)?;
+        families.route.response_bytes.remove_label_values(&labels)
+    }
+}
+
+/// The method as a label: a client may invent methods, so only the standard ones (RFC 9110 9.3 and
+/// PATCH, RFC 5789; QUERY is the newest) have their own.
+fn method_label(method: &Method) -> &'static str {
+    match method.as_str() {
+        "GET" => "GET",
+        "HEAD" => "HEAD",
+        "POST" => "POST",
+        "PUT" => "PUT",
+        "DELETE" => "DELETE",
+        "PATCH" => "PATCH",
+        "OPTIONS" => "OPTIONS",
+        "TRACE" => "TRACE",
+        "CONNECT" => "CONNECT",
+        "QUERY" => "QUERY",
+        _ => OTHER,
+    }
+}
+
+/// The label of methods and statuses without one of their own.
+const OTHER: &str = "OTHER";

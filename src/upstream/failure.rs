@@ -1,0 +1,48 @@
+//! From hyper's errors to ours: whose fault it was, and whether to try again.
+
+use std::{error::Error, io};
+
+use crate::exchange::{BodyFault, Reason, Retry, UpstreamError};
+
+/// What a failed send means.
+///
+/// `written` tells whether any of the request may have reached the server: hyper hands back what it
+/// never wrote.
+pub(super) fn of_send(error: hyper::Error, written: bool) -> UpstreamError {
+    if let Some(fault) = BodyFault::in_chain(&error) {
+        return UpstreamError::new(fault.0, Retry::Never).because(error);
+    }
+    if !written || was_refused(&error) {
+        return UpstreamError::new(Reason::UpstreamClosed, Retry::Always).because(error);
+    }
+    if error.is_parse() || broke_protocol(&error) {
+        return UpstreamError::new(Reason::UpstreamProtocol, Retry::Never).because(error);
+    }
+    UpstreamError::new(Reason::UpstreamClosed, Retry::IfIdempotent).because(error)
+}
+
+/// What a failed connect means.
+pub(super) fn of_connect(error: io::Error) -> UpstreamError {
+    let reason = match error.kind() {
+        io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound => Reason::ConnectRefused,
+        io::ErrorKind::TimedOut => Reason::ConnectTimeout,
+        _ => Reason::ConnectFailed,
+    };
+    UpstreamError::new(reason, Retry::Always).because(error)
+}
+
+/// RFC 9113 8.7: REFUSED_STREAM, and a GOAWAY, promise that nothing was processed.
+fn was_refused(error: &hyper::Error) -> bool {
+    h2_error(error).is_some_and(|h2| {
+        h2.reason() == Some(h2::Reason::REFUSED_STREAM)
+            || (h2.is_go_away() && h2.reason() == Some(h2::Reason::NO_ERROR))
+    })
+}
+
+fn broke_protocol(error: &hyper::Error) -> bool {
+    h2_error(error).is_some_and(|h2| h2.reason() == Some(h2::Reason::PROTOCOL_ERROR))
+}
+
+fn h2_error(error: &hyper::Error) -> Option<&h2::Error> {
+    error.source()?.downcast_ref()
+}

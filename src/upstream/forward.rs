@@ -1,0 +1,195 @@
+//! A route's requests to its upstream, and the upstream's answers back.
+
+use std::sync::Arc;
+
+use http::{
+    HeaderMap, HeaderValue, StatusCode, Version,
+    header::{CONNECTION, CONTENT_TYPE, UPGRADE},
+};
+use http_body::Body as _;
+use hyper::upgrade::OnUpgrade;
+
+use super::{
+    attempt::{Attempt, Sent},
+    body::{AnswerBody, release},
+    head,
+    registry::{Permit, UpstreamGroup},
+    server::Server,
+    tunnel,
+};
+use crate::{
+    config::{HostRewrite, Timeouts, UpstreamProtocol},
+    exchange::{Body, Context, Reason, Request, Response, Retry, UpstreamError, UpstreamService},
+};
+
+/// Our name in `Via` (RFC 9110 7.6.3): a pseudonym of this process, so that a loop can be told
+/// from a chain of gateways.
+#[derive(Clone, Debug)]
+pub struct Via {
+    http1: HeaderValue,
+    http2: HeaderValue,
+}
+
+impl Via {
+    /// The field for a pseudonym.
+    ///
+    /// # Errors
+    ///
+    /// When the pseudonym is not valid in a header field.
+    pub fn new(pseudonym: &str) -> Result<Self, http::header::InvalidHeaderValue> {
+        Ok(Self {
+            http1: HeaderValue::from_str(&format!("1.1 {pseudonym}"))?,
+            http2: HeaderValue::from_str(&format!("2 {pseudonym}"))?,
+        })
+    }
+
+    /// The field for a request that came in this version.
+    pub(super) fn of(&self, version: Version) -> HeaderValue {
+        match version {
+            Version::HTTP_2 => self.http2.clone(),
+            _ => self.http1.clone(),
+        }
+    }
+}
+
+/// What a route says about forwarding.
+#[derive(Clone, Debug)]
+pub struct ForwardOptions {
+    /// How long things may take.
+    pub timeouts: Timeouts,
+    /// The Host that the server sees.
+    pub host: HostRewrite,
+    /// Whether to send `Forwarded` too.
+    pub forwarded: bool,
+    /// Whether upgrades pass.
+    pub upgrade: bool,
+    /// Our name.
+    pub via: Via,
+}
+
+/// Sends a route's requests to its upstream, or to one of several by weight.
+pub struct Forward {
+    targets: Vec<(Arc<UpstreamGroup>, u32)>,
+    options: ForwardOptions,
+}
+
+impl Forward {
+    /// Forwards to one upstream, or splits over several by their relative weights.
+    #[must_use]
+    pub fn new(targets: Vec<(Arc<UpstreamGroup>, u32)>, options: ForwardOptions) -> Self {
+        Self { targets, options }
+    }
+
+    fn target(&self) -> Result<&Arc<UpstreamGroup>, UpstreamError> {
+        let total: u32 = self.targets.iter().map(|(_, weight)| weight).sum();
+        let mut point = match self.targets.len() {
+            1 => 0,
+            _ => fastrand::u32(..total.max(1)),
+        };
+        for (group, weight) in &self.targets {
+            match point.checked_sub(*weight) {
+                Some(rest) => point = rest,
+                None => return Ok(group),
+            }
+        }
+        Err(UpstreamError::new(Reason::NoHealthyServer, Retry::Never))
+    }
+}
+
+impl UpstreamService for Forward {
+    async fn call(&self, mut request: Request) -> Result<Response, UpstreamError> {
+        let context = Context::of(&request);
+        let group = self.target()?;
+        let permit = group.admit()?;
+        let server = group.choose()?;
+        let upgrade = self.passes_upgrade(&context, server);
+        // Taken before sending: hyper hands the client's side over only if somebody waits for it.
+        let client = upgrade.then(|| hyper::upgrade::on(&mut request));
+        let (parts, body) = request.into_parts();
+        let attempt = Attempt {
+            options: &self.options,
+            group,
+            server,
+            context: &context,
+            parts: &parts,
+            upgrade,
+        };
+        let sent = attempt.run(body).await?;
+        if sent.response.status() == StatusCode::SWITCHING_PROTOCOLS {
+            return switch(&attempt, sent, client, permit);
+        }
+        answer(&attempt, sent, permit)
+    }
+}
+
+impl Forward {
+    fn passes_upgrade(&self, context: &Context, server: &Server) -> bool {
+        self.options.upgrade
+            && context.head.upgrade.is_some()
+            && server.protocol() == UpstreamProtocol::Http1
+    }
+}
+
+fn answer(
+    attempt: &Attempt<'_>,
+    sent: Sent,
+    permit: Option<Permit>,
+) -> Result<Response, UpstreamError> {
+    let (mut head, incoming) = sent.response.into_parts();
+    head::clean_answer(head.status, &attempt.parts.method, &mut head.headers)?;
+    if incoming.is_end_stream() {
+        release(attempt.server, Some(sent.lease), sent.timer);
+        return Ok(http::Response::from_parts(head, Body::empty()));
+    }
+    let body = AnswerBody {
+        incoming,
+        lease: Some(sent.lease),
+        permit,
+        server: Arc::clone(attempt.server),
+        context: Arc::clone(attempt.context),
+        idle: idle(&attempt.options.timeouts, &head.headers),
+        deadline: attempt.deadline(),
+        timer: sent.timer,
+    };
+    Ok(http::Response::from_parts(head, Body::boxed(body)))
+}
+
+/// Event streams and gRPC may be silent for as long as a tunnel may.
+fn idle(timeouts: &Timeouts, headers: &HeaderMap) -> Option<std::time::Duration> {
+    let streams = headers.get(CONTENT_TYPE).is_some_and(|media_type| {
+        let media_type = media_type.as_bytes();
+        STREAMS.iter().any(|stream| media_type.starts_with(stream))
+    });
+    match streams {
+        true => timeouts.tunnel_idle,
+        false => timeouts.idle,
+    }
+}
+
+/// RFC 9110 7.8: a 101 is only an answer to a request for it.
+fn switch(
+    attempt: &Attempt<'_>,
+    mut sent: Sent,
+    client: Option<OnUpgrade>,
+    permit: Option<Permit>,
+) -> Result<Response, UpstreamError> {
+    let unasked = || UpstreamError::new(Reason::UpstreamUpgrade, Retry::Never);
+    let client = client.ok_or_else(unasked)?;
+    let protocol = sent.response.headers().get(UPGRADE).cloned();
+    let protocol = protocol.ok_or_else(unasked)?;
+    if !tunnel::was_asked_for(&protocol, attempt.context.head.upgrade.as_ref()) {
+        return Err(unasked());
+    }
+    let server = hyper::upgrade::on(&mut sent.response);
+    let (mut head, _) = sent.response.into_parts();
+    head::clean_answer(head.status, &attempt.parts.method, &mut head.headers)?;
+    head.headers
+        .insert(CONNECTION, HeaderValue::from_static("upgrade"));
+    head.headers.insert(UPGRADE, protocol);
+    let idle = attempt.options.timeouts.tunnel_idle;
+    head.extensions
+        .insert(tunnel::open(client, server, idle, permit));
+    Ok(http::Response::from_parts(head, Body::empty()))
+}
+
+const STREAMS: [&[u8]; 2] = [b"text/event-stream", b"application/grpc"];

@@ -1,0 +1,251 @@
+//! Heads and trailers on their way through: what is made for the server, what is kept of its
+//! answer.
+
+use std::fmt::Write as _;
+
+use bytes::Bytes;
+use http::{
+    HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, Version,
+    header::{
+        CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, FORWARDED, HOST, TE, TRANSFER_ENCODING,
+        UPGRADE, VIA,
+    },
+    request::Parts,
+    uri::{Authority, PathAndQuery, Scheme},
+};
+
+use super::{forward::Via, server::Server};
+use crate::{
+    config::{HostRewrite, UpstreamProtocol},
+    exchange::{
+        Body, Context, Reason, Retry, UpstreamError,
+        fields::{
+            KEEP_ALIVE, PROXY_CONNECTION, TRACEPARENT, X_FORWARDED_FOR, X_FORWARDED_HOST,
+            X_FORWARDED_PROTO, X_REQUEST_ID, remove_hop_by_hop,
+        },
+    },
+};
+
+/// What of the route bears on the head.
+pub(super) struct HeadOptions<'a> {
+    pub(super) host: &'a HostRewrite,
+    pub(super) forwarded: bool,
+    pub(super) upgrade: bool,
+    pub(super) via: &'a Via,
+}
+
+/// The head that the server gets: a new map, so that the client's stays for a second try.
+pub(super) fn request(
+    parts: &Parts,
+    context: &Context,
+    server: &Server,
+    options: &HeadOptions<'_>,
+    body: Body,
+) -> Result<http::Request<Body>, UpstreamError> {
+    let host = host(context, server, options.host);
+    let http2 = server.protocol() == UpstreamProtocol::Http2;
+    let uri = if http2 {
+        absolute(&parts.uri, &host)?
+    } else {
+        parts.uri.clone()
+    };
+    let mut request = http::Request::new(body);
+    *request.method_mut() = parts.method.clone();
+    *request.uri_mut() = uri;
+    let headers = request.headers_mut();
+    headers.reserve(parts.headers.len() + ADDED);
+    if !http2 {
+        headers.insert(HOST, host);
+    }
+    copy(&parts.headers, headers);
+    add_our_own(headers, context, options);
+    if context.head.trailers {
+        // RFC 9110 10.1.4: the client takes trailers, and so do we.
+        headers.insert(TE, HeaderValue::from_static("trailers"));
+    }
+    if let (Some(upgrade), true) = (&context.head.upgrade, options.upgrade) {
+        headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+        headers.insert(UPGRADE, upgrade.clone());
+    }
+    if http2 {
+        *request.version_mut() = Version::HTTP_2;
+    }
+    Ok(request)
+}
+
+fn host(context: &Context, server: &Server, rewrite: &HostRewrite) -> HeaderValue {
+    let own = || HeaderValue::from_str(&server.authority()).ok();
+    match rewrite {
+        HostRewrite::Literal(host) => Some(host.clone()),
+        HostRewrite::Server => own(),
+        HostRewrite::Preserve => context.head.host.clone(),
+    }
+    .or_else(own)
+    .unwrap_or(HeaderValue::from_static("localhost"))
+}
+
+/// RFC 9113 8.3.1: `:scheme` and `:authority` come from the URI.
+fn absolute(uri: &Uri, host: &HeaderValue) -> Result<Uri, UpstreamError> {
+    let refuse = |error| UpstreamError::new(Reason::HostInvalid, Retry::Never).because(error);
+    let mut parts = uri.clone().into_parts();
+    let authority = Authority::from_maybe_shared(Bytes::copy_from_slice(host.as_bytes()));
+    parts.authority = Some(authority.map_err(|error| refuse(error.to_string()))?);
+    parts.scheme = Some(Scheme::HTTP);
+    if parts.path_and_query.is_none() {
+        parts.path_and_query = Some(PathAndQuery::from_static("/"));
+    }
+    Uri::from_parts(parts).map_err(|error| refuse(error.to_string()))
+}
+
+/// Copies what goes on to the server. The frame has taken out hop-by-hop and forwarding fields.
+fn copy(from: &HeaderMap, to: &mut HeaderMap) {
+    for (name, value) in from {
+        match *name {
+            // Host is set from the route; we answer 100-continue ourselves, when the body is read.
+            HOST | EXPECT => {}
+            // RFC 9113 8.2.3: crumbs are joined, since HTTP/1.1 has one Cookie field.
+            COOKIE => join_cookie(to, value),
+            _ => {
+                to.append(name, value.clone());
+            }
+        }
+    }
+}
+
+fn join_cookie(to: &mut HeaderMap, crumb: &HeaderValue) {
+    let joined = match to.get(COOKIE) {
+        None => Some(crumb.clone()),
+        Some(before) => {
+            let joined = [before.as_bytes(), b"; ", crumb.as_bytes()].concat();
+            HeaderValue::from_maybe_shared(Bytes::from(joined)).ok()
+        }
+    };
+    if let Some(joined) = joined {
+        to.insert(COOKIE, joined);
+    }
+}
+
+fn add_our_own(headers: &mut HeaderMap, context: &Context, options: &HeadOptions<'_>) {
+    headers.insert(X_REQUEST_ID, context.id.header().clone());
+    headers.insert(TRACEPARENT, context.trace.header());
+    headers.insert(X_FORWARDED_FOR, forwarded_for(context));
+    headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static(context.scheme));
+    let host = context
+        .forwarded_host
+        .as_ref()
+        .or(context.head.host.as_ref());
+    if let Some(host) = host {
+        headers.insert(X_FORWARDED_HOST, host.clone());
+    }
+    if options.forwarded {
+        headers.insert(FORWARDED, forwarded(context, host));
+    }
+    headers.append(VIA, options.via.of(context.head.version));
+}
+
+/// The hops that a trusted proxy told, and the peer that told them.
+fn forwarded_for(context: &Context) -> HeaderValue {
+    let peer = context.connection.peer_text();
+    match &context.forwarded_for {
+        None => peer.clone(),
+        Some(hops) => {
+            let all = [hops.as_bytes(), b", ", peer.as_bytes()].concat();
+            HeaderValue::from_maybe_shared(Bytes::from(all)).unwrap_or_else(|_| peer.clone())
+        }
+    }
+}
+
+/// RFC 7239 4: one element for each hop, with the same facts as the `X-Forwarded` family.
+fn forwarded(context: &Context, host: Option<&HeaderValue>) -> HeaderValue {
+    let hops = forwarded_for(context);
+    let hops = hops.to_str().unwrap_or("unknown");
+    let mut text = String::with_capacity(64);
+    let mut elements = hops.split(',').map(str::trim).peekable();
+    while let Some(hop) = elements.next() {
+        // RFC 7239 6: an IPv6 address stands in brackets, and so needs quotes.
+        let _ = match hop.contains(':') {
+            true => write!(text, "for=\"[{hop}]\""),
+            false => write!(text, "for={hop}"),
+        };
+        if elements.peek().is_some() {
+            text.push_str(", ");
+        }
+    }
+    if let Some(host) = host.and_then(|host| host.to_str().ok()) {
+        let _ = write!(text, ";host=\"{host}\"");
+    }
+    let _ = write!(text, ";proto={}", context.scheme);
+    HeaderValue::from_maybe_shared(Bytes::from(text))
+        .unwrap_or(HeaderValue::from_static("for=unknown"))
+}
+
+/// Checks an answer's head and takes out what belongs to the server's connection.
+///
+/// An answer whose length has two readings is refused: what we made of it might not be what a
+/// client or a cache behind us makes of it.
+pub(super) fn clean_answer(
+    status: StatusCode,
+    method: &Method,
+    headers: &mut HeaderMap,
+) -> Result<(), UpstreamError> {
+    let mut hop_by_hop = false;
+    let mut lengths = 0;
+    let mut coded = false;
+    for name in headers.keys() {
+        match *name {
+            CONTENT_LENGTH => lengths += 1,
+            TRANSFER_ENCODING => coded = true,
+            CONNECTION | UPGRADE | TE => hop_by_hop = true,
+            _ => hop_by_hop |= is_hop_by_hop(name),
+        }
+    }
+    if lengths > 0 && !one_length(headers) {
+        return Err(unframed("Content-Length is not one number"));
+    }
+    if coded {
+        check_coding(headers, lengths > 0)?;
+        headers.remove(TRANSFER_ENCODING);
+    }
+    // RFC 9110 8.6: no length in 204; hyper would send it on.
+    if status == StatusCode::NO_CONTENT && *method != Method::HEAD {
+        headers.remove(CONTENT_LENGTH);
+    }
+    if hop_by_hop {
+        remove_hop_by_hop(headers);
+    }
+    Ok(())
+}
+
+/// RFC 9112 6.3: one field with one number. Even equal values in a list are refused.
+fn one_length(headers: &HeaderMap) -> bool {
+    let mut values = headers.get_all(CONTENT_LENGTH).iter();
+    let one = values.next().map(HeaderValue::as_bytes);
+    let digits = one.is_some_and(|text| !text.is_empty() && text.iter().all(u8::is_ascii_digit));
+    digits && values.next().is_none()
+}
+
+/// RFC 9112 6.1: `chunked`, once, and no Content-Length beside it.
+fn check_coding(headers: &HeaderMap, has_length: bool) -> Result<(), UpstreamError> {
+    let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
+    let chunked = codings
+        .next()
+        .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"chunked"));
+    if !chunked || codings.next().is_some() {
+        return Err(unframed("Transfer-Encoding is not just chunked"));
+    }
+    if has_length {
+        return Err(unframed("Content-Length stands beside Transfer-Encoding"));
+    }
+    Ok(())
+}
+
+fn unframed(what: &'static str) -> UpstreamError {
+    UpstreamError::new(Reason::UpstreamProtocol, Retry::Never).because(what)
+}
+
+fn is_hop_by_hop(name: &HeaderName) -> bool {
+    *name == KEEP_ALIVE || *name == PROXY_CONNECTION
+}
+
+/// How many fields we add ourselves at most.
+const ADDED: usize = 10;

@@ -1,0 +1,185 @@
+//! Active health checks: each server is asked, on the control runtime, whether it is well.
+//!
+//! Unknown is usable: a server takes requests until checks say otherwise. While it is unknown the
+//! checks come fast, so that a server which is down at start is left out within a second.
+
+use std::{sync::Arc, time::Duration};
+
+use http::{
+    Request, StatusCode,
+    header::{HOST, USER_AGENT},
+};
+use http_body_util::BodyExt;
+use tokio::time::{sleep, timeout};
+
+use super::{
+    connect,
+    registry::UpstreamGroup,
+    server::{Health, Server},
+};
+use crate::{
+    config::{HealthCheck, UpstreamProtocol},
+    exchange::{Body, BoxError},
+};
+
+/// Checks the servers of an upstream for ever; the caller drops the future to stop.
+pub async fn watch(group: Arc<UpstreamGroup>) {
+    let Some(check) = &group.config.health_check else {
+        return;
+    };
+    let watches = group
+        .servers
+        .iter()
+        .map(|server| watch_server(&group.config.name, server, check));
+    futures_util::future::join_all(watches).await;
+}
+
+async fn watch_server(upstream: &str, server: &Arc<Server>, check: &HealthCheck) {
+    let mut history = History::default();
+    loop {
+        let outcome = probe(server, check).await;
+        if let Some(healthy) = history.record(outcome.is_ok(), check) {
+            report(upstream, server, healthy, outcome);
+        }
+        sleep(pause(check, &history)).await;
+    }
+}
+
+fn report(upstream: &str, server: &Server, healthy: bool, outcome: Result<(), BoxError>) {
+    let health = if healthy {
+        Health::Healthy
+    } else {
+        Health::Unhealthy
+    };
+    if !server.set_health(health) {
+        return;
+    }
+    match outcome {
+        Ok(()) => tracing::info!(upstream, server = %server.name, "server is healthy"),
+        Err(cause) => {
+            tracing::warn!(upstream, server = %server.name, %cause, "server is unhealthy");
+        }
+    }
+}
+
+/// A tenth more or less, so that many gateways do not check in step.
+fn pause(check: &HealthCheck, history: &History) -> Duration {
+    let pause = match history.healthy {
+        Some(_) => check.interval,
+        None => check.interval.min(FIRST_INTERVAL),
+    };
+    pause.mul_f64(0.9 + 0.2 * fastrand::f64())
+}
+
+/// Asks a server once, on a connection of its own.
+///
+/// # Errors
+///
+/// When it can't be reached, does not answer in time, or answers other than 200 to 399.
+async fn probe(server: &Arc<Server>, check: &HealthCheck) -> Result<(), BoxError> {
+    let status = timeout(check.timeout, ask(server, check))
+        .await
+        .map_err(|_| "no answer in time")??;
+    match status.as_u16() {
+        200..=399 => Ok(()),
+        _ => Err(format!("answered {status}").into()),
+    }
+}
+
+async fn ask(server: &Arc<Server>, check: &HealthCheck) -> Result<StatusCode, BoxError> {
+    let host = check.host.clone().unwrap_or_else(|| server.authority());
+    let request = Request::get(check.path.as_str()).header(USER_AGENT, PROBE_AGENT);
+    let response = match server.protocol() {
+        UpstreamProtocol::Http1 => {
+            let request = request.header(HOST, host).body(Body::empty())?;
+            let mut sender = connect::http1(server, check.timeout).await?;
+            sender.send_request(request).await?
+        }
+        UpstreamProtocol::Http2 => {
+            let target = format!("http://{host}{}", check.path);
+            let request = request.uri(target).body(Body::empty())?;
+            let connection = connect::http2(server, check.timeout).await?;
+            let mut stream = connection.stream().ok_or("no stream allowed")?;
+            stream.sender.send_request(request).await?
+        }
+    };
+    let status = response.status();
+    // Some servers log an error when a client leaves before the end; a long answer is not awaited.
+    let _ = http_body_util::Limited::new(response.into_body(), LONGEST_ANSWER)
+        .collect()
+        .await;
+    Ok(status)
+}
+
+/// What the checks of one server have said so far.
+#[derive(Debug, Default)]
+struct History {
+    /// `None` until enough checks agree.
+    healthy: Option<bool>,
+    successes: u32,
+    failures: u32,
+}
+
+impl History {
+    /// Adds one result; tells the state when it has changed.
+    fn record(&mut self, passed: bool, check: &HealthCheck) -> Option<bool> {
+        if passed {
+            self.successes += 1;
+            self.failures = 0;
+        } else {
+            self.failures += 1;
+            self.successes = 0;
+        }
+        // One success is enough for a server that nobody has doubted yet.
+        let rise = if self.healthy.is_none() {
+            1
+        } else {
+            check.rise
+        };
+        let state = match passed {
+            true if self.successes >= rise => true,
+            false if self.failures >= check.fall => false,
+            _ => return None,
+        };
+        let changed = self.healthy != Some(state);
+        self.healthy = Some(state);
+        changed.then_some(state)
+    }
+}
+
+const FIRST_INTERVAL: Duration = Duration::from_millis(250);
+const LONGEST_ANSWER: usize = 64 << 10;
+const PROBE_AGENT: &str = concat!("tollgate-health/", env!("CARGO_PKG_VERSION"));
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record(history: &mut History, results: &[bool]) -> Vec<Option<bool>> {
+        let check = HealthCheck::default();
+        results
+            .iter()
+            .map(|passed| history.record(*passed, &check))
+            .collect()
+    }
+
+    #[test]
+    fn one_failed_check_does_not_make_a_healthy_server_unhealthy() {
+        let mut history = History::default();
+        let states = record(&mut history, &[true, false, false, true, false, false]);
+        assert_eq!(states, [Some(true), None, None, None, None, None]);
+    }
+
+    #[test]
+    fn an_unhealthy_server_rises_only_after_enough_successes_in_a_row() {
+        let mut history = History::default();
+        let states = record(
+            &mut history,
+            &[false, false, false, true, false, true, true],
+        );
+        assert_eq!(
+            states,
+            [None, None, Some(false), None, None, None, Some(true)]
+        );
+    }
+}

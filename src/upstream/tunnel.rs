@@ -1,0 +1,147 @@
+//! After a 101: bytes both ways until one side ends, or neither has sent for too long.
+
+use std::{
+    io,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use http::HeaderValue;
+use hyper::upgrade::OnUpgrade;
+use hyper_util::rt::TokioIo;
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf, copy_bidirectional},
+    time::sleep,
+};
+
+use super::registry::Permit;
+use crate::exchange::{Tunnel, TunnelEnd};
+
+/// Whether the server switches to a protocol that the client named. Names may carry a version
+/// (RFC 9110 7.8) and are compared without regard to case.
+pub(super) fn was_asked_for(switched: &HeaderValue, asked: Option<&HeaderValue>) -> bool {
+    let Some(asked) = asked else { return false };
+    asked
+        .as_bytes()
+        .split(|byte| *byte == b',')
+        .any(|name| name.trim_ascii().eq_ignore_ascii_case(switched.as_bytes()))
+}
+
+/// The tunnel between two sides that are about to switch. It counts as a request under way, by its
+/// permit, until it ends.
+pub(super) fn open(
+    client: OnUpgrade,
+    server: OnUpgrade,
+    idle: Option<Duration>,
+    permit: Option<Permit>,
+) -> Tunnel {
+    Tunnel::new(async move {
+        let end = run(client, server, idle).await;
+        drop(permit);
+        end
+    })
+}
+
+async fn run(client: OnUpgrade, server: OnUpgrade, idle: Option<Duration>) -> TunnelEnd {
+    let Ok((client, server)) = tokio::try_join!(client, server) else {
+        return TunnelEnd::default();
+    };
+    let (from_client, from_server) = (Arc::default(), Arc::default());
+    let mut client = Counted::new(TokioIo::new(client), &from_client);
+    let mut server = Counted::new(TokioIo::new(server), &from_server);
+    let complete = tokio::select! {
+        copied = copy_bidirectional(&mut client, &mut server) => copied.is_ok(),
+        () = silence(&from_client, &from_server, idle) => false,
+    };
+    TunnelEnd {
+        bytes_in: from_client.load(Ordering::Relaxed),
+        bytes_out: from_server.load(Ordering::Relaxed),
+        complete,
+    }
+}
+
+/// Ends when no byte has come from either side for a whole period.
+async fn silence(one: &AtomicU64, other: &AtomicU64, idle: Option<Duration>) {
+    let Some(idle) = idle else {
+        return std::future::pending().await;
+    };
+    let read = || (one.load(Ordering::Relaxed), other.load(Ordering::Relaxed));
+    let mut before = read();
+    loop {
+        sleep(idle).await;
+        let now = read();
+        if now == before {
+            return;
+        }
+        before = now;
+    }
+}
+
+/// Counts what is read.
+struct Counted<S> {
+    stream: S,
+    read: Arc<AtomicU64>,
+}
+
+impl<S> Counted<S> {
+    fn new(stream: S, read: &Arc<AtomicU64>) -> Self {
+        Self {
+            stream,
+            read: Arc::clone(read),
+        }
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Counted<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        ready!(Pin::new(&mut self.stream).poll_read(cx, buffer))?;
+        let read = buffer.filled().len() - before;
+        self.read.fetch_add(read as u64, Ordering::Relaxed);
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Counted<S> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_protocol_is_asked_for_by_name_whatever_its_case() {
+        let asked = HeaderValue::from_static("h2c, WebSocket");
+        let switched = HeaderValue::from_static("websocket");
+        assert!(was_asked_for(&switched, Some(&asked)));
+        assert!(!was_asked_for(
+            &HeaderValue::from_static("tls"),
+            Some(&asked)
+        ));
+        assert!(!was_asked_for(&switched, None));
+    }
+}
