@@ -43,6 +43,20 @@ fn the_examples_in_the_documentation_are_valid() {
 }
 
 #[test]
+fn the_shipped_file_is_valid_with_its_comments_too() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("gateway.toml");
+    let text = std::fs::read_to_string(path).unwrap();
+    let shipped = super::valid(&text);
+    let is_key = |line: &str| line.starts_with("# [") || line.contains(" = ");
+    let lines = text.lines().map(|line| match line.strip_prefix("# ") {
+        Some(key) if is_key(line) && !line.contains("file = ") => key,
+        _ => line,
+    });
+    let uncommented = super::valid(&lines.collect::<Vec<_>>().join("\n"));
+    assert_eq!(format!("{uncommented:?}"), format!("{shipped:?}"));
+}
+
+#[test]
 fn every_default_in_the_reference_is_read_as_the_default() {
     let mut text = String::new();
     let tables = reference();
