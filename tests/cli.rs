@@ -251,6 +251,7 @@ fn the_demo_needs_nothing_and_ends_well() {
     let empty = TempDir::new().unwrap();
     let mut demo = Running::spawn(empty.path(), &["demo"]);
     let gateway = demo.printed("  gateway  http://");
+    let gateway = gateway.split_whitespace().next().unwrap().to_owned();
     let line = demo.printed("     curl -i -H");
     assert!(line.contains("/api/echo"));
     demo.printed("Ctrl-C");
