@@ -160,6 +160,7 @@ fn workers(text: &str) -> Result<Option<NonZeroUsize>, Problem> {
     }
 }
 
+/// As it is written in the file.
 impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

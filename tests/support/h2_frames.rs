@@ -1,0 +1,127 @@
+//! HTTP/2 frame by frame, for requests that no client library would send.
+
+use std::net::SocketAddr;
+
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
+
+use super::within;
+
+/// A connection on which every frame is written by hand.
+pub struct FrameClient {
+    stream: TcpStream,
+}
+
+/// One frame (RFC 9113 section 4.1).
+#[derive(Clone, Debug)]
+pub struct Frame {
+    /// The type.
+    pub kind: u8,
+    /// The flags.
+    pub flags: u8,
+    /// The stream.
+    pub stream: u32,
+    /// The payload.
+    pub payload: Vec<u8>,
+}
+
+impl Frame {
+    /// Whether it resets a stream or ends the connection.
+    pub fn is_refusal(&self) -> bool {
+        matches!(self.kind, RST_STREAM | GOAWAY)
+    }
+
+    /// Whether it is an answer's head, or its trailers.
+    pub fn is_headers(&self) -> bool {
+        self.kind == HEADERS
+    }
+
+    /// Whether it is the indexed field `:status: 400` (RFC 7541 appendix A) that an answer begins
+    /// with.
+    pub fn is_bad_request(&self) -> bool {
+        self.kind == HEADERS && self.payload.first() == Some(&0x8c)
+    }
+}
+
+impl FrameClient {
+    /// Connects and sends the preface.
+    pub async fn connect(address: SocketAddr) -> Self {
+        let mut stream = TcpStream::connect(address).await.expect("it listens");
+        stream.set_nodelay(true).expect("a TCP socket");
+        let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+        stream.write_all(preface).await.expect("it is open");
+        let mut client = Self { stream };
+        client.send(SETTINGS, 0, 0, &[]).await;
+        client
+    }
+
+    /// Sends one frame.
+    pub async fn send(&mut self, kind: u8, flags: u8, stream: u32, payload: &[u8]) {
+        let length = u32::try_from(payload.len()).expect("a short payload");
+        let mut frame = length.to_be_bytes()[1..].to_vec();
+        frame.extend([kind, flags]);
+        frame.extend(stream.to_be_bytes());
+        frame.extend(payload);
+        // A gateway that has closed is seen when reading.
+        let _ = self.stream.write_all(&frame).await;
+    }
+
+    /// Sends a request without a body on stream 1, its fields in this order and spelling.
+    pub async fn request(&mut self, fields: &[(&str, &[u8])]) {
+        let block = encode(fields);
+        self.send(HEADERS, END_HEADERS | END_STREAM, 1, &block)
+            .await;
+    }
+
+    /// The first frame that tells what became of the request.
+    #[track_caller]
+    pub fn outcome(&mut self) -> impl Future<Output = Frame> {
+        within(async move {
+            loop {
+                let frame = self.frame().await.expect("an outcome");
+                if frame.is_refusal() || frame.is_headers() {
+                    return frame;
+                }
+            }
+        })
+    }
+
+    /// The next frame, or `None` at the end of the connection.
+    pub async fn frame(&mut self) -> Option<Frame> {
+        let mut head = [0; 9];
+        self.stream.read_exact(&mut head).await.ok()?;
+        let length = u32::from_be_bytes([0, head[0], head[1], head[2]]);
+        let stream = u32::from_be_bytes([head[5], head[6], head[7], head[8]]);
+        let mut payload = vec![0; length as usize];
+        self.stream.read_exact(&mut payload).await.ok()?;
+        Some(Frame {
+            kind: head[3],
+            flags: head[4],
+            stream,
+            payload,
+        })
+    }
+}
+
+/// Literal fields without indexing and without Huffman coding (RFC 7541 section 6.2.2).
+pub fn encode(fields: &[(&str, &[u8])]) -> Vec<u8> {
+    let mut block = Vec::new();
+    for (name, value) in fields {
+        block.push(0);
+        for text in [name.as_bytes(), value] {
+            assert!(text.len() < 127, "longer strings need another encoding");
+            block.push(text.len() as u8);
+            block.extend(text);
+        }
+    }
+    block
+}
+
+const HEADERS: u8 = 1;
+const RST_STREAM: u8 = 3;
+const SETTINGS: u8 = 4;
+const GOAWAY: u8 = 7;
+const END_STREAM: u8 = 1;
+const END_HEADERS: u8 = 4;

@@ -1,0 +1,63 @@
+//! What the tests over real sockets share: a gateway in this process, origins that record what
+//! reached them, and clients that send exactly what they are told.
+//!
+//! Everything binds port 0 of loopback and lives as long as its value. Nothing sleeps: a test waits
+//! for the event itself, and [`within`] turns an event that does not come into a failure.
+
+// Every test file compiles this module for itself and uses its own part of it.
+#![allow(dead_code, unreachable_pub, unused_imports)]
+
+mod client;
+mod gateway;
+mod h2_frames;
+mod message;
+mod origin;
+mod raw;
+mod server;
+
+use std::{
+    future::Future,
+    time::{Duration, Instant},
+};
+
+pub use client::{Sent, body, empty, http1, http2, read, request};
+pub use gateway::Gateway;
+pub use h2_frames::{Frame, FrameClient};
+pub use message::{Answer, Recorded};
+pub use origin::{Origin, Peer};
+pub use raw::Raw;
+pub use server::{BoxBody, Server, chunks, full, reply};
+
+/// The longest that anything expected may take, on the slowest machine.
+pub const PATIENCE: Duration = Duration::from_secs(10);
+
+/// The future's value; a failure when it takes longer than [`PATIENCE`].
+#[track_caller]
+pub fn within<F: Future>(future: F) -> impl Future<Output = F::Output> {
+    let caller = std::panic::Location::caller();
+    async move {
+        match tokio::time::timeout(PATIENCE, future).await {
+            Ok(value) => value,
+            Err(_) => panic!("nothing happened within {PATIENCE:?}, waited for at {caller}"),
+        }
+    }
+}
+
+/// Waits until a condition holds, which is looked at every few milliseconds.
+///
+/// The last resort: for what happens elsewhere and tells nobody (a file, a counter of the gateway).
+/// Where there is an event, wait for the event.
+#[track_caller]
+pub fn eventually(mut condition: impl FnMut() -> bool) -> impl Future<Output = ()> {
+    let caller = std::panic::Location::caller();
+    async move {
+        let start = Instant::now();
+        while !condition() {
+            assert!(
+                start.elapsed() < PATIENCE,
+                "the condition at {caller} never held"
+            );
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+}
