@@ -382,7 +382,9 @@ impl Running {
 
     fn signal(&self, signal: &str) {
         let pid = self.child.id().to_string();
-        let sent = Command::new("kill").args(["-s", signal, &pid]).status();
+        // The shell's own kill: a program of that name is not everywhere.
+        let kill = ["-c", r#"kill -s "$0" "$1""#, signal, &pid];
+        let sent = Command::new("sh").args(kill).status();
         assert!(sent.unwrap().success());
     }
 
