@@ -76,7 +76,7 @@ fn help_names_every_command_and_is_a_success() {
     let empty = TempDir::new().unwrap();
     let (status, out, _) = run(empty.path(), &["--help"]);
     assert_eq!(status, 0);
-    for command in ["run", "check", "routes", "demo", "health"] {
+    for command in ["run", "check", "routes", "reference", "demo", "health"] {
         assert!(out.contains(&format!("\n  {command} ")), "{command}");
     }
 }
