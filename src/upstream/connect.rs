@@ -13,7 +13,7 @@ use tokio::{
 use super::{failure, pool::Http2Connection, server::Server};
 use crate::{
     config::ServerUrl,
-    exchange::{Body, Reason, Retry, UpstreamError},
+    exchange::{Body, Gathered, Reason, Retry, UpstreamError},
 };
 
 /// An HTTP/1.1 connection, driven on this worker.
@@ -85,7 +85,7 @@ where
 {
     let (sender, connection) = http1::Builder::new()
         .max_header_size(ANSWER_HEAD_BYTES)
-        .handshake(TokioIo::new(stream))
+        .handshake(TokioIo::new(Gathered(stream)))
         .await
         .map_err(broken_handshake)?;
     let open = server.metrics.connection_opened();
@@ -111,7 +111,7 @@ where
         .max_header_list_size(ANSWER_HEAD_BYTES as u32)
         .keep_alive_interval(PING_INTERVAL)
         .keep_alive_timeout(PING_TIMEOUT)
-        .handshake(TokioIo::new(stream))
+        .handshake(TokioIo::new(Gathered(stream)))
         .await
         .map_err(broken_handshake)?;
     let (handle, peer_limit) = Http2Connection::new(sender);
