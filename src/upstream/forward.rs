@@ -397,6 +397,9 @@ impl Exchange<'_> {
 
     fn finish(&self, answer: Answer, client: Option<OnUpgrade>) -> Result<Response, UpstreamError> {
         let (mut head, incoming) = answer.response.into_parts();
+        // RFC 9110 6.2: a version is of one hop. Left at 1.0, hyper would answer the client so too,
+        // without chunks and without keep-alive.
+        head.version = Version::HTTP_11;
         if head.status == StatusCode::SWITCHING_PROTOCOLS {
             let response = http::Response::from_parts(head, incoming);
             return self.switch(response, client);
