@@ -5,7 +5,7 @@
 //!
 //! Hazards: whoever reaches this listener can read the gateway's insides and reload it. Beyond
 //! loopback a token is needed (the configuration sees to it); on loopback without a token a web
-//! page in the operator's browser is kept out (see [`guard`]).
+//! page in the operator's browser is kept out.
 
 mod answer;
 mod endpoint;
@@ -37,3 +37,6 @@ pub trait Gateway: Send + Sync + 'static {
     /// The future is run to its end even if the client that asked leaves.
     fn reload(&self) -> BoxFuture<Result<(), String>>;
 }
+
+#[cfg(test)]
+mod tests;

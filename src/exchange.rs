@@ -22,7 +22,7 @@ pub use context::{Attempt, Context, ContextParts, RequestHead};
 pub use failure::{Retry, UpstreamError, UpstreamService};
 pub use id::{RequestId, TraceContext};
 pub use reason::{Code, Reason};
-pub use rejection::{AnswerForm, GatewayMade, Rejection};
+pub use rejection::{GatewayMade, Rejection};
 pub use route_service::{BoxFuture, Handle, RouteService};
 pub use timer::LazyTimer;
 pub use tunnel::{Tunnel, TunnelEnd};

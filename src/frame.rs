@@ -35,8 +35,8 @@ use host::{Host, HostError};
 use crate::{
     config::{EncodedSlash, Server},
     exchange::{
-        AnswerForm, Body, Connection, Context, ContextParts, Handler, Reason, Rejection,
-        RequestHead, Response, RouteService, Tunnel,
+        Body, Connection, Context, ContextParts, Handler, Reason, Rejection, RequestHead, Response,
+        RouteService, Tunnel,
     },
     router::{Found, Lookup, Router},
     telemetry::{AccessLogWriter, Metrics, RouteMetrics},
@@ -227,17 +227,14 @@ fn context(
 }
 
 fn request_head(parts: &Parts, seen: &Seen) -> RequestHead {
-    let form = match seen.accept || seen.content_type {
-        true => AnswerForm::of(&parts.headers),
-        false => AnswerForm::default(),
-    };
     RequestHead {
         method: parts.method.clone(),
         target: parts.uri.clone(),
         version: parts.version,
         host: host_value(parts),
         user_agent: seen.user_agent.clone(),
-        form,
+        accept: seen.accept.clone(),
+        grpc: seen.grpc,
         upgrade: head::upgrade(seen, parts.version, &parts.headers),
         trailers: head::takes_trailers(seen, &parts.headers),
     }

@@ -32,6 +32,7 @@
 //! `tests/arrows.rs` fails when a room imports one that it must not know.
 
 pub mod admin;
+pub mod cli;
 pub mod config;
 pub mod exchange;
 pub mod frame;

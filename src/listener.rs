@@ -7,7 +7,7 @@
 //!
 //! What hyper has no knob for is done by one guard a connection, beside hyper's own future: an I/O
 //! wrapper counts what passes, and one lazily moved timer rules the time of a head, idle time, write
-//! stalls, a client that half-closed, and the lingering close (`guard.rs`). Draining is ours too
+//! stalls, a client that half-closed, and the lingering close (`guard.rs`, `phase.rs`). Draining is ours too
 //! (`drain.rs`): hyper would close idle HTTP/1.1 connections at once and so race requests under way.
 //!
 //! Hazards: an upgraded connection is read and written by others; whatever must hold until its end
@@ -22,6 +22,7 @@ mod http1;
 mod http2;
 mod hub;
 mod io;
+mod phase;
 mod settings;
 mod sniff;
 mod state;
@@ -45,6 +46,7 @@ pub use worker::WorkerState;
 use bind::Bound;
 use hub::{Hub, Server};
 use settings::Settings;
+use state::Stage;
 use worker::Crew;
 
 /// What the listener tells about connections. Every method is called on a worker: keep it cheap.
@@ -139,7 +141,7 @@ impl Listeners {
     }
 
     /// Follows a reload: listens on added addresses, closes removed ones (their open connections
-    /// stay), and gives new connections the new limits.
+    /// stay), and gives new connections the new limits. A drain is too late for it.
     ///
     /// # Errors
     ///
@@ -150,6 +152,9 @@ impl Listeners {
             restart_needed: worker_count(config) != self.hub.workers().len(),
             ..Reconfigured::default()
         };
+        if self.hub.is_draining() {
+            return Ok(done);
+        }
         let added: Vec<_> = {
             let open = self.gates.lock();
             let known = |address: &&Address| open.iter().any(|gate| gate.configured == **address);
@@ -189,6 +194,8 @@ impl Listeners {
         if !self.hub.begin_drain() {
             return;
         }
+        // Here and not in the schedule: the next answer is to say it already.
+        self.hub.advance(Stage::Draining);
         let schedule = drain::run(
             Arc::clone(&self.hub),
             Arc::clone(&self.gates),

@@ -19,8 +19,8 @@ mod writer;
 
 pub use listener::ListenerMetrics;
 pub use log::{LogHandle, init};
-pub use metrics::{Metrics, UNROUTED};
+pub use metrics::Metrics;
 pub use prometheus::IntCounter;
 pub use route::RouteMetrics;
-pub use server::{OpenConnection, Outcome, ServerMetrics};
+pub use server::{OpenConnection, ServerMetrics};
 pub use writer::AccessLogWriter;

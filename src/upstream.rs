@@ -8,6 +8,7 @@
 //! Idle ones wait in a list per server and worker, so a request never crosses threads; the pools
 //! outlive a reload.
 
+mod attempt;
 mod balance;
 mod body;
 mod connect;

@@ -2,8 +2,8 @@
 
 use bytes::Bytes;
 use http::{
-    HeaderName, HeaderValue, Response, StatusCode,
-    header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS},
+    HeaderValue, Response, StatusCode,
+    header::{CACHE_CONTROL, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS},
 };
 use http_body_util::Full;
 use serde::Serialize;
@@ -50,7 +50,7 @@ pub(super) struct Refusal {
     reason: &'static str,
     message: &'static str,
     details: Option<Value>,
-    header: Option<(HeaderName, HeaderValue)>,
+    header: Option<(&'static str, &'static str)>,
 }
 
 impl Refusal {
@@ -83,9 +83,8 @@ impl Refusal {
     pub(super) fn method_not_allowed(allow: &'static str) -> Self {
         let status = StatusCode::METHOD_NOT_ALLOWED;
         let message = "The admin resource does not have this method.";
-        let allow = (ALLOW, HeaderValue::from_static(allow));
         Self {
-            header: Some(allow),
+            header: Some(("allow", allow)),
             ..Self::new(
                 status,
                 "METHOD_NOT_ALLOWED",
@@ -98,9 +97,8 @@ impl Refusal {
     pub(super) fn unauthorized() -> Self {
         let status = StatusCode::UNAUTHORIZED;
         let message = "The admin token is needed.";
-        let challenge = (WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         Self {
-            header: Some(challenge),
+            header: Some(("www-authenticate", "Bearer")),
             ..Self::new(status, "UNAUTHORIZED", "admin.unauthorized", message)
         }
     }
@@ -184,6 +182,7 @@ impl From<Refusal> for Answer {
         let envelope = json!({ "success": false, "error": error, "request_id": id.as_str() });
         let mut answer = answer(refusal.status, JSON, envelope.to_string());
         if let Some((name, value)) = refusal.header {
+            let value = HeaderValue::from_static(value);
             answer.headers_mut().insert(name, value);
         }
         answer

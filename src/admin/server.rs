@@ -118,7 +118,7 @@ fn panicked(_: Box<dyn Any + Send>) -> Answer {
     Refusal::internal().into()
 }
 
-const MOST_CONNECTIONS: usize = 64;
+pub(super) const MOST_CONNECTIONS: usize = 64;
 const HEAD_OR_IDLE: Duration = Duration::from_secs(15);
 const LONGEST_LIFE: Duration = Duration::from_secs(300);
 const GRACE: Duration = Duration::from_secs(1);

@@ -3,6 +3,7 @@
 use std::{
     net::{IpAddr, SocketAddr},
     path::PathBuf,
+    str::FromStr,
 };
 
 use ipnet::IpNet;
@@ -114,6 +115,15 @@ impl Format for ListenAddress {
             return reader.wrong(node, &Self::expected(), Some(help));
         }
         reader.parse(node, &Self::expected(), address)
+    }
+}
+
+/// As `listen` takes it; for the command line.
+impl FromStr for Address {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        address(text).map_err(|_| format!("expected {}", ListenAddress::expected()))
     }
 }
 

@@ -160,10 +160,7 @@ fn workers(text: &str) -> Result<Option<NonZeroUsize>, Problem> {
     }
 }
 
-const MOST_WORKERS: usize = 1024;
-/// RFC 9113 6.9.1.
-const LARGEST_WINDOW: u64 = (1 << 31) - 1;
-
+/// As it is written in the file.
 impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -172,3 +169,7 @@ impl fmt::Display for Address {
         }
     }
 }
+
+const MOST_WORKERS: usize = 1024;
+/// RFC 9113 6.9.1.
+const LARGEST_WINDOW: u64 = (1 << 31) - 1;

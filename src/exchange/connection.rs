@@ -54,8 +54,8 @@ pub trait Handler: Send + Sync + 'static {
     /// Answers one request of one connection.
     ///
     /// It calls [`Connection::begin`] at the latest when the future is first polled, and keeps the
-    /// permit until the answer's body is dropped: until then the listener neither closes the
-    /// connection for idling nor in a drain. The future borrows neither argument (in an
+    /// permit until the request's and the answer's body are dropped: until then the listener closes
+    /// the connection neither for idling nor in a drain. The future borrows neither argument (in an
     /// implementation: `use<>`).
     fn handle(
         &self,

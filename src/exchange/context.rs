@@ -12,7 +12,7 @@ use std::{
 use http::{HeaderName, HeaderValue, Method, Uri, Version, uri::PathAndQuery};
 use tokio::time::Instant;
 
-use super::{AnswerForm, Connection, Reason, Request, RequestId, TraceContext};
+use super::{Connection, Reason, Request, RequestId, TraceContext};
 
 /// The parts of a request's head that outlive it, for refusals, forwarding and the log.
 #[derive(Debug)]
@@ -27,8 +27,10 @@ pub struct RequestHead {
     pub host: Option<HeaderValue>,
     /// `User-Agent`.
     pub user_agent: Option<HeaderValue>,
-    /// How the client wants refusals.
-    pub form: AnswerForm,
+    /// `Accept`: the form in which the client wants refusals, read only when there is one.
+    pub accept: Option<HeaderValue>,
+    /// Whether it is a gRPC call, by its `Content-Type`.
+    pub grpc: bool,
     /// The protocol that the client asks to switch to (`Upgrade`, nominated by `Connection`).
     pub upgrade: Option<HeaderValue>,
     /// Whether the client takes trailers (`TE: trailers`).

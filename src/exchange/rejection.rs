@@ -7,21 +7,20 @@
 use bytes::Bytes;
 use http::{
     HeaderMap, HeaderName, HeaderValue, Response as HttpResponse, StatusCode,
-    header::{ACCEPT, CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE},
+    header::{CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE},
 };
 use serde_json::{Map, Value, json};
 
-use super::{Body, Context, Reason, Response};
+use super::{Body, Context, Reason, RequestHead, Response};
 
 /// Marks an answer that the gateway made: it is never stored in a cache.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct GatewayMade(pub Reason);
 
 /// The form in which a client wants refusals.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum AnswerForm {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum AnswerForm {
     /// The envelope as `application/json`.
-    #[default]
     Json,
     /// `application/problem+json` (RFC 9457).
     Problem,
@@ -30,18 +29,10 @@ pub enum AnswerForm {
 }
 
 impl AnswerForm {
-    /// Chooses by the request's `Content-Type` (gRPC) and `Accept` (problem details).
-    #[must_use]
-    pub fn of(headers: &HeaderMap) -> Self {
-        let starts = |name: &HeaderName, prefix: &[u8]| {
-            headers
-                .get(name)
-                .is_some_and(|value| value.as_bytes().starts_with(prefix))
-        };
-        if starts(&CONTENT_TYPE, b"application/grpc") {
-            return Self::Grpc;
-        }
-        match headers.get(ACCEPT) {
+    /// Chooses by what the request is (gRPC) and what it accepts (problem details).
+    fn of(head: &RequestHead) -> Self {
+        match &head.accept {
+            _ if head.grpc => Self::Grpc,
             Some(accept) if prefers_problem(accept) => Self::Problem,
             _ => Self::Json,
         }
@@ -123,7 +114,7 @@ impl Rejection {
         if context.head.version == http::Version::HTTP_2 {
             self.headers.remove(CONNECTION);
         }
-        let mut response = match context.head.form {
+        let mut response = match AnswerForm::of(&context.head) {
             AnswerForm::Json => self.json(context),
             AnswerForm::Problem => self.problem(context),
             AnswerForm::Grpc => self.grpc(),
@@ -215,40 +206,13 @@ fn with_body(status: StatusCode, media_type: &'static str, text: String) -> Resp
 mod tests {
     use super::*;
 
-    fn form(name: HeaderName, value: &'static str) -> AnswerForm {
-        let mut headers = HeaderMap::new();
-        headers.insert(name, HeaderValue::from_static(value));
-        AnswerForm::of(&headers)
-    }
-
     #[test]
     fn problem_details_are_sent_only_to_who_prefers_them() {
-        assert_eq!(form(ACCEPT, "*/*"), AnswerForm::Json);
-        assert_eq!(
-            form(ACCEPT, "application/problem+json"),
-            AnswerForm::Problem
-        );
-        assert_eq!(
-            form(ACCEPT, "application/problem+json;q=0.5, application/json"),
-            AnswerForm::Json
-        );
-        assert_eq!(
-            form(ACCEPT, "text/html, application/problem+json;q=0.5"),
-            AnswerForm::Problem
-        );
-        assert_eq!(
-            form(ACCEPT, "application/problem+json;q=0"),
-            AnswerForm::Json
-        );
-    }
-
-    #[test]
-    fn grpc_is_known_by_its_content_type() {
-        assert_eq!(form(CONTENT_TYPE, "application/grpc"), AnswerForm::Grpc);
-        assert_eq!(
-            form(CONTENT_TYPE, "application/grpc+proto"),
-            AnswerForm::Grpc
-        );
-        assert_eq!(form(CONTENT_TYPE, "application/json"), AnswerForm::Json);
+        let asked = |accept| prefers_problem(&HeaderValue::from_static(accept));
+        assert!(asked("application/problem+json"));
+        assert!(asked("text/html, application/problem+json;q=0.5"));
+        assert!(!asked("*/*"));
+        assert!(!asked("application/problem+json;q=0.5, application/json"));
+        assert!(!asked("application/problem+json;q=0"));
     }
 }

@@ -236,3 +236,6 @@ const LONGEST_HEADER: usize = 512;
 const LONGEST_HOST: usize = 255;
 const LONGEST_NAME: usize = 255;
 const LONGEST_METHOD: usize = 32;
+
+#[cfg(test)]
+mod tests;

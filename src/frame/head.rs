@@ -27,8 +27,8 @@ pub(super) struct Seen {
     underscore: bool,
     tracestate: bool,
     via: bool,
-    pub(super) accept: bool,
-    pub(super) content_type: bool,
+    pub(super) accept: Option<HeaderValue>,
+    pub(super) grpc: bool,
     pub(super) user_agent: Option<HeaderValue>,
     request_id: Option<HeaderValue>,
     traceparent: Option<HeaderValue>,
@@ -40,8 +40,8 @@ impl Seen {
         for (name, value) in headers {
             match name.as_str() {
                 "host" => seen.hosts += 1,
-                "accept" => seen.accept = true,
-                "content-type" => seen.content_type = true,
+                "accept" => seen.accept = Some(value.clone()),
+                "content-type" => seen.grpc = value.as_bytes().starts_with(b"application/grpc"),
                 "user-agent" => seen.user_agent = Some(value.clone()),
                 "connection" => seen.connection = true,
                 "transfer-encoding" => seen.transfer_encoding += 1,

@@ -5,20 +5,14 @@
 
 use std::{io, sync::Arc, time::Duration};
 
-use socket2::SockAddr;
-use tokio::{
-    io::{Interest, unix::AsyncFd},
-    pin, select,
-    time::sleep,
-};
+use futures_util::FutureExt;
+use tokio::{pin, select, time::sleep};
 use tokio_util::sync::CancellationToken;
 
 use super::{
     bind::Bound,
     hub::{Hub, Serve},
 };
-use crate::exchange::Peer;
-
 /// Accepts until it is told to stop, then closes the socket.
 pub(super) async fn run(
     bound: Bound,
@@ -26,13 +20,11 @@ pub(super) async fn run(
     server: Arc<dyn Serve>,
     stop: CancellationToken,
 ) {
-    let name = Arc::clone(bound.name());
-    let socket = match AsyncFd::with_interest(bound, Interest::READABLE) {
+    let socket = match bound.listen() {
         Ok(socket) => socket,
-        Err(error) => {
-            return tracing::error!(listener = %name, %error, "can't watch the listening socket");
-        }
+        Err(error) => return tracing::error!(%error, "can't watch a listening socket"),
     };
+    let name = socket.name();
     let mut pause = Pause::default();
     let stopped = stop.cancelled();
     pin!(stopped);
@@ -40,27 +32,23 @@ pub(super) async fn run(
         let accepted = select! {
             biased;
             () = &mut stopped => break,
-            accepted = socket.async_io(Interest::READABLE, Bound::accept) => accepted,
+            accepted = socket.accept() => accepted,
         };
         match accepted {
-            Ok((socket, address)) => {
-                pause.over(&name);
-                hub.take(&server, socket, peer(&address), &name);
+            Ok((stream, peer)) => {
+                pause.over(name);
+                hub.take(&server, stream, peer, name);
             }
             Err(error) => select! {
                 () = &mut stopped => break,
-                () = pause.after(&error, &name) => {}
+                () = pause.after(&error, name) => {}
             },
         }
     }
     // Whoever was let in by the kernel before the socket closes would get RST.
-    while let Ok((socket, address)) = socket.get_ref().accept() {
-        hub.take(&server, socket, peer(&address), &name);
+    while let Some(Ok((stream, peer))) = socket.accept().now_or_never() {
+        hub.take(&server, stream, peer, name);
     }
-}
-
-fn peer(address: &SockAddr) -> Peer {
-    address.as_socket().map_or(Peer::Unix, Peer::Tcp)
 }
 
 /// How long to wait after errors. An episode is logged when it begins and when it ends.

@@ -6,17 +6,16 @@
 use std::{
     io,
     net::SocketAddr,
-    os::{
-        fd::{AsRawFd, RawFd},
-        unix::fs::{FileTypeExt, MetadataExt, PermissionsExt},
-    },
+    os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt},
     path::{Path, PathBuf},
     sync::Arc,
 };
 
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
+use tokio::net::{TcpListener, UnixListener};
 
-use crate::config::Address;
+use super::io::Stream;
+use crate::{config::Address, exchange::Peer};
 
 /// Why the listener can't start.
 #[derive(Debug, thiserror::Error)]
@@ -41,7 +40,7 @@ pub(super) struct Bound {
     socket: Socket,
     address: Address,
     name: Arc<str>,
-    _file: Option<SocketFile>,
+    file: Option<SocketFile>,
 }
 
 impl Bound {
@@ -50,20 +49,52 @@ impl Bound {
         &self.address
     }
 
+    /// Makes it known to the current runtime.
+    pub(super) fn listen(self) -> io::Result<Listening> {
+        let socket = match self.address {
+            Address::Tcp(_) => Kind::Tcp(TcpListener::from_std(self.socket.into())?),
+            Address::Unix(_) => Kind::Unix(UnixListener::from_std(self.socket.into())?),
+        };
+        Ok(Listening {
+            socket,
+            name: self.name,
+            _file: self.file,
+        })
+    }
+}
+
+/// A socket that accepts on the current runtime.
+#[derive(Debug)]
+pub(super) struct Listening {
+    socket: Kind,
+    name: Arc<str>,
+    _file: Option<SocketFile>,
+}
+
+#[derive(Debug)]
+enum Kind {
+    Tcp(TcpListener),
+    Unix(UnixListener),
+}
+
+impl Listening {
     /// The address as text: the listener's name in logs and metrics.
     pub(super) fn name(&self) -> &Arc<str> {
         &self.name
     }
 
-    /// Takes one waiting connection; the socket does not block.
-    pub(super) fn accept(&self) -> io::Result<(Socket, SockAddr)> {
-        self.socket.accept()
-    }
-}
-
-impl AsRawFd for Bound {
-    fn as_raw_fd(&self) -> RawFd {
-        self.socket.as_raw_fd()
+    /// Takes the next connection.
+    pub(super) async fn accept(&self) -> io::Result<(Stream, Peer)> {
+        match &self.socket {
+            Kind::Tcp(socket) => {
+                let (stream, peer) = socket.accept().await?;
+                Ok((Stream::Tcp(stream), Peer::Tcp(peer)))
+            }
+            Kind::Unix(socket) => {
+                let (stream, _) = socket.accept().await?;
+                Ok((Stream::Unix(stream), Peer::Unix))
+            }
+        }
     }
 }
 
@@ -97,7 +128,7 @@ fn bind(address: &Address, listen: &[Address]) -> io::Result<Bound> {
         socket,
         name: name(&address).into(),
         address,
-        _file: file,
+        file,
     })
 }
 

@@ -1,21 +1,39 @@
 //! One connection, from the accepted socket to its end.
 
-use std::{fmt::Display, sync::Arc};
+use std::{fmt::Display, io, sync::Arc};
 
-use socket2::Socket;
 use tokio::time::Instant;
 
 use super::{
-    guard::{End, Guard},
+    guard::{End, Guard, LATE_HEAD},
     http1, http2,
     hub::Server,
-    io::{Io, Stream},
+    io::{Detached, Io, Stream},
     settings::Settings,
     sniff::{Sniffed, sniff},
     state::State,
     worker::{Permit, Worker},
 };
 use crate::exchange::{Connection, Handler, LazyTimer, Peer, Protocol, Reason};
+
+/// An accepted socket.
+pub(super) enum Socket {
+    /// Its runtime is the worker's.
+    Here(Stream),
+    /// On its way to the worker's runtime.
+    Moving(Detached),
+}
+
+impl Socket {
+    fn ready(self) -> io::Result<Stream> {
+        let stream = match self {
+            Self::Here(stream) => stream,
+            Self::Moving(socket) => Stream::attach(socket)?,
+        };
+        stream.set_nodelay()?;
+        Ok(stream)
+    }
+}
 
 /// A socket that has its worker.
 pub(super) struct Accepted {
@@ -39,7 +57,7 @@ pub(super) async fn serve<H: Handler>(server: Arc<Server<H>>, accepted: Accepted
         state,
         permit,
     } = accepted;
-    let stream = match Stream::new(socket, peer) {
+    let stream = match socket.ready() {
         Ok(stream) => stream,
         Err(error) => return tracing::debug!(%listener, %error, "an accepted socket is unusable"),
     };
@@ -56,21 +74,18 @@ pub(super) async fn serve<H: Handler>(server: Arc<Server<H>>, accepted: Accepted
     let connection = Arc::new(connection);
     worker.identify(&state, &connection);
     let guard = Guard::new(&state, &settings.limits, timer, protocol);
-    let served = Serving {
+    let serving = Serving {
         server: &server,
         settings: &settings,
         state: &state,
         connection: &connection,
         worker: &worker,
     };
-    let end = match protocol {
-        _ if late => End::Timeout(Reason::HeaderTimeout),
-        Protocol::Http1 => http1::serve(served, guard, io).await,
+    match protocol {
+        _ if late => serving.tell(&LATE_HEAD),
+        Protocol::Http1 => http1::serve(serving, guard, io).await,
         // Boxed, or every connection of HTTP/1.1 would be as large.
-        Protocol::Http2 => Box::pin(http2::serve(served, guard, io)).await,
-    };
-    if let Some((reason, detail)) = complaint(&end) {
-        server.hub.observer().malformed(&connection, reason, detail);
+        Protocol::Http2 => Box::pin(http2::serve(serving, guard, io)).await,
     }
 }
 
@@ -83,19 +98,23 @@ pub(super) struct Serving<'a, H> {
     pub(super) worker: &'a Arc<Worker>,
 }
 
-/// What there is to say about the end, if it was the client's fault.
-fn complaint(end: &End) -> Option<(Reason, &dyn Display)> {
-    match end {
-        End::Timeout(reason) => Some((*reason, reason_text(*reason))),
-        End::Served(Err(error)) => fault(error).map(|reason| (reason, error as &dyn Display)),
-        End::Served(Ok(())) | End::Dropped => None,
+impl<H: Handler> Serving<'_, H> {
+    /// Tells how the connection ended, if it is worth telling. Before it counts as closed: who waits
+    /// for the last one finds everything told.
+    pub(super) fn tell(&self, end: &End) {
+        if let Some((reason, detail)) = complaint(end) {
+            let observer = self.server.hub.observer();
+            observer.malformed(self.connection, reason, detail);
+        }
     }
 }
 
-fn reason_text(reason: Reason) -> &'static dyn Display {
-    match reason {
-        Reason::HeaderTimeout => &"the head did not arrive in time",
-        _ => &"the client took no byte of the answer in time",
+/// What there is to say about the end, if it was the client's fault.
+fn complaint(end: &End) -> Option<(Reason, &dyn Display)> {
+    match end {
+        End::Fault(reason, detail) => Some((*reason, detail)),
+        End::Served(Err(error)) => fault(error).map(|reason| (reason, error as &dyn Display)),
+        End::Served(Ok(())) | End::Dropped => None,
     }
 }
 

@@ -15,14 +15,13 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 use super::{Gates, hub::Hub, state::Stage};
 use crate::config::Drain;
 
-/// Runs the drain to its end.
+/// Runs the drain to its end; every connection has been told of it.
 pub(super) async fn run(hub: Arc<Hub>, gates: Arc<Gates>, drain: Drain) {
     let start = Instant::now();
     let deadline = start + drain.deadline;
     let delayed = deadline.min(start + drain.delay);
     let grace_over = deadline.min(delayed + drain.grace);
 
-    hub.advance(Stage::Draining);
     sleep_until(delayed).await;
     gates.closed().await;
     hub.advance(Stage::GoingAway);
@@ -30,15 +29,8 @@ pub(super) async fn run(hub: Arc<Hub>, gates: Arc<Gates>, drain: Drain) {
         hub.advance(Stage::Closing);
     }
     if timeout_at(deadline, hub.idle()).await.is_err() {
-        let open: usize = hub
-            .workers()
-            .iter()
-            .map(|worker| worker.load().connections)
-            .sum();
-        tracing::warn!(
-            connections = open,
-            "the drain's deadline has passed; aborting"
-        );
+        let connections = hub.connections();
+        tracing::warn!(connections, "the drain's deadline has passed; aborting");
     }
     hub.abort();
 }

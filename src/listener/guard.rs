@@ -1,37 +1,20 @@
 //! The guard of one connection: what hyper has no timer for.
 //!
-//! It polls hyper's future, then looks at what changed and moves one deadline. What a connection is
-//! doing, and so which deadline holds, is its [`Phase`]:
-//!
-//! ```text
-//!              first byte                      whole head
-//!   Idle ------------------------> Head -------------------------> Busy
-//!    ^  keep_alive: close          header_timeout: drop             | no deadline of ours
-//!    |                                                              |
-//!    +--------------------- the answer has ended -------------------+
-//!
-//!   Writing     the socket is full      write_timeout since the last byte it took: drop
-//!   HalfClosed  FIN behind a request    a grace since the last byte written: it was an abort
-//!   Closing     we asked hyper to end   write_timeout: drop
-//!   Lingering   only discarding         LINGER: close
-//! ```
-//!
-//! A deadline that counts from progress carries the progress in its phase: another value is another
-//! phase, and a new phase arms the timer anew. One keep-alive request costs one clock read.
-//!
-//! HTTP/2 knows no `Head` (h2 hides it) and no `HalfClosed` (FIN ends the connection); its stalled
-//! streams are watched one by one (`http2.rs`).
+//! It polls hyper's future, then looks at what changed, finds the connection's [`Phase`] and moves
+//! one deadline. Nothing is spawned and nothing is locked for a request.
 
 use std::{
     future::{Future, poll_fn},
-    pin::{Pin, pin},
+    pin::Pin,
     task::{Context, Poll},
-    time::Duration,
 };
 
 use tokio::time::Instant;
 
-use super::state::{Stage, State};
+use super::{
+    phase::{Phase, Seen},
+    state::{Stage, State},
+};
 use crate::{
     config::Limits,
     exchange::{LazyTimer, Protocol, Reason},
@@ -48,80 +31,10 @@ pub(super) trait Served: Future<Output = hyper::Result<()>> {
 pub(super) enum End {
     /// hyper ended it.
     Served(hyper::Result<()>),
-    /// The client was too slow.
-    Timeout(Reason),
+    /// The client was too slow, or too much trouble.
+    Fault(Reason, &'static str),
     /// The client was given up, or the gateway aborts: nothing to tell.
     Dropped,
-}
-
-/// What a connection is doing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Phase {
-    Idle { calls: u64, read: u64 },
-    Head { calls: u64 },
-    Busy,
-    Writing { written: u64 },
-    HalfClosed { written: u64, told: bool },
-    Closing,
-    Lingering,
-}
-
-/// What a look at the connection's state shows.
-#[derive(Clone, Copy, Debug, Default)]
-struct Seen {
-    calls: u64,
-    /// Stays 0 on HTTP/2, whose heads can't be told from other bytes.
-    read: u64,
-    written: u64,
-    busy: bool,
-    blocked: bool,
-    /// The client sent its FIN.
-    fin: bool,
-    /// hyper knows of the FIN.
-    told: bool,
-    lingering: bool,
-    /// We asked hyper to end.
-    closing: bool,
-}
-
-impl Phase {
-    /// The phase that what is seen leads to.
-    fn next(self, seen: Seen) -> Self {
-        let Seen {
-            calls,
-            read,
-            written,
-            told,
-            ..
-        } = seen;
-        match self {
-            _ if seen.lingering => Self::Lingering,
-            _ if seen.blocked => Self::Writing { written },
-            _ if seen.busy && seen.fin => Self::HalfClosed { written, told },
-            _ if seen.busy => Self::Busy,
-            _ if seen.closing => Self::Closing,
-            Self::Head { calls: begun } if begun == calls => self,
-            // The time of a head counts from its first byte. The one exception is a head that begins
-            // in the same read as the end of the request before: it counts from its second read, so
-            // it may take `keep_alive` longer.
-            Self::Idle {
-                calls: begun,
-                read: seen,
-            } if begun == calls && seen != read => Self::Head { calls },
-            _ => Self::Idle { calls, read },
-        }
-    }
-
-    fn time(self, limits: &Limits) -> Option<Duration> {
-        match self {
-            Self::Idle { .. } => Some(limits.keep_alive),
-            Self::Head { .. } => Some(limits.header_timeout),
-            Self::Busy => None,
-            Self::Writing { .. } | Self::Closing => Some(limits.write_timeout),
-            Self::HalfClosed { .. } => Some(FIN_GRACE),
-            Self::Lingering => Some(LINGER),
-        }
-    }
 }
 
 /// Watches one connection.
@@ -161,8 +74,7 @@ impl<'a> Guard<'a> {
     }
 
     /// Serves the connection to its end.
-    pub(super) async fn serve(mut self, served: impl Served) -> End {
-        let mut served = pin!(served);
+    pub(super) async fn serve(mut self, mut served: Pin<&mut impl Served>) -> End {
         poll_fn(|cx| self.poll(served.as_mut(), cx)).await
     }
 
@@ -180,6 +92,9 @@ impl<'a> Guard<'a> {
                 return Poll::Ready(End::Served(result));
             }
             self.observe();
+            if self.is_reset_rapidly() {
+                return Poll::Ready(RAPID_RESETS);
+            }
             if self.wants_close() {
                 self.closing = true;
                 served.as_mut().close();
@@ -238,6 +153,14 @@ impl<'a> Guard<'a> {
             }
     }
 
+    /// Whether a client of HTTP/2 resets most of its streams before they are answered, which makes
+    /// work at the upstream for nothing (rapid reset, CVE-2023-44487). h2 counts only the resets
+    /// that come before it has handed the stream on, so not those that keep a little distance.
+    fn is_reset_rapidly(&self) -> bool {
+        self.protocol == Protocol::Http2
+            && self.state.cut_streams() > TOLERATED_RESETS.max(self.state.calls() / 2)
+    }
+
     /// Whether a hidden FIN may show now that the request has ended: hyper waits for a wake-up that
     /// has passed, so it must be polled once more.
     fn shows_fin(&self) -> bool {
@@ -251,8 +174,8 @@ impl<'a> Guard<'a> {
     /// The deadline has passed. Without an end hyper is to be polled again.
     fn expire<S: Served>(&mut self, served: Pin<&mut S>) -> Option<End> {
         match self.phase {
-            Phase::Head { .. } => return Some(End::Timeout(Reason::HeaderTimeout)),
-            Phase::Writing { .. } => return Some(End::Timeout(Reason::WriteTimeout)),
+            Phase::Head { .. } => return Some(LATE_HEAD),
+            Phase::Writing { .. } => return Some(STALLED),
             Phase::Idle { .. } => {
                 self.closing = true;
                 served.close();
@@ -267,148 +190,21 @@ impl<'a> Guard<'a> {
     }
 }
 
-/// How long a request goes on for a client that sent FIN behind it and takes no byte.
-///
-/// A client that is gone and one that only half-closed (`nc -N`) look the same until something is
-/// written: the one answers with RST, the other reads. nginx and Envoy take both for gone, HAProxy
-/// both for there. Here an answer that begins within the grace is delivered, and goes on as long as
-/// it moves; an abort reaches the upstream within a second.
-const FIN_GRACE: Duration = Duration::from_millis(400);
+/// A head that took too long.
+pub(super) const LATE_HEAD: End = End::Fault(
+    Reason::HeaderTimeout,
+    "the head did not arrive whole in time",
+);
 
-/// How long a lingering close waits for the client's FIN.
-const LINGER: Duration = Duration::from_secs(2);
+const STALLED: End = End::Fault(
+    Reason::WriteTimeout,
+    "the client took no byte of the answer in time",
+);
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+const RAPID_RESETS: End = End::Fault(
+    Reason::Malformed,
+    "the client reset most of its streams before they were answered",
+);
 
-    const IDLE: Phase = Phase::Idle {
-        calls: 1,
-        read: 100,
-    };
-
-    fn seen() -> Seen {
-        Seen {
-            calls: 1,
-            read: 100,
-            ..Seen::default()
-        }
-    }
-
-    #[test]
-    fn a_quiet_connection_stays_idle() {
-        assert_eq!(IDLE.next(seen()), IDLE);
-    }
-
-    #[test]
-    fn the_first_byte_begins_a_head_and_more_bytes_do_not_prolong_it() {
-        let head = IDLE.next(Seen {
-            read: 101,
-            ..seen()
-        });
-        assert_eq!(head, Phase::Head { calls: 1 });
-        assert_eq!(
-            head.next(Seen {
-                read: 150,
-                ..seen()
-            }),
-            head
-        );
-    }
-
-    #[test]
-    fn a_request_served_within_one_poll_leaves_the_connection_idle_anew() {
-        let after = IDLE.next(Seen {
-            calls: 2,
-            read: 200,
-            ..seen()
-        });
-        assert_eq!(
-            after,
-            Phase::Idle {
-                calls: 2,
-                read: 200
-            }
-        );
-    }
-
-    #[test]
-    fn a_request_under_way_has_no_deadline_of_ours() {
-        let busy = Phase::Head { calls: 0 }.next(Seen {
-            busy: true,
-            ..seen()
-        });
-        assert_eq!(busy, Phase::Busy);
-        assert_eq!(busy.time(&Limits::default()), None);
-        assert_eq!(busy.next(seen()), IDLE);
-    }
-
-    #[test]
-    fn a_full_socket_rules_until_it_takes_a_byte() {
-        let stalled = Seen {
-            busy: true,
-            blocked: true,
-            written: 7,
-            ..seen()
-        };
-        let phase = Phase::Busy.next(stalled);
-        assert_eq!(phase, Phase::Writing { written: 7 });
-        assert_eq!(phase.next(stalled), phase);
-        let moved = Seen {
-            written: 8,
-            ..stalled
-        };
-        assert_ne!(phase.next(moved), phase, "progress arms the timer anew");
-    }
-
-    #[test]
-    fn a_fin_behind_a_request_starts_a_grace_that_progress_prolongs() {
-        let fin = Seen {
-            busy: true,
-            fin: true,
-            ..seen()
-        };
-        let phase = Phase::Busy.next(fin);
-        assert_eq!(
-            phase,
-            Phase::HalfClosed {
-                written: 0,
-                told: false
-            }
-        );
-        assert_ne!(phase.next(Seen { written: 1, ..fin }), phase);
-        assert_eq!(
-            phase.next(Seen {
-                fin: true,
-                ..seen()
-            }),
-            IDLE
-        );
-    }
-
-    #[test]
-    fn an_asked_for_end_waits_for_raced_streams_and_then_has_its_own_time() {
-        let closing = Seen {
-            closing: true,
-            ..seen()
-        };
-        assert_eq!(IDLE.next(closing), Phase::Closing);
-        let raced = Phase::Closing.next(Seen {
-            busy: true,
-            ..closing
-        });
-        assert_eq!(raced, Phase::Busy);
-        assert_eq!(raced.next(closing), Phase::Closing);
-    }
-
-    #[test]
-    fn lingering_ends_every_other_rule() {
-        let seen = Seen {
-            lingering: true,
-            blocked: true,
-            busy: true,
-            ..seen()
-        };
-        assert_eq!(Phase::Busy.next(seen), Phase::Lingering);
-    }
-}
+/// Streams that a client may cut short before the share of them counts. Envoy's number.
+const TOLERATED_RESETS: u64 = 500;

@@ -1,6 +1,10 @@
 //! One connection of HTTP/1.1.
 
-use std::{convert::Infallible, pin::Pin, sync::Arc};
+use std::{
+    convert::Infallible,
+    pin::{Pin, pin},
+    sync::Arc,
+};
 
 use http_body::Body;
 use hyper::{
@@ -13,13 +17,13 @@ use hyper_util::rt::TokioIo;
 
 use super::{
     connection::Serving,
-    guard::{End, Guard, Served},
+    guard::{Guard, Served},
     io::Io,
 };
 use crate::exchange::{BodyError, Handler};
 
 /// Serves the connection, up to an upgrade.
-pub(super) async fn serve<H: Handler>(serving: Serving<'_, H>, guard: Guard<'_>, io: Io) -> End {
+pub(super) async fn serve<H: Handler>(serving: Serving<'_, H>, guard: Guard<'_>, io: Io) {
     let state = Arc::clone(serving.state);
     let connection = Arc::clone(serving.connection);
     let handler = Arc::clone(&serving.server.handler);
@@ -28,13 +32,10 @@ pub(super) async fn serve<H: Handler>(serving: Serving<'_, H>, guard: Guard<'_>,
         handler.handle(request, &connection)
     });
     let http1 = &serving.settings.http1;
-    guard
-        .serve(
-            http1
-                .serve_connection(TokioIo::new(io), service)
-                .with_upgrades(),
-        )
-        .await
+    let served = http1.serve_connection(TokioIo::new(io), service);
+    let mut served = pin!(served.with_upgrades());
+    let end = guard.serve(served.as_mut()).await;
+    serving.tell(&end);
 }
 
 impl<S, B> Served for UpgradeableConnection<TokioIo<Io>, S>

@@ -9,12 +9,16 @@
 //! h2 itself caps CONTINUATION frames, header lists, resets before a stream is served
 //! (`max_resets`), resets for the client's own faults, and small or empty DATA frames; it answers
 //! PING and SETTINGS one by one, so a flood that is not read back ends in the guard's write timeout.
+//! Resets of streams that are being served are counted by the guard.
+//!
+//! Not limited in time: the end of an answer that h2 has taken over whole, a chunk at most, for as
+//! long as the connection has other streams. `max_streams` limits how many.
 
 use std::{
     convert::Infallible,
     error::Error,
     future::Future,
-    pin::Pin,
+    pin::{Pin, pin},
     sync::Arc,
     task::{Context, Poll, ready},
     time::Duration,
@@ -36,7 +40,7 @@ use tokio::time::Instant;
 use super::{
     Observer,
     connection::Serving,
-    guard::{End, Guard, Served},
+    guard::{Guard, Served},
     io::Io,
     state::{Polled, State},
     worker::Worker,
@@ -44,7 +48,7 @@ use super::{
 use crate::exchange::{BodyError, Connection, Handler, LazyTimer, Reason};
 
 /// Serves the connection.
-pub(super) async fn serve<H: Handler>(serving: Serving<'_, H>, guard: Guard<'_>, io: Io) -> End {
+pub(super) async fn serve<H: Handler>(serving: Serving<'_, H>, guard: Guard<'_>, io: Io) {
     let streams = Streams(Arc::new(Shared {
         state: Arc::clone(serving.state),
         worker: Arc::clone(serving.worker),
@@ -60,13 +64,14 @@ pub(super) async fn serve<H: Handler>(serving: Serving<'_, H>, guard: Guard<'_>,
         let state = Arc::clone(&shared.state);
         async move {
             let answer = answer.await?;
+            state.note_answer();
             Ok::<_, Infallible>(answer.map(|body| Watched { body, state }))
         }
     });
     let http2 = serving.settings.http2(streams);
-    guard
-        .serve(http2.serve_connection(TokioIo::new(io), service))
-        .await
+    let mut served = pin!(http2.serve_connection(TokioIo::new(io), service));
+    let end = guard.serve(served.as_mut()).await;
+    serving.tell(&end);
 }
 
 /// Whether h2 ended the connection for what the client sent.

@@ -1,17 +1,20 @@
 //! What all accept loops and connections share.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
+use std::{
+    io,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
+    },
 };
 
 use arc_swap::ArcSwap;
-use socket2::Socket;
 use tokio_util::sync::CancellationToken;
 
 use super::{
     Observer,
-    connection::{self, Accepted},
+    connection::{self, Accepted, Socket},
+    io::Stream,
     settings::Settings,
     state::Stage,
     worker::Worker,
@@ -63,6 +66,10 @@ impl Hub {
         !self.draining.swap(true, Relaxed)
     }
 
+    pub(super) fn is_draining(&self) -> bool {
+        self.draining.load(Relaxed)
+    }
+
     /// Cancelled when a drain or an abort has ended.
     pub(super) fn drained(&self) -> &CancellationToken {
         &self.drained
@@ -90,16 +97,19 @@ impl Hub {
     pub(super) fn take(
         &self,
         server: &Arc<dyn Serve>,
-        socket: Socket,
+        stream: Stream,
         peer: Peer,
         listener: &Arc<str>,
     ) {
         let settings = self.settings.load_full();
-        let open: usize = self.loads().map(|(connections, _)| connections).sum();
-        if open >= settings.limits.max_connections {
+        if self.connections() >= settings.limits.max_connections {
             self.observer.refused(listener, Reason::TooManyConnections);
             return;
         }
+        let socket = match self.hand_over(stream) {
+            Ok(socket) => socket,
+            Err(error) => return tracing::debug!(%listener, %error, "a socket is lost"),
+        };
         let worker = Arc::clone(self.least_loaded());
         let (state, permit) = worker.admit(listener, &self.observer);
         Arc::clone(server).spawn(Accepted {
@@ -113,11 +123,18 @@ impl Hub {
         });
     }
 
-    fn loads(&self) -> impl Iterator<Item = (usize, usize)> {
-        self.workers.iter().map(|worker| {
-            let load = worker.load();
-            (load.connections, load.streams)
-        })
+    /// Open connections of all workers.
+    pub(super) fn connections(&self) -> usize {
+        let open = |worker: &Arc<Worker>| worker.load().connections;
+        self.workers.iter().map(open).sum()
+    }
+
+    /// The only worker accepts on its own runtime, so its sockets stay there.
+    fn hand_over(&self, stream: Stream) -> io::Result<Socket> {
+        match self.workers.len() {
+            1 => Ok(Socket::Here(stream)),
+            _ => stream.detach().map(Socket::Moving),
+        }
     }
 
     /// A connection weighs one, a stream of HTTP/2 too: one busy connection of HTTP/2 is as much

@@ -10,14 +10,12 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use socket2::Socket;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpStream, UnixStream},
 };
 
 use super::{sniff::Prefix, state::State, worker::Permit};
-use crate::exchange::Peer;
 
 /// The socket itself.
 #[derive(Debug)]
@@ -26,16 +24,35 @@ pub(super) enum Stream {
     Unix(UnixStream),
 }
 
+/// A socket that no runtime knows, on its way from one to another.
+#[derive(Debug)]
+pub(super) enum Detached {
+    Tcp(std::net::TcpStream),
+    Unix(std::os::unix::net::UnixStream),
+}
+
 impl Stream {
-    /// Registers an accepted socket with the current runtime.
-    pub(super) fn new(socket: Socket, peer: Peer) -> io::Result<Self> {
-        socket.set_nonblocking(true)?;
-        match peer {
-            Peer::Tcp(_) => {
-                socket.set_tcp_nodelay(true)?;
-                TcpStream::from_std(socket.into()).map(Self::Tcp)
-            }
-            Peer::Unix => UnixStream::from_std(socket.into()).map(Self::Unix),
+    /// Takes the socket from its runtime.
+    pub(super) fn detach(self) -> io::Result<Detached> {
+        match self {
+            Self::Tcp(stream) => stream.into_std().map(Detached::Tcp),
+            Self::Unix(stream) => stream.into_std().map(Detached::Unix),
+        }
+    }
+
+    /// Makes the socket known to the current runtime.
+    pub(super) fn attach(socket: Detached) -> io::Result<Self> {
+        match socket {
+            Detached::Tcp(stream) => TcpStream::from_std(stream).map(Self::Tcp),
+            Detached::Unix(stream) => UnixStream::from_std(stream).map(Self::Unix),
+        }
+    }
+
+    /// Small answers leave at once.
+    pub(super) fn set_nodelay(&self) -> io::Result<()> {
+        match self {
+            Self::Tcp(stream) => stream.set_nodelay(true),
+            Self::Unix(_) => Ok(()),
         }
     }
 

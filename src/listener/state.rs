@@ -53,6 +53,8 @@ pub(super) struct State {
     written: AtomicU64,
     /// Requests handed to the handler.
     calls: AtomicU64,
+    /// Of these, on HTTP/2, how many got an answer.
+    answers: AtomicU64,
     /// `calls` when hyper's future last returned; see [`State::is_busy`].
     settled: AtomicU64,
     /// HTTP/2 streams that are being answered.
@@ -241,6 +243,18 @@ impl State {
 
     pub(super) fn note_call(&self) {
         add(&self.calls, 1);
+    }
+
+    pub(super) fn note_answer(&self) {
+        add(&self.answers, 1);
+    }
+
+    /// HTTP/2 streams that ended without an answer; fewer, while some wait for theirs.
+    pub(super) fn cut_streams(&self) -> u64 {
+        let waiting = self.streams.load(Relaxed) as u64;
+        self.calls()
+            .saturating_sub(self.answers.load(Relaxed))
+            .saturating_sub(waiting)
     }
 
     pub(super) fn stream_opened(&self) {

@@ -157,7 +157,8 @@ impl std::fmt::Debug for dyn Observer {
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        self.worker.registry().open.remove(&self.id);
+        // Dropped behind the lock.
+        let _state = self.worker.registry().open.remove(&self.id);
         self.observer.closed(&self.listener);
     }
 }
@@ -168,7 +169,7 @@ pub(super) struct Crew {
     acceptor: Handle,
     stop: CancellationToken,
     threads: Vec<thread::JoinHandle<()>>,
-    /// Disconnected when every thread has ended.
+    /// Disconnected when every thread has ended. The mutex is only there to make it `Sync`.
     ended: Mutex<mpsc::Receiver<()>>,
 }
 
@@ -219,12 +220,8 @@ impl Crew {
     /// Lets the threads end and waits for them, within [`JOIN`].
     pub(super) fn join(&mut self) {
         self.stop();
-        if let Err(mpsc::RecvTimeoutError::Timeout) = self
-            .ended
-            .get_mut()
-            .unwrap_or_else(PoisonError::into_inner)
-            .recv_timeout(JOIN)
-        {
+        let ended = self.ended.get_mut().unwrap_or_else(PoisonError::into_inner);
+        if let Err(mpsc::RecvTimeoutError::Timeout) = ended.recv_timeout(JOIN) {
             tracing::warn!("a worker does not end; leaving it behind");
             return;
         }

@@ -19,8 +19,8 @@ use tower::Layer;
 use crate::{
     config::Route,
     exchange::{
-        AnswerForm, Body, BodyError, BodyFault, BoxFuture, Context, Handle, LazyTimer, Reason,
-        Rejection, Request, Response, RouteService, fields::clean_trailers,
+        Body, BodyError, BodyFault, BoxFuture, Context, Handle, LazyTimer, Reason, Rejection,
+        Request, Response, RouteService, fields::clean_trailers,
     },
 };
 
@@ -73,7 +73,7 @@ impl Handle for RequestBody {
             return self.inner.handle(request);
         }
         let context = Context::of(&request);
-        let streams = context.head.form == AnswerForm::Grpc || context.head.upgrade.is_some();
+        let streams = context.head.grpc || context.head.upgrade.is_some();
         let most = self
             .limits
             .most

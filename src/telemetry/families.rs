@@ -13,30 +13,36 @@ use prometheus::{
 /// away may still be asked for a series; it then gets one that nobody scrapes.
 #[derive(Debug)]
 pub(super) struct Families {
-    pub(super) requests: IntCounterVec,
-    pub(super) duration: HistogramVec,
-    pub(super) in_flight: IntGaugeVec,
-    pub(super) request_bytes: IntCounterVec,
-    pub(super) response_bytes: IntCounterVec,
-    pub(super) rejections: IntCounterVec,
-    pub(super) server_requests: IntCounterVec,
-    pub(super) server_duration: HistogramVec,
-    pub(super) server_open: IntGaugeVec,
-    pub(super) server_idle: IntGaugeVec,
-    pub(super) server_connect_errors: IntCounterVec,
-    pub(super) server_body_errors: IntCounterVec,
-    pub(super) server_healthy: IntGaugeVec,
-    pub(super) listener_open: IntGaugeVec,
-    pub(super) listener_accepted: IntCounterVec,
-    pub(super) listener_refused: IntCounterVec,
-    pub(super) listener_malformed: IntCounterVec,
+    pub(super) route: RouteFamilies,
+    pub(super) server: ServerFamilies,
+    pub(super) listener: ListenerFamilies,
 }
 
 impl Families {
     /// New families, registered where a registry is given.
     pub(super) fn new(registry: Option<&Registry>) -> Self {
         let make = Maker(registry);
-        let server = ["upstream", "server"];
+        Self {
+            route: RouteFamilies::new(&make),
+            server: ServerFamilies::new(&make),
+            listener: ListenerFamilies::new(&make),
+        }
+    }
+}
+
+/// Families of routes.
+#[derive(Debug)]
+pub(super) struct RouteFamilies {
+    pub(super) requests: IntCounterVec,
+    pub(super) duration: HistogramVec,
+    pub(super) in_flight: IntGaugeVec,
+    pub(super) request_bytes: IntCounterVec,
+    pub(super) response_bytes: IntCounterVec,
+    pub(super) rejections: IntCounterVec,
+}
+
+impl RouteFamilies {
+    fn new(make: &Maker<'_>) -> Self {
         Self {
             requests: make.counters(
                 "tollgate_requests_total",
@@ -68,57 +74,93 @@ impl Families {
                 "Requests that the gateway refused or that ended early, by reason.",
                 &["route", "reason"],
             ),
-            server_requests: make.counters(
+        }
+    }
+}
+
+/// Families of servers.
+#[derive(Debug)]
+pub(super) struct ServerFamilies {
+    pub(super) requests: IntCounterVec,
+    pub(super) duration: HistogramVec,
+    pub(super) open: IntGaugeVec,
+    pub(super) idle: IntGaugeVec,
+    pub(super) connect_errors: IntCounterVec,
+    pub(super) body_errors: IntCounterVec,
+    pub(super) healthy: IntGaugeVec,
+}
+
+impl ServerFamilies {
+    fn new(make: &Maker<'_>) -> Self {
+        let server = ["upstream", "server"];
+        Self {
+            requests: make.counters(
                 "tollgate_upstream_requests_total",
                 "Requests sent to a server, by outcome.",
                 &[server[0], server[1], "outcome"],
             ),
-            server_duration: make.histograms(
+            duration: make.histograms(
                 "tollgate_upstream_request_duration_seconds",
                 "From choosing a server until the head of its answer, or the failure.",
                 &server,
             ),
-            server_open: make.gauges(
+            open: make.gauges(
                 "tollgate_upstream_connections_open",
                 "Connections to a server, in use or idle.",
                 &server,
             ),
-            server_idle: make.gauges(
+            idle: make.gauges(
                 "tollgate_upstream_connections_idle",
                 "Connections to a server that wait for a request.",
                 &server,
             ),
-            server_connect_errors: make.counters(
+            connect_errors: make.counters(
                 "tollgate_upstream_connect_errors_total",
                 "Connections to a server that could not be made.",
                 &server,
             ),
-            server_body_errors: make.counters(
+            body_errors: make.counters(
                 "tollgate_upstream_body_errors_total",
                 "Answers of a server that broke off or stalled after their head.",
                 &server,
             ),
-            server_healthy: make.gauges(
+            healthy: make.gauges(
                 "tollgate_upstream_server_healthy",
                 "Whether a server gets requests: 1, or 0 when its health check has failed.",
                 &server,
             ),
-            listener_open: make.gauges(
+        }
+    }
+}
+
+/// Families of listeners.
+#[derive(Debug)]
+pub(super) struct ListenerFamilies {
+    pub(super) open: IntGaugeVec,
+    pub(super) accepted: IntCounterVec,
+    pub(super) refused: IntCounterVec,
+    pub(super) malformed: IntCounterVec,
+}
+
+impl ListenerFamilies {
+    fn new(make: &Maker<'_>) -> Self {
+        Self {
+            open: make.gauges(
                 "tollgate_listener_connections_open",
                 "Client connections that are open.",
                 &["listener"],
             ),
-            listener_accepted: make.counters(
+            accepted: make.counters(
                 "tollgate_listener_connections_accepted_total",
                 "Client connections accepted.",
                 &["listener"],
             ),
-            listener_refused: make.counters(
+            refused: make.counters(
                 "tollgate_listener_connections_refused_total",
                 "Client connections closed at once, by reason.",
                 &["listener", "reason"],
             ),
-            listener_malformed: make.counters(
+            malformed: make.counters(
                 "tollgate_malformed_requests_total",
                 "Requests that were refused before they could be read, by reason.",
                 &["listener", "reason"],

@@ -77,11 +77,14 @@ impl<'a> Object<'a> {
 /// What is not UTF-8 becomes U+FFFD. Control characters (C0, DEL, C1: U+009B steers terminals too)
 /// and the two line separators of Unicode are escaped.
 pub fn escape(out: &mut Vec<u8>, bytes: &[u8]) {
-    let plain = bytes.iter().take_while(|byte| is_plain(**byte)).count();
-    let (head, rest) = bytes.split_at(plain);
-    out.extend_from_slice(head);
-    if !rest.is_empty() {
-        escape_slowly(out, rest);
+    // No early exit: so the compiler checks sixteen bytes at a time.
+    let plain = bytes
+        .iter()
+        .fold(true, |plain, byte| plain & is_plain(*byte));
+    if plain {
+        out.extend_from_slice(bytes);
+    } else {
+        escape_slowly(out, bytes);
     }
 }
 

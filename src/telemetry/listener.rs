@@ -23,8 +23,8 @@ impl ListenerMetrics {
     pub(super) fn new(name: &str, shared: &Arc<Shared>) -> Self {
         Self {
             name: name.into(),
-            open: shared.shown.listener_open.with_label_values(&[name]),
-            accepted: shared.shown.listener_accepted.with_label_values(&[name]),
+            open: shared.shown.listener.open.with_label_values(&[name]),
+            accepted: shared.shown.listener.accepted.with_label_values(&[name]),
             refused: Cells::new(),
             malformed: Cells::new(),
             shared: Arc::clone(shared),
@@ -48,7 +48,8 @@ impl ListenerMetrics {
         let make = || {
             self.shared
                 .shown
-                .listener_refused
+                .listener
+                .refused
                 .with_label_values(&labels)
         };
         // There are fewer reasons than the list is long.
@@ -63,7 +64,8 @@ impl ListenerMetrics {
         let make = || {
             self.shared
                 .shown
-                .listener_malformed
+                .listener
+                .malformed
                 .with_label_values(&labels)
         };
         if let Some(counter) = self.malformed.get(reason, make) {

@@ -160,7 +160,7 @@ impl Visit for Fields<'_, '_> {
 
 /// A field's name: an identifier in our code, but a string literal is allowed by the macros, and
 /// a foreign crate may call a field as one of the line's own.
-fn name<'a>(field: &'a Field) -> &'a str {
+fn name(field: &Field) -> &str {
     let name = field.name();
     let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"_.-".contains(byte);
     match name {
@@ -172,3 +172,91 @@ fn name<'a>(field: &'a Field) -> &'a str {
 
 /// The longest text of one field.
 const LONGEST: usize = 8 << 10;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::Value;
+    use std::sync::{Arc, Mutex};
+
+    /// Takes the lines that a test logs.
+    #[derive(Clone, Default)]
+    struct Lines(Arc<Mutex<Vec<u8>>>);
+
+    impl io::Write for Lines {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn logged(log: impl FnOnce()) -> Vec<Value> {
+        let lines = Lines::default();
+        let writer = lines.clone();
+        let layer = tracing_subscriber::fmt::layer()
+            .event_format(super::Lines)
+            .with_writer(move || writer.clone());
+        let subscriber = tracing_subscriber::registry().with(layer);
+        tracing::subscriber::with_default(subscriber, log);
+        let bytes = lines.0.lock().unwrap();
+        let lines = bytes
+            .split(|byte| *byte == b'\n')
+            .filter(|line| !line.is_empty());
+        lines
+            .map(|line| serde_json::from_slice(line).unwrap())
+            .collect()
+    }
+
+    #[test]
+    fn an_event_is_one_line_with_its_fields_beside_the_message() {
+        let lines = logged(|| {
+            tracing::warn!(
+                upstream = "orders",
+                tries = 3_u64,
+                left = -1_i64,
+                share = 0.5,
+                nothing = f64::NAN,
+                ok = false,
+                shown = %"a\nb",
+                "it is {}", "so"
+            );
+        });
+        let [line] = &lines[..] else {
+            panic!("{lines:?}")
+        };
+        let timestamp = line["timestamp"].as_str().unwrap();
+        assert_eq!(timestamp.len(), 27);
+        assert_eq!(line["level"], "warn");
+        assert_eq!(line["message"], "it is so");
+        assert_eq!(line["target"], module_path!());
+        assert_eq!(line["upstream"], "orders");
+        assert_eq!(line["tries"], 3);
+        assert_eq!(line["left"], -1);
+        assert_eq!(line["share"], 0.5);
+        assert_eq!(line["nothing"], Value::Null);
+        assert_eq!(line["ok"], false);
+        assert_eq!(line["shown"], "a\nb");
+    }
+
+    #[test]
+    fn an_event_without_a_message_is_a_line_too() {
+        let lines = logged(|| tracing::info!(level = "odd", "strange \" name" = 1));
+        assert_eq!(lines.len(), 1);
+        assert_eq!(lines[0]["level"], "info");
+        assert_eq!(lines[0]["message"], "");
+    }
+
+    #[test]
+    fn a_level_that_can_not_be_read_is_no_filter() {
+        let config = |level: &str| config::Log {
+            level: level.to_owned(),
+            ..config::Log::default()
+        };
+        assert!(filter(&config("info,tollgate::upstream=debug")).is_some());
+        assert!(filter(&config("tollgate=loud")).is_none());
+    }
+}

@@ -15,9 +15,6 @@ use super::{
     series::Shared,
 };
 
-/// The name under which requests without a route are counted.
-pub const UNROUTED: &str = "_none";
-
 /// All metrics of one process.
 ///
 /// A handle belongs to a name and survives a reload that keeps the name.
@@ -82,7 +79,8 @@ impl Metrics {
     #[must_use]
     pub fn listener(&self, name: &str) -> Arc<ListenerMetrics> {
         let make = || ListenerMetrics::new(name, &self.shared);
-        self.listeners.get(name.into(), make)
+        let known = self.listeners.locked().get(name).map(Arc::clone);
+        known.unwrap_or_else(|| self.listeners.get(name.into(), make))
     }
 
     /// The counter of lost lines of the access log.
@@ -180,5 +178,239 @@ fn clamped(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }
 
+/// The route label of requests that no route took.
+const UNROUTED: &str = "_none";
 /// Lines that all routes and servers together may take in a scrape.
 const SERIES_LIMIT: usize = 20_000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::exchange::Reason;
+    use http::{Method, StatusCode};
+    use std::{
+        io::Write,
+        process::{Command, Stdio},
+        time::Duration,
+    };
+
+    const MS: Duration = Duration::from_millis(1);
+
+    fn request(metrics: &Metrics, route: &str, method: &Method, status: u16) {
+        let route = metrics.route(route);
+        route.begin();
+        route.finished(method, StatusCode::from_u16(status).unwrap(), MS, 3, 5);
+    }
+
+    /// The value of a series; its name and labels as the text format writes them.
+    fn value(metrics: &Metrics, series: &str) -> Option<f64> {
+        let text = metrics.encode();
+        let line = text.lines().find_map(|line| line.strip_prefix(series));
+        line.map(|rest| rest.trim().parse().unwrap())
+    }
+
+    fn busy() -> Arc<Metrics> {
+        let metrics = Metrics::new();
+        metrics.config_loaded();
+        metrics.reload_succeeded(2);
+        metrics.reload_failed();
+        request(&metrics, "orders", &Method::GET, 200);
+        metrics.unrouted().rejected(Reason::RouteNotFound);
+        let server = metrics.server("orders", "http://10.0.0.1:80");
+        server.answered(StatusCode::OK, MS);
+        server.failed(Reason::ConnectRefused, MS);
+        server.connect_error();
+        server.body_failed();
+        let listener = metrics.listener("0.0.0.0:8080");
+        listener.opened();
+        listener.refused(Reason::TooManyConnections);
+        listener.malformed(Reason::Malformed);
+        metrics.trailers_dropped();
+        metrics
+    }
+
+    #[test]
+    fn a_request_is_counted_by_route_method_and_status() {
+        let metrics = Metrics::new();
+        request(&metrics, "a", &Method::GET, 200);
+        request(&metrics, "a", &Method::GET, 200);
+        request(&metrics, "a", &Method::from_bytes(b"BREW").unwrap(), 418);
+        let of = |series: &str| value(&metrics, series);
+        let requests = |rest: &str| of(&format!("tollgate_requests_total{{{rest}}}"));
+        assert_eq!(
+            requests(r#"method="GET",route="a",status="200""#),
+            Some(2.0)
+        );
+        assert_eq!(
+            requests(r#"method="OTHER",route="a",status="418""#),
+            Some(1.0)
+        );
+        let count = r#"tollgate_request_duration_seconds_count{route="a"}"#;
+        assert_eq!(of(count), Some(3.0));
+        assert_eq!(
+            of(r#"tollgate_request_body_bytes_total{route="a"}"#),
+            Some(9.0)
+        );
+        assert_eq!(
+            of(r#"tollgate_response_body_bytes_total{route="a"}"#),
+            Some(15.0)
+        );
+        assert_eq!(of(r#"tollgate_requests_in_flight{route="a"}"#), Some(0.0));
+    }
+
+    #[test]
+    fn a_handle_survives_a_reload_that_keeps_its_name() {
+        let metrics = Metrics::new();
+        let before = metrics.route("kept");
+        metrics.retain(|route| route == "kept", |_, _| true);
+        assert!(Arc::ptr_eq(&before, &metrics.route("kept")));
+    }
+
+    #[test]
+    fn a_reload_drops_the_series_of_what_is_gone() {
+        let metrics = Metrics::new();
+        request(&metrics, "gone", &Method::GET, 200);
+        metrics.route("gone").rejected(Reason::BodyTooLarge);
+        request(&metrics, "kept", &Method::GET, 200);
+        let _ = metrics.server("u", "gone");
+        let _ = metrics.server("u", "kept");
+        let outliving = metrics.route("gone");
+        outliving.begin();
+        metrics.retain(|route| route == "kept", |_, server| server == "kept");
+        outliving.finished(&Method::POST, StatusCode::OK, MS, 0, 0);
+        outliving.rejected(Reason::ClientGone);
+        let text = metrics.encode();
+        assert!(!text.contains("gone\""), "{text}");
+        assert!(text.contains(r#"route="kept""#) && text.contains(r#"server="kept""#));
+    }
+
+    #[test]
+    fn a_route_that_comes_back_begins_at_zero() {
+        let metrics = Metrics::new();
+        request(&metrics, "a", &Method::GET, 200);
+        metrics.retain(|_| false, |_, _| false);
+        request(&metrics, "a", &Method::GET, 200);
+        let series = r#"tollgate_requests_total{method="GET",route="a",status="200"}"#;
+        assert_eq!(value(&metrics, series), Some(1.0));
+    }
+
+    #[test]
+    fn routes_over_the_cap_are_counted_together() {
+        let metrics = Metrics::with_limit(60);
+        for index in 0..100 {
+            request(&metrics, &format!("route-{index}"), &Method::GET, 200);
+        }
+        let text = metrics.encode();
+        let own = text.lines().filter(|line| line.contains("route=\"route-"));
+        assert!(own.count() <= 60);
+        let series = r#"tollgate_request_duration_seconds_count{route="_overflow"}"#;
+        assert_eq!(value(&metrics, series), Some(98.0));
+        let refused = value(&metrics, "tollgate_metric_series_overflow_total ");
+        assert!(refused.unwrap() >= 98.0);
+    }
+
+    #[test]
+    fn what_a_reload_drops_is_free_for_others() {
+        let metrics = Metrics::with_limit(30);
+        for name in ["a", "b", "c"] {
+            request(&metrics, name, &Method::GET, 200);
+            assert!(metrics.encode().contains(&format!("route=\"{name}\"")));
+            metrics.retain(|_| false, |_, _| false);
+        }
+    }
+
+    #[test]
+    fn a_route_has_a_bounded_number_of_statuses() {
+        let metrics = Metrics::new();
+        for status in 100..1_000 {
+            request(&metrics, "a", &Method::GET, status);
+        }
+        let text = metrics.encode();
+        let series = text
+            .lines()
+            .filter(|line| line.starts_with("tollgate_requests_total"));
+        assert!(series.count() < 200);
+        let other = r#"tollgate_requests_total{method="OTHER",route="a",status="OTHER"}"#;
+        assert!(value(&metrics, other).unwrap() > 700.0);
+    }
+
+    #[test]
+    fn a_server_over_the_cap_has_no_health() {
+        let metrics = Metrics::with_limit(0);
+        let server = metrics.server("u", "s");
+        server.set_healthy(false);
+        server.answered(StatusCode::OK, MS);
+        let text = metrics.encode();
+        assert!(!text.contains("tollgate_upstream_server_healthy{"));
+        let labels = r#"outcome="ok",server="_overflow",upstream="_overflow""#;
+        let series = format!("tollgate_upstream_requests_total{{{labels}}}");
+        assert_eq!(value(&metrics, &series), Some(1.0));
+    }
+
+    #[test]
+    fn an_open_connection_is_counted_until_it_closes() {
+        let metrics = Metrics::new();
+        let server = metrics.server("u", "s");
+        let open = server.connection_opened();
+        assert_eq!(server.open(), 1);
+        drop(open);
+        assert_eq!(server.open(), 0);
+    }
+
+    #[test]
+    fn names_and_help_are_as_prometheus_wants_them() {
+        let linter = Command::new("promtool")
+            .args(["check", "metrics"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn();
+        // `scripts/test` sees to it that promtool is there.
+        let Ok(mut linter) = linter else { return };
+        let text = busy().encode();
+        let mut input = linter.stdin.take().unwrap();
+        input.write_all(text.as_bytes()).unwrap();
+        drop(input);
+        let output = linter.wait_with_output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{said}\n{text}");
+        assert_eq!(said, "", "{text}");
+    }
+
+    #[test]
+    fn a_scrape_tells_of_the_process_and_the_build() {
+        let text = busy().encode();
+        for name in [
+            "process_resident_memory_bytes",
+            "process_open_fds",
+            "tollgate_build_info{version=",
+            "tollgate_uptime_seconds",
+            "tollgate_config_generation 2",
+            "tollgate_config_last_reload_successful 0",
+            r#"tollgate_config_reloads_total{result="failure"} 1"#,
+            r#"tollgate_rejections_total{reason="route.not_found",route="_none"} 1"#,
+        ] {
+            assert!(text.contains(name), "{name} is missing in\n{text}");
+        }
+    }
+
+    #[test]
+    fn counting_from_many_threads_loses_nothing() {
+        let metrics = Metrics::new();
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    for status in (200..220).cycle().take(2_000) {
+                        request(&metrics, "a", &Method::GET, status);
+                    }
+                });
+            }
+        });
+        let text = metrics.encode();
+        let counts = text
+            .lines()
+            .filter(|line| line.starts_with("tollgate_requests_total"))
+            .map(|line| line.rsplit(' ').next().unwrap().parse::<u64>().unwrap());
+        assert_eq!(counts.sum::<u64>(), 8_000);
+    }
+}

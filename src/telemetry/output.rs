@@ -36,7 +36,8 @@ impl Output {
         Ok(Self::to(file, path))
     }
 
-    fn to(file: File, path: Option<&Path>) -> Self {
+    /// A file that is already open.
+    pub(super) fn to(file: File, path: Option<&Path>) -> Self {
         Self {
             file,
             path: path.map(Path::to_path_buf),
@@ -139,3 +140,111 @@ fn count_lines(lines: &[u8]) -> u64 {
 
 /// How long to wait for an output that takes nothing.
 const PAUSE: Duration = Duration::from_millis(5);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::{cell::RefCell, collections::VecDeque, os::unix::fs::PermissionsExt};
+
+    /// Takes so many bytes, or fails, write by write.
+    struct Script {
+        steps: VecDeque<Result<usize, ErrorKind>>,
+        written: Vec<u8>,
+    }
+
+    impl Write for Script {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            let count = self
+                .steps
+                .pop_front()
+                .unwrap_or(Ok(usize::MAX))?
+                .min(bytes.len());
+            self.written.extend_from_slice(&bytes[..count]);
+            Ok(count)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn script(steps: &[Result<usize, ErrorKind>]) -> Script {
+        Script {
+            steps: steps.iter().copied().collect(),
+            written: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn partial_writes_go_on_where_they_stopped() {
+        let mut output = script(&[
+            Ok(2),
+            Err(ErrorKind::Interrupted),
+            Err(ErrorKind::WouldBlock),
+            Ok(1),
+        ]);
+        let written = write_all(&mut output, &mut false, b"one\ntwo\n", || false);
+        assert!(written.is_ok());
+        assert_eq!(output.written, b"one\ntwo\n");
+    }
+
+    #[test]
+    fn a_line_that_broke_off_does_not_spoil_the_next() {
+        let mut output = script(&[Ok(6), Err(ErrorKind::StorageFull)]);
+        let mut torn = false;
+        let (written, _) = write_all(&mut output, &mut torn, b"one\ntwo\n", || false).unwrap_err();
+        assert_eq!((written, torn), (6, true));
+        write_all(&mut output, &mut torn, b"three\n", || false).unwrap();
+        assert_eq!(output.written, b"one\ntw\nthree\n");
+        assert!(!torn);
+    }
+
+    #[test]
+    fn a_failure_between_two_lines_tears_nothing() {
+        let mut output = script(&[Ok(4), Err(ErrorKind::BrokenPipe)]);
+        let mut torn = false;
+        assert!(write_all(&mut output, &mut torn, b"one\ntwo\n", || false).is_err());
+        assert!(!torn);
+    }
+
+    #[test]
+    fn an_output_that_takes_nothing_is_given_up_when_told() {
+        let mut output = script(&[Err(ErrorKind::WouldBlock); 9]);
+        let tries = RefCell::new(0);
+        let give_up = || tries.replace_with(|tries| *tries + 1) >= 3;
+        let (written, error) = write_all(&mut output, &mut false, b"one\n", give_up).unwrap_err();
+        assert_eq!((written, error.kind()), (0, ErrorKind::WouldBlock));
+    }
+
+    #[test]
+    fn lines_that_a_full_disk_refuses_are_counted() {
+        // The kernel's own full disk.
+        let full = OpenOptions::new().append(true).open("/dev/full").unwrap();
+        let mut output = Output::to(full, None);
+        assert_eq!(output.write(b"one\ntwo\n", || false), 2);
+        assert_eq!(output.write(b"three\n", || false), 1);
+    }
+
+    #[test]
+    fn a_new_file_is_not_for_everybody() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("access.log");
+        let mut output = Output::open(Some(&path)).unwrap();
+        assert_eq!(output.write(b"one\n", || false), 0);
+        let mode = path.metadata().unwrap().permissions().mode();
+        assert_eq!(mode & 0o137, 0, "{mode:o}");
+    }
+
+    #[test]
+    fn a_file_that_can_not_be_reopened_is_kept() {
+        let directory = tempfile::tempdir().unwrap();
+        let inner = directory.path().join("logs");
+        std::fs::create_dir(&inner).unwrap();
+        let mut output = Output::open(Some(&inner.join("access.log"))).unwrap();
+        let moved = directory.path().join("moved");
+        std::fs::rename(&inner, &moved).unwrap();
+        output.reopen();
+        assert_eq!(output.write(b"one\n", || false), 0);
+        assert_eq!(std::fs::read(moved.join("access.log")).unwrap(), b"one\n");
+    }
+}

@@ -96,6 +96,7 @@ impl RouteMetrics {
             let make = |place: Place<'_>| {
                 let (families, route) = self.place(&place);
                 families
+                    .route
                     .rejections
                     .with_label_values(&[route, reason.as_str()])
             };
@@ -120,13 +121,17 @@ impl RouteMetrics {
             // Removing fails only when the series is not there.
             let _ = match series {
                 Series::Basics => Basics::remove(families, name),
-                Series::Requests(method, status) => {
-                    families
-                        .requests
-                        .remove_label_values(&[name, method, &status.to_string()])
-                }
-                Series::Other => families.requests.remove_label_values(&[name, OTHER, OTHER]),
+                Series::Requests(method, status) => families.route.requests.remove_label_values(&[
+                    name,
+                    method,
+                    &status.to_string(),
+                ]),
+                Series::Other => families
+                    .route
+                    .requests
+                    .remove_label_values(&[name, OTHER, OTHER]),
                 Series::Rejections(reason) => families
+                    .route
                     .rejections
                     .remove_label_values(&[name, reason.as_str()]),
             };
@@ -157,11 +162,12 @@ impl RouteMetrics {
         if let Place::Overflow(families) = place {
             // The methods and statuses of all routes over the cap would be many series again.
             let labels = [OVERFLOW, OTHER, OTHER];
-            return families.requests.with_label_values(&labels);
+            return families.route.requests.with_label_values(&labels);
         }
         let (families, route) = self.place(place);
         let status = status.to_string();
         families
+            .route
             .requests
             .with_label_values(&[route, method, &status])
     }
@@ -170,7 +176,10 @@ impl RouteMetrics {
         self.other.get_or_init(|| {
             let make = |place: Place<'_>| {
                 let (families, route) = self.place(&place);
-                families.requests.with_label_values(&[route, OTHER, OTHER])
+                families
+                    .route
+                    .requests
+                    .with_label_values(&[route, OTHER, OTHER])
             };
             self.owned.make(Series::Other, 1, make)
         })
@@ -188,19 +197,19 @@ impl Basics {
     fn new(families: &Families, route: &str) -> Self {
         let labels = [route];
         Self {
-            in_flight: families.in_flight.with_label_values(&labels),
-            duration: families.duration.with_label_values(&labels),
-            bytes_in: families.request_bytes.with_label_values(&labels),
-            bytes_out: families.response_bytes.with_label_values(&labels),
+            in_flight: families.route.in_flight.with_label_values(&labels),
+            duration: families.route.duration.with_label_values(&labels),
+            bytes_in: families.route.request_bytes.with_label_values(&labels),
+            bytes_out: families.route.response_bytes.with_label_values(&labels),
         }
     }
 
     fn remove(families: &Families, route: &str) -> prometheus::Result<()> {
         let labels = [route];
-        families.in_flight.remove_label_values(&labels)?;
-        families.duration.remove_label_values(&labels)?;
-        families.request_bytes.remove_label_values(&labels)?;
-        families.response_bytes.remove_label_values(&labels)
+        families.route.in_flight.remove_label_values(&labels)?;
+        families.route.duration.remove_label_values(&labels)?;
+        families.route.request_bytes.remove_label_values(&labels)?;
+        families.route.response_bytes.remove_label_values(&labels)
     }
 }
 

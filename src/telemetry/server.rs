@@ -14,7 +14,7 @@ use super::{
 
 /// How a request to a server ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
+enum Outcome {
     /// An answer below 500.
     Ok,
     /// An answer of 500 or above.
@@ -44,8 +44,7 @@ impl Outcome {
     ];
 
     /// The outcome of an answer with this status.
-    #[must_use]
-    pub fn of_status(status: StatusCode) -> Self {
+    fn of_status(status: StatusCode) -> Self {
         if status.as_u16() >= 500 {
             return Self::Error5xx;
         }
@@ -53,8 +52,7 @@ impl Outcome {
     }
 
     /// The outcome of a failed attempt.
-    #[must_use]
-    pub fn of_failure(reason: Reason) -> Self {
+    fn of_failure(reason: Reason) -> Self {
         match reason {
             Reason::ConnectRefused | Reason::ConnectFailed => Self::ConnectError,
             Reason::ConnectTimeout
@@ -68,8 +66,7 @@ impl Outcome {
     }
 
     /// The label.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
+    fn as_str(self) -> &'static str {
         match self {
             Self::Ok => "ok",
             Self::Error5xx => "error_5xx",
@@ -107,16 +104,11 @@ impl ServerMetrics {
         let owned = Owned::new(shared);
         let handles = owned.make((), SERIES, |place| match place {
             Place::Own(families) | Place::Hidden(families) => {
-                Handles::new(families, [upstream, server])
+                Handles::new(families, families, [upstream, server])
             }
+            // What is set, not counted, would mean nothing for many servers together.
             Place::Overflow(families) => {
-                // What is set, not counted, would mean nothing for many servers together.
-                let labels = [OVERFLOW, OVERFLOW];
-                Handles {
-                    idle: shared.hidden.server_idle.with_label_values(&labels),
-                    healthy: shared.hidden.server_healthy.with_label_values(&labels),
-                    ..Handles::new(families, labels)
-                }
+                Handles::new(families, &shared.hidden, [OVERFLOW, OVERFLOW])
             }
         });
         handles.healthy.set(1);
@@ -139,7 +131,7 @@ impl ServerMetrics {
     }
 
     /// Counts a request to the server.
-    pub fn finished(&self, outcome: Outcome, took: Duration) {
+    fn finished(&self, outcome: Outcome, took: Duration) {
         self.handles.outcomes[outcome as usize].inc();
         self.handles.duration.observe(took.as_secs_f64());
     }
@@ -196,19 +188,20 @@ impl ServerMetrics {
 }
 
 impl Handles {
-    fn new(families: &Families, labels: [&str; 2]) -> Self {
+    /// Counters from one place, and what is set from another.
+    fn new(families: &Families, set: &Families, labels: [&str; 2]) -> Self {
         let [upstream, server] = labels;
         Self {
             outcomes: Outcome::ALL.map(|outcome| {
                 let labels = [upstream, server, outcome.as_str()];
-                families.server_requests.with_label_values(&labels)
+                families.server.requests.with_label_values(&labels)
             }),
-            duration: families.server_duration.with_label_values(&labels),
-            open: families.server_open.with_label_values(&labels),
-            idle: families.server_idle.with_label_values(&labels),
-            connect_errors: families.server_connect_errors.with_label_values(&labels),
-            body_errors: families.server_body_errors.with_label_values(&labels),
-            healthy: families.server_healthy.with_label_values(&labels),
+            duration: families.server.duration.with_label_values(&labels),
+            open: families.server.open.with_label_values(&labels),
+            idle: set.server.idle.with_label_values(&labels),
+            connect_errors: families.server.connect_errors.with_label_values(&labels),
+            body_errors: families.server.body_errors.with_label_values(&labels),
+            healthy: set.server.healthy.with_label_values(&labels),
         }
     }
 
@@ -216,16 +209,17 @@ impl Handles {
         let [upstream, server] = labels;
         for outcome in Outcome::ALL {
             let labels = [upstream, server, outcome.as_str()];
-            families.server_requests.remove_label_values(&labels)?;
+            families.server.requests.remove_label_values(&labels)?;
         }
-        families.server_duration.remove_label_values(&labels)?;
-        families.server_open.remove_label_values(&labels)?;
-        families.server_idle.remove_label_values(&labels)?;
+        families.server.duration.remove_label_values(&labels)?;
+        families.server.open.remove_label_values(&labels)?;
+        families.server.idle.remove_label_values(&labels)?;
         families
-            .server_connect_errors
+            .server
+            .connect_errors
             .remove_label_values(&labels)?;
-        families.server_body_errors.remove_label_values(&labels)?;
-        families.server_healthy.remove_label_values(&labels)
+        families.server.body_errors.remove_label_values(&labels)?;
+        families.server.healthy.remove_label_values(&labels)
     }
 }
 

@@ -208,3 +208,159 @@ const KEPT: usize = 256 << 10;
 const LAST_TRY: Duration = Duration::from_secs(2);
 /// How much longer a shutdown waits for the thread to notice.
 const GRACE: Duration = Duration::from_millis(100);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::{io::Read, os::unix::net::UnixStream, path::Path, sync::Barrier};
+
+    fn start(path: &Path, shards: usize) -> (Arc<AccessLogWriter>, IntCounter) {
+        let dropped = IntCounter::new("dropped", "dropped").unwrap();
+        let config = config::AccessLog {
+            file: Some(path.to_owned()),
+            ..config::AccessLog::default()
+        };
+        let writer = AccessLogWriter::start(&config, shards, dropped.clone()).unwrap();
+        (writer, dropped)
+    }
+
+    /// A writer into a pipe that takes little and that nobody reads to begin with.
+    fn stuck() -> (Arc<AccessLogWriter>, IntCounter, UnixStream) {
+        let (reader, pipe) = UnixStream::pair().unwrap();
+        pipe.set_nonblocking(true).unwrap();
+        let file = std::fs::File::from(std::os::fd::OwnedFd::from(pipe));
+        let dropped = IntCounter::new("dropped", "dropped").unwrap();
+        let output = Output::to(file, None);
+        let writer = AccessLogWriter::with_output(output, 1, dropped.clone()).unwrap();
+        (writer, dropped, reader)
+    }
+
+    fn write(writer: &AccessLogWriter, worker: usize, line: &str) {
+        writer.write(worker, |out| out.extend_from_slice(line.as_bytes()));
+    }
+
+    #[test]
+    fn lines_of_all_workers_arrive_whole_and_in_their_order() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("access.log");
+        let (writer, dropped) = start(&path, 3);
+        thread::scope(|scope| {
+            for worker in 0..3 {
+                let writer = &writer;
+                scope.spawn(move || {
+                    for number in 0..5_000 {
+                        write(writer, worker, &format!("{worker} {number}"));
+                    }
+                });
+            }
+        });
+        writer.shutdown();
+        let text = std::fs::read_to_string(&path).unwrap();
+        for worker in ["0", "1", "2"] {
+            let lines = text.lines().filter_map(|line| line.split_once(' '));
+            let numbers = lines
+                .filter(|(of, _)| *of == worker)
+                .map(|(_, number)| number);
+            assert!(numbers.eq((0..5_000).map(|number| number.to_string())));
+        }
+        assert_eq!(dropped.get(), 0);
+    }
+
+    #[test]
+    fn a_line_behind_the_shutdown_is_counted_as_lost() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("access.log");
+        let (writer, dropped) = start(&path, 1);
+        write(&writer, 0, "before");
+        writer.shutdown();
+        write(&writer, 0, "behind");
+        writer.shutdown();
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "before\n");
+        assert_eq!(dropped.get(), 1);
+    }
+
+    #[test]
+    fn a_file_that_was_moved_away_is_opened_anew() {
+        let directory = tempfile::tempdir().unwrap();
+        let (path, old) = (directory.path().join("log"), directory.path().join("old"));
+        let (writer, _) = start(&path, 1);
+        std::fs::rename(&path, &old).unwrap();
+        writer.reopen();
+        // The thread may be at its old file until it has seen the wish.
+        let deadline = Instant::now() + Duration::from_secs(5);
+        while !path.exists() && Instant::now() < deadline {
+            thread::yield_now();
+        }
+        write(&writer, 0, "new");
+        writer.shutdown();
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "new\n");
+    }
+
+    #[test]
+    fn a_stuck_output_costs_lines_and_never_a_worker_s_time() {
+        let (writer, dropped, reader) = stuck();
+        let line = "x".repeat(1 << 20);
+        let begun = Instant::now();
+        for _ in 0..40 {
+            write(&writer, 0, &line);
+        }
+        assert!(begun.elapsed() < Duration::from_secs(2), "a worker waited");
+        assert!(dropped.get() > 0);
+        drop(reader);
+        writer.shutdown();
+    }
+
+    #[test]
+    fn an_output_that_comes_back_gets_what_was_buffered() {
+        let (writer, dropped, mut reader) = stuck();
+        let lines: Vec<_> = (0..50_000).map(|number| format!("{number:020}")).collect();
+        for line in &lines {
+            write(&writer, 0, line);
+        }
+        let both = Barrier::new(2);
+        thread::scope(|scope| {
+            let reading = scope.spawn(|| {
+                both.wait();
+                let mut text = String::new();
+                reader.read_to_string(&mut text).unwrap();
+                text
+            });
+            both.wait();
+            writer.shutdown();
+            drop(writer);
+            assert_eq!(reading.join().unwrap().lines().count(), lines.len());
+        });
+        assert_eq!(dropped.get(), 0);
+    }
+
+    #[test]
+    fn a_shutdown_does_not_wait_for_a_stuck_output_for_ever() {
+        let (writer, dropped, _reader) = stuck();
+        write(&writer, 0, &"x".repeat(3 << 20));
+        let begun = Instant::now();
+        writer.shutdown();
+        assert!(begun.elapsed() < LAST_TRY + Duration::from_secs(2));
+        assert_eq!(dropped.get(), 1);
+    }
+
+    #[test]
+    fn a_line_half_written_by_a_panic_is_taken_back() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("access.log");
+        let (writer, _) = start(&path, 1);
+        write(&writer, 0, "one");
+        let broken = thread::scope(|scope| {
+            let panics = || {
+                writer.write(0, |out| {
+                    out.extend_from_slice(b"half");
+                    panic!("in the middle of a line");
+                });
+            };
+            scope.spawn(panics).join()
+        });
+        assert!(broken.is_err());
+        write(&writer, 0, "two");
+        writer.shutdown();
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "one\ntwo\n");
+    }
+}

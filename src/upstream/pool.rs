@@ -52,10 +52,15 @@ impl Pool {
     }
 
     /// The youngest idle connection that is still open.
-    pub(super) fn take(&self, worker: usize, keep: Duration) -> Option<Http1Connection> {
+    pub(super) fn take(
+        &self,
+        worker: usize,
+        now: Instant,
+        keep: Duration,
+    ) -> Option<Http1Connection> {
         let mut idle = lock(&self.worker(worker).idle);
         while let Some(candidate) = idle.pop() {
-            let usable = candidate.since.elapsed() < keep;
+            let usable = now.saturating_duration_since(candidate.since) < keep;
             if usable && !candidate.connection.sender.is_closed() {
                 return Some(candidate.connection);
             }

@@ -1,0 +1,325 @@
+//! One request sent to one server, until the answer's head is there.
+//!
+//! The client's head is kept meanwhile, so that a request which met a pooled connection in the
+//! moment of its death can be sent once more, silently, when that is safe: when nothing was
+//! written, or when the method is idempotent and there is no body.
+
+use std::{future::poll_fn, pin::pin, sync::Arc, task::Poll, time::Duration};
+
+use http::{HeaderValue, request::Parts};
+use http_body::Body as _;
+use hyper::{body::Incoming, client::conn::TrySendError};
+use tokio::time::Instant;
+
+use super::{
+    body::Lease,
+    connect, failure,
+    forward::ForwardOptions,
+    head::{self, HeadOptions},
+    pool::{Http1Connection, Http2Stream},
+    registry::UpstreamGroup,
+    server::Server,
+};
+use crate::{
+    config::UpstreamProtocol,
+    exchange::{self, Body, Context, LazyTimer, Reason, Retry, UpstreamError},
+};
+
+/// A request on its way to a server.
+pub(super) struct Attempt<'a> {
+    pub(super) options: &'a ForwardOptions,
+    pub(super) group: &'a Arc<UpstreamGroup>,
+    pub(super) server: &'a Arc<Server>,
+    pub(super) context: &'a Arc<Context>,
+    /// The client's head; each message to the server gets a head of its own.
+    pub(super) parts: &'a Parts,
+    /// Whether the client's wish to switch protocols is passed on.
+    pub(super) upgrade: bool,
+}
+
+/// An answer's head, and what its exchange holds.
+pub(super) struct Sent {
+    pub(super) response: http::Response<Incoming>,
+    pub(super) lease: Lease,
+    pub(super) timer: LazyTimer,
+}
+
+/// A send that failed; the message is there if none of it was written.
+struct Unsent {
+    error: UpstreamError,
+    message: Option<http::Request<Body>>,
+}
+
+impl Attempt<'_> {
+    pub(super) async fn run(&self, body: Body) -> Result<Sent, UpstreamError> {
+        let started = Instant::now();
+        self.context.attempt(exchange::Attempt {
+            upstream: Arc::clone(&self.group.config.name),
+            server: Arc::clone(&self.server.name),
+            connect: None,
+            response: None,
+        });
+        let outcome = match self.server.protocol() {
+            UpstreamProtocol::Http1 => self.http1(body, started).await,
+            // Boxed, so that it does not make the future of every HTTP/1.1 request larger.
+            UpstreamProtocol::Http2 => Box::pin(self.http2(body)).await,
+        };
+        let took = started.elapsed();
+        match &outcome {
+            Ok(sent) => {
+                self.server.metrics.answered(sent.response.status(), took);
+                self.context
+                    .finish_attempt(|attempt| attempt.response = Some(took));
+            }
+            Err(error) => self.server.metrics.failed(error.reason, took),
+        }
+        outcome
+    }
+
+    /// When the exchange must be over: `total`, or the caller's `grpc-timeout` if that is sooner.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        let grpc = self.context.head.grpc.then(|| {
+            let timeout = self.parts.headers.get("grpc-timeout");
+            timeout.and_then(grpc_timeout)
+        });
+        let allowed = [self.options.timeouts.total, grpc.flatten()];
+        let least = allowed.into_iter().flatten().min()?;
+        self.context.started.checked_add(least)
+    }
+
+    async fn http1(&self, body: Body, started: Instant) -> Result<Sent, UpstreamError> {
+        let has_body = !body.is_end_stream();
+        let repeatable = !has_body && self.parts.method.is_idempotent();
+        let mut message = self.message(body)?;
+        let mut fresh = false;
+        loop {
+            let (connection, pooled) = self.http1_connection(started, fresh).await?;
+            let unsent = match self.send_http1(connection, message, has_body).await {
+                Ok(sent) => return Ok(sent),
+                Err(unsent) => unsent,
+            };
+            message = match unsent.message {
+                // It died in the pool and took none of the request with it.
+                Some(message) if pooled => message,
+                None if pooled && repeatable && unsent.error.retry == Retry::IfIdempotent => {
+                    fresh = true;
+                    self.message(Body::empty())?
+                }
+                _ => return Err(unsent.error),
+            };
+        }
+    }
+
+    /// A connection, and whether it had served before.
+    async fn http1_connection(
+        &self,
+        now: Instant,
+        fresh: bool,
+    ) -> Result<(Http1Connection, bool), UpstreamError> {
+        let (worker, keep) = (
+            self.context.connection.worker,
+            self.group.config.pool_idle_timeout,
+        );
+        if !fresh && let Some(connection) = self.server.pool.take(worker, now, keep) {
+            return Ok((connection, true));
+        }
+        // Boxed: connecting is rare.
+        let sender = Box::pin(self.connect(connect::http1(
+            self.server,
+            self.group.config.connect_timeout,
+        )))
+        .await?;
+        let timer = LazyTimer::default();
+        Ok((Http1Connection { sender, timer }, false))
+    }
+
+    async fn connect<T>(
+        &self,
+        connect: impl Future<Output = Result<T, UpstreamError>>,
+    ) -> Result<T, UpstreamError> {
+        let started = Instant::now();
+        let connected = connect.await;
+        let took = started.elapsed();
+        self.context
+            .finish_attempt(|attempt| attempt.connect = Some(took));
+        if connected.is_err() {
+            self.server.metrics.connect_error();
+        }
+        connected
+    }
+
+    fn message(&self, body: Body) -> Result<http::Request<Body>, UpstreamError> {
+        let options = HeadOptions {
+            host: &self.options.host,
+            forwarded: self.options.forwarded,
+            upgrade: self.upgrade,
+            via: &self.options.via,
+        };
+        head::request(self.parts, self.context, self.server, &options, body)
+    }
+
+    async fn send_http1(
+        &self,
+        mut connection: Http1Connection,
+        message: http::Request<Body>,
+        sent_body: bool,
+    ) -> Result<Sent, Unsent> {
+        let ready = poll_fn(|cx| connection.sender.poll_ready(cx)).await;
+        if let Err(error) = ready {
+            return Err(Unsent {
+                error: failure::of_send(error, false),
+                message: Some(message),
+            });
+        }
+        let mut timer = std::mem::take(&mut connection.timer);
+        let response = connection.sender.try_send_request(message);
+        let response = self.answer(response, &mut timer).await?;
+        let lease = Lease::Http1 {
+            connection,
+            worker: self.context.connection.worker,
+            most_idle: self.group.config.pool_max_idle,
+            sent_body,
+        };
+        Ok(Sent {
+            response,
+            lease,
+            timer,
+        })
+    }
+
+    async fn http2(&self, body: Body) -> Result<Sent, UpstreamError> {
+        let repeatable = body.is_end_stream() && self.parts.method.is_idempotent();
+        let message = self.message(body)?;
+        let (stream, pooled) = self.stream().await?;
+        let unsent = match self.send_http2(stream, message).await {
+            Ok(sent) => return Ok(sent),
+            Err(unsent) => unsent,
+        };
+        let message = match unsent.message {
+            Some(message) if pooled => message,
+            None if pooled && repeatable && unsent.error.retry != Retry::Never => {
+                self.message(Body::empty())?
+            }
+            _ => return Err(unsent.error),
+        };
+        let (stream, _) = self.stream().await?;
+        let sent = self.send_http2(stream, message).await;
+        sent.map_err(|unsent| unsent.error)
+    }
+
+    /// A stream, and whether its connection had served before.
+    async fn stream(&self) -> Result<(Http2Stream, bool), UpstreamError> {
+        let (pool, worker) = (&self.server.pool, self.context.connection.worker);
+        if let Some(stream) = pool.stream(worker) {
+            return Ok((stream, true));
+        }
+        // One opens, the others of this worker wait and then share what it opened.
+        let opening = pool.opening(worker).await;
+        if let Some(stream) = pool.stream(worker) {
+            return Ok((stream, true));
+        }
+        let limit = self.group.config.connect_timeout;
+        let connection = self.connect(connect::http2(self.server, limit)).await?;
+        let stream = connection.stream();
+        pool.share(worker, connection);
+        drop(opening);
+        let stream = stream.ok_or_else(|| {
+            UpstreamError::new(Reason::UpstreamClosed, Retry::Always).because("no stream allowed")
+        })?;
+        Ok((stream, false))
+    }
+
+    async fn send_http2(
+        &self,
+        mut stream: Http2Stream,
+        message: http::Request<Body>,
+    ) -> Result<Sent, Unsent> {
+        let mut timer = LazyTimer::default();
+        let response = stream.sender.try_send_request(message);
+        let response = self.answer(response, &mut timer).await?;
+        Ok(Sent {
+            response,
+            lease: Lease::Http2(stream.permit),
+            timer,
+        })
+    }
+
+    /// Waits for the head, no longer than the route allows.
+    async fn answer(
+        &self,
+        response: impl Future<
+            Output = Result<http::Response<Incoming>, TrySendError<http::Request<Body>>>,
+        >,
+        timer: &mut LazyTimer,
+    ) -> Result<http::Response<Incoming>, Unsent> {
+        let mut response = pin!(response);
+        let now = Instant::now();
+        let (wait, late) = self.patience(now);
+        if let Some(wait) = wait {
+            timer.arm(now, wait);
+        }
+        let outcome = poll_fn(|cx| match response.as_mut().poll(cx) {
+            Poll::Ready(outcome) => Poll::Ready(Some(outcome)),
+            Poll::Pending => timer.poll_expired(cx).map(|()| None),
+        })
+        .await;
+        timer.disarm();
+        match outcome {
+            Some(Ok(response)) => Ok(response),
+            Some(Err(mut error)) => {
+                let message = error.take_message();
+                let error = failure::of_send(error.into_error(), message.is_none());
+                Err(Unsent { error, message })
+            }
+            None => Err(Unsent {
+                error: UpstreamError::new(late, Retry::Never),
+                message: None,
+            }),
+        }
+    }
+
+    /// How long the head may take: `response`, or what is left of the whole time if that is less.
+    fn patience(&self, now: Instant) -> (Option<Duration>, Reason) {
+        let response = self.options.timeouts.response;
+        let left = self.deadline().map(|at| at.saturating_duration_since(now));
+        match (response, left) {
+            (Some(response), Some(left)) if left < response => (Some(left), Reason::TotalTimeout),
+            (None, Some(left)) => (Some(left), Reason::TotalTimeout),
+            (response, _) => (response, Reason::ResponseTimeout),
+        }
+    }
+}
+
+/// gRPC over HTTP/2, "Requests": up to eight digits and a unit.
+fn grpc_timeout(value: &HeaderValue) -> Option<Duration> {
+    let (unit, digits) = value.as_bytes().split_last()?;
+    if digits.is_empty() || digits.len() > 8 || !digits.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    let amount: u64 = std::str::from_utf8(digits).ok()?.parse().ok()?;
+    Some(match unit {
+        b'H' => Duration::from_secs(amount * 3600),
+        b'M' => Duration::from_secs(amount * 60),
+        b'S' => Duration::from_secs(amount),
+        b'm' => Duration::from_millis(amount),
+        b'u' => Duration::from_micros(amount),
+        b'n' => Duration::from_nanos(amount),
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn grpc_timeouts_are_read_in_every_unit_and_refused_when_malformed() {
+        let read = |text| grpc_timeout(&HeaderValue::from_static(text));
+        assert_eq!(read("2S"), Some(Duration::from_secs(2)));
+        assert_eq!(read("150m"), Some(Duration::from_millis(150)));
+        assert_eq!(read("1H"), Some(Duration::from_secs(3600)));
+        for bad in ["", "S", "2", "123456789S", "2x", "-1S"] {
+            assert_eq!(read(bad), None, "{bad}");
+        }
+    }
+}

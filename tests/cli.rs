@@ -1,0 +1,438 @@
+//! The command as a person or a supervisor meets it: output, exit status, signals.
+
+// Clippy lets tests unwrap, but not the functions that they share.
+#![allow(clippy::unwrap_used)]
+
+use std::{
+    fs,
+    io::{BufRead, BufReader, ErrorKind, Read, Write},
+    net::TcpStream,
+    path::Path,
+    process::{Child, Command, ExitStatus, Stdio},
+    sync::mpsc,
+    thread,
+    time::{Duration, Instant},
+};
+
+use tempfile::TempDir;
+use tollgate::cli::DemoBackend;
+
+#[test]
+fn check_accepts_a_good_file() {
+    let folder = folder("[routes.all]\nupstream = \"http://127.0.0.1:1\"\n");
+    let (status, out, _) = run(folder.path(), &["check"]);
+    assert_eq!(status, 0);
+    assert_eq!(out, "gateway.toml: good (1 route, 1 upstream)\n");
+}
+
+#[test]
+fn check_tells_all_findings_of_a_bad_file_and_ends_with_78() {
+    let folder = folder("[server]\nlissten = []\n[routes.all]\nupstrem = \"x\"\n");
+    let (status, out, err) = run(folder.path(), &["check"]);
+    assert_eq!(status, 78);
+    assert_eq!(out, "");
+    assert!(
+        err.contains("lissten") && err.contains("gateway.toml:2:"),
+        "{err}"
+    );
+    assert!(
+        err.contains("upstrem") && err.contains("gateway.toml:4:"),
+        "{err}"
+    );
+    assert!(!err.contains('\u{1b}'), "no colours where no terminal is");
+}
+
+#[test]
+fn a_missing_file_is_bad_configuration_and_says_what_else_can_be_done() {
+    let empty = TempDir::new().unwrap();
+    for arguments in [&["check"][..], &["run"], &[]] {
+        let (status, _, err) = run(empty.path(), arguments);
+        assert_eq!(status, 78, "{arguments:?}");
+        assert!(
+            err.contains("gateway.toml") && err.contains("--to URL"),
+            "{err}"
+        );
+    }
+}
+
+#[test]
+fn bad_usage_ends_with_2() {
+    let empty = TempDir::new().unwrap();
+    for arguments in [
+        &["frobnicate"][..],
+        &["run", "--to", "http://127.0.0.1:1", "--config", "x"],
+        &["run", "--listen", "127.0.0.1:0"],
+        &["run", "--to", "http://127.0.0.1:1", "--listen", "nowhere"],
+        &["run", "--to", "not a url"],
+    ] {
+        let (status, _, err) = run(empty.path(), arguments);
+        assert_eq!(status, 2, "{arguments:?}: {err}");
+        assert!(!err.is_empty());
+    }
+}
+
+#[test]
+fn help_names_every_command_and_is_a_success() {
+    let empty = TempDir::new().unwrap();
+    let (status, out, _) = run(empty.path(), &["--help"]);
+    assert_eq!(status, 0);
+    for command in ["run", "check", "routes", "demo", "health"] {
+        assert!(out.contains(&format!("\n  {command} ")), "{command}");
+    }
+}
+
+#[test]
+fn routes_are_printed_in_the_order_in_which_they_are_tried() {
+    let folder = folder(
+        r#"
+        [routes.all]
+        respond = { status = 204 }
+        [routes.deep]
+        path = "/a/**"
+        respond = { status = 204 }
+        [routes.one]
+        path = "/a/{x}"
+        respond = { status = 204 }
+        [routes.fixed]
+        path = "/a/b"
+        respond = { status = 204 }
+        [routes.reading]
+        path = "/a/b"
+        methods = ["GET"]
+        respond = { status = 204 }
+        [routes.wild]
+        hosts = ["**.example.com"]
+        respond = { status = 204 }
+        [routes.tenant]
+        hosts = ["{t}.example.com"]
+        respond = { status = 204 }
+        [routes.exact]
+        hosts = ["a.example.com"]
+        respond = { status = 204 }
+        "#,
+    );
+    let (status, out, err) = run(folder.path(), &["routes"]);
+    assert_eq!(status, 0, "{err}");
+    let names: Vec<&str> = out
+        .lines()
+        .skip(1)
+        .filter_map(|line| line.split_whitespace().rev().nth(2))
+        .collect();
+    let order = [
+        "exact", "tenant", "wild", "reading", "fixed", "one", "deep", "all",
+    ];
+    assert_eq!(names, order, "{out}");
+}
+
+#[test]
+fn a_gateway_without_a_file_forwards_everything() {
+    let backend = DemoBackend::start().unwrap();
+    let to = format!("http://{}", backend.address());
+    let empty = TempDir::new().unwrap();
+    let gateway = Running::start(
+        empty.path(),
+        &["run", "--to", &to, "--listen", "127.0.0.1:0"],
+    );
+    assert!(gateway.get("/items/3").contains("chisel"));
+}
+
+#[test]
+fn an_address_that_is_taken_is_a_failure_at_run_time() {
+    let owner = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let folder = folder(&format!(
+        "[server]\nlisten = [\"{}\"]\n{ANSWERS}",
+        owner.local_addr().unwrap()
+    ));
+    let (status, _, err) = run(folder.path(), &[]);
+    assert_eq!(status, 1);
+    assert!(err.contains("can't listen on"), "{err}");
+}
+
+#[test]
+fn a_signal_drains_and_ends_with_0() {
+    for signal in ["TERM", "INT"] {
+        let folder = folder(&format!("{QUICK}{ANSWERS}"));
+        let mut gateway = Running::start(folder.path(), &[]);
+        assert!(gateway.get("/").starts_with("HTTP/1.1 200"));
+        gateway.signal(signal);
+        assert_eq!(gateway.wait().code(), Some(0), "{signal}");
+    }
+}
+
+#[test]
+fn a_request_under_way_is_finished_before_the_end() {
+    let backend = DemoBackend::start().unwrap();
+    let route = format!(
+        "[routes.all]\nupstream = \"http://{}\"\n",
+        backend.address()
+    );
+    let folder = folder(&format!("{QUICK}{route}"));
+    let mut gateway = Running::start(folder.path(), &[]);
+    let mut events = gateway.ask("/events?count=2");
+    read_until(&mut events, "\"number\":1");
+    gateway.signal("TERM");
+    read_until(&mut events, "\"number\":2");
+    drop(events);
+    assert_eq!(gateway.wait().code(), Some(0));
+}
+
+#[test]
+fn a_second_signal_ends_at_once_with_1() {
+    let backend = DemoBackend::start().unwrap();
+    let route = format!(
+        "[routes.all]\nupstream = \"http://{}\"\n",
+        backend.address()
+    );
+    let folder = folder(&format!("{QUICK}{route}"));
+    let mut gateway = Running::start(folder.path(), &[]);
+    let mut slow = gateway.ask("/events?count=3600");
+    read_until(&mut slow, "\"number\":1");
+    gateway.signal("TERM");
+    gateway.logged("draining");
+    gateway.signal("TERM");
+    assert_eq!(gateway.wait().code(), Some(1));
+}
+
+#[test]
+fn hangup_reloads_the_file_and_a_bad_one_changes_nothing() {
+    let folder = folder(&format!("{QUICK}{ANSWERS}"));
+    let file = folder.path().join("gateway.toml");
+    let gateway = Running::start(folder.path(), &[]);
+
+    fs::write(&file, format!("{QUICK}nonsense = true")).unwrap();
+    gateway.signal("HUP");
+    gateway.logged("refused");
+    assert!(gateway.get("/").contains("first"));
+
+    fs::write(
+        &file,
+        format!("{QUICK}{}", ANSWERS.replace("first", "second")),
+    )
+    .unwrap();
+    gateway.signal("HUP");
+    gateway.logged("reloaded");
+    assert!(gateway.get("/").contains("second"));
+}
+
+#[test]
+fn user_signal_1_opens_the_access_log_anew() {
+    let folder = folder(&format!(
+        "{QUICK}[log.access]\nfile = \"access.log\"\n{ANSWERS}"
+    ));
+    let (log, old) = (
+        folder.path().join("access.log"),
+        folder.path().join("access.log.1"),
+    );
+    let mut gateway = Running::start(folder.path(), &[]);
+    gateway.get("/before");
+    wait_for(|| fs::read_to_string(&log).unwrap().contains("/before"));
+    fs::rename(&log, &old).unwrap();
+    gateway.signal("USR1");
+    wait_for(|| log.exists());
+    gateway.get("/after");
+    gateway.signal("TERM");
+    gateway.wait();
+    assert!(fs::read_to_string(old).unwrap().contains("/before"));
+    assert!(fs::read_to_string(log).unwrap().contains("/after"));
+}
+
+#[test]
+fn health_tells_how_a_running_gateway_is() {
+    let folder = folder(&format!("{QUICK}{ANSWERS}"));
+    let gateway = Running::start(folder.path(), &[]);
+    let ask = ["health", "--ready", "--admin", gateway.admin()];
+    let (status, out, _) = run(folder.path(), &ask);
+    assert_eq!(status, 0);
+    assert!(out.contains(r#""status":"ok""#), "{out}");
+}
+
+#[test]
+fn the_demo_needs_nothing_and_ends_well() {
+    let empty = TempDir::new().unwrap();
+    let mut demo = Running::spawn(empty.path(), &["demo"]);
+    let gateway = demo.printed("  gateway  http://");
+    let line = demo.printed("     curl -i -H");
+    assert!(line.contains("/api/echo"));
+    demo.printed("Ctrl-C");
+    demo.gateway = gateway;
+    let answer = demo.get("/api/items?limit=1");
+    assert!(answer.contains("anvil"), "{answer}");
+    demo.signal("INT");
+    assert_eq!(demo.wait().code(), Some(0));
+}
+
+/// Free ports, and a drain that does not wait for a load balancer.
+const QUICK: &str = "\
+[admin]
+listen = \"127.0.0.1:0\"
+[server]
+listen = [\"127.0.0.1:0\"]
+[server.drain]
+delay = \"0s\"
+grace = \"0s\"
+";
+
+const ANSWERS: &str = "\
+[routes.all]
+respond = { body = \"first\" }
+";
+
+fn folder(configuration: &str) -> TempDir {
+    let folder = TempDir::new().unwrap();
+    fs::write(folder.path().join("gateway.toml"), configuration).unwrap();
+    folder
+}
+
+fn tollgate(folder: &Path, arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tollgate"));
+    command
+        .args(arguments)
+        .current_dir(folder)
+        .stdin(Stdio::null());
+    command
+}
+
+/// Runs to the end: exit status, standard output, standard error.
+fn run(folder: &Path, arguments: &[&str]) -> (i32, String, String) {
+    let output = tollgate(folder, arguments).output().unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    let status = output.status.code().unwrap();
+    (status, text(output.stdout), text(output.stderr))
+}
+
+/// A gateway process; it does not outlive the test.
+struct Running {
+    child: Child,
+    lines: mpsc::Receiver<String>,
+    /// `host:port`.
+    gateway: String,
+    admin: String,
+}
+
+impl Running {
+    /// Starts a gateway and waits until it listens.
+    fn start(folder: &Path, arguments: &[&str]) -> Self {
+        let mut running = Self::spawn(folder, arguments);
+        let field = |line: &str, name: &str| {
+            let line: serde_json::Value = serde_json::from_str(line).unwrap();
+            line[name].as_str().unwrap().to_owned()
+        };
+        running.gateway = field(&running.logged(r#""listening""#), "address");
+        running.admin = field(&running.logged(r#""admin listening""#), "admin");
+        running
+    }
+
+    fn spawn(folder: &Path, arguments: &[&str]) -> Self {
+        let mut child = tollgate(folder, arguments)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let (sender, lines) = mpsc::channel();
+        forward(child.stdout.take().unwrap(), sender.clone());
+        forward(child.stderr.take().unwrap(), sender);
+        Self {
+            child,
+            lines,
+            gateway: String::new(),
+            admin: String::new(),
+        }
+    }
+
+    fn admin(&self) -> &str {
+        &self.admin
+    }
+
+    /// The next line with this text, of the log or of the output.
+    fn logged(&self, text: &str) -> String {
+        let mut seen = Vec::new();
+        loop {
+            match self.lines.recv_timeout(PATIENCE) {
+                Ok(line) if line.contains(text) => return line,
+                Ok(line) => seen.push(line),
+                Err(_) => panic!("no line with {text}: {seen:#?}"),
+            }
+        }
+    }
+
+    /// What follows a text on the line that begins with it.
+    fn printed(&self, start: &str) -> String {
+        let line = self.logged(start);
+        line.strip_prefix(start).unwrap().to_owned()
+    }
+
+    /// Sends a request and leaves its answer to be read.
+    fn ask(&self, path: &str) -> TcpStream {
+        let mut stream = TcpStream::connect(&self.gateway).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        write!(
+            stream,
+            "GET {path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
+        )
+        .unwrap();
+        stream
+    }
+
+    fn get(&self, path: &str) -> String {
+        let mut answer = String::new();
+        self.ask(path).read_to_string(&mut answer).unwrap();
+        answer
+    }
+
+    fn signal(&self, signal: &str) {
+        let pid = self.child.id().to_string();
+        let sent = Command::new("kill").args(["-s", signal, &pid]).status();
+        assert!(sent.unwrap().success());
+    }
+
+    fn wait(&mut self) -> ExitStatus {
+        let mut status = None;
+        wait_for(|| {
+            status = self.child.try_wait().unwrap();
+            status.is_some()
+        });
+        status.unwrap()
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Sends each line of a stream on.
+fn forward(stream: impl Read + Send + 'static, lines: mpsc::Sender<String>) {
+    thread::spawn(move || {
+        for line in BufReader::new(stream).lines().map_while(Result::ok) {
+            // The test may have ended.
+            let _ = lines.send(line);
+        }
+    });
+}
+
+fn read_until(stream: &mut TcpStream, text: &str) {
+    let mut seen = String::new();
+    let mut buffer = [0; 1024];
+    while !seen.contains(text) {
+        let length = match stream.read(&mut buffer) {
+            // A read with a timeout is not started again after a signal.
+            Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+            read => read.unwrap(),
+        };
+        assert!(length > 0, "the answer ended without {text}: {seen}");
+        seen += &String::from_utf8_lossy(&buffer[..length]);
+    }
+}
+
+/// What another process does can only be waited for.
+fn wait_for(mut done: impl FnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !done() {
+        assert!(Instant::now() < deadline, "waited too long");
+        thread::sleep(Duration::from_millis(10));
+    }
+}
+
+const PATIENCE: Duration = Duration::from_secs(20);

@@ -1,0 +1,151 @@
+//! The documents say what the program does: their configuration is parsed, their tables compared.
+//!
+//! Blocks of ```` ```toml ```` are whole files. Blocks of ```` ```toml fragment ```` are parts of
+//! one: an upstream `app` and a route are put beside them, where they bring none themselves. Blocks
+//! of ```` ```toml invalid ```` show a mistake.
+
+// Clippy lets tests unwrap, but not the functions that they share.
+#![allow(clippy::unwrap_used)]
+
+use std::{collections::BTreeSet, fs, path::Path};
+
+use tollgate::{config::Config, exchange::Reason};
+
+#[test]
+fn configuration_in_the_documents_can_be_used() {
+    let mut faults = Vec::new();
+    let blocks: Vec<Block> = documents().iter().flat_map(blocks_of).collect();
+    for block in &blocks {
+        let findings = match Config::parse(&block.place, &block.file()) {
+            Ok(loaded) => loaded.warnings,
+            Err(findings) => findings,
+        };
+        if findings.has_errors() != block.is("invalid") {
+            faults.push(format!("{}: {findings}", block.place));
+        }
+    }
+    assert!(blocks.len() > 5, "the blocks were not found");
+    assert!(faults.is_empty(), "{}", faults.join("\n"));
+}
+
+#[test]
+fn the_table_of_reasons_is_the_list_in_the_source() {
+    let rows = Reason::ALL.iter().map(|reason| {
+        let (word, code) = (reason.as_str(), reason.code().as_str());
+        let (status, message) = (reason.status().as_u16(), reason.message());
+        format!("| `{word}` | {status} | {code} | {message} |\n")
+    });
+    let expected: String = rows.collect();
+    assert!(
+        read("README.md").contains(&format!("|---|---|---|---|\n{expected}\n")),
+        "README.md should have these rows under its reasons:\n{expected}"
+    );
+}
+
+#[test]
+fn the_table_of_metrics_names_every_metric() {
+    let source = words(&read("src/telemetry/families.rs"), '"');
+    let document = words(&read("docs/operations.md"), '`');
+    assert!(source.len() > 20, "the names were not found");
+    assert_eq!(source, document);
+}
+
+#[test]
+fn links_between_the_documents_lead_somewhere() {
+    let mut faults = Vec::new();
+    for (name, text) in documents() {
+        let folder = Path::new(&name).parent().unwrap();
+        for link in links(&text) {
+            let file = link.split('#').next().unwrap_or_default();
+            let target = root().join(folder).join(file);
+            if !file.is_empty() && !target.exists() {
+                faults.push(format!("{name}: {link}"));
+            }
+        }
+    }
+    assert!(faults.is_empty(), "{}", faults.join("\n"));
+}
+
+/// A fenced block of TOML.
+struct Block {
+    place: String,
+    /// What follows `toml` on the fence.
+    kind: String,
+    text: String,
+}
+
+impl Block {
+    fn is(&self, kind: &str) -> bool {
+        self.kind == kind
+    }
+
+    /// The block as a whole file.
+    fn file(&self) -> String {
+        let mut text = self.text.clone();
+        if self.is("fragment") && !text.contains("[upstreams.app]") {
+            text.push_str("\n[upstreams.app]\nservers = [\"http://127.0.0.1:3000\"]\n");
+        }
+        if self.is("fragment") && !text.contains("[routes.") {
+            text.push_str("\n[routes.everything]\nupstream = \"app\"\n");
+        }
+        text
+    }
+}
+
+fn blocks_of((name, text): &(String, String)) -> Vec<Block> {
+    let mut blocks = Vec::new();
+    let mut open: Option<Block> = None;
+    for (number, line) in (1..).zip(text.lines()) {
+        match (&mut open, line.strip_prefix("```toml")) {
+            (None, Some(kind)) => {
+                open = Some(Block {
+                    place: format!("{name}:{number}"),
+                    kind: kind.trim().to_owned(),
+                    text: String::new(),
+                });
+            }
+            (Some(_), _) if line == "```" => blocks.extend(open.take()),
+            (Some(block), _) => block.text += &format!("{line}\n"),
+            (None, None) => {}
+        }
+    }
+    blocks
+}
+
+/// Targets of Markdown links that are not elsewhere on the web.
+fn links(text: &str) -> Vec<&str> {
+    text.split("](")
+        .skip(1)
+        .filter_map(|rest| rest.split(')').next())
+        .filter(|link| !link.contains("://"))
+        .collect()
+}
+
+/// Every name of a metric that stands between two quotes of a kind.
+fn words(text: &str, quote: char) -> BTreeSet<String> {
+    text.split(quote)
+        .filter(|word| word.starts_with("tollgate_"))
+        .filter(|word| word.chars().all(|c| c.is_ascii_alphanumeric() || c == '_'))
+        .map(str::to_owned)
+        .collect()
+}
+
+/// The documents by their names.
+fn documents() -> Vec<(String, String)> {
+    let files = fs::read_dir(root().join("docs")).unwrap();
+    let names = files.map(|file| file.unwrap().file_name().into_string().unwrap());
+    names
+        .filter(|name| name.ends_with(".md"))
+        .map(|name| format!("docs/{name}"))
+        .chain(["README.md".to_owned(), "CHANGELOG.md".to_owned()])
+        .map(|name| (name.clone(), read(&name)))
+        .collect()
+}
+
+fn read(name: &str) -> String {
+    fs::read_to_string(root().join(name)).unwrap()
+}
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}

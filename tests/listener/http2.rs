@@ -1,0 +1,271 @@
+//! HTTP/2: spread, windows, idleness and abuse.
+
+use std::collections::BTreeSet;
+
+use tollgate::exchange::Reason;
+
+use crate::support::{Running, eventually, h2, millis, start};
+
+fn hurried() -> Running {
+    start(|server| {
+        server.limits.keep_alive = millis(150);
+        server.limits.write_timeout = millis(150);
+    })
+}
+
+#[test]
+fn four_connections_on_four_workers_land_on_four_workers() {
+    let running = start(|server| server.workers = Some(4.try_into().unwrap()));
+    let mut clients: Vec<_> = (0..4).map(|_| h2::plain(&running)).collect();
+    let workers: BTreeSet<_> = clients
+        .iter_mut()
+        .map(|client| {
+            client.send(h2::get(1, "/worker"));
+            h2::body(client)
+        })
+        .collect();
+    assert_eq!(workers.len(), 4, "{workers:?}");
+}
+
+#[test]
+fn a_busy_connection_keeps_new_ones_off_its_worker() {
+    let running = start(|server| server.workers = Some(2.try_into().unwrap()));
+    let mut busy = h2::plain(&running);
+    for stream in 0..10 {
+        busy.send(h2::get(2 * stream + 1, "/hang"));
+    }
+    running.wait_begun(10);
+    let loaded = running.listeners().workers();
+    let busy_worker = loaded
+        .iter()
+        .find(|worker| worker.streams == 10)
+        .unwrap()
+        .index;
+    for _ in 0..5 {
+        let mut client = h2::plain(&running);
+        client.send(h2::get(1, "/worker"));
+        let worker = String::from_utf8(h2::body(&mut client)).unwrap();
+        assert_ne!(worker, busy_worker.to_string());
+        std::mem::forget(client);
+    }
+}
+
+#[test]
+fn an_idle_connection_gets_goaway() {
+    let running = hurried();
+    let mut client = h2::plain(&running);
+    client.send(h2::get(1, "/"));
+    h2::body(&mut client);
+    let goaway = h2::until(&mut client, h2::GOAWAY);
+    assert_eq!(h2::code(&goaway), 0);
+    while h2::next(&mut client).is_some() {}
+    drop(client);
+    assert_eq!(running.told.after_all_closed(), []);
+}
+
+#[test]
+fn an_idle_client_that_ignores_goaway_is_dropped() {
+    let running = hurried();
+    let client = h2::plain(&running);
+    assert_eq!(running.told.after_all_closed(), []);
+    drop(client);
+}
+
+#[test]
+fn a_stream_whose_window_stays_closed_is_reset() {
+    let running = hurried();
+    let mut client = h2::connect(&running, &h2::window(0));
+    client.send(h2::get(1, "/"));
+    h2::until(&mut client, h2::HEADERS);
+    let reset = h2::until(&mut client, h2::RST_STREAM);
+    assert_eq!(reset.stream, 1);
+    assert_eq!(running.told.reasons(), [Reason::WriteTimeout]);
+}
+
+#[test]
+fn a_stream_that_stalls_midway_is_reset_while_others_go_on() {
+    let running = hurried();
+    let mut client = h2::plain(&running);
+    client.send(h2::get(1, "/big"));
+    h2::until(&mut client, h2::DATA);
+    // The answer's first 65,535 bytes close the connection's window too.
+    client.send(h2::get(3, "/silent-body"));
+    assert_eq!(h2::until(&mut client, h2::RST_STREAM).stream, 1);
+    assert_eq!(running.told.reasons(), [Reason::WriteTimeout]);
+}
+
+#[test]
+fn a_stream_whose_upstream_is_slow_is_left_alone() {
+    let running = hurried();
+    let mut client = h2::plain(&running);
+    client
+        .send(h2::get(1, "/silent-body"))
+        .send(h2::get(3, "/gate"));
+    running.wait_begun(2);
+    std::thread::sleep(millis(500));
+    running.let_through();
+    assert_eq!(h2::body(&mut client), b"gated");
+    assert_eq!(running.told.reasons(), []);
+}
+
+#[test]
+fn a_reset_stream_aborts_its_request() {
+    let running = start(|_| {});
+    let mut client = h2::plain(&running);
+    client.send(h2::get(1, "/hang"));
+    running.wait_begun(1);
+    client.send(h2::reset(1));
+    eventually("the abort arrives", || running.aborted() == 1);
+}
+
+#[test]
+fn a_client_that_leaves_aborts_all_its_requests() {
+    let running = start(|_| {});
+    let mut client = h2::plain(&running);
+    client.send(h2::get(1, "/hang")).send(h2::get(3, "/hang"));
+    running.wait_begun(2);
+    drop(client);
+    eventually("the aborts arrive", || running.aborted() == 2);
+}
+
+#[test]
+fn rapid_resets_end_the_connection() {
+    let running = start(|server| server.http2.max_resets = 5);
+    let mut client = h2::plain(&running);
+    let attack: Vec<_> = (0..200)
+        .flat_map(|stream| [h2::get(2 * stream + 1, "/hang"), h2::reset(2 * stream + 1)])
+        .flatten()
+        .collect();
+    client.send(attack);
+    let goaway = h2::until(&mut client, h2::GOAWAY);
+    assert_eq!(h2::code(&goaway), 11, "ENHANCE_YOUR_CALM");
+    drop(client);
+    assert_eq!(running.told.after_all_closed(), [Reason::Malformed]);
+    eventually("nothing is left behind", || {
+        running
+            .listeners()
+            .workers()
+            .iter()
+            .all(|worker| worker.streams == 0)
+    });
+}
+
+#[test]
+fn resets_at_a_distance_end_the_connection_too() {
+    let running = start(|_| {});
+    let mut client = h2::plain(&running);
+    let mut stream = 1;
+    let mut begun = 0;
+    while running.told.reasons().is_empty() {
+        assert!(begun < 2000, "resets go on for ever");
+        let streams: Vec<_> = (0..50).map(|number| stream + 2 * number).collect();
+        let (requests, resets): (Vec<_>, Vec<_>) = streams
+            .iter()
+            .map(|stream| (h2::get(*stream, "/hang"), h2::reset(*stream)))
+            .unzip();
+        stream += 100;
+        begun += 50;
+        client.send(requests.concat());
+        running.wait_begun(begun);
+        client.send(resets.concat());
+        eventually("the aborts arrive", || running.aborted() == begun);
+        std::thread::sleep(millis(5));
+    }
+    drop(client);
+    assert_eq!(running.told.after_all_closed(), [Reason::Malformed]);
+}
+
+#[test]
+fn a_client_that_resets_some_of_many_streams_is_served() {
+    let running = start(|_| {});
+    let mut client = h2::plain(&running);
+    for number in 0..600 {
+        let stream = 6 * number + 1;
+        client.send(h2::get(stream, "/hang"));
+        running.wait_begun(3 * number as usize + 1);
+        client.send(h2::reset(stream));
+        for answered in [stream + 2, stream + 4] {
+            client.send(h2::get(answered, "/"));
+            assert_eq!(h2::body(&mut client), b"ok");
+        }
+    }
+    assert_eq!(running.told.reasons(), []);
+}
+
+#[test]
+fn a_flood_of_continuations_ends_the_connection() {
+    let running = start(|_| {});
+    let mut client = h2::plain(&running);
+    // HEADERS without END_HEADERS, and then no end of CONTINUATION.
+    let mut attack = h2::frame(h2::HEADERS, 0x1, 1, &[0x82, 0x86]);
+    for _ in 0..1000 {
+        attack.extend(h2::frame(9, 0, 1, &[]));
+    }
+    client.send(attack);
+    let goaway = h2::until(&mut client, h2::GOAWAY);
+    assert_eq!(h2::code(&goaway), 11, "ENHANCE_YOUR_CALM");
+    drop(client);
+    assert_eq!(running.told.after_all_closed(), [Reason::Malformed]);
+}
+
+#[test]
+fn a_flood_of_pings_that_nobody_reads_back_is_dropped() {
+    use std::io::Write as _;
+    let running = start(|server| server.limits.write_timeout = millis(150));
+    let mut client = h2::plain(&running);
+    let pings = h2::frame(h2::PING, 0, 0, &[0; 8]).repeat(10_000);
+    while client.0.write_all(&pings).is_ok() {}
+    assert_eq!(running.told.after_all_closed(), [Reason::WriteTimeout]);
+}
+
+#[test]
+fn a_header_list_beyond_the_limit_is_refused_with_431() {
+    let running = start(|server| server.limits.header_bytes = 8 << 10);
+    let mut client = h2::plain(&running);
+    let mut block = vec![0x82, 0x86, 0x84, 0x00, 1, b'x', 0x7f, 0xa9, 0x45];
+    block.extend(vec![b'a'; 9000]);
+    client.send(h2::frame(h2::HEADERS, 0x5, 1, &block));
+    let answer = h2::until(&mut client, h2::HEADERS);
+    // :status 431 is a literal; its digits are Huffman-coded or plain.
+    assert!(!answer.payload.is_empty());
+    assert_eq!(
+        running
+            .script
+            .begun
+            .load(std::sync::atomic::Ordering::SeqCst),
+        0
+    );
+}
+
+#[test]
+fn settings_tell_the_configured_limits() {
+    let running = start(|server| {
+        server.http2.max_streams = 7;
+        server.http2.stream_window = 32 << 10;
+        server.limits.header_bytes = 9000;
+    });
+    let mut client = h2::plain(&running);
+    let settings = h2::until(&mut client, h2::SETTINGS).payload;
+    let value = |id: u8| {
+        let at = settings.chunks(6).find(|entry| entry[1] == id).unwrap();
+        u32::from_be_bytes(at[2..].try_into().unwrap())
+    };
+    assert_eq!((value(3), value(4), value(6)), (7, 32 << 10, 9000));
+    assert!(
+        settings.chunks(6).all(|entry| entry[1] != 8),
+        "RFC 8441 is not offered"
+    );
+}
+
+#[test]
+fn a_quiet_client_that_does_not_answer_pings_is_dropped() {
+    let running = start(|server| {
+        server.http2.ping_interval = millis(50);
+        server.http2.ping_timeout = millis(50);
+    });
+    let mut client = h2::plain(&running);
+    client.send(h2::get(1, "/hang"));
+    eventually("the abort arrives", || running.aborted() == 1);
+    eventually("the connection is dropped", || running.connections() == 0);
+    assert_eq!(running.told.reasons(), []);
+}
