@@ -136,6 +136,9 @@ fn answer(
     permit: Option<Permit>,
 ) -> Result<Response, UpstreamError> {
     let (mut head, incoming) = sent.response.into_parts();
+    // RFC 9110 6.2: a version is of one hop. Left at 1.0, hyper would answer the client so too,
+    // without chunks and without keep-alive.
+    head.version = Version::HTTP_11;
     head::clean_answer(head.status, &attempt.parts.method, &mut head.headers)?;
     if incoming.is_end_stream() {
         release(attempt.server, Some(sent.lease), sent.timer);

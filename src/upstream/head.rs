@@ -1,7 +1,10 @@
 //! Heads and trailers on their way through: what is made for the server, what is kept of its
 //! answer.
 
-use std::fmt::Write as _;
+use std::{
+    fmt::Write as _,
+    net::{IpAddr, SocketAddr},
+};
 
 use bytes::Bytes;
 use http::{
@@ -162,11 +165,7 @@ fn forwarded(context: &Context, host: Option<&HeaderValue>) -> HeaderValue {
     let mut text = String::with_capacity(64);
     let mut elements = hops.split(',').map(str::trim).peekable();
     while let Some(hop) = elements.next() {
-        // RFC 7239 6: an IPv6 address stands in brackets, and so needs quotes.
-        let _ = match hop.contains(':') {
-            true => write!(text, "for=\"[{hop}]\""),
-            false => write!(text, "for={hop}"),
-        };
+        push_node(&mut text, hop);
         if elements.peek().is_some() {
             text.push_str(", ");
         }
@@ -177,6 +176,18 @@ fn forwarded(context: &Context, host: Option<&HeaderValue>) -> HeaderValue {
     let _ = write!(text, ";proto={}", context.scheme);
     HeaderValue::from_maybe_shared(Bytes::from(text))
         .unwrap_or(HeaderValue::from_static("for=unknown"))
+}
+
+/// RFC 7239 6: IPv6 stands in brackets, and a colon needs quotes. What a hop claimed to be is never
+/// copied: text that is no address could add parameters of its own.
+fn push_node(text: &mut String, hop: &str) {
+    let bare = hop.strip_prefix('[').and_then(|hop| hop.strip_suffix(']'));
+    let _ = match (bare.unwrap_or(hop).parse(), hop.parse::<SocketAddr>()) {
+        (Ok(IpAddr::V4(address)), _) => write!(text, "for={address}"),
+        (Ok(IpAddr::V6(address)), _) => write!(text, "for=\"[{address}]\""),
+        (Err(_), Ok(address)) => write!(text, "for=\"{address}\""),
+        (Err(_), Err(_)) => write!(text, "for=unknown"),
+    };
 }
 
 /// Checks an answer's head and takes out what belongs to the server's connection.
