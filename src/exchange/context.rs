@@ -50,6 +50,13 @@ pub struct Attempt {
     pub response: Option<Duration>,
 }
 
+/// The tries so far. Only the last is told of, so there is no list to allocate.
+#[derive(Debug, Default)]
+struct Attempts {
+    made: u32,
+    last: Option<Attempt>,
+}
+
 /// What a [`Context`] starts with.
 #[derive(Debug)]
 pub struct ContextParts {
@@ -102,7 +109,7 @@ pub struct Context {
     captures: OnceLock<Vec<(Arc<str>, Box<str>)>>,
     reason: OnceLock<Reason>,
     logged_headers: OnceLock<Box<[(HeaderName, HeaderValue)]>>,
-    attempts: Mutex<Vec<Attempt>>,
+    attempts: Mutex<Attempts>,
     bytes_in: AtomicU64,
 }
 
@@ -126,7 +133,7 @@ impl Context {
             captures: OnceLock::new(),
             reason: OnceLock::new(),
             logged_headers: OnceLock::new(),
-            attempts: Mutex::new(Vec::new()),
+            attempts: Mutex::default(),
             bytes_in: AtomicU64::new(0),
         }
     }
@@ -203,23 +210,27 @@ impl Context {
 
     /// Notes that a server is tried.
     pub fn attempt(&self, attempt: Attempt) {
-        self.attempts_locked().push(attempt);
+        let mut attempts = self.attempts_locked();
+        attempts.made += 1;
+        attempts.last = Some(attempt);
     }
 
     /// Completes the last attempt.
     pub fn finish_attempt(&self, finish: impl FnOnce(&mut Attempt)) {
-        if let Some(last) = self.attempts_locked().last_mut() {
+        if let Some(last) = &mut self.attempts_locked().last {
             finish(last);
         }
     }
 
-    /// Reads the attempts made so far.
-    pub fn with_attempts<T>(&self, read: impl FnOnce(&[Attempt]) -> T) -> T {
-        read(&self.attempts_locked())
+    /// Reads the last attempt, whose answer or failure the client saw, and how many there were.
+    pub fn with_last_attempt<T>(&self, read: impl FnOnce(&Attempt, u32) -> T) -> Option<T> {
+        let attempts = self.attempts_locked();
+        let last = attempts.last.as_ref()?;
+        Some(read(last, attempts.made))
     }
 
-    fn attempts_locked(&self) -> MutexGuard<'_, Vec<Attempt>> {
-        // The list stays usable after a panic elsewhere: every push is complete.
+    fn attempts_locked(&self) -> MutexGuard<'_, Attempts> {
+        // Whole after a panic elsewhere: nothing here can panic half-way.
         self.attempts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

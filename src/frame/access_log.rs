@@ -90,7 +90,7 @@ pub fn line(out: &mut Vec<u8>, context: &Context, end: &End, options: &LineOptio
     object.word("trace_id", context.trace.trace_id());
     write_request(&mut object, context, options);
     write_answer(&mut object, context, end);
-    context.with_attempts(|attempts| write_attempts(&mut object, attempts));
+    context.with_last_attempt(|last, made| write_attempts(&mut object, last, made));
     write_headers(&mut object, context);
     object.end();
 }
@@ -206,8 +206,7 @@ fn write_answer(object: &mut Object<'_>, context: &Context, end: &End) {
 }
 
 /// The last attempt is the one whose answer, or failure, the client saw.
-fn write_attempts(object: &mut Object<'_>, attempts: &[Attempt]) {
-    let Some(last) = attempts.last() else { return };
+fn write_attempts(object: &mut Object<'_>, last: &Attempt, made: u32) {
     object.text("upstream", last.upstream.as_bytes(), LONGEST_NAME);
     object.text("server", last.server.as_bytes(), LONGEST_NAME);
     if let Some(connect) = last.connect {
@@ -216,7 +215,7 @@ fn write_attempts(object: &mut Object<'_>, attempts: &[Attempt]) {
     if let Some(response) = last.response {
         object.millis("upstream_response_ms", response);
     }
-    object.number("attempts", attempts.len() as u64);
+    object.number("attempts", made.into());
 }
 
 fn write_headers(object: &mut Object<'_>, context: &Context) {

@@ -85,6 +85,7 @@ where
 {
     let (sender, connection) = http1::Builder::new()
         .max_header_size(ANSWER_HEAD_BYTES)
+        .max_buf_size(READ_BUFFER)
         .handshake(TokioIo::new(Gathered(stream)))
         .await
         .map_err(broken_handshake)?;
@@ -133,6 +134,8 @@ fn broken_handshake(error: hyper::Error) -> UpstreamError {
     UpstreamError::new(Reason::ConnectFailed, Retry::Always).because(error)
 }
 
+/// How much of an answer is read ahead: hyper would take 400 KiB for each slow reader.
+const READ_BUFFER: usize = 128 << 10;
 /// The largest head of an answer.
 const ANSWER_HEAD_BYTES: usize = 64 << 10;
 const UPSTREAM_STREAM_WINDOW: u32 = 256 << 10;
