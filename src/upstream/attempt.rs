@@ -4,7 +4,13 @@
 //! moment of its death can be sent once more, silently, when that is safe: when nothing was
 //! written, or when the method is idempotent and there is no body.
 
-use std::{future::poll_fn, pin::pin, sync::Arc, task::Poll, time::Duration};
+use std::{
+    future::poll_fn,
+    pin::pin,
+    sync::Arc,
+    task::{Poll, ready},
+    time::Duration,
+};
 
 use http::{HeaderValue, request::Parts};
 use http_body::Body as _;
@@ -213,13 +219,15 @@ impl Attempt<'_> {
         if let Some(stream) = pool.stream(worker) {
             return Ok((stream, true));
         }
-        // One opens, the others of this worker wait and then share what it opened.
-        let opening = pool.opening(worker).await;
+        // One opens, the others of this worker wait and then share what it opened. They wait no
+        // longer than for a connection of their own: it may have failed for all of them.
+        let (started, limit) = (Instant::now(), self.group.config.connect_timeout);
+        let opening = connect::within(limit, async { Ok(pool.opening(worker).await) }).await?;
         if let Some(stream) = pool.stream(worker) {
             return Ok((stream, true));
         }
-        let limit = self.group.config.connect_timeout;
-        let connection = self.connect(connect::http2(self.server, limit)).await?;
+        let left = limit.saturating_sub(started.elapsed());
+        let connection = self.connect(connect::http2(self.server, left)).await?;
         let stream = connection.stream();
         pool.share(worker, connection);
         drop(opening);
@@ -253,14 +261,21 @@ impl Attempt<'_> {
         timer: &mut LazyTimer,
     ) -> Result<http::Response<Incoming>, Unsent> {
         let mut response = pin!(response);
-        let now = Instant::now();
-        let (wait, late) = self.patience(now);
-        if let Some(wait) = wait {
-            timer.arm(now, wait);
-        }
-        let outcome = poll_fn(|cx| match response.as_mut().poll(cx) {
-            Poll::Ready(outcome) => Poll::Ready(Some(outcome)),
-            Poll::Pending => timer.poll_expired(cx).map(|()| None),
+        let mut late = self.arm(timer);
+        let mut received = self.context.bytes_in();
+        let outcome = poll_fn(|cx| {
+            if let Poll::Ready(outcome) = response.as_mut().poll(cx) {
+                return Poll::Ready(Some(outcome));
+            }
+            loop {
+                ready!(timer.poll_expired(cx));
+                // While the client's body still comes, the server can't be late.
+                let before = std::mem::replace(&mut received, self.context.bytes_in());
+                if late != Reason::ResponseTimeout || before == received {
+                    return Poll::Ready(None);
+                }
+                late = self.arm(timer);
+            }
         })
         .await;
         timer.disarm();
@@ -276,6 +291,16 @@ impl Attempt<'_> {
                 message: None,
             }),
         }
+    }
+
+    /// Sets the time until which the head must be there; what it is called when it was not.
+    fn arm(&self, timer: &mut LazyTimer) -> Reason {
+        let now = Instant::now();
+        let (wait, late) = self.patience(now);
+        if let Some(wait) = wait {
+            timer.arm(now, wait);
+        }
+        late
     }
 
     /// How long the head may take: `response`, or what is left of the whole time if that is less.

@@ -64,6 +64,12 @@ impl AnswerBody {
         error
     }
 
+    /// hyper takes RST_STREAM with NO_ERROR for an end. Behind a whole answer it is one (RFC 9113
+    /// 8.1), but without END_STREAM the answer was cut.
+    fn was_reset(&self) -> bool {
+        matches!(self.lease, Some(Lease::Http2(_))) && !self.incoming.is_end_stream()
+    }
+
     /// Waiting for the server counts against it; the client's own slowness never does, since a
     /// blocked client does not poll.
     fn poll_stalled(&mut self, task: &mut Task<'_>) -> Option<Reason> {
@@ -131,6 +137,10 @@ impl HttpBody for AnswerBody {
             }
             Poll::Ready(Some(Err(error))) => {
                 let error = self.fail(Reason::UpstreamCut, error.into());
+                Poll::Ready(Some(Err(error)))
+            }
+            Poll::Ready(None) if self.was_reset() => {
+                let error = self.fail(Reason::UpstreamCut, BodyFault(Reason::UpstreamCut).into());
                 Poll::Ready(Some(Err(error)))
             }
             Poll::Ready(None) => {
