@@ -22,7 +22,7 @@ use super::{
 };
 use crate::{
     config::ServerUrl,
-    exchange::{Body, BoxError, Reason, Retry, UpstreamError},
+    exchange::{Body, BoxError, Gathered, Reason, Retry, UpstreamError},
 };
 
 /// An HTTP/1.1 connection, driven on this worker.
@@ -95,7 +95,7 @@ where
 {
     let (sender, connection) = http1::Builder::new()
         .max_header_size(ANSWER_HEAD_BYTES)
-        .handshake(TokioIo::new(stream))
+        .handshake(TokioIo::new(Gathered(stream)))
         .await
         .map_err(broken_handshake)?;
     let open = server.metrics.connection_opened();
@@ -124,7 +124,7 @@ where
         .max_header_list_size(ANSWER_HEAD_BYTES as u32)
         .keep_alive_interval(PING_INTERVAL)
         .keep_alive_timeout(PING_TIMEOUT)
-        .handshake(TokioIo::new(stream))
+        .handshake(TokioIo::new(Gathered(stream)))
         .await
         .map_err(broken_handshake)?;
     let (handle, peer_limit) = Http2Connection::new(sender);

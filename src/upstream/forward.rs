@@ -184,6 +184,8 @@ fn switch(
         return Err(unasked());
     }
     let server = hyper::upgrade::on(&mut sent.response);
+    // hyper's own task ends with the switch, the connection to the server does not.
+    let open = attempt.server.metrics.connection_opened();
     let (mut head, _) = sent.response.into_parts();
     head::clean_answer(head.status, &attempt.parts.method, &mut head.headers)?;
     head.headers
@@ -191,7 +193,7 @@ fn switch(
     head.headers.insert(UPGRADE, protocol);
     let idle = attempt.options.timeouts.tunnel_idle;
     head.extensions
-        .insert(tunnel::open(client, server, idle, permit));
+        .insert(tunnel::open(client, server, idle, (permit, open)));
     Ok(http::Response::from_parts(head, Body::empty()))
 }
 

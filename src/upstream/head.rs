@@ -199,15 +199,16 @@ pub(super) fn clean_answer(
     method: &Method,
     headers: &mut HeaderMap,
 ) -> Result<(), UpstreamError> {
-    let mut hop_by_hop = false;
+    let (mut connection, mut named) = (false, false);
     let mut lengths = 0;
     let mut coded = false;
     for name in headers.keys() {
         match *name {
             CONTENT_LENGTH => lengths += 1,
             TRANSFER_ENCODING => coded = true,
-            CONNECTION | UPGRADE | TE => hop_by_hop = true,
-            _ => hop_by_hop |= is_hop_by_hop(name),
+            CONNECTION => connection = true,
+            UPGRADE | TE => named = true,
+            _ => named |= is_hop_by_hop(name),
         }
     }
     if lengths > 0 && !one_length(headers) {
@@ -221,8 +222,8 @@ pub(super) fn clean_answer(
     if status == StatusCode::NO_CONTENT && *method != Method::HEAD {
         headers.remove(CONTENT_LENGTH);
     }
-    if hop_by_hop {
-        remove_hop_by_hop(headers);
+    if connection || named {
+        remove_hop_by_hop(headers, named);
     }
     Ok(())
 }
