@@ -149,11 +149,8 @@ impl Attempt<'_> {
             return Ok((connection, true));
         }
         // Boxed: connecting is rare.
-        let sender = Box::pin(self.connect(connect::http1(
-            self.server,
-            self.group.config.connect_timeout,
-        )))
-        .await?;
+        let sender =
+            Box::pin(self.connect(connect::http1(self.server, self.connect_limit()))).await?;
         let timer = LazyTimer::default();
         Ok((Http1Connection { sender, timer }, false))
     }
@@ -170,7 +167,27 @@ impl Attempt<'_> {
         if connected.is_err() {
             self.server.metrics.connect_error();
         }
-        connected
+        connected.map_err(|error| self.late(error))
+    }
+
+    /// How long connecting may take: `connect_timeout`, or what is left of the whole time if that
+    /// is less.
+    fn connect_limit(&self) -> Duration {
+        let limit = self.group.config.connect_timeout;
+        let left = self
+            .deadline()
+            .map(|at| at.saturating_duration_since(Instant::now()));
+        left.map_or(limit, |left| left.min(limit))
+    }
+
+    /// A connection that was awaited until the whole time was over is not what took too long.
+    fn late(&self, error: UpstreamError) -> UpstreamError {
+        match self.deadline() {
+            Some(at) if error.reason == Reason::ConnectTimeout && Instant::now() >= at => {
+                UpstreamError::new(Reason::TotalTimeout, Retry::Never)
+            }
+            _ => error,
+        }
     }
 
     fn message(&self, message: Message) -> Result<http::Request<Body>, Unsent> {
@@ -244,8 +261,9 @@ impl Attempt<'_> {
         }
         // One opens, the others of this worker wait and then share what it opened. They wait no
         // longer than for a connection of their own: it may have failed for all of them.
-        let (started, limit) = (Instant::now(), self.group.config.connect_timeout);
-        let opening = connect::within(limit, async { Ok(pool.opening(worker).await) }).await?;
+        let (started, limit) = (Instant::now(), self.connect_limit());
+        let opening = connect::within(limit, async { Ok(pool.opening(worker).await) });
+        let opening = opening.await.map_err(|error| self.late(error))?;
         if let Some(stream) = pool.stream(worker) {
             return Ok((stream, true));
         }

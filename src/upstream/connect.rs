@@ -17,7 +17,7 @@ use tokio::{
 
 use super::{
     failure,
-    pool::{Http2Connection, PeerLimit},
+    pool::{Http2Connection, MOST_STREAMS, PeerLimit},
     server::Server,
 };
 use crate::{
@@ -196,7 +196,9 @@ fn broken_handshake(error: impl Into<BoxError>) -> UpstreamError {
 
 /// The largest head of an answer.
 const ANSWER_HEAD_BYTES: usize = 64 << 10;
-const UPSTREAM_STREAM_WINDOW: u32 = 256 << 10;
-const UPSTREAM_CONNECTION_WINDOW: u32 = 1 << 20;
+/// What a slow client lets pile up of its answer.
+const UPSTREAM_STREAM_WINDOW: u32 = 128 << 10;
+/// Room for all streams at once: clients of one connection that stop reading must not stop others.
+const UPSTREAM_CONNECTION_WINDOW: u32 = MOST_STREAMS as u32 * UPSTREAM_STREAM_WINDOW;
 const PING_INTERVAL: Duration = Duration::from_secs(30);
 const PING_TIMEOUT: Duration = Duration::from_secs(10);

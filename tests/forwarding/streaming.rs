@@ -8,7 +8,7 @@ use hyper::body::Frame;
 use tokio::{io::AsyncWriteExt, sync::mpsc, time::timeout};
 
 use crate::support::{
-    BoxBody, Gateway, Origin, Raw, Server, chunks, empty, http2, read, request, within,
+    BoxBody, Gateway, Origin, Raw, Server, chunks, empty, http2, read, reply, request, within,
 };
 
 type Feed = mpsc::Sender<std::io::Result<Frame<Bytes>>>;
@@ -196,4 +196,39 @@ async fn a_request_body_arrives_chunk_by_chunk() {
 const OFFERED: usize = 128 << 20;
 
 /// A side that takes nothing for so long is stalled.
-const STALL: Duration = Duration::from_millis(300);
+const STALL: Duration = Duration::from_millis(200);
+
+#[tokio::test]
+async fn readers_that_stall_do_not_stall_others_on_the_same_h2c_connection() {
+    let (stalls, mut stalled) = mpsc::unbounded_channel();
+    let origin = Server::h2c(move |request| {
+        let (feed, body) = chunks();
+        let stalls = stalls.clone();
+        async move {
+            if request.uri().path() == "/small" {
+                return reply("small");
+            }
+            tokio::spawn(async move {
+                feed_until_stalled(&feed).await;
+                let _ = stalls.send(feed);
+            });
+            http::Response::new(body)
+        }
+    })
+    .await;
+    let gateway = Gateway::to(&origin.url());
+    let mut readers = Vec::new();
+    for _ in 0..12 {
+        let mut client = Raw::connect(gateway.address()).await;
+        client.send(crate::GET).await;
+        client.head().await;
+        readers.push(client);
+    }
+    let mut feeds = Vec::new();
+    for _ in &readers {
+        feeds.push(within(stalled.recv()).await);
+    }
+    let small = "GET /small HTTP/1.1\r\nHost: a\r\n\r\n";
+    assert_eq!(Raw::ask(gateway.address(), small).await.text(), "small");
+    assert_eq!(origin.connections(), 1);
+}

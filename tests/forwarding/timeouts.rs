@@ -267,3 +267,23 @@ async fn many_that_wait_for_one_h2c_connection_wait_no_longer_than_one() {
     let took = start.elapsed();
     assert!(took < Duration::from_millis(1500), "{took:?}");
 }
+
+#[tokio::test]
+async fn the_total_time_holds_while_connecting_too() {
+    let queue = FullQueue::new();
+    for protocol in ["http", "h2c"] {
+        let gateway = gateway(
+            &format!("{protocol}://{}", queue.address),
+            "total = \"100ms\"",
+        );
+        let start = Instant::now();
+        let answer = Raw::ask(gateway.address(), crate::GET).await;
+        let expected = (504, "upstream.total_timeout".to_owned());
+        assert_eq!(answer.refusal(), expected, "{protocol}");
+        assert!(
+            start.elapsed() < Duration::from_secs(1),
+            "{:?}",
+            start.elapsed()
+        );
+    }
+}
