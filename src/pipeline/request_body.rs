@@ -32,7 +32,7 @@ pub struct RequestBodyLayer(Arc<Limits>);
 #[derive(Debug)]
 struct Limits {
     most: Option<u64>,
-    /// Whether gRPC and upgrades are limited too, because the route itself says so.
+    /// Whether gRPC is limited too, because the route itself says so.
     streams_too: bool,
     idle: Option<Duration>,
     stream_idle: Option<Duration>,
@@ -74,7 +74,9 @@ impl Handle for RequestBody {
             return self.inner.handle(request);
         }
         let context = Context::of(&request);
-        let streams = context.head.grpc || context.head.upgrade.is_some();
+        // A tunnel's bytes never come through here. The body of a request that asks for one is a
+        // body like any other, or the mere wish would lift every limit.
+        let streams = context.head.grpc;
         let most = self
             .limits
             .most

@@ -249,3 +249,39 @@ async fn a_server_that_speaks_no_http_2_is_bad_gateway_at_once() {
         assert_eq!(answer.refusal(), expected);
     }
 }
+
+#[tokio::test]
+async fn a_client_that_closes_does_not_cost_the_origins_connection() {
+    let origin = Origin::ok().await;
+    let gateway = Gateway::to(&origin.url());
+    let request = "GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
+    for _ in 0..3 {
+        let answer = Raw::ask_and_close(gateway.address(), request).await;
+        assert_eq!(answer.text(), "ok");
+    }
+    assert_eq!(origin.connections(), 1);
+}
+
+#[tokio::test]
+async fn a_connection_past_its_idle_time_is_closed_and_not_used() {
+    let (told, mut closed) = mpsc::unbounded_channel();
+    let origin = Origin::start(move |mut peer| {
+        let told = told.clone();
+        async move {
+            while peer.request().await.is_some() {
+                peer.write(crate::OK).await;
+            }
+            let _ = told.send(());
+        }
+    })
+    .await;
+    let url = origin.url();
+    let gateway = Gateway::start(&format!(
+        "[upstreams.u]\nservers = [\"{url}\"]\npool_idle_timeout = \"100ms\"\n\
+         [routes.all]\nupstream = \"u\""
+    ));
+    assert_eq!(Raw::ask(gateway.address(), crate::GET).await.text(), "ok");
+    within(closed.recv()).await;
+    assert_eq!(Raw::ask(gateway.address(), crate::GET).await.text(), "ok");
+    assert_eq!(origin.connections(), 2);
+}

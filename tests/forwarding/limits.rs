@@ -150,3 +150,14 @@ async fn a_request_over_max_in_flight_is_refused_and_room_returns_with_the_answe
         eventually(|| in_flight() == 0.0).await;
     }
 }
+
+#[tokio::test]
+async fn a_wish_to_upgrade_does_not_lift_the_limit() {
+    let origin = Origin::ok().await;
+    let gateway = Gateway::to(&origin.url());
+    let request = "POST / HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\
+                   Content-Length: 10485761\r\n\r\n";
+    let answer = Raw::ask_and_close(gateway.address(), request).await;
+    assert_eq!(answer.reason(), "request.body_too_large");
+    assert_eq!(origin.connections(), 0);
+}

@@ -80,7 +80,7 @@ async fn an_http_2_client_that_does_not_read_stalls_the_origin() {
 
 #[tokio::test]
 async fn an_origin_that_does_not_read_stalls_the_client() {
-    let (go, mut wait) = mpsc::channel::<()>(1);
+    let (go, wait) = mpsc::channel::<()>(1);
     let (told, mut length) = mpsc::unbounded_channel();
     let wait = std::sync::Arc::new(tokio::sync::Mutex::new(wait));
     let origin = Origin::start(move |mut peer| {

@@ -118,14 +118,14 @@ async fn a_slow_reader_is_not_mistaken_for_a_stalled_origin() {
         async { http::Response::new(body) }
     })
     .await;
-    let gateway = gateway(&origin.url(), "idle = \"100ms\"");
+    let gateway = gateway(&origin.url(), "idle = \"500ms\"");
     let mut client = Raw::connect(gateway.address()).await;
     client.send(crate::GET).await;
     let chunk = bytes::Bytes::from(vec![b'x'; 256 << 10]);
     let mut taken = 0;
     // Longer than `idle`, in which the client takes nothing.
     while let Ok(sent) = timeout(
-        Duration::from_millis(400),
+        Duration::from_millis(800),
         feed.send(Ok(Frame::data(chunk.clone()))),
     )
     .await
@@ -286,4 +286,23 @@ async fn the_total_time_holds_while_connecting_too() {
             start.elapsed()
         );
     }
+}
+
+#[tokio::test]
+async fn the_total_time_ends_an_answer_that_its_reader_delays() {
+    let origin = Server::http1(|_| async {
+        let (feed, body) = chunks();
+        tokio::spawn(async move {
+            let chunk = bytes::Bytes::from(vec![b'x'; 64 << 10]);
+            while feed.send(Ok(Frame::data(chunk.clone()))).await.is_ok() {}
+        });
+        http::Response::new(body)
+    })
+    .await;
+    let gateway = gateway(&origin.url(), "total = \"200ms\"");
+    let mut client = Raw::connect(gateway.address()).await;
+    client.send(crate::GET).await;
+    let answer = client.answer().await;
+    assert!(!answer.complete);
+    assert_eq!(gateway.log_line().await["reason"], "upstream.total_timeout");
 }
