@@ -319,10 +319,23 @@ impl Attempt<'_> {
             Some(Err(mut error)) => {
                 let message = error.take_message();
                 let error = failure::of_send(error.into_error(), message.is_none());
+                let error = self.blame_body(error);
                 let message = message.map(|message| Message::Returned(Box::new(message)));
                 Err(Unsent { error, message })
             }
             None => Err(Unsent::lost(UpstreamError::new(late, Retry::Never))),
+        }
+    }
+
+    /// Of a body that broke off, hyper's HTTP/2 tells only that the stream was reset; why, the body
+    /// itself has noted.
+    fn blame_body(&self, error: UpstreamError) -> UpstreamError {
+        use Reason::{BodyInvalid, BodyTimeout, BodyTooLarge};
+        match self.context.reason() {
+            Some(reason @ (BodyInvalid | BodyTimeout | BodyTooLarge)) => {
+                UpstreamError::new(reason, Retry::Never).because(error)
+            }
+            _ => error,
         }
     }
 

@@ -161,3 +161,35 @@ async fn a_wish_to_upgrade_does_not_lift_the_limit() {
     assert_eq!(answer.reason(), "request.body_too_large");
     assert_eq!(origin.connections(), 0);
 }
+
+#[tokio::test]
+async fn a_fault_of_the_clients_body_is_told_as_such_behind_an_h2c_server() {
+    let (told, mut ended) = mpsc::unbounded_channel();
+    let origin = Server::h2c(move |request| {
+        let told = told.clone();
+        async move {
+            let body = http_body_util::BodyExt::collect(request.into_body()).await;
+            let _ = told.send(body.is_ok());
+            reply("ok")
+        }
+    })
+    .await;
+    let url = origin.url();
+    let gateway = Gateway::start(&format!(
+        "[routes.all]\nupstream = \"{url}\"\nmax_body = \"1KiB\"\ntimeouts = {{ idle = \"100ms\" }}"
+    ));
+    let long = format!("800\r\n{}\r\n0\r\n\r\n", "x".repeat(2048));
+    for (body, status, reason) in [
+        (&*long, 413, "request.body_too_large"),
+        ("4\r\nhalf\r\nxyz\r\n", 400, "request.body_invalid"),
+        ("4\r\nhalf\r\n", 408, "request.body_timeout"),
+    ] {
+        let head = "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n";
+        let mut client = Raw::connect(gateway.address()).await;
+        client.send(format!("{head}{body}")).await;
+        let answer = client.answer().await;
+        assert_eq!(answer.refusal(), (status, reason.to_owned()));
+        assert_eq!(answer.header("connection"), Some("close"), "{reason}");
+        assert_eq!(within(ended.recv()).await, Some(false), "{reason}");
+    }
+}
