@@ -15,8 +15,8 @@ use std::{
 use http::StatusCode;
 use serde_json::Value;
 use support::{
-    Answer, Gateway, Load, Origin, Raw, Server, Streams, WebSocket, empty, eventually, http1,
-    http2, read, release, reply, request, within,
+    Answer, Gateway, Load, Origin, Raw, Server, Streams, WebSocket, empty, eventually, http2, read,
+    release, reply, request, within,
 };
 
 async fn admin(gateway: &Gateway, path: &str) -> Answer {
@@ -334,7 +334,7 @@ async fn long_lived_http2_connections_are_spread_over_all_workers() {
         connections.push(connection);
         // Others come and go meanwhile.
         for _ in 0..3 {
-            drop(http1(gateway.address()).await);
+            assert_eq!(Raw::ask(gateway.address(), ASK).await.status, 200);
         }
         let state = state_with(&gateway, |state| state["connections"] == open).await;
         match open {
