@@ -12,6 +12,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use http::Version;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use tokio::time::Instant;
 use tower::Layer;
@@ -31,7 +32,7 @@ pub struct RequestBodyLayer(Arc<Limits>);
 #[derive(Debug)]
 struct Limits {
     most: Option<u64>,
-    /// Whether gRPC and upgrades are limited too, because the route itself says so.
+    /// Whether gRPC is limited too, because the route itself says so.
     streams_too: bool,
     idle: Option<Duration>,
     stream_idle: Option<Duration>,
@@ -73,7 +74,9 @@ impl Handle for RequestBody {
             return self.inner.handle(request);
         }
         let context = Context::of(&request);
-        let streams = context.head.grpc || context.head.upgrade.is_some();
+        // A tunnel's bytes never come through here. The body of a request that asks for one is a
+        // body like any other, or the mere wish would lift every limit.
+        let streams = context.head.grpc;
         let most = self
             .limits
             .most
@@ -130,6 +133,12 @@ impl LimitedBody {
         Ok(())
     }
 
+    /// hyper takes a client's RST_STREAM with NO_ERROR for the body's end. Passed on as one, half an
+    /// upload would reach the upstream as a whole request.
+    fn was_reset(&self) -> bool {
+        self.context.head.version == Version::HTTP_2 && !self.body.is_end_stream()
+    }
+
     /// Waiting for the client counts; a server that does not take the body does not poll for it.
     fn poll_stalled(&mut self, task: &mut Task<'_>) -> Poll<()> {
         if let (Some(idle), false) = (self.idle, self.timer.is_armed()) {
@@ -158,6 +167,9 @@ impl HttpBody for LimitedBody {
             }
             // Bad chunking, or the client left: the half-sent request is aborted either way.
             Poll::Ready(Some(Err(_))) => Poll::Ready(Some(Err(self.fault(Reason::BodyInvalid)))),
+            Poll::Ready(None) if self.was_reset() => {
+                Poll::Ready(Some(Err(self.fault(Reason::BodyInvalid))))
+            }
             Poll::Ready(None) => Poll::Ready(None),
             Poll::Pending => self
                 .poll_stalled(task)

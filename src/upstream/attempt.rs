@@ -4,7 +4,13 @@
 //! moment of its death can be sent once more, silently, when that is safe: when nothing was
 //! written, or when the method is idempotent and there is no body.
 
-use std::{future::poll_fn, pin::Pin, sync::Arc, task::Poll, time::Duration};
+use std::{
+    future::poll_fn,
+    pin::Pin,
+    sync::Arc,
+    task::{Poll, ready},
+    time::Duration,
+};
 
 use http::{HeaderValue, request::Parts};
 use http_body::Body as _;
@@ -143,11 +149,8 @@ impl Attempt<'_> {
             return Ok((connection, true));
         }
         // Boxed: connecting is rare.
-        let sender = Box::pin(self.connect(connect::http1(
-            self.server,
-            self.group.config.connect_timeout,
-        )))
-        .await?;
+        let sender =
+            Box::pin(self.connect(connect::http1(self.server, self.connect_limit()))).await?;
         let timer = LazyTimer::default();
         Ok((Http1Connection { sender, timer }, false))
     }
@@ -164,7 +167,27 @@ impl Attempt<'_> {
         if connected.is_err() {
             self.server.metrics.connect_error();
         }
-        connected
+        connected.map_err(|error| self.late(error))
+    }
+
+    /// How long connecting may take: `connect_timeout`, or what is left of the whole time if that
+    /// is less.
+    fn connect_limit(&self) -> Duration {
+        let limit = self.group.config.connect_timeout;
+        let left = self
+            .deadline()
+            .map(|at| at.saturating_duration_since(Instant::now()));
+        left.map_or(limit, |left| left.min(limit))
+    }
+
+    /// A connection that was awaited until the whole time was over is not what took too long.
+    fn late(&self, error: UpstreamError) -> UpstreamError {
+        match self.deadline() {
+            Some(at) if error.reason == Reason::ConnectTimeout && Instant::now() >= at => {
+                UpstreamError::new(Reason::TotalTimeout, Retry::Never)
+            }
+            _ => error,
+        }
     }
 
     fn message(&self, message: Message) -> Result<http::Request<Body>, Unsent> {
@@ -236,13 +259,16 @@ impl Attempt<'_> {
         if let Some(stream) = pool.stream(worker) {
             return Ok((stream, true));
         }
-        // One opens, the others of this worker wait and then share what it opened.
-        let opening = pool.opening(worker).await;
+        // One opens, the others of this worker wait and then share what it opened. They wait no
+        // longer than for a connection of their own: it may have failed for all of them.
+        let (started, limit) = (Instant::now(), self.connect_limit());
+        let opening = connect::within(limit, async { Ok(pool.opening(worker).await) });
+        let opening = opening.await.map_err(|error| self.late(error))?;
         if let Some(stream) = pool.stream(worker) {
             return Ok((stream, true));
         }
-        let limit = self.group.config.connect_timeout;
-        let connection = self.connect(connect::http2(self.server, limit)).await?;
+        let left = limit.saturating_sub(started.elapsed());
+        let connection = self.connect(connect::http2(self.server, left)).await?;
         let stream = connection.stream();
         pool.share(worker, connection);
         drop(opening);
@@ -270,14 +296,21 @@ impl Attempt<'_> {
         mut response: Pin<Box<impl Future<Output = Outcome>>>,
         timer: &mut LazyTimer,
     ) -> Result<http::Response<Incoming>, Unsent> {
-        let now = Instant::now();
-        let (wait, late) = self.patience(now);
-        if let Some(wait) = wait {
-            timer.arm(now, wait);
-        }
-        let outcome = poll_fn(|cx| match response.as_mut().poll(cx) {
-            Poll::Ready(outcome) => Poll::Ready(Some(outcome)),
-            Poll::Pending => timer.poll_expired(cx).map(|()| None),
+        let mut late = self.arm(timer);
+        let mut received = self.context.bytes_in();
+        let outcome = poll_fn(|cx| {
+            if let Poll::Ready(outcome) = response.as_mut().poll(cx) {
+                return Poll::Ready(Some(outcome));
+            }
+            loop {
+                ready!(timer.poll_expired(cx));
+                // While the client's body still comes, the server can't be late.
+                let before = std::mem::replace(&mut received, self.context.bytes_in());
+                if late != Reason::ResponseTimeout || before == received {
+                    return Poll::Ready(None);
+                }
+                late = self.arm(timer);
+            }
         })
         .await;
         timer.disarm();
@@ -286,11 +319,34 @@ impl Attempt<'_> {
             Some(Err(mut error)) => {
                 let message = error.take_message();
                 let error = failure::of_send(error.into_error(), message.is_none());
+                let error = self.blame_body(error);
                 let message = message.map(|message| Message::Returned(Box::new(message)));
                 Err(Unsent { error, message })
             }
             None => Err(Unsent::lost(UpstreamError::new(late, Retry::Never))),
         }
+    }
+
+    /// Of a body that broke off, hyper's HTTP/2 tells only that the stream was reset; why, the body
+    /// itself has noted.
+    fn blame_body(&self, error: UpstreamError) -> UpstreamError {
+        use Reason::{BodyInvalid, BodyTimeout, BodyTooLarge};
+        match self.context.reason() {
+            Some(reason @ (BodyInvalid | BodyTimeout | BodyTooLarge)) => {
+                UpstreamError::new(reason, Retry::Never).because(error)
+            }
+            _ => error,
+        }
+    }
+
+    /// Sets the time until which the head must be there; what it is called when it was not.
+    fn arm(&self, timer: &mut LazyTimer) -> Reason {
+        let now = Instant::now();
+        let (wait, late) = self.patience(now);
+        if let Some(wait) = wait {
+            timer.arm(now, wait);
+        }
+        late
     }
 
     /// How long the head may take: `response`, or what is left of the whole time if that is less.

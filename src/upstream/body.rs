@@ -64,6 +64,18 @@ impl AnswerBody {
         error
     }
 
+    /// hyper takes RST_STREAM with NO_ERROR for an end. Behind a whole answer it is one (RFC 9113
+    /// 8.1), but without END_STREAM the answer was cut.
+    fn was_reset(&self) -> bool {
+        matches!(self.lease, Some(Lease::Http2(_))) && !self.incoming.is_end_stream()
+    }
+
+    /// Whether the whole time has passed; it does so for a slow reader too, whose answer is always
+    /// ready and never waited for.
+    fn is_over(&self) -> bool {
+        self.lease.is_some() && self.deadline.is_some_and(|at| Instant::now() >= at)
+    }
+
     /// Waiting for the server counts against it; the client's own slowness never does, since a
     /// blocked client does not poll.
     fn poll_stalled(&mut self, task: &mut Task<'_>) -> Option<Reason> {
@@ -80,8 +92,7 @@ impl AnswerBody {
         if self.timer.poll_expired(task).is_pending() {
             return None;
         }
-        let late = self.deadline.is_some_and(|at| Instant::now() >= at);
-        Some(if late {
+        Some(if self.is_over() {
             Reason::TotalTimeout
         } else {
             Reason::UpstreamIdle
@@ -117,6 +128,11 @@ impl HttpBody for AnswerBody {
         mut self: Pin<&mut Self>,
         task: &mut Task<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        if self.is_over() {
+            let reason = Reason::TotalTimeout;
+            let error = self.fail(reason, BodyFault(reason).into());
+            return Poll::Ready(Some(Err(error)));
+        }
         match Pin::new(&mut self.incoming).poll_frame(task) {
             Poll::Ready(Some(Ok(frame))) => {
                 self.timer.disarm();
@@ -131,6 +147,10 @@ impl HttpBody for AnswerBody {
             }
             Poll::Ready(Some(Err(error))) => {
                 let error = self.fail(Reason::UpstreamCut, error.into());
+                Poll::Ready(Some(Err(error)))
+            }
+            Poll::Ready(None) if self.was_reset() => {
+                let error = self.fail(Reason::UpstreamCut, BodyFault(Reason::UpstreamCut).into());
                 Poll::Ready(Some(Err(error)))
             }
             Poll::Ready(None) => {

@@ -1,19 +1,28 @@
 //! Opening a connection to a server.
 
-use std::{io, sync::Arc, time::Duration};
+use std::{future::poll_fn, io, pin::pin, sync::Arc, time::Duration};
 
-use hyper::client::conn::{http1, http2};
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use futures_util::task::AtomicWaker;
+use hyper::{
+    client::conn::{http1, http2},
+    rt::Executor,
+};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpStream, UnixStream},
+    sync::oneshot,
     time::timeout,
 };
 
-use super::{failure, pool::Http2Connection, server::Server};
+use super::{
+    failure,
+    pool::{Http2Connection, MOST_STREAMS, PeerLimit},
+    server::Server,
+};
 use crate::{
     config::ServerUrl,
-    exchange::{Body, Gathered, Reason, Retry, UpstreamError},
+    exchange::{Body, BoxError, Gathered, Reason, Retry, UpstreamError},
 };
 
 /// An HTTP/1.1 connection, driven on this worker.
@@ -44,7 +53,8 @@ pub(super) async fn http2(
     .await
 }
 
-async fn within<T>(
+/// Bounds what belongs to connecting.
+pub(super) async fn within<T>(
     limit: Duration,
     connect: impl Future<Output = Result<T, UpstreamError>>,
 ) -> Result<T, UpstreamError> {
@@ -105,8 +115,11 @@ async fn handshake_http2<S>(
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
-    let (sender, mut connection) = http2::Builder::new(TokioExecutor::new())
+    let tasks = Tasks::default();
+    let (sender, connection) = http2::Builder::new(tasks.clone())
         .timer(TokioTimer::new())
+        // None until the peer's SETTINGS say how many it takes.
+        .initial_max_send_streams(0)
         .initial_stream_window_size(UPSTREAM_STREAM_WINDOW)
         .initial_connection_window_size(UPSTREAM_CONNECTION_WINDOW)
         .max_header_list_size(ANSWER_HEAD_BYTES as u32)
@@ -117,20 +130,68 @@ where
         .map_err(broken_handshake)?;
     let (handle, peer_limit) = Http2Connection::new(sender);
     let open = server.metrics.connection_opened();
+    let (settled, settings) = oneshot::channel();
     tokio::spawn(async move {
-        // The peer may change how many streams it takes at any time: copy it out after each poll.
-        let _ = std::future::poll_fn(|cx| {
-            let polled = std::pin::Pin::new(&mut connection).poll(cx);
-            peer_limit.set(connection.current_max_send_streams());
-            polled
-        })
-        .await;
+        drive(connection, peer_limit, tasks, settled).await;
         drop(open);
     });
+    // Before that, requests beyond the peer's limit would wait inside hyper for each other.
+    settings.await.map_err(broken_handshake)?;
     Ok(handle)
 }
 
-fn broken_handshake(error: hyper::Error) -> UpstreamError {
+/// Runs a connection to its end and copies out how many streams its peer takes: when the SETTINGS
+/// come, which `settled` is told, and with every request, since the peer may change it.
+async fn drive<S>(
+    connection: http2::Connection<TokioIo<S>, Body, Tasks>,
+    peer_limit: PeerLimit,
+    tasks: Tasks,
+    settled: oneshot::Sender<()>,
+) where
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
+    let mut connection = pin!(connection);
+    let mut waiting = Some(settled);
+    // Its errors reach the requests that met them.
+    let _ = poll_fn(|cx| {
+        if waiting.is_some() {
+            tasks.0.register(cx.waker());
+        }
+        let polled = connection.as_mut().poll(cx);
+        let streams = connection.current_max_send_streams();
+        peer_limit.set(streams);
+        if let Some(settled) = waiting.take_if(|_| streams > 0) {
+            let _ = settled.send(());
+        }
+        polled
+    })
+    .await;
+}
+
+/// Spawns hyper's tasks of one connection. One of them reads the peer's SETTINGS and tells nobody,
+/// so whoever waits for them is woken behind each poll.
+#[derive(Clone, Default)]
+struct Tasks(Arc<AtomicWaker>);
+
+impl<F> Executor<F> for Tasks
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    fn execute(&self, task: F) {
+        let waiting = Arc::clone(&self.0);
+        tokio::spawn(async move {
+            let mut task = pin!(task);
+            poll_fn(|cx| {
+                let polled = task.as_mut().poll(cx);
+                waiting.wake();
+                polled
+            })
+            .await;
+        });
+    }
+}
+
+fn broken_handshake(error: impl Into<BoxError>) -> UpstreamError {
     UpstreamError::new(Reason::ConnectFailed, Retry::Always).because(error)
 }
 
@@ -138,7 +199,9 @@ fn broken_handshake(error: hyper::Error) -> UpstreamError {
 const READ_BUFFER: usize = 128 << 10;
 /// The largest head of an answer.
 const ANSWER_HEAD_BYTES: usize = 64 << 10;
-const UPSTREAM_STREAM_WINDOW: u32 = 256 << 10;
-const UPSTREAM_CONNECTION_WINDOW: u32 = 1 << 20;
+/// What a slow client lets pile up of its answer.
+const UPSTREAM_STREAM_WINDOW: u32 = 128 << 10;
+/// Room for all streams at once: clients of one connection that stop reading must not stop others.
+const UPSTREAM_CONNECTION_WINDOW: u32 = MOST_STREAMS as u32 * UPSTREAM_STREAM_WINDOW;
 const PING_INTERVAL: Duration = Duration::from_secs(30);
 const PING_TIMEOUT: Duration = Duration::from_secs(10);

@@ -147,7 +147,7 @@ impl Http2Connection {
     pub(super) fn new(sender: http2::SendRequest<Body>) -> (Self, PeerLimit) {
         let state = Arc::new(Http2State {
             open: AtomicUsize::new(0),
-            limit: AtomicUsize::new(MOST_STREAMS),
+            limit: AtomicUsize::new(0),
             quiet_since: Mutex::new(Instant::now()),
         });
         let limit = PeerLimit(Arc::clone(&state));
@@ -190,4 +190,4 @@ impl Drop for StreamPermit {
 }
 
 /// Streams that we put on one connection even if its peer takes more.
-const MOST_STREAMS: usize = 100;
+pub(super) const MOST_STREAMS: usize = 100;

@@ -401,3 +401,16 @@ async fn a_good_connection_is_used_again() {
     assert_eq!(served.load(Ordering::SeqCst), 20);
     assert_eq!(origin.connections(), 1);
 }
+
+#[tokio::test]
+async fn a_chunked_answer_reaches_an_http_1_0_client_without_chunks() {
+    let bytes = "HTTP/1.1 200 OK\r\nDate: Thu, 01 Jan 1970 00:00:00 GMT\r\n\
+                 Transfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n";
+    let origin = Origin::answering(bytes).await;
+    let gateway = Gateway::to(&origin.url());
+    let request = "GET / HTTP/1.0\r\nHost: a\r\nConnection: keep-alive\r\n\r\n";
+    let answer = Raw::ask_and_close(gateway.address(), request).await;
+    assert_eq!(answer.text(), "ok");
+    assert_eq!(answer.header("transfer-encoding"), None);
+    assert_eq!(answer.header("date"), Some("Thu, 01 Jan 1970 00:00:00 GMT"));
+}

@@ -169,3 +169,47 @@ async fn a_chunked_body_is_chunked_anew() {
     assert_eq!(origin.request().text(), "abcde");
     assert!(!origin.received().contains("lue"), "{}", origin.received());
 }
+
+#[tokio::test]
+async fn requests_in_one_packet_are_answered_in_their_order() {
+    let origin = Origin::start(|mut peer| async move {
+        while let Some(request) = peer.request().await {
+            let (line, length) = (&request.line, request.line.len());
+            let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n");
+            peer.write(format!("{head}{line}")).await;
+        }
+    })
+    .await;
+    let gateway = Gateway::to(&origin.url());
+    let mut client = Raw::connect(gateway.address()).await;
+    let post = "POST /1 HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\nbody";
+    let chunked =
+        "PUT /2 HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n\r\n";
+    let get = "GET /3 HTTP/1.1\r\nHost: a\r\n\r\n";
+    client.send(format!("{post}{chunked}{get}")).await;
+    for line in ["POST /1 HTTP/1.1", "PUT /2 HTTP/1.1", "GET /3 HTTP/1.1"] {
+        assert_eq!(client.answer().await.text(), line);
+    }
+}
+
+#[tokio::test]
+async fn a_body_that_nobody_read_is_never_taken_for_a_request() {
+    let inside = "GET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n";
+    let length = inside.len();
+    let gateway = Gateway::start("[routes.own]\npath = \"/own\"\nrespond = { body = \"own\" }");
+    for path in ["/own", "/none"] {
+        let mut client = Raw::connect(gateway.address()).await;
+        let head = format!("POST {path} HTTP/1.1\r\nHost: a\r\nContent-Length: {length}\r\n\r\n");
+        let next = "GET /own?next HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
+        client.send(format!("{head}{inside}{next}")).await;
+        client.rest().await;
+    }
+    let line_of = |path: &'static str| {
+        let paths = gateway.log();
+        paths
+            .iter()
+            .any(|line| line["path"].as_str().is_some_and(|it| it.starts_with(path)))
+    };
+    eventually(|| line_of("/none")).await;
+    assert!(!line_of("/smuggled"), "{:#?}", gateway.log());
+}

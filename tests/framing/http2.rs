@@ -196,3 +196,30 @@ async fn host_alone_serves_where_there_is_no_authority() {
     assert!(client.outcome().await.is_headers());
     assert_eq!(origin.request().header("host"), Some("only.test"));
 }
+
+#[tokio::test]
+async fn an_upload_that_its_client_resets_is_no_request_to_the_origin() {
+    const NO_ERROR: u32 = 0;
+    const CANCEL: u32 = 8;
+    for reason in [NO_ERROR, CANCEL] {
+        let (told, mut outcome) = tokio::sync::mpsc::unbounded_channel();
+        let origin = Origin::start(move |mut peer| {
+            let told = told.clone();
+            async move {
+                peer.head().await;
+                let _ = told.send("head".to_owned());
+                let rest = peer.closed().await;
+                let _ = told.send(String::from_utf8_lossy(&rest).into_owned());
+            }
+        })
+        .await;
+        let gateway = Gateway::to(&origin.url());
+        let mut client = FrameClient::connect(gateway.address()).await;
+        client.upload(&replaced(":method", b"POST")).await;
+        assert_eq!(within(outcome.recv()).await.as_deref(), Some("head"));
+        client.data(b"half").await;
+        client.reset(reason).await;
+        let rest = within(outcome.recv()).await.expect("its end");
+        assert!(!rest.ends_with("0\r\n\r\n"), "{reason}: {rest:?}");
+    }
+}

@@ -75,6 +75,21 @@ impl FrameClient {
             .await;
     }
 
+    /// Begins a request with a body on stream 1.
+    pub async fn upload(&mut self, fields: &[(&str, &[u8])]) {
+        self.send(HEADERS, END_HEADERS, 1, &encode(fields)).await;
+    }
+
+    /// Sends a part of the body on stream 1.
+    pub async fn data(&mut self, bytes: &[u8]) {
+        self.send(DATA, 0, 1, bytes).await;
+    }
+
+    /// Resets stream 1.
+    pub async fn reset(&mut self, reason: u32) {
+        self.send(RST_STREAM, 0, 1, &reason.to_be_bytes()).await;
+    }
+
     /// The first frame that tells what became of the request.
     #[track_caller]
     pub fn outcome(&mut self) -> impl Future<Output = Frame> {
@@ -119,6 +134,7 @@ pub fn encode(fields: &[(&str, &[u8])]) -> Vec<u8> {
     block
 }
 
+const DATA: u8 = 0;
 const HEADERS: u8 = 1;
 const RST_STREAM: u8 = 3;
 const SETTINGS: u8 = 4;

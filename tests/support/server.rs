@@ -24,7 +24,7 @@ use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, UnixListener},
     sync::mpsc,
-    task::{AbortHandle, JoinSet},
+    task::{JoinHandle, JoinSet},
 };
 
 /// The body of an origin's answers.
@@ -55,7 +55,7 @@ pub struct Server {
     place: Place,
     protocol: &'static str,
     connections: Arc<AtomicUsize>,
-    accept: AbortHandle,
+    accept: JoinHandle<()>,
 }
 
 enum Place {
@@ -92,9 +92,36 @@ impl Server {
         F: Fn(Request<Incoming>) -> Fut + Clone + Send + 'static,
         Fut: Future<Output = Response<BoxBody>> + Send + 'static,
     {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        Self::h2c_with(200, handler).await
+    }
+
+    /// Serves HTTP/2, so many streams at once on a connection.
+    pub async fn h2c_with<F, Fut>(streams: u32, handler: F) -> Self
+    where
+        F: Fn(Request<Incoming>) -> Fut + Clone + Send + 'static,
+        Fut: Future<Output = Response<BoxBody>> + Send + 'static,
+    {
+        let any = SocketAddr::from(([127, 0, 0, 1], 0));
+        Self::h2c_on(any, streams, handler).await
+    }
+
+    /// Serves HTTP/2 at an address, such as that of a server which has gone.
+    pub async fn h2c_at<F, Fut>(address: SocketAddr, handler: F) -> Self
+    where
+        F: Fn(Request<Incoming>) -> Fut + Clone + Send + 'static,
+        Fut: Future<Output = Response<BoxBody>> + Send + 'static,
+    {
+        Self::h2c_on(address, 200, handler).await
+    }
+
+    async fn h2c_on<F, Fut>(address: SocketAddr, streams: u32, handler: F) -> Self
+    where
+        F: Fn(Request<Incoming>) -> Fut + Clone + Send + 'static,
+        Fut: Future<Output = Response<BoxBody>> + Send + 'static,
+    {
+        let listener = TcpListener::bind(address).await.expect("a free port");
         Self::tcp(listener, "h2c", move |stream| {
-            serve_http2(stream, handler.clone())
+            serve_http2(stream, streams, handler.clone())
         })
     }
 
@@ -119,7 +146,7 @@ impl Server {
             place: Place::Unix(path),
             protocol: "unix",
             connections,
-            accept: accept.abort_handle(),
+            accept,
         }
     }
 
@@ -143,7 +170,7 @@ impl Server {
             place: Place::Tcp(address),
             protocol,
             connections,
-            accept: accept.abort_handle(),
+            accept,
         }
     }
 
@@ -161,6 +188,12 @@ impl Server {
             Place::Tcp(address) => *address,
             Place::Unix(_) => panic!("a unix socket has no address"),
         }
+    }
+
+    /// Stops listening and drops the connections; the address is free then.
+    pub async fn stop(mut self) {
+        self.accept.abort();
+        let _ = (&mut self.accept).await;
     }
 
     /// Connections accepted so far.
@@ -192,7 +225,7 @@ where
     let _ = connection.with_upgrades().await;
 }
 
-async fn serve_http2<S, F, Fut>(stream: S, handler: F)
+async fn serve_http2<S, F, Fut>(stream: S, streams: u32, handler: F)
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     F: Fn(Request<Incoming>) -> Fut,
@@ -202,7 +235,8 @@ where
         let answer = handler(request);
         async { Ok::<_, Infallible>(answer.await) }
     });
-    let builder = http2::Builder::new(TokioExecutor::new());
+    let mut builder = http2::Builder::new(TokioExecutor::new());
+    builder.max_concurrent_streams(streams);
     let _ = builder
         .serve_connection(TokioIo::new(stream), service)
         .await;

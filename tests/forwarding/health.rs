@@ -1,0 +1,92 @@
+//! Active health checks take a dying server out and bring it back.
+
+use serde_json::Value;
+
+use crate::support::{Gateway, Raw, Server, eventually, reply};
+
+async fn named(name: &'static str) -> Server {
+    Server::http1(move |_| async move { reply(name) }).await
+}
+
+fn checked(servers: &[&Server]) -> Gateway {
+    let urls: Vec<_> = servers.iter().map(|server| server.url()).collect();
+    Gateway::start(&format!(
+        "[upstreams.u]\nservers = {urls:?}\n[upstreams.u.health_check]\npath = \"/health\"\n\
+         interval = \"100ms\"\ntimeout = \"100ms\"\nrise = 1\nfall = 1\n[routes.all]\nupstream = \"u\""
+    ))
+}
+
+fn healthy(gateway: &Gateway) -> f64 {
+    gateway.metric("tollgate_upstream_server_healthy", &["upstream=\"u\""])
+}
+
+async fn ready(gateway: &Gateway) -> (u16, Value) {
+    let request = "GET /health/ready HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+    let answer = Raw::ask(gateway.admin(), request).await;
+    (answer.status, answer.json())
+}
+
+#[tokio::test]
+async fn a_dying_server_is_left_out_and_comes_back() {
+    let (one, two) = (named("one").await, named("two").await);
+    let gateway = checked(&[&one, &two]);
+    let address = two.address();
+    two.stop().await;
+    eventually(|| healthy(&gateway) == 1.0).await;
+    let mut client = Raw::connect(gateway.address()).await;
+    for _ in 0..10 {
+        client.send(crate::GET).await;
+        assert_eq!(client.answer().await.text(), "one");
+    }
+    // Half of them are well, so the gateway is ready, and tells.
+    let (status, detail) = ready(&gateway).await;
+    assert_eq!(status, 200, "{detail:#}");
+    assert!(detail.to_string().contains("unhealthy"), "{detail:#}");
+    let _two = Server::http1_at(address, |_| async { reply("two again") }).await;
+    eventually(|| healthy(&gateway) == 2.0).await;
+    let mut seen = Vec::new();
+    for _ in 0..2 {
+        client.send(crate::GET).await;
+        seen.push(client.answer().await.text().to_owned());
+    }
+    seen.sort_unstable();
+    assert_eq!(seen, ["one", "two again"]);
+}
+
+#[tokio::test]
+async fn an_upstream_without_a_healthy_server_is_unavailable_and_not_ready() {
+    let only = Server::http1(|request| async move {
+        let mut answer = reply("sick");
+        if request.uri().path() == "/health" {
+            *answer.status_mut() = http::StatusCode::SERVICE_UNAVAILABLE;
+        }
+        answer
+    })
+    .await;
+    let gateway = checked(&[&only]);
+    eventually(|| healthy(&gateway) == 0.0).await;
+    let answer = Raw::ask(gateway.address(), crate::GET).await;
+    assert_eq!(
+        answer.refusal(),
+        (503, "upstream.no_healthy_server".to_owned())
+    );
+    assert_eq!(answer.header("retry-after"), Some("1"));
+    assert_eq!(ready(&gateway).await.0, 503);
+}
+
+#[tokio::test]
+async fn a_server_is_used_before_its_first_check() {
+    let only = Server::http1(|request| async move {
+        match request.uri().path() {
+            "/health" => std::future::pending().await,
+            _ => reply("ok"),
+        }
+    })
+    .await;
+    let url = only.url();
+    let gateway = Gateway::start(&format!(
+        "[upstreams.u]\nservers = [\"{url}\"]\n[upstreams.u.health_check]\ntimeout = \"5s\"\n\
+         path = \"/health\"\n[routes.all]\nupstream = \"u\""
+    ));
+    assert_eq!(Raw::ask(gateway.address(), crate::GET).await.text(), "ok");
+}
