@@ -9,7 +9,7 @@ use std::{future::poll_fn, pin::pin, sync::Arc, task::Poll, time::Duration};
 use http::{HeaderValue, request::Parts};
 use http_body::Body as _;
 use hyper::{body::Incoming, client::conn::TrySendError};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use super::{
     body::Lease,
@@ -124,11 +124,8 @@ impl Attempt<'_> {
             return Ok((connection, true));
         }
         // Boxed: connecting is rare.
-        let sender = Box::pin(self.connect(connect::http1(
-            self.server,
-            self.group.config.connect_timeout,
-        )))
-        .await?;
+        let limit = self.connect_limit();
+        let sender = Box::pin(self.connect(connect::http1(self.server, limit))).await?;
         let timer = LazyTimer::default();
         Ok((Http1Connection { sender, timer }, false))
     }
@@ -142,10 +139,29 @@ impl Attempt<'_> {
         let took = started.elapsed();
         self.context
             .finish_attempt(|attempt| attempt.connect = Some(took));
-        if connected.is_err() {
+        connected.map_err(|error| {
             self.server.metrics.connect_error();
+            self.or_late(error)
+        })
+    }
+
+    /// How long connecting may take: `connect_timeout`, or what is left of the whole time.
+    fn connect_limit(&self) -> Duration {
+        let limit = self.group.config.connect_timeout;
+        let left = self
+            .deadline()
+            .map(|at| at.saturating_duration_since(Instant::now()));
+        left.map_or(limit, |left| left.min(limit))
+    }
+
+    /// Behind the deadline no other failure matters.
+    fn or_late(&self, error: UpstreamError) -> UpstreamError {
+        match self.deadline() {
+            Some(at) if Instant::now() >= at => {
+                UpstreamError::new(Reason::TotalTimeout, Retry::Never)
+            }
+            _ => error,
         }
-        connected
     }
 
     fn message(&self, body: Body) -> Result<http::Request<Body>, UpstreamError> {
@@ -213,12 +229,17 @@ impl Attempt<'_> {
         if let Some(stream) = pool.stream(worker) {
             return Ok((stream, true));
         }
-        // One opens, the others of this worker wait and then share what it opened.
-        let opening = pool.opening(worker).await;
+        // One opens, the others of this worker wait and then share what it opened. Each waits no
+        // longer than it would for a connection of its own: behind a server that can't be reached
+        // they would else try one after the other, and the last would wait for all of them.
+        let limit = self.connect_limit();
+        let opening = timeout(limit, pool.opening(worker))
+            .await
+            .map_err(|_| self.or_late(UpstreamError::new(Reason::ConnectTimeout, Retry::Always)))?;
         if let Some(stream) = pool.stream(worker) {
             return Ok((stream, true));
         }
-        let limit = self.group.config.connect_timeout;
+        let limit = self.connect_limit();
         let connection = self.connect(connect::http2(self.server, limit)).await?;
         let stream = connection.stream();
         pool.share(worker, connection);

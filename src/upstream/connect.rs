@@ -10,7 +10,11 @@ use tokio::{
     time::timeout,
 };
 
-use super::{failure, pool::Http2Connection, server::Server};
+use super::{
+    failure,
+    pool::{Http2Connection, MOST_STREAMS},
+    server::Server,
+};
 use crate::{
     config::ServerUrl,
     exchange::{Body, Reason, Retry, UpstreamError},
@@ -136,6 +140,8 @@ fn broken_handshake(error: hyper::Error) -> UpstreamError {
 /// The largest head of an answer.
 const ANSWER_HEAD_BYTES: usize = 64 << 10;
 const UPSTREAM_STREAM_WINDOW: u32 = 256 << 10;
-const UPSTREAM_CONNECTION_WINDOW: u32 = 1 << 20;
+/// Room for every stream's window: with less, a few clients that do not read would use it up, and all
+/// others on the same connection would wait for them.
+const UPSTREAM_CONNECTION_WINDOW: u32 = UPSTREAM_STREAM_WINDOW * MOST_STREAMS as u32;
 const PING_INTERVAL: Duration = Duration::from_secs(30);
 const PING_TIMEOUT: Duration = Duration::from_secs(10);

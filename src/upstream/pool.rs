@@ -190,4 +190,4 @@ impl Drop for StreamPermit {
 }
 
 /// Streams that we put on one connection even if its peer takes more.
-const MOST_STREAMS: usize = 100;
+pub(super) const MOST_STREAMS: usize = 100;
