@@ -31,7 +31,7 @@ pub struct RequestBodyLayer(Arc<Limits>);
 #[derive(Debug)]
 struct Limits {
     most: Option<u64>,
-    /// Whether gRPC and upgrades are limited too, because the route itself says so.
+    /// Whether gRPC is limited too, because the route itself says so.
     streams_too: bool,
     idle: Option<Duration>,
     stream_idle: Option<Duration>,
@@ -73,7 +73,8 @@ impl Handle for RequestBody {
             return self.inner.handle(request);
         }
         let context = Context::of(&request);
-        let streams = context.head.grpc || context.head.upgrade.is_some();
+        // An upgrade's bytes are no body: a body beside the wish to switch is limited as any other.
+        let streams = context.head.grpc;
         let most = self
             .limits
             .most

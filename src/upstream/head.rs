@@ -1,7 +1,10 @@
 //! Heads and trailers on their way through: what is made for the server, what is kept of its
 //! answer.
 
-use std::fmt::Write as _;
+use std::{
+    fmt::Write as _,
+    net::{IpAddr, SocketAddr},
+};
 
 use bytes::Bytes;
 use http::{
@@ -13,6 +16,7 @@ use http::{
     request::Parts,
     uri::{Authority, PathAndQuery, Scheme},
 };
+use http_body::Body as _;
 
 use super::{forward::Via, server::Server};
 use crate::{
@@ -69,8 +73,22 @@ pub(super) fn request(
     }
     if http2 {
         *request.version_mut() = Version::HTTP_2;
+    } else {
+        frame_body(&mut request);
     }
     Ok(request)
+}
+
+/// hyper takes a GET or HEAD whose body has no length for one without a body, and leaves the body
+/// out without a word.
+fn frame_body(request: &mut http::Request<Body>) {
+    let unframed = matches!(*request.method(), Method::GET | Method::HEAD)
+        && !request.body().is_end_stream()
+        && !request.headers().contains_key(CONTENT_LENGTH);
+    if unframed {
+        let chunked = HeaderValue::from_static("chunked");
+        request.headers_mut().insert(TRANSFER_ENCODING, chunked);
+    }
 }
 
 fn host(context: &Context, server: &Server, rewrite: &HostRewrite) -> HeaderValue {
@@ -103,8 +121,8 @@ fn copy(from: &HeaderMap, to: &mut HeaderMap) {
         match *name {
             // Host is set from the route; we answer 100-continue ourselves, when the body is read.
             HOST | EXPECT => {}
-            // RFC 9113 8.2.3: crumbs are joined, since HTTP/1.1 has one Cookie field.
-            COOKIE => join_cookie(to, value),
+            COOKIE if to.contains_key(COOKIE) => {}
+            COOKIE => join_cookies(from, to, value),
             _ => {
                 to.append(name, value.clone());
             }
@@ -112,15 +130,19 @@ fn copy(from: &HeaderMap, to: &mut HeaderMap) {
     }
 }
 
-fn join_cookie(to: &mut HeaderMap, crumb: &HeaderValue) {
-    let joined = match to.get(COOKIE) {
-        None => Some(crumb.clone()),
-        Some(before) => {
-            let joined = [before.as_bytes(), b"; ", crumb.as_bytes()].concat();
-            HeaderValue::from_maybe_shared(Bytes::from(joined)).ok()
-        }
+/// RFC 9113 8.2.3: crumbs are joined, since HTTP/1.1 has one Cookie field. All at once: HPACK lets a
+/// client send a thousand crumbs in a thousand bytes.
+fn join_cookies(from: &HeaderMap, to: &mut HeaderMap, first: &HeaderValue) {
+    let crumbs: Vec<_> = from
+        .get_all(COOKIE)
+        .iter()
+        .map(HeaderValue::as_bytes)
+        .collect();
+    let joined = match crumbs.len() {
+        1 => Ok(first.clone()),
+        _ => HeaderValue::from_maybe_shared(Bytes::from(crumbs.join(&b"; "[..]))),
     };
-    if let Some(joined) = joined {
+    if let Ok(joined) = joined {
         to.insert(COOKIE, joined);
     }
 }
@@ -162,11 +184,7 @@ fn forwarded(context: &Context, host: Option<&HeaderValue>) -> HeaderValue {
     let mut text = String::with_capacity(64);
     let mut elements = hops.split(',').map(str::trim).peekable();
     while let Some(hop) = elements.next() {
-        // RFC 7239 6: an IPv6 address stands in brackets, and so needs quotes.
-        let _ = match hop.contains(':') {
-            true => write!(text, "for=\"[{hop}]\""),
-            false => write!(text, "for={hop}"),
-        };
+        push_hop(&mut text, hop);
         if elements.peek().is_some() {
             text.push_str(", ");
         }
@@ -177,6 +195,20 @@ fn forwarded(context: &Context, host: Option<&HeaderValue>) -> HeaderValue {
     let _ = write!(text, ";proto={}", context.scheme);
     HeaderValue::from_maybe_shared(Bytes::from(text))
         .unwrap_or(HeaderValue::from_static("for=unknown"))
+}
+
+/// RFC 7239 6: an IPv6 address stands in brackets, and so needs quotes. The hops on the left are
+/// whatever the first client said: what is no address might be further parameters.
+fn push_hop(text: &mut String, hop: &str) {
+    let address = hop
+        .parse::<IpAddr>()
+        .or_else(|_| hop.parse::<SocketAddr>().map(|hop| hop.ip()));
+    // A String takes all.
+    let _ = match address {
+        Ok(IpAddr::V4(address)) => write!(text, "for={address}"),
+        Ok(IpAddr::V6(address)) => write!(text, "for=\"[{address}]\""),
+        Err(_) => write!(text, "for=unknown"),
+    };
 }
 
 /// Checks an answer's head and takes out what belongs to the server's connection.
