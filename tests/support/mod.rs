@@ -22,7 +22,7 @@ use std::{
 
 pub use client::{Sent, body, empty, http1, http2, read, request};
 pub use gateway::Gateway;
-pub use h2_frames::{Frame, FrameClient};
+pub use h2_frames::{Frame, FrameClient, encode};
 pub use message::{Answer, Recorded};
 pub use origin::{Origin, Peer};
 pub use raw::Raw;
