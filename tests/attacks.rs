@@ -294,6 +294,26 @@ async fn clients_that_do_not_read_starve_nobody_on_a_shared_h2c_connection() {
     assert_eq!(origin.connections(), 1, "they do share a connection");
 }
 
+#[tokio::test]
+async fn a_server_that_sends_interim_answers_without_end_is_cut_off() {
+    let origin = Origin::start(|mut peer: Peer| async move {
+        peer.head().await;
+        let interim = "HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n".repeat(1000);
+        while peer.write(&interim).await {}
+    })
+    .await;
+    let gateway = Gateway::start(&format!(
+        "[routes.all]\nupstream = \"{}\"\n[routes.all.timeouts]\nresponse = \"off\"\n",
+        origin.url()
+    ));
+    let answer = Raw::ask(gateway.address(), "GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    assert_eq!(
+        answer.refusal(),
+        (502, "upstream.protocol_error".to_owned())
+    );
+    assert_eq!(origin.connections(), 1, "and not asked again");
+}
+
 // --- who is asking, and for what ---
 
 const BEHIND_A_PROXY: &str = "[server]\ntrusted_proxies = [\"127.0.0.0/8\"]\nforwarded = true\n";

@@ -125,9 +125,14 @@ impl Attempt<'_> {
         }
         // Boxed: connecting is rare.
         let limit = self.connect_limit();
-        let sender = Box::pin(self.connect(connect::http1(self.server, limit))).await?;
+        let (sender, meter) = Box::pin(self.connect(connect::http1(self.server, limit))).await?;
         let timer = LazyTimer::default();
-        Ok((Http1Connection { sender, timer }, false))
+        let connection = Http1Connection {
+            sender,
+            meter,
+            timer,
+        };
+        Ok((connection, false))
     }
 
     async fn connect<T>(
@@ -188,8 +193,10 @@ impl Attempt<'_> {
             });
         }
         let mut timer = std::mem::take(&mut connection.timer);
+        connection.meter.start();
         let response = connection.sender.try_send_request(message);
         let response = self.answer(response, &mut timer).await?;
+        connection.meter.stop();
         let lease = Lease::Http1 {
             connection,
             worker: self.context.connection.worker,
