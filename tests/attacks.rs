@@ -83,6 +83,79 @@ async fn trailers_bring_in_nothing_that_is_refused_as_a_header() {
     assert_eq!(trailers, [("x-sum".to_owned(), "7".to_owned())]);
 }
 
+#[tokio::test]
+async fn a_reset_does_not_make_an_upload_look_whole() {
+    let origin = Origin::start(|mut peer: Peer| async move {
+        peer.head().await;
+        peer.write("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+            .await;
+        peer.closed().await;
+    })
+    .await;
+    let gateway = Gateway::to(&origin.url());
+    let mut client = FrameClient::connect(gateway.address()).await;
+    let fields: [(&str, &[u8]); 4] = [
+        (":method", b"POST"),
+        (":scheme", b"http"),
+        (":path", b"/"),
+        (":authority", b"a"),
+    ];
+    client
+        .send(HEADERS, END_HEADERS, 1, &support::encode(&fields))
+        .await;
+    client.send(DATA, 0, 1, b"part").await;
+    while within(client.frame()).await.expect("an answer").kind != DATA {}
+    client.send(RST_STREAM, 0, 1, &NO_ERROR).await;
+    eventually(|| gateway.metric("tollgate_upstream_connections_open", &[]) == 0.0).await;
+    eventually(|| origin.received().contains("part")).await;
+    let received = origin.received();
+    assert!(!received.ends_with("0\r\n\r\n"), "{received}");
+}
+
+#[tokio::test]
+async fn a_reset_does_not_make_an_answer_look_whole() {
+    let origin = Origin::start(|mut peer: Peer| async move {
+        peer.read(24).await;
+        peer.write(frame(SETTINGS, 0, 0, b"")).await;
+        let stream = loop {
+            let head = peer.read(9).await;
+            peer.read(u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize)
+                .await;
+            if head[3] == HEADERS {
+                break u32::from_be_bytes([head[5], head[6], head[7], head[8]]);
+            }
+        };
+        // `:status: 200`
+        peer.write(frame(HEADERS, END_HEADERS, stream, &[0x88]))
+            .await;
+        peer.write(frame(DATA, 0, stream, b"part")).await;
+        peer.write(frame(RST_STREAM, 0, stream, &NO_ERROR)).await;
+        peer.closed().await;
+    })
+    .await;
+    let url = origin.url().replace("http:", "h2c:");
+    let gateway = Gateway::to(&url);
+    let mut client = Raw::connect(gateway.address()).await;
+    client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    let whole = within(client.answer_or_end())
+        .await
+        .is_some_and(|answer| answer.complete);
+    assert!(!whole);
+    assert_eq!(gateway.log_line().await["reason"], "upstream.body_cut");
+}
+
+fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
+    [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
+}
+
+const DATA: u8 = 0;
+const HEADERS: u8 = 1;
+const RST_STREAM: u8 = 3;
+const SETTINGS: u8 = 4;
+const END_HEADERS: u8 = 4;
+const NO_ERROR: [u8; 4] = [0; 4];
+
 // --- limits ---
 
 #[tokio::test]

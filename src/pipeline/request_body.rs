@@ -12,6 +12,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use http::Version;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use tokio::time::Instant;
 use tower::Layer;
@@ -131,6 +132,12 @@ impl LimitedBody {
         Ok(())
     }
 
+    /// Whether a stream ended without END_STREAM. hyper makes an end of a reset with NO_ERROR, and a
+    /// broken upload would look whole to the server.
+    fn was_reset(&self) -> bool {
+        self.context.head.version == Version::HTTP_2 && !self.body.is_end_stream()
+    }
+
     /// Waiting for the client counts; a server that does not take the body does not poll for it.
     fn poll_stalled(&mut self, task: &mut Task<'_>) -> Poll<()> {
         if let (Some(idle), false) = (self.idle, self.timer.is_armed()) {
@@ -159,6 +166,9 @@ impl HttpBody for LimitedBody {
             }
             // Bad chunking, or the client left: the half-sent request is aborted either way.
             Poll::Ready(Some(Err(_))) => Poll::Ready(Some(Err(self.fault(Reason::BodyInvalid)))),
+            Poll::Ready(None) if self.was_reset() => {
+                Poll::Ready(Some(Err(self.fault(Reason::BodyInvalid))))
+            }
             Poll::Ready(None) => Poll::Ready(None),
             Poll::Pending => self
                 .poll_stalled(task)

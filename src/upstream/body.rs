@@ -66,6 +66,12 @@ impl AnswerBody {
         error
     }
 
+    /// Whether a stream ended without END_STREAM. hyper makes an end of a reset with NO_ERROR, and a
+    /// cut answer without a length would look whole.
+    fn was_reset(&self) -> bool {
+        matches!(self.lease, Some(Lease::Http2(_))) && !self.incoming.is_end_stream()
+    }
+
     /// Waiting for the server counts against it; the client's own slowness never does, since a
     /// blocked client does not poll.
     fn poll_stalled(&mut self, task: &mut Task<'_>) -> Option<Reason> {
@@ -172,6 +178,11 @@ impl HttpBody for AnswerBody {
             }
             Poll::Ready(Some(Err(error))) => {
                 let error = self.fail(Reason::UpstreamCut, error.into());
+                Poll::Ready(Some(Err(error)))
+            }
+            Poll::Ready(None) if self.was_reset() => {
+                let reason = Reason::UpstreamCut;
+                let error = self.fail(reason, BodyFault(reason).into());
                 Poll::Ready(Some(Err(error)))
             }
             Poll::Ready(None) => {
