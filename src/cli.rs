@@ -8,6 +8,7 @@ mod check;
 mod demo;
 mod health;
 mod output;
+mod reference;
 mod routes;
 mod run;
 mod signals;
@@ -40,6 +41,8 @@ enum Command {
     Check(ConfigFile),
     /// Print the routes in the order in which they are tried, the most specific first.
     Routes(ConfigFile),
+    /// Print every table and key of the configuration, with default and example.
+    Reference,
     /// Try Tollgate: start a backend to play with and the gateway in front of it.
     ///
     /// Reads the configuration, or the one that Tollgate ships when there is no such file, and
@@ -66,6 +69,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Run(options) => run::run(&options),
         Command::Check(file) => check::run(&file.config),
         Command::Routes(file) => routes::run(&file.config),
+        Command::Reference => reference::run(),
         Command::Demo(file) => demo::run(&file.config),
         Command::Health(options) => health::run(&options),
     };

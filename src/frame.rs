@@ -333,14 +333,14 @@ fn finish(mut response: Response, context: &Context, mut end: End) -> http::Resp
     if context.connection.is_draining() && context.head.version != Version::HTTP_2 {
         headers.insert(CONNECTION, HeaderValue::from_static("close"));
     }
-    end.answered(
-        status,
-        has_no_body(&context.head.method, status, response.body()),
-    );
+    let empty = has_no_body(&context.head.method, status, response.body());
+    end.answered(status, empty);
     if status == StatusCode::SWITCHING_PROTOCOLS {
         return tunnel(response, end);
     }
     let (head, body) = response.into_parts();
+    // RFC 9110 9.3.2: hyper leaves out what HEAD must not get on HTTP/1.1, but not on HTTP/2.
+    let body = if empty { Body::empty() } else { body };
     let body = AnswerBody::new(body, Some(end), &head.headers);
     http::Response::from_parts(head, body)
 }

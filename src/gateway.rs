@@ -77,7 +77,9 @@ struct Shared {
     pseudonym: String,
     /// The file that a reload reads; none for a gateway without a file.
     source: Option<PathBuf>,
-    /// Held while a reload is under way, so that two never mix.
+    /// Held from reading a file until it is in force: of two reloads at a time, the one that read
+    /// later must not be overwritten by the other.
+    reloading: Mutex<()>,
     running: Mutex<Running>,
     generation: AtomicU64,
     draining: AtomicBool,
@@ -140,6 +142,7 @@ impl Gateway {
             via,
             pseudonym,
             source,
+            reloading: Mutex::new(()),
             running: Mutex::new(Running {
                 config,
                 upstreams,
@@ -220,9 +223,10 @@ impl Gateway {
 }
 
 impl Drop for Gateway {
-    /// Stops the threads; what the access log still holds is written.
+    /// Stops the threads; what the access log still holds is written. The workers end first: what
+    /// breaks off with them is logged too.
     fn drop(&mut self) {
-        self.shared.listeners.abort();
+        self.shared.listeners.stop();
         self.control.stop();
         if let Some(log) = &self.shared.log {
             log.shutdown();
@@ -237,6 +241,10 @@ impl Shared {
     }
 
     fn reload(&self, control: &Control) -> Result<(), String> {
+        let _alone = self
+            .reloading
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         let outcome = self.read().and_then(|config| self.apply(config, control));
         if let Err(findings) = &outcome {
             self.metrics.reload_failed();
@@ -272,6 +280,7 @@ impl Shared {
         let listening = self
             .listeners
             .reconfigure(&config.server)
+            .inspect_err(|_| self.forget(&running))
             .map_err(|error| error.to_string())?;
         if listening.restart_needed {
             tracing::warn!("a changed number of workers takes effect at the next start");
@@ -297,6 +306,9 @@ impl Shared {
             routes,
             checks,
         };
+        for group in running.upstreams.values() {
+            group.show_health();
+        }
         self.forget(&running);
         self.loaded();
         Ok(())

@@ -216,8 +216,9 @@ impl Listeners {
         self.hub.abort();
     }
 
-    /// Ends everything and waits for the worker threads, 5 seconds at most. It blocks.
-    pub fn stop(mut self) {
+    /// Ends everything and waits for the worker threads, 5 seconds at most. Then every request has
+    /// ended and has been told to the handler. It blocks.
+    pub fn stop(&self) {
         self.abort();
         self.crew.join();
     }

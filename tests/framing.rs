@@ -1,13 +1,17 @@
-//! wip
-mod support;
-use support::{Gateway, Origin, Raw};
+//! Whatever arrives, what goes on has one meaning: requests, answers, HTTP/1.1 and HTTP/2, byte by
+//! byte. What is refused is told with its reason, and its connection is never trusted again.
 
-#[tokio::test]
-async fn a_request_passes() {
-    let origin = Origin::ok().await;
-    let gateway = Gateway::to(&origin.url());
-    let answer = Raw::ask(gateway.address(), "GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
-    assert_eq!(answer.status, 200);
-    assert_eq!(origin.request().target(), "/");
-    assert_eq!(gateway.log_line().await["status"], 200);
-}
+#[path = "framing/answers.rs"]
+mod answers;
+#[path = "framing/bodies.rs"]
+mod bodies;
+#[path = "framing/fields.rs"]
+mod fields;
+#[path = "framing/heads.rs"]
+mod heads;
+#[path = "framing/http2.rs"]
+mod http2;
+#[path = "framing/targets.rs"]
+mod targets;
+
+mod support;

@@ -16,7 +16,8 @@ fuzz_target!(|bytes: &[u8]| {
     let normal = found.changed.unwrap_or_else(|| target.clone());
     let again = normalise(&normal).expect("a normal form has a single meaning");
     assert_eq!(again.changed, None, "{normal} is not its own normal form");
-    assert_eq!(again.encoded_slash, found.encoded_slash);
+    // One that came may have gone with a `..` behind it; none may appear.
+    assert!(found.encoded_slash || !again.encoded_slash);
     assert_eq!(normal.query(), target.query());
 
     let path = normal.path();

@@ -25,7 +25,7 @@ use crate::{
 };
 
 pub(super) fn run(file: &Path) -> Outcome {
-    let mut config = configuration(file)?;
+    let (mut config, origin) = configuration(file)?;
     let mut signals = Signals::listen()?;
     let level = telemetry::init(&config.log);
     let backend = Backend::start().map_err(|error| Failure::run("demo backend", &error))?;
@@ -35,19 +35,38 @@ pub(super) fn run(file: &Path) -> Outcome {
     // Nobody balances load in front of a demo, so nobody has to be told before it ends.
     config.server.drain.delay = Duration::ZERO;
     let gateway = Gateway::start(config, None, Some(level))?;
-    output::say(&tour::text(&gateway, backend.address(), &wanted))?;
+    output::say(&tour::text(&gateway, backend.address(), &wanted, &origin))?;
     signals.obey(&gateway)
 }
 
+/// Where the configuration came from.
+struct Origin {
+    name: String,
+    /// Whether it is the one that the printed lines fit.
+    is_shipped: bool,
+}
+
 /// The file's configuration, or the shipped one when nothing lies at the default place.
-fn configuration(file: &Path) -> Result<Config, Failure> {
+fn configuration(file: &Path) -> Result<(Config, Origin), Failure> {
     if file == Path::new(DEFAULT_FILE) && !file.exists() {
-        let loaded = Config::parse("gateway.toml (shipped)", SHIPPED);
-        return loaded
-            .map(|loaded| loaded.config)
-            .map_err(|findings| output::bad_config(&findings));
+        return shipped();
     }
-    output::load(file).map(|loaded| loaded.config)
+    let origin = Origin {
+        name: file.display().to_string(),
+        is_shipped: std::fs::read_to_string(file).is_ok_and(|text| text == SHIPPED),
+    };
+    output::load(file).map(|loaded| (loaded.config, origin))
+}
+
+fn shipped() -> Result<(Config, Origin), Failure> {
+    let origin = Origin {
+        name: "the gateway.toml that Tollgate ships".to_owned(),
+        is_shipped: true,
+    };
+    match Config::parse(DEFAULT_FILE, SHIPPED) {
+        Ok(loaded) => Ok((loaded.config, origin)),
+        Err(findings) => Err(output::bad_config(&findings)),
+    }
 }
 
 /// Puts the backend in the place of every server of every upstream.
@@ -94,8 +113,8 @@ const SHIPPED: &str = include_str!("../../gateway.toml");
 mod tests {
     use super::*;
 
-    fn shipped() -> Config {
-        Config::parse("gateway.toml", SHIPPED).unwrap().config
+    fn shipped_config() -> Config {
+        shipped().unwrap().0
     }
 
     #[test]
@@ -106,7 +125,7 @@ mod tests {
 
     #[test]
     fn every_upstream_leads_to_the_backend() {
-        let mut config = shipped();
+        let mut config = shipped_config();
         point_to(SocketAddr::from(([127, 0, 0, 1], 4000)), &mut config);
         assert!(!config.upstreams.is_empty());
         for upstream in config.upstreams.values() {
@@ -119,7 +138,7 @@ mod tests {
     fn a_taken_port_is_left_to_its_owner() {
         let owner = TcpListener::bind("127.0.0.1:0").unwrap();
         let taken = owner.local_addr().unwrap();
-        let mut config = shipped();
+        let mut config = shipped_config();
         config.server.listen = vec![Address::Tcp(taken)];
         config.admin.listen = Some(taken);
         use_free_ports(&mut config);
@@ -134,7 +153,7 @@ mod tests {
         let free = TcpListener::bind("127.0.0.1:0")
             .and_then(|listener| listener.local_addr())
             .unwrap();
-        let mut config = shipped();
+        let mut config = shipped_config();
         config.admin.listen = Some(free);
         use_free_ports(&mut config);
         assert_eq!(config.admin.listen, Some(free));

@@ -52,11 +52,10 @@ impl Format for Listen {
 
 impl Show for Listen {
     fn show(value: &Vec<Address>) -> String {
-        let text = |address: &Address| match address {
-            Address::Tcp(address) => quoted(&address.to_string()),
-            Address::Unix(path) => quoted(&format!("unix:{}", path.display())),
-        };
-        let all: Vec<_> = value.iter().map(text).collect();
+        let all: Vec<_> = value
+            .iter()
+            .map(|address| quoted(&address.to_string()))
+            .collect();
         format!("[{}]", all.join(", "))
     }
 }

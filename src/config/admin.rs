@@ -13,7 +13,7 @@ table! {
     /// `[admin]`: health, metrics and state, on a listener of their own.
     #[derive(Clone, Debug)]
     pub struct Admin ["admin", check check_admin] {
-        /// `listen`: its own address, never a public one; `None` (`"off"`) for none.
+        /// `listen`: its own address, never a public one; `"off"` (`None`) for none.
         pub listen: Option<SocketAddr> => AdminAddress = Some(SocketAddr::from(([127, 0, 0, 1], 9901))),
         /// `token`: asked for as `Authorization: Bearer`; needed when `listen` is not loopback.
         /// `/health` and `/health/ready` are open.

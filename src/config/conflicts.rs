@@ -4,7 +4,12 @@
 //! `priority` breaks the tie. Two routes that agree in all of it fight for the same requests. All
 //! look-ups go through hash maps: ten thousand routes cost ten thousand look-ups, not their square.
 
-use std::collections::{HashMap, HashSet};
+mod ties;
+
+use std::{
+    collections::{HashMap, HashSet},
+    rc::Rc,
+};
 
 use http::Method;
 
@@ -19,7 +24,7 @@ use super::{
 struct Claim<'r> {
     host: Option<&'r HostPattern>,
     path: String,
-    conditions: std::rc::Rc<str>,
+    conditions: Rc<str>,
     method: Option<&'r Method>,
     ignore_case: bool,
 }
@@ -38,28 +43,79 @@ pub(super) fn check(built: &[Built], findings: &mut Vec<Finding>) {
             false => Vec::new(),
         })
         .collect();
-    let mut all = Claims::new();
-    let mut reported = HashSet::new();
-    for (at, claim) in in_order(built, &claims) {
-        let priority = built[at].route.priority;
-        let rival = all
-            .get(claim)
-            .and_then(|by_priority| by_priority.get(&priority))
-            .copied();
-        let rival = rival.or_else(|| rival_ignoring_case(claim, priority, &all));
-        match rival {
-            Some(rival) if rival != at && reported.insert((rival.min(at), rival.max(at))) => {
-                findings.push(ambiguous(&built[rival.min(at)], &built[rival.max(at)]));
-            }
-            _ => {
-                all.entry(claim.clone()).or_default().insert(priority, at);
-            }
-        }
-    }
+    let mut pairs = HashSet::new();
+    let all = collect(built, &claims, &mut pairs, findings);
+    check_ties(built, &claims, &mut pairs, findings);
     for (at, claims) in claims.iter().enumerate() {
         if let Some(winner) = shadowed_by(built[at].route.priority, claims, &all) {
             findings.push(never(&built[at], &built[winner]));
         }
+    }
+}
+
+/// Pairs of routes that have been reported, the smaller index first.
+type Pairs = HashSet<(usize, usize)>;
+
+/// Collects all claims and reports those that are made twice.
+fn collect<'r>(
+    built: &[Built],
+    claims: &[Vec<Claim<'r>>],
+    pairs: &mut Pairs,
+    findings: &mut Vec<Finding>,
+) -> Claims<'r> {
+    let mut all = Claims::new();
+    for (at, claim) in in_order(built, claims) {
+        let priority = built[at].route.priority;
+        let same = all
+            .get(claim)
+            .and_then(|by_priority| by_priority.get(&priority));
+        let rival = same
+            .copied()
+            .or_else(|| rival_ignoring_case(claim, priority, &all));
+        let Some(rival) = rival.filter(|rival| *rival != at) else {
+            all.entry(claim.clone()).or_default().insert(priority, at);
+            continue;
+        };
+        let pair = (rival.min(at), rival.max(at));
+        if pairs.insert(pair) {
+            findings.push(ambiguous(&built[pair.0], &built[pair.1]));
+        }
+    }
+    all
+}
+
+/// Reports routes whose conditions differ and may still hold together.
+fn check_ties(
+    built: &[Built],
+    claims: &[Vec<Claim<'_>>],
+    pairs: &mut Pairs,
+    findings: &mut Vec<Finding>,
+) {
+    let mut groups: HashMap<(Claim<'_>, usize, i32), Vec<usize>> = HashMap::new();
+    let none: Rc<str> = "".into();
+    for (at, claim) in in_order(built, claims) {
+        let route = &built[at].route;
+        let count = route.match_headers.len() + route.match_query.len();
+        if count == 0 {
+            continue;
+        }
+        let conditions = Rc::clone(&none);
+        let claim = Claim {
+            conditions,
+            ..claim.clone()
+        };
+        groups
+            .entry((claim, count, route.priority))
+            .or_default()
+            .push(at);
+    }
+    for group in groups.values().filter(|group| group.len() > 1) {
+        ties::check(built, group, |one, other| {
+            let pair = (one.min(other), one.max(other));
+            if pairs.insert(pair) {
+                findings.push(ties::finding(&built[pair.0], &built[pair.1]));
+            }
+        });
     }
 }
 
@@ -111,7 +167,7 @@ fn claims_of<'r>(route: &'r Route, hosts: &'r [HostPattern]) -> Vec<Claim<'r>> {
         None => vec![None],
         Some(methods) => methods.iter().map(Some).collect(),
     };
-    let conditions: std::rc::Rc<str> = conditions(route).into();
+    let conditions: Rc<str> = conditions(route).into();
     let mut claims = Vec::with_capacity(hosts.len() * route.paths.len() * methods.len());
     for path in &route.paths {
         let path = shape(path, route.ignore_case);
@@ -119,7 +175,7 @@ fn claims_of<'r>(route: &'r Route, hosts: &'r [HostPattern]) -> Vec<Claim<'r>> {
             claims.extend(methods.iter().map(|method| Claim {
                 host: *host,
                 path: path.clone(),
-                conditions: std::rc::Rc::clone(&conditions),
+                conditions: Rc::clone(&conditions),
                 method: *method,
                 ignore_case: route.ignore_case,
             }));

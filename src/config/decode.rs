@@ -138,6 +138,13 @@ impl Reader<'_> {
         self.findings.push(finding);
     }
 
+    /// Changes what stands at the caret of the last finding: a format within another knows less.
+    fn relabel(&mut self, label: String) {
+        if let Some(last) = self.findings.pop() {
+            self.findings.push(last.label(label));
+        }
+    }
+
     /// A place in the file that is being read.
     pub(super) fn place(&self, range: std::ops::Range<usize>) -> Place {
         self.sources.place(self.file, range)

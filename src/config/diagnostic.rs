@@ -9,7 +9,7 @@ use annotate_snippets::{AnnotationKind, Group, Level, Origin, Renderer, Snippet}
 
 use super::{
     mask,
-    source::{Place, Sources},
+    source::{Place, Sources, floor_boundary},
 };
 
 /// How grave a finding is.
@@ -167,10 +167,14 @@ impl Excerpt {
         let line = source.line_range(place.start());
         let range = place.range();
         let caret = range.start.clamp(line.start, line.end)..range.end.clamp(line.start, line.end);
+        let nearby = |at: usize| floor_boundary(&source.text, at);
+        let start = nearby(caret.start.saturating_sub(LONGEST_EXCERPT)).max(line.start);
+        let middle = nearby(caret.start + LONGEST_EXCERPT).min(caret.end);
+        let end = nearby(caret.end + LONGEST_EXCERPT).min(line.end);
         let (before, at, after) = (
-            source.shown(line.start..caret.start),
-            source.shown(caret.clone()),
-            source.shown(caret.end..line.end),
+            source.shown(start..caret.start),
+            source.shown(caret.start..middle),
+            source.shown(caret.end..end),
         );
         let before = last_chars(&before, LONGEST_SIDE);
         let at = first_chars(&at, LONGEST_SIDE);
@@ -292,20 +296,20 @@ impl Finding {
             file: source.name.as_str().into(),
             line,
             column,
-            message: mask::sentence(self.message),
-            label: mask::sentence(self.label),
-            help: self.help.map(mask::sentence),
+            message: mask::sentence(&self.message),
+            label: mask::sentence(&self.label),
+            help: self.help.as_deref().map(mask::sentence),
             related: self
                 .related
                 .into_iter()
-                .map(|(place, label)| resolve_related(sources, place, label))
+                .map(|(place, label)| resolve_related(sources, place, &label))
                 .collect(),
             excerpt: (!self.whole_file).then(|| Excerpt::of(sources, self.place)),
         }
     }
 }
 
-fn resolve_related(sources: &Sources, place: Place, label: String) -> Related {
+fn resolve_related(sources: &Sources, place: Place, label: &str) -> Related {
     let source = sources.of(place);
     Related {
         file: source.name.as_str().into(),
@@ -318,6 +322,9 @@ fn resolve_related(sources: &Sources, place: Place, label: String) -> Related {
 
 /// Puts findings in order and makes them independent of the files.
 pub(super) fn resolve(mut findings: Vec<Finding>, sources: &Sources) -> Diagnostics {
+    // What a group says is found wrong by each of its routes.
+    findings.sort_by(|one, other| (one.place, &one.message).cmp(&(other.place, &other.message)));
+    findings.dedup_by(|one, other| one.place == other.place && one.message == other.message);
     let left_out = findings.len().saturating_sub(MOST_FINDINGS);
     findings.sort_by_key(|finding| (finding.severity, finding.place));
     findings.truncate(MOST_FINDINGS);
@@ -347,4 +354,7 @@ fn last_chars(text: &str, most: usize) -> &str {
 
 /// Nobody reads more, and a generated file must not cost gigabytes of text.
 const MOST_FINDINGS: usize = 1000;
+/// In characters, on either side of a caret.
 const LONGEST_SIDE: usize = 200;
+/// In bytes: what is looked at for that.
+const LONGEST_EXCERPT: usize = 4 * LONGEST_SIDE;

@@ -7,8 +7,8 @@ use toml::de::DeTable;
 use super::{
     Admin, Log, Server,
     decode::{
-        Entry, Keyed, Named, OneOrList, Reader, Scope, Set, Style, Sub, Table, Text, read_keys,
-        table,
+        Entry, Format, Keyed, Named, Node, OneOrList, Reader, Scope, Set, Style, Sub, Table,
+        read_keys, table,
     },
     diagnostic::Finding,
     route::{Key, RouteKeys},
@@ -23,21 +23,21 @@ table! {
     /// The file: its tables, in any order. Only `[routes.*]` is needed.
     #[derive(Clone, Debug)]
     pub(super) struct Document [""] {
-        /// `[include]`: more files.
+        /// `include`: more files.
         pub(super) include: Key<Include> => Keyed<Sub<Include>> = None; "none",
-        /// `[server]`: where clients connect.
+        /// `server`: where clients connect.
         pub(super) server: Key<Server> => Keyed<Sub<Server>> = None; "see there",
-        /// `[admin]`: health, metrics and state.
+        /// `admin`: health, metrics and state.
         pub(super) admin: Key<Admin> => Keyed<Sub<Admin>> = None; "see there",
-        /// `[log]`: application and access log.
+        /// `log`: application and access log.
         pub(super) log: Key<Log> => Keyed<Sub<Log>> = None; "see there",
-        /// `[upstreams.*]`: the servers behind the gateway.
+        /// `upstreams`: the servers behind the gateway.
         pub(super) upstreams: Names<UpstreamKeys> => Named<UpstreamKeys> = Names::new(); "none",
-        /// `[defaults]`: keys of all routes.
+        /// `defaults`: keys of all routes.
         pub(super) defaults: Key<DefaultKeys> => Keyed<Sub<DefaultKeys>> = None; "none",
-        /// `[groups.*]`: keys that routes share.
+        /// `groups`: keys that routes share.
         pub(super) groups: Names<GroupKeys> => Named<GroupKeys> = Names::new(); "none",
-        /// `[routes.*]`: what to do with which requests.
+        /// `routes`: what to do with which requests.
         pub(super) routes: Names<RouteKeys> => Named<RouteKeys> = Names::new(); "needed",
     }
 }
@@ -49,7 +49,26 @@ table! {
     pub(super) struct Include ["include"] {
         /// `files`: relative to this file; `*` in a file name stands for any characters. They are
         /// read in the order of their names.
-        pub(super) files: Vec<Option<Set<String>>> => OneOrList<Keyed<Text>> = Vec::new(); "none",
+        pub(super) files: Vec<Option<Set<String>>> => OneOrList<Keyed<FileName>> = Vec::new(); "none",
+    }
+}
+
+/// The name of a file, perhaps a pattern.
+struct FileName;
+
+impl Format for FileName {
+    type Value = String;
+
+    fn expected() -> String {
+        "the name of a file such as \"conf.d/*.toml\"".to_owned()
+    }
+
+    fn example() -> String {
+        "\"conf.d/*.toml\"".to_owned()
+    }
+
+    fn read(node: Node<'_>, reader: &mut Reader<'_>) -> Option<String> {
+        reader.parse(node, &Self::expected(), |text| Ok(text.to_owned()))
     }
 }
 

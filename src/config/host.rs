@@ -36,13 +36,13 @@ pub(super) fn pattern(text: &str) -> Result<HostPattern, Problem> {
     if let Some(suffix) = lower.strip_prefix("*.") {
         return Ok(HostPattern::OneLabel(name(suffix)?));
     }
-    if let Some((label, suffix)) = lower
+    if let Some((label, _)) = text
         .strip_prefix('{')
         .and_then(|text| text.split_once("}."))
     {
         return Ok(HostPattern::Capture {
             name: captured(label)?,
-            suffix: name(suffix)?,
+            suffix: name(&lower[label.len() + 3..])?,
         });
     }
     exact(&lower).map(HostPattern::Exact)
@@ -133,10 +133,10 @@ mod tests {
             Ok(HostPattern::AnyDepth("example.com".into()))
         );
         let capture = HostPattern::Capture {
-            name: "tenant".into(),
+            name: "Tenant".into(),
             suffix: "example.com".into(),
         };
-        assert_eq!(pattern("{tenant}.example.com"), Ok(capture));
+        assert_eq!(pattern("{Tenant}.EXAMPLE.com"), Ok(capture));
         assert_eq!(pattern("[::0:1]"), Ok(HostPattern::Exact("[::1]".into())));
         assert_eq!(
             pattern("127.0.0.1"),

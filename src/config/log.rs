@@ -19,7 +19,7 @@ table! {
     pub struct Log ["log"] {
         /// `level`: `error`, `warn`, `info`, `debug`, `trace`, or directives such as `info,tollgate::upstream=debug`.
         pub level: String => Level = "info".to_owned(),
-        /// `[log.access]`.
+        /// `access`: one line a request.
         pub access: AccessLog => Sub<AccessLog> = AccessLog::default(); "see there",
     }
 }

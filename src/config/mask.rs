@@ -7,6 +7,8 @@
 
 use std::ops::Range;
 
+use super::source::printable;
+
 /// What is shown instead of a secret.
 pub(super) const MASK: &str = "***";
 
@@ -17,7 +19,8 @@ pub(super) fn secrets(text: &str) -> Vec<Range<usize>> {
     while let Some(equals) = memchr::memchr(b'=', &text.as_bytes()[at..]) {
         let equals = at + equals;
         at = equals + 1;
-        if !names_a_secret(&text[line_start(text, equals)..equals]) {
+        let near = equals.saturating_sub(FARTHEST_KEY);
+        if !names_a_secret(&text.as_bytes()[near..equals]) {
             continue;
         }
         let value = value_range(text, equals + 1);
@@ -32,15 +35,17 @@ pub(super) fn secrets(text: &str) -> Vec<Range<usize>> {
 }
 
 /// Whether what stands before `=` ends with the name of a credential.
-fn names_a_secret(before: &str) -> bool {
-    let key = before.trim_end().trim_end_matches(['"', '\'']);
-    let tail = key.len().saturating_sub(LONGEST_WORD);
-    let tail = key.get(tail..).unwrap_or(key).to_ascii_lowercase();
-    WORDS.iter().any(|word| tail.ends_with(word))
+fn names_a_secret(before: &[u8]) -> bool {
+    let mut key = before.trim_ascii_end();
+    while let [rest @ .., b'"' | b'\''] = key {
+        key = rest;
+    }
+    WORDS.iter().any(|word| ends_with(key, word))
 }
 
-fn line_start(text: &str, at: usize) -> usize {
-    memchr::memrchr(b'\n', &text.as_bytes()[..at]).map_or(0, |at| at + 1)
+fn ends_with(key: &[u8], word: &str) -> bool {
+    let tail = key.len().checked_sub(word.len());
+    tail.is_some_and(|start| key[start..].eq_ignore_ascii_case(word.as_bytes()))
 }
 
 /// The value that begins after `from`, quotes included.
@@ -48,7 +53,6 @@ fn value_range(text: &str, from: usize) -> Range<usize> {
     let rest = &text[from..];
     let start = from + (rest.len() - rest.trim_start_matches([' ', '\t']).len());
     let value = &text[start..];
-    let line = value.find('\n').unwrap_or(value.len());
     for quote in ["\"\"\"", "'''"] {
         if let Some(inner) = value.strip_prefix(quote) {
             let end = inner.find(quote).map_or(value.len(), |at| at + 6);
@@ -56,10 +60,13 @@ fn value_range(text: &str, from: usize) -> Range<usize> {
         }
     }
     let end = match value.as_bytes().first() {
-        Some(quote @ (b'"' | b'\'')) => closing_quote(&value[..line], *quote),
+        Some(quote @ (b'"' | b'\'')) => closing_quote(value, *quote),
         Some(b'[') => value.find(']').map_or(value.len(), |at| at + 1),
-        Some(b'{') => value[..line].find('}').map_or(line, |at| at + 1),
-        _ => line,
+        Some(b'{') => match value.find(['}', '\n']) {
+            Some(at) if value.as_bytes()[at] == b'}' => at + 1,
+            end => end.unwrap_or(value.len()),
+        },
+        _ => value.find('\n').unwrap_or(value.len()),
     };
     start..start + end
 }
@@ -68,10 +75,13 @@ fn value_range(text: &str, from: usize) -> Range<usize> {
 fn closing_quote(value: &str, quote: u8) -> usize {
     let mut bytes = value.bytes().enumerate().skip(1);
     while let Some((at, byte)) = bytes.next() {
-        if byte == b'\\' && quote == b'"' {
-            bytes.next();
-        } else if byte == quote {
-            return at + 1;
+        match byte {
+            b'\n' => return at,
+            b'\\' if quote == b'"' => {
+                bytes.next();
+            }
+            byte if byte == quote => return at + 1,
+            _ => {}
         }
     }
     value.len()
@@ -98,9 +108,9 @@ fn user_parts(text: &str) -> impl Iterator<Item = Range<usize>> {
     })
 }
 
-/// Hides the user parts of URLs in a sentence.
-pub(super) fn sentence(text: String) -> String {
-    let mut masked = text;
+/// A sentence as it may be shown: without the user parts of URLs, without control characters.
+pub(super) fn sentence(text: &str) -> String {
+    let mut masked = printable(text);
     let parts: Vec<_> = user_parts(&masked).collect();
     for part in parts.into_iter().rev() {
         masked.replace_range(part, MASK);
@@ -121,7 +131,9 @@ const WORDS: [&str; 11] = [
     "cookie",
     "credentials",
 ];
-const LONGEST_WORD: usize = 16;
+/// How far before `=` its key is looked for: a look to the line's start would square the work on a
+/// long line.
+const FARTHEST_KEY: usize = 64;
 
 #[cfg(test)]
 mod tests {
@@ -173,7 +185,7 @@ mod tests {
         assert_eq!(masked("url = \"http://me:pw@host/\""), ["me:pw"]);
         assert_eq!(masked("url = \"http://host/a@b\""), [""; 0]);
         assert_eq!(
-            sentence("found http://a:b@c and http://d:e@f".into()),
+            sentence("found http://a:b@c and http://d:e@f"),
             "found http://***@c and http://***@f"
         );
     }

@@ -178,6 +178,11 @@ fn normal(segment: &str) -> Result<String, Problem> {
             }
             byte => byte,
         };
+        if value.is_ascii_control() {
+            return Err(Problem::what(
+                "control characters never arrive: they are refused",
+            ));
+        }
         let plain = is_unreserved(value) || (byte != b'%' && is_path_character(byte));
         match plain {
             true => normal.push(char::from(value)),
@@ -203,9 +208,6 @@ fn decoded(digits: Option<&[u8]>) -> Result<u8, Problem> {
             .help("the character itself is `%25`"));
     };
     let value = u8::try_from(high << 4 | low).unwrap_or_default();
-    if value == 0 {
-        return Err(Problem::what("`%00` never arrives: it is refused"));
-    }
     Ok(value)
 }
 
@@ -283,7 +285,12 @@ mod tests {
             );
         }
         assert!(shape("/a//b").starts_with("`//` never arrives"));
-        assert!(shape("/a%00").starts_with("`%00` never arrives"));
+        for text in ["/a%00", "/a%0ab", "/a\tb", "/%7f"] {
+            assert!(
+                shape(text).starts_with("control characters never arrive"),
+                "{text:?}"
+            );
+        }
         assert!(shape("/a\\b").starts_with("a backslash never arrives"));
         assert_eq!(shape("/a?b=1"), "a query is no part of the path");
         assert_eq!(shape("/a%zz"), "`%` is followed by two hex digits");

@@ -61,6 +61,15 @@ fn push_table(text: &mut String, table: &TableDoc) {
     let about = sentence(&table.about);
     // Writing to a string can't fail.
     let _ = writeln!(text, "### {heading}\n\n{about}\n");
+    if SHARED.contains(&table.header) {
+        let keys: Vec<_> = table
+            .keys
+            .iter()
+            .map(|key| format!("`{}`", key.key))
+            .collect();
+        let _ = writeln!(text, "Keys, as in `[routes.NAME]`: {}.\n", keys.join(", "));
+        return;
+    }
     text.push_str("| key | expects | default | example | meaning |\n|---|---|---|---|---|\n");
     for key in &table.keys {
         push_key(text, key);
@@ -91,3 +100,6 @@ fn sentence(doc: &str) -> String {
     let first = letters.next().map(|c| c.to_ascii_uppercase());
     first.into_iter().chain(letters).collect()
 }
+
+/// Tables that repeat keys of another.
+const SHARED: [&str; 2] = ["groups.NAME", "defaults"];

@@ -9,12 +9,12 @@ use super::{
     Respond, Rewrite, Template,
     condition::{HeaderConditions, QueryConditions},
     decode::{
-        Choice, Flag, Int, Keyed, Off, OneOrList, OrWord, Set, Size, Sub, Text, Time, Unlimited,
-        Word, table,
+        Choice, Flag, Int, Keyed, Off, OneOrList, OrWord, Set, Size, Sub, Time, Unlimited, Word,
+        table,
     },
     host::Host,
     path::Path,
-    share::{Item, Items, MethodName},
+    share::{GroupName, Item, Items, MethodName},
     target::{RedirectTo, Reference, Split, UpstreamName},
 };
 
@@ -191,7 +191,7 @@ table! {
     #[derive(Clone, Debug)]
     pub(super) struct RouteKeys ["routes.NAME"] {
         /// `group`: the `[groups.*]` table whose keys are taken where the route has none.
-        pub(super) group: Key<String> => Keyed<Text> = None; "none",
+        pub(super) group: Key<String> => Keyed<GroupName> = None; "none",
         /// `hosts`: which hosts; without a port.
         pub(super) hosts: Key<Vec<Item<super::HostPattern>>> => Keyed<Items<Host>> = None; "any host",
         /// `path`: one or a list: exact, with segments, or with everything below.

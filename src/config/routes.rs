@@ -1,23 +1,25 @@
 //! Routes out of their keys, their group's and the defaults, with all names resolved.
 
+mod check;
+
 use std::{
     collections::{BTreeMap, HashSet},
+    num::NonZeroU32,
     sync::Arc,
 };
 
 use super::{
-    HostPattern, PathPattern, PathSegment, Redirect, Rewrite, Route, Target, Template,
-    TemplatePart, Upstream, UpstreamServer,
-    decode::{Entry, nearest},
+    HostPattern, PathPattern, PathSegment, Route, Target, Upstream, UpstreamServer,
+    decode::{Entry, Set, nearest, quoted_key},
     diagnostic::Finding,
     document::Document,
-    path,
     route::{DEFAULT_MAX_BODY, PathCase, RouteKeys},
     share::Layers,
     source::Place,
     target::Reference,
+    upstream::UpstreamKeys,
 };
-use std::num::NonZeroU32;
+use check::Checker;
 
 /// A route and what is needed to judge it.
 #[derive(Debug)]
@@ -45,7 +47,7 @@ pub(super) struct Builder<'a> {
 impl<'a> Builder<'a> {
     /// Starts with the named upstreams.
     pub(super) fn new(document: &'a Document) -> Self {
-        let named = |(name, entry): (&Arc<str>, &Entry<super::upstream::UpstreamKeys>)| {
+        let named = |(name, entry): (&Arc<str>, &Entry<UpstreamKeys>)| {
             (
                 Arc::clone(name),
                 entry.value.clone().named(Arc::clone(name)),
@@ -85,7 +87,10 @@ impl<'a> Builder<'a> {
         let hosts = layers.list(|keys| &keys.hosts, &mut self.findings);
         let methods = layers.list(|keys| &keys.methods, &mut self.findings);
         let route = assemble(name, layers, target, hosts.unwrap_or_default(), methods);
-        self.check(&route, entry.place, layers);
+        let mut checker = Checker {
+            findings: &mut self.findings,
+        };
+        checker.check(&route, entry.place, layers);
         Some(Built {
             route,
             place: entry.place,
@@ -193,118 +198,6 @@ impl<'a> Builder<'a> {
             }
         }
     }
-
-    /// What one route says against itself.
-    fn check(&mut self, route: &Route, place: Place, layers: Layers<'_>) {
-        let rewrite = layers
-            .pick(|keys| &keys.rewrite)
-            .map_or(place, |set| set.place);
-        let redirect = layers
-            .pick(|keys| &keys.redirect)
-            .map_or(place, |set| set.place);
-        if let Some(template) = &route.rewrite.path {
-            self.check_captures(route, template, rewrite);
-        }
-        if let Target::Redirect(Redirect { to, .. }) = &route.target {
-            self.check_captures(route, to, redirect);
-        }
-        let paths = layers
-            .pick(|keys| &keys.path)
-            .map_or(place, |set| set.place);
-        self.check_doubles(route, paths);
-        self.check_encoded(route, paths);
-        self.check_strip(route, rewrite);
-        let answers = matches!(route.target, Target::Respond(_) | Target::Redirect(_));
-        let own = layers.layers[0].and_then(|own| own.rewrite.as_ref());
-        if let (true, Some(set)) = (answers, own) {
-            let message = "`rewrite` has no effect: the gateway answers itself";
-            self.findings.push(Finding::warning(set.key, message));
-        }
-    }
-
-    fn check_captures(&mut self, route: &Route, template: &Template, place: Place) {
-        for part in &template.parts {
-            let TemplatePart::Capture(name) = part else {
-                continue;
-            };
-            if is_captured(route, name) {
-                continue;
-            }
-            let message = format!(
-                "`${{{name}}}` is not captured by every pattern of the route `{}`",
-                route.name
-            );
-            let help = match name.starts_with("path.") {
-                true => "write `{NAME}` or `{*NAME}` in each `path`",
-                false => "write `{NAME}.example.com` in each of `hosts`",
-            };
-            self.findings
-                .push(Finding::error(place, message).help(help));
-        }
-    }
-
-    fn check_doubles(&mut self, route: &Route, paths: Place) {
-        let mut shapes = HashSet::new();
-        if let Some(double) = route
-            .paths
-            .iter()
-            .find(|path| !shapes.insert(shape(path, route.ignore_case)))
-        {
-            let message = format!(
-                "the route `{}` has the path `{}` twice",
-                route.name, double.text
-            );
-            self.findings.push(Finding::error(paths, message));
-        }
-        let combinations = route.paths.len().saturating_mul(route.hosts.len().max(1));
-        if combinations > MOST_COMBINATIONS {
-            let message = format!(
-                "the route `{}` combines more than {MOST_COMBINATIONS} hosts and paths",
-                route.name
-            );
-            self.findings.push(Finding::error(paths, message));
-        }
-    }
-
-    fn check_encoded(&mut self, route: &Route, place: Place) {
-        let refused = |path: &&PathPattern| {
-            path.segments.iter().any(|segment| match segment {
-                PathSegment::Literal(text) => text.contains("%2F") || text.contains("%5C"),
-                PathSegment::Capture(_) => false,
-            })
-        };
-        let keeps = route.encoded_slash == super::EncodedSlash::Keep;
-        if let (Some(path), false) = (route.paths.iter().find(refused), keeps) {
-            let message = format!(
-                "`{}` can never match: encoded slashes are refused",
-                path.text
-            );
-            let help = "write `encoded_slash = \"keep\"` in the route";
-            self.findings
-                .push(Finding::error(place, message).help(help));
-        }
-    }
-
-    fn check_strip(&mut self, route: &Route, place: Place) {
-        let Rewrite {
-            strip_prefix: Some(prefix),
-            ..
-        } = &route.rewrite
-        else {
-            return;
-        };
-        let Ok(prefix) = path::pattern(prefix) else {
-            return;
-        };
-        let never = |path: &&PathPattern| !can_begin_with(path, &prefix);
-        if let Some(path) = route.paths.iter().find(never) {
-            let message = format!(
-                "`strip_prefix` is never there: no path that `{}` takes begins with `{}`",
-                path.text, prefix.text
-            );
-            self.findings.push(Finding::error(place, message));
-        }
-    }
 }
 
 fn assemble(
@@ -361,7 +254,7 @@ fn without_doubles<T: PartialEq>(list: Vec<T>) -> Vec<T> {
 }
 
 fn is_matchable(layers: Layers<'_>) -> bool {
-    fn right<T>(set: Option<&super::decode::Set<T>>) -> bool {
+    fn right<T>(set: Option<&Set<T>>) -> bool {
         set.is_none_or(|set| set.value.is_some())
     }
     right(layers.pick(|keys| &keys.hosts))
@@ -371,25 +264,6 @@ fn is_matchable(layers: Layers<'_>) -> bool {
         && right(layers.pick(|keys| &keys.match_headers))
         && right(layers.pick(|keys| &keys.match_query))
         && right(layers.pick(|keys| &keys.priority))
-}
-
-fn is_captured(route: &Route, name: &str) -> bool {
-    if let Some(name) = name.strip_prefix("path.") {
-        return route.paths.iter().all(|path| path_captures(path, name));
-    }
-    let captures = |host: &HostPattern| match host {
-        HostPattern::Capture { name: captured, .. } => name.strip_prefix("host.") == Some(captured),
-        _ => false,
-    };
-    !route.hosts.is_empty() && route.hosts.iter().all(captures)
-}
-
-fn path_captures(path: &PathPattern, name: &str) -> bool {
-    let rest = path.rest.as_ref().and_then(Option::as_deref) == Some(name);
-    rest || path.segments.iter().any(|segment| match segment {
-        PathSegment::Capture(captured) => &**captured == name,
-        PathSegment::Literal(_) => false,
-    })
 }
 
 /// What two paths have in common when no request can tell them apart.
@@ -408,19 +282,6 @@ pub(super) fn shape(path: &PathPattern, ignore_case: bool) -> String {
         shape.push_str("/{*}");
     }
     shape
-}
-
-/// Whether a path that the pattern takes may begin with the segments of a prefix.
-fn can_begin_with(path: &PathPattern, prefix: &PathPattern) -> bool {
-    let enough = path.rest.is_some() || path.segments.len() >= prefix.segments.len();
-    let mut pairs = path.segments.iter().zip(&prefix.segments);
-    enough
-        && pairs.all(|pair| match pair {
-            (PathSegment::Literal(one), PathSegment::Literal(other)) => {
-                one.eq_ignore_ascii_case(other)
-            }
-            _ => true,
-        })
 }
 
 fn no_target(name: &str, place: Place) -> Finding {
@@ -446,7 +307,7 @@ fn unknown_name<'n>(
         .take(MOST_NAMES)
         .map(|name| format!("`{name}`"))
         .collect();
-    let name = super::decode::quoted_key(name);
+    let name = quoted_key(name);
     match known.is_empty() {
         true => finding.help(format!("define it: `[{table}.{name}]`")),
         false => finding.help(format!(
@@ -457,5 +318,3 @@ fn unknown_name<'n>(
 }
 
 const MOST_NAMES: usize = 10;
-/// Each is an entry in the router.
-const MOST_COMBINATIONS: usize = 100_000;

@@ -30,17 +30,17 @@ table! {
         /// `listen`: one or more addresses: `"0.0.0.0:8080"`, `"[::]:8080"`, `"unix:/run/tollgate.sock"`.
         pub listen: Vec<Address> => Listen =
             vec![Address::Tcp(SocketAddr::from(([0, 0, 0, 0], 8080)))],
-        /// `workers`: threads that serve; `None` (`"auto"`) is one per available CPU.
+        /// `workers`: threads that serve; `"auto"` (`None`) is one per available CPU.
         pub workers: Option<NonZeroUsize> => Workers = None,
         /// `trusted_proxies`: networks whose forwarding headers are believed; none by default.
         pub trusted_proxies: Vec<IpNet> => Networks = Vec::new(),
         /// `forwarded`: send RFC 7239 `Forwarded` as well as `X-Forwarded-*`.
         pub forwarded: bool => Flag = false,
-        /// `[server.limits]`.
+        /// `limits`: what one client may cost.
         pub limits: Limits => Sub<Limits> = Limits::default(); "see there",
-        /// `[server.http2]`.
+        /// `http2`: flow control and abuse limits of HTTP/2 clients.
         pub http2: Http2 => Sub<Http2> = Http2::default(); "see there",
-        /// `[server.drain]`.
+        /// `drain`: how the gateway stops.
         pub drain: Drain => Sub<Drain> = Drain::default(); "see there",
     }
 }

@@ -70,6 +70,25 @@ impl<F: Format> Format for OneItem<F> {
     }
 }
 
+/// The name of a group.
+pub(super) struct GroupName;
+
+impl Format for GroupName {
+    type Value = String;
+
+    fn expected() -> String {
+        "the name of a group".to_owned()
+    }
+
+    fn example() -> String {
+        "\"api\"".to_owned()
+    }
+
+    fn read(node: Node<'_>, reader: &mut Reader<'_>) -> Option<String> {
+        reader.parse(node, &Self::expected(), |text| Ok(text.to_owned()))
+    }
+}
+
 /// A request method.
 pub(super) struct MethodName;
 

@@ -156,17 +156,21 @@ impl Sources {
 
     /// The text of a place as it may be shown, on one line and not too long.
     pub(super) fn quote(&self, place: Place) -> String {
-        let text = self.of(place).shown(place.range());
+        let source = self.of(place);
+        let range = place.range();
+        let near = floor_boundary(&source.text, range.start + 4 * LONGEST_QUOTE);
+        let text = source.shown(range.start..range.end.min(near));
         let line = text.lines().next().unwrap_or_default();
         let mut cut: String = line.chars().take(LONGEST_QUOTE).collect();
-        if cut.len() < text.len() {
+        if cut.len() < text.len() || near < range.end {
             cut.push('…');
         }
         cut
     }
 }
 
-fn floor_boundary(text: &str, at: usize) -> usize {
+/// The character boundary at or before a byte.
+pub(super) fn floor_boundary(text: &str, at: usize) -> usize {
     let mut at = at.min(text.len());
     while !text.is_char_boundary(at) {
         at -= 1;
@@ -177,11 +181,9 @@ fn floor_boundary(text: &str, at: usize) -> usize {
 /// A terminal must not be steered by a file that somebody else wrote.
 pub(super) fn printable(text: &str) -> String {
     let harmless = |c: char| {
-        if c.is_control() && c != '\n' && c != '\t' {
-            '\u{fffd}'
-        } else {
-            c
-        }
+        let control = c.is_control() && c != '\n' && c != '\t';
+        let turns = matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+        if control || turns { '\u{fffd}' } else { c }
     };
     text.chars().map(harmless).collect()
 }

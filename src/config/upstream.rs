@@ -8,7 +8,7 @@ use super::{
         Unlimited, quoted, table,
     },
     diagnostic::Finding,
-    server_url::Servers,
+    server_url::{Servers, looks_like_url},
 };
 
 /// What a server speaks.
@@ -102,7 +102,7 @@ table! {
         /// `max_in_flight`: requests under way to all servers together; more get 503.
         max_in_flight: Option<usize> =>
             OrWord<Count<usize, 1, { u32::MAX as u64 }>, Unlimited> = None,
-        /// `[upstreams.NAME.health_check]`: an active check of each server.
+        /// `health_check`: an active check of each server.
         health_check: Option<HealthCheck> => OptionOf<Sub<HealthCheck>> = None; "no check",
     }
 }
@@ -124,6 +124,11 @@ impl UpstreamKeys {
 
 fn check_upstream(upstream: &UpstreamKeys, table: TableNode<'_>, reader: &mut Reader<'_>) {
     let header = &table.node.scope.header;
+    if looks_like_url(table.node.name) {
+        let message = "the name of an upstream must not look like a URL";
+        let help = "a route names a URL directly: `upstream = \"http://127.0.0.1:3000\"`";
+        reader.report(Finding::error(table.node.key, message).help(help));
+    }
     if upstream.servers.is_empty() && !table.has("servers") {
         let message = format!("`[{header}.{}]` has no servers", table.node.name);
         let help = "write `servers = [\"http://127.0.0.1:3000\"]`";

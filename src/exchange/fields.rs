@@ -47,7 +47,14 @@ fn plain(member: &[u8]) -> Option<&str> {
 /// fields that are always of one hop. `Trailer` stays: hyper sends only trailers that it names.
 ///
 /// End-to-end fields can't be nominated: without one of them the message would mean something else.
-pub fn remove_hop_by_hop(headers: &mut HeaderMap) {
+///
+/// `named` tells whether any of those fields but `Connection` is there at all.
+pub fn remove_hop_by_hop(headers: &mut HeaderMap, named: bool) {
+    // Nearly all messages that have the field say just this, which nominates nothing.
+    if !named && only_persistence(headers) {
+        headers.remove(CONNECTION);
+        return;
+    }
     let nominated: Vec<HeaderName> = list(headers, &CONNECTION)
         .filter_map(|name| HeaderName::from_bytes(name.as_bytes()).ok())
         .filter(|name| !END_TO_END.contains(name))
@@ -55,6 +62,16 @@ pub fn remove_hop_by_hop(headers: &mut HeaderMap) {
     for name in nominated.iter().chain(&HOP_BY_HOP) {
         headers.remove(name);
     }
+}
+
+/// Whether `Connection` is one line of `keep-alive` or `close`.
+fn only_persistence(headers: &HeaderMap) -> bool {
+    let mut values = headers.get_all(CONNECTION).iter();
+    let only = values.next().is_some_and(|value| {
+        let value = value.as_bytes();
+        value.eq_ignore_ascii_case(b"keep-alive") || value.eq_ignore_ascii_case(b"close")
+    });
+    only && values.next().is_none()
 }
 
 /// Takes out of trailers what must not stand there (RFC 9110 6.5.1): framing, routing, credentials,
@@ -122,3 +139,55 @@ const END_TO_END: [HeaderName; 13] = [
     TRAILER,
     http::header::VARY,
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http::HeaderValue;
+
+    fn cleaned(lines: &[(&'static str, &'static str)], named: bool) -> Vec<String> {
+        let mut headers = HeaderMap::new();
+        for (name, value) in lines {
+            headers.append(*name, HeaderValue::from_static(value));
+        }
+        remove_hop_by_hop(&mut headers, named);
+        headers.keys().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn nominated_fields_go_whatever_else_connection_says() {
+        let lines = [("connection", "close, X-One"), ("connection", "x-two")];
+        let all = [
+            &lines[..],
+            &[("x-one", "1"), ("x-two", "2"), ("x-three", "3")],
+        ]
+        .concat();
+        assert_eq!(cleaned(&all, false), ["x-three"]);
+    }
+
+    #[test]
+    fn a_plain_keep_alive_takes_nothing_but_itself() {
+        let lines = [("connection", "Keep-Alive"), ("x-one", "1")];
+        assert_eq!(cleaned(&lines, false), ["x-one"]);
+    }
+
+    #[test]
+    fn named_fields_go_even_when_connection_nominates_none() {
+        let lines = [
+            ("connection", "close"),
+            ("te", "gzip"),
+            ("keep-alive", "timeout=5"),
+        ];
+        assert!(cleaned(&lines, true).is_empty());
+    }
+
+    #[test]
+    fn end_to_end_fields_cannot_be_nominated() {
+        let lines = [
+            ("connection", "authorization, host"),
+            ("authorization", "x"),
+            ("host", "a"),
+        ];
+        assert_eq!(cleaned(&lines, false).len(), 2);
+    }
+}

@@ -71,12 +71,17 @@ fn rightmost_untrusted(peer: IpAddr, hops: &[&str], trusted: &[IpNet]) -> IpAddr
 
 /// An address, perhaps with a port: `192.0.2.1`, `192.0.2.1:80`, `2001:db8::1`, `[2001:db8::1]:80`.
 fn parse_hop(hop: &str) -> Option<IpAddr> {
-    let bare = hop.strip_prefix('[').and_then(|hop| hop.strip_suffix(']'));
-    bare.unwrap_or(hop)
+    without_brackets(hop)
         .parse()
         .or_else(|_| hop.parse::<SocketAddr>().map(|hop| hop.ip()))
         .map(|address: IpAddr| address.to_canonical())
         .ok()
+}
+
+/// The brackets around a bare IPv6 address; those before a port belong to it.
+fn without_brackets(hop: &str) -> &str {
+    let bare = hop.strip_prefix('[').and_then(|hop| hop.strip_suffix(']'));
+    bare.unwrap_or(hop)
 }
 
 #[derive(Default)]
@@ -139,7 +144,7 @@ impl<'a> Claims<'a> {
         let text = self
             .hops
             .iter()
-            .map(|hop| hop.trim_matches(['[', ']']))
+            .map(|hop| without_brackets(hop))
             .collect::<Vec<_>>()
             .join(", ");
         HeaderValue::from_maybe_shared(Bytes::from(text)).ok()

@@ -199,8 +199,9 @@ fn loops(headers: &HeaderMap, pseudonym: &str) -> bool {
 
 /// Takes out what is of one hop, what claims to be forwarded, and what may be misread.
 pub(super) fn clean(headers: &mut HeaderMap, seen: &Seen, trusted: bool, continued: bool) {
-    if seen.connection || seen.hop_by_hop || seen.transfer_encoding > 0 {
-        remove_hop_by_hop(headers);
+    let named = seen.hop_by_hop || seen.transfer_encoding > 0;
+    if seen.connection || named {
+        remove_hop_by_hop(headers, named);
     }
     if seen.forwarding {
         remove_forwarding(headers, trusted);

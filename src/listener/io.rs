@@ -15,6 +15,8 @@ use tokio::{
     net::{TcpStream, UnixStream},
 };
 
+use crate::exchange::poll_write_gathered;
+
 use super::{sniff::Prefix, state::State, worker::Permit};
 
 /// The socket itself.
@@ -76,8 +78,8 @@ impl Stream {
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         match self {
-            Self::Tcp(stream) => Pin::new(stream).poll_write_vectored(cx, slices),
-            Self::Unix(stream) => Pin::new(stream).poll_write_vectored(cx, slices),
+            Self::Tcp(stream) => poll_write_gathered(Pin::new(stream), cx, slices),
+            Self::Unix(stream) => poll_write_gathered(Pin::new(stream), cx, slices),
         }
     }
 

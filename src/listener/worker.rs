@@ -168,7 +168,7 @@ pub(super) struct Crew {
     workers: Vec<Arc<Worker>>,
     acceptor: Handle,
     stop: CancellationToken,
-    threads: Vec<thread::JoinHandle<()>>,
+    threads: Mutex<Vec<thread::JoinHandle<()>>>,
     /// Disconnected when every thread has ended. The mutex is only there to make it `Sync`.
     ended: Mutex<mpsc::Receiver<()>>,
 }
@@ -198,7 +198,7 @@ impl Crew {
             workers,
             acceptor,
             stop,
-            threads,
+            threads: Mutex::new(threads),
             ended: Mutex::new(ended),
         })
     }
@@ -218,14 +218,15 @@ impl Crew {
     }
 
     /// Lets the threads end and waits for them, within [`JOIN`].
-    pub(super) fn join(&mut self) {
+    pub(super) fn join(&self) {
         self.stop();
-        let ended = self.ended.get_mut().unwrap_or_else(PoisonError::into_inner);
+        let ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
         if let Err(mpsc::RecvTimeoutError::Timeout) = ended.recv_timeout(JOIN) {
             tracing::warn!("a worker does not end; leaving it behind");
             return;
         }
-        for thread in self.threads.drain(..) {
+        let mut threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
+        for thread in threads.drain(..) {
             // A panic has been reported by the panic hook already.
             let _ = thread.join();
         }
@@ -248,8 +249,8 @@ fn spawn(
 ) -> io::Result<thread::JoinHandle<()>> {
     thread::Builder::new().name(name).spawn(move || {
         runtime.block_on(stop.cancelled());
-        // What runs on the blocking thread must not hold us up.
-        runtime.shutdown_timeout(JOIN / 2);
+        // Every task is dropped; what runs on the blocking thread (a slow lookup) is not waited for.
+        runtime.shutdown_background();
         drop(alive);
     })
 }

@@ -21,6 +21,9 @@ impl<'a> Object<'a> {
     }
 
     /// Writes a name that needs no escaping, and returns where its value belongs: plain JSON.
+    ///
+    /// Inlined, as its callers are, so that a literal name is a few moves and not a call.
+    #[inline(always)]
     pub fn name(&mut self, name: &str) -> &mut Vec<u8> {
         let opening: &[u8] = if self.first { b"\"" } else { b",\"" };
         self.first = false;
@@ -31,6 +34,7 @@ impl<'a> Object<'a> {
     }
 
     /// A text that needs no escaping: one of our own words.
+    #[inline]
     pub fn word(&mut self, name: &str, value: &str) {
         let out = self.name(name);
         out.push(b'"');
@@ -39,6 +43,7 @@ impl<'a> Object<'a> {
     }
 
     /// Any bytes as a text, escaped, and cut at so many bytes.
+    #[inline]
     pub fn text(&mut self, name: &str, value: &[u8], longest: usize) {
         let out = self.name(name);
         out.push(b'"');
@@ -50,6 +55,7 @@ impl<'a> Object<'a> {
     }
 
     /// A number.
+    #[inline]
     pub fn number(&mut self, name: &str, value: u64) {
         let mut digits = itoa::Buffer::new();
         let text = digits.format(value);
@@ -57,6 +63,7 @@ impl<'a> Object<'a> {
     }
 
     /// A duration in milliseconds, to the microsecond: `12.345`.
+    #[inline]
     pub fn millis(&mut self, name: &str, value: std::time::Duration) {
         let micros = u64::try_from(value.as_micros()).unwrap_or(u64::MAX);
         self.number(name, micros / 1_000);

@@ -4,7 +4,7 @@
 //! moment of its death can be sent once more, silently, when that is safe: when nothing was
 //! written, or when the method is idempotent and there is no body.
 
-use std::{future::poll_fn, pin::pin, sync::Arc, task::Poll, time::Duration};
+use std::{future::poll_fn, pin::Pin, sync::Arc, task::Poll, time::Duration};
 
 use http::{HeaderValue, request::Parts};
 use http_body::Body as _;
@@ -44,11 +44,30 @@ pub(super) struct Sent {
     pub(super) timer: LazyTimer,
 }
 
+/// What is sent. Whatever lives while a future waits makes it larger, and futures are moved: so the
+/// message is made when its connection is ready, and a returned one is boxed.
+enum Message {
+    New(Body),
+    Returned(Box<http::Request<Body>>),
+}
+
 /// A send that failed; the message is there if none of it was written.
 struct Unsent {
     error: UpstreamError,
-    message: Option<http::Request<Body>>,
+    message: Option<Message>,
 }
+
+impl Unsent {
+    fn lost(error: UpstreamError) -> Self {
+        Self {
+            error,
+            message: None,
+        }
+    }
+}
+
+/// What hyper makes of a send.
+type Outcome = Result<http::Response<Incoming>, TrySendError<http::Request<Body>>>;
 
 impl Attempt<'_> {
     pub(super) async fn run(&self, body: Body) -> Result<Sent, UpstreamError> {
@@ -90,7 +109,7 @@ impl Attempt<'_> {
     async fn http1(&self, body: Body, started: Instant) -> Result<Sent, UpstreamError> {
         let has_body = !body.is_end_stream();
         let repeatable = !has_body && self.parts.method.is_idempotent();
-        let mut message = self.message(body)?;
+        let mut message = Message::New(body);
         let mut fresh = false;
         loop {
             let (connection, pooled) = self.http1_connection(started, fresh).await?;
@@ -103,7 +122,7 @@ impl Attempt<'_> {
                 Some(message) if pooled => message,
                 None if pooled && repeatable && unsent.error.retry == Retry::IfIdempotent => {
                     fresh = true;
-                    self.message(Body::empty())?
+                    Message::New(Body::empty())
                 }
                 _ => return Err(unsent.error),
             };
@@ -169,20 +188,24 @@ impl Attempt<'_> {
         }
     }
 
-    fn message(&self, body: Body) -> Result<http::Request<Body>, UpstreamError> {
+    fn message(&self, message: Message) -> Result<http::Request<Body>, Unsent> {
+        let body = match message {
+            Message::Returned(message) => return Ok(*message),
+            Message::New(body) => body,
+        };
         let options = HeadOptions {
             host: &self.options.host,
             forwarded: self.options.forwarded,
             upgrade: self.upgrade,
             via: &self.options.via,
         };
-        head::request(self.parts, self.context, self.server, &options, body)
+        head::request(self.parts, self.context, self.server, &options, body).map_err(Unsent::lost)
     }
 
     async fn send_http1(
         &self,
         mut connection: Http1Connection,
-        message: http::Request<Body>,
+        message: Message,
         sent_body: bool,
     ) -> Result<Sent, Unsent> {
         let ready = poll_fn(|cx| connection.sender.poll_ready(cx)).await;
@@ -193,8 +216,9 @@ impl Attempt<'_> {
             });
         }
         let mut timer = std::mem::take(&mut connection.timer);
+        let message = self.message(message)?;
         connection.meter.start();
-        let response = connection.sender.try_send_request(message);
+        let response = Box::pin(connection.sender.try_send_request(message));
         let response = self.answer(response, &mut timer).await?;
         connection.meter.stop();
         let lease = Lease::Http1 {
@@ -212,16 +236,15 @@ impl Attempt<'_> {
 
     async fn http2(&self, body: Body) -> Result<Sent, UpstreamError> {
         let repeatable = body.is_end_stream() && self.parts.method.is_idempotent();
-        let message = self.message(body)?;
         let (stream, pooled) = self.stream().await?;
-        let unsent = match self.send_http2(stream, message).await {
+        let unsent = match self.send_http2(stream, Message::New(body)).await {
             Ok(sent) => return Ok(sent),
             Err(unsent) => unsent,
         };
         let message = match unsent.message {
             Some(message) if pooled => message,
             None if pooled && repeatable && unsent.error.retry != Retry::Never => {
-                self.message(Body::empty())?
+                Message::New(Body::empty())
             }
             _ => return Err(unsent.error),
         };
@@ -257,13 +280,10 @@ impl Attempt<'_> {
         Ok((stream, false))
     }
 
-    async fn send_http2(
-        &self,
-        mut stream: Http2Stream,
-        message: http::Request<Body>,
-    ) -> Result<Sent, Unsent> {
+    async fn send_http2(&self, mut stream: Http2Stream, message: Message) -> Result<Sent, Unsent> {
         let mut timer = LazyTimer::default();
-        let response = stream.sender.try_send_request(message);
+        let message = self.message(message)?;
+        let response = Box::pin(stream.sender.try_send_request(message));
         let response = self.answer(response, &mut timer).await?;
         Ok(Sent {
             response,
@@ -275,12 +295,9 @@ impl Attempt<'_> {
     /// Waits for the head, no longer than the route allows.
     async fn answer(
         &self,
-        response: impl Future<
-            Output = Result<http::Response<Incoming>, TrySendError<http::Request<Body>>>,
-        >,
+        mut response: Pin<Box<impl Future<Output = Outcome>>>,
         timer: &mut LazyTimer,
     ) -> Result<http::Response<Incoming>, Unsent> {
-        let mut response = pin!(response);
         let now = Instant::now();
         let (wait, late) = self.patience(now);
         if let Some(wait) = wait {
@@ -297,12 +314,10 @@ impl Attempt<'_> {
             Some(Err(mut error)) => {
                 let message = error.take_message();
                 let error = failure::of_send(error.into_error(), message.is_none());
+                let message = message.map(|message| Message::Returned(Box::new(message)));
                 Err(Unsent { error, message })
             }
-            None => Err(Unsent {
-                error: UpstreamError::new(late, Retry::Never),
-                message: None,
-            }),
+            None => Err(Unsent::lost(UpstreamError::new(late, Retry::Never))),
         }
     }
 

@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     config::ServerUrl,
-    exchange::{Body, Reason, Retry, UpstreamError},
+    exchange::{Body, Gathered, Reason, Retry, UpstreamError},
 };
 
 /// An HTTP/1.1 connection, driven on this worker, and the meter of what it reads.
@@ -92,7 +92,7 @@ where
     let stream = Metered::new(stream, meter.clone());
     let (sender, connection) = http1::Builder::new()
         .max_header_size(ANSWER_HEAD_BYTES)
-        .handshake(TokioIo::new(stream))
+        .handshake(TokioIo::new(Gathered(stream)))
         .await
         .map_err(broken_handshake)?;
     let open = server.metrics.connection_opened();
@@ -118,7 +118,7 @@ where
         .max_header_list_size(ANSWER_HEAD_BYTES as u32)
         .keep_alive_interval(PING_INTERVAL)
         .keep_alive_timeout(PING_TIMEOUT)
-        .handshake(TokioIo::new(stream))
+        .handshake(TokioIo::new(Gathered(stream)))
         .await
         .map_err(broken_handshake)?;
     let (handle, peer_limit) = Http2Connection::new(sender);

@@ -137,6 +137,9 @@ fn answer(
     permit: Option<Permit>,
 ) -> Result<Response, UpstreamError> {
     let (mut head, incoming) = sent.response.into_parts();
+    // RFC 9110 6.2: a version is of one hop. Left at 1.0, hyper would answer the client so too,
+    // without chunks and without keep-alive.
+    head.version = Version::HTTP_11;
     head::clean_answer(head.status, &attempt.parts.method, &mut head.headers)?;
     if incoming.is_end_stream() {
         release(attempt.server, Some(sent.lease), sent.timer);
@@ -182,6 +185,8 @@ fn switch(
         return Err(unasked());
     }
     let server = hyper::upgrade::on(&mut sent.response);
+    // hyper's own task ends with the switch, the connection to the server does not.
+    let open = attempt.server.metrics.connection_opened();
     let (mut head, _) = sent.response.into_parts();
     head::clean_answer(head.status, &attempt.parts.method, &mut head.headers)?;
     head.headers
@@ -189,7 +194,7 @@ fn switch(
     head.headers.insert(UPGRADE, protocol);
     let idle = attempt.options.timeouts.tunnel_idle;
     head.extensions
-        .insert(tunnel::open(client, server, idle, permit));
+        .insert(tunnel::open(client, server, idle, (permit, open)));
     Ok(http::Response::from_parts(head, Body::empty()))
 }
 

@@ -184,7 +184,7 @@ fn forwarded(context: &Context, host: Option<&HeaderValue>) -> HeaderValue {
     let mut text = String::with_capacity(64);
     let mut elements = hops.split(',').map(str::trim).peekable();
     while let Some(hop) = elements.next() {
-        push_hop(&mut text, hop);
+        push_node(&mut text, hop);
         if elements.peek().is_some() {
             text.push_str(", ");
         }
@@ -197,17 +197,15 @@ fn forwarded(context: &Context, host: Option<&HeaderValue>) -> HeaderValue {
         .unwrap_or(HeaderValue::from_static("for=unknown"))
 }
 
-/// RFC 7239 6: an IPv6 address stands in brackets, and so needs quotes. The hops on the left are
-/// whatever the first client said: what is no address might be further parameters.
-fn push_hop(text: &mut String, hop: &str) {
-    let address = hop
-        .parse::<IpAddr>()
-        .or_else(|_| hop.parse::<SocketAddr>().map(|hop| hop.ip()));
-    // A String takes all.
-    let _ = match address {
-        Ok(IpAddr::V4(address)) => write!(text, "for={address}"),
-        Ok(IpAddr::V6(address)) => write!(text, "for=\"[{address}]\""),
-        Err(_) => write!(text, "for=unknown"),
+/// RFC 7239 6: IPv6 stands in brackets, and a colon needs quotes. What a hop claimed to be is never
+/// copied: text that is no address could add parameters of its own.
+fn push_node(text: &mut String, hop: &str) {
+    let bare = hop.strip_prefix('[').and_then(|hop| hop.strip_suffix(']'));
+    let _ = match (bare.unwrap_or(hop).parse(), hop.parse::<SocketAddr>()) {
+        (Ok(IpAddr::V4(address)), _) => write!(text, "for={address}"),
+        (Ok(IpAddr::V6(address)), _) => write!(text, "for=\"[{address}]\""),
+        (Err(_), Ok(address)) => write!(text, "for=\"{address}\""),
+        (Err(_), Err(_)) => write!(text, "for=unknown"),
     };
 }
 
@@ -220,15 +218,16 @@ pub(super) fn clean_answer(
     method: &Method,
     headers: &mut HeaderMap,
 ) -> Result<(), UpstreamError> {
-    let mut hop_by_hop = false;
+    let (mut connection, mut named) = (false, false);
     let mut lengths = 0;
     let mut coded = false;
     for name in headers.keys() {
         match *name {
             CONTENT_LENGTH => lengths += 1,
             TRANSFER_ENCODING => coded = true,
-            CONNECTION | UPGRADE | TE => hop_by_hop = true,
-            _ => hop_by_hop |= is_hop_by_hop(name),
+            CONNECTION => connection = true,
+            UPGRADE | TE => named = true,
+            _ => named |= is_hop_by_hop(name),
         }
     }
     if lengths > 0 && !one_length(headers) {
@@ -242,8 +241,8 @@ pub(super) fn clean_answer(
     if status == StatusCode::NO_CONTENT && *method != Method::HEAD {
         headers.remove(CONTENT_LENGTH);
     }
-    if hop_by_hop {
-        remove_hop_by_hop(headers);
+    if connection || named {
+        remove_hop_by_hop(headers, named);
     }
     Ok(())
 }

@@ -8,7 +8,11 @@ use std::{
     },
 };
 
-use super::{balance::Balance, pool::Pool, server::Server};
+use super::{
+    balance::Balance,
+    pool::Pool,
+    server::{Health, Server},
+};
 use crate::{
     config,
     exchange::{Reason, Retry, UpstreamError},
@@ -43,6 +47,14 @@ impl UpstreamGroup {
             return Err(UpstreamError::new(Reason::Overloaded, Retry::Never));
         }
         Ok(Some(permit))
+    }
+
+    /// Shows its servers' health in the metrics: to be called when it has come into force. A group
+    /// that is only built, for a reload which may be refused, shows nothing.
+    pub fn show_health(&self) {
+        for server in &self.servers {
+            server.show_health();
+        }
     }
 
     /// Whether any server takes requests.
@@ -108,16 +120,17 @@ impl Registry {
             .iter()
             .map(|server| {
                 let metrics = self.metrics.server(&config.name, &server.name);
-                let made = Server::new(server, metrics, self.pool(&server.url));
                 let known = before
                     .into_iter()
                     .flat_map(|group| &group.servers)
                     .find(|known| known.url == server.url);
-                // Without a check nothing would ever find the server healthy again.
-                if let (Some(known), Some(_)) = (known, &config.health_check) {
-                    made.set_health(known.health());
-                }
-                Arc::new(made)
+                let health = match (known, &config.health_check) {
+                    (Some(known), Some(_)) => known.health(),
+                    // Without a check nothing would ever find the server healthy again.
+                    _ => Health::Unknown,
+                };
+                let pool = self.pool(&server.url);
+                Arc::new(Server::new(server, metrics, pool, health))
             })
             .collect();
         let weights: Vec<_> = servers.iter().map(|server| server.weight).collect();

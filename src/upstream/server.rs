@@ -44,16 +44,15 @@ impl Server {
         config: &crate::config::UpstreamServer,
         metrics: Arc<ServerMetrics>,
         pool: Arc<Pool>,
+        health: Health,
     ) -> Self {
-        metrics.set_healthy(true);
         Self {
             name: Arc::clone(&config.name),
             url: config.url.clone(),
             weight: config.weight.get(),
             metrics,
             pool,
-            // Unknown is usable: until the first checks say otherwise, requests are sent.
-            health: AtomicU8::new(Health::Unknown as u8),
+            health: AtomicU8::new(health as u8),
         }
     }
 
@@ -75,8 +74,14 @@ impl Server {
 
     /// Sets what the health checks found; true when that is new.
     pub(super) fn set_health(&self, health: Health) -> bool {
-        self.metrics.set_healthy(health != Health::Unhealthy);
-        self.health.swap(health as u8, Ordering::Relaxed) != health as u8
+        let before = self.health.swap(health as u8, Ordering::Relaxed);
+        self.show_health();
+        before != health as u8
+    }
+
+    /// Shows in the metrics whether it gets requests.
+    pub(super) fn show_health(&self) {
+        self.metrics.set_healthy(self.is_healthy());
     }
 
     /// Connections open to it.

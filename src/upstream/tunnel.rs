@@ -19,7 +19,6 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use super::registry::Permit;
 use crate::exchange::{Tunnel, TunnelEnd};
 
 /// Whether the server switches to a protocol that the client named. Names may carry a version
@@ -32,17 +31,17 @@ pub(super) fn was_asked_for(switched: &HeaderValue, asked: Option<&HeaderValue>)
         .any(|name| name.trim_ascii().eq_ignore_ascii_case(switched.as_bytes()))
 }
 
-/// The tunnel between two sides that are about to switch. It counts as a request under way, by its
-/// permit, until it ends.
+/// The tunnel between two sides that are about to switch. What it holds, such as the permit of a
+/// request under way, it holds until it ends.
 pub(super) fn open(
     client: OnUpgrade,
     server: OnUpgrade,
     idle: Option<Duration>,
-    permit: Option<Permit>,
+    held: impl Send + 'static,
 ) -> Tunnel {
     Tunnel::new(async move {
         let end = run(client, server, idle).await;
-        drop(permit);
+        drop(held);
         end
     })
 }

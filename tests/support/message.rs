@@ -181,7 +181,7 @@ impl Reader {
     }
 
     /// Everything up to the end of the stream.
-    pub async fn to_end(&mut self, stream: &mut (impl AsyncRead + Unpin)) -> Vec<u8> {
+    pub async fn drain(&mut self, stream: &mut (impl AsyncRead + Unpin)) -> Vec<u8> {
         while self.more(stream).await {}
         self.take(self.rest().len())
     }

@@ -8,12 +8,16 @@
 #![allow(dead_code, unreachable_pub, unused_imports)]
 
 mod client;
+mod file_gateway;
 mod gateway;
 mod h2_frames;
+mod load;
 mod message;
 mod origin;
+mod process;
 mod raw;
 mod server;
+mod streams;
 
 use std::{
     future::Future,
@@ -21,12 +25,16 @@ use std::{
 };
 
 pub use client::{Sent, body, empty, http1, http2, read, request};
+pub use file_gateway::{FileGateway, Logged};
 pub use gateway::Gateway;
 pub use h2_frames::{Frame, FrameClient, encode};
+pub use load::Load;
 pub use message::{Answer, Recorded};
 pub use origin::{Origin, Peer};
+pub use process::Process;
 pub use raw::Raw;
 pub use server::{BoxBody, Server, chunks, full, reply};
+pub use streams::{Events, Feed, Streams, WebSocket, release};
 
 /// The longest that anything expected may take, on the slowest machine.
 pub const PATIENCE: Duration = Duration::from_secs(10);

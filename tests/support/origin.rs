@@ -205,7 +205,7 @@ impl Peer {
 
     /// Reads until the other side closes or resets.
     pub async fn closed(&mut self) -> Vec<u8> {
-        let rest = self.reader.to_end(&mut self.stream).await;
+        let rest = self.reader.drain(&mut self.stream).await;
         self.keep();
         rest
     }

@@ -51,7 +51,7 @@ impl Raw {
             let mut client = Self::connect(address).await;
             client.send(bytes).await;
             let answer = client.read_answer("GET").await.expect("an answer");
-            let rest = client.reader.to_end(&mut client.stream).await;
+            let rest = client.reader.drain(&mut client.stream).await;
             assert!(rest.is_empty(), "{:?}", String::from_utf8_lossy(&rest));
             answer
         })
@@ -101,7 +101,7 @@ impl Raw {
     /// What comes until the gateway closes.
     #[track_caller]
     pub fn rest(&mut self) -> impl Future<Output = Vec<u8>> {
-        within(self.reader.to_end(&mut self.stream))
+        within(self.reader.drain(&mut self.stream))
     }
 
     /// Ends the sending side.
@@ -133,7 +133,7 @@ impl Raw {
                 let (body, whole) = self.reader.exactly(&mut self.stream, length).await;
                 (body, Vec::new(), whole)
             }
-            Framing::Neither => (self.reader.to_end(&mut self.stream).await, Vec::new(), true),
+            Framing::Neither => (self.reader.drain(&mut self.stream).await, Vec::new(), true),
         };
         Ok(Answer {
             status,

@@ -13,10 +13,13 @@ use toml::de::DeValue;
 
 /// Where values that are filled in at load come from.
 pub(in crate::config) struct Environment {
-    variables: Box<dyn Fn(&str) -> Option<String>>,
+    variables: Box<Variables>,
     /// The files that were read for `${file:F}`.
     pub(in crate::config) files: Vec<PathBuf>,
 }
+
+/// Looks a variable up.
+type Variables = dyn Fn(&str) -> Option<String>;
 
 impl Environment {
     /// The process's own.

@@ -209,7 +209,13 @@ impl<F: Format, W: Keyword> Format for OrWord<F, W> {
     fn read(node: Node<'_>, reader: &mut Reader<'_>) -> Option<Self::Value> {
         match node.value {
             DeValue::String(text) if text == W::WORD => Some(None),
-            _ => F::read(node, reader).map(Some),
+            _ => {
+                let value = F::read(node, reader);
+                if value.is_none() {
+                    reader.relabel(format!("expected {}", Self::expected()));
+                }
+                value.map(Some)
+            }
         }
     }
 }

@@ -1,0 +1,171 @@
+//! Request bodies: framed anew, and refused where the chunking is broken.
+
+use tokio::sync::mpsc;
+
+use crate::support::{Gateway, Origin, Raw, eventually, within};
+
+/// An origin that tells when the other side closed a connection, and what came besides a head.
+async fn watching_origin() -> (Origin, mpsc::UnboundedReceiver<Option<String>>) {
+    let (sender, receiver) = mpsc::unbounded_channel();
+    let origin = Origin::start(move |mut peer| {
+        let sender = sender.clone();
+        async move {
+            let whole = peer.request().await;
+            if whole.is_some() {
+                peer.write("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+                    .await;
+                peer.closed().await;
+            }
+            let _ = sender.send(whole.map(|request| request.line));
+        }
+    })
+    .await;
+    (origin, receiver)
+}
+
+#[tokio::test]
+async fn a_length_beside_chunked_is_dropped_and_the_body_is_one() {
+    let inside = "GET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n";
+    let chunked = format!("{:x}\r\n{inside}\r\n0\r\n\r\n", inside.len());
+    for fields in [
+        "Content-Length: 4\r\nTransfer-Encoding: chunked\r\n",
+        "Transfer-Encoding: chunked\r\nContent-Length: 4\r\n",
+    ] {
+        let origin = Origin::ok().await;
+        let gateway = Gateway::to(&origin.url());
+        let request = format!("POST /outer HTTP/1.1\r\nHost: a\r\n{fields}\r\n{chunked}");
+        let answer = Raw::ask(gateway.address(), request).await;
+        assert_eq!(answer.status, 200);
+        let request = origin.request();
+        assert_eq!(request.target(), "/outer");
+        assert_eq!(request.header("content-length"), None);
+        assert_eq!(request.header("transfer-encoding"), Some("chunked"));
+        assert_eq!(request.text(), inside);
+    }
+}
+
+#[tokio::test]
+async fn a_length_that_ends_inside_a_chunked_body_splits_nothing() {
+    // Read by length, the body is the last chunk and the rest is a second request.
+    let body = "0\r\n\r\n";
+    let second = "GET /second HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
+    let length = body.len() + second.len();
+    let origin = Origin::ok().await;
+    let gateway = Gateway::to(&origin.url());
+    let mut client = Raw::connect(gateway.address()).await;
+    let head = format!(
+        "POST /first HTTP/1.1\r\nHost: a\r\nContent-Length: {length}\r\nTransfer-Encoding: chunked\r\n\r\n"
+    );
+    client.send(format!("{head}{body}{second}")).await;
+    client.rest().await;
+    let requests = origin.requests();
+    assert_eq!(requests[0].text(), "");
+    assert_eq!(requests[0].header("content-length"), None);
+    // What hyper reads as a second request has gone through the gateway like any other.
+    for request in &requests[1..] {
+        assert_eq!(request.target(), "/second");
+        assert!(request.header("x-request-id").is_some());
+    }
+}
+
+#[tokio::test]
+async fn broken_chunking_is_refused_and_aborts_the_half_sent_request() {
+    let overflow = "1".repeat(17);
+    let bodies = [
+        "xyz\r\nabcd\r\n0\r\n\r\n".to_owned(),
+        "-4\r\nabcd\r\n0\r\n\r\n".to_owned(),
+        "+4\r\nabcd\r\n0\r\n\r\n".to_owned(),
+        "0x4\r\nabcd\r\n0\r\n\r\n".to_owned(),
+        "\r\nabcd\r\n0\r\n\r\n".to_owned(),
+        "4\nabcd\n0\n\n".to_owned(),
+        "4\rabcd\r\n0\r\n\r\n".to_owned(),
+        "4;a\nabcd\r\n0\r\n\r\n".to_owned(),
+        "4;a\rb\r\nabcd\r\n0\r\n\r\n".to_owned(),
+        "4 4\r\nabcd\r\n0\r\n\r\n".to_owned(),
+        "4\r\nabcdef\r\n0\r\n\r\n".to_owned(),
+        "4\r\nabcd0\r\n\r\n".to_owned(),
+        format!("{overflow}\r\nabcd\r\n0\r\n\r\n"),
+        format!("4;{}\r\nabcd\r\n0\r\n\r\n", "x".repeat(20_000)),
+        "4\r\nabcd\r\n0\r\nno colon\r\n\r\n".to_owned(),
+        "4\r\nabcd\r\n0\r\nX: 1\r\n 2\r\n\r\n".to_owned(),
+    ];
+    for body in bodies {
+        let (origin, mut outcomes) = watching_origin().await;
+        let gateway = Gateway::to(&origin.url());
+        let head = "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n";
+        let mut client = Raw::connect(gateway.address()).await;
+        client.send(head).await;
+        // The head goes on first, so that there is a half-sent request.
+        eventually(|| origin.connections() == 1).await;
+        client.send(&body).await;
+        let shown = &body[..body.len().min(40)];
+        let answer = client.answer().await;
+        let expected = (400, "request.body_invalid".to_owned());
+        assert_eq!(answer.refusal(), expected, "{shown:?}");
+        assert!(client.rest().await.is_empty(), "{shown:?}");
+        let outcome = within(outcomes.recv()).await.expect("the origin's word");
+        assert_eq!(outcome, None, "{shown:?}: {}", origin.received());
+        let line = gateway.log_line().await;
+        assert_eq!(line["reason"], "request.body_invalid", "{shown:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_body_that_the_client_cuts_short_is_no_request_to_the_origin() {
+    for framed in [
+        "Content-Length: 10\r\n\r\nhalf",
+        "Transfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n",
+        "Transfer-Encoding: chunked\r\n\r\n4\r\nha",
+        "Transfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n0\r\n",
+    ] {
+        let (origin, mut outcomes) = watching_origin().await;
+        let gateway = Gateway::to(&origin.url());
+        let mut client = Raw::connect(gateway.address()).await;
+        client
+            .send(format!("POST / HTTP/1.1\r\nHost: a\r\n{framed}"))
+            .await;
+        eventually(|| origin.connections() == 1).await;
+        drop(client);
+        let outcome = within(outcomes.recv()).await.expect("the origin's word");
+        assert_eq!(outcome, None, "{framed:?}: {}", origin.received());
+        let line = gateway.log_line().await;
+        assert!(!line["reason"].is_null(), "{line}");
+    }
+}
+
+#[tokio::test]
+async fn trailers_may_not_carry_what_is_trusted_in_a_head() {
+    let origin = Origin::ok().await;
+    let gateway = Gateway::to(&origin.url());
+    let names = "x-sum, host, content-length, transfer-encoding, authorization, x-forwarded-for, \
+                 x-request-id, connection, cookie";
+    let trailers = "X-Sum: 1\r\nHost: evil\r\nContent-Length: 9\r\nTransfer-Encoding: gzip\r\n\
+                    Authorization: x\r\nX-Forwarded-For: 1.1.1.1\r\nX-Request-Id: evil\r\n\
+                    Connection: x\r\nCookie: a=b\r\n";
+    let request = format!(
+        "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nTrailer: {names}\r\n\r\n\
+         2\r\nhi\r\n0\r\n{trailers}\r\n"
+    );
+    let answer = Raw::ask(gateway.address(), request).await;
+    assert_eq!(answer.status, 200);
+    let request = origin.request();
+    assert_eq!(request.text(), "hi");
+    let names: Vec<_> = request
+        .trailers
+        .iter()
+        .map(|(name, _)| name.to_ascii_lowercase())
+        .collect();
+    assert_eq!(names, ["x-sum"]);
+}
+
+#[tokio::test]
+async fn a_chunked_body_is_chunked_anew() {
+    let origin = Origin::ok().await;
+    let gateway = Gateway::to(&origin.url());
+    let request = "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: Chunked\r\n\r\n\
+                   0003;name=\"va;lue\"\r\nabc\r\n2  \r\nde\r\n000\r\n\r\n";
+    let answer = Raw::ask(gateway.address(), request).await;
+    assert_eq!(answer.status, 200);
+    assert_eq!(origin.request().text(), "abcde");
+    assert!(!origin.received().contains("lue"), "{}", origin.received());
+}

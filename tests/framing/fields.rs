@@ -1,0 +1,142 @@
+//! Header fields of one hop, of ours, and those that may be misread.
+
+use crate::support::{Gateway, Origin, Raw, Recorded};
+
+async fn received(fields: &str) -> Recorded {
+    let origin = Origin::ok().await;
+    let gateway = Gateway::to(&origin.url());
+    let request = format!("GET / HTTP/1.1\r\nHost: a\r\n{fields}\r\n");
+    let answer = Raw::ask(gateway.address(), request).await;
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    origin.request()
+}
+
+#[tokio::test]
+async fn nominated_fields_go_but_none_of_ours_and_none_that_makes_the_request() {
+    let request = received(
+        "Connection: x-secret, X-Forwarded-For, authorization, host, x-request-id, via\r\n\
+         X-Secret: 1\r\nAuthorization: Bearer t\r\nX-Forwarded-For: 9.9.9.9\r\n",
+    )
+    .await;
+    assert_eq!(request.header("x-secret"), None);
+    assert_eq!(request.header("host"), Some("a"));
+    assert_eq!(request.header("authorization"), Some("Bearer t"));
+    assert_eq!(request.header("x-forwarded-for"), Some("127.0.0.1"));
+    assert!(request.header("x-request-id").is_some());
+    assert!(request.header("via").is_some());
+    assert_eq!(request.header("connection"), None);
+}
+
+#[tokio::test]
+async fn nominations_count_over_several_lines_and_in_any_case() {
+    let request =
+        received("Connection: X-One\r\nConnection: keep-alive ,x-two\r\nx-one: 1\r\nX-TWO: 2\r\n")
+            .await;
+    assert_eq!(request.header("x-one"), None);
+    assert_eq!(request.header("x-two"), None);
+}
+
+#[tokio::test]
+async fn fields_of_one_hop_stay_on_it() {
+    let request = received(
+        "Keep-Alive: timeout=5\r\nProxy-Connection: keep-alive\r\nProxy-Authorization: Basic x\r\n\
+         TE: gzip\r\nUpgrade: websocket\r\n",
+    )
+    .await;
+    for name in [
+        "keep-alive",
+        "proxy-connection",
+        "proxy-authorization",
+        "te",
+        "upgrade",
+        "connection",
+    ] {
+        assert_eq!(request.header(name), None, "{name}");
+    }
+}
+
+#[tokio::test]
+async fn a_wish_for_trailers_goes_on_alone() {
+    let request = received("TE: gzip;q=0.5, trailers\r\nConnection: TE\r\n").await;
+    assert_eq!(request.header("te"), Some("trailers"));
+}
+
+#[tokio::test]
+async fn names_with_underscores_are_dropped() {
+    let request = received("X_Forwarded_For: 1.1.1.1\r\nContent_Length: 4\r\nx-ok: 1\r\n").await;
+    assert_eq!(request.header("x_forwarded_for"), None);
+    assert_eq!(request.header("content_length"), None);
+    assert_eq!(request.header("x-ok"), Some("1"));
+}
+
+#[tokio::test]
+async fn an_upgrade_to_another_http_is_not_passed_on() {
+    for upgrade in ["h2c", "h2c, websocket", "HTTP/2.0", "TLS/1.2"] {
+        let request = received(&format!(
+            "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: {upgrade}\r\nHTTP2-Settings: AAMA\r\n"
+        ))
+        .await;
+        assert_eq!(request.header("upgrade"), None, "{upgrade}");
+        assert_eq!(request.header("connection"), None, "{upgrade}");
+        assert_eq!(request.header("http2-settings"), None, "{upgrade}");
+    }
+}
+
+#[tokio::test]
+async fn our_name_is_added_to_via() {
+    let request = received("Via: 1.0 front\r\n").await;
+    let via = request.all("via");
+    assert_eq!(via[0], "1.0 front");
+    assert!(via[1].starts_with("1.1 tollgate-"), "{via:?}");
+}
+
+#[tokio::test]
+async fn a_request_that_comes_back_is_a_loop() {
+    let origin = Origin::ok().await;
+    let gateway = Gateway::to(&origin.url());
+    Raw::ask(gateway.address(), "GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    let via = origin.request().header("via").expect("Via").to_owned();
+    let again = format!("GET / HTTP/1.1\r\nHost: a\r\nVia: 1.1 x, {via}\r\n\r\n");
+    let answer = Raw::ask_and_close(gateway.address(), again).await;
+    assert_eq!(answer.refusal(), (508, "request.loop".to_owned()));
+    let far = format!(
+        "GET / HTTP/1.1\r\nHost: a\r\nVia: {}1.1 x\r\n\r\n",
+        "1.1 x,".repeat(10)
+    );
+    let answer = Raw::ask_and_close(gateway.address(), far).await;
+    assert_eq!(answer.refusal(), (508, "request.loop".to_owned()));
+    assert_eq!(origin.requests().len(), 1);
+}
+
+#[tokio::test]
+async fn a_gateway_that_leads_to_itself_answers_with_a_loop() {
+    let origin = Origin::ok().await;
+    let gateway = Gateway::to(&origin.url());
+    let itself = gateway.address();
+    gateway.apply(&format!("[routes.all]\nupstream = \"http://{itself}\""));
+    assert_eq!(gateway.address(), itself);
+    let answer = Raw::ask(gateway.address(), "GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    assert_eq!(answer.refusal(), (508, "request.loop".to_owned()));
+}
+
+#[tokio::test]
+async fn an_answers_fields_of_one_hop_stay_on_it() {
+    let origin = Origin::answering(
+        "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: keep-alive, x-internal\r\n\
+         Keep-Alive: timeout=5\r\nX-Internal: 1\r\nProxy-Connection: x\r\nX-Ok: 1\r\n\
+         Proxy-Authenticate: Basic\r\n\r\nok",
+    )
+    .await;
+    let gateway = Gateway::to(&origin.url());
+    let answer = Raw::ask(gateway.address(), "GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    for name in [
+        "connection",
+        "keep-alive",
+        "x-internal",
+        "proxy-connection",
+        "proxy-authenticate",
+    ] {
+        assert_eq!(answer.header(name), None, "{name}");
+    }
+    assert_eq!(answer.header("x-ok"), Some("1"));
+}

@@ -1,0 +1,198 @@
+//! HTTP/2 to HTTP/1.1 (RFC 9113 section 8).
+
+use crate::support::{FrameClient, Gateway, Origin, empty, http2, read, request, within};
+
+const GOOD: [(&str, &[u8]); 4] = [
+    (":method", b"GET"),
+    (":scheme", b"http"),
+    (":authority", b"a.test"),
+    (":path", b"/"),
+];
+
+/// Each field list is refused, by RST_STREAM, GOAWAY or 400, and nothing reaches the origin.
+async fn refused(requests: &[Vec<(&str, &[u8])>]) {
+    let origin = Origin::ok().await;
+    let gateway = Gateway::to(&origin.url());
+    for fields in requests {
+        let mut client = FrameClient::connect(gateway.address()).await;
+        client.request(fields).await;
+        let outcome = client.outcome().await;
+        let refused = outcome.is_refusal() || outcome.is_bad_request();
+        assert!(refused, "{fields:?}: {outcome:?}");
+    }
+    assert_eq!(origin.connections(), 0, "{}", origin.received());
+}
+
+fn with<'a>(name: &'a str, value: &'a [u8]) -> Vec<(&'a str, &'a [u8])> {
+    GOOD.into_iter().chain([(name, value)]).collect()
+}
+
+fn without(name: &str) -> Vec<(&'static str, &'static [u8])> {
+    GOOD.into_iter()
+        .filter(|(known, _)| *known != name)
+        .collect()
+}
+
+fn replaced<'a>(name: &str, value: &'a [u8]) -> Vec<(&'a str, &'a [u8])> {
+    let change = |(known, old): (&'static str, &'static [u8])| match known == name {
+        true => (known, value),
+        false => (known, old),
+    };
+    GOOD.into_iter().map(change).collect()
+}
+
+#[tokio::test]
+async fn a_well_formed_request_written_by_hand_passes() {
+    let origin = Origin::ok().await;
+    let gateway = Gateway::to(&origin.url());
+    let mut client = FrameClient::connect(gateway.address()).await;
+    client.request(&GOOD).await;
+    assert!(client.outcome().await.is_headers());
+    assert_eq!(origin.request().line, "GET / HTTP/1.1");
+}
+
+#[tokio::test]
+async fn malformed_pseudo_fields_are_refused() {
+    refused(&[
+        without(":method"),
+        without(":scheme"),
+        without(":path"),
+        with(":path", b"/twice"),
+        with(":unknown", b"x"),
+        with(":status", b"200"),
+        vec![
+            (":method", b"GET"),
+            ("x", b"1"),
+            (":scheme", b"http"),
+            (":path", b"/"),
+            (":authority", b"a.test"),
+        ],
+        replaced(":path", b""),
+        replaced(":path", b"no-slash"),
+        replaced(":path", b"*"),
+        replaced(":path", b"/a b"),
+        replaced(":path", b"/a\xc3\xa9"),
+        replaced(":method", b"G T"),
+        replaced(":method", b""),
+    ])
+    .await;
+}
+
+#[tokio::test]
+async fn names_and_values_that_would_split_a_head_are_refused() {
+    refused(&[
+        with("X-Upper", b"1"),
+        with("x y", b"1"),
+        with("x:y", b"1"),
+        with("", b"1"),
+        with("x\r\ny", b"1"),
+        with("x", b"1\r\nhost: evil"),
+        with("x", b"1\n2"),
+        with("x", b"1\r2"),
+        with("x", b"1\x002"),
+        replaced(":path", b"/\r\nhost: evil"),
+        replaced(":path", b"/ HTTP/1.1\r\nx: y"),
+        replaced(":authority", b"a\r\nx: y"),
+        replaced(":method", b"GET / HTTP/1.1\r\nx:"),
+    ])
+    .await;
+}
+
+#[tokio::test]
+async fn fields_of_a_connection_are_refused() {
+    refused(&[
+        with("connection", b"close"),
+        with("keep-alive", b"1"),
+        with("proxy-connection", b"x"),
+        with("transfer-encoding", b"chunked"),
+        with("upgrade", b"websocket"),
+        with("te", b"gzip"),
+    ])
+    .await;
+}
+
+#[tokio::test]
+async fn hosts_that_are_missing_doubled_or_differ_are_refused() {
+    refused(&[
+        without(":authority"),
+        with("host", b"b.test"),
+        replaced(":authority", b"user@a.test"),
+        replaced(":authority", b"a b"),
+        vec![
+            (":method", b"GET"),
+            (":scheme", b"http"),
+            (":path", b"/"),
+            ("host", b"a"),
+            ("host", b"a"),
+        ],
+    ])
+    .await;
+}
+
+#[tokio::test]
+async fn a_body_that_differs_from_its_length_is_refused() {
+    refused(&[with("content-length", b"5"), with("content-length", b"+0")]).await;
+}
+
+#[tokio::test]
+async fn connect_is_refused() {
+    let origin = Origin::ok().await;
+    let gateway = Gateway::to(&origin.url());
+    for extra in [None, Some((":protocol", "websocket".as_bytes()))] {
+        let fields = [(":method", "CONNECT".as_bytes()), (":authority", b"a:443")];
+        let mut client = FrameClient::connect(gateway.address()).await;
+        client
+            .request(&fields.into_iter().chain(extra).collect::<Vec<_>>())
+            .await;
+        client.outcome().await;
+    }
+    assert_eq!(gateway.log_line().await["reason"], "request.method_refused");
+    assert_eq!(origin.connections(), 0);
+}
+
+#[tokio::test]
+async fn host_comes_from_the_authority_and_cookie_crumbs_are_joined() {
+    let origin = Origin::ok().await;
+    let gateway = Gateway::to(&origin.url());
+    let mut client = http2(gateway.address()).await;
+    let request = request("GET", "/x?y")
+        .header("cookie", "a=1")
+        .header("cookie", "b=2")
+        .header("te", "trailers")
+        .body(empty())
+        .expect("a request");
+    let answer = within(client.send_request(request))
+        .await
+        .expect("an answer");
+    assert_eq!(read(answer).await.status(), 200);
+    let request = origin.request();
+    assert_eq!(request.line, "GET /x?y HTTP/1.1");
+    assert_eq!(request.header("host"), Some("gateway.test"));
+    assert_eq!(request.header("cookie"), Some("a=1; b=2"));
+    assert_eq!(request.header("te"), Some("trailers"));
+    let via = request.header("via").expect("Via");
+    assert!(via.starts_with("2 tollgate-"), "{via}");
+    assert_eq!(request.header("transfer-encoding"), None);
+}
+
+#[tokio::test]
+async fn the_scheme_is_not_believed() {
+    let origin = Origin::ok().await;
+    let gateway = Gateway::to(&origin.url());
+    let mut client = FrameClient::connect(gateway.address()).await;
+    client.request(&replaced(":scheme", b"https")).await;
+    assert!(client.outcome().await.is_headers());
+    assert_eq!(origin.request().header("x-forwarded-proto"), Some("http"));
+}
+
+#[tokio::test]
+async fn host_alone_serves_where_there_is_no_authority() {
+    let origin = Origin::ok().await;
+    let gateway = Gateway::to(&origin.url());
+    let mut client = FrameClient::connect(gateway.address()).await;
+    let mut fields = without(":authority");
+    fields.push(("host", b"only.test"));
+    client.request(&fields).await;
+    assert!(client.outcome().await.is_headers());
+    assert_eq!(origin.request().header("host"), Some("only.test"));
+}

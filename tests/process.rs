@@ -1,0 +1,131 @@
+//! The process under signals and load. What a person sees of the command is in `cli.rs`.
+
+mod support;
+
+use std::os::unix::process::ExitStatusExt;
+
+use support::{Events, Load, Origin, Process, Raw, Streams, eventually};
+
+/// A gateway in front of a server, with drain times in milliseconds.
+fn forwarding(url: &str, delay: u32, grace: u32) -> String {
+    format!(
+        "[admin]\nlisten = \"127.0.0.1:0\"\n\
+         [server]\nworkers = 2\nlisten = [\"127.0.0.1:0\"]\n\
+         [server.drain]\ndelay = \"{delay}ms\"\ngrace = \"{grace}ms\"\ndeadline = \"1h\"\n\
+         [routes.all]\nupstream = \"{url}\"\n"
+    )
+}
+
+#[tokio::test]
+async fn sigterm_under_load_loses_no_request_and_no_log_line() {
+    let origin = Origin::ok().await;
+    let mut first = Process::start(&forwarding(&origin.url(), 200, 200)).await;
+    let second = Process::start(&forwarding(&origin.url(), 0, 0)).await;
+    let places = [first.address(), second.address()];
+    let mut load = Load::new();
+    for _ in 0..4 {
+        load.http1(&places, "/");
+    }
+    load.http2(&places, "/", 8).await;
+    load.progress(5).await;
+    first.signal("TERM");
+    let status = first.ended().await;
+    load.progress(5).await;
+
+    let (answers, failures) = load.stop().await;
+    assert_eq!(failures, [""; 0]);
+    assert_eq!(status.code(), Some(0));
+    let lines = || [first.log(), second.log()].concat();
+    eventually(|| lines().len() >= answers).await;
+    let lines = lines();
+    assert_eq!(lines.len(), answers);
+    let bad = |line: &&serde_json::Value| line["status"] != 200 || line["complete"] == false;
+    assert_eq!(lines.iter().find(bad), None);
+}
+
+#[tokio::test]
+async fn a_storm_of_sighup_under_load_fails_no_request() {
+    let origin = Origin::ok().await;
+    let process = Process::start(&forwarding(&origin.url(), 0, 0)).await;
+    let mut load = Load::new();
+    load.http1(&[process.address()], "/");
+    load.http2(&[process.address()], "/", 4).await;
+    for _ in 0..20 {
+        process.signal("HUP");
+        load.progress(1).await;
+    }
+    let (_, failures) = load.stop().await;
+    assert_eq!(failures, [""; 0]);
+    process.says("the configuration was reloaded").await;
+}
+
+#[tokio::test]
+async fn a_second_signal_ends_at_once_and_what_it_cuts_is_logged() {
+    let origin = Streams::start().await;
+    let mut process = Process::start(&forwarding(&origin.server.url(), 0, 0)).await;
+    let mut events = Events::connect(process.address(), &origin).await;
+    process.signal("INT");
+    process.says("draining").await;
+    events.pass("data: still there\n\n").await;
+    process.signal("TERM");
+    let status = process.ended().await;
+    assert_eq!(status.code(), Some(1), "{:#?}", process.said());
+    events.cut().await;
+    eventually(|| process.log().len() == 1).await;
+    assert_eq!(process.log()[0]["complete"], false);
+}
+
+#[tokio::test]
+async fn a_drain_refuses_readiness_and_reloads() {
+    let origin = Streams::start().await;
+    let mut process = Process::start(&forwarding(&origin.server.url(), 0, 0)).await;
+    let mut events = Events::connect(process.address(), &origin).await;
+    process.signal("TERM");
+    process.says("draining").await;
+    let probe = "GET /health/ready HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    let answer = Raw::ask(process.admin(), probe).await;
+    assert_eq!(answer.status, 503);
+    assert_eq!(answer.json()["status"], "draining");
+    process.signal("HUP");
+    process.says("not reloading: draining").await;
+    events.pass("data: still there\n\n").await;
+    drop(events);
+    assert_eq!(process.ended().await.code(), Some(0));
+}
+
+#[tokio::test]
+async fn a_unix_socket_of_a_killed_process_is_taken_over_and_a_drain_removes_ours() {
+    let text = "[admin]\nlisten = \"127.0.0.1:0\"\n\
+                [server]\nlisten = [\"unix:${folder}/gateway.sock\"]\n\
+                [server.drain]\ndelay = \"0s\"\ngrace = \"0s\"\n\
+                [routes.all]\nrespond = { body = \"here\" }\n";
+    let mut killed = Process::start(text).await;
+    killed.signal("KILL");
+    assert_eq!(killed.ended().await.signal(), Some(9));
+    let socket = killed.path("gateway.sock");
+    assert!(socket.exists(), "nobody could remove it");
+
+    let text = text.replace("${folder}/gateway.sock", &socket.display().to_string());
+    let mut next = Process::start(&text).await;
+    assert!(std::os::unix::net::UnixStream::connect(&socket).is_ok());
+    next.signal("TERM");
+    assert_eq!(next.ended().await.code(), Some(0));
+    assert!(!socket.exists());
+}
+
+#[tokio::test]
+async fn its_threads_are_the_configured_workers_and_have_names() {
+    let process = Process::start(&forwarding("http://127.0.0.1:1", 0, 0)).await;
+    let tasks = format!("/proc/{}/task", process.id());
+    let tasks = std::fs::read_dir(tasks).expect("Linux");
+    let name = |task: std::io::Result<std::fs::DirEntry>| {
+        let comm = task.expect("it lives").path().join("comm");
+        let name = std::fs::read_to_string(comm).expect("it lives");
+        name.trim_end().to_owned()
+    };
+    let names: Vec<_> = tasks.map(name).collect();
+    // The kernel keeps 15 bytes of a name.
+    let workers = names.iter().filter(|name| *name == "tollgate-worker");
+    assert_eq!(workers.count(), 2, "{names:?}");
+    assert!(names.contains(&"tollgate-contro".to_owned()), "{names:?}");
+}
