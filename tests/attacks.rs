@@ -145,7 +145,9 @@ async fn a_reset_does_not_make_an_answer_look_whole() {
 }
 
 fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
-    let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
+    let length = u32::try_from(payload.len())
+        .expect("a short payload")
+        .to_be_bytes();
     [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
 }
 
@@ -458,12 +460,16 @@ async fn a_password_in_a_host_is_not_logged() {
 
 /// An address where connecting neither works nor fails: its queue is full.
 fn unreachable() -> (SocketAddr, (Socket, Vec<TcpStream>)) {
-    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("loopback works");
     socket
         .bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into())
-        .unwrap();
-    socket.listen(0).unwrap();
-    let address = socket.local_addr().unwrap().as_socket().unwrap();
+        .expect("loopback works");
+    socket.listen(0).expect("loopback works");
+    let address = socket
+        .local_addr()
+        .expect("loopback works")
+        .as_socket()
+        .expect("loopback works");
     let patience = Duration::from_millis(100);
     let connect = || TcpStream::connect_timeout(&address, patience).ok();
     let waiting = std::iter::from_fn(connect).collect();
