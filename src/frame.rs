@@ -70,6 +70,7 @@ impl Snapshot {
             trusted: server.trusted_proxies.clone(),
             checks: Checks {
                 target_bytes: server.limits.target_bytes,
+                max_headers: server.limits.max_headers,
                 pseudonym: pseudonym.to_owned(),
             },
         }
@@ -234,7 +235,7 @@ fn request_head(parts: &Parts, seen: &Seen) -> RequestHead {
         host: host_value(parts),
         user_agent: seen.user_agent.clone(),
         accept: seen.accept.clone(),
-        grpc: seen.grpc,
+        grpc: seen.is_grpc_call(parts),
         upgrade: head::upgrade(seen, parts.version, &parts.headers),
         trailers: head::takes_trailers(seen, &parts.headers),
     }

@@ -36,7 +36,7 @@ fn forwarding<U: UpstreamService>(route: &Route, upstream: U) -> RouteService {
     // Innermost: below it failures are typed, above it every refusal is an answer.
     let mut service = RouteService::new(Rescue::new(upstream));
     // Inside everything that reads the path as the client sent it.
-    if let Some(rewrite) = RewriteLayer::from_config(&route.rewrite) {
+    if let Some(rewrite) = RewriteLayer::from_config(route) {
         service = service.layer(&rewrite);
     }
     // Before anything that would read or send the body.

@@ -16,6 +16,7 @@ mod failure;
 mod forward;
 mod head;
 mod health;
+mod meter;
 mod pool;
 mod registry;
 mod server;

@@ -41,7 +41,7 @@ pub struct Route {
     pub target: Target,
     /// `rewrite`.
     pub rewrite: Rewrite,
-    /// `max_body`; `None` is `"unlimited"`. Default 10 MiB. Upgrades and gRPC are exempt unless the
+    /// `max_body`; `None` is `"unlimited"`. Default 10 MiB. gRPC calls are exempt unless the
     /// route itself sets it.
     pub max_body: Option<u64>,
     /// Whether the route itself (not its group or the defaults) sets `max_body`.
@@ -217,7 +217,7 @@ table! {
         pub(super) redirect: Key<Redirect> => Keyed<RedirectTo> = None; "none",
         /// `rewrite`: what the upstream sees instead.
         pub(super) rewrite: Key<Rewrite> => Keyed<Sub<Rewrite>> = None; "nothing",
-        /// `max_body`: the largest request body. Upgrades and gRPC are exempt unless the route
+        /// `max_body`: the largest request body. gRPC calls are exempt unless the route
         /// itself sets it.
         pub(super) max_body: Key<Option<u64>> =>
             Keyed<OrWord<Size<u64, 0, { u64::MAX }>, Unlimited>> = None; "`\"10MiB\"`",

@@ -168,6 +168,8 @@ impl Rejection {
         let message = HeaderValue::from_static(self.reason.message());
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+        // Its status is 200, which a cache may keep.
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
         headers.insert(HeaderName::from_static("grpc-status"), status);
         headers.insert(HeaderName::from_static("grpc-message"), message);
         response

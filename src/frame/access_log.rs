@@ -112,7 +112,7 @@ fn write_request(object: &mut Object<'_>, context: &Context, options: &LineOptio
     write_client(object, context);
     object.text("method", head.method.as_str().as_bytes(), LONGEST_METHOD);
     if let Some(host) = &head.host {
-        object.text("host", host.as_bytes(), LONGEST_HOST);
+        object.text("host", without_user(host.as_bytes()), LONGEST_HOST);
     }
     write_path(object, context.target(), options.query);
     object.word("protocol", protocol(head.version));
@@ -122,6 +122,11 @@ fn write_request(object: &mut Object<'_>, context: &Context, options: &LineOptio
     if let Some(route) = context.route() {
         object.text("route", route.as_bytes(), LONGEST_NAME);
     }
+}
+
+/// `user:password@host` is refused, but it is logged, too.
+fn without_user(host: &[u8]) -> &[u8] {
+    memchr::memrchr(b'@', host).map_or(host, |at| &host[at + 1..])
 }
 
 /// Behind no trusted proxy the client is the peer, whose text the connection keeps.

@@ -43,7 +43,7 @@ pub fn behind_proxy(
     let claims = match headers.contains_key(X_FORWARDED_FOR) {
         true => Claims::from_x_forwarded(headers),
         // RFC 7239, for proxies that speak only that; never both, they may differ.
-        false => Claims::from_forwarded(headers),
+        false => Claims::from_forwarded(headers, peer, trusted),
     };
     let address = rightmost_untrusted(peer, &claims.hops, trusted);
     Client {
@@ -102,23 +102,39 @@ impl<'a> Claims<'a> {
         }
     }
 
-    fn from_forwarded(headers: &'a HeaderMap) -> Self {
+    /// Scheme and host count only from elements that trusted proxies wrote: from the right up to the
+    /// one that names the client. What stands further left the client wrote itself.
+    fn from_forwarded(headers: &'a HeaderMap, peer: IpAddr, trusted: &[IpNet]) -> Self {
         let mut claims = Self::default();
-        for element in list(headers, &FORWARDED) {
-            for pair in element.split(';') {
-                let Some((name, value)) = pair.trim().split_once('=') else {
-                    continue;
-                };
-                let value = value.trim_matches('"');
-                match name.to_ascii_lowercase().as_str() {
-                    "for" => claims.hops.push(value),
-                    "proto" => claims.scheme = known_scheme(value),
-                    "host" => claims.host = valid_host(value),
-                    _ => {}
-                }
+        let mut writer = Some(peer);
+        let elements: Vec<_> = list(headers, &FORWARDED).collect();
+        for element in elements.into_iter().rev() {
+            let believed = writer.is_some_and(|writer| is_trusted(writer, trusted));
+            let hop = claims.read(element, believed);
+            writer = hop.and_then(parse_hop).filter(|_| believed);
+            claims.hops.extend(hop);
+        }
+        claims.hops.reverse();
+        claims
+    }
+
+    /// Reads one element of `Forwarded`; gives its `for`.
+    fn read(&mut self, element: &'a str, believed: bool) -> Option<&'a str> {
+        let mut hop = None;
+        for pair in element.split(';') {
+            let Some((name, value)) = pair.trim().split_once('=') else {
+                continue;
+            };
+            let value = value.trim_matches('"');
+            match name.to_ascii_lowercase().as_str() {
+                "for" => hop = Some(value),
+                // The leftmost that is believed stands nearest to the client.
+                "proto" if believed => self.scheme = known_scheme(value).or(self.scheme),
+                "host" if believed => self.host = valid_host(value).or(self.host.take()),
+                _ => {}
             }
         }
-        claims
+        hop
     }
 
     fn value(&self) -> Option<HeaderValue> {

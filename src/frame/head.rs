@@ -6,14 +6,14 @@
 //! can nominate what is added later.
 
 use http::{
-    HeaderMap, HeaderName, HeaderValue, Method, Version,
+    HeaderMap, HeaderValue, Method, Version,
     header::{CONNECTION, TE, TRANSFER_ENCODING, UPGRADE},
     request::Parts,
 };
 
 use crate::exchange::{
     Reason, RequestId, TraceContext,
-    fields::{list, remove_hop_by_hop},
+    fields::{is_forwarding, list, remove_hop_by_hop, remove_where},
 };
 
 /// What one pass over the header names tells; most requests have none of it.
@@ -21,6 +21,8 @@ use crate::exchange::{
 pub(super) struct Seen {
     hosts: u32,
     transfer_encoding: u32,
+    content_length: u32,
+    cookies: usize,
     connection: bool,
     hop_by_hop: bool,
     forwarding: bool,
@@ -28,7 +30,7 @@ pub(super) struct Seen {
     tracestate: bool,
     via: bool,
     pub(super) accept: Option<HeaderValue>,
-    pub(super) grpc: bool,
+    grpc: bool,
     pub(super) user_agent: Option<HeaderValue>,
     request_id: Option<HeaderValue>,
     traceparent: Option<HeaderValue>,
@@ -41,7 +43,9 @@ impl Seen {
             match name.as_str() {
                 "host" => seen.hosts += 1,
                 "accept" => seen.accept = Some(value.clone()),
-                "content-type" => seen.grpc = value.as_bytes().starts_with(b"application/grpc"),
+                "content-type" => seen.grpc = is_grpc(value.as_bytes()),
+                "cookie" => seen.cookies += 1,
+                "content-length" => seen.content_length += 1,
                 "user-agent" => seen.user_agent = Some(value.clone()),
                 "connection" => seen.connection = true,
                 "transfer-encoding" => seen.transfer_encoding += 1,
@@ -52,9 +56,8 @@ impl Seen {
                 "traceparent" => seen.traceparent = Some(value.clone()),
                 "tracestate" => seen.tracestate = true,
                 "x-request-id" => seen.request_id = Some(value.clone()),
-                "forwarded" | "x-real-ip" => seen.forwarding = true,
                 other => {
-                    seen.forwarding |= other.starts_with("x-forwarded-");
+                    seen.forwarding |= is_forwarding(other);
                     seen.underscore |= other.contains('_');
                 }
             }
@@ -101,6 +104,20 @@ pub(super) fn upgrade(seen: &Seen, version: Version, headers: &HeaderMap) -> Opt
     text.split(',').all(allowed).then(|| value.clone())
 }
 
+/// gRPC over HTTP/2, "Requests": `application/grpc`, perhaps with `+proto` or the like.
+fn is_grpc(media_type: &[u8]) -> bool {
+    let rest = media_type.strip_prefix(b"application/grpc");
+    rest.is_some_and(|rest| matches!(rest.first(), None | Some(b'+' | b';' | b' ')))
+}
+
+impl Seen {
+    /// Whether it is a gRPC call: they get other limits and refusals of another form, so the media
+    /// type alone is not believed. A refusal to anything but a POST could end up in a cache.
+    pub(super) fn is_grpc_call(&self, parts: &Parts) -> bool {
+        self.grpc && parts.method == Method::POST && parts.version == Version::HTTP_2
+    }
+}
+
 /// Whether the client takes trailers (RFC 9110 10.1.4).
 pub(super) fn takes_trailers(seen: &Seen, headers: &HeaderMap) -> bool {
     seen.hop_by_hop
@@ -130,6 +147,15 @@ pub(super) fn check(parts: &Parts, seen: &Seen, limits: &Checks) -> Result<(), R
     {
         return Err(Reason::TargetInvalid);
     }
+    // hyper's `max_headers` is for HTTP/1 only; what HPACK repeats costs the client one byte. The
+    // crumbs of a cookie are one field (RFC 9113 8.2.3).
+    if parts.headers.len() - seen.cookies.saturating_sub(1) > limits.max_headers {
+        return Err(Reason::HeadTooLarge);
+    }
+    // h2 lets equal ones pass. One that sees the first and one that sees a list would differ.
+    if seen.content_length > 1 {
+        return Err(Reason::FramingInvalid);
+    }
     if seen.transfer_encoding > 0 {
         check_coding(parts, seen)?;
     }
@@ -143,6 +169,7 @@ pub(super) fn check(parts: &Parts, seen: &Seen, limits: &Checks) -> Result<(), R
 #[derive(Debug)]
 pub(super) struct Checks {
     pub(super) target_bytes: usize,
+    pub(super) max_headers: usize,
     /// Our name in `Via`.
     pub(super) pseudonym: String,
 }
@@ -194,20 +221,8 @@ pub(super) fn clean(headers: &mut HeaderMap, seen: &Seen, trusted: bool, continu
 fn remove_forwarding(headers: &mut HeaderMap, trusted: bool) {
     remove_where(headers, |name| match name {
         "forwarded" | "x-forwarded-for" | "x-forwarded-proto" | "x-forwarded-host" => true,
-        "x-real-ip" => !trusted,
-        _ => !trusted && name.starts_with("x-forwarded-"),
+        _ => !trusted && is_forwarding(name),
     });
-}
-
-fn remove_where(headers: &mut HeaderMap, condition: impl Fn(&str) -> bool) {
-    let names: Vec<HeaderName> = headers
-        .keys()
-        .filter(|name| condition(name.as_str()))
-        .cloned()
-        .collect();
-    for name in names {
-        headers.remove(name);
-    }
 }
 
 fn nominates(headers: &HeaderMap, option: &str) -> bool {

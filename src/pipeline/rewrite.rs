@@ -7,11 +7,12 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::{Uri, uri::PathAndQuery};
+use percent_encoding::percent_decode_str;
 use tower::Layer;
 
 use super::render;
 use crate::{
-    config::{Rewrite, Template},
+    config::{Route, Template},
     exchange::{BoxFuture, Context, Handle, Reason, Rejection, Request, Response, RouteService},
 };
 
@@ -21,20 +22,26 @@ pub struct RewriteLayer(Arc<Rule>);
 
 #[derive(Debug)]
 enum Rule {
-    Prefix { strip: Box<str>, add: Box<str> },
+    Prefix {
+        strip: Box<str>,
+        add: Box<str>,
+        ignore_case: bool,
+    },
     Path(Template),
 }
 
 impl RewriteLayer {
     /// A route's rule; `None` when the path stays as it is.
     #[must_use]
-    pub fn from_config(config: &Rewrite) -> Option<Self> {
+    pub fn from_config(route: &Route) -> Option<Self> {
+        let config = &route.rewrite;
         let rule = match (&config.path, &config.strip_prefix, &config.add_prefix) {
             (Some(path), _, _) => Rule::Path(path.clone()),
             (None, None, None) => return None,
             (None, strip, add) => Rule::Prefix {
                 strip: strip.clone().unwrap_or_default(),
                 add: add.clone().unwrap_or_default(),
+                ignore_case: route.ignore_case,
             },
         };
         Some(Self(Arc::new(rule)))
@@ -80,8 +87,12 @@ impl Rule {
     fn apply(&self, path: &str, context: &Context) -> String {
         match self {
             Self::Path(template) => render(template, context),
-            Self::Prefix { strip, add } => {
-                let rest = strip_segments(path, strip).unwrap_or(path);
+            Self::Prefix {
+                strip,
+                add,
+                ignore_case,
+            } => {
+                let rest = strip_segments(path, strip, *ignore_case).unwrap_or(path);
                 match (rest, &**add) {
                     ("", "") => "/".to_owned(),
                     (rest, add) => format!("{add}{rest}"),
@@ -92,9 +103,35 @@ impl Rule {
 }
 
 /// What follows a prefix, if the prefix ends at a segment's end.
-fn strip_segments<'a>(path: &'a str, prefix: &str) -> Option<&'a str> {
-    let rest = path.strip_prefix(prefix)?;
-    (rest.is_empty() || rest.starts_with('/')).then_some(rest)
+///
+/// The router finds a literal in every spelling (`/a%3Ab` is `/a:b`), so it is stripped in every
+/// spelling: else the server would see a path that nobody meant it to serve.
+fn strip_segments<'a>(path: &'a str, prefix: &str, ignore_case: bool) -> Option<&'a str> {
+    let mut rest = path;
+    for segment in prefix.split('/').skip(1) {
+        let behind = rest.strip_prefix('/')?;
+        let end = behind.find('/').unwrap_or(behind.len());
+        if !is_same(&behind[..end], segment, ignore_case) {
+            return None;
+        }
+        rest = &behind[end..];
+    }
+    Some(rest)
+}
+
+/// Whether two segments are one when their escapes are read. An escaped slash is not a slash, but
+/// no segment has a plain one.
+fn is_same(one: &str, other: &str, ignore_case: bool) -> bool {
+    if one == other {
+        return true;
+    }
+    let (one, other) = (percent_decode_str(one), percent_decode_str(other));
+    match ignore_case {
+        true => one
+            .map(|byte| byte.to_ascii_lowercase())
+            .eq(other.map(|byte| byte.to_ascii_lowercase())),
+        false => one.eq(other),
+    }
 }
 
 fn with_path(uri: &Uri, path: String) -> Option<Uri> {
@@ -112,9 +149,23 @@ mod tests {
 
     #[test]
     fn a_prefix_is_stripped_at_a_segments_end_only() {
-        assert_eq!(strip_segments("/api/v1/items", "/api/v1"), Some("/items"));
-        assert_eq!(strip_segments("/api/v1", "/api/v1"), Some(""));
-        assert_eq!(strip_segments("/api/v10", "/api/v1"), None);
+        let strip = |path| strip_segments(path, "/api/v1", false);
+        assert_eq!(strip("/api/v1/items"), Some("/items"));
+        assert_eq!(strip("/api/v1"), Some(""));
+        assert_eq!(strip("/api/v10"), None);
+        assert_eq!(strip("/api"), None);
+        assert_eq!(strip_segments("/items", "", false), Some("/items"));
+    }
+
+    #[test]
+    fn a_prefix_is_stripped_in_every_spelling_that_the_router_takes() {
+        assert_eq!(
+            strip_segments("/a%3Ab/x%2Fy", "/a:b", false),
+            Some("/x%2Fy")
+        );
+        assert_eq!(strip_segments("/A:B/x", "/a:b", true), Some("/x"));
+        assert_eq!(strip_segments("/A:B/x", "/a:b", false), None);
+        assert_eq!(strip_segments("/a%2Fb", "/a/b", false), None);
     }
 
     #[test]

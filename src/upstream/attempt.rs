@@ -15,7 +15,7 @@ use std::{
 use http::{HeaderValue, request::Parts};
 use http_body::Body as _;
 use hyper::{body::Incoming, client::conn::TrySendError};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use super::{
     body::Lease,
@@ -149,10 +149,15 @@ impl Attempt<'_> {
             return Ok((connection, true));
         }
         // Boxed: connecting is rare.
-        let sender =
-            Box::pin(self.connect(connect::http1(self.server, self.connect_limit()))).await?;
+        let limit = self.connect_limit();
+        let (sender, meter) = Box::pin(self.connect(connect::http1(self.server, limit))).await?;
         let timer = LazyTimer::default();
-        Ok((Http1Connection { sender, timer }, false))
+        let connection = Http1Connection {
+            sender,
+            meter,
+            timer,
+        };
+        Ok((connection, false))
     }
 
     async fn connect<T>(
@@ -164,14 +169,13 @@ impl Attempt<'_> {
         let took = started.elapsed();
         self.context
             .finish_attempt(|attempt| attempt.connect = Some(took));
-        if connected.is_err() {
+        connected.map_err(|error| {
             self.server.metrics.connect_error();
-        }
-        connected.map_err(|error| self.late(error))
+            self.or_late(error)
+        })
     }
 
-    /// How long connecting may take: `connect_timeout`, or what is left of the whole time if that
-    /// is less.
+    /// How long connecting may take: `connect_timeout`, or what is left of the whole time.
     fn connect_limit(&self) -> Duration {
         let limit = self.group.config.connect_timeout;
         let left = self
@@ -180,10 +184,10 @@ impl Attempt<'_> {
         left.map_or(limit, |left| left.min(limit))
     }
 
-    /// A connection that was awaited until the whole time was over is not what took too long.
-    fn late(&self, error: UpstreamError) -> UpstreamError {
+    /// Behind the deadline no other failure matters.
+    fn or_late(&self, error: UpstreamError) -> UpstreamError {
         match self.deadline() {
-            Some(at) if error.reason == Reason::ConnectTimeout && Instant::now() >= at => {
+            Some(at) if Instant::now() >= at => {
                 UpstreamError::new(Reason::TotalTimeout, Retry::Never)
             }
             _ => error,
@@ -219,8 +223,10 @@ impl Attempt<'_> {
         }
         let mut timer = std::mem::take(&mut connection.timer);
         let message = self.message(message)?;
+        connection.meter.start();
         let response = Box::pin(connection.sender.try_send_request(message));
         let response = self.answer(response, &mut timer).await?;
+        connection.meter.stop();
         let lease = Lease::Http1 {
             connection,
             worker: self.context.connection.worker,
@@ -259,16 +265,18 @@ impl Attempt<'_> {
         if let Some(stream) = pool.stream(worker) {
             return Ok((stream, true));
         }
-        // One opens, the others of this worker wait and then share what it opened. They wait no
-        // longer than for a connection of their own: it may have failed for all of them.
-        let (started, limit) = (Instant::now(), self.connect_limit());
-        let opening = connect::within(limit, async { Ok(pool.opening(worker).await) });
-        let opening = opening.await.map_err(|error| self.late(error))?;
+        // One opens, the others of this worker wait and then share what it opened. Each waits no
+        // longer than it would for a connection of its own: behind a server that can't be reached
+        // they would else try one after the other, and the last would wait for all of them.
+        let limit = self.connect_limit();
+        let opening = timeout(limit, pool.opening(worker))
+            .await
+            .map_err(|_| self.or_late(UpstreamError::new(Reason::ConnectTimeout, Retry::Always)))?;
         if let Some(stream) = pool.stream(worker) {
             return Ok((stream, true));
         }
-        let left = limit.saturating_sub(started.elapsed());
-        let connection = self.connect(connect::http2(self.server, left)).await?;
+        let limit = self.connect_limit();
+        let connection = self.connect(connect::http2(self.server, limit)).await?;
         let stream = connection.stream();
         pool.share(worker, connection);
         drop(opening);

@@ -17,7 +17,9 @@ use super::{
     registry::Permit,
     server::Server,
 };
-use crate::exchange::{BodyError, BodyFault, Context, LazyTimer, Reason, fields::clean_trailers};
+use crate::exchange::{
+    Body, BodyError, BodyFault, Context, LazyTimer, Reason, fields::clean_trailers,
+};
 
 /// What an exchange holds on to until its answer has ended.
 pub(super) enum Lease {
@@ -118,6 +120,45 @@ pub(super) fn release(server: &Server, lease: Option<Lease>, timer: LazyTimer) {
     connection.timer = timer;
     connection.timer.disarm();
     server.pool.put(worker, connection, most_idle);
+}
+
+/// A request's body that holds its place under `max_in_flight`.
+pub(super) struct HeldBody {
+    body: Body,
+    _permit: Permit,
+}
+
+impl HeldBody {
+    /// Only where there is a limit and a body.
+    pub(super) fn around(body: Body, permit: Option<&Permit>) -> Body {
+        match permit {
+            Some(permit) if !body.is_end_stream() => Body::boxed(Self {
+                body,
+                _permit: permit.clone(),
+            }),
+            _ => body,
+        }
+    }
+}
+
+impl HttpBody for HeldBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        task: &mut Task<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        Pin::new(&mut self.body).poll_frame(task)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
 }
 
 impl HttpBody for AnswerBody {

@@ -17,6 +17,7 @@ use tokio::{
 
 use super::{
     failure,
+    meter::{HeadMeter, Metered},
     pool::{Http2Connection, MOST_STREAMS, PeerLimit},
     server::Server,
 };
@@ -25,11 +26,11 @@ use crate::{
     exchange::{Body, BoxError, Gathered, Reason, Retry, UpstreamError},
 };
 
-/// An HTTP/1.1 connection, driven on this worker.
+/// An HTTP/1.1 connection, driven on this worker, and the meter of what it reads.
 pub(super) async fn http1(
     server: &Arc<Server>,
     limit: Duration,
-) -> Result<http1::SendRequest<Body>, UpstreamError> {
+) -> Result<(http1::SendRequest<Body>, HeadMeter), UpstreamError> {
     within(limit, async {
         match stream(&server.url).await? {
             Stream::Tcp(stream) => handshake_http1(server, stream).await,
@@ -89,10 +90,12 @@ async fn tcp(host: &str, port: u16) -> io::Result<TcpStream> {
 async fn handshake_http1<S>(
     server: &Arc<Server>,
     stream: S,
-) -> Result<http1::SendRequest<Body>, UpstreamError>
+) -> Result<(http1::SendRequest<Body>, HeadMeter), UpstreamError>
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
+    let meter = HeadMeter::default();
+    let stream = Metered::new(stream, meter.clone());
     let (sender, connection) = http1::Builder::new()
         .max_header_size(ANSWER_HEAD_BYTES)
         .max_buf_size(READ_BUFFER)
@@ -105,7 +108,7 @@ where
         let _ = connection.with_upgrades().await;
         drop(open);
     });
-    Ok(sender)
+    Ok((sender, meter))
 }
 
 async fn handshake_http2<S>(

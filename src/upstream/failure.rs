@@ -15,7 +15,7 @@ pub(super) fn of_send(error: hyper::Error, written: bool) -> UpstreamError {
     if !written || was_refused(&error) {
         return UpstreamError::new(Reason::UpstreamClosed, Retry::Always).because(error);
     }
-    if error.is_parse() || broke_protocol(&error) {
+    if error.is_parse() || broke_protocol(&error) || never_ended(&error) {
         return UpstreamError::new(Reason::UpstreamProtocol, Retry::Never).because(error);
     }
     UpstreamError::new(Reason::UpstreamClosed, Retry::IfIdempotent).because(error)
@@ -37,6 +37,12 @@ fn was_refused(error: &hyper::Error) -> bool {
         h2.reason() == Some(h2::Reason::REFUSED_STREAM)
             || (h2.is_go_away() && h2.reason() == Some(h2::Reason::NO_ERROR))
     })
+}
+
+/// The meter's word for a head that does not come to an end.
+fn never_ended(error: &hyper::Error) -> bool {
+    let cause = error.source().and_then(|cause| cause.downcast_ref());
+    cause.is_some_and(|cause: &io::Error| cause.kind() == io::ErrorKind::InvalidData)
 }
 
 fn broke_protocol(error: &hyper::Error) -> bool {

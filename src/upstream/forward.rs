@@ -11,7 +11,7 @@ use hyper::upgrade::OnUpgrade;
 
 use super::{
     attempt::{Attempt, Sent},
-    body::{AnswerBody, release},
+    body::{AnswerBody, HeldBody, release},
     head,
     registry::{Permit, UpstreamGroup},
     server::Server,
@@ -106,6 +106,7 @@ impl UpstreamService for Forward {
         // Taken before sending: hyper hands the client's side over only if somebody waits for it.
         let client = upgrade.then(|| hyper::upgrade::on(&mut request));
         let (parts, body) = request.into_parts();
+        let body = HeldBody::around(body, permit.as_ref());
         let attempt = Attempt {
             options: &self.options,
             group,

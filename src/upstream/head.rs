@@ -16,6 +16,7 @@ use http::{
     request::Parts,
     uri::{Authority, PathAndQuery, Scheme},
 };
+use http_body::Body as _;
 
 use super::{forward::Via, server::Server};
 use crate::{
@@ -72,8 +73,22 @@ pub(super) fn request(
     }
     if http2 {
         *request.version_mut() = Version::HTTP_2;
+    } else {
+        frame_body(&mut request);
     }
     Ok(request)
+}
+
+/// hyper takes a GET or HEAD whose body has no length for one without a body, and leaves the body
+/// out without a word.
+fn frame_body(request: &mut http::Request<Body>) {
+    let unframed = matches!(*request.method(), Method::GET | Method::HEAD)
+        && !request.body().is_end_stream()
+        && !request.headers().contains_key(CONTENT_LENGTH);
+    if unframed {
+        let chunked = HeaderValue::from_static("chunked");
+        request.headers_mut().insert(TRANSFER_ENCODING, chunked);
+    }
 }
 
 fn host(context: &Context, server: &Server, rewrite: &HostRewrite) -> HeaderValue {
@@ -106,8 +121,8 @@ fn copy(from: &HeaderMap, to: &mut HeaderMap) {
         match *name {
             // Host is set from the route; we answer 100-continue ourselves, when the body is read.
             HOST | EXPECT => {}
-            // RFC 9113 8.2.3: crumbs are joined, since HTTP/1.1 has one Cookie field.
-            COOKIE => join_cookie(to, value),
+            COOKIE if to.contains_key(COOKIE) => {}
+            COOKIE => join_cookies(from, to, value),
             _ => {
                 to.append(name, value.clone());
             }
@@ -115,15 +130,19 @@ fn copy(from: &HeaderMap, to: &mut HeaderMap) {
     }
 }
 
-fn join_cookie(to: &mut HeaderMap, crumb: &HeaderValue) {
-    let joined = match to.get(COOKIE) {
-        None => Some(crumb.clone()),
-        Some(before) => {
-            let joined = [before.as_bytes(), b"; ", crumb.as_bytes()].concat();
-            HeaderValue::from_maybe_shared(Bytes::from(joined)).ok()
-        }
+/// RFC 9113 8.2.3: crumbs are joined, since HTTP/1.1 has one Cookie field. All at once: HPACK lets a
+/// client send a thousand crumbs in a thousand bytes.
+fn join_cookies(from: &HeaderMap, to: &mut HeaderMap, first: &HeaderValue) {
+    let crumbs: Vec<_> = from
+        .get_all(COOKIE)
+        .iter()
+        .map(HeaderValue::as_bytes)
+        .collect();
+    let joined = match crumbs.len() {
+        1 => Ok(first.clone()),
+        _ => HeaderValue::from_maybe_shared(Bytes::from(crumbs.join(&b"; "[..]))),
     };
-    if let Some(joined) = joined {
+    if let Ok(joined) = joined {
         to.insert(COOKIE, joined);
     }
 }

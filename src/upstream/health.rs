@@ -92,7 +92,7 @@ async fn ask(server: &Arc<Server>, check: &HealthCheck) -> Result<StatusCode, Bo
     let response = match server.protocol() {
         UpstreamProtocol::Http1 => {
             let request = request.header(HOST, host).body(Body::empty())?;
-            let mut sender = connect::http1(server, check.timeout).await?;
+            let (mut sender, _) = connect::http1(server, check.timeout).await?;
             sender.send_request(request).await?
         }
         UpstreamProtocol::Http2 => {

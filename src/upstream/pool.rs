@@ -14,11 +14,13 @@ use std::{
 use hyper::client::conn::{http1, http2};
 use tokio::time::Instant;
 
+use super::meter::HeadMeter;
 use crate::exchange::{Body, LazyTimer};
 
-/// An HTTP/1.1 connection and the timer that serves its exchanges.
+/// An HTTP/1.1 connection, and the meter and the timer that serve its exchanges.
 pub(super) struct Http1Connection {
     pub(super) sender: http1::SendRequest<Body>,
+    pub(super) meter: HeadMeter,
     pub(super) timer: LazyTimer,
 }
 

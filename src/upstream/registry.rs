@@ -41,7 +41,7 @@ impl UpstreamGroup {
         let Some(most) = self.config.max_in_flight else {
             return Ok(None);
         };
-        let permit = Permit(Arc::clone(&self.in_flight));
+        let permit = Permit(Arc::new(Place(Arc::clone(&self.in_flight))));
         if self.in_flight.fetch_add(1, Ordering::Relaxed) >= most {
             // The permit gives its own count back.
             return Err(UpstreamError::new(Reason::Overloaded, Retry::Never));
@@ -64,10 +64,14 @@ impl UpstreamGroup {
     }
 }
 
-/// One request under `max_in_flight`.
-pub(super) struct Permit(Arc<AtomicUsize>);
+/// One request under `max_in_flight`, until both its answer and its own body have ended: a server
+/// that answers early may have to go on reading.
+#[derive(Clone)]
+pub(super) struct Permit(#[expect(dead_code, reason = "held for its drop")] Arc<Place>);
 
-impl Drop for Permit {
+struct Place(Arc<AtomicUsize>);
+
+impl Drop for Place {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
     }

@@ -12,11 +12,11 @@ use std::{
 };
 
 use http::HeaderValue;
-use hyper::upgrade::OnUpgrade;
+use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf, copy_bidirectional},
-    time::sleep,
+    time::{sleep, timeout},
 };
 
 use crate::exchange::{Tunnel, TunnelEnd};
@@ -47,7 +47,7 @@ pub(super) fn open(
 }
 
 async fn run(client: OnUpgrade, server: OnUpgrade, idle: Option<Duration>) -> TunnelEnd {
-    let Ok((client, server)) = tokio::try_join!(client, server) else {
+    let Some((client, server)) = both(client, server, idle).await else {
         return TunnelEnd::default();
     };
     let (from_client, from_server) = (Arc::default(), Arc::default());
@@ -61,6 +61,20 @@ async fn run(client: OnUpgrade, server: OnUpgrade, idle: Option<Duration>) -> Tu
         bytes_in: from_client.load(Ordering::Relaxed),
         bytes_out: from_server.load(Ordering::Relaxed),
         complete,
+    }
+}
+
+/// A side has switched when its last message is over, so a request's body that does not end would
+/// hold the other side for ever.
+async fn both(
+    client: OnUpgrade,
+    server: OnUpgrade,
+    limit: Option<Duration>,
+) -> Option<(Upgraded, Upgraded)> {
+    let both = async { tokio::try_join!(client, server).ok() };
+    match limit {
+        Some(limit) => timeout(limit, both).await.ok().flatten(),
+        None => both.await,
     }
 }
 

@@ -27,7 +27,7 @@ use std::{
 pub use client::{Sent, body, empty, http1, http2, read, request};
 pub use file_gateway::{FileGateway, Logged};
 pub use gateway::Gateway;
-pub use h2_frames::{Frame, FrameClient};
+pub use h2_frames::{Frame, FrameClient, encode};
 pub use load::Load;
 pub use message::{Answer, Recorded};
 pub use origin::{Origin, Peer};
