@@ -117,14 +117,7 @@ async fn a_reset_does_not_make_an_answer_look_whole() {
     let origin = Origin::start(|mut peer: Peer| async move {
         peer.read(24).await;
         peer.write(frame(SETTINGS, 0, 0, b"")).await;
-        let stream = loop {
-            let head = peer.read(9).await;
-            peer.read(u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize)
-                .await;
-            if head[3] == HEADERS {
-                break u32::from_be_bytes([head[5], head[6], head[7], head[8]]);
-            }
-        };
+        let stream = requested(&mut peer).await;
         // `:status: 200`
         peer.write(frame(HEADERS, END_HEADERS, stream, &[0x88]))
             .await;
@@ -142,6 +135,18 @@ async fn a_reset_does_not_make_an_answer_look_whole() {
         .is_some_and(|answer| answer.complete);
     assert!(!whole);
     assert_eq!(gateway.log_line().await["reason"], "upstream.body_cut");
+}
+
+/// The stream of the next request.
+async fn requested(peer: &mut Peer) -> u32 {
+    loop {
+        let head = peer.read(9).await;
+        peer.read(u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize)
+            .await;
+        if head[3] == HEADERS {
+            return u32::from_be_bytes([head[5], head[6], head[7], head[8]]);
+        }
+    }
 }
 
 fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
@@ -387,6 +392,49 @@ async fn a_server_that_sends_interim_answers_without_end_is_cut_off() {
         (502, "upstream.protocol_error".to_owned())
     );
     assert_eq!(origin.connections(), 1, "and not asked again");
+}
+
+#[tokio::test]
+async fn an_h2c_server_that_sends_interim_answers_without_end_is_cut_off() {
+    let origin = Origin::start(|mut peer: Peer| async move {
+        peer.read(24).await;
+        peer.write(frame(SETTINGS, 0, 0, b"")).await;
+        // `:status: 103`, a literal without indexing.
+        let stream = requested(&mut peer).await;
+        let interim = frame(HEADERS, END_HEADERS, stream, b"\x08\x03103").repeat(1000);
+        while peer.write(&interim).await {}
+    })
+    .await;
+    let url = origin.url().replace("http:", "h2c:");
+    let gateway = Gateway::start(&format!(
+        "[routes.all]\nupstream = \"{url}\"\n[routes.all.timeouts]\nresponse = \"off\"\n"
+    ));
+    let answer = Raw::ask(gateway.address(), "GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    assert_eq!(
+        answer.refusal(),
+        (502, "upstream.protocol_error".to_owned())
+    );
+    assert_eq!(origin.connections(), 1, "and not asked again");
+}
+
+#[tokio::test]
+async fn floods_of_frames_that_ask_for_nothing_end_the_connection() {
+    let gateway = Gateway::to("http://127.0.0.1:1");
+    let (priority, ping, window_update) = (2, 6, 8);
+    let floods = [
+        frame(priority, 0, 1, &[0; 5]),
+        frame(SETTINGS, 0, 0, &[0, 4, 0, 0, 0xff, 0xff]),
+        frame(ping, 0, 0, &[0; 8]),
+        frame(window_update, 0, 0, &[0, 0, 0, 1]),
+    ];
+    for (closed, flood) in (1..).zip(floods) {
+        let mut client = FrameClient::connect(gateway.address()).await;
+        client.send_raw(&flood.repeat(2000)).await;
+        while within(client.frame()).await.is_some() {}
+        let reason = ["reason=\"http.malformed\""];
+        let count = || gateway.metric("tollgate_malformed_requests_total", &reason);
+        eventually(|| count() == f64::from(closed)).await;
+    }
 }
 
 // --- who is asking, and for what ---

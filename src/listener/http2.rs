@@ -7,8 +7,8 @@
 //! A stream that the client does not take for `write_timeout` is reset.
 //!
 //! h2 itself caps CONTINUATION frames, header lists, resets before a stream is served
-//! (`max_resets`), resets for the client's own faults, and small or empty DATA frames; it answers
-//! PING and SETTINGS one by one, so a flood that is not read back ends in the guard's write timeout.
+//! (`max_resets`), resets for the client's own faults, and small or empty DATA frames. Floods of PING,
+//! SETTINGS, PRIORITY and WINDOW_UPDATE are ended by the I/O wrapper's frame meter.
 //! Resets of streams that are being served are counted by the guard. The streams of all connections
 //! together are limited here.
 //!
@@ -18,6 +18,7 @@
 use std::{
     error::Error,
     future::Future,
+    io,
     pin::{Pin, pin},
     sync::Arc,
     task::{Context, Poll, ready},
@@ -48,7 +49,8 @@ use super::{
 use crate::exchange::{BodyError, Connection, Handler, LazyTimer, Reason};
 
 /// Serves the connection.
-pub(super) async fn serve<H: Handler>(serving: Serving<'_, H>, guard: Guard<'_>, io: Io) {
+pub(super) async fn serve<H: Handler>(serving: Serving<'_, H>, guard: Guard<'_>, mut io: Io) {
+    io.meter_frames();
     let streams = Streams(Arc::new(Shared {
         state: Arc::clone(serving.state),
         worker: Arc::clone(serving.worker),
@@ -83,6 +85,10 @@ pub(super) fn is_protocol_error(error: &hyper::Error) -> bool {
     while let Some(error) = cause {
         if let Some(error) = error.downcast_ref::<h2::Error>() {
             return error.is_library() && !error.is_io();
+        }
+        // The frame meter's word for a flood.
+        if let Some(error) = error.downcast_ref::<io::Error>() {
+            return error.kind() == io::ErrorKind::InvalidData;
         }
         cause = error.source();
     }

@@ -23,7 +23,7 @@ use super::{
 };
 use crate::{
     config::ServerUrl,
-    exchange::{Body, BoxError, Gathered, Reason, Retry, UpstreamError},
+    exchange::{Body, BoxError, Far, FrameMeter, Gathered, Reason, Retry, UpstreamError},
 };
 
 /// An HTTP/1.1 connection, driven on this worker, and the meter of what it reads.
@@ -118,6 +118,7 @@ async fn handshake_http2<S>(
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
+    let stream = Metered::new(stream, FrameMeter::new(Far::Server));
     let tasks = Tasks::default();
     let (sender, connection) = http2::Builder::new(tasks.clone())
         .timer(TokioTimer::new())
