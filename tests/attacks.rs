@@ -271,6 +271,33 @@ async fn a_body_that_goes_on_behind_an_early_answer_keeps_its_place() {
 }
 
 #[tokio::test]
+async fn a_body_behind_an_early_answer_holds_its_connection_no_longer_than_a_head() {
+    let origin = Origin::start(|mut peer: Peer| async move {
+        peer.head().await;
+        peer.write("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+            .await;
+        peer.closed().await;
+    })
+    .await;
+    let gateway = Gateway::start(&format!(
+        "[server.limits]\nheader_timeout = \"100ms\"\n[routes.all]\nupstream = \"{}\"\n",
+        origin.url()
+    ));
+    let mut client = Raw::connect(gateway.address()).await;
+    client
+        .send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\nhalf")
+        .await;
+    assert_eq!(client.answer().await.status, 200);
+    client.send("more").await;
+    assert!(within(client.answer_or_end()).await.is_none());
+    let reason = ["reason=\"http.header_timeout\""];
+    let late = || gateway.metric("tollgate_malformed_requests_total", &reason);
+    eventually(|| late() == 1.0).await;
+    // And the half-sent request is given up.
+    eventually(|| gateway.metric("tollgate_upstream_connections_open", &[]) == 0.0).await;
+}
+
+#[tokio::test]
 async fn a_switch_whose_request_never_ends_is_given_up() {
     let origin = Origin::start(|mut peer: Peer| async move {
         peer.head().await;
