@@ -209,6 +209,13 @@ async fn a_refused_grpc_call_is_not_for_caches() {
         (200, Some("14"))
     );
     assert_eq!(answer.header("cache-control"), Some("no-store"));
+    // The status is the one that was sent, but the failure does not go unnoticed.
+    let line = gateway.log_line().await;
+    assert_eq!(line["status"], 200);
+    assert_eq!(line["level"], "error");
+    assert_eq!(line["reason"], "upstream.connect_refused");
+    let reason = ["reason=\"upstream.connect_refused\""];
+    assert_eq!(gateway.metric("tollgate_rejections_total", &reason), 1.0);
 }
 
 #[tokio::test]
