@@ -167,7 +167,8 @@ impl Handler for Frame {
             admitted.as_ref().ok().map(|(route, _)| &**route),
             in_flight,
         );
-        async move {
+        // Boxed: hyper keeps room for this future in every connection, the idle ones too.
+        Box::pin(async move {
             let response = match admitted {
                 Err(rejection) => rejection.respond(&context),
                 Ok((route, vary)) => {
@@ -180,7 +181,7 @@ impl Handler for Frame {
                 }
             };
             Ok(finish(response, &context, end))
-        }
+        })
     }
 }
 
