@@ -36,7 +36,7 @@ use crate::{
     config::{EncodedSlash, Server},
     exchange::{
         Body, Connection, Context, ContextParts, Handler, Reason, Rejection, RequestHead, Response,
-        RouteService, Tunnel,
+        RouteService, Tunnel, fields::X_REQUEST_ID,
     },
     router::{Found, Lookup, Router},
     telemetry::{AccessLogWriter, Metrics, RouteMetrics},
@@ -167,11 +167,11 @@ impl Handler for Frame {
             admitted.as_ref().ok().map(|(route, _)| &**route),
             in_flight,
         );
-        async move {
+        // Boxed: hyper keeps room for this future in every connection, the idle ones too.
+        Box::pin(async move {
             let response = match admitted {
                 Err(rejection) => rejection.respond(&context),
                 Ok((route, vary)) => {
-                    parts.extensions.insert(Arc::clone(&context));
                     let request = http::Request::from_parts(parts, Body::from(body));
                     let mut response = guarded(&route, request, &context).await;
                     if let Some(vary) = vary {
@@ -181,13 +181,17 @@ impl Handler for Frame {
                 }
             };
             Ok(finish(response, &context, end))
-        }
+        })
     }
 }
 
 /// Runs a route; a panic in it is an answer, and not the end of the connection.
-async fn guarded(route: &Route, request: crate::exchange::Request, context: &Context) -> Response {
-    let answer = async { route.service.handle(request).await };
+async fn guarded(
+    route: &Route,
+    request: crate::exchange::Request,
+    context: &Arc<Context>,
+) -> Response {
+    let answer = async { route.service.handle(request, context).await };
     match AssertUnwindSafe(answer).catch_unwind().await {
         Ok(response) => response,
         Err(_) => {
@@ -329,7 +333,7 @@ fn normalise(parts: &mut Parts, context: &Context) -> Result<bool, Rejection> {
 fn finish(mut response: Response, context: &Context, mut end: End) -> http::Response<AnswerBody> {
     let status = response.status();
     let headers = response.headers_mut();
-    headers.insert("x-request-id", context.id.header().clone());
+    headers.insert(X_REQUEST_ID, context.id.header().clone());
     if context.connection.is_draining() && context.head.version != Version::HTTP_2 {
         headers.insert(CONNECTION, HeaderValue::from_static("close"));
     }

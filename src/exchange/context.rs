@@ -80,7 +80,7 @@ pub struct ContextParts {
 
 /// The shared record of one request.
 ///
-/// It stands once in the request's extensions. Each value is written once by one writer; the
+/// It is handed on beside the request. Each value is written once by one writer; the
 /// access log reads all of them when the answer has ended.
 #[derive(Debug)]
 pub struct Context {
@@ -138,15 +138,16 @@ impl Context {
         }
     }
 
-    /// The context of a request that went through the frame.
+    /// The context of a request that is on its way through foreign layers.
     ///
     /// # Panics
     ///
-    /// When the request did not come through the frame, which puts the context there first.
+    /// When the request did not come through [`RouteService::foreign`](super::RouteService::foreign),
+    /// which puts the context there, or a layer has lost the request's extensions.
     #[must_use]
     pub fn of(request: &Request) -> Arc<Self> {
         let context = request.extensions().get::<Arc<Self>>();
-        Arc::clone(context.expect("the frame gives every request its context"))
+        Arc::clone(context.expect("a foreign layer keeps the request's extensions"))
     }
 
     /// The path and query as the router matched them and the upstream gets them.

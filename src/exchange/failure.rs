@@ -1,8 +1,8 @@
 //! What can go wrong on the far side, and what that allows.
 
-use std::{fmt, future::Future};
+use std::{fmt, future::Future, sync::Arc};
 
-use super::{BoxError, Reason, Request, Response};
+use super::{BoxError, Context, Reason, Request, Response};
 
 /// Whether a failed attempt may be made again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,5 +67,6 @@ pub trait UpstreamService: Send + Sync + 'static {
     fn call(
         &self,
         request: Request,
+        context: &Arc<Context>,
     ) -> impl Future<Output = Result<Response, UpstreamError>> + Send;
 }

@@ -132,8 +132,9 @@ fn without_user(host: &[u8]) -> &[u8] {
 /// Behind no trusted proxy the client is the peer, whose text the connection keeps.
 fn write_client(object: &mut Object<'_>, context: &Context) {
     if context.connection.peer.ip() == context.client {
-        let text = context.connection.peer_text().as_bytes();
-        return object.text("client", text, text.len());
+        // An address needs no escaping.
+        let text = context.connection.peer_text().to_str();
+        return object.word("client", text.unwrap_or("unknown"));
     }
     let mut text = [0; 64];
     let mut rest = &mut text[..];

@@ -98,13 +98,13 @@ impl<'a> Host<'a> {
     }
 
     fn named(text: &'a str) -> Result<Self, HostError> {
-        let (name, port) = match text.split_once(':') {
-            Some((name, port)) => (name, Some(parse_port(port)?)),
+        let (name, port) = match memchr::memchr(b':', text.as_bytes()) {
+            Some(colon) => (&text[..colon], Some(parse_port(&text[colon + 1..])?)),
             None => (text, None),
         };
         // `example.com.` is the same name, said to be complete (RFC 1034 section 3.1).
         let name = name.strip_suffix('.').unwrap_or(name);
-        if !name.split('.').all(is_label) {
+        if !is_name(name.as_bytes()) {
             return Err(HostError::Invalid);
         }
         Ok(Self {
@@ -130,9 +130,20 @@ impl<'a> Host<'a> {
     }
 }
 
-fn is_label(label: &str) -> bool {
-    let sane = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
-    !label.is_empty() && label.bytes().all(sane)
+/// Labels between single dots, in one pass.
+fn is_name(name: &[u8]) -> bool {
+    let mut before = b'.';
+    for &byte in name {
+        let fits = match byte {
+            b'.' => before != b'.',
+            _ => byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_',
+        };
+        if !fits {
+            return false;
+        }
+        before = byte;
+    }
+    before != b'.'
 }
 
 fn parse_port(text: &str) -> Result<u16, HostError> {

@@ -1,10 +1,6 @@
 //! One connection of HTTP/1.1.
 
-use std::{
-    convert::Infallible,
-    pin::{Pin, pin},
-    sync::Arc,
-};
+use std::{convert::Infallible, pin::Pin, sync::Arc};
 
 use http_body::Body;
 use hyper::{
@@ -32,8 +28,12 @@ pub(super) async fn serve<H: Handler>(serving: Serving<'_, H>, guard: Guard<'_>,
         handler.handle(request, &connection)
     });
     let http1 = &serving.settings.http1;
-    let served = http1.serve_connection(TokioIo::new(io), service);
-    let mut served = pin!(served.with_upgrades());
+    // Boxed: as a part of this future it would be there three times, on its way into its place.
+    let mut served = Box::pin(
+        http1
+            .serve_connection(TokioIo::new(io), service)
+            .with_upgrades(),
+    );
     let end = guard.serve(served.as_mut()).await;
     serving.tell(&end);
 }

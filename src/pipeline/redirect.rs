@@ -31,11 +31,10 @@ impl RedirectTo {
 }
 
 impl Handle for RedirectTo {
-    fn handle(&self, request: Request) -> BoxFuture<Response> {
-        let context = Context::of(&request);
-        let response = match location(&self.to, &context) {
+    fn handle(&self, _: Request, context: &Arc<Context>) -> BoxFuture<Response> {
+        let response = match location(&self.to, context) {
             Some(location) => redirect(self.status, location),
-            None => Rejection::new(Reason::TargetInvalid).respond(&context),
+            None => Rejection::new(Reason::TargetInvalid).respond(context),
         };
         Box::pin(std::future::ready(response))
     }

@@ -69,11 +69,10 @@ struct RequestBody {
 }
 
 impl Handle for RequestBody {
-    fn handle(&self, request: Request) -> BoxFuture<Response> {
+    fn handle(&self, request: Request, context: &Arc<Context>) -> BoxFuture<Response> {
         if request.body().is_end_stream() {
-            return self.inner.handle(request);
+            return self.inner.handle(request, context);
         }
-        let context = Context::of(&request);
         // A tunnel's bytes never come through here. The body of a request that asks for one is a
         // body like any other, or the mere wish would lift every limit.
         let streams = context.head.grpc;
@@ -82,22 +81,23 @@ impl Handle for RequestBody {
             .most
             .filter(|_| !streams || self.limits.streams_too);
         if let Some(most) = most.filter(|most| request.body().size_hint().lower() > *most) {
-            let refusal = too_large(most).respond(&context);
+            let refusal = too_large(most).respond(context);
             return Box::pin(std::future::ready(refusal));
         }
         let idle = match streams {
             true => self.limits.stream_idle,
             false => self.limits.idle,
         };
-        self.inner.handle(request.map(|body| {
+        let request = request.map(|body| {
             Body::boxed(LimitedBody {
                 body,
-                context,
+                context: Arc::clone(context),
                 left: most,
                 idle,
                 timer: LazyTimer::default(),
             })
-        }))
+        });
+        self.inner.handle(request, context)
     }
 }
 

@@ -24,11 +24,10 @@ impl<U: UpstreamService> Rescue<U> {
 }
 
 impl<U: UpstreamService> Handle for Rescue<U> {
-    fn handle(&self, request: Request) -> BoxFuture<Response> {
-        let upstream = Arc::clone(&self.0);
+    fn handle(&self, request: Request, context: &Arc<Context>) -> BoxFuture<Response> {
+        let (upstream, context) = (Arc::clone(&self.0), Arc::clone(context));
         Box::pin(async move {
-            let context = Context::of(&request);
-            match upstream.call(request).await {
+            match upstream.call(request, &context).await {
                 Ok(response) => response,
                 Err(error) => rescue(&error, &context),
             }

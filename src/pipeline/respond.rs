@@ -1,5 +1,7 @@
 //! `respond`: an answer of the gateway's own.
 
+use std::sync::Arc;
+
 use http::{
     HeaderMap, HeaderValue, StatusCode,
     header::{CONTENT_LENGTH, CONTENT_TYPE},
@@ -7,7 +9,7 @@ use http::{
 
 use crate::{
     config::Respond,
-    exchange::{Body, BoxFuture, Handle, Request, Response},
+    exchange::{Body, BoxFuture, Context, Handle, Request, Response},
 };
 
 /// Answers every request alike.
@@ -39,7 +41,7 @@ impl RespondWith {
 }
 
 impl Handle for RespondWith {
-    fn handle(&self, _: Request) -> BoxFuture<Response> {
+    fn handle(&self, _: Request, _: &Arc<Context>) -> BoxFuture<Response> {
         let mut response = Response::new(Body::full(self.body.clone()));
         *response.status_mut() = self.status;
         *response.headers_mut() = self.headers.clone();

@@ -66,17 +66,16 @@ struct RewritePath {
 }
 
 impl Handle for RewritePath {
-    fn handle(&self, mut request: Request) -> BoxFuture<Response> {
-        let context = Context::of(&request);
-        let path = self.rule.apply(request.uri().path(), &context);
+    fn handle(&self, mut request: Request, context: &Arc<Context>) -> BoxFuture<Response> {
+        let path = self.rule.apply(request.uri().path(), context);
         match with_path(request.uri(), path) {
             Some(uri) => {
                 *request.uri_mut() = uri;
-                self.inner.handle(request)
+                self.inner.handle(request, context)
             }
             // Only a template can fail, by what a capture put into it.
             None => {
-                let refusal = Rejection::new(Reason::TargetInvalid).respond(&context);
+                let refusal = Rejection::new(Reason::TargetInvalid).respond(context);
                 Box::pin(std::future::ready(refusal))
             }
         }

@@ -57,6 +57,9 @@ impl<'a> Object<'a> {
     /// A number.
     #[inline]
     pub fn number(&mut self, name: &str, value: u64) {
+        if value < 10 {
+            return self.name(name).push(b'0' + value as u8);
+        }
         let mut digits = itoa::Buffer::new();
         let text = digits.format(value);
         self.name(name).extend_from_slice(text.as_bytes());

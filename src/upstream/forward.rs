@@ -97,12 +97,15 @@ impl Forward {
 }
 
 impl UpstreamService for Forward {
-    async fn call(&self, mut request: Request) -> Result<Response, UpstreamError> {
-        let context = Context::of(&request);
+    async fn call(
+        &self,
+        mut request: Request,
+        context: &Arc<Context>,
+    ) -> Result<Response, UpstreamError> {
         let group = self.target()?;
         let permit = group.admit()?;
         let server = group.choose()?;
-        let upgrade = self.passes_upgrade(&context, server);
+        let upgrade = self.passes_upgrade(context, server);
         // Taken before sending: hyper hands the client's side over only if somebody waits for it.
         let client = upgrade.then(|| hyper::upgrade::on(&mut request));
         let (parts, body) = request.into_parts();
@@ -111,7 +114,7 @@ impl UpstreamService for Forward {
             options: &self.options,
             group,
             server,
-            context: &context,
+            context,
             parts: &parts,
             upgrade,
         };

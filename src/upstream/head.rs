@@ -8,7 +8,7 @@ use std::{
 
 use bytes::Bytes;
 use http::{
-    HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, Version,
+    HeaderMap, HeaderValue, Method, StatusCode, Uri, Version,
     header::{
         CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, FORWARDED, HOST, TE, TRANSFER_ENCODING,
         UPGRADE, VIA,
@@ -56,12 +56,8 @@ pub(super) fn request(
     let mut request = http::Request::new(body);
     *request.method_mut() = parts.method.clone();
     *request.uri_mut() = uri;
+    *request.headers_mut() = copied(&parts.headers, (!http2).then_some(host));
     let headers = request.headers_mut();
-    headers.reserve(parts.headers.len() + ADDED);
-    if !http2 {
-        headers.insert(HOST, host);
-    }
-    copy(&parts.headers, headers);
     add_our_own(headers, context, options);
     if context.head.trailers {
         // RFC 9110 10.1.4: the client takes trailers, and so do we.
@@ -115,11 +111,22 @@ fn absolute(uri: &Uri, host: &HeaderValue) -> Result<Uri, UpstreamError> {
     Uri::from_parts(parts).map_err(|error| refuse(error.to_string()))
 }
 
-/// Copies what goes on to the server. The frame has taken out hop-by-hop and forwarding fields.
+/// What goes on to the server. The frame has taken out hop-by-hop and forwarding fields; Host is set
+/// from the route and stands first; 100-continue we answer ourselves, when the body is read.
+///
+/// (A clone of the map hashes nothing, but grows with every field that is added: it measured dearer.)
+fn copied(from: &HeaderMap, host: Option<HeaderValue>) -> HeaderMap {
+    let mut to = HeaderMap::with_capacity(from.len() + ADDED);
+    if let Some(host) = host {
+        to.insert(HOST, host);
+    }
+    copy(from, &mut to);
+    to
+}
+
 fn copy(from: &HeaderMap, to: &mut HeaderMap) {
     for (name, value) in from {
         match *name {
-            // Host is set from the route; we answer 100-continue ourselves, when the body is read.
             HOST | EXPECT => {}
             COOKIE if to.contains_key(COOKIE) => {}
             COOKIE => join_cookies(from, to, value),
@@ -218,64 +225,71 @@ pub(super) fn clean_answer(
     method: &Method,
     headers: &mut HeaderMap,
 ) -> Result<(), UpstreamError> {
-    let (mut connection, mut named) = (false, false);
-    let mut lengths = 0;
-    let mut coded = false;
-    for name in headers.keys() {
-        match *name {
-            CONTENT_LENGTH => lengths += 1,
-            TRANSFER_ENCODING => coded = true,
-            CONNECTION => connection = true,
-            UPGRADE | TE => named = true,
-            _ => named |= is_hop_by_hop(name),
-        }
-    }
-    if lengths > 0 && !one_length(headers) {
+    let seen = Seen::of(headers);
+    if seen.lengths > 1 || (seen.lengths == 1 && !seen.is_number) {
         return Err(unframed("Content-Length is not one number"));
     }
-    if coded {
-        check_coding(headers, lengths > 0)?;
+    if seen.codings > 0 {
+        if seen.codings > 1 || !seen.is_chunked {
+            return Err(unframed("Transfer-Encoding is not just chunked"));
+        }
+        if seen.lengths > 0 {
+            return Err(unframed("Content-Length stands beside Transfer-Encoding"));
+        }
         headers.remove(TRANSFER_ENCODING);
     }
     // RFC 9110 8.6: no length in 204; hyper would send it on.
-    if status == StatusCode::NO_CONTENT && *method != Method::HEAD {
+    if seen.lengths > 0 && status == StatusCode::NO_CONTENT && *method != Method::HEAD {
         headers.remove(CONTENT_LENGTH);
     }
-    if connection || named {
-        remove_hop_by_hop(headers, named);
+    if seen.connection || seen.named {
+        remove_hop_by_hop(headers, seen.named);
     }
     Ok(())
 }
 
-/// RFC 9112 6.3: one field with one number. Even equal values in a list are refused.
-fn one_length(headers: &HeaderMap) -> bool {
-    let mut values = headers.get_all(CONTENT_LENGTH).iter();
-    let one = values.next().map(HeaderValue::as_bytes);
-    let digits = one.is_some_and(|text| !text.is_empty() && text.iter().all(u8::is_ascii_digit));
-    digits && values.next().is_none()
+/// What one pass over an answer's fields tells.
+#[derive(Default)]
+struct Seen {
+    lengths: u32,
+    /// RFC 9112 6.3: even equal values in a list are refused.
+    is_number: bool,
+    codings: u32,
+    /// RFC 9112 6.1: `chunked`, once, and no Content-Length beside it.
+    is_chunked: bool,
+    connection: bool,
+    /// A field of one hop other than `Connection`.
+    named: bool,
 }
 
-/// RFC 9112 6.1: `chunked`, once, and no Content-Length beside it.
-fn check_coding(headers: &HeaderMap, has_length: bool) -> Result<(), UpstreamError> {
-    let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
-    let chunked = codings
-        .next()
-        .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"chunked"));
-    if !chunked || codings.next().is_some() {
-        return Err(unframed("Transfer-Encoding is not just chunked"));
+impl Seen {
+    fn of(headers: &HeaderMap) -> Self {
+        let mut seen = Self::default();
+        for (name, value) in headers {
+            match *name {
+                CONTENT_LENGTH => {
+                    seen.lengths += 1;
+                    seen.is_number = is_number(value.as_bytes());
+                }
+                TRANSFER_ENCODING => {
+                    seen.codings += 1;
+                    seen.is_chunked = value.as_bytes().eq_ignore_ascii_case(b"chunked");
+                }
+                CONNECTION => seen.connection = true,
+                UPGRADE | TE => seen.named = true,
+                _ => seen.named |= *name == KEEP_ALIVE || *name == PROXY_CONNECTION,
+            }
+        }
+        seen
     }
-    if has_length {
-        return Err(unframed("Content-Length stands beside Transfer-Encoding"));
-    }
-    Ok(())
+}
+
+fn is_number(text: &[u8]) -> bool {
+    !text.is_empty() && text.iter().all(u8::is_ascii_digit)
 }
 
 fn unframed(what: &'static str) -> UpstreamError {
     UpstreamError::new(Reason::UpstreamProtocol, Retry::Never).because(what)
-}
-
-fn is_hop_by_hop(name: &HeaderName) -> bool {
-    *name == KEEP_ALIVE || *name == PROXY_CONNECTION
 }
 
 /// How many fields we add ourselves at most.

@@ -26,7 +26,8 @@ pub(super) struct Http1Connection {
 
 struct Idle {
     connection: Http1Connection,
-    since: Instant,
+    /// Since when, as the sweeper noticed: reading the clock for each request is not worth it.
+    since: Option<Instant>,
 }
 
 /// The connections of one server.
@@ -65,7 +66,10 @@ impl Pool {
     ) -> Option<Http1Connection> {
         let mut idle = lock(&self.worker(worker).idle);
         while let Some(candidate) = idle.pop() {
-            let usable = now.saturating_duration_since(candidate.since) < keep;
+            let waited = candidate
+                .since
+                .map(|since| now.saturating_duration_since(since));
+            let usable = waited.is_none_or(|waited| waited < keep);
             if usable && !candidate.connection.sender.is_closed() {
                 return Some(candidate.connection);
             }
@@ -79,7 +83,7 @@ impl Pool {
         if idle.len() < most && !connection.sender.is_closed() {
             idle.push(Idle {
                 connection,
-                since: Instant::now(),
+                since: None,
             });
         }
     }
@@ -111,9 +115,12 @@ impl Pool {
 
     /// Closes what has waited for longer than `keep`; zero closes all that waits.
     pub(super) fn sweep(&self, keep: Duration) {
+        let now = Instant::now();
         for worker in &self.workers {
-            lock(&worker.idle)
-                .retain(|idle| idle.since.elapsed() < keep && !idle.connection.sender.is_closed());
+            lock(&worker.idle).retain_mut(|idle| {
+                let since = *idle.since.get_or_insert(now);
+                now.saturating_duration_since(since) < keep && !idle.connection.sender.is_closed()
+            });
             lock(&worker.streams).retain(|connection| !connection.expired(keep));
         }
     }

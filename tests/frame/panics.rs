@@ -5,7 +5,7 @@ use std::{fmt::Display, net::SocketAddr, path::PathBuf, sync::Arc};
 use arc_swap::ArcSwap;
 use tollgate::{
     config::{Address, Config, EncodedSlash},
-    exchange::{BoxFuture, Connection, Handle, Reason, Request, Response, RouteService},
+    exchange::{BoxFuture, Connection, Context, Handle, Reason, Request, Response, RouteService},
     frame::{Frame, Recorder, Route, Snapshot, access_log::LineOptions},
     listener::{Listeners, Observer},
     router::Router,
@@ -17,7 +17,7 @@ use crate::support::{Raw, eventually};
 struct Faulty;
 
 impl Handle for Faulty {
-    fn handle(&self, request: Request) -> BoxFuture<Response> {
+    fn handle(&self, request: Request, _: &Arc<Context>) -> BoxFuture<Response> {
         let early = request.uri().path() == "/early";
         assert!(!early, "before there is a future");
         Box::pin(async { panic!("inside the future") })
