@@ -15,7 +15,11 @@ mod head;
 pub mod host;
 pub mod target;
 
-use std::{convert::Infallible, panic::AssertUnwindSafe, sync::Arc};
+use std::{
+    convert::Infallible,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+};
 
 use arc_swap::ArcSwap;
 use futures_util::FutureExt;
@@ -160,7 +164,12 @@ impl Handler for Frame {
             .options
             .load()
             .capture(&parts.headers, &context);
-        let admitted = admit(&mut parts, &seen, trusted, &context, &snapshot);
+        let admit = || admit(&mut parts, &seen, trusted, &context, &snapshot);
+        // On HTTP/2 a panic here would end the other streams of the connection too.
+        let admitted = catch_unwind(AssertUnwindSafe(admit)).unwrap_or_else(|_| {
+            tracing::error!(request_id = context.id.as_str(), "checking a head panicked");
+            Err(Rejection::new(Reason::Panic).close())
+        });
         let end = End::new(
             Arc::clone(&context),
             Arc::clone(&self.recorder),
