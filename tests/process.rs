@@ -2,7 +2,15 @@
 
 mod support;
 
-use std::os::unix::process::ExitStatusExt;
+use std::{
+    io::{Read, Write},
+    os::{
+        fd::OwnedFd,
+        unix::{net::UnixStream, process::ExitStatusExt},
+    },
+    process::{Child, Command, Stdio},
+    time::Duration,
+};
 
 use support::{Events, Load, Origin, Process, Raw, Streams, eventually};
 
@@ -107,10 +115,60 @@ async fn a_unix_socket_of_a_killed_process_is_taken_over_and_a_drain_removes_our
 
     let text = text.replace("${folder}/gateway.sock", &socket.display().to_string());
     let mut next = Process::start(&text).await;
-    assert!(std::os::unix::net::UnixStream::connect(&socket).is_ok());
+    assert!(UnixStream::connect(&socket).is_ok());
     next.signal("TERM");
     assert_eq!(next.ended().await.code(), Some(0));
     assert!(!socket.exists());
+}
+
+/// Does not outlive its test.
+struct Killed(Child);
+
+impl Drop for Killed {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[tokio::test]
+async fn a_standard_error_that_nobody_reads_stops_nothing() {
+    let (mut full, _reader) = UnixStream::pair().expect("a pair of sockets");
+    full.set_nonblocking(true).expect("a socket");
+    while full.write(&[b'x'; 4096]).is_ok() {}
+    full.set_nonblocking(false).expect("a socket");
+
+    let directory = tempfile::tempdir().expect("a directory");
+    let socket = directory.path().join("gateway.sock");
+    let text = format!(
+        "[server]\nworkers = 1\nlisten = [\"unix:{}\"]\n\
+         [server.drain]\ndelay = \"0s\"\ngrace = \"0s\"\n[routes.all]\nrespond = {{}}\n",
+        socket.display()
+    );
+    let file = directory.path().join("gateway.toml");
+    std::fs::write(&file, text).expect("a file can be written");
+    let child = Command::new(env!("CARGO_BIN_EXE_tollgate"))
+        .arg("--config")
+        .arg(file)
+        .stdout(Stdio::null())
+        .stderr(OwnedFd::from(full))
+        .spawn();
+    let mut child = Killed(child.expect("it was built"));
+    eventually(|| UnixStream::connect(&socket).is_ok()).await;
+    // Each is logged.
+    for _ in 0..5 {
+        let mut client = UnixStream::connect(&socket).expect("it listens");
+        let patience = Some(Duration::from_secs(10));
+        client.set_read_timeout(patience).expect("a socket");
+        client.write_all(b"\0\r\n\r\n").expect("it is open");
+        let mut answer = [0; 12];
+        client.read_exact(&mut answer).expect("an answer");
+        assert_eq!(&answer, b"HTTP/1.1 400");
+    }
+    let id = child.0.id().to_string();
+    let sent = Command::new("kill").args(["-s", "TERM", &id]).status();
+    assert!(sent.expect("there is a kill").success());
+    eventually(|| child.0.try_wait().expect("our child").is_some()).await;
 }
 
 #[tokio::test]

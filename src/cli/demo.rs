@@ -27,6 +27,7 @@ use crate::{
 pub(super) fn run(file: &Path) -> Outcome {
     let (mut config, origin) = configuration(file)?;
     let mut signals = Signals::listen()?;
+    // A clone is kept to the end: dropping the last writes what was logged last.
     let level = telemetry::init(&config.log);
     let backend = Backend::start().map_err(|error| Failure::run("demo backend", &error))?;
     point_to(backend.address(), &mut config);
@@ -34,7 +35,7 @@ pub(super) fn run(file: &Path) -> Outcome {
     use_free_ports(&mut config);
     // Nobody balances load in front of a demo, so nobody has to be told before it ends.
     config.server.drain.delay = Duration::ZERO;
-    let gateway = Gateway::start(config, None, Some(level))?;
+    let gateway = Gateway::start(config, None, Some(level.clone()))?;
     output::say(&tour::text(&gateway, backend.address(), &wanted, &origin))?;
     signals.obey(&gateway)
 }

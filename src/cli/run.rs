@@ -33,8 +33,9 @@ pub(super) fn run(options: &Options) -> Outcome {
     let (config, source) = configuration(options)?;
     // Before the gateway starts, so that a signal meant for it never kills it half-way.
     let mut signals = Signals::listen()?;
+    // A clone is kept to the end: dropping the last writes what was logged last.
     let level = telemetry::init(&config.log);
-    let gateway = Gateway::start(config, source, Some(level))
+    let gateway = Gateway::start(config, source, Some(level.clone()))
         .map_err(|error| Failure::run("start", &error))?;
     announce(&gateway);
     signals.obey(&gateway)

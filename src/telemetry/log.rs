@@ -1,15 +1,17 @@
 //! The application log: `tracing` events as lines of JSON, in the access log's shape.
 //!
 //! It goes to standard error, one write a line, so that it never mixes with an access log on
-//! standard output. Event fields stand beside `timestamp`, `level`, `message` and `target`, under
+//! standard output. A thread of its own writes it: where nobody takes standard error, lines are lost
+//! once [`WAITING`] of them wait, and no worker stops for them. Event fields stand beside `timestamp`, `level`, `message` and `target`, under
 //! the names of the access log (`request_id`, `upstream`, ...).
 
-use std::{fmt, io, time::SystemTime};
+use std::{fmt, io, sync::Arc, time::SystemTime};
 
 use tracing::{
     Event, Level, Subscriber,
     field::{Field, Visit},
 };
+use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::{
     EnvFilter, Layer, Registry,
     fmt::{FmtContext, FormatEvent, FormatFields, format::Writer},
@@ -24,15 +26,20 @@ use crate::config;
 use super::{json::Object, timestamp::rfc3339};
 
 /// Changes the level of the running log.
+///
+/// When the last clone is dropped, what waits is written, within about a second, and the log ends.
 #[derive(Clone, Debug)]
-pub struct LogHandle(reload::Handle<EnvFilter, Registry>);
+pub struct LogHandle {
+    level: reload::Handle<EnvFilter, Registry>,
+    _writer: Arc<WorkerGuard>,
+}
 
 impl LogHandle {
     /// Takes over the level of a reloaded configuration.
     ///
     /// A level that can't be read leaves the old one: checking it is the configuration's business.
     pub fn apply(&self, config: &config::Log) {
-        let changed = filter(config).map(|filter| self.0.reload(filter));
+        let changed = filter(config).map(|filter| self.level.reload(filter));
         if !matches!(changed, Some(Ok(()))) {
             tracing::warn!(level = config.level, "the log level could not be changed");
         }
@@ -44,14 +51,22 @@ impl LogHandle {
 #[must_use]
 pub fn init(config: &config::Log) -> LogHandle {
     let filter = filter(config).unwrap_or_else(|| EnvFilter::new("info"));
-    let (filter, handle) = reload::Layer::new(filter);
+    let (filter, level) = reload::Layer::new(filter);
+    let (writer, guard) = NonBlockingBuilder::default()
+        .lossy(true)
+        .buffered_lines_limit(WAITING)
+        .thread_name("log")
+        .finish(io::stderr());
     let lines = tracing_subscriber::fmt::layer()
         .event_format(Lines)
-        .with_writer(io::stderr)
+        .with_writer(writer)
         .with_filter(filter);
     // An embedding program may have set up its own log: then that one is used.
     let _ = tracing_subscriber::registry().with(lines).try_init();
-    LogHandle(handle)
+    LogHandle {
+        level,
+        _writer: Arc::new(guard),
+    }
 }
 
 fn filter(config: &config::Log) -> Option<EnvFilter> {
@@ -170,6 +185,8 @@ fn name(field: &Field) -> &str {
     }
 }
 
+/// The most lines that wait to be written.
+const WAITING: usize = 4096;
 /// The longest text of one field.
 const LONGEST: usize = 8 << 10;
 
