@@ -324,6 +324,10 @@ impl Shared {
         };
         self.metrics
             .retain(|route| running.routes.contains(route), serves);
+        let listening = self.listeners.addresses();
+        let listening: Vec<_> = listening.iter().map(Address::to_string).collect();
+        self.metrics
+            .retain_listeners(|name| listening.iter().any(|known| known == name));
     }
 
     fn loaded(&self) {

@@ -61,7 +61,7 @@ pub trait Observer: Send + Sync + 'static {
     fn refused(&self, listener: &str, reason: Reason);
 
     /// A connection misbehaved: what hyper's parser refused, a head that came too slowly, a client
-    /// that stopped reading. One call an event; a client that merely leaves is none.
+    /// that stopped reading, a stream too many. One call an event; a client that merely leaves is none.
     fn malformed(&self, connection: &Connection, reason: Reason, detail: &dyn Display);
 }
 

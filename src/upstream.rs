@@ -17,6 +17,7 @@ mod forward;
 mod head;
 mod health;
 mod meter;
+mod name;
 mod pool;
 mod registry;
 mod server;

@@ -90,7 +90,12 @@ async fn readiness_follows_the_health_of_the_upstreams_and_names_the_server() {
             }
         })
     };
-    ready(200, "ok").await;
+    // Before their first check they are usable, and the status is the same.
+    let known = |check: &Value| {
+        let health = |origin: &Server| &check["servers"][origin.url()];
+        health(&one) == "healthy" && health(&other) == "healthy"
+    };
+    within(async { while !known(&ready(200, "ok").await) {} }).await;
 
     one_well.store(false, SeqCst);
     let check = ready(200, "degraded").await;

@@ -117,14 +117,7 @@ async fn a_reset_does_not_make_an_answer_look_whole() {
     let origin = Origin::start(|mut peer: Peer| async move {
         peer.read(24).await;
         peer.write(frame(SETTINGS, 0, 0, b"")).await;
-        let stream = loop {
-            let head = peer.read(9).await;
-            peer.read(u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize)
-                .await;
-            if head[3] == HEADERS {
-                break u32::from_be_bytes([head[5], head[6], head[7], head[8]]);
-            }
-        };
+        let stream = requested(&mut peer).await;
         // `:status: 200`
         peer.write(frame(HEADERS, END_HEADERS, stream, &[0x88]))
             .await;
@@ -142,6 +135,18 @@ async fn a_reset_does_not_make_an_answer_look_whole() {
         .is_some_and(|answer| answer.complete);
     assert!(!whole);
     assert_eq!(gateway.log_line().await["reason"], "upstream.body_cut");
+}
+
+/// The stream of the next request.
+async fn requested(peer: &mut Peer) -> u32 {
+    loop {
+        let head = peer.read(9).await;
+        peer.read(u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize)
+            .await;
+        if head[3] == HEADERS {
+            return u32::from_be_bytes([head[5], head[6], head[7], head[8]]);
+        }
+    }
 }
 
 fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
@@ -204,6 +209,13 @@ async fn a_refused_grpc_call_is_not_for_caches() {
         (200, Some("14"))
     );
     assert_eq!(answer.header("cache-control"), Some("no-store"));
+    // The status is the one that was sent, but the failure does not go unnoticed.
+    let line = gateway.log_line().await;
+    assert_eq!(line["status"], 200);
+    assert_eq!(line["level"], "error");
+    assert_eq!(line["reason"], "upstream.connect_refused");
+    let reason = ["reason=\"upstream.connect_refused\""];
+    assert_eq!(gateway.metric("tollgate_rejections_total", &reason), 1.0);
 }
 
 #[tokio::test]
@@ -263,6 +275,33 @@ async fn a_body_that_goes_on_behind_an_early_answer_keeps_its_place() {
     let gone = || gateway.metric("tollgate_upstream_connections_open", &[]) == 0.0;
     eventually(gone).await;
     assert_eq!(Raw::ask(gateway.address(), get).await.status, 200);
+}
+
+#[tokio::test]
+async fn a_body_behind_an_early_answer_holds_its_connection_no_longer_than_a_head() {
+    let origin = Origin::start(|mut peer: Peer| async move {
+        peer.head().await;
+        peer.write("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+            .await;
+        peer.closed().await;
+    })
+    .await;
+    let gateway = Gateway::start(&format!(
+        "[server.limits]\nheader_timeout = \"100ms\"\n[routes.all]\nupstream = \"{}\"\n",
+        origin.url()
+    ));
+    let mut client = Raw::connect(gateway.address()).await;
+    client
+        .send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\nhalf")
+        .await;
+    assert_eq!(client.answer().await.status, 200);
+    client.send("more").await;
+    assert!(within(client.answer_or_end()).await.is_none());
+    let reason = ["reason=\"http.header_timeout\""];
+    let late = || gateway.metric("tollgate_malformed_requests_total", &reason);
+    eventually(|| late() == 1.0).await;
+    // And the half-sent request is given up.
+    eventually(|| gateway.metric("tollgate_upstream_connections_open", &[]) == 0.0).await;
 }
 
 #[tokio::test]
@@ -387,6 +426,49 @@ async fn a_server_that_sends_interim_answers_without_end_is_cut_off() {
         (502, "upstream.protocol_error".to_owned())
     );
     assert_eq!(origin.connections(), 1, "and not asked again");
+}
+
+#[tokio::test]
+async fn an_h2c_server_that_sends_interim_answers_without_end_is_cut_off() {
+    let origin = Origin::start(|mut peer: Peer| async move {
+        peer.read(24).await;
+        peer.write(frame(SETTINGS, 0, 0, b"")).await;
+        // `:status: 103`, a literal without indexing.
+        let stream = requested(&mut peer).await;
+        let interim = frame(HEADERS, END_HEADERS, stream, b"\x08\x03103").repeat(1000);
+        while peer.write(&interim).await {}
+    })
+    .await;
+    let url = origin.url().replace("http:", "h2c:");
+    let gateway = Gateway::start(&format!(
+        "[routes.all]\nupstream = \"{url}\"\n[routes.all.timeouts]\nresponse = \"off\"\n"
+    ));
+    let answer = Raw::ask(gateway.address(), "GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    assert_eq!(
+        answer.refusal(),
+        (502, "upstream.protocol_error".to_owned())
+    );
+    assert_eq!(origin.connections(), 1, "and not asked again");
+}
+
+#[tokio::test]
+async fn floods_of_frames_that_ask_for_nothing_end_the_connection() {
+    let gateway = Gateway::to("http://127.0.0.1:1");
+    let (priority, ping, window_update) = (2, 6, 8);
+    let floods = [
+        frame(priority, 0, 1, &[0; 5]),
+        frame(SETTINGS, 0, 0, &[0, 4, 0, 0, 0xff, 0xff]),
+        frame(ping, 0, 0, &[0; 8]),
+        frame(window_update, 0, 0, &[0, 0, 0, 1]),
+    ];
+    for (closed, flood) in (1..).zip(floods) {
+        let mut client = FrameClient::connect(gateway.address()).await;
+        client.send_raw(&flood.repeat(2000)).await;
+        while within(client.frame()).await.is_some() {}
+        let reason = ["reason=\"http.malformed\""];
+        let count = || gateway.metric("tollgate_malformed_requests_total", &reason);
+        eventually(|| count() == f64::from(closed)).await;
+    }
 }
 
 // --- who is asking, and for what ---

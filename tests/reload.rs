@@ -206,6 +206,14 @@ async fn a_listener_that_is_added_opens_and_one_that_is_removed_closes() {
         "open connections stay"
     );
     assert!(UnixStream::connect(&socket).is_ok());
+
+    // Its series stay for as long as its connections, and until the next reload.
+    let series = format!("tollgate_listener_connections_open{{listener=\"{tcp}\"}}");
+    assert!(gateway.series(&series).is_some());
+    drop(client);
+    eventually(|| gateway.series(&series).as_deref() == Some("0")).await;
+    gateway.reload().await.expect("it is valid");
+    assert_eq!(gateway.series(&series), None);
 }
 
 #[tokio::test]

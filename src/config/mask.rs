@@ -2,7 +2,7 @@
 //!
 //! The answer must not depend on the text being well formed: a syntax error on a secret's line is
 //! shown too. So this looks at characters only, and rather masks too much: the value of every key
-//! whose name ends like a credential's, and the user part of every URL. A value that is nothing but
+//! whose name ends like a credential's, or nearly so (`tokn`), and the user part of every URL. A value that is nothing but
 //! `${env:X}` or `${file:F}` is no secret and helps to be seen.
 
 use std::ops::Range;
@@ -40,7 +40,24 @@ fn names_a_secret(before: &[u8]) -> bool {
     while let [rest @ .., b'"' | b'\''] = key {
         key = rest;
     }
-    WORDS.iter().any(|word| ends_with(key, word))
+    WORDS.iter().any(|word| ends_with(key, word)) || is_misspelt(key)
+}
+
+/// Whether a key, or the last part of it, is a credential's with a slip of the pen.
+fn is_misspelt(key: &[u8]) -> bool {
+    let of_name = |byte: &u8| byte.is_ascii_alphanumeric() || b"_-".contains(byte);
+    let start = key.iter().rposition(|byte| !of_name(byte));
+    let name = String::from_utf8_lossy(&key[start.map_or(0, |at| at + 1)..]).to_lowercase();
+    let last = name.rsplit(['_', '-']).next().unwrap_or_default();
+    [&*name, last].into_iter().any(|name| {
+        let near = |word: &&str| {
+            let most = word.len() / LETTERS_PER_SLIP;
+            name.len() >= SHORTEST_SLIP
+                && name.len().abs_diff(word.len()) <= most
+                && strsim::damerau_levenshtein(name, word) <= most
+        };
+        WORDS.iter().any(near)
+    })
 }
 
 fn ends_with(key: &[u8], word: &str) -> bool {
@@ -118,7 +135,7 @@ pub(super) fn sentence(text: &str) -> String {
     masked
 }
 
-const WORDS: [&str; 11] = [
+const WORDS: [&str; 14] = [
     "token",
     "secret",
     "password",
@@ -130,7 +147,14 @@ const WORDS: [&str; 11] = [
     "authorization",
     "cookie",
     "credentials",
+    "passphrase",
+    "pwd",
+    "bearer",
 ];
+/// As many letters of a word allow for one slip.
+const LETTERS_PER_SLIP: usize = 4;
+/// Shorter names are near to too much.
+const SHORTEST_SLIP: usize = 4;
 /// How far before `=` its key is looked for: a look to the line's start would square the work on a
 /// long line.
 const FARTHEST_KEY: usize = 64;
@@ -153,6 +177,42 @@ mod tests {
         assert_eq!(masked("\"X-Api-Key\" = \"a\\\"b\"\n"), ["\"a\\\"b\""]);
         assert_eq!(masked("admin.token=abc\nlisten=1"), ["abc"]);
         assert_eq!(masked("level = \"info\"\npath = \"/token\""), [""; 0]);
+    }
+
+    #[test]
+    fn values_of_misspelt_credential_keys_are_secret() {
+        for key in [
+            "tokn",
+            "toekn",
+            "tokens",
+            "Tokken",
+            "admin.tokem",
+            "\"tokn\"",
+            "pasword",
+            "redis_passwrod",
+            "secrt",
+            "api_kye",
+            "x-apikeys",
+            "authorisation",
+            "cookies",
+            "credential",
+            "pwd",
+        ] {
+            assert_eq!(masked(&format!("{key} = \"abc\"")), ["\"abc\""], "{key}");
+        }
+    }
+
+    #[test]
+    fn no_key_of_the_configuration_is_taken_for_a_misspelt_one() {
+        for table in crate::config::reference::tables() {
+            for key in table.keys {
+                assert!(
+                    !is_misspelt(key.key.as_bytes()) || key.key == "token",
+                    "{}",
+                    key.key
+                );
+            }
+        }
     }
 
     #[test]

@@ -51,7 +51,8 @@ table! {
     pub struct Limits ["server.limits"] {
         /// `header_timeout`: from a head's first byte (or the connection's start) to its last.
         pub header_timeout: Duration => Time = Duration::from_secs(10),
-        /// `header_bytes`: the largest request head, 8 KiB at least.
+        /// `header_bytes`: the largest request head, 8 KiB at least; on HTTP/2 `header_list` is
+        /// the limit, if it is smaller.
         pub header_bytes: usize => Size<usize, 8192, 16_777_216> = 64 << 10,
         /// `max_headers`: the most header fields of a request.
         pub max_headers: usize => Count<usize, 1, 10_000> = 100,
@@ -72,6 +73,13 @@ table! {
     pub struct Http2 ["server.http2"] {
         /// `max_streams`: concurrent streams of one connection.
         pub max_streams: u32 => Count<u32, 1, 100_000> = 100,
+        /// `total_streams`: concurrent streams of all connections together; more are refused with
+        /// REFUSED_STREAM, so that the client may try again.
+        pub total_streams: usize => Count<usize, 1, { u32::MAX as u64 }> = 20_000,
+        /// `header_list`: the largest request head, uncompressed and with 32 bytes added for each
+        /// field (RFC 9113 6.5.2). A client sends it in a few hundred bytes, so it is smaller than
+        /// `header_bytes`; 16 KiB of cookies and a long path find room.
+        pub header_list: usize => Size<usize, 8192, 16_777_216> = 32 << 10,
         /// `stream_window`: bytes that a client may send ahead on one stream.
         pub stream_window: u32 => Size<u32, 1024, LARGEST_WINDOW> = 64 << 10,
         /// `connection_window`: bytes that a client may send ahead on one connection.

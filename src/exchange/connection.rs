@@ -54,8 +54,10 @@ pub trait Handler: Send + Sync + 'static {
     /// Answers one request of one connection.
     ///
     /// It calls [`Connection::begin`] at the latest when the future is first polled, and keeps the
-    /// permit until the request's and the answer's body are dropped: until then the listener closes
-    /// the connection neither for idling nor in a drain. The future borrows neither argument (in an
+    /// permit until the answer's body is dropped, or the tunnel has ended: until then the listener
+    /// closes the connection neither for idling nor in a drain. A request's body that goes on behind
+    /// the end of an answer does not count: a server that answers and never reads the rest would
+    /// hold the connection for ever. It has the time of a head (`header_timeout`). The future borrows neither argument (in an
     /// implementation: `use<>`).
     fn handle(
         &self,

@@ -59,7 +59,7 @@ macro_rules! reasons {
 reasons! {
     /// hyper's parser refused the bytes.
     Malformed = "http.malformed", 400, "VALIDATION_ERROR", "The request is not valid HTTP.";
-    /// The head is over `limits.header_bytes` or `limits.max_headers`.
+    /// The head is over `limits.header_bytes`, `http2.header_list` or `limits.max_headers`.
     HeadTooLarge = "http.head_too_large", 431, "VALIDATION_ERROR", "The request's header fields are too large.";
     /// The target is over `limits.target_bytes`.
     TargetTooLong = "http.target_too_long", 414, "VALIDATION_ERROR", "The request's target is too long.";
@@ -69,6 +69,8 @@ reasons! {
     WriteTimeout = "http.write_timeout", 408, "TIMEOUT", "The client stopped reading the answer.";
     /// The listener is at `limits.max_connections`.
     TooManyConnections = "http.too_many_connections", 503, "UNAVAILABLE", "The gateway has too many connections.";
+    /// The HTTP/2 stream would be one more than `http2.total_streams`.
+    TooManyStreams = "http.too_many_streams", 503, "UNAVAILABLE", "The gateway has too many requests under way.";
     /// Host is missing, doubled or not a host.
     HostInvalid = "request.host_invalid", 400, "VALIDATION_ERROR", "The request needs exactly one valid Host.";
     /// The target has no single meaning, or not one that a gateway serves.

@@ -1,6 +1,6 @@
 //! One connection, from the accepted socket to its end.
 
-use std::{fmt::Display, io, sync::Arc};
+use std::{error::Error, fmt::Display, io, sync::Arc};
 
 use tokio::time::Instant;
 
@@ -113,8 +113,16 @@ impl<H: Handler> Serving<'_, H> {
 fn complaint(end: &End) -> Option<(Reason, &dyn Display)> {
     match end {
         End::Fault(reason, detail) => Some((*reason, detail)),
-        End::Served(Err(error)) => fault(error).map(|reason| (reason, error as &dyn Display)),
+        End::Served(Err(error)) => fault(error).map(|reason| (reason, detail(error))),
         End::Served(Ok(())) | End::Dropped => None,
+    }
+}
+
+/// Of HTTP/2 hyper itself tells only that there was an error.
+fn detail(error: &hyper::Error) -> &dyn Display {
+    match error.source() {
+        Some(cause) => cause as &dyn Display,
+        None => error,
     }
 }
 

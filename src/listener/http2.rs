@@ -7,17 +7,18 @@
 //! A stream that the client does not take for `write_timeout` is reset.
 //!
 //! h2 itself caps CONTINUATION frames, header lists, resets before a stream is served
-//! (`max_resets`), resets for the client's own faults, and small or empty DATA frames; it answers
-//! PING and SETTINGS one by one, so a flood that is not read back ends in the guard's write timeout.
-//! Resets of streams that are being served are counted by the guard.
+//! (`max_resets`), resets for the client's own faults, and small or empty DATA frames. Floods of PING,
+//! SETTINGS, PRIORITY and WINDOW_UPDATE are ended by the I/O wrapper's frame meter.
+//! Resets of streams that are being served are counted by the guard. The streams of all connections
+//! together are limited here.
 //!
 //! Not limited in time: the end of an answer that h2 has taken over whole, a chunk at most, for as
 //! long as the connection has other streams. `max_streams` limits how many.
 
 use std::{
-    convert::Infallible,
     error::Error,
     future::Future,
+    io,
     pin::{Pin, pin},
     sync::Arc,
     task::{Context, Poll, ready},
@@ -38,9 +39,9 @@ use pin_project_lite::pin_project;
 use tokio::time::Instant;
 
 use super::{
-    Observer,
     connection::Serving,
     guard::{Guard, Served},
+    hub::Hub,
     io::Io,
     state::{Polled, State},
     worker::Worker,
@@ -48,24 +49,28 @@ use super::{
 use crate::exchange::{BodyError, Connection, Handler, LazyTimer, Reason};
 
 /// Serves the connection.
-pub(super) async fn serve<H: Handler>(serving: Serving<'_, H>, guard: Guard<'_>, io: Io) {
+pub(super) async fn serve<H: Handler>(serving: Serving<'_, H>, guard: Guard<'_>, mut io: Io) {
+    io.meter_frames();
     let streams = Streams(Arc::new(Shared {
         state: Arc::clone(serving.state),
         worker: Arc::clone(serving.worker),
         connection: Arc::clone(serving.connection),
-        observer: Arc::clone(serving.server.hub.observer()),
+        hub: Arc::clone(&serving.server.hub),
+        total_streams: serving.settings.http2.total_streams,
         write_timeout: serving.settings.limits.write_timeout,
     }));
     let shared = Arc::clone(&streams.0);
     let handler = Arc::clone(&serving.server.handler);
     let service = service_fn(move |request| {
-        shared.state.note_call();
-        let answer = handler.handle(request, &shared.connection);
+        let answer = shared.admit().map(|()| {
+            shared.state.note_call();
+            handler.handle(request, &shared.connection)
+        });
         let state = Arc::clone(&shared.state);
         async move {
-            let answer = answer.await?;
+            let Ok(answer) = answer?.await;
             state.note_answer();
-            Ok::<_, Infallible>(answer.map(|body| Watched { body, state }))
+            Ok::<_, h2::Error>(answer.map(|body| Watched { body, state }))
         }
     });
     let http2 = serving.settings.http2(streams);
@@ -81,6 +86,10 @@ pub(super) fn is_protocol_error(error: &hyper::Error) -> bool {
         if let Some(error) = error.downcast_ref::<h2::Error>() {
             return error.is_library() && !error.is_io();
         }
+        // The frame meter's word for a flood.
+        if let Some(error) = error.downcast_ref::<io::Error>() {
+            return error.kind() == io::ErrorKind::InvalidData;
+        }
         cause = error.source();
     }
     false
@@ -88,7 +97,7 @@ pub(super) fn is_protocol_error(error: &hyper::Error) -> bool {
 
 impl<S, B> Served for http2::Connection<TokioIo<Io>, S, Streams>
 where
-    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible>,
+    S: Service<Request<Incoming>, Response = Response<B>, Error = h2::Error>,
     S::Future: Send + 'static,
     B: Body<Data = Bytes, Error = BodyError> + Send + 'static,
 {
@@ -102,8 +111,28 @@ struct Shared {
     state: Arc<State>,
     worker: Arc<Worker>,
     connection: Arc<Connection>,
-    observer: Arc<dyn Observer>,
+    hub: Arc<Hub>,
+    total_streams: usize,
     write_timeout: Duration,
+}
+
+impl Shared {
+    /// A head is a few hundred bytes on the wire and many times that here and on its way to the
+    /// upstream, and a connection may hold many: so their number is limited for all connections.
+    /// RFC 9113 8.7: the client may send a refused request again.
+    fn admit(&self) -> Result<(), h2::Error> {
+        if self.hub.streams() < self.total_streams {
+            return Ok(());
+        }
+        let detail = "too many streams are open: stream refused";
+        self.complain(Reason::TooManyStreams, detail);
+        Err(h2::Reason::REFUSED_STREAM.into())
+    }
+
+    fn complain(&self, reason: Reason, detail: &str) {
+        let observer = self.hub.observer();
+        observer.malformed(&self.connection, reason, &detail);
+    }
 }
 
 /// Runs the streams of one connection on its worker.
@@ -168,9 +197,7 @@ impl<F: Future<Output = ()>> Future for Stream<F> {
         }
         ready!(me.timer.poll_expired(cx));
         let detail = "the client's window stayed closed: stream reset";
-        shared
-            .observer
-            .malformed(&shared.connection, Reason::WriteTimeout, &detail);
+        shared.complain(Reason::WriteTimeout, detail);
         // hyper's future is dropped with us, and h2 resets the stream.
         Poll::Ready(())
     }

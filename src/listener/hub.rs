@@ -129,6 +129,12 @@ impl Hub {
         self.workers.iter().map(open).sum()
     }
 
+    /// Open HTTP/2 streams of all workers.
+    pub(super) fn streams(&self) -> usize {
+        let open = |worker: &Arc<Worker>| worker.load().streams;
+        self.workers.iter().map(open).sum()
+    }
+
     /// The only worker accepts on its own runtime, so its sockets stay there.
     fn hand_over(&self, stream: Stream) -> io::Result<Socket> {
         match self.workers.len() {

@@ -15,7 +15,7 @@ use tokio::{
     net::{TcpStream, UnixStream},
 };
 
-use crate::exchange::poll_write_gathered;
+use crate::exchange::{Far, FrameMeter, poll_write_gathered};
 
 use super::{sniff::Prefix, state::State, worker::Permit};
 
@@ -98,6 +98,8 @@ pub(super) struct Io {
     /// What sniffing read; hyper reads it again.
     prefix: Prefix,
     state: Arc<State>,
+    /// Only on HTTP/2.
+    frames: Option<Box<FrameMeter>>,
     /// Bytes thrown away by the lingering close.
     discarded: usize,
     _permit: Permit,
@@ -109,6 +111,7 @@ impl Io {
             stream,
             prefix: Prefix::default(),
             state,
+            frames: None,
             discarded: 0,
             _permit: permit,
         }
@@ -127,6 +130,11 @@ impl Io {
             self.prefix.advance(read);
         }
         Poll::Ready(Ok(()))
+    }
+
+    /// What comes behind the preface, which sniffing has read, is HTTP/2.
+    pub(super) fn meter_frames(&mut self) {
+        self.frames = Some(Box::new(FrameMeter::new(Far::Client)));
     }
 
     pub(super) fn prefix(&self) -> &Prefix {
@@ -155,13 +163,17 @@ impl Io {
     }
 
     fn written(
-        &self,
+        &mut self,
         cx: &Context<'_>,
+        slices: &[IoSlice<'_>],
         result: Poll<io::Result<usize>>,
     ) -> Poll<io::Result<usize>> {
         match result {
             Poll::Ready(Ok(bytes)) => {
                 self.state.note_written(bytes);
+                if let Some(frames) = &mut self.frames {
+                    frames.written(slices, bytes);
+                }
                 result
             }
             Poll::Pending => {
@@ -210,8 +222,13 @@ impl AsyncRead for Io {
         let before = buf.filled().len();
         match me.stream.poll_read(cx, buf) {
             Poll::Ready(Ok(())) if buf.filled().len() > before => {
-                me.state.note_read(buf.filled().len() - before);
-                Poll::Ready(Ok(()))
+                let read = &buf.filled()[before..];
+                me.state.note_read(read.len());
+                Poll::Ready(
+                    me.frames
+                        .as_mut()
+                        .map_or(Ok(()), |frames| frames.read(read)),
+                )
             }
             Poll::Ready(Ok(())) if buf.remaining() > 0 => {
                 me.state.note_fin();
@@ -233,7 +250,7 @@ impl AsyncWrite for Io {
             return Poll::Ready(Err(aborted()));
         }
         let result = self.stream.poll_write(cx, bytes);
-        self.written(cx, result)
+        self.written(cx, &[IoSlice::new(bytes)], result)
     }
 
     fn poll_write_vectored(
@@ -245,7 +262,7 @@ impl AsyncWrite for Io {
             return Poll::Ready(Err(aborted()));
         }
         let result = self.stream.poll_write_vectored(cx, slices);
-        self.written(cx, result)
+        self.written(cx, slices, result)
     }
 
     fn is_write_vectored(&self) -> bool {

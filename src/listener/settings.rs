@@ -10,7 +10,7 @@ use crate::config::{Http2, Limits, Server};
 pub(super) struct Settings {
     pub(super) limits: Limits,
     pub(super) http1: http1::Builder,
-    http2: Http2,
+    pub(super) http2: Http2,
 }
 
 impl Settings {
@@ -34,10 +34,14 @@ impl Settings {
             .max_concurrent_streams(self.http2.max_streams)
             .max_pending_accept_reset_streams(self.http2.max_resets)
             .max_local_error_reset_streams(LOCAL_RESETS)
-            .max_header_list_size(u32::try_from(self.limits.header_bytes).unwrap_or(u32::MAX))
+            .max_header_list_size(u32::try_from(self.header_list()).unwrap_or(u32::MAX))
             .keep_alive_interval(self.http2.ping_interval)
             .keep_alive_timeout(self.http2.ping_timeout);
         builder
+    }
+
+    fn header_list(&self) -> usize {
+        self.http2.header_list.min(self.limits.header_bytes)
     }
 }
 

@@ -249,7 +249,7 @@ fn spawn(
 ) -> io::Result<thread::JoinHandle<()>> {
     thread::Builder::new().name(name).spawn(move || {
         runtime.block_on(stop.cancelled());
-        // Every task is dropped; what runs on the blocking thread (a slow lookup) is not waited for.
+        // Every task is dropped; what runs on the blocking thread is not waited for.
         runtime.shutdown_background();
         drop(alive);
     })

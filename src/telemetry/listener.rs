@@ -73,6 +73,19 @@ impl ListenerMetrics {
         }
     }
 
+    /// Takes the listener's series out of the scrape.
+    pub(super) fn remove(&self) {
+        let families = &self.shared.shown.listener;
+        // Removing fails only when the series is not there.
+        let _ = families.open.remove_label_values(&[&self.name]);
+        let _ = families.accepted.remove_label_values(&[&self.name]);
+        for reason in Reason::ALL {
+            let labels = [&*self.name, reason.as_str()];
+            let _ = families.refused.remove_label_values(&labels);
+            let _ = families.malformed.remove_label_values(&labels);
+        }
+    }
+
     /// Connections that are open.
     #[must_use]
     pub fn open(&self) -> i64 {

@@ -124,6 +124,20 @@ impl Metrics {
         self.servers.retain(served, ServerMetrics::remove);
     }
 
+    /// Drops the series of listeners that are closed.
+    ///
+    /// One whose connections are still open keeps them until a later call.
+    pub fn retain_listeners(&self, listens: impl Fn(&str) -> bool) {
+        let mut listeners = self.listeners.locked();
+        listeners.retain(|name, handle| {
+            let kept = listens(name) || handle.open() > 0;
+            if !kept {
+                handle.remove();
+            }
+            kept
+        });
+    }
+
     /// Seconds since the registry was made.
     #[must_use]
     pub fn uptime(&self) -> f64 {
@@ -282,6 +296,23 @@ mod tests {
         let text = metrics.encode();
         assert!(!text.contains("gone\""), "{text}");
         assert!(text.contains(r#"route="kept""#) && text.contains(r#"server="kept""#));
+    }
+
+    #[test]
+    fn a_closed_listener_keeps_its_series_until_its_last_connection_is_closed() {
+        let metrics = Metrics::new();
+        metrics.listener("kept").opened();
+        let gone = metrics.listener("gone");
+        gone.opened();
+        gone.malformed(Reason::Malformed);
+        gone.refused(Reason::TooManyConnections);
+        metrics.retain_listeners(|name| name == "kept");
+        assert!(metrics.encode().contains(r#"listener="gone""#));
+        gone.closed();
+        metrics.retain_listeners(|name| name == "kept");
+        let text = metrics.encode();
+        assert!(!text.contains(r#"listener="gone""#), "{text}");
+        assert!(text.contains(r#"listener="kept""#), "{text}");
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Opening a connection to a server.
 
-use std::{future::poll_fn, io, pin::pin, sync::Arc, time::Duration};
+use std::{future::poll_fn, io, net::IpAddr, pin::pin, sync::Arc, time::Duration};
 
 use futures_util::task::AtomicWaker;
 use hyper::{
@@ -18,12 +18,13 @@ use tokio::{
 use super::{
     failure,
     meter::{HeadMeter, Metered},
+    name::Name,
     pool::{Http2Connection, MOST_STREAMS, PeerLimit},
     server::Server,
 };
 use crate::{
     config::ServerUrl,
-    exchange::{Body, BoxError, Gathered, Reason, Retry, UpstreamError},
+    exchange::{Body, BoxError, Far, FrameMeter, Gathered, Reason, Retry, UpstreamError},
 };
 
 /// An HTTP/1.1 connection, driven on this worker, and the meter of what it reads.
@@ -32,7 +33,7 @@ pub(super) async fn http1(
     limit: Duration,
 ) -> Result<(http1::SendRequest<Body>, HeadMeter), UpstreamError> {
     within(limit, async {
-        match stream(&server.url).await? {
+        match stream(server).await? {
             Stream::Tcp(stream) => handshake_http1(server, stream).await,
             Stream::Unix(stream) => handshake_http1(server, stream).await,
         }
@@ -46,7 +47,7 @@ pub(super) async fn http2(
     limit: Duration,
 ) -> Result<Http2Connection, UpstreamError> {
     within(limit, async {
-        match stream(&server.url).await? {
+        match stream(server).await? {
             Stream::Tcp(stream) => handshake_http2(server, stream).await,
             Stream::Unix(stream) => handshake_http2(server, stream).await,
         }
@@ -69,19 +70,22 @@ enum Stream {
     Unix(UnixStream),
 }
 
-async fn stream(url: &ServerUrl) -> Result<Stream, UpstreamError> {
-    let stream = match url {
-        ServerUrl::Tcp { host, port, .. } => tcp(host, *port).await.map(Stream::Tcp),
+async fn stream(server: &Server) -> Result<Stream, UpstreamError> {
+    let stream = match &server.url {
+        ServerUrl::Tcp { host, port, .. } => {
+            let name = &server.pool.name;
+            tcp(name, host, *port).await.map(Stream::Tcp)
+        }
         ServerUrl::Unix { path, .. } => UnixStream::connect(path).await.map(Stream::Unix),
     };
     stream.map_err(failure::of_connect)
 }
 
-/// An address is used as it is; a name is looked up by the system's resolver at every connect.
-async fn tcp(host: &str, port: u16) -> io::Result<TcpStream> {
-    let stream = match host.parse::<std::net::IpAddr>() {
+/// An address is used as it is; a name is looked up, and its addresses are tried in turn.
+async fn tcp(name: &Arc<Name>, host: &str, port: u16) -> io::Result<TcpStream> {
+    let stream = match host.parse::<IpAddr>() {
         Ok(address) => TcpStream::connect((address, port)).await?,
-        Err(_) => TcpStream::connect((host, port)).await?,
+        Err(_) => TcpStream::connect(&*name.resolve(host, port).await?).await?,
     };
     stream.set_nodelay(true)?;
     Ok(stream)
@@ -118,6 +122,7 @@ async fn handshake_http2<S>(
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
+    let stream = Metered::new(stream, FrameMeter::new(Far::Server));
     let tasks = Tasks::default();
     let (sender, connection) = http2::Builder::new(tasks.clone())
         .timer(TokioTimer::new())

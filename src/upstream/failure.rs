@@ -39,7 +39,7 @@ fn was_refused(error: &hyper::Error) -> bool {
     })
 }
 
-/// The meter's word for a head that does not come to an end.
+/// A meter's word for a head that does not come to an end, or a flood of frames.
 fn never_ended(error: &hyper::Error) -> bool {
     let cause = error.source().and_then(|cause| cause.downcast_ref());
     cause.is_some_and(|cause: &io::Error| cause.kind() == io::ErrorKind::InvalidData)

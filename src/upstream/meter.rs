@@ -2,7 +2,8 @@
 //!
 //! hyper reads interim answers (1xx) as long as they come and hands none of them on, so nothing holds
 //! a server back that sends them without end: it would keep the worker, and all that is served
-//! there, for itself. So what comes while a head is awaited is counted where it is read.
+//! there, for itself. So what comes while a head is awaited is counted where it is read. On a
+//! connection of HTTP/2, which many exchanges share, frames are counted instead.
 
 use std::{
     io::{self, IoSlice},
@@ -15,6 +16,8 @@ use std::{
 };
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use crate::exchange::FrameMeter;
 
 /// Counts from the connection's start, and from each [`start`](Self::start), to the next
 /// [`stop`](Self::stop).
@@ -48,45 +51,78 @@ impl HeadMeter {
     }
 }
 
-/// A server's socket whose reads are counted.
-pub(super) struct Metered<S> {
-    stream: S,
-    meter: HeadMeter,
+/// What is told of a server's bytes.
+pub(super) trait Meter {
+    /// An error ends the connection.
+    fn read(&mut self, bytes: &[u8]) -> io::Result<()>;
+
+    fn written(&mut self, slices: &[IoSlice<'_>], taken: usize);
 }
 
-impl<S> Metered<S> {
-    pub(super) fn new(stream: S, meter: HeadMeter) -> Self {
+impl Meter for HeadMeter {
+    fn read(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.admit(bytes.len())
+    }
+
+    fn written(&mut self, _: &[IoSlice<'_>], _: usize) {}
+}
+
+impl Meter for FrameMeter {
+    fn read(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.read(bytes)
+    }
+
+    fn written(&mut self, slices: &[IoSlice<'_>], taken: usize) {
+        self.written(slices, taken);
+    }
+}
+
+/// A server's socket whose bytes are metered.
+pub(super) struct Metered<S, M> {
+    stream: S,
+    meter: M,
+}
+
+impl<S, M> Metered<S, M> {
+    pub(super) fn new(stream: S, meter: M) -> Self {
         Self { stream, meter }
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Metered<S> {
+impl<S: AsyncRead + Unpin, M: Meter + Unpin> AsyncRead for Metered<S, M> {
     fn poll_read(
-        mut self: Pin<&mut Self>,
+        self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        let me = self.get_mut();
         let before = buffer.filled().len();
-        ready!(Pin::new(&mut self.stream).poll_read(cx, buffer))?;
-        Poll::Ready(self.meter.admit(buffer.filled().len() - before))
+        ready!(Pin::new(&mut me.stream).poll_read(cx, buffer))?;
+        Poll::Ready(me.meter.read(&buffer.filled()[before..]))
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Metered<S> {
+impl<S: AsyncWrite + Unpin, M: Meter + Unpin> AsyncWrite for Metered<S, M> {
     fn poll_write(
-        mut self: Pin<&mut Self>,
+        self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, bytes)
+        let me = self.get_mut();
+        let taken = ready!(Pin::new(&mut me.stream).poll_write(cx, bytes))?;
+        me.meter.written(&[IoSlice::new(bytes)], taken);
+        Poll::Ready(Ok(taken))
     }
 
     fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
+        self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, slices)
+        let me = self.get_mut();
+        let taken = ready!(Pin::new(&mut me.stream).poll_write_vectored(cx, slices))?;
+        me.meter.written(slices, taken);
+        Poll::Ready(Ok(taken))
     }
 
     fn is_write_vectored(&self) -> bool {

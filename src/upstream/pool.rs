@@ -14,7 +14,7 @@ use std::{
 use hyper::client::conn::{http1, http2};
 use tokio::time::Instant;
 
-use super::meter::HeadMeter;
+use super::{meter::HeadMeter, name::Name};
 use crate::exchange::{Body, LazyTimer};
 
 /// An HTTP/1.1 connection, and the meter and the timer that serve its exchanges.
@@ -32,6 +32,8 @@ struct Idle {
 
 /// The connections of one server.
 pub(super) struct Pool {
+    /// What its name stands for, unless it is an address.
+    pub(super) name: Arc<Name>,
     workers: Box<[Worker]>,
 }
 
@@ -46,6 +48,7 @@ struct Worker {
 impl Pool {
     pub(super) fn new(workers: usize) -> Self {
         Self {
+            name: Arc::default(),
             workers: (0..workers.max(1)).map(|_| Worker::default()).collect(),
         }
     }

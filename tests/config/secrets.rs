@@ -32,6 +32,13 @@ fn a_secret_beside_a_mistake_is_not_shown() {
 }
 
 #[test]
+fn the_value_of_a_misspelt_secret_is_not_shown() {
+    kept(&format!("[admin]\ntokn = \"hush\"\n{ROUTE}"));
+    kept(&format!("admin = {{ Tokens = \"hush\" }}\n{ROUTE}"));
+    kept(&format!("admin.toekn = \"hush\"\n{ROUTE}"));
+}
+
+#[test]
 fn a_password_in_a_url_is_not_shown() {
     kept("[routes.a]\nupstream = \"http://me:hush@a\"\n");
     kept("[routes.a]\nupstream = \"a\"\n[upstreams.a]\nservers = [\"http://hush@a:0\"]\n");

@@ -285,3 +285,14 @@ async fn a_connection_past_its_idle_time_is_closed_and_not_used() {
     assert_eq!(Raw::ask(gateway.address(), crate::GET).await.text(), "ok");
     assert_eq!(origin.connections(), 2);
 }
+
+#[tokio::test]
+async fn a_server_may_be_known_by_name() {
+    let origin = Origin::ok().await;
+    // It may stand for `::1` too, where nobody listens.
+    let gateway = Gateway::to(&origin.url().replace("127.0.0.1", "localhost"));
+    let get = "GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
+    for _ in 0..2 {
+        assert_eq!(Raw::ask(gateway.address(), get).await.status, 200);
+    }
+}

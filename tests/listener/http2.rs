@@ -215,7 +215,7 @@ fn a_flood_of_pings_that_nobody_reads_back_is_dropped() {
     let mut client = h2::plain(&running);
     let pings = h2::frame(h2::PING, 0, 0, &[0; 8]).repeat(10_000);
     while client.0.write_all(&pings).is_ok() {}
-    assert_eq!(running.told.after_all_closed(), [Reason::WriteTimeout]);
+    assert_eq!(running.told.after_all_closed(), [Reason::Malformed]);
 }
 
 #[test]
@@ -255,6 +255,46 @@ fn settings_tell_the_configured_limits() {
         settings.chunks(6).all(|entry| entry[1] != 8),
         "RFC 8441 is not offered"
     );
+}
+
+#[test]
+fn a_head_is_smaller_than_on_http1_since_it_costs_a_client_so_much_less() {
+    let running = start(|_| {});
+    let mut client = h2::plain(&running);
+    let settings = h2::until(&mut client, h2::SETTINGS).payload;
+    let list = settings.chunks(6).find(|entry| entry[1] == 6).unwrap();
+    assert_eq!(list[2..], (32u32 << 10).to_be_bytes());
+}
+
+#[test]
+fn streams_are_limited_over_all_connections_and_refused_ones_may_come_again() {
+    let running = start(|server| {
+        server.workers = Some(2.try_into().unwrap());
+        server.http2.total_streams = 4;
+    });
+    let mut clients: Vec<_> = (0..2).map(|_| h2::plain(&running)).collect();
+    for client in &mut clients {
+        client.send(h2::get(1, "/gate")).send(h2::get(3, "/gate"));
+    }
+    running.wait_begun(4);
+    let mut client = h2::plain(&running);
+    client.send(h2::get(1, "/"));
+    let refused_stream = 7;
+    let reset = h2::until(&mut client, h2::RST_STREAM);
+    assert_eq!((reset.stream, h2::code(&reset)), (1, refused_stream));
+    assert_eq!(running.told.reasons(), [Reason::TooManyStreams]);
+    running.let_through();
+    let open = || {
+        running
+            .listeners()
+            .workers()
+            .iter()
+            .map(|it| it.streams)
+            .sum::<usize>()
+    };
+    eventually("a stream ends", || open() < 4);
+    client.send(h2::get(3, "/worker"));
+    assert_eq!(h2::body(&mut client).len(), 1);
 }
 
 #[test]

@@ -68,6 +68,12 @@ impl FrameClient {
         let _ = self.stream.write_all(&frame).await;
     }
 
+    /// Sends frames that are ready.
+    pub async fn send_raw(&mut self, frames: &[u8]) {
+        // A gateway that has closed is seen when reading.
+        let _ = self.stream.write_all(frames).await;
+    }
+
     /// Sends a request without a body on stream 1, its fields in this order and spelling.
     pub async fn request(&mut self, fields: &[(&str, &[u8])]) {
         let block = encode(fields);
