@@ -47,7 +47,11 @@ pub(super) struct Accepted {
 }
 
 /// Serves one connection. It runs on the connection's worker.
-pub(super) async fn serve<H: Handler>(server: Arc<Server<H>>, accepted: Accepted) {
+pub(super) fn serve<H: Handler>(
+    server: Arc<Server<H>>,
+    accepted: Accepted,
+) -> impl Future<Output = ()> + Send + 'static {
+    // Taken apart out here: an `async fn` would keep room for the argument and for its parts.
     let Accepted {
         socket,
         peer,
@@ -57,35 +61,39 @@ pub(super) async fn serve<H: Handler>(server: Arc<Server<H>>, accepted: Accepted
         state,
         permit,
     } = accepted;
-    let stream = match socket.ready() {
-        Ok(stream) => stream,
-        Err(error) => return tracing::debug!(%listener, %error, "an accepted socket is unusable"),
-    };
-    let mut timer = LazyTimer::default();
-    timer.arm(Instant::now(), settings.limits.header_timeout);
-    let mut io = Io::new(stream, Arc::clone(&state), permit);
+    async move {
+        let stream = match socket.ready() {
+            Ok(stream) => stream,
+            Err(error) => {
+                return tracing::debug!(%listener, %error, "an accepted socket is unusable");
+            }
+        };
+        let mut timer = LazyTimer::default();
+        timer.arm(Instant::now(), settings.limits.header_timeout);
+        let mut io = Io::new(stream, Arc::clone(&state), permit);
 
-    let (protocol, late) = match sniff(&mut io, &state, &mut timer).await {
-        Sniffed::Protocol(protocol) => (protocol, false),
-        Sniffed::Timeout => (Protocol::Http1, true),
-        Sniffed::Gone => return,
-    };
-    let connection = Connection::new(worker.index(), listener, peer, false, protocol);
-    let connection = Arc::new(connection);
-    worker.identify(&state, &connection);
-    let guard = Guard::new(&state, &settings.limits, timer, protocol);
-    let serving = Serving {
-        server: &server,
-        settings: &settings,
-        state: &state,
-        connection: &connection,
-        worker: &worker,
-    };
-    match protocol {
-        _ if late => serving.tell(&LATE_HEAD),
-        Protocol::Http1 => http1::serve(serving, guard, io).await,
-        // Boxed, or every connection of HTTP/1.1 would be as large.
-        Protocol::Http2 => Box::pin(http2::serve(serving, guard, io)).await,
+        let (protocol, late) = match sniff(&mut io, &state, &mut timer).await {
+            Sniffed::Protocol(protocol) => (protocol, false),
+            Sniffed::Timeout => (Protocol::Http1, true),
+            Sniffed::Gone => return,
+        };
+        let connection = Connection::new(worker.index(), listener, peer, false, protocol);
+        let connection = Arc::new(connection);
+        worker.identify(&state, &connection);
+        let guard = Guard::new(&state, &settings.limits, timer, protocol);
+        let serving = Serving {
+            server: &server,
+            settings: &settings,
+            state: &state,
+            connection: &connection,
+            worker: &worker,
+        };
+        match protocol {
+            _ if late => serving.tell(&LATE_HEAD),
+            // Boxed, both: what an idle connection holds is the larger of them, and what came before.
+            Protocol::Http1 => Box::pin(http1::serve(serving, guard, io)).await,
+            Protocol::Http2 => Box::pin(http2::serve(serving, guard, io)).await,
+        }
     }
 }
 

@@ -19,7 +19,14 @@ use super::{
 use crate::exchange::{BodyError, Handler};
 
 /// Serves the connection, up to an upgrade.
-pub(super) async fn serve<H: Handler>(serving: Serving<'_, H>, guard: Guard<'_>, io: Io) {
+///
+/// What the future is made of is put together outside of it: an argument of an `async fn` has a
+/// second place in its future, and idle connections would pay for it.
+pub(super) fn serve<'a, H: Handler>(
+    serving: Serving<'a, H>,
+    guard: Guard<'a>,
+    io: Io,
+) -> impl Future<Output = ()> + Send + 'a {
     let state = Arc::clone(serving.state);
     let connection = Arc::clone(serving.connection);
     let handler = Arc::clone(&serving.server.handler);
@@ -28,14 +35,15 @@ pub(super) async fn serve<H: Handler>(serving: Serving<'_, H>, guard: Guard<'_>,
         handler.handle(request, &connection)
     });
     let http1 = &serving.settings.http1;
-    // Boxed: as a part of this future it would be there three times, on its way into its place.
     let mut served = Box::pin(
         http1
             .serve_connection(TokioIo::new(io), service)
             .with_upgrades(),
     );
-    let end = guard.serve(served.as_mut()).await;
-    serving.tell(&end);
+    async move {
+        let end = guard.serve(served.as_mut()).await;
+        serving.tell(&end);
+    }
 }
 
 impl<S, B> Served for UpgradeableConnection<TokioIo<Io>, S>
