@@ -39,7 +39,6 @@ impl Socket {
 pub(super) struct Accepted {
     pub(super) socket: Socket,
     pub(super) peer: Peer,
-    pub(super) listener: Arc<str>,
     pub(super) worker: Arc<Worker>,
     pub(super) settings: Arc<Settings>,
     pub(super) state: Arc<State>,
@@ -55,7 +54,6 @@ pub(super) fn serve<H: Handler>(
     let Accepted {
         socket,
         peer,
-        listener,
         worker,
         settings,
         state,
@@ -65,6 +63,7 @@ pub(super) fn serve<H: Handler>(
         let stream = match socket.ready() {
             Ok(stream) => stream,
             Err(error) => {
+                let listener = permit.listener();
                 return tracing::debug!(%listener, %error, "an accepted socket is unusable");
             }
         };
@@ -77,6 +76,7 @@ pub(super) fn serve<H: Handler>(
             Sniffed::Timeout => (Protocol::Http1, true),
             Sniffed::Gone => return,
         };
+        let listener = Arc::clone(io.listener());
         let connection = Connection::new(worker.index(), listener, peer, false, protocol);
         let connection = Arc::new(connection);
         worker.identify(&state, &connection);

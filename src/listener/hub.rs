@@ -115,7 +115,6 @@ impl Hub {
         Arc::clone(server).spawn(Accepted {
             socket,
             peer,
-            listener: Arc::clone(listener),
             worker,
             settings,
             state,

@@ -102,7 +102,7 @@ pub(super) struct Io {
     frames: Option<Box<FrameMeter>>,
     /// Bytes thrown away by the lingering close.
     discarded: usize,
-    _permit: Permit,
+    permit: Permit,
 }
 
 impl Io {
@@ -113,8 +113,13 @@ impl Io {
             state,
             frames: None,
             discarded: 0,
-            _permit: permit,
+            permit,
         }
+    }
+
+    /// The listener that accepted the connection.
+    pub(super) fn listener(&self) -> &Arc<str> {
+        self.permit.listener()
     }
 
     /// Reads on until the first bytes tell the protocol.

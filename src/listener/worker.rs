@@ -155,6 +155,12 @@ impl std::fmt::Debug for dyn Observer {
     }
 }
 
+impl Permit {
+    pub(super) fn listener(&self) -> &Arc<str> {
+        &self.listener
+    }
+}
+
 impl Drop for Permit {
     fn drop(&mut self) {
         // Dropped behind the lock.
