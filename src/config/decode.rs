@@ -1,6 +1,6 @@
 //! The decoder: walks the tree that [`toml`] made of a text and collects every finding.
 //!
-//! A table is declared once, by [`table!`](table): its keys, their formats, defaults and meanings. From that
+//! A table is declared once, by [`table!`](macro@table): its keys, their formats, defaults and meanings. From that
 //! declaration come the struct, its decoding, the check for unknown keys and the reference. A
 //! value is read by its [`Format`], which reports what is wrong and lets the walk go on, so that
 //! one run finds everything. serde is not used here: its errors end the walk, and they quote the

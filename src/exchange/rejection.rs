@@ -72,7 +72,8 @@ fn prefers_problem(accept: &HeaderValue) -> bool {
 pub struct Rejection {
     reason: Reason,
     details: Map<String, Value>,
-    headers: HeaderMap,
+    /// Boxed: refusals travel as the errors of results, whose good case should stay small.
+    headers: Box<HeaderMap>,
 }
 
 impl Rejection {
@@ -82,7 +83,7 @@ impl Rejection {
         Self {
             reason,
             details: Map::new(),
-            headers: HeaderMap::new(),
+            headers: Box::default(),
         }
     }
 
@@ -119,7 +120,7 @@ impl Rejection {
             AnswerForm::Problem => self.problem(context),
             AnswerForm::Grpc => self.grpc(),
         };
-        response.headers_mut().extend(self.headers);
+        response.headers_mut().extend(*self.headers);
         response.extensions_mut().insert(GatewayMade(self.reason));
         response
     }
