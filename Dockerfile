@@ -3,9 +3,9 @@
 
 FROM rust:1-slim-bookworm AS build
 WORKDIR /src
-# A C compiler for the allocator; the slim image has a linker only.
+# The allocator is C, configured and built by make.
 RUN apt-get update \
-    && apt-get install -y --no-install-recommends gcc libc6-dev \
+    && apt-get install -y --no-install-recommends gcc libc6-dev make \
     && rm -rf /var/lib/apt/lists/*
 COPY . .
 RUN cargo build --locked --release --bin tollgate
