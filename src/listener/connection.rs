@@ -60,21 +60,10 @@ pub(super) fn serve<H: Handler>(
         permit,
     } = accepted;
     async move {
-        let stream = match socket.ready() {
-            Ok(stream) => stream,
-            Err(error) => {
-                let listener = permit.listener();
-                return tracing::debug!(%listener, %error, "an accepted socket is unusable");
-            }
-        };
-        let mut timer = LazyTimer::default();
-        timer.arm(Instant::now(), settings.limits.header_timeout);
-        let mut io = Io::new(stream, Arc::clone(&state), permit);
-
-        let (protocol, late) = match sniff(&mut io, &state, &mut timer).await {
-            Sniffed::Protocol(protocol) => (protocol, false),
-            Sniffed::Timeout => (Protocol::Http1, true),
-            Sniffed::Gone => return,
+        // Boxed: it is over before the first request, and its room is given back.
+        let opening = Box::pin(open(socket, permit, &state, &settings));
+        let Some((io, timer, protocol, late)) = opening.await else {
+            return;
         };
         let listener = Arc::clone(io.listener());
         let connection = Connection::new(worker.index(), listener, peer, false, protocol);
@@ -94,6 +83,32 @@ pub(super) fn serve<H: Handler>(
             Protocol::Http1 => Box::pin(http1::serve(serving, guard, io)).await,
             Protocol::Http2 => Box::pin(http2::serve(serving, guard, io)).await,
         }
+    }
+}
+
+/// Registers the socket with the worker's runtime and finds out what the client speaks; whether
+/// that took too long. `None` when the client is gone.
+async fn open(
+    socket: Socket,
+    permit: Permit,
+    state: &Arc<State>,
+    settings: &Settings,
+) -> Option<(Io, LazyTimer, Protocol, bool)> {
+    let stream = match socket.ready() {
+        Ok(stream) => stream,
+        Err(error) => {
+            let listener = permit.listener();
+            tracing::debug!(%listener, %error, "an accepted socket is unusable");
+            return None;
+        }
+    };
+    let mut timer = LazyTimer::default();
+    timer.arm(Instant::now(), settings.limits.header_timeout);
+    let mut io = Io::new(stream, Arc::clone(state), permit);
+    match sniff(&mut io, state, &mut timer).await {
+        Sniffed::Protocol(protocol) => Some((io, timer, protocol, false)),
+        Sniffed::Timeout => Some((io, timer, Protocol::Http1, true)),
+        Sniffed::Gone => None,
     }
 }
 
