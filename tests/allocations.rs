@@ -231,7 +231,7 @@ const BODY: usize = 1024;
 const WARM: usize = 200;
 const COUNT: usize = 1_000;
 /// Measured.
-const PROXIED: f64 = 21.0;
-const ANSWERED: f64 = 14.0;
+const PROXIED: f64 = 17.0;
+const ANSWERED: f64 = 11.0;
 /// For the threads that do something now and then: the log's writer, the sweep of the pools.
 const SLACK: f64 = 0.25;
