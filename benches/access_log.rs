@@ -7,7 +7,7 @@ use http::{HeaderValue, Method, Version};
 use tollgate::{
     config::AccessLog,
     exchange::{
-        Attempt, Connection, Context, ContextParts, Peer, Protocol, RequestHead, RequestId,
+        Attempt, Clock, Connection, Context, ContextParts, Peer, Protocol, RequestHead, RequestId,
         TraceContext,
     },
     frame::access_log::{End, LineOptions, line},
@@ -38,6 +38,7 @@ fn context() -> Context {
             upgrade: None,
             trailers: false,
         },
+        clock: Clock::system(),
     });
     context.matched(&"orders".into(), Vec::new());
     context.attempt(Attempt {

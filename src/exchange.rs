@@ -5,6 +5,7 @@
 //! by [`Rejection`]; a route is a [`RouteService`].
 
 mod body;
+mod clock;
 mod connection;
 mod context;
 mod failure;
@@ -12,22 +13,27 @@ pub mod fields;
 mod frame_meter;
 mod gather;
 mod id;
+mod principal;
 mod reason;
 mod rejection;
 mod route_service;
+mod subrequest;
 mod timer;
 mod tunnel;
 
 pub use body::{Body, BodyError, BodyFault, BoxError};
+pub use clock::Clock;
 pub use connection::{Connection, Handler, InFlight, Peer, Protocol};
-pub use context::{Attempt, Context, ContextParts, RequestHead};
+pub use context::{Attempt, CacheNote, Context, ContextParts, RequestHead};
 pub use failure::{Retry, UpstreamError, UpstreamService};
 pub use frame_meter::{Far, FrameMeter};
 pub use gather::{Gathered, poll_write_gathered};
 pub use id::{RequestId, TraceContext};
+pub use principal::Principal;
 pub use reason::{Code, Reason};
 pub use rejection::{GatewayMade, Rejection};
 pub use route_service::{BoxFuture, Handle, RouteService};
+pub use subrequest::{SharedSubrequest, Subrequest, SubrequestError, SubrequestLimits};
 pub use timer::LazyTimer;
 pub use tunnel::{Tunnel, TunnelEnd};
 

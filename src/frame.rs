@@ -39,8 +39,8 @@ use host::{Host, HostError};
 use crate::{
     config::{EncodedSlash, Server},
     exchange::{
-        Body, Connection, Context, ContextParts, Handler, Reason, Rejection, RequestHead, Response,
-        RouteService, Tunnel, fields::X_REQUEST_ID,
+        Body, Clock, Connection, Context, ContextParts, Handler, Reason, Rejection, RequestHead,
+        Response, RouteService, Tunnel, fields::X_REQUEST_ID,
     },
     router::{Found, Lookup, Router},
     telemetry::{AccessLogWriter, Metrics, RouteMetrics},
@@ -129,13 +129,18 @@ impl Recorder {
 pub struct Frame {
     snapshot: Arc<ArcSwap<Snapshot>>,
     recorder: Arc<Recorder>,
+    clock: Clock,
 }
 
 impl Frame {
     /// Surrounds the routes of whatever snapshot is current.
     #[must_use]
-    pub fn new(snapshot: Arc<ArcSwap<Snapshot>>, recorder: Arc<Recorder>) -> Self {
-        Self { snapshot, recorder }
+    pub fn new(snapshot: Arc<ArcSwap<Snapshot>>, recorder: Arc<Recorder>, clock: Clock) -> Self {
+        Self {
+            snapshot,
+            recorder,
+            clock,
+        }
     }
 }
 
@@ -159,6 +164,7 @@ impl Handler for Frame {
             connection,
             trusted,
             &snapshot.trusted,
+            &self.clock,
         ));
         self.recorder
             .options
@@ -220,6 +226,7 @@ fn context(
     connection: &Arc<Connection>,
     trusted: bool,
     proxies: &[IpNet],
+    clock: &Clock,
 ) -> Context {
     let peer = connection.peer.ip();
     let caller =
@@ -237,6 +244,7 @@ fn context(
         scheme,
         forwarded_host,
         head: request_head(parts, seen),
+        clock: clock.clone(),
     })
 }
 

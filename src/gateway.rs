@@ -25,15 +25,17 @@ use arc_swap::ArcSwap;
 
 use crate::{
     config::{Address, Config},
+    exchange::Clock,
     frame::{Frame, Recorder, Snapshot, access_log::LineOptions},
     listener::{BindError, Listeners},
+    pipeline::{Policies, Tools},
     telemetry::{AccessLogWriter, LogHandle, Metrics},
     upstream::{Registry, UpstreamGroup, Via},
 };
 
 use control::Control;
 use observer::Figures;
-use routes::RouteBook;
+use routes::{Materials, RouteBook};
 
 /// Why a gateway could not be started.
 #[derive(Debug, thiserror::Error)]
@@ -74,6 +76,7 @@ struct Shared {
     metrics: Arc<Metrics>,
     registry: Registry,
     via: Via,
+    tools: Tools,
     pseudonym: String,
     /// The file that a reload reads; none for a gateway without a file.
     source: Option<PathBuf>,
@@ -89,6 +92,7 @@ struct Shared {
 struct Running {
     config: Config,
     upstreams: BTreeMap<Arc<str>, Arc<UpstreamGroup>>,
+    policies: Policies,
     routes: RouteBook,
     /// Stops the health checks of each upstream.
     checks: BTreeMap<Arc<str>, control::Checks>,
@@ -108,6 +112,20 @@ impl Gateway {
         source: Option<PathBuf>,
         level: Option<LogHandle>,
     ) -> Result<Self, StartError> {
+        Self::start_at(config, source, level, Clock::system())
+    }
+
+    /// Starts like [`start`](Self::start), with a clock that a test can move.
+    ///
+    /// # Errors
+    ///
+    /// As [`start`](Self::start).
+    pub fn start_at(
+        config: Config,
+        source: Option<PathBuf>,
+        level: Option<LogHandle>,
+        clock: Clock,
+    ) -> Result<Self, StartError> {
         let metrics = Metrics::new();
         let workers = worker_count(&config);
         let log = access_log(&config, workers, &metrics)?;
@@ -118,15 +136,31 @@ impl Gateway {
         // Letters, digits and a hyphen are always valid in a header field.
         let via = Via::new(&pseudonym).expect("the pseudonym is a valid field value");
         let upstreams = registry.build(&config.upstreams, &BTreeMap::new());
-        let routes = RouteBook::build(&config, &upstreams, &via, &metrics, &RouteBook::default());
+        let control = Control::start().map_err(StartError::Thread)?;
+        let tools = Tools {
+            clock: clock.clone(),
+            metrics: Arc::clone(&metrics),
+            control: control.handle(),
+        };
+        let policies = Policies::build(&config, &tools, &Policies::default());
+        let materials = Materials {
+            upstreams: &upstreams,
+            policies: &policies,
+            via: &via,
+            metrics: &metrics,
+        };
+        let routes = RouteBook::build(&config, &materials, &RouteBook::default());
         let snapshot = Arc::new(ArcSwap::from_pointee(Snapshot::new(
             &config.server,
             routes.router(&config),
             &pseudonym,
         )));
-        let frame = Arc::new(Frame::new(Arc::clone(&snapshot), Arc::clone(&recorder)));
+        let frame = Arc::new(Frame::new(
+            Arc::clone(&snapshot),
+            Arc::clone(&recorder),
+            clock,
+        ));
         let admin = bind_admin(&config)?;
-        let control = Control::start().map_err(StartError::Thread)?;
         let figures = Arc::new(Figures::new(Arc::clone(&metrics)));
         let listeners = Listeners::start(&config.server, frame, figures)?;
         metrics.config_loaded();
@@ -140,12 +174,14 @@ impl Gateway {
             metrics,
             registry,
             via,
+            tools,
             pseudonym,
             source,
             reloading: Mutex::new(()),
             running: Mutex::new(Running {
                 config,
                 upstreams,
+                policies,
                 routes,
                 checks,
             }),
@@ -268,13 +304,14 @@ impl Shared {
     fn apply(&self, config: Config, control: &Control) -> Result<(), String> {
         let mut running = self.running();
         let upstreams = self.registry.build(&config.upstreams, &running.upstreams);
-        let routes = RouteBook::build(
-            &config,
-            &upstreams,
-            &self.via,
-            &self.metrics,
-            &running.routes,
-        );
+        let policies = Policies::build(&config, &self.tools, &running.policies);
+        let materials = Materials {
+            upstreams: &upstreams,
+            policies: &policies,
+            via: &self.via,
+            metrics: &self.metrics,
+        };
+        let routes = RouteBook::build(&config, &materials, &running.routes);
         let router = routes.router(&config);
         // The last step that can fail.
         let listening = self
@@ -303,6 +340,7 @@ impl Shared {
         *running = Running {
             config,
             upstreams,
+            policies,
             routes,
             checks,
         };

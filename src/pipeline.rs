@@ -15,26 +15,82 @@ pub use rescue::Rescue;
 pub use respond::RespondWith;
 pub use rewrite::RewriteLayer;
 
+use std::{any::Any, sync::Arc};
+
+use tokio::runtime::Handle;
+
 use crate::{
-    config::{Route, Target, Template, TemplatePart},
-    exchange::{Context, RouteService, UpstreamService},
+    config::{Config, Route, Target, Template, TemplatePart},
+    exchange::{Clock, Context, RouteService, UpstreamService},
+    telemetry::Metrics,
 };
+
+/// What policies are made with.
+#[derive(Clone)]
+pub struct Tools {
+    /// The clocks of this process.
+    pub clock: Clock,
+    /// Where figures are kept.
+    pub metrics: Arc<Metrics>,
+    /// The control runtime: what goes on beside requests runs there.
+    pub control: Handle,
+}
+
+/// State that a route's pipeline holds.
+pub type Held = Arc<dyn Any + Send + Sync>;
+
+/// What routes share by name: whatever has state. A reload keeps each object whose own
+/// configuration did not change, so counters, keys and stored answers live on.
+#[derive(Default)]
+pub struct Policies {}
+
+impl Policies {
+    /// Builds what is new or changed and takes over the rest from the running configuration.
+    #[must_use]
+    pub fn build(_: &Config, _: &Tools, _: &Self) -> Self {
+        Self {}
+    }
+
+    /// The objects that a route's pipeline holds: the route is built anew when one of them is
+    /// another.
+    #[must_use]
+    pub fn held_by(&self, _: &Route) -> Vec<Held> {
+        Vec::new()
+    }
+}
 
 /// Folds a route's middleware around its target.
 ///
 /// `forward` is what the route forwards to; it is not asked for by a route that answers itself.
-pub fn fold<U: UpstreamService>(route: &Route, forward: impl FnOnce() -> U) -> RouteService {
-    match &route.target {
+pub fn fold<U: UpstreamService>(
+    route: &Route,
+    policies: &Policies,
+    forward: impl FnOnce() -> U,
+) -> RouteService {
+    let service = match &route.target {
         Target::Respond(respond) => RouteService::new(RespondWith::from_config(respond)),
         Target::Redirect(redirect) => RouteService::new(RedirectTo::from_config(redirect)),
-        Target::Upstream(_) | Target::Split(_) => forwarding(route, forward()),
-    }
+        Target::Upstream(_) | Target::Split(_) => forwarding(route, policies, forward()),
+    };
+    guarded(route, policies, service)
+}
+
+/// Who may call, and how often: what stands before every target, from the inside out.
+fn guarded(_: &Route, _: &Policies, service: RouteService) -> RouteService {
+    // Limits by caller.
+    // RBAC and claims: they read the principal.
+    // Authentication.
+    // Limits on what is known before authentication: they spare it.
+    // IP and origin rules.
+    // CORS: it answers preflights, and decorates every refusal below it.
+    service
 }
 
 /// From the inside out; the order is fixed.
-fn forwarding<U: UpstreamService>(route: &Route, upstream: U) -> RouteService {
+fn forwarding<U: UpstreamService>(route: &Route, _: &Policies, upstream: U) -> RouteService {
     // Innermost: below it failures are typed, above it every refusal is an answer.
     let mut service = RouteService::new(Rescue::new(upstream));
+    // Cache: it stands above whatever an upstream's failure becomes.
     // Inside everything that reads the path as the client sent it.
     if let Some(rewrite) = RewriteLayer::from_config(route) {
         service = service.layer(&rewrite);

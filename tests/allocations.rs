@@ -18,7 +18,7 @@ use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 use tollgate::{
     config::{Address, Config},
     exchange::{
-        Body, BoxFuture, Connection, Context, ContextParts, Handle, Peer, Protocol, Request,
+        Body, BoxFuture, Clock, Connection, Context, ContextParts, Handle, Peer, Protocol, Request,
         RequestHead, RequestId, Response, RouteService, TraceContext,
     },
     gateway::Gateway,
@@ -127,6 +127,7 @@ fn context() -> Arc<Context> {
             upgrade: None,
             trailers: false,
         },
+        clock: Clock::system(),
     }))
 }
 

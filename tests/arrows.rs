@@ -18,7 +18,8 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("listener", &["config", "exchange", "telemetry"]),
     ("frame", &["config", "exchange", "telemetry", "router"]),
     ("router", &["config", "exchange", "telemetry"]),
-    ("pipeline", &["config", "exchange", "telemetry"]),
+    ("store", &["config", "exchange", "telemetry"]),
+    ("pipeline", &["config", "exchange", "telemetry", "store"]),
     ("upstream", &["config", "exchange", "telemetry"]),
     ("admin", &["config", "exchange", "telemetry"]),
     (
@@ -30,6 +31,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "listener",
             "frame",
             "router",
+            "store",
             "pipeline",
             "upstream",
             "admin",

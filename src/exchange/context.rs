@@ -12,7 +12,7 @@ use std::{
 use http::{HeaderName, HeaderValue, Method, Uri, Version, uri::PathAndQuery};
 use tokio::time::Instant;
 
-use super::{Connection, Reason, Request, RequestId, TraceContext};
+use super::{Clock, Connection, Principal, Reason, Request, RequestId, TraceContext};
 
 /// The parts of a request's head that outlive it, for refusals, forwarding and the log.
 #[derive(Debug)]
@@ -57,6 +57,23 @@ struct Attempts {
     last: Option<Attempt>,
 }
 
+/// What the cache did with a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CacheNote {
+    /// `hit`, `miss`, `stale`, `revalidated`, `bypass`, `coalesced`.
+    pub result: &'static str,
+    /// Why, in one word; a reason of a bypass, or why an answer was not stored.
+    pub detail: Option<&'static str>,
+}
+
+/// What few requests have to tell.
+#[derive(Debug, Default)]
+struct Notes {
+    detail: Option<String>,
+    shadow: Vec<Reason>,
+    limit: Option<Arc<str>>,
+}
+
 /// What a [`Context`] starts with.
 #[derive(Debug)]
 pub struct ContextParts {
@@ -76,6 +93,8 @@ pub struct ContextParts {
     pub forwarded_host: Option<HeaderValue>,
     /// What outlives the head.
     pub head: RequestHead,
+    /// The clocks of this process.
+    pub clock: Clock,
 }
 
 /// The shared record of one request.
@@ -104,11 +123,16 @@ pub struct Context {
     pub started: Instant,
     /// The same moment on the wall clock.
     pub started_at: SystemTime,
+    /// The clocks of this process, for what lies later.
+    pub clock: Clock,
     normalised: OnceLock<PathAndQuery>,
     route: OnceLock<Arc<str>>,
     captures: OnceLock<Vec<(Arc<str>, Box<str>)>>,
     reason: OnceLock<Reason>,
     logged_headers: OnceLock<Box<[(HeaderName, HeaderValue)]>>,
+    principal: OnceLock<Arc<Principal>>,
+    cache: OnceLock<CacheNote>,
+    notes: OnceLock<Box<Mutex<Notes>>>,
     attempts: Mutex<Attempts>,
     bytes_in: AtomicU64,
 }
@@ -127,12 +151,16 @@ impl Context {
             forwarded_host: parts.forwarded_host,
             head: parts.head,
             started: Instant::now(),
-            started_at: SystemTime::now(),
+            started_at: parts.clock.wall(),
+            clock: parts.clock,
             normalised: OnceLock::new(),
             route: OnceLock::new(),
             captures: OnceLock::new(),
             reason: OnceLock::new(),
             logged_headers: OnceLock::new(),
+            principal: OnceLock::new(),
+            cache: OnceLock::new(),
+            notes: OnceLock::new(),
             attempts: Mutex::default(),
             bytes_in: AtomicU64::new(0),
         }
@@ -196,6 +224,68 @@ impl Context {
     #[must_use]
     pub fn reason(&self) -> Option<Reason> {
         self.reason.get().copied()
+    }
+
+    /// When the request began, on the clock of quotas and ages.
+    #[must_use]
+    pub fn began(&self) -> Duration {
+        self.clock.since_origin(self.started)
+    }
+
+    /// Written by authentication: who calls.
+    pub fn identify(&self, principal: Arc<Principal>) {
+        let _ = self.principal.set(principal);
+    }
+
+    /// Who calls, once authentication has found it out; nobody on a public route.
+    #[must_use]
+    pub fn principal(&self) -> Option<&Arc<Principal>> {
+        self.principal.get()
+    }
+
+    /// Written by the cache: what it did.
+    pub fn cached(&self, note: CacheNote) {
+        let _ = self.cache.set(note);
+    }
+
+    /// What the cache did, if the route has one.
+    #[must_use]
+    pub fn cache(&self) -> Option<CacheNote> {
+        self.cache.get().copied()
+    }
+
+    /// Says to the log alone what the client must not be told: which permission was missing.
+    pub fn explain(&self, detail: impl Into<String>) {
+        self.noted(|notes| notes.detail = Some(detail.into()));
+    }
+
+    /// Notes what a rule in shadow mode would have refused.
+    pub fn would_refuse(&self, reason: Reason) {
+        self.noted(|notes| notes.shadow.push(reason));
+    }
+
+    /// Written by a limit that refused, or would have: its name.
+    pub fn limited_by(&self, limit: &Arc<str>) {
+        self.noted(|notes| notes.limit = Some(Arc::clone(limit)));
+    }
+
+    /// Reads what the log alone is told: the detail, what rules in shadow mode would have refused,
+    /// and the limit that decided. Not called when there is nothing to tell.
+    pub fn with_notes(&self, read: impl FnOnce(Option<&str>, &[Reason], Option<&str>)) {
+        if let Some(notes) = self.notes.get() {
+            let notes = notes.lock().unwrap_or_else(PoisonError::into_inner);
+            read(
+                notes.detail.as_deref(),
+                &notes.shadow,
+                notes.limit.as_deref(),
+            );
+        }
+    }
+
+    fn noted(&self, write: impl FnOnce(&mut Notes)) {
+        let notes = self.notes.get_or_init(Box::default);
+        // Whole after a panic elsewhere: each write is one assignment or push.
+        write(&mut notes.lock().unwrap_or_else(PoisonError::into_inner));
     }
 
     /// Written by the frame: the header fields that the access log is configured to show.

@@ -89,6 +89,7 @@ pub fn line(out: &mut Vec<u8>, context: &Context, end: &End, options: &LineOptio
     object.word("request_id", context.id.as_str());
     object.word("trace_id", context.trace.trace_id());
     write_request(&mut object, context, options);
+    write_policies(&mut object, context);
     write_answer(&mut object, context, end);
     context.with_last_attempt(|last, made| write_attempts(&mut object, last, made));
     write_headers(&mut object, context);
@@ -122,6 +123,31 @@ fn write_request(object: &mut Object<'_>, context: &Context, options: &LineOptio
     if let Some(route) = context.route() {
         object.text("route", route.as_bytes(), LONGEST_NAME);
     }
+}
+
+/// Who called, and what the route's policies decided.
+fn write_policies(object: &mut Object<'_>, context: &Context) {
+    if let Some(principal) = context.principal() {
+        object.text("principal", principal.name.as_bytes(), LONGEST_NAME);
+    }
+    if let Some(cache) = context.cache() {
+        object.word("cache", cache.result);
+        if let Some(detail) = cache.detail {
+            object.word("cache_detail", detail);
+        }
+    }
+    context.with_notes(|detail, shadow, limit| {
+        if let Some(detail) = detail {
+            object.text("detail", detail.as_bytes(), LONGEST_HEADER);
+        }
+        if let Some(limit) = limit {
+            object.text("limit", limit.as_bytes(), LONGEST_NAME);
+        }
+        if !shadow.is_empty() {
+            let words: Vec<_> = shadow.iter().map(|reason| reason.as_str()).collect();
+            object.word("shadow", &words.join(" "));
+        }
+    });
 }
 
 /// `user:password@host` is refused, but it is logged, too.

@@ -62,6 +62,11 @@ impl Control {
         })
     }
 
+    /// The control runtime, for what goes on beside requests.
+    pub(super) fn handle(&self) -> Handle {
+        self.handle.clone()
+    }
+
     /// Health checks for these upstreams; those of unchanged ones go on undisturbed.
     pub(super) fn watch(
         &self,

@@ -8,13 +8,21 @@ use std::{
 use crate::{
     config::{Config, Route as RouteConfig, Target},
     frame::Route,
-    pipeline,
+    pipeline::{self, Held, Policies},
     router::Router,
     telemetry::Metrics,
     upstream::{Forward, ForwardOptions, UpstreamGroup, Via},
 };
 
 type Upstreams = BTreeMap<Arc<str>, Arc<UpstreamGroup>>;
+
+/// What routes are made with.
+pub(super) struct Materials<'a> {
+    pub(super) upstreams: &'a Upstreams,
+    pub(super) policies: &'a Policies,
+    pub(super) via: &'a Via,
+    pub(super) metrics: &'a Metrics,
+}
 
 /// The routes of one configuration by their names.
 #[derive(Default)]
@@ -25,35 +33,34 @@ struct Entry {
     made_from: String,
     /// The upstreams that it holds; a changed upstream is another object.
     groups: Vec<Arc<UpstreamGroup>>,
+    /// The policies that it holds, likewise.
+    held: Vec<Held>,
     route: Arc<Route>,
 }
 
 impl RouteBook {
     /// Builds what is new or changed and takes over the rest from the running configuration.
-    pub(super) fn build(
-        config: &Config,
-        upstreams: &Upstreams,
-        via: &Via,
-        metrics: &Metrics,
-        running: &Self,
-    ) -> Self {
+    pub(super) fn build(config: &Config, materials: &Materials<'_>, running: &Self) -> Self {
         let entries = config.routes.iter().map(|route| {
             let forwarded = config.server.forwarded;
             let made_from = format!("{route:?} forwarded={forwarded}");
-            let targets = targets(&route.target, upstreams);
+            let targets = targets(&route.target, materials.upstreams);
+            let held = materials.policies.held_by(route);
             let entry = running
-                .unchanged(&route.name, &made_from, &targets)
+                .unchanged(&route.name, &made_from, &targets, &held)
                 .unwrap_or_else(|| {
-                    let options = options(route, forwarded, via);
+                    let options = options(route, forwarded, materials.via);
                     let groups = targets.iter().map(|(group, _)| Arc::clone(group)).collect();
-                    let service = pipeline::fold(route, || Forward::new(targets, options));
+                    let forward = || Forward::new(targets, options);
+                    let service = pipeline::fold(route, materials.policies, forward);
                     Entry {
                         made_from,
                         groups,
+                        held,
                         route: Arc::new(Route {
                             name: Arc::clone(&route.name),
                             service,
-                            metrics: metrics.route(&route.name),
+                            metrics: materials.metrics.route(&route.name),
                             encoded_slash: route.encoded_slash,
                         }),
                     }
@@ -68,13 +75,17 @@ impl RouteBook {
         name: &str,
         made_from: &str,
         targets: &[(Arc<UpstreamGroup>, u32)],
+        held: &[Held],
     ) -> Option<Entry> {
         let known = self.0.get(name)?;
         let same_groups = known.groups.len() == targets.len()
             && (known.groups.iter().zip(targets)).all(|(a, (b, _))| Arc::ptr_eq(a, b));
-        (same_groups && known.made_from == made_from).then(|| Entry {
+        let same_policies = known.held.len() == held.len()
+            && (known.held.iter().zip(held)).all(|(a, b)| Arc::ptr_eq(a, b));
+        (same_groups && same_policies && known.made_from == made_from).then(|| Entry {
             made_from: known.made_from.clone(),
             groups: known.groups.clone(),
+            held: known.held.clone(),
             route: Arc::clone(&known.route),
         })
     }

@@ -70,7 +70,11 @@ fn site() -> Site {
     }));
     let snapshot = Snapshot::new(&config.server, router, "tollgate-test");
     let snapshot = Arc::new(ArcSwap::from_pointee(snapshot));
-    let frame = Arc::new(Frame::new(snapshot, Arc::new(recorder)));
+    let frame = Arc::new(Frame::new(
+        snapshot,
+        Arc::new(recorder),
+        tollgate::exchange::Clock::system(),
+    ));
     let listeners = Listeners::start(&config.server, frame, Arc::new(Silent)).expect("it starts");
     let Some(Address::Tcp(address)) = listeners.addresses().pop() else {
         panic!("it listens on TCP");

@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::*;
 use crate::exchange::{
-    Connection, ContextParts, Peer, Protocol, Reason, RequestHead, RequestId, TraceContext,
+    Clock, Connection, ContextParts, Peer, Protocol, Reason, RequestHead, RequestId, TraceContext,
 };
 
 fn context(target: &str, change: impl FnOnce(&mut ContextParts)) -> Context {
@@ -35,6 +35,7 @@ fn context(target: &str, change: impl FnOnce(&mut ContextParts)) -> Context {
             upgrade: None,
             trailers: false,
         },
+        clock: Clock::system(),
     };
     change(&mut parts);
     let mut context = Context::new(parts);

@@ -1,0 +1,98 @@
+//! The time, which a test can move.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, SystemTime},
+};
+
+use tokio::time::Instant;
+
+/// The clocks that policies ask: what expires, how old an answer is, how much of a quota is left.
+///
+/// Timers do not use it. A clone shows, and moves, the same time.
+#[derive(Clone, Debug)]
+pub struct Clock {
+    origin: Instant,
+    /// Nanoseconds that a test has added; none for the real clock, which costs nothing more.
+    moved: Option<Arc<AtomicU64>>,
+}
+
+impl Clock {
+    /// The real time.
+    #[must_use]
+    pub fn system() -> Self {
+        Self {
+            origin: Instant::now(),
+            moved: None,
+        }
+    }
+
+    /// A clock that [`advance`](Self::advance) moves, beside going on by itself.
+    #[must_use]
+    pub fn movable() -> Self {
+        Self {
+            moved: Some(Arc::default()),
+            ..Self::system()
+        }
+    }
+
+    /// Moves the time forward; the real clock does not move.
+    pub fn advance(&self, by: Duration) {
+        if let Some(moved) = &self.moved {
+            let nanos = u64::try_from(by.as_nanos()).unwrap_or(u64::MAX);
+            moved.fetch_add(nanos, Ordering::SeqCst);
+        }
+    }
+
+    /// The wall clock: for what names a date.
+    #[must_use]
+    pub fn wall(&self) -> SystemTime {
+        let now = SystemTime::now();
+        now.checked_add(self.moved()).unwrap_or(now)
+    }
+
+    /// The time since the process began, which never goes back: for what counts durations.
+    #[must_use]
+    pub fn now(&self) -> Duration {
+        self.since_origin(Instant::now())
+    }
+
+    /// The same for a moment that has been read already, such as
+    /// [`Context::started`](super::Context::started).
+    #[must_use]
+    pub fn since_origin(&self, moment: Instant) -> Duration {
+        moment
+            .saturating_duration_since(self.origin)
+            .saturating_add(self.moved())
+    }
+
+    fn moved(&self) -> Duration {
+        let moved = self.moved.as_ref();
+        moved.map_or(Duration::ZERO, |nanos| {
+            Duration::from_nanos(nanos.load(Ordering::SeqCst))
+        })
+    }
+}
+
+impl Default for Clock {
+    fn default() -> Self {
+        Self::system()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_moved_clock_moves_for_all_of_its_clones() {
+        let clock = Clock::movable();
+        let (before, wall) = (clock.now(), clock.wall());
+        clock.clone().advance(Duration::from_secs(3600));
+        assert!(clock.now() >= before + Duration::from_secs(3600));
+        assert!(clock.wall() >= wall + Duration::from_secs(3599));
+    }
+}
