@@ -42,7 +42,7 @@ pub struct TableFigures {
 /// State by key.
 pub struct Table<S> {
     shards: Box<[Mutex<Shard<S>>]>,
-    max_keys: usize,
+    max_keys: AtomicUsize,
     keys: AtomicUsize,
     figures: Option<TableFigures>,
 }
@@ -57,7 +57,7 @@ impl<S: Slot> Table<S> {
         let shards = shards.next_power_of_two();
         Self {
             shards: (0..shards).map(|_| Mutex::default()).collect(),
-            max_keys,
+            max_keys: AtomicUsize::new(max_keys),
             keys: AtomicUsize::new(0),
             figures,
         }
@@ -118,6 +118,11 @@ impl<S: Slot> Table<S> {
         let known = self.shard(key).remove(key);
         self.left(known.into());
         known
+    }
+
+    /// Changes the bound. Keys over a lower one stay until they owe nothing.
+    pub fn hold(&self, max_keys: usize) {
+        self.max_keys.store(max_keys.max(1), Ordering::Relaxed);
     }
 
     /// Keys that are held.
@@ -204,7 +209,8 @@ impl<S: Slot> Table<S> {
 
     /// Takes a place; `false` when all are taken.
     fn reserve(&self) -> bool {
-        let take = |keys| (keys < self.max_keys).then_some(keys + 1);
+        let most = self.max_keys.load(Ordering::Relaxed);
+        let take = |keys| (keys < most).then_some(keys + 1);
         let taken = self
             .keys
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, take);
