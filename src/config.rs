@@ -16,6 +16,7 @@ mod loading;
 mod log;
 mod mask;
 mod path;
+mod rate_limit;
 mod reference;
 mod rewrite;
 mod route;
@@ -32,6 +33,9 @@ pub use admin::Admin;
 pub use diagnostic::{Diagnostic, Diagnostics, Related, Severity};
 pub use loading::Loaded;
 pub use log::{AccessLog, Log, QueryLogging};
+pub use rate_limit::{
+    LimitAlgorithm, LimitHeaders, LimitKey, LimitedWho, MissingKey, Quota, RateLimit,
+};
 pub use reference::reference;
 pub use rewrite::{HostRewrite, Rewrite};
 pub use route::{
@@ -56,6 +60,8 @@ pub struct Config {
     pub log: Log,
     /// `[upstreams.*]`, and one for each inline URL, named by that URL.
     pub upstreams: BTreeMap<Arc<str>, Upstream>,
+    /// `[rate_limits.*]`.
+    pub rate_limits: BTreeMap<Arc<str>, RateLimit>,
     /// `[routes.*]` with `[groups.*]` and `[defaults]` merged in, in the order of their names.
     pub routes: Vec<Route>,
 }

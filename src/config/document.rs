@@ -11,6 +11,7 @@ use super::{
         read_keys, table,
     },
     diagnostic::Finding,
+    rate_limit::RateLimitKeys,
     route::{Key, RouteKeys},
     share::{DefaultKeys, GroupKeys},
     source::{Place, Sources},
@@ -33,6 +34,8 @@ table! {
         pub(super) log: Key<Log> => Keyed<Sub<Log>> = None; "see there",
         /// `upstreams`: the servers behind the gateway.
         pub(super) upstreams: Names<UpstreamKeys> => Named<UpstreamKeys> = Names::new(); "none",
+        /// `rate_limits`: how much who may ask for.
+        pub(super) rate_limits: Names<RateLimitKeys> => Named<RateLimitKeys> = Names::new(); "none",
         /// `defaults`: keys of all routes.
         pub(super) defaults: Key<DefaultKeys> => Keyed<Sub<DefaultKeys>> = None; "none",
         /// `groups`: keys that routes share.
@@ -92,6 +95,7 @@ impl Document {
         doubles.table("admin", &mut self.admin, other.admin);
         doubles.table("log", &mut self.log, other.log);
         doubles.table("defaults", &mut self.defaults, other.defaults);
+        doubles.names("rate_limits", &mut self.rate_limits, other.rate_limits);
         doubles.names("upstreams", &mut self.upstreams, other.upstreams);
         doubles.names("groups", &mut self.groups, other.groups);
         doubles.names("routes", &mut self.routes, other.routes);

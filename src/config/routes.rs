@@ -1,6 +1,7 @@
 //! Routes out of their keys, their group's and the defaults, with all names resolved.
 
 mod check;
+mod limits;
 
 use std::{
     collections::{BTreeMap, HashSet},
@@ -9,7 +10,7 @@ use std::{
 };
 
 use super::{
-    HostPattern, PathPattern, PathSegment, Route, Target, Upstream, UpstreamServer,
+    HostPattern, PathPattern, PathSegment, RateLimit, Route, Target, Upstream, UpstreamServer,
     decode::{Entry, Set, nearest, quoted_key},
     diagnostic::Finding,
     document::Document,
@@ -40,6 +41,9 @@ pub(super) struct Builder<'a> {
     /// The upstreams and groups that a route uses.
     used: HashSet<Arc<str>>,
     used_groups: HashSet<Arc<str>>,
+    used_limits: HashSet<Arc<str>>,
+    /// All limits.
+    pub(super) rate_limits: BTreeMap<Arc<str>, RateLimit>,
     /// What was found.
     pub(super) findings: Vec<Finding>,
 }
@@ -58,6 +62,8 @@ impl<'a> Builder<'a> {
             upstreams: document.upstreams.iter().map(named).collect(),
             used: HashSet::new(),
             used_groups: HashSet::new(),
+            used_limits: HashSet::new(),
+            rate_limits: limits::named(document),
             findings: Vec::new(),
         }
     }
@@ -86,7 +92,8 @@ impl<'a> Builder<'a> {
         let target = target?;
         let hosts = layers.list(|keys| &keys.hosts, &mut self.findings);
         let methods = layers.list(|keys| &keys.methods, &mut self.findings);
-        let route = assemble(name, layers, target, hosts.unwrap_or_default(), methods);
+        let mut route = assemble(name, layers, target, hosts.unwrap_or_default(), methods);
+        route.rate_limits = self.limits(&route, layers);
         let mut checker = Checker {
             findings: &mut self.findings,
         };
@@ -191,6 +198,7 @@ impl<'a> Builder<'a> {
                 self.findings.push(Finding::warning(entry.place, message));
             }
         }
+        self.warn_of_unused_limits();
         for (name, entry) in &document.groups {
             if !self.used_groups.contains(name) {
                 let message = format!("no route uses the group `{name}`");
@@ -223,6 +231,8 @@ fn assemble(
             .unwrap_or(Some(DEFAULT_MAX_BODY)),
         max_body_is_own: layers.layers[0].is_some_and(|own| own.max_body.is_some()),
         timeouts: layers.value(|keys| &keys.timeouts).unwrap_or_default(),
+        rate_limits: Vec::new(),
+        cost: layers.value(|keys| &keys.cost).unwrap_or(1),
         encoded_slash: layers.value(|keys| &keys.encoded_slash).unwrap_or_default(),
         upgrade: layers.value(|keys| &keys.upgrade).unwrap_or(true),
     }

@@ -49,7 +49,8 @@ impl<F: Format> Format for Items<F> {
     }
 }
 
-struct OneItem<F>(PhantomData<F>);
+/// A member of a list that can be inherited, or the whole of it.
+pub(super) struct OneItem<F>(PhantomData<F>);
 
 impl<F: Format> Format for OneItem<F> {
     type Value = Item<F::Value>;
@@ -137,6 +138,8 @@ impl Table for GroupKeys {
         "rewrite",
         "max_body",
         "timeouts",
+        "rate_limits",
+        "cost",
         "encoded_slash",
         "upgrade",
     ];
@@ -163,6 +166,8 @@ impl Table for DefaultKeys {
         "rewrite",
         "max_body",
         "timeouts",
+        "rate_limits",
+        "cost",
         "encoded_slash",
         "upgrade",
     ];
