@@ -362,6 +362,12 @@ impl Shared {
         };
         self.metrics
             .retain(|route| running.routes.contains(route), serves);
+        let limited = |route: &str, limit: &str| {
+            let mut routes = running.config.routes.iter();
+            routes.any(|it| *it.name == *route && it.rate_limits.iter().any(|it| **it == *limit))
+        };
+        let known = |limit: &str| running.config.rate_limits.contains_key(limit);
+        self.metrics.retain_limits(limited, known);
         let listening = self.listeners.addresses();
         let listening: Vec<_> = listening.iter().map(Address::to_string).collect();
         self.metrics
@@ -375,8 +381,9 @@ impl Shared {
     }
 
     fn sweep(&self) {
-        let upstreams = self.running().upstreams.clone();
-        self.registry.sweep(&upstreams);
+        let running = self.running();
+        self.registry.sweep(&running.upstreams);
+        running.policies.limits.sweep();
     }
 }
 

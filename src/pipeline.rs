@@ -3,12 +3,14 @@
 //! What a route does not use is absent and costs nothing. A pipeline receives an inner service; it
 //! knows no upstream.
 
+mod rate_limit;
 mod redirect;
 mod request_body;
 mod rescue;
 mod respond;
 mod rewrite;
 
+pub use rate_limit::{Limit, LimitBook, LimitKeyState, LimitWindowState, RateLimitLayer};
 pub use redirect::RedirectTo;
 pub use request_body::RequestBodyLayer;
 pub use rescue::Rescue;
@@ -42,20 +44,29 @@ pub type Held = Arc<dyn Any + Send + Sync>;
 /// What routes share by name: whatever has state. A reload keeps each object whose own
 /// configuration did not change, so counters, keys and stored answers live on.
 #[derive(Default)]
-pub struct Policies {}
+pub struct Policies {
+    /// `[rate_limits.*]`.
+    pub limits: LimitBook,
+}
 
 impl Policies {
     /// Builds what is new or changed and takes over the rest from the running configuration.
     #[must_use]
-    pub fn build(_: &Config, _: &Tools, _: &Self) -> Self {
-        Self {}
+    pub fn build(config: &Config, tools: &Tools, running: &Self) -> Self {
+        let limits = &config.rate_limits;
+        Self {
+            limits: LimitBook::build(limits, &tools.clock, &tools.metrics, &running.limits),
+        }
     }
 
     /// The objects that a route's pipeline holds: the route is built anew when one of them is
     /// another.
     #[must_use]
-    pub fn held_by(&self, _: &Route) -> Vec<Held> {
-        Vec::new()
+    pub fn held_by(&self, route: &Route) -> Vec<Held> {
+        let mut held: Vec<Held> = Vec::new();
+        let limits = route.rate_limits.iter();
+        held.extend(limits.filter_map(|name| Some(Arc::clone(self.limits.get(name)?) as Held)));
+        held
     }
 }
 
@@ -76,11 +87,17 @@ pub fn fold<U: UpstreamService>(
 }
 
 /// Who may call, and how often: what stands before every target, from the inside out.
-fn guarded(_: &Route, _: &Policies, service: RouteService) -> RouteService {
+fn guarded(route: &Route, policies: &Policies, mut service: RouteService) -> RouteService {
     // Limits by caller.
+    if let Some(limits) = RateLimitLayer::by_caller(route, &policies.limits) {
+        service = service.layer(&limits);
+    }
     // RBAC and claims: they read the principal.
     // Authentication.
     // Limits on what is known before authentication: they spare it.
+    if let Some(limits) = RateLimitLayer::before_auth(route, &policies.limits) {
+        service = service.layer(&limits);
+    }
     // IP and origin rules.
     // CORS: it answers preflights, and decorates every refusal below it.
     service

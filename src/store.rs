@@ -23,6 +23,6 @@ pub use counting::{
     Algorithm, FixedWindow, InFlight, SlidingLog, SlidingWindow, TokenBucket, Windows,
 };
 pub use key::{KeyHash, KeyHasher};
-pub use table::{Slot, Table, TableFigures};
+pub use table::{Slot, Table};
 pub use throttle::{Allowed, Denied, Throttle};
 pub use window::{Refused, Standing, Window, nanos};

@@ -7,6 +7,7 @@
 mod cells;
 mod families;
 pub mod json;
+mod limit;
 mod listener;
 mod log;
 mod metrics;
@@ -17,6 +18,7 @@ mod server;
 pub mod timestamp;
 mod writer;
 
+pub use limit::{LimitDecision, LimitMetrics, TableMetrics};
 pub use listener::ListenerMetrics;
 pub use log::{LogHandle, init};
 pub use metrics::Metrics;

@@ -21,7 +21,7 @@ use check::check_limit;
 use key::KeyName;
 pub use key::LimitKey;
 pub use quota::Quota;
-use quota::{QuotaText, Quotas};
+use quota::Quotas;
 pub use who::LimitedWho;
 use who::{Exempted, Overrides};
 

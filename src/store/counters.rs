@@ -1,6 +1,7 @@
 //! The counters of one limit, behind one trait.
 
-use super::{Algorithm, KeyHash, Refused, Slot, Standing, Table, TableFigures, Window, Windows};
+use super::{Algorithm, KeyHash, Refused, Slot, Standing, Table, Window, Windows};
+use crate::telemetry::TableMetrics;
 
 /// What was decided about a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,7 +84,7 @@ pub struct Counters<A, const N: usize> {
 impl<A: Algorithm, const N: usize> Counters<A, N> {
     /// Counters for so many keys at a time.
     #[must_use]
-    pub fn new(max_keys: usize, figures: Option<TableFigures>) -> Self {
+    pub fn new(max_keys: usize, figures: Option<TableMetrics>) -> Self {
         Self {
             table: Table::new(max_keys, figures),
         }

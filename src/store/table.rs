@@ -17,7 +17,7 @@ use std::sync::{
 use hashbrown::HashTable;
 
 use super::KeyHash;
-use crate::telemetry::{IntCounter, IntGauge};
+use crate::telemetry::TableMetrics;
 
 /// What is kept of one key.
 pub trait Slot: Clone + Default + Send + 'static {
@@ -30,27 +30,18 @@ pub trait Slot: Clone + Default + Send + 'static {
     fn debt(&self, now: u64) -> u64;
 }
 
-/// Where a table tells how full it is.
-#[derive(Clone, Debug)]
-pub struct TableFigures {
-    /// Keys that are held.
-    pub keys: IntGauge,
-    /// Keys that had to go although they owed something.
-    pub evictions: IntCounter,
-}
-
 /// State by key.
 pub struct Table<S> {
     shards: Box<[Mutex<Shard<S>>]>,
     max_keys: AtomicUsize,
     keys: AtomicUsize,
-    figures: Option<TableFigures>,
+    figures: Option<TableMetrics>,
 }
 
 impl<S: Slot> Table<S> {
     /// A table for so many keys, 1 at least.
     #[must_use]
-    pub fn new(max_keys: usize, figures: Option<TableFigures>) -> Self {
+    pub fn new(max_keys: usize, figures: Option<TableMetrics>) -> Self {
         let max_keys = max_keys.max(1);
         let shards = (max_keys / KEYS_A_SHARD).clamp(1, MOST_SHARDS);
         // A power of two, so that bits of the hash choose.

@@ -1,5 +1,6 @@
 use super::*;
 use crate::store::KeyHasher;
+use crate::telemetry::{IntCounter, IntGauge};
 use proptest::prelude::*;
 
 /// Owes so much until so long.
@@ -27,8 +28,8 @@ impl Slot for Held {
     }
 }
 
-fn figures() -> TableFigures {
-    TableFigures {
+fn figures() -> TableMetrics {
+    TableMetrics {
         keys: IntGauge::new("keys", "keys").unwrap(),
         evictions: IntCounter::new("evictions", "evictions").unwrap(),
     }
