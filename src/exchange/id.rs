@@ -221,8 +221,10 @@ mod tests {
 
     #[test]
     fn generated_ids_differ_and_sort_by_time() {
-        let first = RequestId::generate(SystemTime::now());
-        let second = RequestId::generate(SystemTime::now());
+        let now = SystemTime::now();
+        let first = RequestId::generate(now);
+        let second = RequestId::generate(now + std::time::Duration::from_millis(1));
+        assert_ne!(first, RequestId::generate(now));
         assert_ne!(first, second);
         assert!(first.as_str() <= second.as_str());
         assert_eq!(first.as_str().len(), 36);
