@@ -3,6 +3,7 @@
 //! This room imports no other. A [`Config`] that exists is valid: names resolve, routes can be told
 //! apart, values are in range. One file per table.
 
+mod access;
 mod address;
 mod admin;
 mod condition;
@@ -16,8 +17,10 @@ mod loading;
 mod log;
 mod mask;
 mod path;
+mod permission;
 mod reference;
 mod rewrite;
+mod role;
 mod route;
 mod routes;
 mod server;
@@ -28,12 +31,18 @@ mod target;
 mod text;
 mod upstream;
 
+pub use access::{
+    Access, ByMethod, ClaimRule, ClaimValue, Demand, IpList, IpRules, IpSet, LARGEST_NETWORKS,
+    Needed, Permissions, Rbac, RoleDemand, parse_networks,
+};
 pub use admin::Admin;
 pub use diagnostic::{Diagnostic, Diagnostics, Related, Severity};
 pub use loading::Loaded;
 pub use log::{AccessLog, Log, QueryLogging};
+pub use permission::Permission;
 pub use reference::reference;
 pub use rewrite::{HostRewrite, Rewrite};
+pub use role::Role;
 pub use route::{
     EncodedSlash, HostPattern, PathPattern, PathSegment, Redirect, Route, Target, Timeouts,
     ValueMatch,
@@ -54,6 +63,10 @@ pub struct Config {
     pub admin: Admin,
     /// `[log]`: application and access log.
     pub log: Log,
+    /// `[roles.*]`, with what they include.
+    pub roles: BTreeMap<Arc<str>, Role>,
+    /// `[ip_sets.*]`.
+    pub ip_sets: BTreeMap<Arc<str>, IpSet>,
     /// `[upstreams.*]`, and one for each inline URL, named by that URL.
     pub upstreams: BTreeMap<Arc<str>, Upstream>,
     /// `[routes.*]` with `[groups.*]` and `[defaults]` merged in, in the order of their names.

@@ -3,12 +3,16 @@
 //! What a route does not use is absent and costs nothing. A pipeline receives an inner service; it
 //! knows no upstream.
 
+mod ip;
+mod rbac;
 mod redirect;
 mod request_body;
 mod rescue;
 mod respond;
 mod rewrite;
 
+pub use ip::{IpLayer, IpSet, IpSets, Ranges};
+pub use rbac::{Denial, RbacLayer, Rules};
 pub use redirect::RedirectTo;
 pub use request_body::RequestBodyLayer;
 pub use rescue::Rescue;
@@ -70,20 +74,27 @@ pub type Held = Arc<dyn Any + Send + Sync>;
 /// What routes share by name: whatever has state. A reload keeps each object whose own
 /// configuration did not change, so counters, keys and stored answers live on.
 #[derive(Default)]
-pub struct Policies {}
+pub struct Policies {
+    ip_sets: IpSets,
+}
 
 impl Policies {
     /// Builds what is new or changed and takes over the rest from the running configuration.
     #[must_use]
-    pub fn build(_: &Config, _: &Tools, _: &Self) -> Self {
-        Self {}
+    pub fn build(config: &Config, tools: &Tools, running: &Self) -> Self {
+        Self {
+            ip_sets: IpSets::build(&config.ip_sets, tools, &running.ip_sets),
+        }
     }
 
     /// The objects that a route's pipeline holds: the route is built anew when one of them is
     /// another.
     #[must_use]
-    pub fn held_by(&self, _: &Route) -> Vec<Held> {
-        Vec::new()
+    pub fn held_by(&self, route: &Route) -> Vec<Held> {
+        let mut held: Vec<Held> = Vec::new();
+        let sets = self.ip_sets.held_by(route);
+        held.extend(sets.map(|set| set as Held));
+        held
     }
 }
 
@@ -104,12 +115,18 @@ pub fn fold<U: UpstreamService>(
 }
 
 /// Who may call, and how often: what stands before every target, from the inside out.
-fn guarded(_: &Route, _: &Policies, service: RouteService) -> RouteService {
+fn guarded(route: &Route, policies: &Policies, mut service: RouteService) -> RouteService {
     // Limits by caller.
     // RBAC and claims: they read the principal.
+    if let Some(rbac) = RbacLayer::from_config(&route.access) {
+        service = service.layer(&rbac);
+    }
     // Authentication.
     // Limits on what is known before authentication: they spare it.
-    // IP and origin rules.
+    // IP and origin rules: they cost least, and what they refuse is not worth a count.
+    if let Some(ip) = IpLayer::from_config(&route.access, &policies.ip_sets) {
+        service = service.layer(&ip);
+    }
     // CORS: it answers preflights, and decorates every refusal below it.
     service
 }

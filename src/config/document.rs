@@ -6,11 +6,13 @@ use toml::de::DeTable;
 
 use super::{
     Admin, Log, Server,
+    access::IpSetKeys,
     decode::{
         Entry, Format, Keyed, Named, Node, OneOrList, Reader, Scope, Set, Style, Sub, Table,
         read_keys, table,
     },
     diagnostic::Finding,
+    role::RoleKeys,
     route::{Key, RouteKeys},
     share::{DefaultKeys, GroupKeys},
     source::{Place, Sources},
@@ -31,6 +33,10 @@ table! {
         pub(super) admin: Key<Admin> => Keyed<Sub<Admin>> = None; "see there",
         /// `log`: application and access log.
         pub(super) log: Key<Log> => Keyed<Sub<Log>> = None; "see there",
+        /// `roles`: what callers may do.
+        pub(super) roles: Names<RoleKeys> => Named<RoleKeys> = Names::new(); "none",
+        /// `ip_sets`: networks by name.
+        pub(super) ip_sets: Names<IpSetKeys> => Named<IpSetKeys> = Names::new(); "none",
         /// `upstreams`: the servers behind the gateway.
         pub(super) upstreams: Names<UpstreamKeys> => Named<UpstreamKeys> = Names::new(); "none",
         /// `defaults`: keys of all routes.
@@ -92,6 +98,8 @@ impl Document {
         doubles.table("admin", &mut self.admin, other.admin);
         doubles.table("log", &mut self.log, other.log);
         doubles.table("defaults", &mut self.defaults, other.defaults);
+        doubles.names("roles", &mut self.roles, other.roles);
+        doubles.names("ip_sets", &mut self.ip_sets, other.ip_sets);
         doubles.names("upstreams", &mut self.upstreams, other.upstreams);
         doubles.names("groups", &mut self.groups, other.groups);
         doubles.names("routes", &mut self.routes, other.routes);

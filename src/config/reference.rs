@@ -3,12 +3,14 @@
 use std::fmt::Write;
 
 use super::{
-    Admin, Log,
+    Admin, Log, Rbac,
+    access::{AllKeys, IpKeys, IpSetKeys},
     condition::ConditionKeys,
     decode::{KeyDoc, Table, TableDoc},
     document::{Document, Include},
     log::AccessLog,
     rewrite::Rewrite,
+    role::RoleKeys,
     route::{RouteKeys, Timeouts},
     server::{Drain, Http2, Limits, Server},
     server_url::ServerKeys,
@@ -39,6 +41,8 @@ pub(super) fn tables() -> Vec<TableDoc> {
         Admin::doc(),
         Log::doc(),
         AccessLog::doc(),
+        RoleKeys::doc(),
+        IpSetKeys::doc(),
         UpstreamKeys::doc(),
         ServerKeys::doc(),
         HealthCheck::doc(),
@@ -48,6 +52,9 @@ pub(super) fn tables() -> Vec<TableDoc> {
         RedirectKeys::doc(),
         Rewrite::doc(),
         Timeouts::doc(),
+        AllKeys::doc(),
+        Rbac::doc(),
+        IpKeys::doc(),
         GroupKeys::doc(),
         DefaultKeys::doc(),
     ]

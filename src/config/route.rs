@@ -6,7 +6,8 @@ use http::{HeaderName, Method, StatusCode};
 use regex::Regex;
 
 use super::{
-    Respond, Rewrite, Template,
+    Access, ClaimRule, Rbac, Respond, Rewrite, Template,
+    access::{Claims, IpKeys, PermissionsKey},
     condition::{HeaderConditions, QueryConditions},
     decode::{
         Choice, Flag, Int, Keyed, Off, OneOrList, OrWord, Set, Size, Sub, Time, Unlimited, Word,
@@ -14,6 +15,7 @@ use super::{
     },
     host::Host,
     path::Path,
+    role::{RoleName, RoleReference},
     share::{GroupName, Item, Items, MethodName},
     target::{RedirectTo, Reference, Split, UpstreamName},
 };
@@ -52,6 +54,8 @@ pub struct Route {
     pub encoded_slash: EncodedSlash,
     /// `upgrade`: whether WebSocket and other upgrades pass. Default true.
     pub upgrade: bool,
+    /// `permissions`, `roles`, `claims`, `rbac` and `ip`.
+    pub access: Access,
 }
 
 /// A pattern of `hosts`, in lower case, without a port.
@@ -228,6 +232,20 @@ table! {
         pub(super) encoded_slash: Key<EncodedSlash> => Keyed<Choice<EncodedSlash>> = None; "`\"refuse\"`",
         /// `upgrade`: whether WebSocket and other upgrades pass.
         pub(super) upgrade: Key<bool> => Keyed<Flag> = None; "`true`",
+        /// `permissions`: what the caller must be allowed to do: one permission, a list of which one is
+        /// enough, `{ all = [...] }`, or a table of these by method. HEAD follows GET, `"rpc:GetOrder"`
+        /// is a gRPC method, `"*"` all others; a method without a rule is denied. `"authenticated"`
+        /// asks only that the caller is known.
+        pub(super) permissions: Key<PermissionsKey> => Keyed<PermissionsKey> = None; "none",
+        /// `roles`: the caller must have one of these.
+        pub(super) roles: Key<Vec<Item<RoleReference>>> => Keyed<Items<RoleName>> = None; "none",
+        /// `claims`: claims of the caller's token and the values that they must have; a list of values
+        /// is any of them. A dotted key is a path.
+        pub(super) claims: Key<Vec<ClaimRule>> => Keyed<Claims> = None; "none",
+        /// `rbac`: how `permissions`, `roles` and `claims` are applied.
+        pub(super) rbac: Key<Rbac> => Keyed<Sub<Rbac>> = None; "`{ enforce = true }`",
+        /// `ip`: which client addresses may use the route.
+        pub(super) ip: Key<IpKeys> => Keyed<Sub<IpKeys>> = None; "everybody",
     }
 }
 

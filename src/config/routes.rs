@@ -1,5 +1,6 @@
 //! Routes out of their keys, their group's and the defaults, with all names resolved.
 
+mod access;
 mod check;
 
 use std::{
@@ -9,10 +10,11 @@ use std::{
 };
 
 use super::{
-    HostPattern, PathPattern, PathSegment, Route, Target, Upstream, UpstreamServer,
+    Access, HostPattern, PathPattern, PathSegment, Route, Target, Upstream, UpstreamServer,
     decode::{Entry, Set, nearest, quoted_key},
     diagnostic::Finding,
     document::Document,
+    role::{self, Roles},
     route::{DEFAULT_MAX_BODY, PathCase, RouteKeys},
     share::Layers,
     source::Place,
@@ -37,6 +39,8 @@ pub(super) struct Builder<'a> {
     document: &'a Document,
     /// All upstreams; those of inline URLs are added as routes name them.
     pub(super) upstreams: BTreeMap<Arc<str>, Upstream>,
+    /// All roles with what they include.
+    pub(super) roles: Roles,
     /// The upstreams and groups that a route uses.
     used: HashSet<Arc<str>>,
     used_groups: HashSet<Arc<str>>,
@@ -53,12 +57,14 @@ impl<'a> Builder<'a> {
                 entry.value.clone().named(Arc::clone(name)),
             )
         };
+        let mut findings = Vec::new();
         Self {
             document,
+            roles: role::resolve(&document.roles, &mut findings),
             upstreams: document.upstreams.iter().map(named).collect(),
             used: HashSet::new(),
             used_groups: HashSet::new(),
-            findings: Vec::new(),
+            findings,
         }
     }
 
@@ -86,11 +92,12 @@ impl<'a> Builder<'a> {
         let target = target?;
         let hosts = layers.list(|keys| &keys.hosts, &mut self.findings);
         let methods = layers.list(|keys| &keys.methods, &mut self.findings);
-        let route = assemble(name, layers, target, hosts.unwrap_or_default(), methods);
+        let mut route = assemble(name, layers, target, hosts.unwrap_or_default(), methods);
         let mut checker = Checker {
             findings: &mut self.findings,
         };
         checker.check(&route, entry.place, layers);
+        route.access = self.access(&route, layers);
         Some(Built {
             route,
             place: entry.place,
@@ -225,6 +232,7 @@ fn assemble(
         timeouts: layers.value(|keys| &keys.timeouts).unwrap_or_default(),
         encoded_slash: layers.value(|keys| &keys.encoded_slash).unwrap_or_default(),
         upgrade: layers.value(|keys| &keys.upgrade).unwrap_or(true),
+        access: Access::default(),
     }
 }
 
@@ -290,7 +298,8 @@ fn no_target(name: &str, place: Place) -> Finding {
         .help("write for example `upstream = \"http://127.0.0.1:3000\"`")
 }
 
-fn unknown_name<'n>(
+/// The finding about a name that nothing defines.
+pub(super) fn unknown_name<'n>(
     what: &str,
     name: &str,
     place: Place,

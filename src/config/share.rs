@@ -108,7 +108,8 @@ impl Format for MethodName {
     }
 }
 
-fn method(text: &str) -> Result<Method, Problem> {
+/// The method of a name; TRACE and CONNECT have none.
+pub(in crate::config) fn method(text: &str) -> Result<Method, Problem> {
     let upper = text.to_ascii_uppercase();
     match text {
         "*" | "any" | "ANY" => Err(Problem::plain().help("leave `methods` out for any")),
@@ -139,6 +140,11 @@ impl Table for GroupKeys {
         "timeouts",
         "encoded_slash",
         "upgrade",
+        "permissions",
+        "roles",
+        "claims",
+        "rbac",
+        "ip",
     ];
 
     fn set(&mut self, node: Node<'_>, reader: &mut Reader<'_>) -> bool {
@@ -165,6 +171,11 @@ impl Table for DefaultKeys {
         "timeouts",
         "encoded_slash",
         "upgrade",
+        "permissions",
+        "roles",
+        "claims",
+        "rbac",
+        "ip",
     ];
 
     fn set(&mut self, node: Node<'_>, reader: &mut Reader<'_>) -> bool {
