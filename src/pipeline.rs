@@ -4,6 +4,8 @@
 //! knows no upstream.
 
 pub mod auth;
+mod ip;
+mod rbac;
 mod redirect;
 mod request_body;
 mod rescue;
@@ -11,20 +13,24 @@ mod respond;
 mod rewrite;
 
 pub use auth::{AuthLayer, Authenticators};
+pub use ip::{IpLayer, IpSet, IpSets, Ranges};
+pub use rbac::{Denial, RbacLayer, Rules};
 pub use redirect::RedirectTo;
 pub use request_body::RequestBodyLayer;
 pub use rescue::Rescue;
 pub use respond::RespondWith;
 pub use rewrite::RewriteLayer;
 
-use std::{any::Any, sync::Arc};
+use std::{any::Any, path::Path, sync::Arc};
 
 use http::HeaderName;
 use tokio::runtime::Handle;
 
 use crate::{
     config::{Config, Route, Target, Template, TemplatePart},
-    exchange::{Clock, Context, RouteService, UpstreamService},
+    exchange::{
+        Blocking, Clock, Context, FileWatch, RouteService, UpstreamService, Watched, WatchedFile,
+    },
     telemetry::{Metrics, RouteMetrics},
 };
 
@@ -37,6 +43,32 @@ pub struct Tools {
     pub metrics: Arc<Metrics>,
     /// The control runtime: what goes on beside requests runs there.
     pub control: Handle,
+    /// Values made from files.
+    pub files: FileWatch,
+    /// Where work is done that would hold up a worker.
+    pub blocking: Blocking,
+}
+
+impl Tools {
+    /// Reads a file now and whenever it has changed; logs and metrics name its owner.
+    ///
+    /// `parse` makes the value, or tells what is wrong; that is logged and must hold no secret.
+    pub fn watch<T: Send + Sync + 'static>(
+        &self,
+        owner: &Arc<str>,
+        path: &Path,
+        most: u64,
+        parse: impl Fn(&str) -> Result<T, String> + Send + Sync + 'static,
+    ) -> Watched<T> {
+        let metrics = self.metrics.file(owner);
+        let file = WatchedFile {
+            owner: Arc::clone(owner),
+            path: path.to_owned(),
+            most,
+            report: Box::new(move |usable| metrics.was_read(usable)),
+        };
+        self.files.watch(file, parse)
+    }
 }
 
 /// State that a route's pipeline holds.
@@ -50,6 +82,7 @@ pub struct Policies {
     authenticators: Authenticators,
     /// The headers that no client may send, on any route: they tell who the caller is.
     identity: Arc<Vec<HeaderName>>,
+    ip_sets: IpSets,
 }
 
 impl Policies {
@@ -63,6 +96,7 @@ impl Policies {
                 true => Arc::clone(&running.identity),
                 false => Arc::new(identity),
             },
+            ip_sets: IpSets::build(&config.ip_sets, tools, &running.ip_sets),
         }
     }
 
@@ -80,6 +114,8 @@ impl Policies {
         for name in route.auth.iter().flat_map(|rule| rule.methods()) {
             held.push(self.authenticators.get(name));
         }
+        let sets = self.ip_sets.held_by(route);
+        held.extend(sets.map(|set| set as Held));
         held
     }
 }
@@ -110,12 +146,18 @@ fn guarded(
 ) -> RouteService {
     // Limits by caller.
     // RBAC and claims: they read the principal.
+    if let Some(rbac) = RbacLayer::from_config(&route.access) {
+        service = service.layer(&rbac);
+    }
     // Authentication: above everything that asks who calls.
     if let Some(auth) = AuthLayer::from_config(route, &policies.authenticators, metrics) {
         service = service.layer(&auth);
     }
     // Limits on what is known before authentication: they spare it.
-    // IP and origin rules.
+    // IP and origin rules: they cost least, and what they refuse is not worth a count.
+    if let Some(ip) = IpLayer::from_config(&route.access, &policies.ip_sets) {
+        service = service.layer(&ip);
+    }
     // CORS: it answers preflights, and decorates every refusal below it.
     service
 }

@@ -7,11 +7,13 @@ use toml::de::DeTable;
 use super::{
     Admin, Log, Server,
     auth::AuthTables,
+    access::IpSetKeys,
     decode::{
         Entry, Format, Keyed, Named, Node, OneOrList, Reader, Scope, Set, Style, Sub, Table,
         read_keys, table,
     },
     diagnostic::Finding,
+    role::RoleKeys,
     route::{Key, RouteKeys},
     share::{DefaultKeys, GroupKeys},
     source::{Place, Sources},
@@ -34,6 +36,10 @@ table! {
         pub(super) log: Key<Log> => Keyed<Sub<Log>> = None; "see there",
         /// `auth`: how callers show who they are.
         pub(super) auth: AuthTables => Sub<AuthTables> = AuthTables::default(); "none",
+        /// `roles`: what callers may do.
+        pub(super) roles: Names<RoleKeys> => Named<RoleKeys> = Names::new(); "none",
+        /// `ip_sets`: networks by name.
+        pub(super) ip_sets: Names<IpSetKeys> => Named<IpSetKeys> = Names::new(); "none",
         /// `upstreams`: the servers behind the gateway.
         pub(super) upstreams: Names<UpstreamKeys> => Named<UpstreamKeys> = Names::new(); "none",
         /// `defaults`: keys of all routes.
@@ -96,6 +102,8 @@ impl Document {
         doubles.table("log", &mut self.log, other.log);
         doubles.table("defaults", &mut self.defaults, other.defaults);
         self.auth.merge(other.auth, doubles);
+        doubles.names("roles", &mut self.roles, other.roles);
+        doubles.names("ip_sets", &mut self.ip_sets, other.ip_sets);
         doubles.names("upstreams", &mut self.upstreams, other.upstreams);
         doubles.names("groups", &mut self.groups, other.groups);
         doubles.names("routes", &mut self.routes, other.routes);
