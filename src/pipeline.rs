@@ -21,7 +21,7 @@ use tokio::runtime::Handle;
 
 use crate::{
     config::{Config, Route, Target, Template, TemplatePart},
-    exchange::{Clock, Context, RouteService, UpstreamService},
+    exchange::{Clock, Context, RouteService, SharedSubrequest, UpstreamService},
     telemetry::Metrics,
 };
 
@@ -34,6 +34,8 @@ pub struct Tools {
     pub metrics: Arc<Metrics>,
     /// The control runtime: what goes on beside requests runs there.
     pub control: Handle,
+    /// The client for the gateway's own requests.
+    pub subrequest: SharedSubrequest,
 }
 
 /// State that a route's pipeline holds.

@@ -14,6 +14,7 @@ use super::{
     route::{Key, RouteKeys},
     share::{DefaultKeys, GroupKeys},
     source::{Place, Sources},
+    subrequests::Subrequests,
     upstream::UpstreamKeys,
 };
 
@@ -31,6 +32,8 @@ table! {
         pub(super) admin: Key<Admin> => Keyed<Sub<Admin>> = None; "see there",
         /// `log`: application and access log.
         pub(super) log: Key<Log> => Keyed<Sub<Log>> = None; "see there",
+        /// `subrequests`: the gateway's own requests.
+        pub(super) subrequests: Key<Subrequests> => Keyed<Sub<Subrequests>> = None; "see there",
         /// `upstreams`: the servers behind the gateway.
         pub(super) upstreams: Names<UpstreamKeys> => Named<UpstreamKeys> = Names::new(); "none",
         /// `defaults`: keys of all routes.
@@ -91,6 +94,7 @@ impl Document {
         doubles.table("server", &mut self.server, other.server);
         doubles.table("admin", &mut self.admin, other.admin);
         doubles.table("log", &mut self.log, other.log);
+        doubles.table("subrequests", &mut self.subrequests, other.subrequests);
         doubles.table("defaults", &mut self.defaults, other.defaults);
         doubles.names("upstreams", &mut self.upstreams, other.upstreams);
         doubles.names("groups", &mut self.groups, other.groups);

@@ -13,6 +13,7 @@ use super::{
     server::{Drain, Http2, Limits, Server},
     server_url::ServerKeys,
     share::{DefaultKeys, GroupKeys},
+    subrequests::Subrequests,
     target::{RedirectKeys, Respond},
     upstream::{HealthCheck, UpstreamKeys},
 };
@@ -39,6 +40,7 @@ pub(super) fn tables() -> Vec<TableDoc> {
         Admin::doc(),
         Log::doc(),
         AccessLog::doc(),
+        Subrequests::doc(),
         UpstreamKeys::doc(),
         ServerKeys::doc(),
         HealthCheck::doc(),
