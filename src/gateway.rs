@@ -26,7 +26,7 @@ use arc_swap::ArcSwap;
 
 use crate::{
     config::{Address, Config},
-    exchange::Clock,
+    exchange::{Blocking, Clock, FileWatch},
     frame::{Frame, Recorder, Snapshot, access_log::LineOptions},
     listener::{BindError, Listeners},
     pipeline::{Policies, Tools},
@@ -146,6 +146,8 @@ impl Gateway {
             metrics: Arc::clone(&metrics),
             control: control.handle(),
             subrequest: client.clone(),
+            files: FileWatch::new(control.handle()),
+            blocking: Blocking::for_this_machine(),
         };
         let policies = Policies::build(&config, &tools, &Policies::default());
         let materials = Materials {
