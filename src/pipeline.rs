@@ -21,9 +21,9 @@ use tokio::runtime::Handle;
 
 use crate::{
     config::{Config, Route, Target, Template, TemplatePart},
-    exchange::{Clock, Context, RouteService, SharedSubrequest, UpstreamService},
     exchange::{
-        Blocking, Clock, Context, FileWatch, RouteService, UpstreamService, Watched, WatchedFile,
+        Blocking, Clock, Context, FileWatch, RouteService, SharedSubrequest, UpstreamService,
+        Watched, WatchedFile,
     },
     telemetry::Metrics,
 };
