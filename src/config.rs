@@ -28,6 +28,7 @@ mod server;
 mod server_url;
 mod share;
 mod source;
+mod subrequests;
 mod target;
 mod text;
 mod upstream;
@@ -52,6 +53,7 @@ pub use route::{
     ValueMatch,
 };
 pub use server::{Address, Drain, Http2, Limits, Server};
+pub use subrequests::{Certificates, Subrequests};
 pub use target::Respond;
 pub use text::{Secret, Template, TemplatePart};
 pub use upstream::{HealthCheck, ServerUrl, Upstream, UpstreamProtocol, UpstreamServer};
@@ -73,6 +75,8 @@ pub struct Config {
     pub roles: BTreeMap<Arc<str>, Role>,
     /// `[ip_sets.*]`.
     pub ip_sets: BTreeMap<Arc<str>, IpSet>,
+    /// `[subrequests]`: the gateway's own requests.
+    pub subrequests: Subrequests,
     /// `[upstreams.*]`, and one for each inline URL, named by that URL.
     pub upstreams: BTreeMap<Arc<str>, Upstream>,
     /// `[routes.*]` with `[groups.*]` and `[defaults]` merged in, in the order of their names.

@@ -17,6 +17,7 @@ use super::{
     route::{Key, RouteKeys},
     share::{DefaultKeys, GroupKeys},
     source::{Place, Sources},
+    subrequests::Subrequests,
     upstream::UpstreamKeys,
 };
 
@@ -40,6 +41,8 @@ table! {
         pub(super) roles: Names<RoleKeys> => Named<RoleKeys> = Names::new(); "none",
         /// `ip_sets`: networks by name.
         pub(super) ip_sets: Names<IpSetKeys> => Named<IpSetKeys> = Names::new(); "none",
+        /// `subrequests`: the gateway's own requests.
+        pub(super) subrequests: Key<Subrequests> => Keyed<Sub<Subrequests>> = None; "see there",
         /// `upstreams`: the servers behind the gateway.
         pub(super) upstreams: Names<UpstreamKeys> => Named<UpstreamKeys> = Names::new(); "none",
         /// `defaults`: keys of all routes.
@@ -100,6 +103,7 @@ impl Document {
         doubles.table("server", &mut self.server, other.server);
         doubles.table("admin", &mut self.admin, other.admin);
         doubles.table("log", &mut self.log, other.log);
+        doubles.table("subrequests", &mut self.subrequests, other.subrequests);
         doubles.table("defaults", &mut self.defaults, other.defaults);
         self.auth.merge(other.auth, doubles);
         doubles.names("roles", &mut self.roles, other.roles);

@@ -269,6 +269,10 @@ impl Loader {
             auth: document.auth.build(),
             roles,
             ip_sets: ip_sets(&document.ip_sets),
+            subrequests: document
+                .subrequests
+                .and_then(|set| set.value)
+                .unwrap_or_default(),
             upstreams,
             routes: built.into_iter().map(|built| built.route).collect(),
         }

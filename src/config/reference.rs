@@ -16,6 +16,7 @@ use super::{
     server::{Drain, Http2, Limits, Server},
     server_url::ServerKeys,
     share::{DefaultKeys, GroupKeys},
+    subrequests::Subrequests,
     target::{RedirectKeys, Respond},
     upstream::{HealthCheck, UpstreamKeys},
 };
@@ -46,6 +47,7 @@ pub(super) fn tables() -> Vec<TableDoc> {
         JwtKeys::doc(),
         RoleKeys::doc(),
         IpSetKeys::doc(),
+        Subrequests::doc(),
         UpstreamKeys::doc(),
         ServerKeys::doc(),
         HealthCheck::doc(),
