@@ -6,6 +6,7 @@
 pub mod auth;
 mod ip;
 mod rbac;
+pub mod cache;
 mod redirect;
 mod request_body;
 mod rescue;
