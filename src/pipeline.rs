@@ -3,28 +3,39 @@
 //! What a route does not use is absent and costs nothing. A pipeline receives an inner service; it
 //! knows no upstream.
 
+pub mod auth;
+pub mod cache;
+mod ip;
 mod rate_limit;
+mod rbac;
 mod redirect;
 mod request_body;
 mod rescue;
 mod respond;
 mod rewrite;
 
+pub use auth::{AuthLayer, Authenticators};
+pub use ip::{IpLayer, IpSet, IpSets, Ranges};
 pub use rate_limit::{Limit, LimitBook, LimitKeyState, LimitWindowState, RateLimitLayer};
+pub use rbac::{Denial, RbacLayer, Rules};
 pub use redirect::RedirectTo;
 pub use request_body::RequestBodyLayer;
 pub use rescue::Rescue;
 pub use respond::RespondWith;
 pub use rewrite::RewriteLayer;
 
-use std::{any::Any, sync::Arc};
+use std::{any::Any, path::Path, sync::Arc};
 
+use http::HeaderName;
 use tokio::runtime::Handle;
 
 use crate::{
     config::{Config, Route, Target, Template, TemplatePart},
-    exchange::{Clock, Context, RouteService, UpstreamService},
-    telemetry::Metrics,
+    exchange::{
+        Blocking, Clock, Context, FileWatch, RouteService, SharedSubrequest, UpstreamService,
+        Watched, WatchedFile,
+    },
+    telemetry::{Metrics, RouteMetrics},
 };
 
 /// What policies are made with.
@@ -36,6 +47,34 @@ pub struct Tools {
     pub metrics: Arc<Metrics>,
     /// The control runtime: what goes on beside requests runs there.
     pub control: Handle,
+    /// The client for the gateway's own requests.
+    pub subrequest: SharedSubrequest,
+    /// Values made from files.
+    pub files: FileWatch,
+    /// Where work is done that would hold up a worker.
+    pub blocking: Blocking,
+}
+
+impl Tools {
+    /// Reads a file now and whenever it has changed; logs and metrics name its owner.
+    ///
+    /// `parse` makes the value, or tells what is wrong; that is logged and must hold no secret.
+    pub fn watch<T: Send + Sync + 'static>(
+        &self,
+        owner: &Arc<str>,
+        path: &Path,
+        most: u64,
+        parse: impl Fn(&str) -> Result<T, String> + Send + Sync + 'static,
+    ) -> Watched<T> {
+        let metrics = self.metrics.file(owner);
+        let file = WatchedFile {
+            owner: Arc::clone(owner),
+            path: path.to_owned(),
+            most,
+            report: Box::new(move |usable| metrics.was_read(usable)),
+        };
+        self.files.watch(file, parse)
+    }
 }
 
 /// State that a route's pipeline holds.
@@ -47,23 +86,50 @@ pub type Held = Arc<dyn Any + Send + Sync>;
 pub struct Policies {
     /// `[rate_limits.*]`.
     pub limits: LimitBook,
+    /// The ways to authenticate.
+    authenticators: Authenticators,
+    /// The headers that no client may send, on any route: they tell who the caller is.
+    identity: Arc<Vec<HeaderName>>,
+    ip_sets: IpSets,
 }
 
 impl Policies {
     /// Builds what is new or changed and takes over the rest from the running configuration.
     #[must_use]
     pub fn build(config: &Config, tools: &Tools, running: &Self) -> Self {
-        let limits = &config.rate_limits;
+        let identity = config.auth.identity_headers();
         Self {
-            limits: LimitBook::build(limits, &tools.clock, &tools.metrics, &running.limits),
+            authenticators: Authenticators::build(&config.auth, tools, &running.authenticators),
+            identity: match identity == *running.identity {
+                true => Arc::clone(&running.identity),
+                false => Arc::new(identity),
+            },
+            limits: LimitBook::build(
+                &config.rate_limits,
+                &tools.clock,
+                &tools.metrics,
+                &running.limits,
+            ),
+            ip_sets: IpSets::build(&config.ip_sets, tools, &running.ip_sets),
         }
+    }
+
+    /// The headers that no client may send, on any route: they tell who the caller is.
+    #[must_use]
+    pub fn identity(&self) -> &Arc<Vec<HeaderName>> {
+        &self.identity
     }
 
     /// The objects that a route's pipeline holds: the route is built anew when one of them is
     /// another.
     #[must_use]
     pub fn held_by(&self, route: &Route) -> Vec<Held> {
-        let mut held: Vec<Held> = Vec::new();
+        let mut held: Vec<Held> = vec![Arc::clone(&self.identity) as Held];
+        for name in route.auth.iter().flat_map(|rule| rule.methods()) {
+            held.push(self.authenticators.get(name));
+        }
+        let sets = self.ip_sets.held_by(route);
+        held.extend(sets.map(|set| set as Held));
         let limits = route.rate_limits.iter();
         held.extend(limits.filter_map(|name| Some(Arc::clone(self.limits.get(name)?) as Held)));
         held
@@ -76,6 +142,7 @@ impl Policies {
 pub fn fold<U: UpstreamService>(
     route: &Route,
     policies: &Policies,
+    metrics: &Arc<RouteMetrics>,
     forward: impl FnOnce() -> U,
 ) -> RouteService {
     let service = match &route.target {
@@ -83,28 +150,42 @@ pub fn fold<U: UpstreamService>(
         Target::Redirect(redirect) => RouteService::new(RedirectTo::from_config(redirect)),
         Target::Upstream(_) | Target::Split(_) => forwarding(route, policies, forward()),
     };
-    guarded(route, policies, service)
+    guarded(route, policies, metrics, service)
 }
 
 /// Who may call, and how often: what stands before every target, from the inside out.
-fn guarded(route: &Route, policies: &Policies, mut service: RouteService) -> RouteService {
+fn guarded(
+    route: &Route,
+    policies: &Policies,
+    metrics: &Arc<RouteMetrics>,
+    mut service: RouteService,
+) -> RouteService {
     // Limits by caller.
     if let Some(limits) = RateLimitLayer::by_caller(route, &policies.limits) {
         service = service.layer(&limits);
     }
     // RBAC and claims: they read the principal.
-    // Authentication.
+    if let Some(rbac) = RbacLayer::from_config(&route.access) {
+        service = service.layer(&rbac);
+    }
+    // Authentication: above everything that asks who calls.
+    if let Some(auth) = AuthLayer::from_config(route, &policies.authenticators, metrics) {
+        service = service.layer(&auth);
+    }
     // Limits on what is known before authentication: they spare it.
     if let Some(limits) = RateLimitLayer::before_auth(route, &policies.limits) {
         service = service.layer(&limits);
     }
-    // IP and origin rules.
+    // IP and origin rules: they cost least, and what they refuse is not worth a count.
+    if let Some(ip) = IpLayer::from_config(&route.access, &policies.ip_sets) {
+        service = service.layer(&ip);
+    }
     // CORS: it answers preflights, and decorates every refusal below it.
     service
 }
 
 /// From the inside out; the order is fixed.
-fn forwarding<U: UpstreamService>(route: &Route, _: &Policies, upstream: U) -> RouteService {
+fn forwarding<U: UpstreamService>(route: &Route, policies: &Policies, upstream: U) -> RouteService {
     // Innermost: below it failures are typed, above it every refusal is an answer.
     let mut service = RouteService::new(Rescue::new(upstream));
     // Cache: it stands above whatever an upstream's failure becomes.
@@ -113,7 +194,7 @@ fn forwarding<U: UpstreamService>(route: &Route, _: &Policies, upstream: U) -> R
         service = service.layer(&rewrite);
     }
     // Before anything that would read or send the body.
-    service.layer(&RequestBodyLayer::from_config(route))
+    service.layer(&RequestBodyLayer::from_config(route, policies.identity()))
 }
 
 /// Fills in a template for one request.

@@ -6,6 +6,7 @@
 
 mod cells;
 mod families;
+mod file;
 pub mod json;
 mod limit;
 mod listener;
@@ -18,11 +19,12 @@ mod server;
 pub mod timestamp;
 mod writer;
 
+pub use file::FileMetrics;
 pub use limit::{LimitDecision, LimitMetrics, TableMetrics};
 pub use listener::ListenerMetrics;
 pub use log::{LogHandle, init};
 pub use metrics::Metrics;
 pub use prometheus::{IntCounter, IntGauge};
-pub use route::RouteMetrics;
+pub use route::{AuthMetrics, RouteMetrics};
 pub use server::{OpenConnection, ServerMetrics};
 pub use writer::AccessLogWriter;

@@ -6,15 +6,19 @@ use toml::de::DeTable;
 
 use super::{
     Admin, Log, Server,
+    access::IpSetKeys,
+    auth::AuthTables,
     decode::{
         Entry, Format, Keyed, Named, Node, OneOrList, Reader, Scope, Set, Style, Sub, Table,
         read_keys, table,
     },
     diagnostic::Finding,
     rate_limit::RateLimitKeys,
+    role::RoleKeys,
     route::{Key, RouteKeys},
     share::{DefaultKeys, GroupKeys},
     source::{Place, Sources},
+    subrequests::Subrequests,
     upstream::UpstreamKeys,
 };
 
@@ -32,6 +36,14 @@ table! {
         pub(super) admin: Key<Admin> => Keyed<Sub<Admin>> = None; "see there",
         /// `log`: application and access log.
         pub(super) log: Key<Log> => Keyed<Sub<Log>> = None; "see there",
+        /// `auth`: how callers show who they are.
+        pub(super) auth: AuthTables => Sub<AuthTables> = AuthTables::default(); "none",
+        /// `roles`: what callers may do.
+        pub(super) roles: Names<RoleKeys> => Named<RoleKeys> = Names::new(); "none",
+        /// `ip_sets`: networks by name.
+        pub(super) ip_sets: Names<IpSetKeys> => Named<IpSetKeys> = Names::new(); "none",
+        /// `subrequests`: the gateway's own requests.
+        pub(super) subrequests: Key<Subrequests> => Keyed<Sub<Subrequests>> = None; "see there",
         /// `upstreams`: the servers behind the gateway.
         pub(super) upstreams: Names<UpstreamKeys> => Named<UpstreamKeys> = Names::new(); "none",
         /// `rate_limits`: how much who may ask for.
@@ -94,8 +106,12 @@ impl Document {
         doubles.table("server", &mut self.server, other.server);
         doubles.table("admin", &mut self.admin, other.admin);
         doubles.table("log", &mut self.log, other.log);
+        doubles.table("subrequests", &mut self.subrequests, other.subrequests);
         doubles.table("defaults", &mut self.defaults, other.defaults);
         doubles.names("rate_limits", &mut self.rate_limits, other.rate_limits);
+        self.auth.merge(other.auth, doubles);
+        doubles.names("roles", &mut self.roles, other.roles);
+        doubles.names("ip_sets", &mut self.ip_sets, other.ip_sets);
         doubles.names("upstreams", &mut self.upstreams, other.upstreams);
         doubles.names("groups", &mut self.groups, other.groups);
         doubles.names("routes", &mut self.routes, other.routes);
@@ -108,7 +124,7 @@ impl Document {
 }
 
 /// Reports what two files define.
-struct Doubles<'a> {
+pub(super) struct Doubles<'a> {
     sources: &'a Sources,
     findings: &'a mut Vec<Finding>,
 }
@@ -122,7 +138,8 @@ impl Doubles<'_> {
         }
     }
 
-    fn names<T>(&mut self, kind: &str, all: &mut Names<T>, other: Names<T>) {
+    /// Takes in named tables of one kind.
+    pub(super) fn names<T>(&mut self, kind: &str, all: &mut Names<T>, other: Names<T>) {
         for (name, entry) in other {
             if let Some(first) = all.get(&name) {
                 self.report(&format!("{kind}.{name}"), first.place, entry.place);

@@ -13,6 +13,7 @@ use std::{
 
 use super::{
     Address, Config, Diagnostics, LimitKey, RateLimit, Upstream, UpstreamServer,
+    access::ip_sets,
     address::overlap,
     conflicts,
     decode::{Environment, Reader, Set, parse_tree},
@@ -250,6 +251,7 @@ impl Loader {
         }
         let upstreams = builder.upstreams;
         let rate_limits = builder.rate_limits;
+        let roles = builder.roles;
         self.findings.append(&mut builder.findings);
         conflicts::check(&built, &mut self.findings);
         if self.document.routes.is_empty() {
@@ -267,6 +269,13 @@ impl Loader {
                 .unwrap_or_default(),
             admin: document.admin.and_then(|set| set.value).unwrap_or_default(),
             log: document.log.and_then(|set| set.value).unwrap_or_default(),
+            auth: document.auth.build(),
+            roles,
+            ip_sets: ip_sets(&document.ip_sets),
+            subrequests: document
+                .subrequests
+                .and_then(|set| set.value)
+                .unwrap_or_default(),
             upstreams,
             rate_limits,
             routes: built.into_iter().map(|built| built.route).collect(),

@@ -12,8 +12,8 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method};
 
 use super::{Found, Lookup, Router};
 use crate::config::{
-    EncodedSlash, HostPattern, PathPattern, PathSegment, Respond, Rewrite, Route, Target, Timeouts,
-    ValueMatch,
+    Access, EncodedSlash, HostPattern, PathPattern, PathSegment, Respond, Rewrite, Route, Target,
+    Timeouts, ValueMatch,
 };
 
 /// A route with one path on any host.
@@ -38,6 +38,7 @@ fn route(name: &str, path: &str) -> Route {
         timeouts: Timeouts::default(),
         encoded_slash: EncodedSlash::Refuse,
         upgrade: true,
+        access: Access::default(),
     }
 }
 

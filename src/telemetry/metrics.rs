@@ -10,8 +10,9 @@ use std::{
 use prometheus::{IntCounter, Registry, TextEncoder, process_collector::ProcessCollector};
 
 use super::{
-    ListenerMetrics, RouteMetrics, ServerMetrics,
+    FileMetrics, ListenerMetrics, RouteMetrics, ServerMetrics,
     families::{Families, Singles},
+    file::Files,
     limit::{LimitMetrics, LimitTable, TableMetrics},
     series::Shared,
 };
@@ -29,6 +30,7 @@ pub struct Metrics {
     listeners: Handles<Arc<str>, ListenerMetrics>,
     limits: Handles<(Arc<str>, Arc<str>), LimitMetrics>,
     limit_tables: Handles<Arc<str>, LimitTable>,
+    files: Arc<Files>,
     started: Instant,
 }
 
@@ -49,6 +51,7 @@ impl Metrics {
         let _ = registry.register(Box::new(ProcessCollector::for_self()));
         Arc::new(Self {
             shared: Shared::new(shown, series, singles.series_refused.clone()),
+            files: Files::new(&singles),
             registry,
             singles,
             routes: Handles::new(),
@@ -113,6 +116,12 @@ impl Metrics {
         self.limits.retain(limits, LimitMetrics::remove);
         self.limit_tables
             .retain(|limit| known(limit), LimitTable::remove);
+    }
+
+    /// The handle of the files of one owner, such as `api_keys.partners`.
+    #[must_use]
+    pub fn file(&self, owner: &str) -> FileMetrics {
+        FileMetrics::new(owner, &self.files)
     }
 
     /// The counter of lost lines of the access log.
