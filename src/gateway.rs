@@ -396,8 +396,10 @@ impl Shared {
 
     fn sweep(&self) {
         let running = self.running();
-        self.registry.sweep(&running.upstreams);
-        running.policies.limits.sweep();
+        let (upstreams, limits) = (running.upstreams.clone(), running.policies.limits.clone());
+        drop(running);
+        self.registry.sweep(&upstreams);
+        limits.sweep();
     }
 }
 

@@ -69,7 +69,7 @@ pub trait Counting: Send + Sync + 'static {
     /// Bytes that are held for them.
     fn bytes(&self) -> usize;
 
-    /// Lets idle keys go. For a thread that has time.
+    /// Lets idle keys go, a part of them a call. For a thread that has time.
     fn sweep(&self, now: u64);
 
     /// Changes how many keys are held at most. What is held already stays until it is idle.

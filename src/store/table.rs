@@ -35,6 +35,8 @@ pub struct Table<S> {
     shards: Box<[Mutex<Shard<S>>]>,
     max_keys: AtomicUsize,
     keys: AtomicUsize,
+    /// The shard that a sweep begins with.
+    swept: AtomicUsize,
     figures: Option<TableMetrics>,
 }
 
@@ -50,6 +52,7 @@ impl<S: Slot> Table<S> {
             shards: (0..shards).map(|_| Mutex::default()).collect(),
             max_keys: AtomicUsize::new(max_keys),
             keys: AtomicUsize::new(0),
+            swept: AtomicUsize::new(0),
             figures,
         }
     }
@@ -128,13 +131,15 @@ impl<S: Slot> Table<S> {
         self.len() == 0
     }
 
-    /// Lets every key go that owes nothing, and gives memory back. For a thread that has time.
+    /// Lets keys go that owe nothing, and gives memory back: in a part of the table, so that after
+    /// [`SWEEPS`] calls all of it was swept. For a thread that has time.
     pub fn sweep(&self, now: u64) {
         if self.is_empty() {
             return;
         }
-        for shard in &self.shards {
-            let left = locked(shard).forget_all(now);
+        for _ in 0..self.shards.len().div_ceil(SWEEPS) {
+            let next = self.swept.fetch_add(1, Ordering::Relaxed) % self.shards.len();
+            let left = locked(&self.shards[next]).forget_all(now);
             self.left(left);
         }
     }
@@ -351,6 +356,8 @@ const SAMPLED: usize = 8;
 const MOST_TRIES: usize = 64;
 /// Places that each newcomer looks at for keys that may leave.
 const LOOKED_AT: usize = 4;
+/// Calls of [`Table::sweep`] that sweep the whole table.
+pub(super) const SWEEPS: usize = 16;
 /// A table with room for so many times its keys gives memory back.
 const SPARSE: usize = 4;
 

@@ -11,7 +11,7 @@ use crate::{
 };
 
 /// The limits by their names.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct LimitBook {
     limits: BTreeMap<Arc<str>, Arc<Limit>>,
 }
@@ -78,7 +78,7 @@ impl LimitBook {
         self.limits.values()
     }
 
-    /// Lets idle keys go; for a thread that has time.
+    /// Lets idle keys go, a part of them a call; for a thread that has time.
     pub fn sweep(&self) {
         for limit in self.limits.values() {
             limit.counters.counting.sweep(limit.now());
