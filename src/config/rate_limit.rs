@@ -97,6 +97,15 @@ pub enum LimitAlgorithm {
     Concurrency,
 }
 
+impl LimitAlgorithm {
+    /// The word in the file.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        let known = Self::WORDS.iter().find(|(_, algorithm)| *algorithm == self);
+        known.map_or("", |(word, _)| word)
+    }
+}
+
 impl Word for LimitAlgorithm {
     const WORDS: &'static [(&'static str, Self)] = &[
         ("token_bucket", Self::TokenBucket),

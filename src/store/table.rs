@@ -357,7 +357,7 @@ const MOST_TRIES: usize = 64;
 /// Places that each newcomer looks at for keys that may leave.
 const LOOKED_AT: usize = 4;
 /// Calls of [`Table::sweep`] that sweep the whole table.
-pub(super) const SWEEPS: usize = 16;
+pub(super) const SWEEPS: usize = 4;
 /// A table with room for so many times its keys gives memory back.
 const SPARSE: usize = 4;
 

@@ -1,5 +1,7 @@
 //! `key`: by what callers are told apart.
 
+use std::fmt;
+
 use http::HeaderName;
 
 use super::{Format, Node, Problem, Reader};
@@ -57,6 +59,22 @@ impl LimitKey {
             self,
             Self::Header(_) | Self::Cookie(_) | Self::Host | Self::Capture(_)
         )
+    }
+}
+
+/// As it is written.
+impl fmt::Display for LimitKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Claim(name) => write!(f, "claim:{name}"),
+            Self::Header(name) => write!(f, "header:{name}"),
+            Self::Cookie(name) => write!(f, "cookie:{name}"),
+            Self::Capture(name) => f.write_str(name),
+            word => {
+                let known = WORDS.iter().find(|(_, key)| key == word);
+                f.write_str(known.map_or("", |(word, _)| word))
+            }
+        }
     }
 }
 

@@ -1,11 +1,11 @@
 //! Quotas: `100/1m`, `100/min`, `10/s`; a number alone is how many at a time.
 
-use std::time::Duration;
+use std::{fmt, time::Duration};
 
 use toml::de::DeValue;
 
 use super::{Count, Format, Node, OneOrList, Problem, Reader};
-use crate::config::decode::duration;
+use crate::config::decode::{Show, TimeOrZero, duration};
 
 /// So many in such a time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -14,6 +14,25 @@ pub struct Quota {
     pub count: u32,
     /// In which time; `None` is at a time.
     pub per: Option<Duration>,
+}
+
+impl Quota {
+    /// The time as it is written: `1m`.
+    #[must_use]
+    pub fn time(&self) -> Option<String> {
+        let shown = TimeOrZero::show(&self.per?);
+        Some(shown.trim_matches('"').to_owned())
+    }
+}
+
+/// As it is written: `100/1m`, or how many at a time.
+impl fmt::Display for Quota {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.time() {
+            Some(time) => write!(f, "{}/{time}", self.count),
+            None => write!(f, "{}", self.count),
+        }
+    }
 }
 
 /// One quota.

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use super::{Builder, unknown_name};
 use crate::config::{
-    HostPattern, LimitAlgorithm, LimitKey, RateLimit, Route, diagnostic::Finding,
+    HostPattern, LimitAlgorithm, LimitKey, MissingKey, RateLimit, Route, diagnostic::Finding,
     document::Document, rate_limit::LimitReference, share::Layers, source::Place,
 };
 
@@ -35,6 +35,7 @@ impl Builder<'_> {
             return limits;
         };
         self.check_made_up(route, &limits, set.place);
+        self.check_public(route, &limits, set.place);
         let cost = layers.pick(|keys| &keys.cost);
         self.check_cost(route, &limits, cost.map_or(set.place, |set| set.place));
         limits
@@ -87,6 +88,33 @@ impl Builder<'_> {
                 self.findings
                     .push(Finding::warning(place, message).help(help));
             }
+        }
+    }
+
+    /// Where nobody is authenticated, nobody has a key that needs a principal.
+    fn check_public(&mut self, route: &Route, limits: &[Arc<str>], place: Place) {
+        if route.auth.is_some() {
+            return;
+        }
+        for limit in limits.iter().filter_map(|name| self.rate_limits.get(name)) {
+            let Some(key) = limit.key.iter().find(|key| key.needs_principal()) else {
+                continue;
+            };
+            let message = format!(
+                "the limit `{}` counts by `{key}`, which nobody has on the route `{}`: it is public",
+                limit.name, route.name
+            );
+            let finding = match limit.on_missing_key {
+                MissingKey::ClientIp => Finding::warning(place, message)
+                    .help("it counts by the client's address there; `key = \"caller\"` says so"),
+                MissingKey::Skip => Finding::error(place, message).help(
+                    "it limits nobody there: write `key = \"caller\"`, or leave the limit out",
+                ),
+                MissingKey::Refuse => Finding::error(place, message).help(
+                    "it refuses everybody there: write `key = \"caller\"`, or leave the limit out",
+                ),
+            };
+            self.findings.push(finding);
         }
     }
 

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use super::limit::Limit;
 use crate::{
-    config::RateLimit,
+    config::{LimitAlgorithm, RateLimit},
     exchange::Clock,
     store::{KeyHash, Standing, Window},
     telemetry::Metrics,
@@ -30,6 +30,8 @@ pub struct LimitKeyState {
 /// How one window of a key stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LimitWindowState {
+    /// How it is counted.
+    pub algorithm: LimitAlgorithm,
     /// The quota, and its time.
     pub window: Window,
     /// What is left of it.
@@ -137,7 +139,11 @@ impl Limit {
             hash: key.to_string(),
             key: self.counters.shown(key),
             windows: windows
-                .map(|(&window, standing)| LimitWindowState { window, standing })
+                .map(|(&window, standing)| LimitWindowState {
+                    algorithm: self.config.algorithm,
+                    window,
+                    standing,
+                })
                 .collect(),
         })
     }

@@ -78,8 +78,8 @@ fn policy_name(name: &str, quota: &Quota, single: bool) -> String {
             _ => safe.push('?'),
         }
     }
-    match quota.per {
-        Some(per) if !single => format!("{safe}-{}", time(per)),
+    match quota.time() {
+        Some(time) if !single => format!("{safe}-{time}"),
         _ => safe,
     }
 }
@@ -93,21 +93,6 @@ fn policy(name: &str, quota: &Quota, held: bool) -> String {
             format!("\"{name}\";q={count};w={}", per.as_secs())
         }
         _ => format!("\"{name}\";q={count}"),
-    }
-}
-
-fn time(per: Duration) -> String {
-    let millis = per.as_millis();
-    let units = [
-        ("d", 86_400_000),
-        ("h", 3_600_000),
-        ("m", 60_000),
-        ("s", 1_000),
-    ];
-    let fits = units.iter().find(|(_, unit)| millis.is_multiple_of(*unit));
-    match fits {
-        Some((name, unit)) => format!("{}{name}", millis / unit),
-        None => format!("{millis}ms"),
     }
 }
 
