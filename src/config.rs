@@ -5,6 +5,7 @@
 
 mod address;
 mod admin;
+mod auth;
 mod condition;
 mod conflicts;
 mod decode;
@@ -30,6 +31,10 @@ mod text;
 mod upstream;
 
 pub use admin::Admin;
+pub use auth::{
+    Auth, AuthRule, ClaimPath, CredentialPlace, External, Fact, Jwt, KeyRefresh, KeySet, KeysFrom,
+    RevocationList, VerificationKey,
+};
 pub use diagnostic::{Diagnostic, Diagnostics, Related, Severity};
 pub use loading::Loaded;
 pub use log::{AccessLog, Log, QueryLogging};
@@ -58,6 +63,8 @@ pub struct Config {
     pub log: Log,
     /// `[subrequests]`: the gateway's own requests.
     pub subrequests: Subrequests,
+    /// `[auth.*]`: how callers show who they are.
+    pub auth: Auth,
     /// `[upstreams.*]`, and one for each inline URL, named by that URL.
     pub upstreams: BTreeMap<Arc<str>, Upstream>,
     /// `[routes.*]` with `[groups.*]` and `[defaults]` merged in, in the order of their names.

@@ -62,6 +62,11 @@ impl IssuerMetrics {
         self.count(SUCCESS);
     }
 
+    /// Tells that the keys are too old to be used.
+    pub fn lost(&self) {
+        self.issuers.keys.with_label_values(&[&self.issuer]).set(0);
+    }
+
     /// Counts a fetch that brought none.
     pub fn failed(&self) {
         self.count(FAILURE);

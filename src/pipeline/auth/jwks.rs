@@ -16,12 +16,16 @@ mod unknown;
 use std::{
     fmt,
     panic::AssertUnwindSafe,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
 use arc_swap::ArcSwapOption;
 use futures_util::FutureExt;
+use jsonwebtoken::Algorithm;
 use tokio::{
     sync::{Notify, watch},
     task::AbortHandle,
@@ -34,8 +38,9 @@ use crate::{
     pipeline::Tools,
     telemetry::IssuerMetrics,
 };
-pub(super) use fetch::KeysAt;
-use fetch::{FetchError, Fetched, Fetcher};
+use super::jwt::keys::{KeySource, Lookup};
+pub(super) use fetch::{Fetcher, KeysAt};
+use fetch::{FetchError, Fetched};
 use unknown::Unknown;
 
 /// The keys of one issuer. Dropping it ends the fetching.
@@ -52,6 +57,9 @@ struct Shared {
     clock: Clock,
     metrics: IssuerMetrics,
     held: ArcSwapOption<Held>,
+    /// Counts changes of the keys. Written behind them: a token that was verified with the old ones
+    /// must not be remembered under the new number.
+    generation: AtomicU64,
     flight: Mutex<Flight>,
     /// Told when somebody wants a fetch before it is due.
     wanted: Notify,
@@ -61,10 +69,8 @@ struct Shared {
 }
 
 /// The keys that were fetched last.
-#[derive(Clone)]
 struct Held {
     keys: Arc<KeySet>,
-    generation: u64,
     /// When a fetch confirmed them last.
     confirmed: Duration,
 }
@@ -90,6 +96,7 @@ impl Jwks {
             clock: tools.clock.clone(),
             metrics: tools.metrics.issuer(name),
             held: ArcSwapOption::empty(),
+            generation: AtomicU64::new(0),
             // The task fetches as soon as it runs, which may be after the first request.
             flight: Mutex::new(Flight {
                 running: true,
@@ -105,40 +112,35 @@ impl Jwks {
             task: task.abort_handle(),
         }
     }
+}
 
-    /// The keys and their generation at a moment; `None` without keys, or when they are too old.
-    pub(super) fn at(&self, now: Duration) -> Option<(Arc<KeySet>, u64)> {
-        let held = self.shared.held.load();
-        let held = held.as_ref()?;
-        let usable = now.saturating_sub(held.confirmed) <= self.shared.timing.max_stale;
-        usable.then(|| (Arc::clone(&held.keys), held.generation))
+impl KeySource for Jwks {
+    fn generation(&self) -> u64 {
+        self.shared.generation.load(Ordering::Acquire)
     }
 
-    /// Waits for a fetch that may bring the key of that name, or any key if there are none. `None`
-    /// when waiting is of no use: the name was looked for already, or it is too early to fetch.
-    pub(super) fn fetch(&self, id: Option<&str>) -> Option<BoxFuture<()>> {
-        let shared = Arc::clone(&self.shared);
-        let mut ended = shared.ended.subscribe();
+    fn lookup(&self, id: Option<&str>, algorithm: Algorithm) -> Lookup {
+        let shared = &self.shared;
         let now = shared.clock.now();
-        let was_looked_for = |id| shared.unknown().contains(id, now);
-        if id.is_some_and(was_looked_for) || !shared.ask(now) {
-            return None;
-        }
-        let id: Option<Box<str>> = id.map(Into::into);
-        Some(Box::pin(async move {
-            // Too long, or the task has ended: the caller looks again and finds what there is.
-            let _ = timeout(shared.timing.wait, ended.changed()).await;
-            if let Some(id) = id {
-                shared.note_unknown(&id, now);
-            }
+        let found = shared.lookup(id, algorithm, now);
+        let awaited = match &found {
+            Lookup::Unavailable => None,
+            Lookup::Unknown if id.is_some_and(|id| !shared.has(id)) => id,
+            _ => return found,
+        };
+        let Some(fetched) = shared.fetch(awaited, now) else {
+            return found;
+        };
+        let (shared, id) = (Arc::clone(shared), id.map(Box::<str>::from));
+        Lookup::Pending(Box::pin(async move {
+            fetched.await;
+            shared.lookup(id.as_deref(), algorithm, shared.clock.now())
         }))
     }
 
-    /// How long until the next fetch: when a caller without keys may try again.
-    pub(super) fn retry_after(&self) -> Duration {
+    fn retry_after(&self) -> Option<Duration> {
         let due = self.shared.flight().due;
-        let left = due.saturating_sub(self.shared.clock.now());
-        left.max(SHORTEST_RETRY)
+        Some(due.saturating_sub(self.shared.clock.now()).max(SHORTEST_RETRY))
     }
 }
 
@@ -180,6 +182,44 @@ async fn keep_fresh(shared: Arc<Shared>) {
 }
 
 impl Shared {
+    fn lookup(&self, id: Option<&str>, algorithm: Algorithm, now: Duration) -> Lookup {
+        match &*self.held.load() {
+            Some(held) if !self.is_too_old(held, now) => Lookup::within(&held.keys, id, algorithm),
+            _ => Lookup::Unavailable,
+        }
+    }
+
+    fn is_too_old(&self, held: &Held, now: Duration) -> bool {
+        now.saturating_sub(held.confirmed) > self.timing.max_stale
+    }
+
+    /// Whether there is a key of that name, for whatever algorithm.
+    fn has(&self, id: &str) -> bool {
+        let is_named = |held: &Arc<Held>| {
+            let mut keys = held.keys.keys().iter();
+            keys.any(|key| key.id.as_deref() == Some(id))
+        };
+        self.held.load().as_ref().is_some_and(is_named)
+    }
+
+    /// Waits for a fetch that may bring the key of that name, or any key if none is named. `None`
+    /// when waiting is of no use: the name was looked for already, or it is too early to fetch.
+    fn fetch(self: &Arc<Self>, id: Option<&str>, now: Duration) -> Option<BoxFuture<()>> {
+        let mut ended = self.ended.subscribe();
+        let was_looked_for = id.is_some_and(|id| self.unknown().contains(id, now));
+        if was_looked_for || !self.ask(now) {
+            return None;
+        }
+        let (shared, id) = (Arc::clone(self), id.map(Box::<str>::from));
+        Some(Box::pin(async move {
+            // Too long, or the task has ended: the caller looks again and finds what there is.
+            let _ = timeout(shared.timing.wait, ended.changed()).await;
+            if let Some(id) = id {
+                shared.note_unknown(&id, now);
+            }
+        }))
+    }
+
     /// Asks for a fetch; `false` when none is under way and the last one is too short a time ago.
     fn ask(&self, now: Duration) -> bool {
         let mut flight = self.flight();
@@ -192,6 +232,7 @@ impl Shared {
     }
 
     fn begin(&self) {
+        self.drop_too_old();
         let mut flight = self.flight();
         flight.running = true;
         flight.began = Some(self.clock.now());
@@ -199,11 +240,28 @@ impl Shared {
         let _ = self.wanted.notified().now_or_never();
     }
 
+    /// Tokens that were verified with keys too old to be used are not to be remembered either.
+    fn drop_too_old(&self) {
+        let held = self.held.load_full();
+        if held.is_some_and(|held| self.is_too_old(&held, self.clock.now())) {
+            self.held.store(None);
+            self.generation.fetch_add(1, Ordering::Release);
+            self.metrics.lost();
+            let issuer = &self.name;
+            tracing::error!(%issuer, "the issuer's keys are too old and could not be fetched again");
+        }
+    }
+
     /// Wakes those who wait; tells when the next fetch is due.
     fn end(&self, wait: Duration) -> Duration {
+        let now = self.clock.now();
+        let held = self.held.load();
+        // Looked at when they become too old, too.
+        let expiry = held.as_ref().map(|held| held.confirmed.saturating_add(self.timing.max_stale));
+        let expiry = expiry.map_or(Duration::MAX, |expiry| expiry.saturating_add(TICK));
         let mut flight = self.flight();
         flight.running = false;
-        flight.due = self.clock.now().saturating_add(wait);
+        flight.due = now.saturating_add(wait).min(expiry);
         // Under the lock: who asks from now on waits for another fetch.
         self.ended.send_modify(|ended| *ended += 1);
         flight.due
@@ -212,21 +270,20 @@ impl Shared {
     /// Takes over what was fetched; tells how long it is good for.
     fn take(&self, fetched: Fetched) -> Duration {
         let running = self.held.load_full();
-        let unchanged = running.as_ref().filter(|held| *held.keys == fetched.keys);
-        let (keys, generation) = match (unchanged, &running) {
-            (Some(held), _) => (Arc::clone(&held.keys), held.generation),
-            (None, held) => {
-                let before = held.as_ref().map_or(0, |held| held.generation);
-                self.changed(&fetched.keys);
-                (Arc::new(fetched.keys), before + 1)
-            }
-        };
+        let unchanged = running.filter(|held| *held.keys == fetched.keys);
+        let is_new = unchanged.is_none();
+        let keys = unchanged.map_or_else(
+            || Arc::new(fetched.keys),
+            |held| Arc::clone(&held.keys),
+        );
         self.metrics.fetched(keys.keys().len(), self.clock.wall());
-        self.held.store(Some(Arc::new(Held {
-            keys,
-            generation,
-            confirmed: self.clock.now(),
-        })));
+        let confirmed = self.clock.now();
+        let held = Held { keys: Arc::clone(&keys), confirmed };
+        self.held.store(Some(Arc::new(held)));
+        if is_new {
+            self.generation.fetch_add(1, Ordering::Release);
+            self.changed(&keys);
+        }
         schedule::after_success(fetched.max_age, &self.timing, fastrand::f64())
     }
 
@@ -246,10 +303,8 @@ impl Shared {
     /// Remembers a name that a fetch did not bring. What a failed fetch would have brought is open.
     fn note_unknown(&self, id: &str, asked: Duration) {
         let held = self.held.load();
-        let Some(held) = held.as_ref().filter(|held| held.confirmed >= asked) else {
-            return;
-        };
-        if !held.keys.keys().iter().any(|key| key.id.as_deref() == Some(id)) {
+        let was_fetched = held.as_ref().is_some_and(|held| held.confirmed >= asked);
+        if was_fetched && !self.has(id) {
             let until = self.clock.now().saturating_add(UNKNOWN_FOR);
             self.unknown().remember(id, until);
         }
@@ -268,4 +323,6 @@ impl Shared {
 
 /// How long a name that no key has is not looked for again.
 const UNKNOWN_FOR: Duration = Duration::from_secs(300);
+/// Just behind a moment.
+const TICK: Duration = Duration::from_millis(1);
 const SHORTEST_RETRY: Duration = Duration::from_secs(1);

@@ -9,7 +9,6 @@ use bytes::Bytes;
 use foldhash::quality::RandomState;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use sha2::{Digest, Sha256};
-use smallvec::SmallVec;
 
 use crate::{
     config::{External, Fact},
@@ -105,10 +104,12 @@ impl Questioner {
                     tell(&X_FORWARDED_PROTO, context.scheme.as_bytes());
                 }
                 Fact::ClientIp => {
-                    let mut address = SmallVec::<[u8; LONGEST_ADDRESS]>::new();
-                    // Writing to memory can't fail.
-                    let _ = write!(address, "{}", context.client);
-                    tell(&X_FORWARDED_FOR, &address);
+                    let mut buffer = [0; LONGEST_ADDRESS];
+                    let mut rest = &mut buffer[..];
+                    // No address is longer than the buffer.
+                    let _ = write!(rest, "{}", context.client);
+                    let length = LONGEST_ADDRESS - rest.len();
+                    tell(&X_FORWARDED_FOR, &buffer[..length]);
                 }
             }
         }
