@@ -14,6 +14,7 @@ use super::{
     server::{Drain, Http2, Limits, Server},
     server_url::ServerKeys,
     share::{DefaultKeys, GroupKeys},
+    subrequests::Subrequests,
     target::{RedirectKeys, Respond},
     upstream::{HealthCheck, UpstreamKeys},
 };
@@ -42,6 +43,7 @@ pub(super) fn tables() -> Vec<TableDoc> {
         AccessLog::doc(),
         AuthTables::doc(),
         JwtKeys::doc(),
+        Subrequests::doc(),
         UpstreamKeys::doc(),
         ServerKeys::doc(),
         HealthCheck::doc(),
