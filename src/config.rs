@@ -61,10 +61,10 @@ pub struct Config {
     pub admin: Admin,
     /// `[log]`: application and access log.
     pub log: Log,
-    /// `[subrequests]`: the gateway's own requests.
-    pub subrequests: Subrequests,
     /// `[auth.*]`: how callers show who they are.
     pub auth: Auth,
+    /// `[subrequests]`: the gateway's own requests.
+    pub subrequests: Subrequests,
     /// `[upstreams.*]`, and one for each inline URL, named by that URL.
     pub upstreams: BTreeMap<Arc<str>, Upstream>,
     /// `[routes.*]` with `[groups.*]` and `[defaults]` merged in, in the order of their names.

@@ -33,10 +33,10 @@ table! {
         pub(super) admin: Key<Admin> => Keyed<Sub<Admin>> = None; "see there",
         /// `log`: application and access log.
         pub(super) log: Key<Log> => Keyed<Sub<Log>> = None; "see there",
-        /// `subrequests`: the gateway's own requests.
-        pub(super) subrequests: Key<Subrequests> => Keyed<Sub<Subrequests>> = None; "see there",
         /// `auth`: how callers show who they are.
         pub(super) auth: AuthTables => Sub<AuthTables> = AuthTables::default(); "none",
+        /// `subrequests`: the gateway's own requests.
+        pub(super) subrequests: Key<Subrequests> => Keyed<Sub<Subrequests>> = None; "see there",
         /// `upstreams`: the servers behind the gateway.
         pub(super) upstreams: Names<UpstreamKeys> => Named<UpstreamKeys> = Names::new(); "none",
         /// `defaults`: keys of all routes.

@@ -264,11 +264,11 @@ impl Loader {
                 .unwrap_or_default(),
             admin: document.admin.and_then(|set| set.value).unwrap_or_default(),
             log: document.log.and_then(|set| set.value).unwrap_or_default(),
+            auth: document.auth.build(),
             subrequests: document
                 .subrequests
                 .and_then(|set| set.value)
                 .unwrap_or_default(),
-            auth: document.auth.build(),
             upstreams,
             routes: built.into_iter().map(|built| built.route).collect(),
         }
