@@ -5,9 +5,11 @@
 //! series is capped.
 
 mod cells;
+mod external;
 mod families;
 mod file;
 pub mod json;
+mod issuer;
 mod listener;
 mod log;
 mod metrics;
@@ -19,6 +21,8 @@ pub mod timestamp;
 mod writer;
 
 pub use file::FileMetrics;
+pub use external::{ExternalMetrics, ExternalResult};
+pub use issuer::IssuerMetrics;
 pub use listener::ListenerMetrics;
 pub use log::{LogHandle, init};
 pub use metrics::Metrics;

@@ -10,9 +10,10 @@ use std::{
 use prometheus::{IntCounter, Registry, TextEncoder, process_collector::ProcessCollector};
 
 use super::{
-    FileMetrics, ListenerMetrics, RouteMetrics, ServerMetrics,
+    ExternalMetrics, FileMetrics, IssuerMetrics, ListenerMetrics, RouteMetrics, ServerMetrics,
     families::{Families, Singles},
     file::Files,
+    issuer::Issuers,
     series::Shared,
 };
 
@@ -28,6 +29,7 @@ pub struct Metrics {
     servers: Handles<(Arc<str>, Arc<str>), ServerMetrics>,
     listeners: Handles<Arc<str>, ListenerMetrics>,
     files: Arc<Files>,
+    issuers: Arc<Issuers>,
     started: Instant,
 }
 
@@ -49,6 +51,7 @@ impl Metrics {
         Arc::new(Self {
             shared: Shared::new(shown, series, singles.series_refused.clone()),
             files: Files::new(&singles),
+            issuers: Issuers::new(&singles),
             registry,
             singles,
             routes: Handles::new(),
@@ -90,6 +93,18 @@ impl Metrics {
     #[must_use]
     pub fn file(&self, owner: &str) -> FileMetrics {
         FileMetrics::new(owner, &self.files)
+    }
+
+    /// The handle of an issuer's keys, by the name of its table: `jwt.customers`.
+    #[must_use]
+    pub fn issuer(&self, name: &str) -> IssuerMetrics {
+        IssuerMetrics::new(name, &self.issuers)
+    }
+
+    /// The handle of a service of external auth, by the name of its table: `external.sso`.
+    #[must_use]
+    pub fn external_auth(&self, name: &Arc<str>) -> ExternalMetrics {
+        ExternalMetrics::new(name, &self.singles.external_auth)
     }
 
     /// The counter of lost lines of the access log.
