@@ -192,7 +192,6 @@ fn a_key_of_another_table_is_told_where_it_belongs() {
 fn tables_of_later_versions_are_unknown() {
     for table in [
         "tls",
-        "auth.jwt.x",
         "rate_limits.x",
         "redis",
         "cors.web",
