@@ -71,7 +71,7 @@ impl Signer {
             AlgorithmFamily::Ec => DecodingKey::from_ec_pem(pem),
             _ => DecodingKey::from_ed_pem(pem),
         };
-        let jwk = Jwk::from_decoding_key(&key.unwrap(), self.algorithm).unwrap();
+        let jwk = Jwk::from_decoding_key(&key.unwrap(), Some(self.algorithm)).unwrap();
         let mut jwk = serde_json::to_value(jwk).unwrap();
         jwk["kid"] = id.into();
         jwk
