@@ -14,6 +14,7 @@ use super::{
     families::{Families, Singles},
     file::Files,
     issuer::Issuers,
+    remembered::{Memories, MemoryMetrics},
     series::Shared,
 };
 
@@ -30,6 +31,7 @@ pub struct Metrics {
     listeners: Handles<Arc<str>, ListenerMetrics>,
     files: Arc<Files>,
     issuers: Arc<Issuers>,
+    memories: Arc<Memories>,
     started: Instant,
 }
 
@@ -52,6 +54,7 @@ impl Metrics {
             shared: Shared::new(shown, series, singles.series_refused.clone()),
             files: Files::new(&singles),
             issuers: Issuers::new(&singles),
+            memories: Memories::new(&singles),
             registry,
             singles,
             routes: Handles::new(),
@@ -87,6 +90,12 @@ impl Metrics {
         let make = || ListenerMetrics::new(name, &self.shared);
         let known = self.listeners.locked().get(name).map(Arc::clone);
         known.unwrap_or_else(|| self.listeners.get(name.into(), make))
+    }
+
+    /// The handle of what one way to authenticate remembers.
+    #[must_use]
+    pub fn memory(&self, method: &Arc<str>) -> MemoryMetrics {
+        MemoryMetrics::new(method, &self.memories)
     }
 
     /// The handle of the files of one owner, such as `api_keys.partners`.
