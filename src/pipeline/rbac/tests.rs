@@ -169,6 +169,10 @@ fn a_grpc_method_is_told_by_the_last_segment_whatever_the_content_type() {
         !may("viewer", "/shop.v1.Orders/AddOrder") && may("editor", "/shop.v1.Orders/AddOrder")
     );
     assert!(!may("editor", "/shop.v1.Orders/Drop") && may("exporter", "/shop.v1.Orders/Drop"));
+    assert!(
+        !may("editor", "/shop.v1.Orders/Drop;x=1"),
+        "a server may ignore the parameter"
+    );
     for near in [
         "/shop.v1.Orders/getorder",
         "/shop.v1.GetOrder/",
