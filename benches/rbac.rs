@@ -24,8 +24,10 @@ fn route(keys: &str) -> Route {
             )
         })
         .collect();
+    let auth = "[auth.jwt.customers]\nissuer = 'https://id.example.com/'\nalgorithms = ['HS256']\n\
+                secret = '0123456789abcdef0123456789abcdef'\n";
     let text = format!(
-        "{roles}\n[routes.one]\nhosts = ['{{tenant}}.example.com']\nupstream = 'http://127.0.0.1:1'\n{keys}"
+        "{auth}{roles}\n[routes.one]\nhosts = ['{{tenant}}.example.com']\nupstream = 'http://127.0.0.1:1'\nauth = 'jwt.customers'\n{keys}"
     );
     let loaded = Config::parse("bench.toml", &text).expect("it is valid");
     loaded.config.routes.into_iter().next().expect("a route")

@@ -6,6 +6,7 @@
 mod access;
 mod address;
 mod admin;
+mod auth;
 mod condition;
 mod conflicts;
 mod decode;
@@ -36,6 +37,9 @@ pub use access::{
     Needed, Permissions, Rbac, RoleDemand, parse_networks,
 };
 pub use admin::Admin;
+pub use auth::{
+    Auth, AuthRule, ClaimPath, CredentialPlace, Jwt, KeySet, KeysFrom, VerificationKey,
+};
 pub use diagnostic::{Diagnostic, Diagnostics, Related, Severity};
 pub use loading::Loaded;
 pub use log::{AccessLog, Log, QueryLogging};
@@ -67,6 +71,8 @@ pub struct Config {
     pub roles: BTreeMap<Arc<str>, Role>,
     /// `[ip_sets.*]`.
     pub ip_sets: BTreeMap<Arc<str>, IpSet>,
+    /// `[auth.*]`: how callers show who they are.
+    pub auth: Auth,
     /// `[upstreams.*]`, and one for each inline URL, named by that URL.
     pub upstreams: BTreeMap<Arc<str>, Upstream>,
     /// `[routes.*]` with `[groups.*]` and `[defaults]` merged in, in the order of their names.

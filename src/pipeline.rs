@@ -3,6 +3,7 @@
 //! What a route does not use is absent and costs nothing. A pipeline receives an inner service; it
 //! knows no upstream.
 
+pub mod auth;
 mod ip;
 mod rbac;
 mod redirect;
@@ -11,6 +12,7 @@ mod rescue;
 mod respond;
 mod rewrite;
 
+pub use auth::{AuthLayer, Authenticators};
 pub use ip::{IpLayer, IpSet, IpSets, Ranges};
 pub use rbac::{Denial, RbacLayer, Rules};
 pub use redirect::RedirectTo;
@@ -21,6 +23,7 @@ pub use rewrite::RewriteLayer;
 
 use std::{any::Any, path::Path, sync::Arc};
 
+use http::HeaderName;
 use tokio::runtime::Handle;
 
 use crate::{
@@ -28,7 +31,7 @@ use crate::{
     exchange::{
         Blocking, Clock, Context, FileWatch, RouteService, UpstreamService, Watched, WatchedFile,
     },
-    telemetry::Metrics,
+    telemetry::{Metrics, RouteMetrics},
 };
 
 /// What policies are made with.
@@ -76,24 +79,43 @@ pub type Held = Arc<dyn Any + Send + Sync>;
 #[derive(Default)]
 pub struct Policies {
     ip_sets: IpSets,
+    /// The ways to authenticate.
+    authenticators: Authenticators,
+    /// The headers that no client may send, on any route: they tell who the caller is.
+    identity: Arc<Vec<HeaderName>>,
 }
 
 impl Policies {
     /// Builds what is new or changed and takes over the rest from the running configuration.
     #[must_use]
     pub fn build(config: &Config, tools: &Tools, running: &Self) -> Self {
+        let identity = config.auth.identity_headers();
         Self {
             ip_sets: IpSets::build(&config.ip_sets, tools, &running.ip_sets),
+            authenticators: Authenticators::build(&config.auth, tools, &running.authenticators),
+            identity: match identity == *running.identity {
+                true => Arc::clone(&running.identity),
+                false => Arc::new(identity),
+            },
         }
+    }
+
+    /// The headers that no client may send, on any route: they tell who the caller is.
+    #[must_use]
+    pub fn identity(&self) -> &Arc<Vec<HeaderName>> {
+        &self.identity
     }
 
     /// The objects that a route's pipeline holds: the route is built anew when one of them is
     /// another.
     #[must_use]
     pub fn held_by(&self, route: &Route) -> Vec<Held> {
-        let mut held: Vec<Held> = Vec::new();
+        let mut held: Vec<Held> = vec![Arc::clone(&self.identity) as Held];
         let sets = self.ip_sets.held_by(route);
         held.extend(sets.map(|set| set as Held));
+        for name in route.auth.iter().flat_map(|rule| rule.methods()) {
+            held.push(self.authenticators.get(name));
+        }
         held
     }
 }
@@ -104,6 +126,7 @@ impl Policies {
 pub fn fold<U: UpstreamService>(
     route: &Route,
     policies: &Policies,
+    metrics: &Arc<RouteMetrics>,
     forward: impl FnOnce() -> U,
 ) -> RouteService {
     let service = match &route.target {
@@ -111,17 +134,25 @@ pub fn fold<U: UpstreamService>(
         Target::Redirect(redirect) => RouteService::new(RedirectTo::from_config(redirect)),
         Target::Upstream(_) | Target::Split(_) => forwarding(route, policies, forward()),
     };
-    guarded(route, policies, service)
+    guarded(route, policies, metrics, service)
 }
 
 /// Who may call, and how often: what stands before every target, from the inside out.
-fn guarded(route: &Route, policies: &Policies, mut service: RouteService) -> RouteService {
+fn guarded(
+    route: &Route,
+    policies: &Policies,
+    metrics: &Arc<RouteMetrics>,
+    mut service: RouteService,
+) -> RouteService {
     // Limits by caller.
     // RBAC and claims: they read the principal.
     if let Some(rbac) = RbacLayer::from_config(&route.access) {
         service = service.layer(&rbac);
     }
-    // Authentication.
+    // Authentication: above everything that asks who calls.
+    if let Some(auth) = AuthLayer::from_config(route, &policies.authenticators, metrics) {
+        service = service.layer(&auth);
+    }
     // Limits on what is known before authentication: they spare it.
     // IP and origin rules: they cost least, and what they refuse is not worth a count.
     if let Some(ip) = IpLayer::from_config(&route.access, &policies.ip_sets) {
@@ -132,7 +163,7 @@ fn guarded(route: &Route, policies: &Policies, mut service: RouteService) -> Rou
 }
 
 /// From the inside out; the order is fixed.
-fn forwarding<U: UpstreamService>(route: &Route, _: &Policies, upstream: U) -> RouteService {
+fn forwarding<U: UpstreamService>(route: &Route, policies: &Policies, upstream: U) -> RouteService {
     // Innermost: below it failures are typed, above it every refusal is an answer.
     let mut service = RouteService::new(Rescue::new(upstream));
     // Cache: it stands above whatever an upstream's failure becomes.
@@ -141,7 +172,7 @@ fn forwarding<U: UpstreamService>(route: &Route, _: &Policies, upstream: U) -> R
         service = service.layer(&rewrite);
     }
     // Before anything that would read or send the body.
-    service.layer(&RequestBodyLayer::from_config(route))
+    service.layer(&RequestBodyLayer::from_config(route, policies.identity()))
 }
 
 /// Fills in a template for one request.

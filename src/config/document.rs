@@ -7,6 +7,7 @@ use toml::de::DeTable;
 use super::{
     Admin, Log, Server,
     access::IpSetKeys,
+    auth::AuthTables,
     decode::{
         Entry, Format, Keyed, Named, Node, OneOrList, Reader, Scope, Set, Style, Sub, Table,
         read_keys, table,
@@ -37,6 +38,8 @@ table! {
         pub(super) roles: Names<RoleKeys> => Named<RoleKeys> = Names::new(); "none",
         /// `ip_sets`: networks by name.
         pub(super) ip_sets: Names<IpSetKeys> => Named<IpSetKeys> = Names::new(); "none",
+        /// `auth`: how callers show who they are.
+        pub(super) auth: AuthTables => Sub<AuthTables> = AuthTables::default(); "none",
         /// `upstreams`: the servers behind the gateway.
         pub(super) upstreams: Names<UpstreamKeys> => Named<UpstreamKeys> = Names::new(); "none",
         /// `defaults`: keys of all routes.
@@ -100,6 +103,7 @@ impl Document {
         doubles.table("defaults", &mut self.defaults, other.defaults);
         doubles.names("roles", &mut self.roles, other.roles);
         doubles.names("ip_sets", &mut self.ip_sets, other.ip_sets);
+        self.auth.merge(other.auth, doubles);
         doubles.names("upstreams", &mut self.upstreams, other.upstreams);
         doubles.names("groups", &mut self.groups, other.groups);
         doubles.names("routes", &mut self.routes, other.routes);
@@ -112,7 +116,7 @@ impl Document {
 }
 
 /// Reports what two files define.
-struct Doubles<'a> {
+pub(super) struct Doubles<'a> {
     sources: &'a Sources,
     findings: &'a mut Vec<Finding>,
 }
@@ -126,7 +130,8 @@ impl Doubles<'_> {
         }
     }
 
-    fn names<T>(&mut self, kind: &str, all: &mut Names<T>, other: Names<T>) {
+    /// Takes in named tables of one kind.
+    pub(super) fn names<T>(&mut self, kind: &str, all: &mut Names<T>, other: Names<T>) {
         for (name, entry) in other {
             if let Some(first) = all.get(&name) {
                 self.report(&format!("{kind}.{name}"), first.place, entry.place);

@@ -46,9 +46,20 @@ fn demand<'r>(access: &'r Access, method: &Method, path: &str) -> Option<Option<
     }
 }
 
-/// What `auth` asks for.
-fn callers(_: &Route) -> String {
-    "anybody".to_owned()
+/// What `auth` asks for: `jwt.customers, api_keys.partners or nobody at all`.
+fn callers(route: &Route) -> String {
+    let Some(rule) = &route.auth else {
+        return "anybody".to_owned();
+    };
+    let mut ways: Vec<String> = rule
+        .alternatives
+        .iter()
+        .map(|all| all.join(" and "))
+        .collect();
+    if rule.anonymous {
+        ways.push("nobody that is known".to_owned());
+    }
+    ways.join(", or ")
 }
 
 fn ip_rows(access: &Access, row: &mut impl FnMut(&str, String)) {

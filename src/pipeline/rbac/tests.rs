@@ -13,6 +13,10 @@ use crate::{
 };
 
 const ROLES: &str = "
+    [auth.jwt.customers]
+    issuer = 'https://id.example.com/'
+    algorithms = ['HS256']
+    secret = '0123456789abcdef0123456789abcdef'
     [roles.viewer]
     permissions = ['orders:read']
     [roles.editor]
@@ -35,7 +39,7 @@ fn rules(keys: &str) -> Rules {
 fn access(keys: &str) -> Access {
     let text = format!(
         "{ROLES}\n[routes.one]\nhosts = ['{{tenant}}.example.com']\npath = '/{{tenant}}/**'\n\
-         upstream = 'http://127.0.0.1:1'\n{keys}"
+         upstream = 'http://127.0.0.1:1'\nauth = 'jwt.customers'\n{keys}"
     );
     let loaded = Config::parse("test.toml", &text).unwrap_or_else(|findings| panic!("{findings}"));
     loaded.config.routes.into_iter().next().unwrap().access
