@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, unreachable_pub)] // Helpers of tests are tests.
 
+#[path = "external/docs.rs"]
+mod docs;
 #[path = "external/failures.rs"]
 mod failures;
 #[path = "external/memory.rs"]
@@ -61,7 +63,12 @@ impl Service {
     }
 
     /// Answers everything alike.
-    fn says(&self, status: u16, fields: &'static [(&'static str, &'static str)], body: &'static str) {
+    fn says(
+        &self,
+        status: u16,
+        fields: &'static [(&'static str, &'static str)],
+        body: &'static str,
+    ) {
         self.decides(move |_| answer(status, fields, body));
     }
 
@@ -130,7 +137,8 @@ impl Site {
     fn results(&self, result: &str) -> f64 {
         let name = "tollgate_external_auth_requests_total";
         let result = format!("result=\"{result}\"");
-        self.gateway.metric(name, &["service=\"external.sso\"", &result])
+        self.gateway
+            .metric(name, &["service=\"external.sso\"", &result])
     }
 }
 

@@ -92,7 +92,7 @@ async fn exchange(
     request: Request<Full<Bytes>>,
     most: usize,
 ) -> Result<Response<Bytes>, SubrequestError> {
-    let answer = client.request(request).await.map_err(failed)?;
+    let answer = client.request(request).await.map_err(|error| failed(&error))?;
     let (head, body) = answer.into_parts();
     Ok(Response::from_parts(head, collect(body, most).await?))
 }
@@ -110,9 +110,9 @@ async fn collect(body: Incoming, most: usize) -> Result<Bytes, SubrequestError> 
 }
 
 /// hyper's own words end at "client error (Connect)"; the cause below tells more.
-fn failed(error: legacy::Error) -> SubrequestError {
+fn failed(error: &legacy::Error) -> SubrequestError {
     let mut text = error.to_string();
-    let mut cause = std::error::Error::source(&error);
+    let mut cause = std::error::Error::source(error);
     while let Some(error) = cause {
         text = format!("{text}: {error}");
         cause = error.source();
@@ -152,7 +152,13 @@ fn tls(config: &config::Subrequests) -> ClientConfig {
         roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
     }
     // The configuration has read them as certificates already; one that is no root is of no use.
-    roots.add_parsable_certificates(config.ca_file.iter().flat_map(|certificates| certificates.iter()).cloned());
+    roots.add_parsable_certificates(
+        config
+            .ca_file
+            .iter()
+            .flat_map(|certificates| certificates.iter())
+            .cloned(),
+    );
     ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
         .with_safe_default_protocol_versions()
         // aws-lc's default provider has suites and groups for TLS 1.2 and 1.3.

@@ -50,7 +50,8 @@ async fn a_caller_that_the_service_should_name_and_does_not_is_refused() {
     let site = Site::with("subject_header = 'x-auth-user'").await;
     site.service.says(200, &[], "");
     assert_eq!(site.get("/", "").await.refusal(), unavailable());
-    site.service.says(200, &[("x-auth-user", "a"), ("x-auth-user", "b")], "");
+    site.service
+        .says(200, &[("x-auth-user", "a"), ("x-auth-user", "b")], "");
     assert_eq!(site.get("/", "").await.refusal(), unavailable());
     site.service.says(200, &[("x-auth-user", "a")], "");
     assert_eq!(site.get("/", "").await.status, 200);

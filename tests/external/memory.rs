@@ -12,7 +12,11 @@ async fn a_good_answer_is_remembered_for_its_time() {
     assert_eq!(site.service.asked(), 1);
     assert_eq!(site.results("remembered"), 2.0);
     let requests = site.origin.requests();
-    assert!(requests.iter().all(|request| request.all("x-user-id") == ["7"]));
+    assert!(
+        requests
+            .iter()
+            .all(|request| request.all("x-user-id") == ["7"])
+    );
     site.service.says(403, &[], "");
     site.clock.advance(SECOND * 10);
     assert_eq!(site.get("/", "Authorization: a\r\n").await.status, 403);
@@ -32,7 +36,11 @@ async fn a_request_of_which_the_service_would_be_told_anything_else_is_asked_for
         site.get("/", "X-A: 1\r\nX-B: 1\r\n").await,
         site.get("/", "X-A:\r\n").await,
         Raw::ask(site.gateway.address(), host("other.test")).await,
-        Raw::ask(site.gateway.address(), host("gateway.test").replace("GET", "DELETE")).await,
+        Raw::ask(
+            site.gateway.address(),
+            host("gateway.test").replace("GET", "DELETE"),
+        )
+        .await,
     ];
     assert!(questions.iter().all(|answer| answer.status == 200));
     assert_eq!(site.service.asked(), questions.len());
@@ -55,11 +63,19 @@ async fn refusals_and_failures_are_not_remembered() {
 #[tokio::test]
 async fn callers_that_the_service_does_not_name_are_told_apart_by_what_they_sent() {
     let site = Site::with("").await;
-    for fields in ["Authorization: a\r\n", "Authorization: a\r\n", "Authorization: b\r\n", ""] {
+    for fields in [
+        "Authorization: a\r\n",
+        "Authorization: a\r\n",
+        "Authorization: b\r\n",
+        "",
+    ] {
         site.get("/", fields).await;
     }
     let lines = site.gateway.log_lines(4).await;
-    let names: Vec<_> = lines.iter().map(|line| line["principal"].as_str().unwrap()).collect();
+    let names: Vec<_> = lines
+        .iter()
+        .map(|line| line["principal"].as_str().unwrap())
+        .collect();
     assert_eq!(names[0], names[1]);
     assert_ne!(names[0], names[2]);
     assert_eq!(names[3], "external.sso:127.0.0.1");

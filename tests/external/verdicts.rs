@@ -18,7 +18,9 @@ async fn the_service_is_told_about_the_request_and_nothing_more() {
     assert_eq!(line, "GET /auth");
     let all = |name: &str| -> Vec<String> {
         let values = headers.get_all(name).iter();
-        values.map(|value| value.to_str().unwrap().to_owned()).collect()
+        values
+            .map(|value| value.to_str().unwrap().to_owned())
+            .collect()
     };
     assert_eq!(all("authorization"), ["Bearer abc"]);
     assert_eq!(all("cookie"), ["a=b"]);
@@ -59,7 +61,8 @@ async fn what_the_service_says_about_the_caller_reaches_the_upstream_and_the_log
 #[tokio::test]
 async fn what_a_client_sends_under_the_services_names_is_taken_out_on_every_route() {
     let site = Site::with(COPIED).await;
-    site.service.says(200, &[("x-auth-user", "alice"), ("x-user-id", "7")], "");
+    site.service
+        .says(200, &[("x-auth-user", "alice"), ("x-user-id", "7")], "");
     let spoofed = "X-User-Id: 1\r\nx-user-id: 2\r\nX_User_Id: 3\r\nX-User-Mail: a@b.test\r\n";
     for target in ["/", "/open"] {
         assert_eq!(site.get(target, spoofed).await.status, 200);
@@ -101,7 +104,10 @@ async fn a_refusal_reaches_the_client_with_its_challenge_and_its_body() {
 
 #[tokio::test]
 async fn a_redirect_to_a_login_is_passed_on_by_option() {
-    let fields = &[("location", "https://login.test/"), ("set-cookie", "state=1")];
+    let fields = &[
+        ("location", "https://login.test/"),
+        ("set-cookie", "state=1"),
+    ];
     let site = Site::with("pass_redirects = true").await;
     site.service.says(302, fields, "");
     let answer = site.get("/", "").await;
