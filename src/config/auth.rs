@@ -59,10 +59,7 @@ impl AuthTables {
 
     /// The full names of all ways to authenticate, and where they stand.
     pub(super) fn names(&self) -> Vec<(Arc<str>, Place)> {
-        let kinds = [
-            names("jwt", &self.jwt),
-            names("external", &self.external),
-        ];
+        let kinds = [names("jwt", &self.jwt), names("external", &self.external)];
         kinds.into_iter().flatten().collect()
     }
 

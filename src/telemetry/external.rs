@@ -37,9 +37,10 @@ pub struct ExternalMetrics([IntCounter; ExternalResult::ALL.len()]);
 
 impl ExternalMetrics {
     pub(super) fn new(service: &Arc<str>, questions: &IntCounterVec) -> Self {
-        Self(ExternalResult::ALL.map(|result| {
-            questions.with_label_values(&[&**service, result.as_str()])
-        }))
+        Self(
+            ExternalResult::ALL
+                .map(|result| questions.with_label_values(&[&**service, result.as_str()])),
+        )
     }
 
     /// Counts a question.

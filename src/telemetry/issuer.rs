@@ -54,11 +54,16 @@ impl IssuerMetrics {
     /// Counts a fetch that brought keys: how many, and when.
     pub fn fetched(&self, keys: usize, at: SystemTime) {
         let labels = [&*self.issuer];
-        let since = at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let since = at
+            .duration_since(SystemTime::UNIX_EPOCH)
+            .unwrap_or_default();
         let seconds = i64::try_from(since.as_secs()).unwrap_or(i64::MAX);
         let keys = i64::try_from(keys).unwrap_or(i64::MAX);
         self.issuers.keys.with_label_values(&labels).set(keys);
-        self.issuers.refreshed.with_label_values(&labels).set(seconds);
+        self.issuers
+            .refreshed
+            .with_label_values(&labels)
+            .set(seconds);
         self.count(SUCCESS);
     }
 

@@ -37,7 +37,8 @@ async fn what_is_no_key_set_leaves_the_old_keys_in_force() {
     let site = Site::of(&provider, "refresh.max_stale = '1d'");
     site.has_fetched(1.0).await;
     let encryption = set(&[(&other, "b")]).replace("\"kid\"", "\"use\":\"enc\",\"kid\"");
-    let oct = r#"{"keys":[{"kty":"oct","kid":"a","k":"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"}]}"#;
+    let oct =
+        r#"{"keys":[{"kty":"oct","kid":"a","k":"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"}]}"#;
     let bad = [
         Says::Text("<html>garbage</html>".to_owned()),
         Says::Text(String::new()),

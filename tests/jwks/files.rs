@@ -59,7 +59,10 @@ struct Revoking {
 impl Revoking {
     fn with(list: Option<&str>) -> Self {
         let (folder, signer) = (folder(), key());
-        let (keys, file) = (folder.path().join("keys.json"), folder.path().join("revoked.txt"));
+        let (keys, file) = (
+            folder.path().join("keys.json"),
+            folder.path().join("revoked.txt"),
+        );
         replace(&keys, &set(&[(&signer, "a")]));
         if let Some(list) = list {
             replace(&file, list);
@@ -79,7 +82,9 @@ impl Revoking {
 
     async fn refusal(&self, id: &str, subject: &str) -> (u16, String) {
         let claims = json!({ "jti": id, "sub": subject });
-        self.site.refusal(&token_with(&self.signer, "a", claims)).await
+        self.site
+            .refusal(&token_with(&self.signer, "a", claims))
+            .await
     }
 
     async fn was_read(&self, successful: f64) {
@@ -104,7 +109,9 @@ async fn a_token_is_revoked_by_its_id_or_its_subject_remembered_or_not() {
     replace(&site.list, "1\nsub: bob\n");
     let reads = || {
         let labels = ["jwt.main.revocation", "success"];
-        site.site.gateway.metric("tollgate_file_reads_total", &labels)
+        site.site
+            .gateway
+            .metric("tollgate_file_reads_total", &labels)
     };
     eventually(|| reads() == 2.0).await;
     assert_eq!(site.refusal("1", "alice").await, revoked());

@@ -69,7 +69,10 @@ async fn what_the_provider_says_about_freshness_is_kept_within_bounds() {
     let signer = key();
     let provider = Provider::of(&[(&signer, "a")]).await;
     provider.max_age(31_536_000);
-    let site = Site::of(&provider, "refresh = { max_interval = '10m', max_stale = '1d' }");
+    let site = Site::of(
+        &provider,
+        "refresh = { max_interval = '10m', max_stale = '1d' }",
+    );
     site.has_fetched(1.0).await;
     site.clock.advance(SECOND * 601);
     site.has_fetched(2.0).await;
@@ -96,7 +99,8 @@ async fn a_reload_that_keeps_the_issuer_keeps_its_keys_and_one_that_does_not_end
     assert_eq!(provider.asked(), 1);
 
     let secret = "secret = 'a secret of the test, thirty-two bytes'";
-    site.gateway.apply(&text(secret, "").replace("ES256", "HS256"));
+    site.gateway
+        .apply(&text(secret, "").replace("ES256", "HS256"));
     assert_eq!(site.metric("tollgate_jwks_keys", ""), 0.0);
     site.clock.advance(DAY);
     assert_eq!(site.get("/open", "").await.status, 200);

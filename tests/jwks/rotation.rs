@@ -81,9 +81,21 @@ async fn a_name_is_compared_and_nothing_else() {
     let site = Site::of(&provider, "refresh.cooldown = '1ms'");
     site.has_fetched(1.0).await;
     let elsewhere = format!("{}/other", provider.url());
-    for trick in ["../../etc/passwd", "/dev/null", "A", "a ", "a\u{0}", "' OR 1=1 --", &elsewhere] {
+    for trick in [
+        "../../etc/passwd",
+        "/dev/null",
+        "A",
+        "a ",
+        "a\u{0}",
+        "' OR 1=1 --",
+        &elsewhere,
+    ] {
         site.clock.advance(SECOND);
-        assert_eq!(site.refusal(&token(&signer, trick)).await, unknown_key(), "{trick:?}");
+        assert_eq!(
+            site.refusal(&token(&signer, trick)).await,
+            unknown_key(),
+            "{trick:?}"
+        );
     }
     assert!(provider.paths().iter().all(|path| path == "/jwks"));
 }

@@ -94,9 +94,7 @@ impl Server {
         F: Fn(Request<Incoming>) -> Fut + Clone + Send + 'static,
         Fut: Future<Output = Response<BoxBody>> + Send + 'static,
     {
-        let listener = TcpListener::bind("127.0.0.1:0")
-            .await
-            .expect("a free port");
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let acceptor = authority.acceptor("localhost");
         Self::tcp(listener, "https", move |stream| {
             let (acceptor, handler) = (acceptor.clone(), handler.clone());

@@ -115,7 +115,9 @@ fn check_external(external: &ExternalKeys, table: TableNode<'_>, reader: &mut Re
     if !is_told {
         let message = "the service is told nothing: all requests would be one to it";
         let place = table.value_place("send", reader);
-        reader.report(Finding::error(place, message).help("leave `request_headers` or `send` as it is"));
+        reader.report(
+            Finding::error(place, message).help("leave `request_headers` or `send` as it is"),
+        );
     }
 }
 
@@ -148,8 +150,11 @@ enum Asked {
 }
 
 impl Word for Asked {
-    const WORDS: &'static [(&'static str, Self)] =
-        &[("GET", Self::Get), ("HEAD", Self::Head), ("POST", Self::Post)];
+    const WORDS: &'static [(&'static str, Self)] = &[
+        ("GET", Self::Get),
+        ("HEAD", Self::Head),
+        ("POST", Self::Post),
+    ];
 }
 
 impl From<Asked> for Method {
@@ -180,7 +185,9 @@ impl Format for ServiceUrl {
             let uri: Uri = text.parse().map_err(|_| Problem::plain())?;
             let authority = uri.authority().ok_or_else(Problem::plain)?;
             if authority.as_str().contains('@') {
-                return Err(Problem::what("the URL of a service has no user or password"));
+                return Err(Problem::what(
+                    "the URL of a service has no user or password",
+                ));
             }
             match uri.scheme_str() {
                 Some("http" | "https") => Ok(uri),

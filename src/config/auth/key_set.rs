@@ -243,7 +243,8 @@ fn without_ambiguous(keys: Vec<VerificationKey>) -> Vec<VerificationKey> {
     let is_ambiguous = |key| unique.iter().any(|other| are_rivals(key, other));
     let ambiguous: Vec<bool> = unique.iter().map(is_ambiguous).collect();
     let kept = unique.into_iter().zip(ambiguous);
-    kept.filter_map(|(key, ambiguous)| (!ambiguous).then_some(key)).collect()
+    kept.filter_map(|(key, ambiguous)| (!ambiguous).then_some(key))
+        .collect()
 }
 
 fn are_rivals(one: &VerificationKey, other: &VerificationKey) -> bool {
@@ -261,7 +262,9 @@ fn is_strong(key: &DecodingKey) -> bool {
         return true;
     };
     let zeros = n.iter().take_while(|byte| **byte == 0).count();
-    let bits = n.get(zeros).map_or(0, |first| 8 * (n.len() - zeros) - first.leading_zeros() as usize);
+    let bits = n.get(zeros).map_or(0, |first| {
+        8 * (n.len() - zeros) - first.leading_zeros() as usize
+    });
     (2048..=8192).contains(&bits)
 }
 
@@ -379,7 +382,10 @@ mod tests {
 
     #[test]
     fn secrets_are_taken_from_files_and_not_from_the_network() {
-        let text = format!(r#"{{"keys":[{{"kty":"oct","kid":"s","k":"{}"}}]}}"#, "A".repeat(43));
+        let text = format!(
+            r#"{{"keys":[{{"kty":"oct","kid":"s","k":"{}"}}]}}"#,
+            "A".repeat(43)
+        );
         let all = [Algorithm::HS256];
         assert!(KeySet::from_jwks(&text, &all).is_ok());
         assert!(KeySet::from_fetched_jwks(&text, &all).is_err());
@@ -389,9 +395,15 @@ mod tests {
     fn sets_are_equal_when_their_keys_are_in_whatever_order() {
         let other = RSA.replace("\"a\"", "\"b\"");
         let one = set(&format!("{RSA}}},{other}}}")).unwrap();
-        assert_eq!(one, set(&format!("{other}}}, {RSA},\"x5t\":\"new\"}}")).unwrap());
+        assert_eq!(
+            one,
+            set(&format!("{other}}}, {RSA},\"x5t\":\"new\"}}")).unwrap()
+        );
         assert_ne!(one, set(&format!("{RSA}}}")).unwrap());
-        assert_ne!(one, set(&format!("{RSA}}},{other},\"alg\":\"RS256\"}}")).unwrap());
+        assert_ne!(
+            one,
+            set(&format!("{RSA}}},{other},\"alg\":\"RS256\"}}")).unwrap()
+        );
     }
 
     #[test]

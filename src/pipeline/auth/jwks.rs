@@ -32,15 +32,15 @@ use tokio::{
     time::timeout,
 };
 
+use super::jwt::keys::{KeySource, Lookup};
 use crate::{
     config::{KeyRefresh, KeySet},
     exchange::{BoxFuture, Clock},
     pipeline::Tools,
     telemetry::IssuerMetrics,
 };
-use super::jwt::keys::{KeySource, Lookup};
-pub(super) use fetch::{Fetcher, KeysAt};
 use fetch::{FetchError, Fetched};
+pub(super) use fetch::{Fetcher, KeysAt};
 use unknown::Unknown;
 
 /// The keys of one issuer. Dropping it ends the fetching.
@@ -88,7 +88,12 @@ struct Flight {
 
 impl Jwks {
     /// Starts to fetch the keys of an issuer.
-    pub(super) fn start(name: &Arc<str>, fetcher: Fetcher, timing: &KeyRefresh, tools: &Tools) -> Self {
+    pub(super) fn start(
+        name: &Arc<str>,
+        fetcher: Fetcher,
+        timing: &KeyRefresh,
+        tools: &Tools,
+    ) -> Self {
         let shared = Arc::new(Shared {
             name: Arc::clone(name),
             fetcher,
@@ -140,7 +145,10 @@ impl KeySource for Jwks {
 
     fn retry_after(&self) -> Option<Duration> {
         let due = self.shared.flight().due;
-        Some(due.saturating_sub(self.shared.clock.now()).max(SHORTEST_RETRY))
+        Some(
+            due.saturating_sub(self.shared.clock.now())
+                .max(SHORTEST_RETRY),
+        )
     }
 }
 
@@ -257,7 +265,9 @@ impl Shared {
         let now = self.clock.now();
         let held = self.held.load();
         // Looked at when they become too old, too.
-        let expiry = held.as_ref().map(|held| held.confirmed.saturating_add(self.timing.max_stale));
+        let expiry = held
+            .as_ref()
+            .map(|held| held.confirmed.saturating_add(self.timing.max_stale));
         let expiry = expiry.map_or(Duration::MAX, |expiry| expiry.saturating_add(TICK));
         let mut flight = self.flight();
         flight.running = false;
@@ -272,13 +282,13 @@ impl Shared {
         let running = self.held.load_full();
         let unchanged = running.filter(|held| *held.keys == fetched.keys);
         let is_new = unchanged.is_none();
-        let keys = unchanged.map_or_else(
-            || Arc::new(fetched.keys),
-            |held| Arc::clone(&held.keys),
-        );
+        let keys = unchanged.map_or_else(|| Arc::new(fetched.keys), |held| Arc::clone(&held.keys));
         self.metrics.fetched(keys.keys().len(), self.clock.wall());
         let confirmed = self.clock.now();
-        let held = Held { keys: Arc::clone(&keys), confirmed };
+        let held = Held {
+            keys: Arc::clone(&keys),
+            confirmed,
+        };
         self.held.store(Some(Arc::new(held)));
         if is_new {
             self.generation.fetch_add(1, Ordering::Release);

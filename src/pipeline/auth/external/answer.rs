@@ -72,7 +72,9 @@ fn subject<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<&'a str, &'s
     let (Some(value), None) = (values.next(), values.next()) else {
         return Err("the service did not say, once, who the caller is");
     };
-    let text = value.to_str().map_err(|_| "the caller's name is not plain text")?;
+    let text = value
+        .to_str()
+        .map_err(|_| "the caller's name is not plain text")?;
     match text.len() {
         1..=LONGEST_SUBJECT => Ok(text),
         _ => Err("the caller's name is empty or too long"),
@@ -159,7 +161,13 @@ mod tests {
         assert_eq!(&*grant.principal.name, "external.sso:caller");
         assert!(grant.headers.is_empty());
         let keys = "subject_header = 'x-user'\nroles_header = 'x-roles'\nforward_headers = ['x-user-id', 'x-none']";
-        let fields = [("x-user", "alice"), ("x-user-id", "7"), ("x-user-id", "8"), ("x-roles", "a, b"), ("x-roles", "c")];
+        let fields = [
+            ("x-user", "alice"),
+            ("x-user-id", "7"),
+            ("x-user-id", "8"),
+            ("x-roles", "a, b"),
+            ("x-roles", "c"),
+        ];
         let grant = allowed(keys, &fields).unwrap();
         assert_eq!(&*grant.principal.name, "external.sso:alice");
         assert_eq!(grant.principal.roles.len(), 3);

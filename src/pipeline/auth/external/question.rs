@@ -41,12 +41,14 @@ impl Questioner {
     ) -> Option<http::Request<Bytes>> {
         let mut headers = HeaderMap::new();
         let mut whole = true;
-        self.tell(request, context, &mut |name, value| {
-            match HeaderValue::from_bytes(value) {
+        self.tell(
+            request,
+            context,
+            &mut |name, value| match HeaderValue::from_bytes(value) {
                 Ok(value) => whole &= headers.try_append(name.clone(), value).is_ok(),
                 Err(_) => whole = false,
-            }
-        });
+            },
+        );
         // For the service's log; it is no fact, and no two requests have the same.
         headers.insert(X_REQUEST_ID, context.id.header().clone());
         let mut question = http::Request::new(Bytes::new());
@@ -99,7 +101,10 @@ impl Questioner {
                 // The normal form: the upstream gets the same, so the service must judge the same.
                 Fact::Uri => tell(&X_FORWARDED_URI, context.target().as_bytes()),
                 Fact::Host => {
-                    let host = context.forwarded_host.as_ref().or(context.head.host.as_ref());
+                    let host = context
+                        .forwarded_host
+                        .as_ref()
+                        .or(context.head.host.as_ref());
                     tell(&X_FORWARDED_HOST, host.map_or(&[], HeaderValue::as_bytes));
                     tell(&X_FORWARDED_PROTO, context.scheme.as_bytes());
                 }

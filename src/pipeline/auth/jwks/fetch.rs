@@ -59,7 +59,9 @@ pub(super) enum FetchError {
     NoMetadata,
     #[error("the metadata are those of another issuer")]
     OtherIssuer,
-    #[error("the metadata lead to keys that could be forged on the way: their URL must be `https://`")]
+    #[error(
+        "the metadata lead to keys that could be forged on the way: their URL must be `https://`"
+    )]
     Unsafe,
     #[error("{0}")]
     Keys(String),
@@ -157,7 +159,11 @@ mod tests {
         let keys = "https://keys.test/k";
         let issuer = "https://id.test";
         assert_eq!(keys_of(issuer, issuer, keys).unwrap(), keys);
-        for other in ["https://id.test/", "https://ID.test", "https://id.test.evil"] {
+        for other in [
+            "https://id.test/",
+            "https://ID.test",
+            "https://id.test.evil",
+        ] {
             let refused = keys_of(issuer, other, keys);
             assert!(matches!(refused, Err(FetchError::OtherIssuer)), "{other}");
         }

@@ -72,9 +72,18 @@ mod tests {
         assert_eq!(told(&[]), None);
         assert_eq!(told(&[("cache-control", "public, Max-Age=600")]), Some(600));
         assert_eq!(told(&[("cache-control", "max-age=\"60\"")]), Some(60));
-        assert_eq!(told(&[("cache-control", "max-age=60, max-age=30")]), Some(30));
-        assert_eq!(told(&[("cache-control", "max-age=60"), ("age", "50")]), Some(10));
-        assert_eq!(told(&[("cache-control", "max-age=60"), ("age", "500")]), Some(0));
+        assert_eq!(
+            told(&[("cache-control", "max-age=60, max-age=30")]),
+            Some(30)
+        );
+        assert_eq!(
+            told(&[("cache-control", "max-age=60"), ("age", "50")]),
+            Some(10)
+        );
+        assert_eq!(
+            told(&[("cache-control", "max-age=60"), ("age", "500")]),
+            Some(0)
+        );
         assert_eq!(told(&[("cache-control", "max-age=60, no-cache")]), Some(0));
         assert_eq!(told(&[("cache-control", "max-age=-1")]), Some(0));
         assert_eq!(told(&[("cache-control", "private")]), None);
@@ -85,8 +94,14 @@ mod tests {
         let timing = KeyRefresh::default();
         let wait = |told| after_success(told, &timing, 1.0);
         assert_eq!(wait(None), timing.interval.mul_f64(LATEST));
-        assert_eq!(wait(Some(Duration::ZERO)), timing.min_interval.mul_f64(LATEST));
-        assert_eq!(wait(Some(SECOND * 1_000_000)), timing.max_interval.mul_f64(LATEST));
+        assert_eq!(
+            wait(Some(Duration::ZERO)),
+            timing.min_interval.mul_f64(LATEST)
+        );
+        assert_eq!(
+            wait(Some(SECOND * 1_000_000)),
+            timing.max_interval.mul_f64(LATEST)
+        );
     }
 
     #[test]

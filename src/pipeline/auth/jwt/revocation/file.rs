@@ -58,7 +58,9 @@ impl Revocations for FileRevocations {
     fn check(&self, id: Option<&str>, subject: &str) -> Revocation {
         match &*self.list.get() {
             Some(list) if list.contains(id, subject) => Revocation::Revoked,
-            Some(_) if !self.broken.is_longer_than(self.max_stale, &self.clock) => Revocation::Clear,
+            Some(_) if !self.broken.is_longer_than(self.max_stale, &self.clock) => {
+                Revocation::Clear
+            }
             _ => Revocation::Unknown,
         }
     }
