@@ -5,8 +5,10 @@
 //! series is capped.
 
 mod cells;
+mod external;
 mod families;
 mod file;
+mod issuer;
 pub mod json;
 mod listener;
 mod log;
@@ -19,12 +21,14 @@ mod server;
 pub mod timestamp;
 mod writer;
 
+pub use external::{ExternalMetrics, ExternalResult};
 pub use file::FileMetrics;
+pub use issuer::IssuerMetrics;
 pub use listener::ListenerMetrics;
 pub use log::{LogHandle, init};
 pub use metrics::Metrics;
-pub use remembered::MemoryMetrics;
 pub use prometheus::{IntCounter, IntGauge};
+pub use remembered::MemoryMetrics;
 pub use route::{AuthMetrics, RouteMetrics};
 pub use server::{OpenConnection, ServerMetrics};
 pub use writer::AccessLogWriter;

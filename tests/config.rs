@@ -2,10 +2,10 @@
 
 #![allow(clippy::unwrap_used)] // Helpers of tests are tests.
 
-#[path = "config/auth.rs"]
-mod auth;
 #[path = "config/access.rs"]
 mod access;
+#[path = "config/auth.rs"]
+mod auth;
 #[path = "config/bad_input.rs"]
 mod bad_input;
 #[path = "config/files.rs"]
@@ -18,6 +18,8 @@ mod meaning;
 mod reference;
 #[path = "config/secrets.rs"]
 mod secrets;
+#[path = "config/subrequests.rs"]
+mod subrequests;
 #[path = "config/tables.rs"]
 mod tables;
 #[path = "config/traps.rs"]

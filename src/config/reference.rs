@@ -5,7 +5,7 @@ use std::fmt::Write;
 use super::{
     Admin, Log, Rbac,
     access::{AllKeys as AllPermissions, IpKeys, IpSetKeys},
-    auth::{AllKeys, AuthTables, JwtKeys},
+    auth::{AllKeys, AuthTables, ExternalKeys, JwtKeys, KeyRefresh, RevocationKeys},
     condition::ConditionKeys,
     decode::{KeyDoc, Table, TableDoc},
     document::{Document, Include},
@@ -45,6 +45,9 @@ pub(super) fn tables() -> Vec<TableDoc> {
         AccessLog::doc(),
         AuthTables::doc(),
         JwtKeys::doc(),
+        KeyRefresh::doc(),
+        RevocationKeys::doc(),
+        ExternalKeys::doc(),
         RoleKeys::doc(),
         IpSetKeys::doc(),
         Subrequests::doc(),

@@ -10,9 +10,10 @@ use std::{
 use prometheus::{IntCounter, Registry, TextEncoder, process_collector::ProcessCollector};
 
 use super::{
-    FileMetrics, ListenerMetrics, RouteMetrics, ServerMetrics,
+    ExternalMetrics, FileMetrics, IssuerMetrics, ListenerMetrics, RouteMetrics, ServerMetrics,
     families::{Families, Singles},
     file::Files,
+    issuer::Issuers,
     remembered::{Memories, MemoryMetrics},
     series::Shared,
 };
@@ -29,6 +30,7 @@ pub struct Metrics {
     servers: Handles<(Arc<str>, Arc<str>), ServerMetrics>,
     listeners: Handles<Arc<str>, ListenerMetrics>,
     files: Arc<Files>,
+    issuers: Arc<Issuers>,
     memories: Arc<Memories>,
     started: Instant,
 }
@@ -51,6 +53,7 @@ impl Metrics {
         Arc::new(Self {
             shared: Shared::new(shown, series, singles.series_refused.clone()),
             files: Files::new(&singles),
+            issuers: Issuers::new(&singles),
             memories: Memories::new(&singles),
             registry,
             singles,
@@ -99,6 +102,18 @@ impl Metrics {
     #[must_use]
     pub fn file(&self, owner: &str) -> FileMetrics {
         FileMetrics::new(owner, &self.files)
+    }
+
+    /// The handle of an issuer's keys, by the name of its table: `jwt.customers`.
+    #[must_use]
+    pub fn issuer(&self, name: &str) -> IssuerMetrics {
+        IssuerMetrics::new(name, &self.issuers)
+    }
+
+    /// The handle of a service of external auth, by the name of its table: `external.sso`.
+    #[must_use]
+    pub fn external_auth(&self, name: &Arc<str>) -> ExternalMetrics {
+        ExternalMetrics::new(name, &self.singles.external_auth)
     }
 
     /// The counter of lost lines of the access log.

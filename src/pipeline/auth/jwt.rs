@@ -152,7 +152,6 @@ impl JwtMethod {
                     let lookup = lookup.await;
                     match issuer.open(&token) {
                         Ok((parts, header)) => {
-                            let generation = issuer.keys.generation();
                             issuer.conclude(&token, &parts, &header, lookup, generation, now)
                         }
                         Err(reason) => Verdict::refused(reason),
@@ -210,7 +209,10 @@ impl Issuer {
             Lookup::Found(keys) => keys,
             Lookup::Unknown => return Verdict::refused(Reason::JwtUnknownKey),
             Lookup::Unavailable | Lookup::Pending(_) => {
-                return Verdict::refused(Reason::JwtKeysUnavailable);
+                return Verdict::Refused(Refusal {
+                    reason: Reason::JwtKeysUnavailable,
+                    retry_after: self.keys.retry_after(),
+                });
             }
         };
         match self.verify(parts, header, &keys, generation, now) {
