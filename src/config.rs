@@ -3,6 +3,7 @@
 //! This room imports no other. A [`Config`] that exists is valid: names resolve, routes can be told
 //! apart, values are in range. One file per table.
 
+mod access;
 mod address;
 mod admin;
 mod auth;
@@ -17,8 +18,10 @@ mod loading;
 mod log;
 mod mask;
 mod path;
+mod permission;
 mod reference;
 mod rewrite;
+mod role;
 mod route;
 mod routes;
 mod server;
@@ -30,6 +33,10 @@ mod target;
 mod text;
 mod upstream;
 
+pub use access::{
+    Access, ByMethod, ClaimRule, ClaimValue, Demand, IpList, IpRules, IpSet, LARGEST_NETWORKS,
+    Needed, Permissions, Rbac, RoleDemand, parse_networks,
+};
 pub use admin::Admin;
 pub use auth::{
     Auth, AuthRule, ClaimPath, CredentialPlace, External, Fact, Jwt, KeyRefresh, KeySet, KeysFrom,
@@ -38,8 +45,10 @@ pub use auth::{
 pub use diagnostic::{Diagnostic, Diagnostics, Related, Severity};
 pub use loading::Loaded;
 pub use log::{AccessLog, Log, QueryLogging};
+pub use permission::Permission;
 pub use reference::reference;
 pub use rewrite::{HostRewrite, Rewrite};
+pub use role::Role;
 pub use route::{
     EncodedSlash, HostPattern, PathPattern, PathSegment, Redirect, Route, Target, Timeouts,
     ValueMatch,
@@ -63,6 +72,10 @@ pub struct Config {
     pub log: Log,
     /// `[auth.*]`: how callers show who they are.
     pub auth: Auth,
+    /// `[roles.*]`, with what they include.
+    pub roles: BTreeMap<Arc<str>, Role>,
+    /// `[ip_sets.*]`.
+    pub ip_sets: BTreeMap<Arc<str>, IpSet>,
     /// `[subrequests]`: the gateway's own requests.
     pub subrequests: Subrequests,
     /// `[upstreams.*]`, and one for each inline URL, named by that URL.

@@ -26,7 +26,7 @@ pub use issuer::IssuerMetrics;
 pub use listener::ListenerMetrics;
 pub use log::{LogHandle, init};
 pub use metrics::Metrics;
-pub use prometheus::IntCounter;
+pub use prometheus::{IntCounter, IntGauge};
 pub use route::{AuthMetrics, RouteMetrics};
 pub use server::{OpenConnection, ServerMetrics};
 pub use writer::AccessLogWriter;

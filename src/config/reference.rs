@@ -3,13 +3,15 @@
 use std::fmt::Write;
 
 use super::{
-    Admin, Log,
+    Admin, Log, Rbac,
+    access::{AllKeys as AllPermissions, IpKeys, IpSetKeys},
     auth::{AllKeys, AuthTables, ExternalKeys, JwtKeys, KeyRefresh, RevocationKeys},
     condition::ConditionKeys,
     decode::{KeyDoc, Table, TableDoc},
     document::{Document, Include},
     log::AccessLog,
     rewrite::Rewrite,
+    role::RoleKeys,
     route::{RouteKeys, Timeouts},
     server::{Drain, Http2, Limits, Server},
     server_url::ServerKeys,
@@ -46,6 +48,8 @@ pub(super) fn tables() -> Vec<TableDoc> {
         KeyRefresh::doc(),
         RevocationKeys::doc(),
         ExternalKeys::doc(),
+        RoleKeys::doc(),
+        IpSetKeys::doc(),
         Subrequests::doc(),
         UpstreamKeys::doc(),
         ServerKeys::doc(),
@@ -57,6 +61,9 @@ pub(super) fn tables() -> Vec<TableDoc> {
         RedirectKeys::doc(),
         Rewrite::doc(),
         Timeouts::doc(),
+        AllPermissions::doc(),
+        Rbac::doc(),
+        IpKeys::doc(),
         GroupKeys::doc(),
         DefaultKeys::doc(),
     ]

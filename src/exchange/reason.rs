@@ -139,6 +139,10 @@ reasons! {
     ExternalRedirected = "auth.external.redirected", 302, "UNAUTHORIZED", "Another service wants the caller to log in.";
     /// A service of external auth gave no answer that can be used, or none in time.
     ExternalUnavailable = "auth.external.unavailable", 503, "UNAVAILABLE", "Credentials can't be checked at the moment.";
+    /// The client's address is not one that the route's `ip` admits.
+    IpDenied = "ip.denied", 403, "FORBIDDEN", "Access from this address is not allowed.";
+    /// The route's `permissions`, `roles` or `claims` do not let the caller do this.
+    RbacDenied = "rbac.denied", 403, "FORBIDDEN", "The caller may not do this.";
     /// Nobody listens at the server's address.
     ConnectRefused = "upstream.connect_refused", 502, "BAD_GATEWAY", "The service behind the gateway can't be reached.";
     /// The connection was not there within `connect_timeout`.

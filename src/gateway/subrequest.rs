@@ -92,7 +92,10 @@ async fn exchange(
     request: Request<Full<Bytes>>,
     most: usize,
 ) -> Result<Response<Bytes>, SubrequestError> {
-    let answer = client.request(request).await.map_err(|error| failed(&error))?;
+    let answer = client
+        .request(request)
+        .await
+        .map_err(|error| failed(&error))?;
     let (head, body) = answer.into_parts();
     Ok(Response::from_parts(head, collect(body, most).await?))
 }
