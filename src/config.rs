@@ -12,10 +12,13 @@ mod diagnostic;
 mod document;
 mod header;
 mod host;
+mod keys_file;
 mod loading;
 mod log;
 mod mask;
+mod moment;
 mod path;
+mod quota;
 mod reference;
 mod rewrite;
 mod route;
@@ -30,8 +33,11 @@ mod upstream;
 
 pub use admin::Admin;
 pub use diagnostic::{Diagnostic, Diagnostics, Related, Severity};
+pub use keys_file::{KeyHash, KeysFile, StoredKey};
 pub use loading::Loaded;
 pub use log::{AccessLog, Log, QueryLogging};
+pub use moment::date_of;
+pub use quota::quota_text;
 pub use reference::reference;
 pub use rewrite::{HostRewrite, Rewrite};
 pub use route::{

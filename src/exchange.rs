@@ -4,6 +4,7 @@
 //! [`Context`] in its extensions from the frame to the upstream and back; a refusal is always made
 //! by [`Rejection`]; a route is a [`RouteService`].
 
+pub mod api_key;
 mod blocking;
 mod body;
 mod clock;

@@ -6,6 +6,8 @@
 mod bad_input;
 #[path = "config/files.rs"]
 mod files;
+#[path = "config/keys_file.rs"]
+mod keys_file;
 #[path = "config/matching.rs"]
 mod matching;
 #[path = "config/meaning.rs"]

@@ -81,6 +81,11 @@ impl Config {
     }
 }
 
+/// Reads a file beside the configuration; the error tells what is wrong with it.
+pub(super) fn read_whole(path: &Path, cap: usize) -> Result<String, String> {
+    read_capped(path, cap).map_err(|unreadable| unreadable.message)
+}
+
 fn wrong_url(url: &str, problem: super::decode::Problem) -> Diagnostics {
     let mut sources = Sources::default();
     let file = sources.add(Source::new("--to", url));

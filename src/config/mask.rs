@@ -30,6 +30,7 @@ pub(super) fn secrets(text: &str) -> Vec<Range<usize>> {
         }
     }
     found.extend(user_parts(text));
+    found.extend(api_keys(text));
     found.sort_by_key(|range| range.start);
     found
 }
@@ -122,6 +123,17 @@ fn user_parts(text: &str) -> impl Iterator<Item = Range<usize>> {
         let authority = text[start..].split(end).next().unwrap_or_default();
         let user = authority.rfind('@').filter(|at| *at > 0)?;
         Some(start..start + user)
+    })
+}
+
+/// Our own API keys, wherever somebody has put one.
+fn api_keys(text: &str) -> impl Iterator<Item = Range<usize>> {
+    text.match_indices("tgk_").filter_map(|(at, prefix)| {
+        let start = at + prefix.len();
+        let rest = &text[start..];
+        let end = rest.find(|c: char| !c.is_ascii_alphanumeric());
+        let length = end.unwrap_or(rest.len());
+        (length > 0).then_some(start..start + length)
     })
 }
 
@@ -238,6 +250,11 @@ mod tests {
         assert_eq!(masked("token = \"${env:T}\""), [""; 0]);
         assert_eq!(masked("token = \"${env:T:-abc}\"").len(), 1);
         assert_eq!(masked("token = \"${env:T}abc\"").len(), 1);
+    }
+
+    #[test]
+    fn an_api_key_is_secret_wherever_it_stands() {
+        assert_eq!(masked("hash = \"tgk_abc1\"\nnote = 'tgk_x'"), ["abc1", "x"]);
     }
 
     #[test]
