@@ -5,6 +5,7 @@
 
 mod address;
 mod admin;
+mod auth;
 mod condition;
 mod conflicts;
 mod decode;
@@ -32,6 +33,9 @@ mod text;
 mod upstream;
 
 pub use admin::Admin;
+pub use auth::{
+    Auth, AuthRule, ClaimPath, CredentialPlace, Jwt, KeySet, KeysFrom, VerificationKey,
+};
 pub use diagnostic::{Diagnostic, Diagnostics, Related, Severity};
 pub use keys_file::{KeyHash, KeysFile, StoredKey};
 pub use loading::Loaded;
@@ -60,6 +64,8 @@ pub struct Config {
     pub admin: Admin,
     /// `[log]`: application and access log.
     pub log: Log,
+    /// `[auth.*]`: how callers show who they are.
+    pub auth: Auth,
     /// `[upstreams.*]`, and one for each inline URL, named by that URL.
     pub upstreams: BTreeMap<Arc<str>, Upstream>,
     /// `[routes.*]` with `[groups.*]` and `[defaults]` merged in, in the order of their names.

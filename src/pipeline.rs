@@ -3,12 +3,14 @@
 //! What a route does not use is absent and costs nothing. A pipeline receives an inner service; it
 //! knows no upstream.
 
+pub mod auth;
 mod redirect;
 mod request_body;
 mod rescue;
 mod respond;
 mod rewrite;
 
+pub use auth::{AuthLayer, Authenticators};
 pub use redirect::RedirectTo;
 pub use request_body::RequestBodyLayer;
 pub use rescue::Rescue;
@@ -17,6 +19,7 @@ pub use rewrite::RewriteLayer;
 
 use std::{any::Any, path::Path, sync::Arc};
 
+use http::HeaderName;
 use tokio::runtime::Handle;
 
 use crate::{
@@ -25,6 +28,8 @@ use crate::{
         Blocking, Clock, Context, FileWatch, RouteService, UpstreamService, Watched, WatchedFile,
     },
     telemetry::Metrics,
+    exchange::{Clock, Context, RouteService, UpstreamService},
+    telemetry::{Metrics, RouteMetrics},
 };
 
 /// What policies are made with.
@@ -70,20 +75,42 @@ pub type Held = Arc<dyn Any + Send + Sync>;
 /// What routes share by name: whatever has state. A reload keeps each object whose own
 /// configuration did not change, so counters, keys and stored answers live on.
 #[derive(Default)]
-pub struct Policies {}
+pub struct Policies {
+    /// The ways to authenticate.
+    authenticators: Authenticators,
+    /// The headers that no client may send, on any route: they tell who the caller is.
+    identity: Arc<Vec<HeaderName>>,
+}
 
 impl Policies {
     /// Builds what is new or changed and takes over the rest from the running configuration.
     #[must_use]
-    pub fn build(_: &Config, _: &Tools, _: &Self) -> Self {
-        Self {}
+    pub fn build(config: &Config, tools: &Tools, running: &Self) -> Self {
+        let identity = config.auth.identity_headers();
+        Self {
+            authenticators: Authenticators::build(&config.auth, tools, &running.authenticators),
+            identity: match identity == *running.identity {
+                true => Arc::clone(&running.identity),
+                false => Arc::new(identity),
+            },
+        }
+    }
+
+    /// The headers that no client may send, on any route: they tell who the caller is.
+    #[must_use]
+    pub fn identity(&self) -> &Arc<Vec<HeaderName>> {
+        &self.identity
     }
 
     /// The objects that a route's pipeline holds: the route is built anew when one of them is
     /// another.
     #[must_use]
-    pub fn held_by(&self, _: &Route) -> Vec<Held> {
-        Vec::new()
+    pub fn held_by(&self, route: &Route) -> Vec<Held> {
+        let mut held: Vec<Held> = vec![Arc::clone(&self.identity) as Held];
+        for name in route.auth.iter().flat_map(|rule| rule.methods()) {
+            held.push(self.authenticators.get(name));
+        }
+        held
     }
 }
 
@@ -93,6 +120,7 @@ impl Policies {
 pub fn fold<U: UpstreamService>(
     route: &Route,
     policies: &Policies,
+    metrics: &Arc<RouteMetrics>,
     forward: impl FnOnce() -> U,
 ) -> RouteService {
     let service = match &route.target {
@@ -100,14 +128,22 @@ pub fn fold<U: UpstreamService>(
         Target::Redirect(redirect) => RouteService::new(RedirectTo::from_config(redirect)),
         Target::Upstream(_) | Target::Split(_) => forwarding(route, policies, forward()),
     };
-    guarded(route, policies, service)
+    guarded(route, policies, metrics, service)
 }
 
 /// Who may call, and how often: what stands before every target, from the inside out.
-fn guarded(_: &Route, _: &Policies, service: RouteService) -> RouteService {
+fn guarded(
+    route: &Route,
+    policies: &Policies,
+    metrics: &Arc<RouteMetrics>,
+    mut service: RouteService,
+) -> RouteService {
     // Limits by caller.
     // RBAC and claims: they read the principal.
-    // Authentication.
+    // Authentication: above everything that asks who calls.
+    if let Some(auth) = AuthLayer::from_config(route, &policies.authenticators, metrics) {
+        service = service.layer(&auth);
+    }
     // Limits on what is known before authentication: they spare it.
     // IP and origin rules.
     // CORS: it answers preflights, and decorates every refusal below it.
@@ -115,7 +151,7 @@ fn guarded(_: &Route, _: &Policies, service: RouteService) -> RouteService {
 }
 
 /// From the inside out; the order is fixed.
-fn forwarding<U: UpstreamService>(route: &Route, _: &Policies, upstream: U) -> RouteService {
+fn forwarding<U: UpstreamService>(route: &Route, policies: &Policies, upstream: U) -> RouteService {
     // Innermost: below it failures are typed, above it every refusal is an answer.
     let mut service = RouteService::new(Rescue::new(upstream));
     // Cache: it stands above whatever an upstream's failure becomes.
@@ -124,7 +160,7 @@ fn forwarding<U: UpstreamService>(route: &Route, _: &Policies, upstream: U) -> R
         service = service.layer(&rewrite);
     }
     // Before anything that would read or send the body.
-    service.layer(&RequestBodyLayer::from_config(route))
+    service.layer(&RequestBodyLayer::from_config(route, policies.identity()))
 }
 
 /// Fills in a template for one request.

@@ -6,6 +6,7 @@ use toml::de::DeTable;
 
 use super::{
     Admin, Log, Server,
+    auth::AuthTables,
     decode::{
         Entry, Format, Keyed, Named, Node, OneOrList, Reader, Scope, Set, Style, Sub, Table,
         read_keys, table,
@@ -31,6 +32,8 @@ table! {
         pub(super) admin: Key<Admin> => Keyed<Sub<Admin>> = None; "see there",
         /// `log`: application and access log.
         pub(super) log: Key<Log> => Keyed<Sub<Log>> = None; "see there",
+        /// `auth`: how callers show who they are.
+        pub(super) auth: AuthTables => Sub<AuthTables> = AuthTables::default(); "none",
         /// `upstreams`: the servers behind the gateway.
         pub(super) upstreams: Names<UpstreamKeys> => Named<UpstreamKeys> = Names::new(); "none",
         /// `defaults`: keys of all routes.
@@ -92,6 +95,7 @@ impl Document {
         doubles.table("admin", &mut self.admin, other.admin);
         doubles.table("log", &mut self.log, other.log);
         doubles.table("defaults", &mut self.defaults, other.defaults);
+        self.auth.merge(other.auth, doubles);
         doubles.names("upstreams", &mut self.upstreams, other.upstreams);
         doubles.names("groups", &mut self.groups, other.groups);
         doubles.names("routes", &mut self.routes, other.routes);
@@ -104,7 +108,7 @@ impl Document {
 }
 
 /// Reports what two files define.
-struct Doubles<'a> {
+pub(super) struct Doubles<'a> {
     sources: &'a Sources,
     findings: &'a mut Vec<Finding>,
 }
@@ -118,7 +122,8 @@ impl Doubles<'_> {
         }
     }
 
-    fn names<T>(&mut self, kind: &str, all: &mut Names<T>, other: Names<T>) {
+    /// Takes in named tables of one kind.
+    pub(super) fn names<T>(&mut self, kind: &str, all: &mut Names<T>, other: Names<T>) {
         for (name, entry) in other {
             if let Some(first) = all.get(&name) {
                 self.report(&format!("{kind}.{name}"), first.place, entry.place);

@@ -269,6 +269,7 @@ impl Loader {
                 .unwrap_or_default(),
             admin: document.admin.and_then(|set| set.value).unwrap_or_default(),
             log: document.log.and_then(|set| set.value).unwrap_or_default(),
+            auth: document.auth.build(),
             upstreams,
             routes: built.into_iter().map(|built| built.route).collect(),
         }

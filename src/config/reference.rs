@@ -4,6 +4,7 @@ use std::fmt::Write;
 
 use super::{
     Admin, Log,
+    auth::{AllKeys, AuthTables, JwtKeys},
     condition::ConditionKeys,
     decode::{KeyDoc, Table, TableDoc},
     document::{Document, Include},
@@ -39,11 +40,14 @@ pub(super) fn tables() -> Vec<TableDoc> {
         Admin::doc(),
         Log::doc(),
         AccessLog::doc(),
+        AuthTables::doc(),
+        JwtKeys::doc(),
         UpstreamKeys::doc(),
         ServerKeys::doc(),
         HealthCheck::doc(),
         RouteKeys::doc(),
         ConditionKeys::doc(),
+        AllKeys::doc(),
         Respond::doc(),
         RedirectKeys::doc(),
         Rewrite::doc(),

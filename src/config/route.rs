@@ -6,7 +6,8 @@ use http::{HeaderName, Method, StatusCode};
 use regex::Regex;
 
 use super::{
-    Respond, Rewrite, Template,
+    AuthRule, Respond, Rewrite, Template,
+    auth::{Member, MemberFormat},
     condition::{HeaderConditions, QueryConditions},
     decode::{
         Choice, Flag, Int, Keyed, Off, OneOrList, OrWord, Set, Size, Sub, Time, Unlimited, Word,
@@ -52,6 +53,13 @@ pub struct Route {
     pub encoded_slash: EncodedSlash,
     /// `upgrade`: whether WebSocket and other upgrades pass. Default true.
     pub upgrade: bool,
+    /// `auth`: who may call; `None` is everybody.
+    pub auth: Option<AuthRule>,
+    /// `forward_credentials`: whether the upstream gets the credential; `None` leaves it to each way
+    /// to authenticate.
+    pub forward_credentials: Option<bool>,
+    /// `close_on_token_expiry`: whether a tunnel ends when the caller's credential expires.
+    pub close_on_token_expiry: bool,
 }
 
 /// A pattern of `hosts`, in lower case, without a port.
@@ -228,6 +236,16 @@ table! {
         pub(super) encoded_slash: Key<EncodedSlash> => Keyed<Choice<EncodedSlash>> = None; "`\"refuse\"`",
         /// `upgrade`: whether WebSocket and other upgrades pass.
         pub(super) upgrade: Key<bool> => Keyed<Flag> = None; "`true`",
+        /// `auth`: who may call: a name, or a list of which any one suffices. `{ all = [...] }` asks
+        /// for all of several, `"anonymous"` in a list admits requests without any credential, and
+        /// `"public"` alone admits everybody. Needed as soon as there is any `[auth.*]`.
+        pub(super) auth: Key<Vec<Item<Member>>> => Keyed<Items<MemberFormat>> = None; "everybody",
+        /// `forward_credentials`: whether the upstream gets the credential too. Without this key each
+        /// `[auth.*]` says it for itself.
+        pub(super) forward_credentials: Key<bool> => Keyed<Flag> = None; "see there",
+        /// `close_on_token_expiry`: whether a WebSocket or another tunnel is closed when the caller's
+        /// credential expires.
+        pub(super) close_on_token_expiry: Key<bool> => Keyed<Flag> = None; "`false`",
     }
 }
 

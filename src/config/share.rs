@@ -139,6 +139,9 @@ impl Table for GroupKeys {
         "timeouts",
         "encoded_slash",
         "upgrade",
+        "auth",
+        "forward_credentials",
+        "close_on_token_expiry",
     ];
 
     fn set(&mut self, node: Node<'_>, reader: &mut Reader<'_>) -> bool {
@@ -165,6 +168,9 @@ impl Table for DefaultKeys {
         "timeouts",
         "encoded_slash",
         "upgrade",
+        "auth",
+        "forward_credentials",
+        "close_on_token_expiry",
     ];
 
     fn set(&mut self, node: Node<'_>, reader: &mut Reader<'_>) -> bool {

@@ -39,6 +39,7 @@ pub(super) struct RouteFamilies {
     pub(super) request_bytes: IntCounterVec,
     pub(super) response_bytes: IntCounterVec,
     pub(super) rejections: IntCounterVec,
+    pub(super) auth: IntCounterVec,
 }
 
 impl RouteFamilies {
@@ -73,6 +74,11 @@ impl RouteFamilies {
                 "tollgate_rejections_total",
                 "Requests that the gateway refused or that ended early, by reason.",
                 &["route", "reason"],
+            ),
+            auth: make.counters(
+                "tollgate_auth_decisions_total",
+                "What each way to authenticate decided: granted, or the reason of the refusal.",
+                &["route", "method", "reason"],
             ),
         }
     }
