@@ -13,6 +13,7 @@ mod diagnostic;
 mod document;
 mod header;
 mod host;
+mod htpasswd;
 mod keys_file;
 mod loading;
 mod log;
@@ -32,16 +33,19 @@ mod target;
 mod text;
 mod upstream;
 
+pub use address::network_of;
 pub use admin::Admin;
 pub use auth::{
-    Auth, AuthRule, ClaimPath, CredentialPlace, Jwt, KeySet, KeysFrom, VerificationKey,
+    ApiKeys, Auth, AuthRule, Basic, ClaimPath, CredentialPlace, Jwt, KeyScheme, KeySet, KeysFrom,
+    VerificationKey,
 };
 pub use diagnostic::{Diagnostic, Diagnostics, Related, Severity};
+pub use htpasswd::{Htpasswd, PasswordHash};
 pub use keys_file::{KeyHash, KeysFile, StoredKey};
 pub use loading::Loaded;
 pub use log::{AccessLog, Log, QueryLogging};
-pub use moment::date_of;
-pub use quota::quota_text;
+pub use moment::{date_of, moment_of};
+pub use quota::{quota_of, quota_text};
 pub use reference::reference;
 pub use rewrite::{HostRewrite, Rewrite};
 pub use route::{

@@ -25,10 +25,9 @@ use tokio::runtime::Handle;
 use crate::{
     config::{Config, Route, Target, Template, TemplatePart},
     exchange::{
-        Blocking, Clock, Context, FileWatch, RouteService, UpstreamService, Watched, WatchedFile,
+        Blocking, Clock, Context, FileWatch, KeyState, RouteService, UpstreamService, Watched,
+        WatchedFile,
     },
-    telemetry::Metrics,
-    exchange::{Clock, Context, RouteService, UpstreamService},
     telemetry::{Metrics, RouteMetrics},
 };
 
@@ -102,6 +101,12 @@ impl Policies {
         &self.identity
     }
 
+    /// The API keys of all methods.
+    #[must_use]
+    pub fn keys(&self) -> Vec<KeyState> {
+        self.authenticators.keys()
+    }
+
     /// The objects that a route's pipeline holds: the route is built anew when one of them is
     /// another.
     #[must_use]
@@ -109,6 +114,10 @@ impl Policies {
         let mut held: Vec<Held> = vec![Arc::clone(&self.identity) as Held];
         for name in route.auth.iter().flat_map(|rule| rule.methods()) {
             held.push(self.authenticators.get(name));
+        }
+        if route.auth.is_some() {
+            let failures = self.authenticators.failures().map(Arc::clone);
+            held.extend(failures.map(|failures| failures as Held));
         }
         held
     }

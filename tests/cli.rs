@@ -3,6 +3,9 @@
 // Clippy lets tests unwrap, but not the functions that they share.
 #![allow(clippy::unwrap_used)]
 
+#[path = "cli/keys.rs"]
+mod keys;
+
 use std::{
     fs,
     io::{BufRead, BufReader, ErrorKind, Read, Write},
@@ -76,7 +79,15 @@ fn help_names_every_command_and_is_a_success() {
     let empty = TempDir::new().unwrap();
     let (status, out, _) = run(empty.path(), &["--help"]);
     assert_eq!(status, 0);
-    for command in ["run", "check", "routes", "reference", "demo", "health"] {
+    for command in [
+        "run",
+        "check",
+        "routes",
+        "reference",
+        "demo",
+        "health",
+        "key",
+    ] {
         assert!(out.contains(&format!("\n  {command} ")), "{command}");
     }
 }

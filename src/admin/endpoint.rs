@@ -11,7 +11,7 @@ use crate::config::Secret;
 use super::{
     Gateway,
     answer::{self, Answer, Refusal},
-    guard, page,
+    guard, keys, page,
 };
 
 /// Answers the requests of all admin connections.
@@ -28,6 +28,7 @@ enum Endpoint {
     State,
     Routes,
     Upstreams,
+    Keys,
     Reload,
 }
 
@@ -40,6 +41,7 @@ impl Endpoint {
             "/api/state" => Self::State,
             "/api/routes" => Self::Routes,
             "/api/upstreams" => Self::Upstreams,
+            "/api/keys" => Self::Keys,
             "/api/reload" => Self::Reload,
             _ => return None,
         })
@@ -115,6 +117,7 @@ impl Endpoints {
             Endpoint::State => answer::data(&self.gateway.state()),
             Endpoint::Routes => page::page(self.gateway.state().routes, query)?,
             Endpoint::Upstreams => page::page(self.gateway.state().upstreams, query)?,
+            Endpoint::Keys => page::page(keys::keys(self.gateway.keys()), query)?,
             Endpoint::Reload => self.reload().await?,
         })
     }

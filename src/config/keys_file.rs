@@ -26,7 +26,7 @@ use super::{
     diagnostic::{self, Finding},
     loading::read_whole,
     moment::Moment,
-    quota::quota,
+    quota::Quota,
     source::{Place, Source, Sources},
 };
 
@@ -133,38 +133,44 @@ impl KeysFile {
         let mut sources = Sources::default();
         let file = sources.add(Source::new(name, text));
         let mut findings = Vec::new();
-        let keys = parse_tree(&sources, file, &mut findings).map(|tree| {
-            let mut environment = Environment::of_process();
-            let mut reader = Reader {
-                sources: &sources,
-                file,
-                environment: &mut environment,
-                findings: Vec::new(),
-            };
-            let scope = Scope {
-                header: String::new(),
-                place: reader.place(0..0),
-                keys: Content::KEYS,
-                style: Style::Root,
-                parent: None,
-            };
-            let content: Content = read_keys(&tree, &scope, &mut reader);
-            report_doubles(&content.keys, &mut reader);
-            findings.append(&mut reader.findings);
-            content.keys
-        });
-        if findings.iter().any(Finding::is_error) {
-            return Err(diagnostic::resolve(findings, &sources));
+        let keys = read(&sources, file, &mut findings);
+        match findings.iter().any(Finding::is_error) {
+            true => Err(diagnostic::resolve(findings, &sources)),
+            false => Ok(keys),
         }
-        let keys = keys.unwrap_or_default().into_iter();
-        let keys = keys.filter_map(|(id, entry)| Some((id, entry.value.stored()?)));
-        Ok(Self {
-            keys: keys.collect(),
-        })
     }
 
     /// The largest file that is read, in bytes: room for some 300,000 keys.
     pub const LARGEST: u64 = 64 << 20;
+}
+
+/// Reads a file that is among the sources; what can't be used is left out, and there are findings.
+pub(super) fn read(sources: &Sources, file: usize, findings: &mut Vec<Finding>) -> KeysFile {
+    let Some(tree) = parse_tree(sources, file, findings) else {
+        return KeysFile::default();
+    };
+    let mut environment = Environment::of_process();
+    let mut reader = Reader {
+        sources,
+        file,
+        environment: &mut environment,
+        findings: Vec::new(),
+    };
+    let scope = Scope {
+        header: String::new(),
+        place: reader.place(0..0),
+        keys: Content::KEYS,
+        style: Style::Root,
+        parent: None,
+    };
+    let content: Content = read_keys(&tree, &scope, &mut reader);
+    report_doubles(&content.keys, &mut reader);
+    findings.append(&mut reader.findings);
+    let keys = content.keys.into_iter();
+    let keys = keys.filter_map(|(id, entry)| Some((id, entry.value.stored()?)));
+    KeysFile {
+        keys: keys.collect(),
+    }
 }
 
 type Ids = BTreeMap<Arc<str>, Entry<KeyTable>>;
@@ -352,25 +358,6 @@ impl Format for From {
 
     fn read(node: Node<'_>, reader: &mut Reader<'_>) -> Option<IpNet> {
         reader.parse(node, &Self::expected(), network)
-    }
-}
-
-/// `"1000/1h"`.
-struct Quota;
-
-impl Format for Quota {
-    type Value = (u64, Duration);
-
-    fn expected() -> String {
-        "a quota such as \"1000/1h\"".to_owned()
-    }
-
-    fn example() -> String {
-        "\"1000/1h\"".to_owned()
-    }
-
-    fn read(node: Node<'_>, reader: &mut Reader<'_>) -> Option<(u64, Duration)> {
-        reader.parse(node, &Self::expected(), quota)
     }
 }
 

@@ -59,6 +59,20 @@ impl Config {
         loader.finish()
     }
 
+    /// The files of `[auth.api_keys.*]`, by the full names of those. They need not exist: the first
+    /// key makes the file.
+    ///
+    /// # Errors
+    ///
+    /// All findings at once when one of them is an error.
+    pub fn keys_files(path: &Path) -> Result<Vec<(Arc<str>, PathBuf)>, Diagnostics> {
+        let mut loader = Loader::new(Environment::of_process());
+        loader.without_files = true;
+        loader.add_file(path);
+        let keys = loader.finish()?.config.auth.api_keys.into_values();
+        Ok(keys.map(|keys| (keys.name, keys.keys_file)).collect())
+    }
+
     /// The configuration of `tollgate run --to URL`: one route, `all`, to one server.
     ///
     /// # Errors
@@ -113,6 +127,8 @@ struct Loader {
     files: Vec<PathBuf>,
     /// Whether a file could not be understood: then what it may have defined is not missed.
     incomplete: bool,
+    /// Whether files of keys and users are left unchecked.
+    without_files: bool,
 }
 
 impl Loader {
@@ -125,6 +141,7 @@ impl Loader {
             room: LARGEST,
             files: Vec::new(),
             incomplete: false,
+            without_files: false,
         }
     }
 
@@ -262,6 +279,11 @@ impl Loader {
         }
         let document = std::mem::take(&mut self.document);
         self.check_listeners(&document);
+        if !self.without_files {
+            document
+                .auth
+                .check_files(&mut self.sources, &mut self.findings);
+        }
         Config {
             server: document
                 .server

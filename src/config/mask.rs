@@ -165,7 +165,7 @@ const WORDS: [&str; 14] = [
     "bearer",
 ];
 /// Keys that end like a credential's and hold none.
-const HARMLESS: [&str; 1] = ["forward_credentials"];
+const HARMLESS: [&str; 2] = ["forward_credentials", "api_keys"];
 /// As many letters of a word allow for one slip.
 const LETTERS_PER_SLIP: usize = 4;
 /// Shorter names are near to too much.

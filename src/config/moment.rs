@@ -7,7 +7,7 @@ use toml::{
     value::{Date, Datetime, Offset, Time},
 };
 
-use super::decode::{Format, Node, Problem, Reader};
+use super::decode::{Format, Node, Problem, Reader, duration};
 
 /// A moment: `2026-12-31T00:00:00Z`; a mere date is its first second in UTC.
 pub(super) struct Moment;
@@ -61,6 +61,19 @@ fn at(seconds: i64) -> Result<SystemTime, Problem> {
     let seconds = u64::try_from(seconds).map_err(|_| Problem::what("the date is before 1970"))?;
     // Years have four digits, so it is far from every overflow.
     Ok(UNIX_EPOCH + Duration::from_secs(seconds))
+}
+
+/// Reads a moment as one gives it to a command: a date, or a time from now such as `90d`.
+///
+/// # Errors
+///
+/// What was expected.
+pub fn moment_of(text: &str, now: SystemTime) -> Result<SystemTime, String> {
+    let from_now = duration(text).ok().and_then(|time| now.checked_add(time));
+    let date = || moment(&text.parse().ok()?).ok();
+    from_now.or_else(date).ok_or_else(|| {
+        "expected a time from now such as 90d, or a date such as 2026-12-31T00:00:00Z".to_owned()
+    })
 }
 
 /// A moment as TOML writes it, to the second, in UTC.

@@ -2,10 +2,35 @@
 
 use std::time::Duration;
 
-use super::decode::{Problem, Show, TimeOrZero, duration};
+use super::decode::{Format, Node, Problem, Reader, Show, TimeOrZero, duration, quoted};
+
+/// `"1000/1h"`.
+pub(super) struct Quota;
+
+impl Format for Quota {
+    type Value = (u64, Duration);
+
+    fn expected() -> String {
+        "a quota such as \"1000/1h\"".to_owned()
+    }
+
+    fn example() -> String {
+        "\"1000/1h\"".to_owned()
+    }
+
+    fn read(node: Node<'_>, reader: &mut Reader<'_>) -> Option<(u64, Duration)> {
+        reader.parse(node, &Self::expected(), quota)
+    }
+}
+
+impl Show for Quota {
+    fn show(value: &(u64, Duration)) -> String {
+        quoted(&quota_text(*value))
+    }
+}
 
 /// Reads a quota: `100/1m`, `100/min`, `10/s`.
-pub(super) fn quota(text: &str) -> Result<(u64, Duration), Problem> {
+fn quota(text: &str) -> Result<(u64, Duration), Problem> {
     let (count, window) = text.split_once('/').ok_or_else(Problem::plain)?;
     let count: u64 = count.parse().map_err(|_| Problem::plain())?;
     let window = window_of(window)?;
@@ -13,7 +38,9 @@ pub(super) fn quota(text: &str) -> Result<(u64, Duration), Problem> {
         return Err(Problem::what("a quota of nothing admits nobody"));
     }
     if window < SHORTEST {
-        return Err(Problem::what("the time is too short: it has a second at least"));
+        return Err(Problem::what(
+            "the time is too short: it has a second at least",
+        ));
     }
     Ok((count, window))
 }
@@ -26,6 +53,15 @@ fn window_of(text: &str) -> Result<Duration, Problem> {
         "d" | "day" => Ok(Duration::from_secs(86_400)),
         _ => duration(text),
     }
+}
+
+/// Reads a quota as one gives it to a command.
+///
+/// # Errors
+///
+/// What was expected.
+pub fn quota_of(text: &str) -> Result<(u64, Duration), String> {
+    quota(text).map_err(|_| "expected a quota such as 1000/1h".to_owned())
 }
 
 /// A quota as it is written.
@@ -46,7 +82,9 @@ mod tests {
         assert_eq!(quota("100/min"), Ok((100, Duration::from_secs(60))));
         assert_eq!(quota("10/s"), Ok((10, Duration::from_secs(1))));
         assert_eq!(quota("5/90s"), Ok((5, Duration::from_secs(90))));
-        for wrong in ["", "5", "/1m", "0/1m", "5/", "5/0s", "5/1ms", "-1/s", "5/1y"] {
+        for wrong in [
+            "", "5", "/1m", "0/1m", "5/", "5/0s", "5/1ms", "-1/s", "5/1y",
+        ] {
             assert!(quota(wrong).is_err(), "{wrong}");
         }
         assert_eq!(quota_text((5, Duration::from_secs(90))), "5/90s");

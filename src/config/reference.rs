@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use super::{
     Admin, Log,
-    auth::{AllKeys, AuthTables, JwtKeys},
+    auth::{AllKeys, ApiKeysTable, AuthTables, BasicTable, JwtKeys},
     condition::ConditionKeys,
     decode::{KeyDoc, Table, TableDoc},
     document::{Document, Include},
@@ -42,6 +42,8 @@ pub(super) fn tables() -> Vec<TableDoc> {
         AccessLog::doc(),
         AuthTables::doc(),
         JwtKeys::doc(),
+        ApiKeysTable::doc(),
+        BasicTable::doc(),
         UpstreamKeys::doc(),
         ServerKeys::doc(),
         HealthCheck::doc(),

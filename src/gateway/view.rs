@@ -12,7 +12,7 @@ use crate::{
         UpstreamState, WorkerState,
     },
     config::{Route, Target},
-    exchange::BoxFuture,
+    exchange::{BoxFuture, KeyState},
     upstream::{Health, Server, UpstreamGroup},
 };
 
@@ -38,6 +38,10 @@ impl admin::Gateway for View {
 
     fn state(&self) -> State {
         self.shared.state()
+    }
+
+    fn keys(&self) -> Vec<KeyState> {
+        self.shared.running().policies.keys()
     }
 
     fn metrics(&self) -> String {

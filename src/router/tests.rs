@@ -38,6 +38,9 @@ fn route(name: &str, path: &str) -> Route {
         timeouts: Timeouts::default(),
         encoded_slash: EncodedSlash::Refuse,
         upgrade: true,
+        auth: None,
+        forward_credentials: None,
+        close_on_token_expiry: false,
     }
 }
 

@@ -74,7 +74,10 @@ fn mistakes_are_found_where_they_stand() {
         )
     );
     let (message, help) = error("expires = \"2030-01-01\"");
-    assert!(message.starts_with("3:11 `expires`: expected a date"), "{message}");
+    assert!(
+        message.starts_with("3:11 `expires`: expected a date"),
+        "{message}"
+    );
     assert_eq!(help, "write it without quotes: `expires = 2030-01-01`");
     let (message, help) = error("expires = 2030-01-01T00:00:00");
     assert_eq!(message, "3:11 `expires`: the time has no zone");
