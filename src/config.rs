@@ -29,6 +29,7 @@ mod server;
 mod server_url;
 mod share;
 mod source;
+mod subrequests;
 mod target;
 mod text;
 mod upstream;
@@ -53,6 +54,7 @@ pub use route::{
     ValueMatch,
 };
 pub use server::{Address, Drain, Http2, Limits, Server};
+pub use subrequests::{Certificates, Subrequests};
 pub use target::Respond;
 pub use text::{Secret, Template, TemplatePart};
 pub use upstream::{HealthCheck, ServerUrl, Upstream, UpstreamProtocol, UpstreamServer};
@@ -70,6 +72,8 @@ pub struct Config {
     pub log: Log,
     /// `[auth.*]`: how callers show who they are.
     pub auth: Auth,
+    /// `[subrequests]`: the gateway's own requests.
+    pub subrequests: Subrequests,
     /// `[upstreams.*]`, and one for each inline URL, named by that URL.
     pub upstreams: BTreeMap<Arc<str>, Upstream>,
     /// `[routes.*]` with `[groups.*]` and `[defaults]` merged in, in the order of their names.

@@ -15,6 +15,7 @@ use super::{
     route::{Key, RouteKeys},
     share::{DefaultKeys, GroupKeys},
     source::{Place, Sources},
+    subrequests::Subrequests,
     upstream::UpstreamKeys,
 };
 
@@ -34,6 +35,8 @@ table! {
         pub(super) log: Key<Log> => Keyed<Sub<Log>> = None; "see there",
         /// `auth`: how callers show who they are.
         pub(super) auth: AuthTables => Sub<AuthTables> = AuthTables::default(); "none",
+        /// `subrequests`: the gateway's own requests.
+        pub(super) subrequests: Key<Subrequests> => Keyed<Sub<Subrequests>> = None; "see there",
         /// `upstreams`: the servers behind the gateway.
         pub(super) upstreams: Names<UpstreamKeys> => Named<UpstreamKeys> = Names::new(); "none",
         /// `defaults`: keys of all routes.
@@ -94,6 +97,7 @@ impl Document {
         doubles.table("server", &mut self.server, other.server);
         doubles.table("admin", &mut self.admin, other.admin);
         doubles.table("log", &mut self.log, other.log);
+        doubles.table("subrequests", &mut self.subrequests, other.subrequests);
         doubles.table("defaults", &mut self.defaults, other.defaults);
         self.auth.merge(other.auth, doubles);
         doubles.names("upstreams", &mut self.upstreams, other.upstreams);

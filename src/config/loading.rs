@@ -292,6 +292,10 @@ impl Loader {
             admin: document.admin.and_then(|set| set.value).unwrap_or_default(),
             log: document.log.and_then(|set| set.value).unwrap_or_default(),
             auth: document.auth.build(),
+            subrequests: document
+                .subrequests
+                .and_then(|set| set.value)
+                .unwrap_or_default(),
             upstreams,
             routes: built.into_iter().map(|built| built.route).collect(),
         }

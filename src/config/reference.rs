@@ -14,6 +14,7 @@ use super::{
     server::{Drain, Http2, Limits, Server},
     server_url::ServerKeys,
     share::{DefaultKeys, GroupKeys},
+    subrequests::Subrequests,
     target::{RedirectKeys, Respond},
     upstream::{HealthCheck, UpstreamKeys},
 };
@@ -44,6 +45,7 @@ pub(super) fn tables() -> Vec<TableDoc> {
         JwtKeys::doc(),
         ApiKeysTable::doc(),
         BasicTable::doc(),
+        Subrequests::doc(),
         UpstreamKeys::doc(),
         ServerKeys::doc(),
         HealthCheck::doc(),
