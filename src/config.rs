@@ -3,6 +3,7 @@
 //! This room imports no other. A [`Config`] that exists is valid: names resolve, routes can be told
 //! apart, values are in range. One file per table.
 
+mod access;
 mod address;
 mod admin;
 mod auth;
@@ -21,8 +22,10 @@ mod mask;
 mod moment;
 mod path;
 mod quota;
+mod permission;
 mod reference;
 mod rewrite;
+mod role;
 mod route;
 mod routes;
 mod server;
@@ -35,6 +38,10 @@ mod text;
 mod upstream;
 
 pub use address::network_of;
+pub use access::{
+    Access, ByMethod, ClaimRule, ClaimValue, Demand, IpList, IpRules, IpSet, LARGEST_NETWORKS,
+    Needed, Permissions, Rbac, RoleDemand, parse_networks,
+};
 pub use admin::Admin;
 pub use auth::{
     ApiKeys, Auth, AuthRule, Basic, ClaimPath, CredentialPlace, Jwt, KeyScheme, KeySet, KeysFrom,
@@ -47,8 +54,10 @@ pub use loading::Loaded;
 pub use log::{AccessLog, Log, QueryLogging};
 pub use moment::{date_of, moment_of};
 pub use quota::{quota_of, quota_text};
+pub use permission::Permission;
 pub use reference::reference;
 pub use rewrite::{HostRewrite, Rewrite};
+pub use role::Role;
 pub use route::{
     EncodedSlash, HostPattern, PathPattern, PathSegment, Redirect, Route, Target, Timeouts,
     ValueMatch,
@@ -72,6 +81,10 @@ pub struct Config {
     pub log: Log,
     /// `[auth.*]`: how callers show who they are.
     pub auth: Auth,
+    /// `[roles.*]`, with what they include.
+    pub roles: BTreeMap<Arc<str>, Role>,
+    /// `[ip_sets.*]`.
+    pub ip_sets: BTreeMap<Arc<str>, IpSet>,
     /// `[subrequests]`: the gateway's own requests.
     pub subrequests: Subrequests,
     /// `[upstreams.*]`, and one for each inline URL, named by that URL.

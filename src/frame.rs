@@ -244,9 +244,10 @@ fn context(
         Some(caller) => (caller.address, caller.hops, caller.scheme, caller.host),
         None => (peer, None, connection.scheme(), None),
     };
+    let now = clock.wall();
     Context::new(ContextParts {
         connection: Arc::clone(connection),
-        id: seen.request_id(trusted),
+        id: seen.request_id(trusted, now),
         trace: seen.trace(),
         client,
         forwarded_for,
@@ -254,6 +255,7 @@ fn context(
         forwarded_host,
         head: request_head(parts, seen),
         clock: clock.clone(),
+        started_at: now,
     })
 }
 

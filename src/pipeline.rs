@@ -4,6 +4,9 @@
 //! knows no upstream.
 
 pub mod auth;
+mod ip;
+mod rbac;
+pub mod cache;
 mod redirect;
 mod request_body;
 mod rescue;
@@ -11,6 +14,8 @@ mod respond;
 mod rewrite;
 
 pub use auth::{AuthLayer, Authenticators};
+pub use ip::{IpLayer, IpSet, IpSets, Ranges};
+pub use rbac::{Denial, RbacLayer, Rules};
 pub use redirect::RedirectTo;
 pub use request_body::RequestBodyLayer;
 pub use rescue::Rescue;
@@ -81,6 +86,7 @@ pub struct Policies {
     authenticators: Authenticators,
     /// The headers that no client may send, on any route: they tell who the caller is.
     identity: Arc<Vec<HeaderName>>,
+    ip_sets: IpSets,
 }
 
 impl Policies {
@@ -94,6 +100,7 @@ impl Policies {
                 true => Arc::clone(&running.identity),
                 false => Arc::new(identity),
             },
+            ip_sets: IpSets::build(&config.ip_sets, tools, &running.ip_sets),
         }
     }
 
@@ -121,6 +128,8 @@ impl Policies {
             let failures = self.authenticators.failures().map(Arc::clone);
             held.extend(failures.map(|failures| failures as Held));
         }
+        let sets = self.ip_sets.held_by(route);
+        held.extend(sets.map(|set| set as Held));
         held
     }
 }
@@ -151,12 +160,18 @@ fn guarded(
 ) -> RouteService {
     // Limits by caller.
     // RBAC and claims: they read the principal.
+    if let Some(rbac) = RbacLayer::from_config(&route.access) {
+        service = service.layer(&rbac);
+    }
     // Authentication: above everything that asks who calls.
     if let Some(auth) = AuthLayer::from_config(route, &policies.authenticators, metrics) {
         service = service.layer(&auth);
     }
     // Limits on what is known before authentication: they spare it.
-    // IP and origin rules.
+    // IP and origin rules: they cost least, and what they refuse is not worth a count.
+    if let Some(ip) = IpLayer::from_config(&route.access, &policies.ip_sets) {
+        service = service.layer(&ip);
+    }
     // CORS: it answers preflights, and decorates every refusal below it.
     service
 }

@@ -247,7 +247,7 @@ pub fn network_of(text: &str) -> Result<IpNet, String> {
     network(text).map_err(|_| "expected a network such as 192.0.2.0/24, or an address".to_owned())
 }
 
-/// Reads a network, or an address as the network of itself.
+/// A network, or an address as one of its own.
 pub(super) fn network(text: &str) -> Result<IpNet, Problem> {
     if let Ok(address) = text.parse::<IpAddr>() {
         return Ok(address.into());

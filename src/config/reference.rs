@@ -3,13 +3,15 @@
 use std::fmt::Write;
 
 use super::{
-    Admin, Log,
+    Admin, Log, Rbac,
+    access::{AllKeys as AllPermissions, IpKeys, IpSetKeys},
     auth::{AllKeys, ApiKeysTable, AuthTables, BasicTable, JwtKeys},
     condition::ConditionKeys,
     decode::{KeyDoc, Table, TableDoc},
     document::{Document, Include},
     log::AccessLog,
     rewrite::Rewrite,
+    role::RoleKeys,
     route::{RouteKeys, Timeouts},
     server::{Drain, Http2, Limits, Server},
     server_url::ServerKeys,
@@ -45,6 +47,8 @@ pub(super) fn tables() -> Vec<TableDoc> {
         JwtKeys::doc(),
         ApiKeysTable::doc(),
         BasicTable::doc(),
+        RoleKeys::doc(),
+        IpSetKeys::doc(),
         Subrequests::doc(),
         UpstreamKeys::doc(),
         ServerKeys::doc(),
@@ -56,6 +60,9 @@ pub(super) fn tables() -> Vec<TableDoc> {
         RedirectKeys::doc(),
         Rewrite::doc(),
         Timeouts::doc(),
+        AllPermissions::doc(),
+        Rbac::doc(),
+        IpKeys::doc(),
         GroupKeys::doc(),
         DefaultKeys::doc(),
     ]

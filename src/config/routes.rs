@@ -1,5 +1,6 @@
 //! Routes out of their keys, their group's and the defaults, with all names resolved.
 
+mod access;
 mod check;
 
 use std::{
@@ -9,10 +10,12 @@ use std::{
 };
 
 use super::{
-    AuthRule, HostPattern, PathPattern, PathSegment, Route, Target, Upstream, UpstreamServer, auth,
+    Access, AuthRule, HostPattern, PathPattern, PathSegment, Route, Target, Upstream,
+    UpstreamServer, auth,
     decode::{Entry, Set, nearest, quoted_key},
     diagnostic::Finding,
     document::Document,
+    role::{self, Roles},
     route::{DEFAULT_MAX_BODY, PathCase, RouteKeys},
     share::Layers,
     source::Place,
@@ -37,6 +40,8 @@ pub(super) struct Builder<'a> {
     document: &'a Document,
     /// All upstreams; those of inline URLs are added as routes name them.
     pub(super) upstreams: BTreeMap<Arc<str>, Upstream>,
+    /// All roles with what they include.
+    pub(super) roles: Roles,
     /// The upstreams and groups that a route uses.
     used: HashSet<Arc<str>>,
     used_groups: HashSet<Arc<str>>,
@@ -56,14 +61,16 @@ impl<'a> Builder<'a> {
                 entry.value.clone().named(Arc::clone(name)),
             )
         };
+        let mut findings = Vec::new();
         Self {
             document,
+            roles: role::resolve(&document.roles, &mut findings),
             upstreams: document.upstreams.iter().map(named).collect(),
             used: HashSet::new(),
             used_groups: HashSet::new(),
             callers: document.auth.names(),
             used_callers: HashSet::new(),
-            findings: Vec::new(),
+            findings,
         }
     }
 
@@ -98,6 +105,7 @@ impl<'a> Builder<'a> {
             findings: &mut self.findings,
         };
         checker.check(&route, entry.place, layers);
+        route.access = self.access(&route, layers);
         Some(Built {
             route,
             place: entry.place,
@@ -261,6 +269,7 @@ fn assemble(
         close_on_token_expiry: layers
             .value(|keys| &keys.close_on_token_expiry)
             .unwrap_or_default(),
+        access: Access::default(),
     }
 }
 
@@ -335,7 +344,8 @@ fn no_auth(name: &str, place: Place, callers: &[(Arc<str>, Place)]) -> Finding {
         ))
 }
 
-fn unknown_name<'n>(
+/// The finding about a name that nothing defines.
+pub(super) fn unknown_name<'n>(
     what: &str,
     name: &str,
     place: Place,

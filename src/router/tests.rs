@@ -12,8 +12,8 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method};
 
 use super::{Found, Lookup, Router};
 use crate::config::{
-    EncodedSlash, HostPattern, PathPattern, PathSegment, Respond, Rewrite, Route, Target, Timeouts,
-    ValueMatch,
+    Access, EncodedSlash, HostPattern, PathPattern, PathSegment, Respond, Rewrite, Route, Target,
+    Timeouts, ValueMatch,
 };
 
 /// A route with one path on any host.
@@ -41,6 +41,7 @@ fn route(name: &str, path: &str) -> Route {
         auth: None,
         forward_credentials: None,
         close_on_token_expiry: false,
+        access: Access::default(),
     }
 }
 

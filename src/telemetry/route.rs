@@ -13,7 +13,7 @@ use crate::exchange::Reason;
 
 use super::{
     cells::Cells,
-    families::{Families, HISTOGRAM_SERIES},
+    families::{Families, HISTOGRAM_SERIES, RouteFamilies},
     series::{OVERFLOW, Owned, Place, Shared},
 };
 
@@ -27,6 +27,7 @@ pub struct RouteMetrics {
     basics: OnceLock<Basics>,
     requests: Cells<(&'static str, u16), IntCounter>,
     rejections: Cells<Reason, IntCounter>,
+    shadow_refusals: Cells<Reason, IntCounter>,
     /// For methods and statuses over the length of the list.
     other: OnceLock<IntCounter>,
     /// What each way to authenticate decided; kept here, so that a route that is built anew finds
@@ -84,6 +85,7 @@ enum Series {
     Other,
     Rejections(Reason),
     Auth(Arc<str>, Option<Reason>),
+    ShadowRefusals(Reason),
 }
 
 impl RouteMetrics {
@@ -93,6 +95,7 @@ impl RouteMetrics {
             basics: OnceLock::new(),
             requests: Cells::new(),
             rejections: Cells::new(),
+            shadow_refusals: Cells::new(),
             other: OnceLock::new(),
             auth: Mutex::default(),
             owned: Owned::new(shared),
@@ -147,6 +150,22 @@ impl RouteMetrics {
         }
     }
 
+    /// Counts a request that a rule in shadow mode would have refused.
+    pub fn shadow_refused(&self, reason: Reason) {
+        let made = self.shadow_refusals.get(reason, || {
+            let make = |place: Place<'_>| {
+                let (families, route) = self.place(&place);
+                let labels = [route, reason.as_str()];
+                families.route.shadow_refusals.with_label_values(&labels)
+            };
+            self.owned.make(Series::ShadowRefusals(reason), 1, make)
+        });
+        // There are fewer reasons than the list is long.
+        if let Some(counter) = made {
+            counter.inc();
+        }
+    }
+
     /// Requests under way.
     #[must_use]
     pub fn in_flight(&self) -> i64 {
@@ -158,27 +177,7 @@ impl RouteMetrics {
         let name = &*self.name;
         self.owned.remove(|families, series| {
             // Removing fails only when the series is not there.
-            let _ =
-                match series {
-                    Series::Basics => Basics::remove(families, name),
-                    Series::Requests(method, status) => families
-                        .route
-                        .requests
-                        .remove_label_values(&[name, method, &status.to_string()]),
-                    Series::Other => families
-                        .route
-                        .requests
-                        .remove_label_values(&[name, OTHER, OTHER]),
-                    Series::Rejections(reason) => families
-                        .route
-                        .rejections
-                        .remove_label_values(&[name, reason.as_str()]),
-                    Series::Auth(method, refused) => families.route.auth.remove_label_values(&[
-                        name,
-                        &method,
-                        auth_label(refused),
-                    ]),
-                };
+            let _ = series.remove(&families.route, name);
         });
     }
 
@@ -264,17 +263,45 @@ impl Basics {
         }
     }
 
-    fn remove(families: &Families, route: &str) -> prometheus::Result<()> {
+    fn remove(families: &RouteFamilies, route: &str) -> prometheus::Result<()> {
         let labels = [route];
-        families.route.in_flight.remove_label_values(&labels)?;
-        families.route.duration.remove_label_values(&labels)?;
-        families.route.request_bytes.remove_label_values(&labels)?;
-        families.route.response_bytes.remove_label_values(&labels)
+        families.in_flight.remove_label_values(&labels)?;
+        families.duration.remove_label_values(&labels)?;
+        families.request_bytes.remove_label_values(&labels)?;
+        families.response_bytes.remove_label_values(&labels)
     }
 }
 
 fn auth_label(refused: Option<Reason>) -> &'static str {
     refused.map_or("granted", Reason::as_str)
+}
+
+impl Series {
+    fn remove(self, families: &RouteFamilies, route: &str) -> prometheus::Result<()> {
+        match self {
+            Self::Basics => Basics::remove(families, route),
+            Self::Requests(method, status) => {
+                let labels = [route, method, &status.to_string()];
+                families.requests.remove_label_values(&labels)
+            }
+            Self::Other => {
+                let labels = [route, OTHER, OTHER];
+                families.requests.remove_label_values(&labels)
+            }
+            Self::Rejections(reason) => {
+                let labels = [route, reason.as_str()];
+                families.rejections.remove_label_values(&labels)
+            }
+            Self::ShadowRefusals(reason) => {
+                let labels = [route, reason.as_str()];
+                families.shadow_refusals.remove_label_values(&labels)
+            }
+            Self::Auth(method, refused) => {
+                let labels = [route, &method, auth_label(refused)];
+                families.auth.remove_label_values(&labels)
+            }
+        }
+    }
 }
 
 /// The method as a label: a client may invent methods, so only the standard ones (RFC 9110 9.3 and
