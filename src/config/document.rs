@@ -6,8 +6,8 @@ use toml::de::DeTable;
 
 use super::{
     Admin, Log, Server,
-    auth::AuthTables,
     access::IpSetKeys,
+    auth::AuthTables,
     decode::{
         Entry, Format, Keyed, Named, Node, OneOrList, Reader, Scope, Set, Style, Sub, Table,
         read_keys, table,

@@ -46,7 +46,7 @@ fn context() -> Context {
     let connection = Connection::new(0, "http".into(), peer, false, Protocol::Http1);
     let context = Context::new(ContextParts {
         connection: Arc::new(connection),
-        id: RequestId::generate(),
+        id: RequestId::generate(std::time::SystemTime::now()),
         trace: TraceContext::generate(),
         client: [192, 0, 2, 7].into(),
         forwarded_for: None,
@@ -64,6 +64,7 @@ fn context() -> Context {
             trailers: false,
         },
         clock: Clock::system(),
+        started_at: std::time::SystemTime::now(),
     });
     let captures = [("host.tenant", "acme"), ("path.tenant", "7")];
     let captures = captures.map(|(name, value)| (name.into(), value.into()));
@@ -320,6 +321,7 @@ fn parts(context: Context) -> ContextParts {
         forwarded_host: None,
         head: context.head,
         clock: context.clock,
+        started_at: context.started_at,
     }
 }
 
