@@ -21,8 +21,8 @@ mod log;
 mod mask;
 mod moment;
 mod path;
-mod quota;
 mod permission;
+mod quota;
 mod reference;
 mod rewrite;
 mod role;
@@ -37,11 +37,11 @@ mod target;
 mod text;
 mod upstream;
 
-pub use address::network_of;
 pub use access::{
     Access, ByMethod, ClaimRule, ClaimValue, Demand, IpList, IpRules, IpSet, LARGEST_NETWORKS,
     Needed, Permissions, Rbac, RoleDemand, parse_networks,
 };
+pub use address::network_of;
 pub use admin::Admin;
 pub use auth::{
     ApiKeys, Auth, AuthRule, Basic, ClaimPath, CredentialPlace, Jwt, KeyScheme, KeySet, KeysFrom,
@@ -53,8 +53,8 @@ pub use keys_file::{KeyHash, KeysFile, StoredKey};
 pub use loading::Loaded;
 pub use log::{AccessLog, Log, QueryLogging};
 pub use moment::{date_of, moment_of};
-pub use quota::{quota_of, quota_text};
 pub use permission::Permission;
+pub use quota::{quota_of, quota_text};
 pub use reference::reference;
 pub use rewrite::{HostRewrite, Rewrite};
 pub use role::Role;

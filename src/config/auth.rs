@@ -122,7 +122,7 @@ fn full_name(kind: &str, name: &str) -> Arc<str> {
 }
 
 /// `[auth.*]`, each kind by full names such as `jwt.customers`.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Auth {
     /// `[auth.jwt.*]`.
     pub jwt: BTreeMap<Arc<str>, Jwt>,
@@ -133,6 +133,12 @@ pub struct Auth {
     /// `failures`: how many credentials that are made up a client address may present in such a
     /// time.
     pub failures: Option<(u64, Duration)>,
+}
+
+impl Default for Auth {
+    fn default() -> Self {
+        AuthTables::default().build()
+    }
 }
 
 impl Auth {

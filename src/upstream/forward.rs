@@ -19,7 +19,9 @@ use super::{
 };
 use crate::{
     config::{HostRewrite, Timeouts, UpstreamProtocol},
-    exchange::{Body, Clock, Context, Reason, Request, Response, Retry, UpstreamError, UpstreamService},
+    exchange::{
+        Body, Clock, Context, Reason, Request, Response, Retry, UpstreamError, UpstreamService,
+    },
 };
 
 /// Our name in `Via` (RFC 9110 7.6.3): a pseudonym of this process, so that a loop can be told
