@@ -6,6 +6,8 @@
 mod access;
 #[path = "config/bad_input.rs"]
 mod bad_input;
+#[path = "config/callers.rs"]
+mod callers;
 #[path = "config/files.rs"]
 mod files;
 #[path = "config/keys_file.rs"]
