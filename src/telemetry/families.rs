@@ -189,6 +189,7 @@ pub(super) struct Singles {
     pub(super) series_refused: IntCounter,
     pub(super) reloads: IntCounterVec,
     pub(super) reload_successful: IntGauge,
+    pub(super) remembered: IntCounterVec,
     pub(super) generation: IntGauge,
     pub(super) file_successful: IntGaugeVec,
     pub(super) file_reads: IntCounterVec,
@@ -222,6 +223,11 @@ impl Singles {
                 "tollgate_config_reloads_total",
                 "Reloads of the configuration, by result.",
                 &["result"],
+            ),
+            remembered: make.counters(
+                "tollgate_auth_remembered_total",
+                "Look-ups among the credentials that are remembered, by result.",
+                &["method", "result"],
             ),
             reload_successful: make.gauge(
                 "tollgate_config_last_reload_successful",

@@ -13,6 +13,7 @@ use super::{
     FileMetrics, ListenerMetrics, RouteMetrics, ServerMetrics,
     families::{Families, Singles},
     file::Files,
+    remembered::{Memories, MemoryMetrics},
     series::Shared,
 };
 
@@ -28,6 +29,7 @@ pub struct Metrics {
     servers: Handles<(Arc<str>, Arc<str>), ServerMetrics>,
     listeners: Handles<Arc<str>, ListenerMetrics>,
     files: Arc<Files>,
+    memories: Arc<Memories>,
     started: Instant,
 }
 
@@ -49,6 +51,7 @@ impl Metrics {
         Arc::new(Self {
             shared: Shared::new(shown, series, singles.series_refused.clone()),
             files: Files::new(&singles),
+            memories: Memories::new(&singles),
             registry,
             singles,
             routes: Handles::new(),
@@ -84,6 +87,12 @@ impl Metrics {
         let make = || ListenerMetrics::new(name, &self.shared);
         let known = self.listeners.locked().get(name).map(Arc::clone);
         known.unwrap_or_else(|| self.listeners.get(name.into(), make))
+    }
+
+    /// The handle of what one way to authenticate remembers.
+    #[must_use]
+    pub fn memory(&self, method: &Arc<str>) -> MemoryMetrics {
+        MemoryMetrics::new(method, &self.memories)
     }
 
     /// The handle of the files of one owner, such as `api_keys.partners`.

@@ -55,7 +55,7 @@ pub(super) fn source(config: &Jwt, _: &Tools) -> Arc<dyn KeySource> {
 
 /// Keys that stand in the configuration, or in files that it names: they change with a reload, which
 /// makes a new source.
-struct Fixed(KeySet);
+pub struct Fixed(pub KeySet);
 
 impl KeySource for Fixed {
     fn generation(&self) -> u64 {
