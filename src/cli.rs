@@ -13,6 +13,7 @@ mod reference;
 mod routes;
 mod run;
 mod signals;
+mod token;
 
 use std::{ffi::OsString, path::PathBuf, process::ExitCode};
 
@@ -51,6 +52,7 @@ enum Command {
     Demo(ConfigFile),
     Health(health::Options),
     Key(key::Options),
+    Token(token::Options),
 }
 
 /// Which file to read.
@@ -75,6 +77,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Demo(file) => demo::run(&file.config),
         Command::Health(options) => health::run(&options),
         Command::Key(options) => key::run(&options),
+        Command::Token(options) => token::run(&options),
     };
     output::exit(outcome)
 }

@@ -2,10 +2,10 @@
 
 #![allow(clippy::unwrap_used)] // Helpers of tests are tests.
 
-#[path = "config/auth.rs"]
-mod auth;
 #[path = "config/access.rs"]
 mod access;
+#[path = "config/auth.rs"]
+mod auth;
 #[path = "config/bad_input.rs"]
 mod bad_input;
 #[path = "config/callers.rs"]

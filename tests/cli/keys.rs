@@ -5,7 +5,7 @@ use std::{fs, os::unix::fs::PermissionsExt, path::Path};
 use tempfile::TempDir;
 use tollgate::config::KeysFile;
 
-use super::run;
+use super::{QUICK, Running, run, wait_for};
 
 const FILE: &str = "api-keys.toml";
 
@@ -224,4 +224,74 @@ fn writers_at_the_same_time_lose_nothing() {
         }
     });
     assert_eq!(read(path).keys.len(), 8);
+}
+
+/// The first block of a kind in the documentation of keys.
+fn documented(kind: &str) -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/auth-api-keys.md");
+    let text = fs::read_to_string(path).unwrap();
+    let (_, rest) = text.split_once(&format!("```{kind}\n")).unwrap();
+    rest.split("```").next().unwrap().to_owned()
+}
+
+/// A gateway with the configuration of the documentation, and the key that its command makes.
+fn documented_gateway() -> (TempDir, Running, String) {
+    let folder = TempDir::new().unwrap();
+    let text = format!("{QUICK}{}", documented("toml"));
+    fs::write(folder.path().join("gateway.toml"), text).unwrap();
+    let commands = documented("sh");
+    let arguments: Vec<&str> = commands.lines().next().unwrap().split(' ').collect();
+    assert_eq!(arguments[..3], ["tollgate", "key", "new"]);
+    let (status, key, err) = run(folder.path(), &arguments[1..]);
+    assert_eq!(status, 0, "{err}");
+    let gateway = Running::start(folder.path(), &[]);
+    (folder, gateway, key.trim().to_owned())
+}
+
+fn status(gateway: &Running, key: &str) -> u16 {
+    let answer = gateway.get_with("/orders/", &format!("X-Api-Key: {key}"));
+    answer.split(' ').nth(1).unwrap().parse().unwrap()
+}
+
+#[test]
+fn the_example_of_the_documentation_works() {
+    let (_folder, gateway, key) = documented_gateway();
+    assert!(gateway.get("/orders/").contains("auth.missing"));
+    assert_eq!(status(&gateway, &key), 200);
+}
+
+#[test]
+fn a_running_gateway_follows_the_commands_without_a_reload() {
+    let (folder, gateway, first) = documented_gateway();
+    let command = |arguments: &[&str]| {
+        let arguments = [&["key"], arguments].concat();
+        let (status, out, err) = run(folder.path(), &arguments);
+        assert_eq!(status, 0, "{err}");
+        out.trim().to_owned()
+    };
+    assert!(command(&["list"]).contains("partner-7"));
+    let other = command(&["new", "--id", "partner-8"]);
+    wait_for(|| status(&gateway, &other) == 200);
+    let second = command(&["rotate", "--id", "partner-7", "--overlap", "1h"]);
+    wait_for(|| status(&gateway, &second) == 200);
+    assert_eq!(status(&gateway, &first), 200, "within the overlap");
+    command(&["rotate", "--id", "partner-8", "--overlap", "0s"]);
+    wait_for(|| status(&gateway, &other) == 401);
+    command(&["revoke", "--id", "partner-7"]);
+    wait_for(|| status(&gateway, &second) == 401);
+}
+
+#[test]
+fn several_methods_have_to_be_told_apart() {
+    let folder = TempDir::new().unwrap();
+    let text = "[auth.api_keys.a]\nkeys_file = \"a.toml\"\n[auth.api_keys.b]\nkeys_file = \"b.toml\"\n\
+                [routes.all]\nauth = [\"api_keys.a\", \"api_keys.b\"]\nrespond = { status = 204 }\n";
+    fs::write(folder.path().join("gateway.toml"), text).unwrap();
+    let new = ["key", "new", "--id", "x"];
+    let (status, _, err) = run(folder.path(), &new);
+    assert_eq!(status, 2);
+    assert!(err.contains("--auth"), "{err}");
+    let (status, ..) = run(folder.path(), &[&new[..], &["--auth", "b"]].concat());
+    assert_eq!(status, 0);
+    assert!(folder.path().join("b.toml").exists() && !folder.path().join("a.toml").exists());
 }

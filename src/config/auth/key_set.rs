@@ -12,6 +12,8 @@ use jsonwebtoken::{
 };
 use serde_json::Value;
 
+use crate::config::Secret;
+
 /// The keys of one issuer at one time.
 #[derive(Clone)]
 pub struct KeySet {
@@ -105,6 +107,15 @@ impl KeySet {
             keys: vec![Arc::new(key)],
             text: text.into(),
         }
+    }
+
+    /// The secret, where the key is one: for signing tokens to try things with.
+    #[must_use]
+    pub fn secret(&self) -> Option<Secret> {
+        let [only] = &self.keys[..] else { return None };
+        let is_hmac = |algorithm: &Algorithm| algorithm.family() == AlgorithmFamily::Hmac;
+        let given = only.any_id && only.algorithms.iter().all(is_hmac);
+        given.then(|| Secret::new(Arc::clone(&self.text)))
     }
 
     /// All keys.
