@@ -3,6 +3,7 @@
 //! What a route does not use is absent and costs nothing. A pipeline receives an inner service; it
 //! knows no upstream.
 
+mod cache;
 mod redirect;
 mod request_body;
 mod rescue;

@@ -1,0 +1,3 @@
+//! temp
+pub mod key;
+mod body; mod fill; mod flights; mod purge; mod store;
