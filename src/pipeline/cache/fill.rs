@@ -51,6 +51,8 @@ struct State<T> {
     passing: bool,
     readers: Vec<Option<Reading>>,
     fetch: Option<Waker>,
+    /// Held as long as somebody reads what it was taken for.
+    room: Option<Room>,
 }
 
 /// Where one reader is.
@@ -82,6 +84,7 @@ pub(super) struct Budget {
 }
 
 /// What one fetch may hold.
+#[derive(Debug)]
 pub(super) struct Room {
     budget: Arc<Budget>,
     held: u64,
@@ -104,6 +107,7 @@ impl<T: Clone> Fill<T> {
                 passing: false,
                 readers: Vec::new(),
                 fetch: None,
+                room: None,
             }),
         })
     }
@@ -237,6 +241,17 @@ impl<T> State<T> {
         Poll::Pending
     }
 
+    /// Ready when nobody reads what is not stored.
+    fn poll_abandoned(&mut self, task: &Task<'_>) -> Poll<()> {
+        if self.passing && self.slowest().is_none() {
+            return Poll::Ready(());
+        }
+        if !self.fetch.as_ref().is_some_and(|fetch| fetch.will_wake(task.waker())) {
+            self.fetch = Some(task.waker().clone());
+        }
+        Poll::Pending
+    }
+
     /// One who stalls may not hold up others; alone it holds up nobody.
     fn cut_slowest(&mut self) {
         let Some(slowest) = self.slowest() else { return };
@@ -324,7 +339,7 @@ impl<T: Clone> Fetching<T> {
     pub(super) async fn collect(&self, mut body: Body, mut room: Room) -> Option<Collected> {
         let mut trailers = None;
         loop {
-            let frame = match self.next(&mut body, &room).await {
+            let frame = match self.next(&mut body, &mut room).await? {
                 Ok(Some(frame)) => frame,
                 Ok(None) => break,
                 Err(reason) => {
@@ -337,14 +352,15 @@ impl<T: Clone> Fetching<T> {
                 Err(frame) => trailers = frame.into_trailers().ok(),
             }
         }
-        let pieces = self.whole();
+        let pieces = self.whole(room);
         self.fill.end(Ok(()), trailers.clone());
         pieces.map(|pieces| Collected { pieces, trailers })
     }
 
     /// The pieces, unless some were given up.
-    fn whole(&self) -> Option<Vec<Bytes>> {
-        let state = self.fill.locked();
+    fn whole(&self, room: Room) -> Option<Vec<Bytes>> {
+        let mut state = self.fill.locked();
+        state.room = Some(room);
         let whole = !state.passing && state.end.is_none();
         whole.then(|| state.pieces.iter().cloned().collect())
     }
@@ -363,19 +379,34 @@ impl<T: Clone> Fetching<T> {
         }
     }
 
-    async fn next(&self, body: &mut Body, room: &Room) -> Result<Option<Frame<Bytes>>, Reason> {
-        let frame = poll_fn(|task| Pin::new(&mut *body).poll_frame(task));
-        let frame = match room.is_full() {
-            // It goes at the readers' pace, and ends with them.
+    /// The next frame; `None` when nobody reads what is not stored.
+    async fn next(
+        &self,
+        body: &mut Body,
+        room: &mut Room,
+    ) -> Option<Result<Option<Frame<Bytes>>, Reason>> {
+        let mut frame = poll_fn(|task| {
+            if let Poll::Ready(frame) = Pin::new(&mut *body).poll_frame(task) {
+                return Poll::Ready(Some(frame));
+            }
+            self.fill.locked().poll_abandoned(task).map(|()| None)
+        });
+        let polled = match room.is_full() {
             true => frame.await,
-            false => timeout_at(room.deadline, frame)
-                .await
-                .map_err(|_| Reason::TotalTimeout)?,
+            false => match timeout_at(room.deadline, &mut frame).await {
+                Ok(polled) => polled,
+                // It takes too long to be stored: from now on it is only handed on.
+                Err(_) => {
+                    room.fill_up();
+                    self.fill.pass();
+                    frame.await
+                }
+            },
         };
         let reason = |error: BodyError| {
             BodyFault::in_chain(&*error).map_or(Reason::UpstreamCut, |fault| fault.0)
         };
-        frame.transpose().map_err(reason)
+        polled.map(|frame| frame.transpose().map_err(reason))
     }
 }
 
@@ -437,7 +468,6 @@ impl Room {
         self.most = 0;
         self.budget.used.fetch_sub(self.held, Relaxed);
         self.held = 0;
-        self.deadline = Instant::now();
     }
 
     fn is_full(&self) -> bool {

@@ -68,11 +68,6 @@ impl<'a> KeyRef<'a> {
         self
     }
 
-    /// The host that the client asked for.
-    pub(super) fn host(&self) -> &str {
-        &self.parts[HOST]
-    }
-
     /// The path and what counts of the query.
     pub(super) fn target(&self) -> &str {
         &self.parts[TARGET]
@@ -152,6 +147,12 @@ impl Equivalent<Key> for KeyRef<'_> {
         let mut parts = self.parts.iter().enumerate();
         parts.all(|(index, part)| key.part(index) == part.as_bytes())
     }
+}
+
+/// The host that the client asked for, as purges know it.
+pub(super) fn public_host(context: &Context) -> Cow<'_, str> {
+    let host = context.forwarded_host.as_ref();
+    normal(text(host.or(context.head.host.as_ref())), context.scheme)
 }
 
 /// The host that the client used, in lower case and without the scheme's own port.

@@ -32,6 +32,15 @@ pub(super) struct Marks {
 }
 
 impl Marks {
+    /// Adds what another answer could be purged by.
+    pub(super) fn extend(&mut self, other: &Self) {
+        for cell in &other.cells {
+            if !self.cells.contains(cell) {
+                self.cells.push(*cell);
+            }
+        }
+    }
+
     /// Bytes on the heap.
     pub(super) fn weight(&self) -> usize {
         let spilled = match self.cells.spilled() {
