@@ -18,6 +18,8 @@ pub struct CacheState {
     pub evictions: u64,
     /// Fetches under way.
     pub fetches: u64,
+    /// Prefixes that were purged and are still looked at.
+    pub bans: u64,
     /// Requests that were answered without asking the upstream first, of all that were looked up;
     /// `null` before the first.
     pub hit_ratio: Option<f64>,

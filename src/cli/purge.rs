@@ -14,6 +14,7 @@ use super::output::{self, Failure, Outcome};
 /// Tell a running gateway to forget stored answers.
 ///
 /// Several kinds and several of a kind can be given at once. The purge covers that process alone.
+/// The admin token, if there is one, is taken from TOLLGATE_ADMIN_TOKEN.
 #[derive(Args, Debug)]
 #[command(arg_required_else_help = true)]
 pub(super) struct Options {
@@ -41,9 +42,6 @@ pub(super) struct Options {
     /// The address of the admin listener.
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:9901")]
     admin: SocketAddr,
-    /// The admin token, if there is one.
-    #[arg(long, env = "TOLLGATE_ADMIN_TOKEN", hide_env_values = true)]
-    token: Option<String>,
 }
 
 pub(super) fn run(options: &Options) -> Outcome {
@@ -82,10 +80,7 @@ fn ask(options: &Options, body: &str) -> io::Result<String> {
     let mut stream = TcpStream::connect_timeout(&options.admin, PATIENCE)?;
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.set_write_timeout(Some(PATIENCE))?;
-    let authorization = match &options.token {
-        Some(token) if token.contains(['\r', '\n']) => {
-            return Err(io::Error::other("the token has a line break"));
-        }
+    let authorization = match token()? {
         Some(token) => format!("Authorization: Bearer {token}\r\n"),
         None => String::new(),
     };
@@ -101,6 +96,18 @@ fn ask(options: &Options, body: &str) -> io::Result<String> {
     Ok(String::from_utf8_lossy(&answer).into_owned())
 }
 
+/// An argument would be seen in the list of processes.
+fn token() -> io::Result<Option<String>> {
+    match std::env::var(TOKEN) {
+        Ok(token) if token.contains(['\r', '\n']) => {
+            Err(io::Error::other(format!("{TOKEN} has a line break")))
+        }
+        Ok(token) => Ok(Some(token)),
+        Err(_) => Ok(None),
+    }
+}
+
+const TOKEN: &str = "TOLLGATE_ADMIN_TOKEN";
 /// For each step; the admin listener has a thread of its own and answers at once.
 const PATIENCE: Duration = Duration::from_secs(5);
 const LARGEST_ANSWER: u64 = 1 << 20;

@@ -3,7 +3,6 @@
 use http::{HeaderMap, HeaderValue, Response as HttpResponse, StatusCode, header::AGE};
 
 use super::{
-    body::StoredBody,
     object::{CACHE_STATUS, Draft, Object, behind},
     policy::{Asked, Facts, Moment, Selected, not_modified, partial, select, unsatisfiable},
 };
@@ -46,15 +45,6 @@ impl Serving<'_> {
             Selected::Whole | Selected::Part(_) => self.whole(draft, body),
             other => self.bodiless(draft, other),
         }
-    }
-
-    /// An answer that is served with other fields than are stored.
-    pub(super) fn with_fields(&self, draft: &Draft, headers: HeaderMap, body: &StoredBody) -> Response {
-        let mut response = HttpResponse::new(body.whole(None));
-        *response.status_mut() = draft.head.status;
-        *response.headers_mut() = headers;
-        self.finish(draft, &mut response);
-        response
     }
 
     fn select(&self, draft: &Draft, length: Option<u64>) -> Selected {

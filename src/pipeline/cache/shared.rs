@@ -49,6 +49,8 @@ pub struct CacheFigures {
     pub evictions: u64,
     /// Fetches under way.
     pub fetches: u64,
+    /// Prefixes that were purged and are still looked at.
+    pub bans: u64,
 }
 
 /// A stored answer that a request selects.
@@ -117,6 +119,7 @@ impl Cache {
             objects: self.store.len() as u64,
             evictions: self.store.evicted(),
             fetches: self.flights.len() as u64,
+            bans: self.purges.bans() as u64,
         }
     }
 
