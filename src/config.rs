@@ -3,9 +3,11 @@
 //! This room imports no other. A [`Config`] that exists is valid: names resolve, routes can be told
 //! apart, values are in range. One file per table.
 
+mod access;
 mod address;
 mod admin;
 mod cache;
+mod auth;
 mod condition;
 mod conflicts;
 mod decode;
@@ -17,30 +19,43 @@ mod loading;
 mod log;
 mod mask;
 mod path;
+mod permission;
 mod reference;
 mod rewrite;
+mod role;
 mod route;
 mod routes;
 mod server;
 mod server_url;
 mod share;
 mod source;
+mod subrequests;
 mod target;
 mod text;
 mod upstream;
 
+pub use access::{
+    Access, ByMethod, ClaimRule, ClaimValue, Demand, IpList, IpRules, IpSet, LARGEST_NETWORKS,
+    Needed, Permissions, Rbac, RoleDemand, parse_networks,
+};
 pub use admin::Admin;
 pub use cache::{Cache, CacheQuery, CacheRule, CacheScope, CacheTier};
+pub use auth::{
+    Auth, AuthRule, ClaimPath, CredentialPlace, Jwt, KeySet, KeysFrom, VerificationKey,
+};
 pub use diagnostic::{Diagnostic, Diagnostics, Related, Severity};
 pub use loading::Loaded;
 pub use log::{AccessLog, Log, QueryLogging};
+pub use permission::Permission;
 pub use reference::reference;
 pub use rewrite::{HostRewrite, Rewrite};
+pub use role::Role;
 pub use route::{
     EncodedSlash, HostPattern, PathPattern, PathSegment, Redirect, Route, Target, Timeouts,
     ValueMatch,
 };
 pub use server::{Address, Drain, Http2, Limits, Server};
+pub use subrequests::{Certificates, Subrequests};
 pub use target::Respond;
 pub use text::{Secret, Template, TemplatePart};
 pub use upstream::{HealthCheck, ServerUrl, Upstream, UpstreamProtocol, UpstreamServer};
@@ -58,6 +73,14 @@ pub struct Config {
     pub log: Log,
     /// `[cache]`: the memory in which answers are kept.
     pub cache: Cache,
+    /// `[auth.*]`: how callers show who they are.
+    pub auth: Auth,
+    /// `[roles.*]`, with what they include.
+    pub roles: BTreeMap<Arc<str>, Role>,
+    /// `[ip_sets.*]`.
+    pub ip_sets: BTreeMap<Arc<str>, IpSet>,
+    /// `[subrequests]`: the gateway's own requests.
+    pub subrequests: Subrequests,
     /// `[upstreams.*]`, and one for each inline URL, named by that URL.
     pub upstreams: BTreeMap<Arc<str>, Upstream>,
     /// `[routes.*]` with `[groups.*]` and `[defaults]` merged in, in the order of their names.

@@ -3,6 +3,9 @@
 //! What a route does not use is absent and costs nothing. A pipeline receives an inner service; it
 //! knows no upstream.
 
+pub mod auth;
+mod ip;
+mod rbac;
 pub mod cache;
 mod redirect;
 mod request_body;
@@ -10,21 +13,28 @@ mod rescue;
 mod respond;
 mod rewrite;
 
+pub use auth::{AuthLayer, Authenticators};
 pub use cache::{Aim, Cache, CacheFigures, CacheLayer};
+pub use ip::{IpLayer, IpSet, IpSets, Ranges};
+pub use rbac::{Denial, RbacLayer, Rules};
 pub use redirect::RedirectTo;
 pub use request_body::RequestBodyLayer;
 pub use rescue::Rescue;
 pub use respond::RespondWith;
 pub use rewrite::RewriteLayer;
 
-use std::{any::Any, sync::Arc};
+use std::{any::Any, path::Path, sync::Arc};
 
+use http::HeaderName;
 use tokio::runtime::Handle;
 
 use crate::{
     config::{self, Config, Route, Target, Template, TemplatePart},
-    exchange::{Clock, Context, RouteService, UpstreamService},
-    telemetry::Metrics,
+    exchange::{
+        Blocking, Clock, Context, FileWatch, RouteService, SharedSubrequest, UpstreamService,
+        Watched, WatchedFile,
+    },
+    telemetry::{Metrics, RouteMetrics},
 };
 
 /// What policies are made with.
@@ -36,6 +46,34 @@ pub struct Tools {
     pub metrics: Arc<Metrics>,
     /// The control runtime: what goes on beside requests runs there.
     pub control: Handle,
+    /// The client for the gateway's own requests.
+    pub subrequest: SharedSubrequest,
+    /// Values made from files.
+    pub files: FileWatch,
+    /// Where work is done that would hold up a worker.
+    pub blocking: Blocking,
+}
+
+impl Tools {
+    /// Reads a file now and whenever it has changed; logs and metrics name its owner.
+    ///
+    /// `parse` makes the value, or tells what is wrong; that is logged and must hold no secret.
+    pub fn watch<T: Send + Sync + 'static>(
+        &self,
+        owner: &Arc<str>,
+        path: &Path,
+        most: u64,
+        parse: impl Fn(&str) -> Result<T, String> + Send + Sync + 'static,
+    ) -> Watched<T> {
+        let metrics = self.metrics.file(owner);
+        let file = WatchedFile {
+            owner: Arc::clone(owner),
+            path: path.to_owned(),
+            most,
+            report: Box::new(move |usable| metrics.was_read(usable)),
+        };
+        self.files.watch(file, parse)
+    }
 }
 
 /// State that a route's pipeline holds.
@@ -45,6 +83,11 @@ pub type Held = Arc<dyn Any + Send + Sync>;
 /// configuration did not change, so counters, keys and stored answers live on.
 #[derive(Default)]
 pub struct Policies {
+    /// The ways to authenticate.
+    authenticators: Authenticators,
+    /// The headers that no client may send, on any route: they tell who the caller is.
+    identity: Arc<Vec<HeaderName>>,
+    ip_sets: IpSets,
     cache: Option<(config::Cache, Arc<Cache>)>,
 }
 
@@ -52,9 +95,22 @@ impl Policies {
     /// Builds what is new or changed and takes over the rest from the running configuration.
     #[must_use]
     pub fn build(config: &Config, tools: &Tools, running: &Self) -> Self {
+        let identity = config.auth.identity_headers();
         Self {
+            authenticators: Authenticators::build(&config.auth, tools, &running.authenticators),
+            identity: match identity == *running.identity {
+                true => Arc::clone(&running.identity),
+                false => Arc::new(identity),
+            },
+            ip_sets: IpSets::build(&config.ip_sets, tools, &running.ip_sets),
             cache: cache_of(config, tools, running),
         }
+    }
+
+    /// The headers that no client may send, on any route: they tell who the caller is.
+    #[must_use]
+    pub fn identity(&self) -> &Arc<Vec<HeaderName>> {
+        &self.identity
     }
 
     /// The cache, if a route has one.
@@ -67,7 +123,12 @@ impl Policies {
     /// another.
     #[must_use]
     pub fn held_by(&self, route: &Route) -> Vec<Held> {
-        let mut held: Vec<Held> = Vec::new();
+        let mut held: Vec<Held> = vec![Arc::clone(&self.identity) as Held];
+        for name in route.auth.iter().flat_map(|rule| rule.methods()) {
+            held.push(self.authenticators.get(name));
+        }
+        let sets = self.ip_sets.held_by(route);
+        held.extend(sets.map(|set| set as Held));
         if let (Some(_), Some(cache)) = (&route.cache, self.cache()) {
             held.push(Arc::clone(cache) as Held);
         }
@@ -100,6 +161,7 @@ fn cache_of(
 pub fn fold<U: UpstreamService>(
     route: &Route,
     policies: &Policies,
+    metrics: &Arc<RouteMetrics>,
     forward: impl FnOnce() -> U,
 ) -> RouteService {
     let service = match &route.target {
@@ -107,26 +169,36 @@ pub fn fold<U: UpstreamService>(
         Target::Redirect(redirect) => RouteService::new(RedirectTo::from_config(redirect)),
         Target::Upstream(_) | Target::Split(_) => forwarding(route, policies, forward()),
     };
-    guarded(route, policies, service)
+    guarded(route, policies, metrics, service)
 }
 
 /// Who may call, and how often: what stands before every target, from the inside out.
-fn guarded(_: &Route, _: &Policies, service: RouteService) -> RouteService {
+fn guarded(
+    route: &Route,
+    policies: &Policies,
+    metrics: &Arc<RouteMetrics>,
+    mut service: RouteService,
+) -> RouteService {
     // Limits by caller.
     // RBAC and claims: they read the principal.
-    // Authentication.
+    if let Some(rbac) = RbacLayer::from_config(&route.access) {
+        service = service.layer(&rbac);
+    }
+    // Authentication: above everything that asks who calls.
+    if let Some(auth) = AuthLayer::from_config(route, &policies.authenticators, metrics) {
+        service = service.layer(&auth);
+    }
     // Limits on what is known before authentication: they spare it.
-    // IP and origin rules.
+    // IP and origin rules: they cost least, and what they refuse is not worth a count.
+    if let Some(ip) = IpLayer::from_config(&route.access, &policies.ip_sets) {
+        service = service.layer(&ip);
+    }
     // CORS: it answers preflights, and decorates every refusal below it.
     service
 }
 
 /// From the inside out; the order is fixed.
-fn forwarding<U: UpstreamService>(
-    route: &Route,
-    policies: &Policies,
-    upstream: U,
-) -> RouteService {
+fn forwarding<U: UpstreamService>(route: &Route, policies: &Policies, upstream: U) -> RouteService {
     // Innermost: below it failures are typed, above it every refusal is an answer.
     let mut service = RouteService::new(Rescue::new(upstream));
     // Inside everything that reads the path as the client sent it.
@@ -135,11 +207,11 @@ fn forwarding<U: UpstreamService>(
     }
     // Above whatever an upstream's failure becomes, since it may answer stale instead; outside of
     // the rewrite, since what is stored belongs to the URL that the client asked for.
-    if let Some(cache) = CacheLayer::from_config(route, policies.cache()) {
+    if let Some(cache) = CacheLayer::from_config(route, policies.cache(), policies.identity()) {
         service = service.layer(&cache);
     }
     // Before anything that would read or send the body.
-    service.layer(&RequestBodyLayer::from_config(route))
+    service.layer(&RequestBodyLayer::from_config(route, policies.identity()))
 }
 
 /// Fills in a template for one request.

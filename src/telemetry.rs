@@ -6,6 +6,7 @@
 
 mod cells;
 mod families;
+mod file;
 pub mod json;
 mod listener;
 mod log;
@@ -17,10 +18,11 @@ mod server;
 pub mod timestamp;
 mod writer;
 
+pub use file::FileMetrics;
 pub use listener::ListenerMetrics;
 pub use log::{LogHandle, init};
 pub use metrics::Metrics;
-pub use prometheus::IntCounter;
-pub use route::RouteMetrics;
+pub use prometheus::{IntCounter, IntGauge};
+pub use route::{AuthMetrics, RouteMetrics};
 pub use server::{OpenConnection, ServerMetrics};
 pub use writer::AccessLogWriter;

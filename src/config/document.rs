@@ -6,14 +6,18 @@ use toml::de::DeTable;
 
 use super::{
     Admin, Cache, CacheRule, Log, Server,
+    auth::AuthTables,
+    access::IpSetKeys,
     decode::{
         Entry, Format, Keyed, Named, Node, OneOrList, Reader, Scope, Set, Style, Sub, Table,
         read_keys, table,
     },
     diagnostic::Finding,
+    role::RoleKeys,
     route::{Key, RouteKeys},
     share::{DefaultKeys, GroupKeys},
     source::{Place, Sources},
+    subrequests::Subrequests,
     upstream::UpstreamKeys,
 };
 
@@ -35,6 +39,14 @@ table! {
         pub(super) cache: Key<Cache> => Keyed<Sub<Cache>> = None; "see there",
         /// `cache_rules`: what is kept of upstreams' answers.
         pub(super) cache_rules: Names<CacheRule> => Named<CacheRule> = Names::new(); "none",
+        /// `auth`: how callers show who they are.
+        pub(super) auth: AuthTables => Sub<AuthTables> = AuthTables::default(); "none",
+        /// `roles`: what callers may do.
+        pub(super) roles: Names<RoleKeys> => Named<RoleKeys> = Names::new(); "none",
+        /// `ip_sets`: networks by name.
+        pub(super) ip_sets: Names<IpSetKeys> => Named<IpSetKeys> = Names::new(); "none",
+        /// `subrequests`: the gateway's own requests.
+        pub(super) subrequests: Key<Subrequests> => Keyed<Sub<Subrequests>> = None; "see there",
         /// `upstreams`: the servers behind the gateway.
         pub(super) upstreams: Names<UpstreamKeys> => Named<UpstreamKeys> = Names::new(); "none",
         /// `defaults`: keys of all routes.
@@ -97,7 +109,11 @@ impl Document {
         doubles.table("log", &mut self.log, other.log);
         doubles.table("cache", &mut self.cache, other.cache);
         doubles.names("cache_rules", &mut self.cache_rules, other.cache_rules);
+        doubles.table("subrequests", &mut self.subrequests, other.subrequests);
         doubles.table("defaults", &mut self.defaults, other.defaults);
+        self.auth.merge(other.auth, doubles);
+        doubles.names("roles", &mut self.roles, other.roles);
+        doubles.names("ip_sets", &mut self.ip_sets, other.ip_sets);
         doubles.names("upstreams", &mut self.upstreams, other.upstreams);
         doubles.names("groups", &mut self.groups, other.groups);
         doubles.names("routes", &mut self.routes, other.routes);
@@ -110,7 +126,7 @@ impl Document {
 }
 
 /// Reports what two files define.
-struct Doubles<'a> {
+pub(super) struct Doubles<'a> {
     sources: &'a Sources,
     findings: &'a mut Vec<Finding>,
 }
@@ -124,7 +140,8 @@ impl Doubles<'_> {
         }
     }
 
-    fn names<T>(&mut self, kind: &str, all: &mut Names<T>, other: Names<T>) {
+    /// Takes in named tables of one kind.
+    pub(super) fn names<T>(&mut self, kind: &str, all: &mut Names<T>, other: Names<T>) {
         for (name, entry) in other {
             if let Some(first) = all.get(&name) {
                 self.report(&format!("{kind}.{name}"), first.place, entry.place);

@@ -6,7 +6,9 @@ use http::{HeaderName, Method, StatusCode};
 use regex::Regex;
 
 use super::{
-    CacheRule, Respond, Rewrite, Template,
+    Access, AuthRule, CacheRule, ClaimRule, Rbac, Respond, Rewrite, Template,
+    access::{Claims, IpKeys, PermissionsKey},
+    auth::{Member, MemberFormat},
     cache::{CacheKey, CacheUse},
     condition::{HeaderConditions, QueryConditions},
     decode::{
@@ -15,6 +17,7 @@ use super::{
     },
     host::Host,
     path::Path,
+    role::{RoleName, RoleReference},
     share::{GroupName, Item, Items, MethodName},
     target::{RedirectTo, Reference, Split, UpstreamName},
 };
@@ -53,6 +56,15 @@ pub struct Route {
     pub encoded_slash: EncodedSlash,
     /// `upgrade`: whether WebSocket and other upgrades pass. Default true.
     pub upgrade: bool,
+    /// `auth`: who may call; `None` is everybody.
+    pub auth: Option<AuthRule>,
+    /// `forward_credentials`: whether the upstream gets the credential; `None` leaves it to each way
+    /// to authenticate.
+    pub forward_credentials: Option<bool>,
+    /// `close_on_token_expiry`: whether a tunnel ends when the caller's credential expires.
+    pub close_on_token_expiry: bool,
+    /// `permissions`, `roles`, `claims`, `rbac` and `ip`.
+    pub access: Access,
     /// `cache`: the rule by which answers are kept; `None` keeps nothing.
     pub cache: Option<Arc<CacheRule>>,
 }
@@ -231,6 +243,30 @@ table! {
         pub(super) encoded_slash: Key<EncodedSlash> => Keyed<Choice<EncodedSlash>> = None; "`\"refuse\"`",
         /// `upgrade`: whether WebSocket and other upgrades pass.
         pub(super) upgrade: Key<bool> => Keyed<Flag> = None; "`true`",
+        /// `auth`: who may call: a name, or a list of which any one suffices. `{ all = [...] }` asks
+        /// for all of several, `"anonymous"` in a list admits requests without any credential, and
+        /// `"public"` alone admits everybody. Needed as soon as there is any `[auth.*]`.
+        pub(super) auth: Key<Vec<Item<Member>>> => Keyed<Items<MemberFormat>> = None; "everybody",
+        /// `forward_credentials`: whether the upstream gets the credential too. Without this key each
+        /// `[auth.*]` says it for itself.
+        pub(super) forward_credentials: Key<bool> => Keyed<Flag> = None; "see there",
+        /// `close_on_token_expiry`: whether a WebSocket or another tunnel is closed when the caller's
+        /// credential expires.
+        pub(super) close_on_token_expiry: Key<bool> => Keyed<Flag> = None; "`false`",
+        /// `permissions`: what the caller must be allowed to do: one permission, a list of which one is
+        /// enough, `{ all = [...] }`, or a table of these by method. HEAD follows GET, `"rpc:GetOrder"`
+        /// is a gRPC method, `"*"` all others; a method without a rule is denied. `"authenticated"`
+        /// asks only that the caller is known.
+        pub(super) permissions: Key<PermissionsKey> => Keyed<PermissionsKey> = None; "none",
+        /// `roles`: the caller must have one of these.
+        pub(super) roles: Key<Vec<Item<RoleReference>>> => Keyed<Items<RoleName>> = None; "none",
+        /// `claims`: claims of the caller's token and the values that they must have; a list of values
+        /// is any of them. A dotted key is a path.
+        pub(super) claims: Key<Vec<ClaimRule>> => Keyed<Claims> = None; "none",
+        /// `rbac`: how `permissions`, `roles` and `claims` are applied.
+        pub(super) rbac: Key<Rbac> => Keyed<Sub<Rbac>> = None; "`{ enforce = true }`",
+        /// `ip`: which client addresses may use the route.
+        pub(super) ip: Key<IpKeys> => Keyed<Sub<IpKeys>> = None; "everybody",
         /// `cache`: which of the `[cache_rules.*]` says what is kept of the answers; a table is a
         /// rule of the route's own, `"off"` keeps nothing.
         pub(super) cache: Key<CacheUse> => Keyed<CacheKey> = None; "`\"off\"`",

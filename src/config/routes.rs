@@ -1,5 +1,6 @@
 //! Routes out of their keys, their group's and the defaults, with all names resolved.
 
+mod access;
 mod check;
 
 use std::{
@@ -9,11 +10,12 @@ use std::{
 };
 
 use super::{
-    CacheRule, HostPattern, PathPattern, PathSegment, Route, Target, Upstream, UpstreamServer,
-    cache::CacheUse,
+    Access, AuthRule, CacheRule, HostPattern, PathPattern, PathSegment, Route, Target, Upstream,
+    UpstreamServer, auth, cache::CacheUse,
     decode::{Entry, Set, nearest, quoted_key},
     diagnostic::Finding,
     document::Document,
+    role::{self, Roles},
     route::{DEFAULT_MAX_BODY, PathCase, RouteKeys},
     share::Layers,
     source::Place,
@@ -38,12 +40,17 @@ pub(super) struct Builder<'a> {
     document: &'a Document,
     /// All upstreams; those of inline URLs are added as routes name them.
     pub(super) upstreams: BTreeMap<Arc<str>, Upstream>,
+    /// All roles with what they include.
+    pub(super) roles: Roles,
     /// The upstreams and groups that a route uses.
     used: HashSet<Arc<str>>,
     used_groups: HashSet<Arc<str>>,
     /// The `[cache_rules.*]`, and which of them a route uses.
     cache_rules: BTreeMap<Arc<str>, Arc<CacheRule>>,
     used_cache_rules: HashSet<Arc<str>>,
+    /// The full names of `[auth.*]`, and those that a route uses.
+    callers: Vec<(Arc<str>, Place)>,
+    used_callers: HashSet<Arc<str>>,
     /// What was found.
     pub(super) findings: Vec<Finding>,
 }
@@ -57,14 +64,18 @@ impl<'a> Builder<'a> {
                 entry.value.clone().named(Arc::clone(name)),
             )
         };
+        let mut findings = Vec::new();
         Self {
             document,
+            roles: role::resolve(&document.roles, &mut findings),
             upstreams: document.upstreams.iter().map(named).collect(),
             used: HashSet::new(),
             used_groups: HashSet::new(),
             cache_rules: cache_rules(document),
             used_cache_rules: HashSet::new(),
-            findings: Vec::new(),
+            callers: document.auth.names(),
+            used_callers: HashSet::new(),
+            findings,
         }
     }
 
@@ -92,12 +103,15 @@ impl<'a> Builder<'a> {
         let target = target?;
         let hosts = layers.list(|keys| &keys.hosts, &mut self.findings);
         let methods = layers.list(|keys| &keys.methods, &mut self.findings);
+        let auth = self.auth(name, entry.place, layers);
         let mut route = assemble(name, layers, target, hosts.unwrap_or_default(), methods);
+        route.auth = auth;
         route.cache = self.cache_rule(layers);
         let mut checker = Checker {
             findings: &mut self.findings,
         };
         checker.check(&route, entry.place, layers);
+        route.access = self.access(&route, layers);
         Some(Built {
             route,
             place: entry.place,
@@ -137,6 +151,24 @@ impl<'a> Builder<'a> {
         let finding = unknown_name("cache rule", name, set.place, known, "cache_rules");
         self.findings.push(finding);
         None
+    }
+
+    /// Who may call. As soon as there is any way to authenticate, a route that asks for none has to
+    /// say so: one that was forgotten would be open to everybody.
+    fn auth(&mut self, name: &str, place: Place, layers: Layers<'_>) -> Option<AuthRule> {
+        let set = layers.pick(|keys| &keys.auth);
+        if set.is_none() && !self.callers.is_empty() {
+            self.findings.push(no_auth(name, place, &self.callers));
+        }
+        let members = layers.list(|keys| &keys.auth, &mut self.findings)?;
+        let names: Vec<_> = self
+            .callers
+            .iter()
+            .map(|(name, _)| Arc::clone(name))
+            .collect();
+        let rule = auth::resolve(&members, &names, &mut self.findings)?;
+        self.used_callers.extend(rule.methods().cloned());
+        Some(rule)
     }
 
     fn target(&mut self, name: &str, entry: &Entry<RouteKeys>) -> Option<Target> {
@@ -222,6 +254,12 @@ impl<'a> Builder<'a> {
                 self.findings.push(Finding::warning(entry.place, message));
             }
         }
+        for (name, place) in &self.callers {
+            if !self.used_callers.contains(name) {
+                let message = format!("no route uses `[auth.{name}]`");
+                self.findings.push(Finding::warning(*place, message));
+            }
+        }
         for (name, entry) in &document.groups {
             if !self.used_groups.contains(name) {
                 let message = format!("no route uses the group `{name}`");
@@ -264,6 +302,12 @@ fn assemble(
         upgrade: layers.value(|keys| &keys.upgrade).unwrap_or(true),
         // Rules are resolved by the builder, which knows their names.
         cache: None,
+        auth: None,
+        forward_credentials: layers.value(|keys| &keys.forward_credentials),
+        close_on_token_expiry: layers
+            .value(|keys| &keys.close_on_token_expiry)
+            .unwrap_or_default(),
+        access: Access::default(),
     }
 }
 
@@ -329,7 +373,17 @@ fn no_target(name: &str, place: Place) -> Finding {
         .help("write for example `upstream = \"http://127.0.0.1:3000\"`")
 }
 
-fn unknown_name<'n>(
+fn no_auth(name: &str, place: Place, callers: &[(Arc<str>, Place)]) -> Finding {
+    let first = callers.first().map_or("jwt.NAME", |(name, _)| name);
+    Finding::error(place, format!("the route `{name}` does not say who may call it"))
+        .label("no `auth`")
+        .help(format!(
+            "write for example `auth = \"{first}\"`, or `auth = \"public\"` for everybody; `[defaults]` can say it for all routes"
+        ))
+}
+
+/// The finding about a name that nothing defines.
+pub(super) fn unknown_name<'n>(
     what: &str,
     name: &str,
     place: Place,

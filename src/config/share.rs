@@ -108,7 +108,8 @@ impl Format for MethodName {
     }
 }
 
-fn method(text: &str) -> Result<Method, Problem> {
+/// The method of a name; TRACE and CONNECT have none.
+pub(in crate::config) fn method(text: &str) -> Result<Method, Problem> {
     let upper = text.to_ascii_uppercase();
     match text {
         "*" | "any" | "ANY" => Err(Problem::plain().help("leave `methods` out for any")),
@@ -139,6 +140,14 @@ impl Table for GroupKeys {
         "timeouts",
         "encoded_slash",
         "upgrade",
+        "auth",
+        "forward_credentials",
+        "close_on_token_expiry",
+        "permissions",
+        "roles",
+        "claims",
+        "rbac",
+        "ip",
         "cache",
     ];
 
@@ -166,6 +175,14 @@ impl Table for DefaultKeys {
         "timeouts",
         "encoded_slash",
         "upgrade",
+        "auth",
+        "forward_credentials",
+        "close_on_token_expiry",
+        "permissions",
+        "roles",
+        "claims",
+        "rbac",
+        "ip",
         "cache",
     ];
 

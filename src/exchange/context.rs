@@ -95,6 +95,8 @@ pub struct ContextParts {
     pub head: RequestHead,
     /// The clocks of this process.
     pub clock: Clock,
+    /// What the wall clock showed when the head was complete.
+    pub started_at: SystemTime,
 }
 
 /// The shared record of one request.
@@ -152,7 +154,7 @@ impl Context {
             forwarded_host: parts.forwarded_host,
             head: parts.head,
             started: Instant::now(),
-            started_at: parts.clock.wall(),
+            started_at: parts.started_at,
             clock: parts.clock,
             normalised: OnceLock::new(),
             route: OnceLock::new(),
@@ -187,6 +189,7 @@ impl Context {
                 upgrade: None,
                 ..self.head.clone()
             },
+            started_at: self.clock.wall(),
             clock: self.clock.clone(),
         });
         child.normalised = self.normalised.clone();
@@ -316,6 +319,14 @@ impl Context {
     /// Notes what a rule in shadow mode would have refused.
     pub fn would_refuse(&self, reason: Reason) {
         self.noted(|notes| notes.shadow.push(reason));
+    }
+
+    /// Whether a rule in shadow mode would have refused the request.
+    #[must_use]
+    pub fn is_shadowed(&self) -> bool {
+        let mut shadowed = false;
+        self.with_notes(|_, shadow, _| shadowed = !shadow.is_empty());
+        shadowed
     }
 
     /// Written by a limit that refused, or would have: its name.

@@ -36,7 +36,7 @@ use std::{
     time::Duration,
 };
 
-use http::HeaderMap;
+use http::{HeaderMap, HeaderName};
 use http_body::Body as _;
 use tower::Layer;
 
@@ -67,6 +67,7 @@ pub struct CacheLayer {
     rule: Arc<CacheRule>,
     route: Arc<str>,
     zones: Zones,
+    identity: Arc<Vec<HeaderName>>,
 }
 
 /// Which zone a request's key is of.
@@ -123,7 +124,13 @@ struct Keys {
 impl CacheLayer {
     /// A route's cache; `None` when it has none.
     #[must_use]
-    pub fn from_config(route: &Route, cache: Option<&Arc<Cache>>) -> Option<Self> {
+    ///
+    /// `identity` are the fields that tell the upstream who calls: the gateway writes them.
+    pub fn from_config(
+        route: &Route,
+        cache: Option<&Arc<Cache>>,
+        identity: &Arc<Vec<HeaderName>>,
+    ) -> Option<Self> {
         let rule = route.cache.as_ref()?;
         let zones = match (&rule.zone, &route.target) {
             (Some(zone), _) => Zones::One(zone.as_str().into()),
@@ -136,6 +143,7 @@ impl CacheLayer {
             rule: Arc::clone(rule),
             route: Arc::clone(&route.name),
             zones,
+            identity: Arc::clone(identity),
         })
     }
 }
@@ -146,7 +154,7 @@ impl Layer<RouteService> for CacheLayer {
     fn layer(&self, inner: RouteService) -> RouteService {
         RouteService::new(CacheService(Arc::new(CacheRoute {
             cache: Arc::clone(&self.cache),
-            options: options(&self.rule),
+            options: options(&self.rule, &self.identity),
             route: Arc::clone(&self.route),
             zones: self.zones.clone(),
             wait: self.rule.wait,
@@ -369,7 +377,7 @@ fn incoming<'a>(request: &'a Request, context: &Context) -> Incoming<'a> {
 }
 
 /// The rule as the policy takes it.
-fn options(rule: &CacheRule) -> Options {
+fn options(rule: &CacheRule, identity: &[HeaderName]) -> Options {
     Options {
         scope: match rule.scope {
             Some(CacheScope::Principal) => Scope::Principal,
@@ -384,6 +392,7 @@ fn options(rule: &CacheRule) -> Options {
         store_set_cookie: rule.set_cookie,
         request_directives: rule.request_directives,
         targeted: rule.targeted.as_slice().into(),
+        identity_fields: identity.into(),
         ..Options::default()
     }
 }

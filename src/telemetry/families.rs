@@ -39,6 +39,8 @@ pub(super) struct RouteFamilies {
     pub(super) request_bytes: IntCounterVec,
     pub(super) response_bytes: IntCounterVec,
     pub(super) rejections: IntCounterVec,
+    pub(super) auth: IntCounterVec,
+    pub(super) shadow_refusals: IntCounterVec,
     pub(super) cache: IntCounterVec,
 }
 
@@ -73,6 +75,16 @@ impl RouteFamilies {
             rejections: make.counters(
                 "tollgate_rejections_total",
                 "Requests that the gateway refused or that ended early, by reason.",
+                &["route", "reason"],
+            ),
+            auth: make.counters(
+                "tollgate_auth_decisions_total",
+                "What each way to authenticate decided: granted, or the reason of the refusal.",
+                &["route", "method", "reason"],
+            ),
+            shadow_refusals: make.counters(
+                "tollgate_shadow_refusals_total",
+                "Requests that a rule with enforce = false would have refused, by reason.",
                 &["route", "reason"],
             ),
             cache: make.counters(
@@ -184,6 +196,8 @@ pub(super) struct Singles {
     pub(super) reloads: IntCounterVec,
     pub(super) reload_successful: IntGauge,
     pub(super) generation: IntGauge,
+    pub(super) file_successful: IntGaugeVec,
+    pub(super) file_reads: IntCounterVec,
     pub(super) uptime: Gauge,
     pub(super) cache_bytes: IntGauge,
     pub(super) cache_objects: IntGauge,
@@ -226,6 +240,16 @@ impl Singles {
             generation: make.gauge(
                 "tollgate_config_generation",
                 "The number of the configuration in use; it counts up with each reload.",
+            ),
+            file_successful: make.gauges(
+                "tollgate_file_last_read_successful",
+                "Whether a watched file could be used when it was read last, by whose it is.",
+                &["owner"],
+            ),
+            file_reads: make.counters(
+                "tollgate_file_reads_total",
+                "Readings of changed files, by whose they are and by result.",
+                &["owner", "result"],
             ),
             uptime: make.seconds(
                 "tollgate_uptime_seconds",

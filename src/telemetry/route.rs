@@ -1,7 +1,8 @@
 //! Metrics of one route.
 
 use std::{
-    sync::{Arc, OnceLock},
+    collections::HashMap,
+    sync::{Arc, Mutex, OnceLock, PoisonError},
     time::Duration,
 };
 
@@ -12,7 +13,7 @@ use crate::exchange::{CacheNote, Reason};
 
 use super::{
     cells::Cells,
-    families::{Families, HISTOGRAM_SERIES},
+    families::{Families, HISTOGRAM_SERIES, RouteFamilies},
     series::{OVERFLOW, Owned, Place, Shared},
 };
 
@@ -26,10 +27,47 @@ pub struct RouteMetrics {
     basics: OnceLock<Basics>,
     requests: Cells<(&'static str, u16), IntCounter>,
     rejections: Cells<Reason, IntCounter>,
+    shadow_refusals: Cells<Reason, IntCounter>,
     cache: Cells<CacheNote, IntCounter>,
     /// For methods and statuses over the length of the list.
     other: OnceLock<IntCounter>,
+    /// What each way to authenticate decided; kept here, so that a route that is built anew finds
+    /// its own series.
+    auth: Mutex<HashMap<Arc<str>, Arc<AuthCells>>>,
     owned: Owned<Series>,
+}
+
+/// Counters by reason; `None` is a request that was let in.
+type AuthCells = Cells<Option<Reason>, IntCounter>;
+
+/// What one way to authenticate decided on one route.
+#[derive(Debug)]
+pub struct AuthMetrics {
+    route: Arc<RouteMetrics>,
+    method: Arc<str>,
+    cells: Arc<AuthCells>,
+}
+
+impl AuthMetrics {
+    /// The handle for a method on a route.
+    #[must_use]
+    pub fn new(route: &Arc<RouteMetrics>, method: &str) -> Self {
+        let method: Arc<str> = method.into();
+        Self {
+            cells: route.auth_cells(&method),
+            route: Arc::clone(route),
+            method,
+        }
+    }
+
+    /// Counts a request that was let in, or refused for a reason.
+    pub fn count(&self, refused: Option<Reason>) {
+        let make = || self.route.auth_counter(&self.method, refused);
+        // There are fewer reasons than the list is long.
+        if let Some(counter) = self.cells.get(refused, make) {
+            counter.inc();
+        }
+    }
 }
 
 /// What every request touches.
@@ -47,6 +85,8 @@ enum Series {
     Requests(&'static str, u16),
     Other,
     Rejections(Reason),
+    Auth(Arc<str>, Option<Reason>),
+    ShadowRefusals(Reason),
     Cache(CacheNote),
 }
 
@@ -57,8 +97,10 @@ impl RouteMetrics {
             basics: OnceLock::new(),
             requests: Cells::new(),
             rejections: Cells::new(),
+            shadow_refusals: Cells::new(),
             cache: Cells::new(),
             other: OnceLock::new(),
+            auth: Mutex::default(),
             owned: Owned::new(shared),
         }
     }
@@ -127,6 +169,22 @@ impl RouteMetrics {
         }
     }
 
+    /// Counts a request that a rule in shadow mode would have refused.
+    pub fn shadow_refused(&self, reason: Reason) {
+        let made = self.shadow_refusals.get(reason, || {
+            let make = |place: Place<'_>| {
+                let (families, route) = self.place(&place);
+                let labels = [route, reason.as_str()];
+                families.route.shadow_refusals.with_label_values(&labels)
+            };
+            self.owned.make(Series::ShadowRefusals(reason), 1, make)
+        });
+        // There are fewer reasons than the list is long.
+        if let Some(counter) = made {
+            counter.inc();
+        }
+    }
+
     /// What the cache did with requests so far.
     #[must_use]
     pub fn cache_results(&self) -> Vec<(CacheNote, u64)> {
@@ -145,27 +203,7 @@ impl RouteMetrics {
         let name = &*self.name;
         self.owned.remove(|families, series| {
             // Removing fails only when the series is not there.
-            let _ = match series {
-                Series::Basics => Basics::remove(families, name),
-                Series::Requests(method, status) => families.route.requests.remove_label_values(&[
-                    name,
-                    method,
-                    &status.to_string(),
-                ]),
-                Series::Other => families
-                    .route
-                    .requests
-                    .remove_label_values(&[name, OTHER, OTHER]),
-                Series::Cache(note) => families.route.cache.remove_label_values(&[
-                    name,
-                    note.result,
-                    note.detail.unwrap_or_default(),
-                ]),
-                Series::Rejections(reason) => families
-                    .route
-                    .rejections
-                    .remove_label_values(&[name, reason.as_str()]),
-            };
+            let _ = series.remove(&families.route, name);
         });
     }
 
@@ -203,6 +241,22 @@ impl RouteMetrics {
             .with_label_values(&[route, method, &status])
     }
 
+    fn auth_cells(&self, method: &Arc<str>) -> Arc<AuthCells> {
+        // Whole after a panic elsewhere: an insertion is complete or did not happen.
+        let mut auth = self.auth.lock().unwrap_or_else(PoisonError::into_inner);
+        let cells = auth.entry(Arc::clone(method));
+        Arc::clone(cells.or_insert_with(|| Arc::new(Cells::new())))
+    }
+
+    fn auth_counter(&self, method: &Arc<str>, refused: Option<Reason>) -> IntCounter {
+        let series = Series::Auth(Arc::clone(method), refused);
+        self.owned.make(series, 1, |place| {
+            let (families, route) = self.place(&place);
+            let labels = [route, method, auth_label(refused)];
+            families.route.auth.with_label_values(&labels)
+        })
+    }
+
     fn other(&self) -> &IntCounter {
         self.other.get_or_init(|| {
             let make = |place: Place<'_>| {
@@ -235,12 +289,48 @@ impl Basics {
         }
     }
 
-    fn remove(families: &Families, route: &str) -> prometheus::Result<()> {
+    fn remove(families: &RouteFamilies, route: &str) -> prometheus::Result<()> {
         let labels = [route];
-        families.route.in_flight.remove_label_values(&labels)?;
-        families.route.duration.remove_label_values(&labels)?;
-        families.route.request_bytes.remove_label_values(&labels)?;
-        families.route.response_bytes.remove_label_values(&labels)
+        families.in_flight.remove_label_values(&labels)?;
+        families.duration.remove_label_values(&labels)?;
+        families.request_bytes.remove_label_values(&labels)?;
+        families.response_bytes.remove_label_values(&labels)
+    }
+}
+
+fn auth_label(refused: Option<Reason>) -> &'static str {
+    refused.map_or("granted", Reason::as_str)
+}
+
+impl Series {
+    fn remove(self, families: &RouteFamilies, route: &str) -> prometheus::Result<()> {
+        match self {
+            Self::Basics => Basics::remove(families, route),
+            Self::Requests(method, status) => {
+                let labels = [route, method, &status.to_string()];
+                families.requests.remove_label_values(&labels)
+            }
+            Self::Other => {
+                let labels = [route, OTHER, OTHER];
+                families.requests.remove_label_values(&labels)
+            }
+            Self::Rejections(reason) => {
+                let labels = [route, reason.as_str()];
+                families.rejections.remove_label_values(&labels)
+            }
+            Self::Cache(note) => {
+                let labels = [route, note.result, note.detail.unwrap_or_default()];
+                families.cache.remove_label_values(&labels)
+            }
+            Self::ShadowRefusals(reason) => {
+                let labels = [route, reason.as_str()];
+                families.shadow_refusals.remove_label_values(&labels)
+            }
+            Self::Auth(method, refused) => {
+                let labels = [route, &method, auth_label(refused)];
+                families.auth.remove_label_values(&labels)
+            }
+        }
     }
 }
 

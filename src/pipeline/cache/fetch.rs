@@ -20,7 +20,8 @@ use super::{
     key::Key,
     object::{CACHE_STATUS, Draft, NAME, Object, Origin},
     policy::{
-        Answer, Audience, CacheStatus, Class, Failure, Forwarded, Merge, Moment, Reuse, Verdict,
+        self,
+        Answer, Audience, CacheStatus, Class, Failure, Forwarded, Moment, Reuse, Verdict,
         judge, make_conditional, merge, reuse, stale_instead, unconditional,
     },
     serve::Serving,
@@ -477,8 +478,8 @@ impl CacheRoute {
     ) -> Merged {
         let stored = stale.object.draft.as_received();
         match merge(&stored, &visit.asked, &visit.url(), answer, &self.options) {
-            Merge::Mismatch => Merged::Mismatch,
-            Merge::Updated { headers, verdict } => match verdict {
+            None => Merged::Mismatch,
+            Some(policy::Merged { headers, verdict }) => match verdict {
                 Ok(verdict) => Merged::Kept(refreshed(stale, headers, verdict, visit, origin)),
                 Err(why) => {
                     let body = stale.object.body.whole(None);

@@ -43,7 +43,7 @@ pub use date::{format_http_date, parse_http_date};
 pub use directives::{RequestDirectives, ResponseDirectives};
 pub use invalidate::{Url, invalidated};
 pub use judge::{Answer, NotStored, Verdict, judge};
-pub use merge::{Merge, merge};
+pub use merge::{Merged, merge};
 pub use moment::Moment;
 pub use options::{Options, Scope};
 pub use ranges::{ByteRange, RangeSet};

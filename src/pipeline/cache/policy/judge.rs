@@ -102,6 +102,9 @@ pub struct Verdict {
 
 impl Verdict {
     /// Makes the stored head of an answer's own (RFC 9111 3.1).
+    ///
+    /// Whoever else reads the same fetch gets this head too: an answer may name fields that are
+    /// for its first reader only.
     #[must_use]
     pub fn store(self, status: StatusCode, mut headers: HeaderMap) -> StoredHead {
         fields::remove_hop_by_hop(&mut headers, true);
@@ -175,7 +178,8 @@ pub fn judge(
 fn final_and_whole(status: StatusCode) -> Result<(), NotStored> {
     match status.as_u16() {
         206 => Err(NotStored::Partial),
-        100..=199 | 304 | 412 | 416 => Err(NotStored::Status),
+        // Above 599 is no status of HTTP (RFC 9110 15).
+        100..=199 | 304 | 412 | 416 | 600.. => Err(NotStored::Status),
         _ => Ok(()),
     }
 }

@@ -11,23 +11,20 @@ use super::{
 };
 use crate::exchange::fields;
 
-/// What a 304 means for the stored answer that it validated.
+/// What a 304 makes of the stored answer that it validated: the stored body is served with these
+/// fields.
 #[derive(Debug)]
-pub enum Merge {
-    /// The stored body is served with these fields, and stored again with them when the verdict
-    /// says so. An answer that may not be stored any more is served this once.
-    Updated {
-        /// The merged fields, without `Age`.
-        headers: HeaderMap,
-        /// Whether the merged answer may be stored.
-        verdict: Result<Verdict, NotStored>,
-    },
-    /// The 304 is about another representation than ours (RFC 9111 4.3.4): the origin must be
-    /// asked again without conditions.
-    Mismatch,
+pub struct Merged {
+    /// The merged fields. `Age` among them is the 304's own.
+    pub headers: HeaderMap,
+    /// Whether the merged answer may be stored. One that may not be any more is served this once.
+    pub verdict: Result<Verdict, NotStored>,
 }
 
 /// Merges a 304 into the stored answer that was to be validated.
+///
+/// `None` when it is about another representation than ours (RFC 9111 4.3.4): the origin must be
+/// asked again without conditions.
 #[must_use]
 pub fn merge(
     stored: &StoredHead,
@@ -35,9 +32,9 @@ pub fn merge(
     url: &Url<'_>,
     answer: &Answer<'_>,
     options: &Options,
-) -> Merge {
+) -> Option<Merged> {
     if is_about_another(stored, answer.headers) {
-        return Merge::Mismatch;
+        return None;
     }
     let headers = merged(stored, answer);
     let whole = Answer {
@@ -46,7 +43,7 @@ pub fn merge(
         ..*answer
     };
     let verdict = judge(asked, url, &whole, options);
-    Merge::Updated { headers, verdict }
+    Some(Merged { headers, verdict })
 }
 
 /// A validator that we did not send: it selects no stored answer (RFC 9111 4.3.4).

@@ -49,13 +49,14 @@ fn wants_fresher(asked: &Asked, facts: &Facts, now: Moment) -> bool {
 
 fn stale(asked: &Asked, facts: &Facts, now: Moment) -> Reuse {
     let wants = &asked.wants;
-    let staleness = facts.staleness(now);
-    let wants_newer = wants.no_cache
-        || wants.min_fresh.is_some()
-        || wants.max_age.is_some_and(|most| facts.age(now) > most);
-    if facts.never_stale || wants_newer && wants.max_stale.is_none() || wants.no_cache {
+    // Who says how fresh an answer must be does not want a stale one (RFC 9111 5.2.1.1, 5.2.1.3).
+    let particular = wants.max_age.is_some() || wants.min_fresh.is_some();
+    let too_old = wants.max_age.is_some_and(|most| facts.age(now) > most);
+    let refused = wants.no_cache || too_old || particular && wants.max_stale.is_none();
+    if facts.never_stale || refused {
         return Reuse::Validate;
     }
+    let staleness = facts.staleness(now);
     if within(staleness, facts.while_revalidate) {
         return Reuse::StaleWhileRevalidate;
     }

@@ -24,7 +24,7 @@ pub enum Audience {
 pub struct StoredHead {
     /// The status.
     pub status: StatusCode,
-    /// The header fields to be sent, in their order and spelling; `Age` is not among them.
+    /// The header fields to be sent; `Age` is not among them.
     pub headers: HeaderMap,
     /// What decides on reuse.
     pub facts: Facts,
