@@ -4,9 +4,9 @@
 //! knows no upstream.
 
 pub mod auth;
+pub mod cache;
 mod ip;
 mod rbac;
-pub mod cache;
 mod redirect;
 mod request_body;
 mod rescue;

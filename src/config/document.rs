@@ -7,7 +7,9 @@ use toml::de::DeTable;
 use super::{
     Admin, Cache, CacheRule, Log, Server,
     auth::AuthTables,
+    Admin, Log, Server,
     access::IpSetKeys,
+    auth::AuthTables,
     decode::{
         Entry, Format, Keyed, Named, Node, OneOrList, Reader, Scope, Set, Style, Sub, Table,
         read_keys, table,

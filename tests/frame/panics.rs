@@ -68,7 +68,7 @@ fn site() -> Site {
         };
         (route, Arc::new(faulty))
     }));
-    let snapshot = Snapshot::new(&config.server, router, "tollgate-test");
+    let snapshot = Snapshot::new(&config.server, router, &Arc::default(), "tollgate-test");
     let snapshot = Arc::new(ArcSwap::from_pointee(snapshot));
     let frame = Arc::new(Frame::new(
         snapshot,
