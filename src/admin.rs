@@ -11,10 +11,12 @@ mod answer;
 mod endpoint;
 mod guard;
 mod page;
+mod purge;
 mod readiness;
 mod server;
 mod state;
 
+pub use purge::{CacheResult, CacheRouteState, CacheState, Purge, PurgeAim};
 pub use readiness::{Check, CheckStatus, Readiness, ReadinessStatus, ServerStatus};
 pub use server::serve;
 pub use state::{Build, ListenerState, RouteState, ServerState, State, UpstreamState, WorkerState};
@@ -31,6 +33,12 @@ pub trait Gateway: Send + Sync + 'static {
 
     /// The metrics in the text format of Prometheus.
     fn metrics(&self) -> String;
+
+    /// What the cache holds; `None` when no route has one.
+    fn cache(&self) -> Option<CacheState>;
+
+    /// Purges in this process; `false` when no route has a cache.
+    fn purge(&self, purge: &Purge) -> bool;
 
     /// Reloads the configuration; on failure the diagnostics, and the old one stays.
     ///

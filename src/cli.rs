@@ -8,6 +8,7 @@ mod check;
 mod demo;
 mod health;
 mod output;
+mod purge;
 mod reference;
 mod routes;
 mod run;
@@ -49,6 +50,7 @@ enum Command {
     /// points every upstream of it to the backend. No other program is needed.
     Demo(ConfigFile),
     Health(health::Options),
+    Purge(purge::Options),
 }
 
 /// Which file to read.
@@ -72,6 +74,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Reference => reference::run(),
         Command::Demo(file) => demo::run(&file.config),
         Command::Health(options) => health::run(&options),
+        Command::Purge(options) => purge::run(&options),
     };
     output::exit(outcome)
 }

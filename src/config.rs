@@ -5,6 +5,7 @@
 
 mod address;
 mod admin;
+mod cache;
 mod condition;
 mod conflicts;
 mod decode;
@@ -29,6 +30,7 @@ mod text;
 mod upstream;
 
 pub use admin::Admin;
+pub use cache::{Cache, CacheQuery, CacheRule, CacheScope, CacheTier};
 pub use diagnostic::{Diagnostic, Diagnostics, Related, Severity};
 pub use loading::Loaded;
 pub use log::{AccessLog, Log, QueryLogging};
@@ -54,6 +56,8 @@ pub struct Config {
     pub admin: Admin,
     /// `[log]`: application and access log.
     pub log: Log,
+    /// `[cache]`: the memory in which answers are kept.
+    pub cache: Cache,
     /// `[upstreams.*]`, and one for each inline URL, named by that URL.
     pub upstreams: BTreeMap<Arc<str>, Upstream>,
     /// `[routes.*]` with `[groups.*]` and `[defaults]` merged in, in the order of their names.

@@ -10,6 +10,7 @@ mod rescue;
 mod respond;
 mod rewrite;
 
+pub use cache::{Aim, Cache, CacheFigures, CacheLayer};
 pub use redirect::RedirectTo;
 pub use request_body::RequestBodyLayer;
 pub use rescue::Rescue;
@@ -21,7 +22,7 @@ use std::{any::Any, sync::Arc};
 use tokio::runtime::Handle;
 
 use crate::{
-    config::{Config, Route, Target, Template, TemplatePart},
+    config::{self, Config, Route, Target, Template, TemplatePart},
     exchange::{Clock, Context, RouteService, UpstreamService},
     telemetry::Metrics,
 };
@@ -43,20 +44,53 @@ pub type Held = Arc<dyn Any + Send + Sync>;
 /// What routes share by name: whatever has state. A reload keeps each object whose own
 /// configuration did not change, so counters, keys and stored answers live on.
 #[derive(Default)]
-pub struct Policies {}
+pub struct Policies {
+    cache: Option<(config::Cache, Arc<Cache>)>,
+}
 
 impl Policies {
     /// Builds what is new or changed and takes over the rest from the running configuration.
     #[must_use]
-    pub fn build(_: &Config, _: &Tools, _: &Self) -> Self {
-        Self {}
+    pub fn build(config: &Config, tools: &Tools, running: &Self) -> Self {
+        Self {
+            cache: cache_of(config, tools, running),
+        }
+    }
+
+    /// The cache, if a route has one.
+    #[must_use]
+    pub fn cache(&self) -> Option<&Arc<Cache>> {
+        self.cache.as_ref().map(|(_, cache)| cache)
     }
 
     /// The objects that a route's pipeline holds: the route is built anew when one of them is
     /// another.
     #[must_use]
-    pub fn held_by(&self, _: &Route) -> Vec<Held> {
-        Vec::new()
+    pub fn held_by(&self, route: &Route) -> Vec<Held> {
+        let mut held: Vec<Held> = Vec::new();
+        if let (Some(_), Some(cache)) = (&route.cache, self.cache()) {
+            held.push(Arc::clone(cache) as Held);
+        }
+        held
+    }
+}
+
+/// One cache for all routes, if any has one; what is stored outlives a reload that leaves `[cache]`
+/// as it is.
+fn cache_of(
+    config: &Config,
+    tools: &Tools,
+    running: &Policies,
+) -> Option<(config::Cache, Arc<Cache>)> {
+    config.routes.iter().find(|route| route.cache.is_some())?;
+    match &running.cache {
+        Some((known, cache)) if *known == config.cache => {
+            Some((known.clone(), Arc::clone(cache)))
+        }
+        _ => {
+            let cache = Cache::from_config(&config.cache, tools);
+            Some((config.cache.clone(), cache))
+        }
     }
 }
 
@@ -88,13 +122,21 @@ fn guarded(_: &Route, _: &Policies, service: RouteService) -> RouteService {
 }
 
 /// From the inside out; the order is fixed.
-fn forwarding<U: UpstreamService>(route: &Route, _: &Policies, upstream: U) -> RouteService {
+fn forwarding<U: UpstreamService>(
+    route: &Route,
+    policies: &Policies,
+    upstream: U,
+) -> RouteService {
     // Innermost: below it failures are typed, above it every refusal is an answer.
     let mut service = RouteService::new(Rescue::new(upstream));
-    // Cache: it stands above whatever an upstream's failure becomes.
     // Inside everything that reads the path as the client sent it.
     if let Some(rewrite) = RewriteLayer::from_config(route) {
         service = service.layer(&rewrite);
+    }
+    // Above whatever an upstream's failure becomes, since it may answer stale instead; outside of
+    // the rewrite, since what is stored belongs to the URL that the client asked for.
+    if let Some(cache) = CacheLayer::from_config(route, policies.cache()) {
+        service = service.layer(&cache);
     }
     // Before anything that would read or send the body.
     service.layer(&RequestBodyLayer::from_config(route))

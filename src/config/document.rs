@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use toml::de::DeTable;
 
 use super::{
-    Admin, Log, Server,
+    Admin, Cache, CacheRule, Log, Server,
     decode::{
         Entry, Format, Keyed, Named, Node, OneOrList, Reader, Scope, Set, Style, Sub, Table,
         read_keys, table,
@@ -31,6 +31,10 @@ table! {
         pub(super) admin: Key<Admin> => Keyed<Sub<Admin>> = None; "see there",
         /// `log`: application and access log.
         pub(super) log: Key<Log> => Keyed<Sub<Log>> = None; "see there",
+        /// `cache`: the memory in which answers are kept.
+        pub(super) cache: Key<Cache> => Keyed<Sub<Cache>> = None; "see there",
+        /// `cache_rules`: what is kept of upstreams' answers.
+        pub(super) cache_rules: Names<CacheRule> => Named<CacheRule> = Names::new(); "none",
         /// `upstreams`: the servers behind the gateway.
         pub(super) upstreams: Names<UpstreamKeys> => Named<UpstreamKeys> = Names::new(); "none",
         /// `defaults`: keys of all routes.
@@ -91,6 +95,8 @@ impl Document {
         doubles.table("server", &mut self.server, other.server);
         doubles.table("admin", &mut self.admin, other.admin);
         doubles.table("log", &mut self.log, other.log);
+        doubles.table("cache", &mut self.cache, other.cache);
+        doubles.names("cache_rules", &mut self.cache_rules, other.cache_rules);
         doubles.table("defaults", &mut self.defaults, other.defaults);
         doubles.names("upstreams", &mut self.upstreams, other.upstreams);
         doubles.names("groups", &mut self.groups, other.groups);

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use super::{
-    Admin, Log,
+    Admin, Cache, CacheRule, Log,
     condition::ConditionKeys,
     decode::{KeyDoc, Table, TableDoc},
     document::{Document, Include},
@@ -39,6 +39,8 @@ pub(super) fn tables() -> Vec<TableDoc> {
         Admin::doc(),
         Log::doc(),
         AccessLog::doc(),
+        Cache::doc(),
+        CacheRule::doc(),
         UpstreamKeys::doc(),
         ServerKeys::doc(),
         HealthCheck::doc(),

@@ -6,7 +6,8 @@ use http::{HeaderName, Method, StatusCode};
 use regex::Regex;
 
 use super::{
-    Respond, Rewrite, Template,
+    CacheRule, Respond, Rewrite, Template,
+    cache::{CacheKey, CacheUse},
     condition::{HeaderConditions, QueryConditions},
     decode::{
         Choice, Flag, Int, Keyed, Off, OneOrList, OrWord, Set, Size, Sub, Time, Unlimited, Word,
@@ -52,6 +53,8 @@ pub struct Route {
     pub encoded_slash: EncodedSlash,
     /// `upgrade`: whether WebSocket and other upgrades pass. Default true.
     pub upgrade: bool,
+    /// `cache`: the rule by which answers are kept; `None` keeps nothing.
+    pub cache: Option<Arc<CacheRule>>,
 }
 
 /// A pattern of `hosts`, in lower case, without a port.
@@ -228,6 +231,9 @@ table! {
         pub(super) encoded_slash: Key<EncodedSlash> => Keyed<Choice<EncodedSlash>> = None; "`\"refuse\"`",
         /// `upgrade`: whether WebSocket and other upgrades pass.
         pub(super) upgrade: Key<bool> => Keyed<Flag> = None; "`true`",
+        /// `cache`: which of the `[cache_rules.*]` says what is kept of the answers; a table is a
+        /// rule of the route's own, `"off"` keeps nothing.
+        pub(super) cache: Key<CacheUse> => Keyed<CacheKey> = None; "`\"off\"`",
     }
 }
 

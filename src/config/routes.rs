@@ -9,7 +9,8 @@ use std::{
 };
 
 use super::{
-    HostPattern, PathPattern, PathSegment, Route, Target, Upstream, UpstreamServer,
+    CacheRule, HostPattern, PathPattern, PathSegment, Route, Target, Upstream, UpstreamServer,
+    cache::CacheUse,
     decode::{Entry, Set, nearest, quoted_key},
     diagnostic::Finding,
     document::Document,
@@ -40,6 +41,9 @@ pub(super) struct Builder<'a> {
     /// The upstreams and groups that a route uses.
     used: HashSet<Arc<str>>,
     used_groups: HashSet<Arc<str>>,
+    /// The `[cache_rules.*]`, and which of them a route uses.
+    cache_rules: BTreeMap<Arc<str>, Arc<CacheRule>>,
+    used_cache_rules: HashSet<Arc<str>>,
     /// What was found.
     pub(super) findings: Vec<Finding>,
 }
@@ -58,6 +62,8 @@ impl<'a> Builder<'a> {
             upstreams: document.upstreams.iter().map(named).collect(),
             used: HashSet::new(),
             used_groups: HashSet::new(),
+            cache_rules: cache_rules(document),
+            used_cache_rules: HashSet::new(),
             findings: Vec::new(),
         }
     }
@@ -86,7 +92,8 @@ impl<'a> Builder<'a> {
         let target = target?;
         let hosts = layers.list(|keys| &keys.hosts, &mut self.findings);
         let methods = layers.list(|keys| &keys.methods, &mut self.findings);
-        let route = assemble(name, layers, target, hosts.unwrap_or_default(), methods);
+        let mut route = assemble(name, layers, target, hosts.unwrap_or_default(), methods);
+        route.cache = self.cache_rule(layers);
         let mut checker = Checker {
             findings: &mut self.findings,
         };
@@ -110,6 +117,24 @@ impl<'a> Builder<'a> {
         }
         let known = self.document.groups.keys().map(|name| &**name);
         let finding = unknown_name("group", name, set.place, known, "groups");
+        self.findings.push(finding);
+        None
+    }
+
+    /// The cache rule that the route, its group or the defaults name.
+    fn cache_rule(&mut self, layers: Layers<'_>) -> Option<Arc<CacheRule>> {
+        let set = layers.pick(|keys| &keys.cache)?;
+        let name = match set.value.as_ref()? {
+            CacheUse::Off => return None,
+            CacheUse::Own(rule) => return Some(Arc::new((**rule).clone())),
+            CacheUse::Named(name) => name.as_str(),
+        };
+        if let Some((name, rule)) = self.cache_rules.get_key_value(name) {
+            self.used_cache_rules.insert(Arc::clone(name));
+            return Some(Arc::clone(rule));
+        }
+        let known = self.cache_rules.keys().map(|name| &**name);
+        let finding = unknown_name("cache rule", name, set.place, known, "cache_rules");
         self.findings.push(finding);
         None
     }
@@ -191,6 +216,12 @@ impl<'a> Builder<'a> {
                 self.findings.push(Finding::warning(entry.place, message));
             }
         }
+        for (name, entry) in &document.cache_rules {
+            if !self.used_cache_rules.contains(name) {
+                let message = format!("no route uses the cache rule `{name}`");
+                self.findings.push(Finding::warning(entry.place, message));
+            }
+        }
         for (name, entry) in &document.groups {
             if !self.used_groups.contains(name) {
                 let message = format!("no route uses the group `{name}`");
@@ -198,6 +229,12 @@ impl<'a> Builder<'a> {
             }
         }
     }
+}
+
+fn cache_rules(document: &Document) -> BTreeMap<Arc<str>, Arc<CacheRule>> {
+    let rules = document.cache_rules.iter();
+    let rules = rules.map(|(name, entry)| (Arc::clone(name), Arc::new(entry.value.clone())));
+    rules.collect()
 }
 
 fn assemble(
@@ -225,6 +262,8 @@ fn assemble(
         timeouts: layers.value(|keys| &keys.timeouts).unwrap_or_default(),
         encoded_slash: layers.value(|keys| &keys.encoded_slash).unwrap_or_default(),
         upgrade: layers.value(|keys| &keys.upgrade).unwrap_or(true),
+        // Rules are resolved by the builder, which knows their names.
+        cache: None,
     }
 }
 

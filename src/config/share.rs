@@ -139,6 +139,7 @@ impl Table for GroupKeys {
         "timeouts",
         "encoded_slash",
         "upgrade",
+        "cache",
     ];
 
     fn set(&mut self, node: Node<'_>, reader: &mut Reader<'_>) -> bool {
@@ -165,6 +166,7 @@ impl Table for DefaultKeys {
         "timeouts",
         "encoded_slash",
         "upgrade",
+        "cache",
     ];
 
     fn set(&mut self, node: Node<'_>, reader: &mut Reader<'_>) -> bool {

@@ -98,6 +98,9 @@ impl Drop for End {
         if let Some(reason) = self.context.reason() {
             self.metrics.rejected(reason);
         }
+        if let Some(note) = self.context.cache() {
+            self.metrics.cached(note);
+        }
         let end = access_log::End {
             status: status.as_u16(),
             bytes_out: self.bytes_out,

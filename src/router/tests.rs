@@ -38,6 +38,7 @@ fn route(name: &str, path: &str) -> Route {
         timeouts: Timeouts::default(),
         encoded_slash: EncodedSlash::Refuse,
         upgrade: true,
+        cache: None,
     }
 }
 

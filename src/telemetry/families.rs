@@ -39,6 +39,7 @@ pub(super) struct RouteFamilies {
     pub(super) request_bytes: IntCounterVec,
     pub(super) response_bytes: IntCounterVec,
     pub(super) rejections: IntCounterVec,
+    pub(super) cache: IntCounterVec,
 }
 
 impl RouteFamilies {
@@ -73,6 +74,11 @@ impl RouteFamilies {
                 "tollgate_rejections_total",
                 "Requests that the gateway refused or that ended early, by reason.",
                 &["route", "reason"],
+            ),
+            cache: make.counters(
+                "tollgate_cache_requests_total",
+                "Requests of routes with a cache, by what the cache did, and why where it did not serve or store.",
+                &["route", "result", "detail"],
             ),
         }
     }
@@ -179,6 +185,10 @@ pub(super) struct Singles {
     pub(super) reload_successful: IntGauge,
     pub(super) generation: IntGauge,
     pub(super) uptime: Gauge,
+    pub(super) cache_bytes: IntGauge,
+    pub(super) cache_objects: IntGauge,
+    pub(super) cache_evictions: IntCounter,
+    pub(super) cache_purges: IntCounter,
 }
 
 impl Singles {
@@ -220,6 +230,22 @@ impl Singles {
             uptime: make.seconds(
                 "tollgate_uptime_seconds",
                 "Time since the process started serving.",
+            ),
+            cache_bytes: make.gauge(
+                "tollgate_cache_memory_bytes",
+                "Memory that stored answers take, with their keys and bookkeeping.",
+            ),
+            cache_objects: make.gauge(
+                "tollgate_cache_objects",
+                "URLs of which answers are stored.",
+            ),
+            cache_evictions: make.counter(
+                "tollgate_cache_evictions_total",
+                "URLs whose stored answers had to make room for others.",
+            ),
+            cache_purges: make.counter(
+                "tollgate_cache_purges_total",
+                "Purges that were asked for.",
             ),
         }
     }

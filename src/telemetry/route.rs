@@ -8,7 +8,7 @@ use std::{
 use http::{Method, StatusCode};
 use prometheus::{Histogram, IntCounter, IntGauge};
 
-use crate::exchange::Reason;
+use crate::exchange::{CacheNote, Reason};
 
 use super::{
     cells::Cells,
@@ -26,6 +26,7 @@ pub struct RouteMetrics {
     basics: OnceLock<Basics>,
     requests: Cells<(&'static str, u16), IntCounter>,
     rejections: Cells<Reason, IntCounter>,
+    cache: Cells<CacheNote, IntCounter>,
     /// For methods and statuses over the length of the list.
     other: OnceLock<IntCounter>,
     owned: Owned<Series>,
@@ -46,6 +47,7 @@ enum Series {
     Requests(&'static str, u16),
     Other,
     Rejections(Reason),
+    Cache(CacheNote),
 }
 
 impl RouteMetrics {
@@ -55,6 +57,7 @@ impl RouteMetrics {
             basics: OnceLock::new(),
             requests: Cells::new(),
             rejections: Cells::new(),
+            cache: Cells::new(),
             other: OnceLock::new(),
             owned: Owned::new(shared),
         }
@@ -108,6 +111,29 @@ impl RouteMetrics {
         }
     }
 
+    /// Counts what the cache did with a request.
+    pub fn cached(&self, note: CacheNote) {
+        let made = self.cache.get(note, || {
+            let make = |place: Place<'_>| {
+                let (families, route) = self.place(&place);
+                let labels = [route, note.result, note.detail.unwrap_or_default()];
+                families.route.cache.with_label_values(&labels)
+            };
+            self.owned.make(Series::Cache(note), 1, make)
+        });
+        // The words are literals of the source: fewer than the list is long.
+        if let Some(counter) = made {
+            counter.inc();
+        }
+    }
+
+    /// What the cache did with requests so far.
+    #[must_use]
+    pub fn cache_results(&self) -> Vec<(CacheNote, u64)> {
+        let cells = self.cache.iter();
+        cells.map(|(note, count)| (note, count.get())).collect()
+    }
+
     /// Requests under way.
     #[must_use]
     pub fn in_flight(&self) -> i64 {
@@ -130,6 +156,11 @@ impl RouteMetrics {
                     .route
                     .requests
                     .remove_label_values(&[name, OTHER, OTHER]),
+                Series::Cache(note) => families.route.cache.remove_label_values(&[
+                    name,
+                    note.result,
+                    note.detail.unwrap_or_default(),
+                ]),
                 Series::Rejections(reason) => families
                     .route
                     .rejections

@@ -35,10 +35,22 @@ impl Checker<'_> {
         self.check_doubles(route, paths);
         self.check_encoded(route, paths);
         self.check_strip(route, rewrite);
+        self.check_cache(route, layers);
         let answers = matches!(route.target, Target::Respond(_) | Target::Redirect(_));
         let own = layers.layers[0].and_then(|own| own.rewrite.as_ref());
         if let (true, Some(set)) = (answers, own) {
             let message = "`rewrite` has no effect: the gateway answers itself";
+            self.findings.push(Finding::warning(set.key, message));
+        }
+    }
+
+    fn check_cache(&mut self, route: &Route, layers: Layers<'_>) {
+        let (Some(_), Some(set)) = (&route.cache, layers.pick(|keys| &keys.cache)) else {
+            return;
+        };
+        let own = layers.layers[0].is_some_and(|own| own.cache.is_some());
+        if let (true, Target::Respond(_) | Target::Redirect(_)) = (own, &route.target) {
+            let message = "`cache` has no effect: the gateway answers itself";
             self.findings.push(Finding::warning(set.key, message));
         }
     }
