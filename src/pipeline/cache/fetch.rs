@@ -48,7 +48,7 @@ pub(super) enum Outcome {
 }
 
 /// What is to be done with a head.
-enum Head {
+pub(super) enum Head {
     Store(Box<Draft>),
     Refreshed(Arc<Object>),
     /// Not stored, for this reason.
@@ -415,7 +415,7 @@ impl CacheRoute {
     }
 
     /// Decides what becomes of an answer.
-    fn judge(
+    pub(super) fn judge(
         &self,
         visit: &Visit,
         response: &mut Response,
