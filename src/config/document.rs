@@ -6,8 +6,6 @@ use toml::de::DeTable;
 
 use super::{
     Admin, Cache, CacheRule, Log, Server,
-    auth::AuthTables,
-    Admin, Log, Server,
     access::IpSetKeys,
     auth::AuthTables,
     decode::{

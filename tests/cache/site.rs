@@ -1,5 +1,8 @@
 //! An origin that counts, and a gateway with a cache in front of it.
 
+// Test files are crates of their own: nothing in them is public.
+#![allow(unreachable_pub)]
+
 use std::{
     sync::{Arc, Mutex},
     time::Duration,
