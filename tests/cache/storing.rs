@@ -262,11 +262,13 @@ async fn a_posts_answer_is_not_stored_when_the_url_was_changed_meanwhile() {
     .await;
     let route = format!("[routes.a]\nupstream = '{}'\ncache = {{}}\n", origin.url());
     let gateway = Gateway::start(&route);
-    let address = gateway.address();
-    let send = async move |method| {
-        let mut connection = http1(address).await;
-        let answer = connection.send_request(request(method, "/a", &[], empty()));
-        read(answer.await.expect("an answer")).await
+    let send = |method: &'static str| {
+        let address = gateway.address();
+        async move {
+            let mut connection = http1(address).await;
+            let answer = connection.send_request(request(method, "/a", &[], empty()));
+            read(answer.await.expect("an answer")).await
+        }
     };
     let posting = tokio::spawn(send("POST"));
     begins.clone().wait_for(|begun| *begun).await.expect("the origin is there");
