@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use super::{
-    Admin, Log, Rbac,
+    Admin, Cache, CacheRule, Log, Rbac,
     access::{AllKeys as AllPermissions, IpKeys, IpSetKeys},
     auth::{
         AllKeys, ApiKeysTable, AuthTables, BasicTable, ExternalKeys, JwtKeys, KeyRefresh,
@@ -47,6 +47,8 @@ pub(super) fn tables() -> Vec<TableDoc> {
         Admin::doc(),
         Log::doc(),
         AccessLog::doc(),
+        Cache::doc(),
+        CacheRule::doc(),
         AuthTables::doc(),
         JwtKeys::doc(),
         KeyRefresh::doc(),
