@@ -7,9 +7,11 @@ mod address;
 mod admin;
 mod condition;
 mod conflicts;
+mod cors;
 mod decode;
 mod diagnostic;
 mod document;
+mod edits;
 mod header;
 mod host;
 mod loading;
@@ -20,6 +22,7 @@ mod reference;
 mod rewrite;
 mod route;
 mod routes;
+mod security;
 mod server;
 mod server_url;
 mod share;
@@ -27,9 +30,12 @@ mod source;
 mod target;
 mod text;
 mod upstream;
+mod validation;
 
 pub use admin::Admin;
+pub use cors::{Cors, Fields, Origin};
 pub use diagnostic::{Diagnostic, Diagnostics, Related, Severity};
+pub use edits::{RequestEdits, ResponseEdits};
 pub use loading::Loaded;
 pub use log::{AccessLog, Log, QueryLogging};
 pub use reference::reference;
@@ -38,10 +44,12 @@ pub use route::{
     EncodedSlash, HostPattern, PathPattern, PathSegment, Redirect, Route, Target, Timeouts,
     ValueMatch,
 };
+pub use security::{Frame, ReferrerPolicy, SecurityHeaders};
 pub use server::{Address, Drain, Http2, Limits, Server};
 pub use target::Respond;
 pub use text::{Secret, Template, TemplatePart};
 pub use upstream::{HealthCheck, ServerUrl, Upstream, UpstreamProtocol, UpstreamServer};
+pub use validation::{BodySchema, MediaRange, Validation};
 
 use std::{collections::BTreeMap, sync::Arc};
 

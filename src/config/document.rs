@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use toml::de::DeTable;
 
 use super::{
-    Admin, Log, Server,
+    Admin, Cors, Log, Server,
     decode::{
         Entry, Format, Keyed, Named, Node, OneOrList, Reader, Scope, Set, Style, Sub, Table,
         read_keys, table,
@@ -31,6 +31,8 @@ table! {
         pub(super) admin: Key<Admin> => Keyed<Sub<Admin>> = None; "see there",
         /// `log`: application and access log.
         pub(super) log: Key<Log> => Keyed<Sub<Log>> = None; "see there",
+        /// `cors`: pages of which other origins may call, by name.
+        pub(super) cors: Names<Cors> => Named<Cors> = Names::new(); "none",
         /// `upstreams`: the servers behind the gateway.
         pub(super) upstreams: Names<UpstreamKeys> => Named<UpstreamKeys> = Names::new(); "none",
         /// `defaults`: keys of all routes.
@@ -92,6 +94,7 @@ impl Document {
         doubles.table("admin", &mut self.admin, other.admin);
         doubles.table("log", &mut self.log, other.log);
         doubles.table("defaults", &mut self.defaults, other.defaults);
+        doubles.names("cors", &mut self.cors, other.cors);
         doubles.names("upstreams", &mut self.upstreams, other.upstreams);
         doubles.names("groups", &mut self.groups, other.groups);
         doubles.names("routes", &mut self.routes, other.routes);

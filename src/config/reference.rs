@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use super::{
-    Admin, Log,
+    Admin, Cors, Log, RequestEdits, ResponseEdits, SecurityHeaders, Validation,
     condition::ConditionKeys,
     decode::{KeyDoc, Table, TableDoc},
     document::{Document, Include},
@@ -39,6 +39,7 @@ pub(super) fn tables() -> Vec<TableDoc> {
         Admin::doc(),
         Log::doc(),
         AccessLog::doc(),
+        Cors::doc(),
         UpstreamKeys::doc(),
         ServerKeys::doc(),
         HealthCheck::doc(),
@@ -48,6 +49,10 @@ pub(super) fn tables() -> Vec<TableDoc> {
         RedirectKeys::doc(),
         Rewrite::doc(),
         Timeouts::doc(),
+        SecurityHeaders::doc(),
+        RequestEdits::doc(),
+        ResponseEdits::doc(),
+        Validation::doc(),
         GroupKeys::doc(),
         DefaultKeys::doc(),
     ]

@@ -6,14 +6,16 @@ use http::{HeaderName, Method, StatusCode};
 use regex::Regex;
 
 use super::{
-    Respond, Rewrite, Template,
+    Cors, RequestEdits, Respond, ResponseEdits, Rewrite, SecurityHeaders, Template, Validation,
     condition::{HeaderConditions, QueryConditions},
+    cors::{CorsRule, CorsUse},
     decode::{
         Choice, Flag, Int, Keyed, Off, OneOrList, OrWord, Set, Size, Sub, Time, Unlimited, Word,
         table,
     },
     host::Host,
     path::Path,
+    security::Strictness,
     share::{GroupName, Item, Items, MethodName},
     target::{RedirectTo, Reference, Split, UpstreamName},
 };
@@ -52,6 +54,18 @@ pub struct Route {
     pub encoded_slash: EncodedSlash,
     /// `upgrade`: whether WebSocket and other upgrades pass. Default true.
     pub upgrade: bool,
+    /// `cors`: the `[cors.*]` table that it names, or its own; `None` is `"off"`.
+    pub cors: Option<Cors>,
+    /// `security_headers`; `None` is `"off"`.
+    pub security_headers: Option<SecurityHeaders>,
+    /// `request_headers`.
+    pub request_headers: RequestEdits,
+    /// `response_headers`.
+    pub response_headers: ResponseEdits,
+    /// `validation`; `None` is `"off"`.
+    pub validation: Option<Validation>,
+    /// Whether the route itself (not its group or the defaults) sets `validation`.
+    pub validation_is_own: bool,
 }
 
 /// A pattern of `hosts`, in lower case, without a port.
@@ -228,6 +242,18 @@ table! {
         pub(super) encoded_slash: Key<EncodedSlash> => Keyed<Choice<EncodedSlash>> = None; "`\"refuse\"`",
         /// `upgrade`: whether WebSocket and other upgrades pass.
         pub(super) upgrade: Key<bool> => Keyed<Flag> = None; "`true`",
+        /// `cors`: pages of which other origins may call: the name of a `[cors.*]` table, or a
+        /// table.
+        pub(super) cors: Key<Option<CorsUse>> => Keyed<OrWord<CorsRule, Off>> = None; "`\"off\"`",
+        /// `security_headers`: what browsers are told to be strict about.
+        pub(super) security_headers: Key<Option<SecurityHeaders>> => Keyed<Strictness> = None; "`\"off\"`",
+        /// `request_headers`: header fields that the upstream gets instead of what the client sent.
+        pub(super) request_headers: Key<RequestEdits> => Keyed<Sub<RequestEdits>> = None; "none",
+        /// `response_headers`: header fields that the client gets instead of what the target
+        /// answered.
+        pub(super) response_headers: Key<ResponseEdits> => Keyed<Sub<ResponseEdits>> = None; "none",
+        /// `validation`: what a request must look like before it is forwarded.
+        pub(super) validation: Key<Option<Validation>> => Keyed<OrWord<Sub<Validation>, Off>> = None; "`\"off\"`",
     }
 }
 

@@ -9,7 +9,8 @@ use std::{
 };
 
 use super::{
-    HostPattern, PathPattern, PathSegment, Route, Target, Upstream, UpstreamServer,
+    Cors, HostPattern, PathPattern, PathSegment, Route, Target, Upstream, UpstreamServer,
+    cors::CorsUse,
     decode::{Entry, Set, nearest, quoted_key},
     diagnostic::Finding,
     document::Document,
@@ -40,6 +41,7 @@ pub(super) struct Builder<'a> {
     /// The upstreams and groups that a route uses.
     used: HashSet<Arc<str>>,
     used_groups: HashSet<Arc<str>>,
+    used_cors: HashSet<Arc<str>>,
     /// What was found.
     pub(super) findings: Vec<Finding>,
 }
@@ -58,6 +60,7 @@ impl<'a> Builder<'a> {
             upstreams: document.upstreams.iter().map(named).collect(),
             used: HashSet::new(),
             used_groups: HashSet::new(),
+            used_cors: HashSet::new(),
             findings: Vec::new(),
         }
     }
@@ -86,7 +89,10 @@ impl<'a> Builder<'a> {
         let target = target?;
         let hosts = layers.list(|keys| &keys.hosts, &mut self.findings);
         let methods = layers.list(|keys| &keys.methods, &mut self.findings);
-        let route = assemble(name, layers, target, hosts.unwrap_or_default(), methods);
+        let route = Route {
+            cors: self.cors(layers),
+            ..assemble(name, layers, target, hosts.unwrap_or_default(), methods)
+        };
         let mut checker = Checker {
             findings: &mut self.findings,
         };
@@ -112,6 +118,24 @@ impl<'a> Builder<'a> {
         let finding = unknown_name("group", name, set.place, known, "groups");
         self.findings.push(finding);
         None
+    }
+
+    /// Resolves the name of a `[cors.*]` table.
+    fn cors(&mut self, layers: Layers<'_>) -> Option<Cors> {
+        match layers.value(|keys| &keys.cors).flatten()? {
+            CorsUse::Own(cors) => Some(cors),
+            CorsUse::Named(name, place) => {
+                let document = self.document;
+                if let Some((name, entry)) = document.cors.get_key_value(&*name) {
+                    self.used_cors.insert(Arc::clone(name));
+                    return Some(entry.value.clone());
+                }
+                let known = document.cors.keys().map(|name| &**name);
+                let finding = unknown_name("`cors` table", &name, place, known, "cors");
+                self.findings.push(finding);
+                None
+            }
+        }
     }
 
     fn target(&mut self, name: &str, entry: &Entry<RouteKeys>) -> Option<Target> {
@@ -197,6 +221,12 @@ impl<'a> Builder<'a> {
                 self.findings.push(Finding::warning(entry.place, message));
             }
         }
+        for (name, entry) in &document.cors {
+            if !self.used_cors.contains(name) {
+                let message = format!("no route uses the `cors` table `{name}`");
+                self.findings.push(Finding::warning(entry.place, message));
+            }
+        }
     }
 }
 
@@ -225,6 +255,16 @@ fn assemble(
         timeouts: layers.value(|keys| &keys.timeouts).unwrap_or_default(),
         encoded_slash: layers.value(|keys| &keys.encoded_slash).unwrap_or_default(),
         upgrade: layers.value(|keys| &keys.upgrade).unwrap_or(true),
+        cors: None,
+        security_headers: layers.value(|keys| &keys.security_headers).flatten(),
+        request_headers: layers
+            .value(|keys| &keys.request_headers)
+            .unwrap_or_default(),
+        response_headers: layers
+            .value(|keys| &keys.response_headers)
+            .unwrap_or_default(),
+        validation: layers.value(|keys| &keys.validation).flatten(),
+        validation_is_own: layers.layers[0].is_some_and(|own| own.validation.is_some()),
     }
 }
 

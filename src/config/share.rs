@@ -139,6 +139,11 @@ impl Table for GroupKeys {
         "timeouts",
         "encoded_slash",
         "upgrade",
+        "cors",
+        "security_headers",
+        "request_headers",
+        "response_headers",
+        "validation",
     ];
 
     fn set(&mut self, node: Node<'_>, reader: &mut Reader<'_>) -> bool {
@@ -165,6 +170,11 @@ impl Table for DefaultKeys {
         "timeouts",
         "encoded_slash",
         "upgrade",
+        "cors",
+        "security_headers",
+        "request_headers",
+        "response_headers",
+        "validation",
     ];
 
     fn set(&mut self, node: Node<'_>, reader: &mut Reader<'_>) -> bool {

@@ -12,8 +12,8 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method};
 
 use super::{Found, Lookup, Router};
 use crate::config::{
-    EncodedSlash, HostPattern, PathPattern, PathSegment, Respond, Rewrite, Route, Target, Timeouts,
-    ValueMatch,
+    EncodedSlash, HostPattern, PathPattern, PathSegment, RequestEdits, Respond, ResponseEdits, Rewrite,
+    Route, Target, Timeouts, ValueMatch,
 };
 
 /// A route with one path on any host.
@@ -38,6 +38,12 @@ fn route(name: &str, path: &str) -> Route {
         timeouts: Timeouts::default(),
         encoded_slash: EncodedSlash::Refuse,
         upgrade: true,
+        cors: None,
+        security_headers: None,
+        request_headers: RequestEdits::default(),
+        response_headers: ResponseEdits::default(),
+        validation: None,
+        validation_is_own: false,
     }
 }
 
@@ -187,7 +193,7 @@ impl Asked {
     fn outcome(&self, routes: &[Route]) -> String {
         match self.find(&router(routes)) {
             Found::Route { payload, .. } => payload.to_string(),
-            Found::MethodNotAllowed { allow } => format!("405 {}", allow.to_str().unwrap()),
+            Found::MethodNotAllowed { allow, .. } => format!("405 {}", allow.to_str().unwrap()),
             Found::NotFound => "404".to_owned(),
         }
     }
