@@ -4,6 +4,7 @@
 //! [`Context`] in its extensions from the frame to the upstream and back; a refusal is always made
 //! by [`Rejection`]; a route is a [`RouteService`].
 
+mod blocking;
 mod body;
 mod clock;
 mod connection;
@@ -11,6 +12,7 @@ mod context;
 mod decorate;
 mod failure;
 pub mod fields;
+mod file_watch;
 mod frame_meter;
 mod gather;
 mod id;
@@ -23,12 +25,14 @@ mod subrequest;
 mod timer;
 mod tunnel;
 
+pub use blocking::{Blocking, Undone};
 pub use body::{Body, BodyError, BodyFault, BoxError};
 pub use clock::Clock;
 pub use connection::{Connection, Handler, InFlight, Peer, Protocol};
 pub use context::{Attempt, CacheNote, Context, ContextParts, RequestHead};
 pub use decorate::{Decorate, preflight_method};
 pub use failure::{Retry, UpstreamError, UpstreamService};
+pub use file_watch::{FileWatch, Watched, WatchedFile};
 pub use frame_meter::{Far, FrameMeter};
 pub use gather::{Gathered, poll_write_gathered};
 pub use id::{RequestId, TraceContext};

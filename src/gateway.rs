@@ -25,7 +25,7 @@ use arc_swap::ArcSwap;
 
 use crate::{
     config::{Address, Config},
-    exchange::Clock,
+    exchange::{Blocking, Clock, FileWatch},
     frame::{Frame, Recorder, Snapshot, access_log::LineOptions},
     listener::{BindError, Listeners},
     pipeline::{Policies, Tools},
@@ -141,6 +141,8 @@ impl Gateway {
             clock: clock.clone(),
             metrics: Arc::clone(&metrics),
             control: control.handle(),
+            files: FileWatch::new(control.handle()),
+            blocking: Blocking::for_this_machine(),
         };
         let policies = Policies::build(&config, &tools, &Policies::default());
         let materials = Materials {

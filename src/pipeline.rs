@@ -15,13 +15,15 @@ pub use rescue::Rescue;
 pub use respond::RespondWith;
 pub use rewrite::RewriteLayer;
 
-use std::{any::Any, sync::Arc};
+use std::{any::Any, path::Path, sync::Arc};
 
 use tokio::runtime::Handle;
 
 use crate::{
     config::{Config, Route, Target, Template, TemplatePart},
-    exchange::{Clock, Context, RouteService, UpstreamService},
+    exchange::{
+        Blocking, Clock, Context, FileWatch, RouteService, UpstreamService, Watched, WatchedFile,
+    },
     telemetry::Metrics,
 };
 
@@ -34,6 +36,32 @@ pub struct Tools {
     pub metrics: Arc<Metrics>,
     /// The control runtime: what goes on beside requests runs there.
     pub control: Handle,
+    /// Values made from files.
+    pub files: FileWatch,
+    /// Where work is done that would hold up a worker.
+    pub blocking: Blocking,
+}
+
+impl Tools {
+    /// Reads a file now and whenever it has changed; logs and metrics name its owner.
+    ///
+    /// `parse` makes the value, or tells what is wrong; that is logged and must hold no secret.
+    pub fn watch<T: Send + Sync + 'static>(
+        &self,
+        owner: &Arc<str>,
+        path: &Path,
+        most: u64,
+        parse: impl Fn(&str) -> Result<T, String> + Send + Sync + 'static,
+    ) -> Watched<T> {
+        let metrics = self.metrics.file(owner);
+        let file = WatchedFile {
+            owner: Arc::clone(owner),
+            path: path.to_owned(),
+            most,
+            report: Box::new(move |usable| metrics.was_read(usable)),
+        };
+        self.files.watch(file, parse)
+    }
 }
 
 /// State that a route's pipeline holds.

@@ -6,6 +6,7 @@
 
 mod cells;
 mod families;
+mod file;
 pub mod json;
 mod listener;
 mod log;
@@ -17,6 +18,7 @@ mod server;
 pub mod timestamp;
 mod writer;
 
+pub use file::FileMetrics;
 pub use listener::ListenerMetrics;
 pub use log::{LogHandle, init};
 pub use metrics::Metrics;

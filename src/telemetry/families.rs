@@ -178,6 +178,8 @@ pub(super) struct Singles {
     pub(super) reloads: IntCounterVec,
     pub(super) reload_successful: IntGauge,
     pub(super) generation: IntGauge,
+    pub(super) file_successful: IntGaugeVec,
+    pub(super) file_reads: IntCounterVec,
     pub(super) uptime: Gauge,
 }
 
@@ -216,6 +218,16 @@ impl Singles {
             generation: make.gauge(
                 "tollgate_config_generation",
                 "The number of the configuration in use; it counts up with each reload.",
+            ),
+            file_successful: make.gauges(
+                "tollgate_file_last_read_successful",
+                "Whether a watched file could be used when it was read last, by whose it is.",
+                &["owner"],
+            ),
+            file_reads: make.counters(
+                "tollgate_file_reads_total",
+                "Readings of changed files, by whose they are and by result.",
+                &["owner", "result"],
             ),
             uptime: make.seconds(
                 "tollgate_uptime_seconds",

@@ -10,8 +10,9 @@ use std::{
 use prometheus::{IntCounter, Registry, TextEncoder, process_collector::ProcessCollector};
 
 use super::{
-    ListenerMetrics, RouteMetrics, ServerMetrics,
+    FileMetrics, ListenerMetrics, RouteMetrics, ServerMetrics,
     families::{Families, Singles},
+    file::Files,
     series::Shared,
 };
 
@@ -26,6 +27,7 @@ pub struct Metrics {
     routes: Handles<Arc<str>, RouteMetrics>,
     servers: Handles<(Arc<str>, Arc<str>), ServerMetrics>,
     listeners: Handles<Arc<str>, ListenerMetrics>,
+    files: Arc<Files>,
     started: Instant,
 }
 
@@ -46,6 +48,7 @@ impl Metrics {
         let _ = registry.register(Box::new(ProcessCollector::for_self()));
         Arc::new(Self {
             shared: Shared::new(shown, series, singles.series_refused.clone()),
+            files: Files::new(&singles),
             registry,
             singles,
             routes: Handles::new(),
@@ -81,6 +84,12 @@ impl Metrics {
         let make = || ListenerMetrics::new(name, &self.shared);
         let known = self.listeners.locked().get(name).map(Arc::clone);
         known.unwrap_or_else(|| self.listeners.get(name.into(), make))
+    }
+
+    /// The handle of the files of one owner, such as `api_keys.partners`.
+    #[must_use]
+    pub fn file(&self, owner: &str) -> FileMetrics {
+        FileMetrics::new(owner, &self.files)
     }
 
     /// The counter of lost lines of the access log.

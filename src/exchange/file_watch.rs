@@ -1,0 +1,384 @@
+//! Values made from files, and made anew when the files change.
+//!
+//! One task on the control runtime looks at all files once a second; a system's own notices
+//! (inotify) are not used, since they miss changes on network file systems and in mounted
+//! configuration maps. A file that can't be read, or not understood, keeps the value that it gave
+//! last.
+//!
+//! Hazards: a file that is written in place can be seen half written, and half a list of revoked
+//! tokens is a whole list too. So a file in place is read only when it has stood still for a look;
+//! one that was put there by a rename is read at once.
+
+use std::{
+    fmt, fs,
+    hash::BuildHasher,
+    io::{self, Read},
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use arc_swap::{ArcSwapOption, Guard};
+use tokio::{
+    runtime::Handle,
+    time::{MissedTickBehavior, interval},
+};
+
+/// Looks at files and has their values made anew. A clone watches the same files.
+#[derive(Clone)]
+pub struct FileWatch(Arc<Watch>);
+
+struct Watch {
+    control: Handle,
+    files: Mutex<Vec<Weak<dyn Look>>>,
+    looking: AtomicBool,
+}
+
+/// Which file is watched, and who is told.
+pub struct WatchedFile {
+    /// Whose file it is, for the log: `api_keys.partners`.
+    pub owner: Arc<str>,
+    /// The file.
+    pub path: PathBuf,
+    /// A file of more bytes is not read.
+    pub most: u64,
+    /// Told after each reading of new content whether it could be used.
+    pub report: Box<dyn Fn(bool) + Send + Sync>,
+}
+
+/// The value of a file; the file is watched as long as this lives.
+pub struct Watched<T>(Arc<File<T>>);
+
+impl FileWatch {
+    /// Looks at files on this runtime; reading and parsing are done on its blocking threads.
+    #[must_use]
+    pub fn new(control: Handle) -> Self {
+        Self(Arc::new(Watch {
+            control,
+            files: Mutex::default(),
+            looking: AtomicBool::new(false),
+        }))
+    }
+
+    /// Reads a file now and whenever it has changed. It blocks: not to be called on a worker.
+    ///
+    /// `parse` makes the value, or tells what is wrong; that is logged and must hold no secret.
+    pub fn watch<T: Send + Sync + 'static>(
+        &self,
+        file: WatchedFile,
+        parse: impl Fn(&str) -> Result<T, String> + Send + Sync + 'static,
+    ) -> Watched<T> {
+        let file = Arc::new(File {
+            file,
+            parse: Box::new(parse),
+            value: ArcSwapOption::empty(),
+            seen: Mutex::default(),
+        });
+        file.look();
+        let look: Arc<dyn Look> = Arc::clone(&file) as _;
+        locked(&self.0.files).push(Arc::downgrade(&look));
+        if !self.0.looking.swap(true, Ordering::Relaxed) {
+            let control = self.0.control.clone();
+            control.spawn(look_again(Arc::downgrade(&self.0)));
+        }
+        Watched(file)
+    }
+}
+
+impl fmt::Debug for FileWatch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("FileWatch")
+    }
+}
+
+impl<T> Watched<T> {
+    /// The value that the file gave last; `None` as long as it never gave one.
+    #[must_use]
+    pub fn get(&self) -> Guard<Option<Arc<T>>> {
+        self.0.value.load()
+    }
+}
+
+impl<T> fmt::Debug for Watched<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Watched").field(&self.0.file.path).finish()
+    }
+}
+
+/// A file of any type.
+trait Look: Send + Sync {
+    fn look(&self);
+}
+
+struct File<T> {
+    file: WatchedFile,
+    parse: Box<dyn Fn(&str) -> Result<T, String> + Send + Sync>,
+    value: ArcSwapOption<T>,
+    seen: Mutex<Seen>,
+}
+
+/// What the last looks have shown.
+#[derive(Default)]
+struct Seen {
+    /// The file's state when it was read last.
+    read: Option<Stamp>,
+    /// Its state at the last look.
+    last: Option<Stamp>,
+    /// The content that the value was made from, as a hash.
+    content: Option<u64>,
+    /// What is wrong with the file as it is now.
+    fault: Option<String>,
+}
+
+/// What changes when a file's content does.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Stamp {
+    /// Device and number: another file under the same name.
+    identity: (u64, u64),
+    length: u64,
+    modified: (i64, i64),
+    /// Of the inode: a program that sets back the time of modification does not set this back.
+    changed: (i64, i64),
+}
+
+impl<T: Send + Sync> Look for File<T> {
+    fn look(&self) {
+        let mut seen = locked(&self.seen);
+        match stamp(&self.file.path) {
+            Ok(stamp) if seen.is_settled(stamp) => self.read(&mut seen, stamp),
+            Ok(_) => {}
+            Err(error) => self.fault(&mut seen, format!("it can't be read: {error}")),
+        }
+    }
+}
+
+impl Seen {
+    /// Whether a file in this state has to be read, and can be.
+    fn is_settled(&mut self, now: Stamp) -> bool {
+        let before = self.last.replace(now);
+        let Some(read) = self.read else {
+            return true;
+        };
+        now != read && (now.identity != read.identity || before == Some(now))
+    }
+}
+
+impl<T> File<T> {
+    fn read(&self, seen: &mut Seen, stamp: Stamp) {
+        let text = match read_capped(&self.file.path, self.file.most) {
+            Ok(text) => text,
+            Err(error) => return self.fault(seen, format!("it can't be read: {error}")),
+        };
+        seen.read = Some(stamp);
+        let content = foldhash::quality::FixedState::default().hash_one(&text);
+        if seen.content != Some(content) {
+            match (self.parse)(&text) {
+                Ok(value) => self.value.store(Some(Arc::new(value))),
+                Err(findings) => return self.fault(seen, findings),
+            }
+        } else if seen.fault.is_none() {
+            return;
+        }
+        seen.content = Some(content);
+        seen.fault = None;
+        (self.file.report)(true);
+        let (owner, path) = (&self.file.owner, self.file.path.display());
+        tracing::info!(%owner, %path, "the file was read");
+    }
+
+    /// Tells of a fault, once as long as it is the same.
+    fn fault(&self, seen: &mut Seen, fault: String) {
+        if seen.fault.as_ref() == Some(&fault) {
+            return;
+        }
+        (self.file.report)(false);
+        let (owner, path) = (&self.file.owner, self.file.path.display());
+        let kept = self.value.load().is_some();
+        tracing::error!(%owner, %path, kept, %fault, "the file can't be used; what it said before is kept");
+        seen.fault = Some(fault);
+    }
+}
+
+fn stamp(path: &Path) -> io::Result<Stamp> {
+    let metadata = fs::metadata(path)?;
+    Ok(Stamp {
+        identity: (metadata.dev(), metadata.ino()),
+        length: metadata.len(),
+        modified: (metadata.mtime(), metadata.mtime_nsec()),
+        changed: (metadata.ctime(), metadata.ctime_nsec()),
+    })
+}
+
+fn read_capped(path: &Path, most: u64) -> io::Result<String> {
+    let mut text = String::new();
+    let file = fs::File::open(path)?;
+    file.take(most.saturating_add(1))
+        .read_to_string(&mut text)?;
+    if text.len() as u64 > most {
+        let message = format!("it has more than {most} bytes");
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, message));
+    }
+    Ok(text)
+}
+
+/// Looks at all files for ever. One that hangs holds up the others, but no request.
+async fn look_again(watch: Weak<Watch>) {
+    let mut ticks = interval(PERIOD);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        let Some(files) = watch.upgrade().map(|watch| watch.living()) else {
+            return;
+        };
+        if files.is_empty() {
+            continue;
+        }
+        let look = move || files.iter().for_each(|file| file.look());
+        // A parser that panics was reported by the panic hook; the files behind it get their turn
+        // at the next look.
+        let _ = tokio::task::spawn_blocking(look).await;
+    }
+}
+
+impl Watch {
+    fn living(&self) -> Vec<Arc<dyn Look>> {
+        let mut files = locked(&self.files);
+        files.retain(|file| file.strong_count() > 0);
+        files.iter().filter_map(Weak::upgrade).collect()
+    }
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Whole after a panic in a parser: nothing is written before it has returned.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+const PERIOD: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::AtomicUsize;
+    use tempfile::TempDir;
+
+    struct Numbers {
+        folder: TempDir,
+        watched: Watched<u32>,
+        good: Arc<AtomicUsize>,
+        bad: Arc<AtomicUsize>,
+        _runtime: tokio::runtime::Runtime,
+    }
+
+    impl Numbers {
+        fn new(text: &str) -> Self {
+            let folder = TempDir::new().unwrap();
+            let path = folder.path().join("number");
+            fs::write(&path, text).unwrap();
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_time()
+                .build()
+                .unwrap();
+            let (good, bad) = (Arc::<AtomicUsize>::default(), Arc::<AtomicUsize>::default());
+            let (told_good, told_bad) = (Arc::clone(&good), Arc::clone(&bad));
+            let file = WatchedFile {
+                owner: "numbers".into(),
+                path,
+                most: 10,
+                report: Box::new(move |ok| {
+                    let told = if ok { &told_good } else { &told_bad };
+                    told.fetch_add(1, Ordering::SeqCst);
+                }),
+            };
+            let watch = FileWatch::new(runtime.handle().clone());
+            let parse = |text: &str| text.trim().parse().map_err(|_| "no number".to_owned());
+            Self {
+                watched: watch.watch(file, parse),
+                folder,
+                good,
+                bad,
+                _runtime: runtime,
+            }
+        }
+
+        fn path(&self) -> PathBuf {
+            self.folder.path().join("number")
+        }
+
+        fn replace(&self, text: &str) {
+            let new = self.folder.path().join("new");
+            fs::write(&new, text).unwrap();
+            fs::rename(new, self.path()).unwrap();
+        }
+
+        fn look(&self) -> Option<u32> {
+            self.watched.0.look();
+            self.watched.get().as_deref().copied()
+        }
+
+        fn told(&self) -> (usize, usize) {
+            let of = |counter: &AtomicUsize| counter.load(Ordering::SeqCst);
+            (of(&self.good), of(&self.bad))
+        }
+    }
+
+    #[test]
+    fn a_file_that_was_replaced_is_read_at_the_next_look() {
+        let numbers = Numbers::new("1");
+        assert_eq!(numbers.look(), Some(1));
+        numbers.replace("2");
+        assert_eq!(numbers.look(), Some(2));
+        assert_eq!(numbers.told(), (2, 0));
+    }
+
+    #[test]
+    fn a_file_that_is_written_in_place_is_read_when_it_stands_still() {
+        let numbers = Numbers::new("1");
+        fs::write(numbers.path(), "22").unwrap();
+        assert_eq!(numbers.look(), Some(1));
+        fs::write(numbers.path(), "222").unwrap();
+        assert_eq!(numbers.look(), Some(1));
+        assert_eq!(numbers.look(), Some(222));
+    }
+
+    #[test]
+    fn a_broken_or_missing_file_keeps_the_value_and_is_told_once() {
+        let numbers = Numbers::new("1");
+        numbers.replace("x");
+        assert_eq!((numbers.look(), numbers.look()), (Some(1), Some(1)));
+        assert_eq!(numbers.told(), (1, 1));
+        fs::remove_file(numbers.path()).unwrap();
+        assert_eq!((numbers.look(), numbers.look()), (Some(1), Some(1)));
+        assert_eq!(numbers.told(), (1, 2));
+        numbers.replace("1");
+        assert_eq!(numbers.look(), Some(1));
+        assert_eq!(numbers.told(), (2, 2), "it is good again");
+    }
+
+    #[test]
+    fn a_file_over_its_cap_is_a_fault() {
+        let numbers = Numbers::new("1");
+        numbers.replace("00000000001");
+        assert_eq!(numbers.look(), Some(1));
+        assert_eq!(numbers.told(), (1, 1));
+    }
+
+    #[test]
+    fn a_file_that_was_never_good_has_no_value_until_it_is() {
+        let numbers = Numbers::new("x");
+        assert_eq!(numbers.look(), None);
+        numbers.replace("3");
+        assert_eq!(numbers.look(), Some(3));
+    }
+
+    #[test]
+    fn a_touched_file_is_not_told_anew() {
+        let numbers = Numbers::new("1");
+        numbers.replace("1");
+        assert_eq!(numbers.look(), Some(1));
+        assert_eq!(numbers.told(), (1, 0));
+    }
+}
