@@ -267,6 +267,14 @@ impl Context {
         self.noted(|notes| notes.shadow.push(reason));
     }
 
+    /// Whether a rule in shadow mode would have refused the request.
+    #[must_use]
+    pub fn is_shadowed(&self) -> bool {
+        let mut shadowed = false;
+        self.with_notes(|_, shadow, _| shadowed = !shadow.is_empty());
+        shadowed
+    }
+
     /// Written by a limit that refused, or would have: its name.
     pub fn limited_by(&self, limit: &Arc<str>) {
         self.noted(|notes| notes.limit = Some(Arc::clone(limit)));

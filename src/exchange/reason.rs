@@ -93,6 +93,10 @@ reasons! {
     RouteNotFound = "route.not_found", 404, "NOT_FOUND", "Nothing is served here.";
     /// The best route does not serve the method.
     MethodNotAllowed = "route.method_not_allowed", 405, "METHOD_NOT_ALLOWED", "This method is not served here.";
+    /// The client's address is not one that the route's `ip` admits.
+    IpDenied = "ip.denied", 403, "FORBIDDEN", "Access from this address is not allowed.";
+    /// The route's `permissions`, `roles` or `claims` do not let the caller do this.
+    RbacDenied = "rbac.denied", 403, "FORBIDDEN", "The caller may not do this.";
     /// Nobody listens at the server's address.
     ConnectRefused = "upstream.connect_refused", 502, "BAD_GATEWAY", "The service behind the gateway can't be reached.";
     /// The connection was not there within `connect_timeout`.

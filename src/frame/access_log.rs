@@ -51,13 +51,14 @@ impl From<&AccessLog> for LineOptions {
 }
 
 impl LineOptions {
-    /// Whether the request is logged: every error and refusal is, of the others the configured
-    /// share.
+    /// Whether the request is logged: every error and refusal is, and what a rule in shadow
+    /// mode would have refused; of the others the configured share.
     #[must_use]
     pub fn keep(&self, context: &Context, end: &End) -> bool {
         self.sample >= 1.0
             || end.status >= 500
             || context.reason().is_some()
+            || context.is_shadowed()
             || fastrand::f64() < self.sample
     }
 

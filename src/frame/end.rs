@@ -98,6 +98,11 @@ impl Drop for End {
         if let Some(reason) = self.context.reason() {
             self.metrics.rejected(reason);
         }
+        self.context.with_notes(|_, shadow, _| {
+            for reason in shadow {
+                self.metrics.shadow_refused(*reason);
+            }
+        });
         let end = access_log::End {
             status: status.as_u16(),
             bytes_out: self.bytes_out,

@@ -39,6 +39,7 @@ pub(super) struct RouteFamilies {
     pub(super) request_bytes: IntCounterVec,
     pub(super) response_bytes: IntCounterVec,
     pub(super) rejections: IntCounterVec,
+    pub(super) shadow_refusals: IntCounterVec,
 }
 
 impl RouteFamilies {
@@ -72,6 +73,11 @@ impl RouteFamilies {
             rejections: make.counters(
                 "tollgate_rejections_total",
                 "Requests that the gateway refused or that ended early, by reason.",
+                &["route", "reason"],
+            ),
+            shadow_refusals: make.counters(
+                "tollgate_shadow_refusals_total",
+                "Requests that a rule with enforce = false would have refused, by reason.",
                 &["route", "reason"],
             ),
         }

@@ -26,6 +26,7 @@ pub struct RouteMetrics {
     basics: OnceLock<Basics>,
     requests: Cells<(&'static str, u16), IntCounter>,
     rejections: Cells<Reason, IntCounter>,
+    shadow_refusals: Cells<Reason, IntCounter>,
     /// For methods and statuses over the length of the list.
     other: OnceLock<IntCounter>,
     owned: Owned<Series>,
@@ -46,6 +47,7 @@ enum Series {
     Requests(&'static str, u16),
     Other,
     Rejections(Reason),
+    ShadowRefusals(Reason),
 }
 
 impl RouteMetrics {
@@ -55,6 +57,7 @@ impl RouteMetrics {
             basics: OnceLock::new(),
             requests: Cells::new(),
             rejections: Cells::new(),
+            shadow_refusals: Cells::new(),
             other: OnceLock::new(),
             owned: Owned::new(shared),
         }
@@ -108,6 +111,22 @@ impl RouteMetrics {
         }
     }
 
+    /// Counts a request that a rule in shadow mode would have refused.
+    pub fn shadow_refused(&self, reason: Reason) {
+        let made = self.shadow_refusals.get(reason, || {
+            let make = |place: Place<'_>| {
+                let (families, route) = self.place(&place);
+                let labels = [route, reason.as_str()];
+                families.route.shadow_refusals.with_label_values(&labels)
+            };
+            self.owned.make(Series::ShadowRefusals(reason), 1, make)
+        });
+        // There are fewer reasons than the list is long.
+        if let Some(counter) = made {
+            counter.inc();
+        }
+    }
+
     /// Requests under way.
     #[must_use]
     pub fn in_flight(&self) -> i64 {
@@ -133,6 +152,10 @@ impl RouteMetrics {
                 Series::Rejections(reason) => families
                     .route
                     .rejections
+                    .remove_label_values(&[name, reason.as_str()]),
+                Series::ShadowRefusals(reason) => families
+                    .route
+                    .shadow_refusals
                     .remove_label_values(&[name, reason.as_str()]),
             };
         });
