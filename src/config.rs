@@ -27,6 +27,7 @@ mod server;
 mod server_url;
 mod share;
 mod source;
+mod subrequests;
 mod target;
 mod text;
 mod upstream;
@@ -46,6 +47,7 @@ pub use route::{
 };
 pub use security::{Frame, ReferrerPolicy, SecurityHeaders};
 pub use server::{Address, Drain, Http2, Limits, Server};
+pub use subrequests::{Certificates, Subrequests};
 pub use target::Respond;
 pub use text::{Secret, Template, TemplatePart};
 pub use upstream::{HealthCheck, ServerUrl, Upstream, UpstreamProtocol, UpstreamServer};
@@ -62,6 +64,8 @@ pub struct Config {
     pub admin: Admin,
     /// `[log]`: application and access log.
     pub log: Log,
+    /// `[subrequests]`: the gateway's own requests.
+    pub subrequests: Subrequests,
     /// `[upstreams.*]`, and one for each inline URL, named by that URL.
     pub upstreams: BTreeMap<Arc<str>, Upstream>,
     /// `[routes.*]` with `[groups.*]` and `[defaults]` merged in, in the order of their names.

@@ -7,6 +7,7 @@
 mod control;
 mod observer;
 mod routes;
+mod subrequest;
 mod view;
 
 use std::{
@@ -36,6 +37,7 @@ use crate::{
 use control::Control;
 use observer::Figures;
 use routes::{Materials, RouteBook};
+use subrequest::OwnClient;
 
 /// Why a gateway could not be started.
 #[derive(Debug, thiserror::Error)]
@@ -76,6 +78,7 @@ struct Shared {
     metrics: Arc<Metrics>,
     registry: Registry,
     via: Via,
+    client: Arc<OwnClient>,
     tools: Tools,
     pseudonym: String,
     /// The file that a reload reads; none for a gateway without a file.
@@ -137,10 +140,12 @@ impl Gateway {
         let via = Via::new(&pseudonym).expect("the pseudonym is a valid field value");
         let upstreams = registry.build(&config.upstreams, &BTreeMap::new());
         let control = Control::start().map_err(StartError::Thread)?;
+        let client = Arc::new(OwnClient::new(&config.subrequests, control.handle()));
         let tools = Tools {
             clock: clock.clone(),
             metrics: Arc::clone(&metrics),
             control: control.handle(),
+            subrequest: client.clone(),
             files: FileWatch::new(control.handle()),
             blocking: Blocking::for_this_machine(),
         };
@@ -176,6 +181,7 @@ impl Gateway {
             metrics,
             registry,
             via,
+            client,
             tools,
             pseudonym,
             source,
@@ -306,6 +312,7 @@ impl Shared {
     fn apply(&self, config: Config, control: &Control) -> Result<(), String> {
         let mut running = self.running();
         let upstreams = self.registry.build(&config.upstreams, &running.upstreams);
+        self.client.reconfigure(&config.subrequests);
         let policies = Policies::build(&config, &self.tools, &running.policies);
         let materials = Materials {
             upstreams: &upstreams,
@@ -319,7 +326,10 @@ impl Shared {
         let listening = self
             .listeners
             .reconfigure(&config.server)
-            .inspect_err(|_| self.forget(&running))
+            .inspect_err(|_| {
+                self.client.reconfigure(&running.config.subrequests);
+                self.forget(&running);
+            })
             .map_err(|error| error.to_string())?;
         if listening.restart_needed {
             tracing::warn!("a changed number of workers takes effect at the next start");

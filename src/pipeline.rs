@@ -22,7 +22,8 @@ use tokio::runtime::Handle;
 use crate::{
     config::{Config, Route, Target, Template, TemplatePart},
     exchange::{
-        Blocking, Clock, Context, FileWatch, RouteService, UpstreamService, Watched, WatchedFile,
+        Blocking, Clock, Context, FileWatch, RouteService, SharedSubrequest, UpstreamService,
+        Watched, WatchedFile,
     },
     telemetry::Metrics,
 };
@@ -36,6 +37,8 @@ pub struct Tools {
     pub metrics: Arc<Metrics>,
     /// The control runtime: what goes on beside requests runs there.
     pub control: Handle,
+    /// The client for the gateway's own requests.
+    pub subrequest: SharedSubrequest,
     /// Values made from files.
     pub files: FileWatch,
     /// Where work is done that would hold up a worker.

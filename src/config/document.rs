@@ -14,6 +14,7 @@ use super::{
     route::{Key, RouteKeys},
     share::{DefaultKeys, GroupKeys},
     source::{Place, Sources},
+    subrequests::Subrequests,
     upstream::UpstreamKeys,
 };
 
@@ -33,6 +34,8 @@ table! {
         pub(super) log: Key<Log> => Keyed<Sub<Log>> = None; "see there",
         /// `cors`: pages of which other origins may call, by name.
         pub(super) cors: Names<Cors> => Named<Cors> = Names::new(); "none",
+        /// `subrequests`: the gateway's own requests.
+        pub(super) subrequests: Key<Subrequests> => Keyed<Sub<Subrequests>> = None; "see there",
         /// `upstreams`: the servers behind the gateway.
         pub(super) upstreams: Names<UpstreamKeys> => Named<UpstreamKeys> = Names::new(); "none",
         /// `defaults`: keys of all routes.
@@ -93,6 +96,7 @@ impl Document {
         doubles.table("server", &mut self.server, other.server);
         doubles.table("admin", &mut self.admin, other.admin);
         doubles.table("log", &mut self.log, other.log);
+        doubles.table("subrequests", &mut self.subrequests, other.subrequests);
         doubles.table("defaults", &mut self.defaults, other.defaults);
         doubles.names("cors", &mut self.cors, other.cors);
         doubles.names("upstreams", &mut self.upstreams, other.upstreams);

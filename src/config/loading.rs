@@ -264,6 +264,10 @@ impl Loader {
                 .unwrap_or_default(),
             admin: document.admin.and_then(|set| set.value).unwrap_or_default(),
             log: document.log.and_then(|set| set.value).unwrap_or_default(),
+            subrequests: document
+                .subrequests
+                .and_then(|set| set.value)
+                .unwrap_or_default(),
             upstreams,
             routes: built.into_iter().map(|built| built.route).collect(),
         }

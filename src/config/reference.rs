@@ -13,6 +13,7 @@ use super::{
     server::{Drain, Http2, Limits, Server},
     server_url::ServerKeys,
     share::{DefaultKeys, GroupKeys},
+    subrequests::Subrequests,
     target::{RedirectKeys, Respond},
     upstream::{HealthCheck, UpstreamKeys},
 };
@@ -40,6 +41,7 @@ pub(super) fn tables() -> Vec<TableDoc> {
         Log::doc(),
         AccessLog::doc(),
         Cors::doc(),
+        Subrequests::doc(),
         UpstreamKeys::doc(),
         ServerKeys::doc(),
         HealthCheck::doc(),

@@ -8,16 +8,23 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use tokio::time::Instant;
+use tokio::{sync::Notify, time::Instant};
 
 /// The clocks that policies ask: what expires, how old an answer is, how much of a quota is left.
 ///
-/// Timers do not use it. A clone shows, and moves, the same time.
+/// Timers on the path of a request do not use it. A clone shows, and moves, the same time.
 #[derive(Clone, Debug)]
 pub struct Clock {
     origin: Instant,
-    /// Nanoseconds that a test has added; none for the real clock, which costs nothing more.
-    moved: Option<Arc<AtomicU64>>,
+    /// None for the real clock, which costs nothing more.
+    moved: Option<Arc<Moved>>,
+}
+
+/// What a test has added, and who waits for more.
+#[derive(Debug, Default)]
+struct Moved {
+    nanos: AtomicU64,
+    sleepers: Notify,
 }
 
 impl Clock {
@@ -43,7 +50,22 @@ impl Clock {
     pub fn advance(&self, by: Duration) {
         if let Some(moved) = &self.moved {
             let nanos = u64::try_from(by.as_nanos()).unwrap_or(u64::MAX);
-            moved.fetch_add(nanos, Ordering::SeqCst);
+            moved.nanos.fetch_add(nanos, Ordering::SeqCst);
+            moved.sleepers.notify_waiters();
+        }
+    }
+
+    /// Sleeps until [`now`](Self::now) has come that far; a test that moves the clock wakes it.
+    pub async fn sleep_until(&self, moment: Duration) {
+        while let Some(left) = moment.checked_sub(self.now()).filter(|left| !left.is_zero()) {
+            let Some(moved) = &self.moved else {
+                return tokio::time::sleep(left).await;
+            };
+            let woken = moved.sleepers.notified();
+            // The clock may have been moved between the look at it and the wait for that.
+            if self.now() < moment {
+                let _ = tokio::time::timeout(left, woken).await;
+            }
         }
     }
 
@@ -71,8 +93,8 @@ impl Clock {
 
     fn moved(&self) -> Duration {
         let moved = self.moved.as_ref();
-        moved.map_or(Duration::ZERO, |nanos| {
-            Duration::from_nanos(nanos.load(Ordering::SeqCst))
+        moved.map_or(Duration::ZERO, |moved| {
+            Duration::from_nanos(moved.nanos.load(Ordering::SeqCst))
         })
     }
 }
@@ -94,5 +116,27 @@ mod tests {
         clock.clone().advance(Duration::from_secs(3600));
         assert!(clock.now() >= before + Duration::from_secs(3600));
         assert!(clock.wall() >= wall + Duration::from_secs(3599));
+    }
+
+    #[tokio::test]
+    async fn a_moved_clock_wakes_who_sleeps_by_it() {
+        let clock = Clock::movable();
+        let until = clock.now() + Duration::from_secs(3600);
+        let sleeper = clock.clone();
+        let sleeping = tokio::spawn(async move { sleeper.sleep_until(until).await });
+        tokio::task::yield_now().await;
+        clock.advance(Duration::from_secs(1800));
+        tokio::task::yield_now().await;
+        assert!(!sleeping.is_finished());
+        clock.advance(Duration::from_secs(1800));
+        sleeping.await.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_real_clock_sleeps_as_a_timer_does() {
+        let clock = Clock::system();
+        let until = clock.now() + Duration::from_secs(60);
+        clock.sleep_until(until).await;
+        assert!(clock.now() >= until);
     }
 }
