@@ -3,17 +3,25 @@
 //! What a route does not use is absent and costs nothing. A pipeline receives an inner service; it
 //! knows no upstream.
 
+mod cors;
+mod header_edits;
 mod redirect;
 mod request_body;
 mod rescue;
 mod respond;
 mod rewrite;
+mod security_headers;
+mod validation;
 
+pub use cors::{CorsHeaders, CorsLayer};
+pub use header_edits::HeaderEditsLayer;
 pub use redirect::RedirectTo;
 pub use request_body::RequestBodyLayer;
 pub use rescue::Rescue;
 pub use respond::RespondWith;
 pub use rewrite::RewriteLayer;
+pub use security_headers::SecurityHeaders;
+pub use validation::{Judge, ValidationLayer};
 
 use std::{any::Any, path::Path, sync::Arc};
 
@@ -22,8 +30,8 @@ use tokio::runtime::Handle;
 use crate::{
     config::{Config, Route, Target, Template, TemplatePart},
     exchange::{
-        Blocking, Clock, Context, FileWatch, RouteService, SharedSubrequest, UpstreamService,
-        Watched, WatchedFile,
+        Blocking, Clock, Context, Decorate, FileWatch, RouteService, SharedSubrequest,
+        UpstreamService, Watched, WatchedFile,
     },
     telemetry::Metrics,
 };
@@ -73,13 +81,17 @@ pub type Held = Arc<dyn Any + Send + Sync>;
 /// What routes share by name: whatever has state. A reload keeps each object whose own
 /// configuration did not change, so counters, keys and stored answers live on.
 #[derive(Default)]
-pub struct Policies {}
+pub struct Policies {
+    judge: Judge,
+}
 
 impl Policies {
     /// Builds what is new or changed and takes over the rest from the running configuration.
     #[must_use]
-    pub fn build(_: &Config, _: &Tools, _: &Self) -> Self {
-        Self {}
+    pub fn build(_: &Config, tools: &Tools, running: &Self) -> Self {
+        Self {
+            judge: running.judge.with_pool(&tools.blocking),
+        }
     }
 
     /// The objects that a route's pipeline holds: the route is built anew when one of them is
@@ -99,32 +111,68 @@ pub fn fold<U: UpstreamService>(
     forward: impl FnOnce() -> U,
 ) -> RouteService {
     let service = match &route.target {
-        Target::Respond(respond) => RouteService::new(RespondWith::from_config(respond)),
-        Target::Redirect(redirect) => RouteService::new(RedirectTo::from_config(redirect)),
+        Target::Respond(respond) => {
+            edited(route, RouteService::new(RespondWith::from_config(respond)))
+        }
+        Target::Redirect(redirect) => {
+            edited(route, RouteService::new(RedirectTo::from_config(redirect)))
+        }
         Target::Upstream(_) | Target::Split(_) => forwarding(route, policies, forward()),
     };
     guarded(route, policies, service)
 }
 
+/// What a route adds to all of its answers, those of the frame too.
+#[must_use]
+pub fn decorations(route: &Route) -> Box<[Box<dyn Decorate>]> {
+    let mut decorations: Vec<Box<dyn Decorate>> = Vec::new();
+    if let Some(config) = &route.security_headers {
+        decorations.push(Box::new(SecurityHeaders::from_config(config)));
+    }
+    if let Some(config) = &route.cors {
+        decorations.push(Box::new(CorsHeaders::from_config(config)));
+    }
+    decorations.into()
+}
+
+/// An answer of the gateway's own with the route's header edits.
+fn edited(route: &Route, service: RouteService) -> RouteService {
+    match HeaderEditsLayer::from_config(route) {
+        Some(edits) => service.layer(&edits),
+        None => service,
+    }
+}
+
 /// Who may call, and how often: what stands before every target, from the inside out.
-fn guarded(_: &Route, _: &Policies, service: RouteService) -> RouteService {
+fn guarded(route: &Route, _: &Policies, mut service: RouteService) -> RouteService {
     // Limits by caller.
     // RBAC and claims: they read the principal.
     // Authentication.
     // Limits on what is known before authentication: they spare it.
     // IP and origin rules.
-    // CORS: it answers preflights, and decorates every refusal below it.
+    // CORS: it answers preflights, which have no credentials and cost nothing.
+    if let Some(cors) = &route.cors {
+        service = service.layer(&CorsLayer::from_config(cors));
+    }
     service
 }
 
 /// From the inside out; the order is fixed.
-fn forwarding<U: UpstreamService>(route: &Route, _: &Policies, upstream: U) -> RouteService {
+fn forwarding<U: UpstreamService>(route: &Route, policies: &Policies, upstream: U) -> RouteService {
     // Innermost: below it failures are typed, above it every refusal is an answer.
     let mut service = RouteService::new(Rescue::new(upstream));
     // Cache: it stands above whatever an upstream's failure becomes.
     // Inside everything that reads the path as the client sent it.
     if let Some(rewrite) = RewriteLayer::from_config(route) {
         service = service.layer(&rewrite);
+    }
+    // Outside the cache, which keeps what the upstream said.
+    if let Some(edits) = HeaderEditsLayer::from_config(route) {
+        service = service.layer(&edits);
+    }
+    // Before header edits, which may add what the client should have sent.
+    if let Some(validation) = ValidationLayer::from_config(route, &policies.judge) {
+        service = service.layer(&validation);
     }
     // Before anything that would read or send the body.
     service.layer(&RequestBodyLayer::from_config(route))
@@ -138,6 +186,9 @@ pub(crate) fn render(template: &Template, context: &Context) -> String {
             TemplatePart::Literal(literal) => text.push_str(literal),
             TemplatePart::ClientIp => text.push_str(&context.client.to_string()),
             TemplatePart::RequestId => text.push_str(context.id.as_str()),
+            TemplatePart::Principal => {
+                text.push_str(context.principal().map_or("", |known| &*known.subject));
+            }
             TemplatePart::Route => text.push_str(context.route().map_or("", |route| route)),
             TemplatePart::Scheme => text.push_str(context.scheme),
             TemplatePart::Host => text.push_str(host(context)),

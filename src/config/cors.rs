@@ -134,8 +134,11 @@ fn check_credentials(cors: &Cors, table: TableNode<'_>, reader: &mut Reader<'_>)
     if cors.expose_headers == Fields::Any {
         // Fetch standard: with credentials `*` is the name of a field.
         let place = table.value_place("expose_headers", reader);
-        let finding = Finding::error(place, "with `credentials` browsers take `*` for the name of a header field")
-            .help("name the fields");
+        let finding = Finding::error(
+            place,
+            "with `credentials` browsers take `*` for the name of a header field",
+        )
+        .help("name the fields");
         reader.report(say(finding));
     }
 }
@@ -346,7 +349,12 @@ mod tests {
     fn an_origin_is_written_as_browsers_write_it() {
         let right = |text: &str| origin(text).unwrap();
         assert_eq!(right("*"), Origin::Any);
-        for exact in ["null", "https://a.test", "http://[::1]:8080", "capacitor://localhost"] {
+        for exact in [
+            "null",
+            "https://a.test",
+            "http://[::1]:8080",
+            "capacitor://localhost",
+        ] {
             assert_eq!(right(exact), Origin::Exact(exact.into()));
         }
         let help = |text: &str| origin(text).unwrap_err().help.unwrap_or_default();
@@ -365,7 +373,15 @@ mod tests {
         };
         assert_eq!(origin("https://*.a.test:8443"), Ok(below(false)));
         assert_eq!(origin("https://**.a.test:8443"), Ok(below(true)));
-        for wrong in ["https://*a.test", "https://a.*.test", "https://*", "https://*.", "*://a.test", "https://a@b", "https://"] {
+        for wrong in [
+            "https://*a.test",
+            "https://a.*.test",
+            "https://*",
+            "https://*.",
+            "*://a.test",
+            "https://a@b",
+            "https://",
+        ] {
             assert!(origin(wrong).is_err(), "{wrong}");
         }
     }

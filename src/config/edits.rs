@@ -63,7 +63,13 @@ struct OfResponse;
 
 impl Side for OfRequest {
     fn refusal(name: &HeaderName) -> Option<&'static str> {
-        let ours = ["x-request-id", "traceparent", "x-forwarded-for", "x-forwarded-proto", "x-forwarded-host"];
+        let ours = [
+            "x-request-id",
+            "traceparent",
+            "x-forwarded-for",
+            "x-forwarded-proto",
+            "x-forwarded-host",
+        ];
         match name {
             name if *name == HOST => Some("write `rewrite = { host = \"...\" }` in the route"),
             name if [FORWARDED, VIA].contains(name) || ours.contains(&name.as_str()) => {
@@ -122,7 +128,11 @@ impl<S: Side> Format for Templates<S> {
             let Some(name) = key_name(child, reader) else {
                 continue;
             };
-            refuse_double(child, fields.iter().any(|(known, _)| *known == name), reader);
+            refuse_double(
+                child,
+                fields.iter().any(|(known, _)| *known == name),
+                reader,
+            );
             if refuse::<S>(&name, child, reader) {
                 continue;
             }
@@ -175,7 +185,10 @@ impl<S: Side> Format for Name<S> {
         let name = reader.parse(node, &Self::expected(), |text| {
             HeaderName::try_from(text).map_err(|_| Problem::plain())
         })?;
-        let at = Node { key: node.place, ..node };
+        let at = Node {
+            key: node.place,
+            ..node
+        };
         (!refuse::<S>(&name, at, reader)).then_some(name)
     }
 }

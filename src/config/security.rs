@@ -53,8 +53,14 @@ impl Word for ReferrerPolicy {
         ("origin", Self("origin")),
         ("strict-origin", Self("strict-origin")),
         ("origin-when-cross-origin", Self("origin-when-cross-origin")),
-        ("strict-origin-when-cross-origin", Self("strict-origin-when-cross-origin")),
-        ("no-referrer-when-downgrade", Self("no-referrer-when-downgrade")),
+        (
+            "strict-origin-when-cross-origin",
+            Self("strict-origin-when-cross-origin"),
+        ),
+        (
+            "no-referrer-when-downgrade",
+            Self("no-referrer-when-downgrade"),
+        ),
         ("unsafe-url", Self("unsafe-url")),
         ("no-referrer", Self("no-referrer")),
     ];
@@ -103,8 +109,11 @@ impl Format for Hsts {
     fn read(node: Node<'_>, reader: &mut Reader<'_>) -> Option<HeaderValue> {
         reader.parse(node, &Self::expected(), |text| {
             // RFC 6797 6.1.1: without it browsers ignore the field.
-            let age = text.split(';').find_map(|part| part.trim().strip_prefix("max-age="));
-            let digits = |age: &str| !age.is_empty() && age.bytes().all(|byte| byte.is_ascii_digit());
+            let age = text
+                .split(';')
+                .find_map(|part| part.trim().strip_prefix("max-age="));
+            let digits =
+                |age: &str| !age.is_empty() && age.bytes().all(|byte| byte.is_ascii_digit());
             if !age.is_some_and(digits) {
                 return Err(Problem::what("it needs `max-age`, in seconds"));
             }
@@ -135,7 +144,9 @@ impl Format for Csp {
     fn read(node: Node<'_>, reader: &mut Reader<'_>) -> Option<HeaderValue> {
         reader.parse(node, &Self::expected(), |text| {
             let value = HeaderValue::from_str(text).ok();
-            value.filter(|value| !value.is_empty()).ok_or_else(Problem::plain)
+            value
+                .filter(|value| !value.is_empty())
+                .ok_or_else(Problem::plain)
         })
     }
 }

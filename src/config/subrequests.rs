@@ -29,8 +29,11 @@ table! {
 fn check_subrequests(config: &Subrequests, table: TableNode<'_>, reader: &mut Reader<'_>) {
     if !config.public_roots && !table.has("ca_file") {
         let place = table.value_place("public_roots", reader);
-        let finding = Finding::error(place, "nobody is trusted: no `https://` request can succeed")
-            .help("name those who are trusted: `ca_file = \"private-ca.pem\"`");
+        let finding = Finding::error(
+            place,
+            "nobody is trusted: no `https://` request can succeed",
+        )
+        .help("name those who are trusted: `ca_file = \"private-ca.pem\"`");
         reader.report(finding);
     }
 }

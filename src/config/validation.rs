@@ -54,13 +54,18 @@ impl MediaRange {
 }
 
 fn check_validation(validation: &Validation, table: TableNode<'_>, reader: &mut Reader<'_>) {
-    let other = validation.content_types.iter().any(|range| !range.is_json());
+    let other = validation
+        .content_types
+        .iter()
+        .any(|range| !range.is_json());
     if let (true, Some(_)) = (other, &validation.body_schema) {
         let place = table.value_place("content_types", reader);
         let schema = table.value_place("body_schema", reader);
         let message = "`body_schema` reads JSON, so other media types can't stand beside it";
         let finding = Finding::error(place, message).related(schema, "the schema");
-        reader.report(finding.help("give the other types a route of their own, or leave `content_types` out"));
+        reader.report(
+            finding.help("give the other types a route of their own, or leave `content_types` out"),
+        );
     }
 }
 
@@ -163,9 +168,14 @@ fn refuse_media_types<N: ToString>(
     conditions: &[(N, ValueMatch)],
     reader: &mut Reader<'_>,
 ) -> bool {
-    let media = conditions.iter().find(|(_, condition)| matches!(condition, ValueMatch::MediaType(_)));
+    let media = conditions
+        .iter()
+        .find(|(_, condition)| matches!(condition, ValueMatch::MediaType(_)));
     if let Some((name, _)) = media {
-        let message = format!("`{}`: `media_type` tells routes apart; it is no check", name.to_string());
+        let message = format!(
+            "`{}`: `media_type` tells routes apart; it is no check",
+            name.to_string()
+        );
         let finding = Finding::error(node.place, message);
         reader.report(finding.help("for bodies write `content_types`"));
     }

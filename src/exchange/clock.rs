@@ -57,7 +57,10 @@ impl Clock {
 
     /// Sleeps until [`now`](Self::now) has come that far; a test that moves the clock wakes it.
     pub async fn sleep_until(&self, moment: Duration) {
-        while let Some(left) = moment.checked_sub(self.now()).filter(|left| !left.is_zero()) {
+        while let Some(left) = moment
+            .checked_sub(self.now())
+            .filter(|left| !left.is_zero())
+        {
             let Some(moved) = &self.moved else {
                 return tokio::time::sleep(left).await;
             };

@@ -87,6 +87,8 @@ reasons! {
     BodyTooLarge = "request.body_too_large", 413, "PAYLOAD_TOO_LARGE", "The request's body is too large.";
     /// No byte of the body came for `timeouts.idle`.
     BodyTimeout = "request.body_timeout", 408, "TIMEOUT", "The request's body did not arrive in time.";
+    /// The body's media type is not one of the route's `content_types`, or can't be read.
+    ContentType = "request.content_type", 415, "UNSUPPORTED_MEDIA_TYPE", "The media type of the request's body is not accepted.";
     /// The request has been through this gateway before, or through too many.
     Loop = "request.loop", 508, "LOOP_DETECTED", "The request went round in a loop.";
     /// No route matches.
@@ -97,6 +99,12 @@ reasons! {
     IpDenied = "ip.denied", 403, "FORBIDDEN", "Access from this address is not allowed.";
     /// The route's `permissions`, `roles` or `claims` do not let the caller do this.
     RbacDenied = "rbac.denied", 403, "FORBIDDEN", "The caller may not do this.";
+    /// A header field or query parameter of `validation` is missing or does not fit.
+    Parameters = "validation.parameters", 400, "VALIDATION_ERROR", "Parameters of the request are missing or not valid.";
+    /// The body does not fit the route's `body_schema`.
+    Body = "validation.body", 400, "VALIDATION_ERROR", "The request's body is not what is expected here.";
+    /// Bodies are held or judged as many as may be.
+    ValidationBusy = "validation.busy", 503, "UNAVAILABLE", "The gateway has too many bodies to check.";
     /// Nobody listens at the server's address.
     ConnectRefused = "upstream.connect_refused", 502, "BAD_GATEWAY", "The service behind the gateway can't be reached.";
     /// The connection was not there within `connect_timeout`.

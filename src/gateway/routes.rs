@@ -62,6 +62,8 @@ impl RouteBook {
                             service,
                             metrics: materials.metrics.route(&route.name),
                             encoded_slash: route.encoded_slash,
+                            preflights: route.cors.is_some(),
+                            decorations: pipeline::decorations(route),
                         }),
                     }
                 });

@@ -152,7 +152,13 @@ fn tls(config: &config::Subrequests) -> ClientConfig {
         roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
     }
     // The configuration has read them as certificates already; one that is no root is of no use.
-    roots.add_parsable_certificates(config.ca_file.iter().flat_map(|certificates| certificates.iter()).cloned());
+    roots.add_parsable_certificates(
+        config
+            .ca_file
+            .iter()
+            .flat_map(|certificates| certificates.iter())
+            .cloned(),
+    );
     ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
         .with_safe_default_protocol_versions()
         // aws-lc's default provider has suites and groups for TLS 1.2 and 1.3.

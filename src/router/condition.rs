@@ -68,7 +68,8 @@ impl Conditions {
             condition.quality(values.map(|value| Cow::Borrowed(value.as_bytes())))
         });
         let query = self.query.iter();
-        let query = query.map(|(name, condition)| condition.quality(parameters(lookup.query, name)));
+        let query =
+            query.map(|(name, condition)| condition.quality(parameters(lookup.query, name)));
         headers
             .chain(query)
             .try_fold(FULL, |least, quality| Some(least.min(quality?)))

@@ -12,8 +12,8 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method};
 
 use super::{Found, Lookup, Router};
 use crate::config::{
-    EncodedSlash, HostPattern, PathPattern, PathSegment, RequestEdits, Respond, ResponseEdits, Rewrite,
-    Route, Target, Timeouts, ValueMatch,
+    EncodedSlash, HostPattern, PathPattern, PathSegment, RequestEdits, Respond, ResponseEdits,
+    Rewrite, Route, Target, Timeouts, ValueMatch,
 };
 
 /// A route with one path on any host.

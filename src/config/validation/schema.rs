@@ -63,9 +63,8 @@ fn load(path: &Path) -> Result<BodySchema, Problem> {
     let text = read(path).map_err(|error| wrong(format!("can't be read: {error}")))?;
     let schema: Value =
         serde_json::from_str(&text).map_err(|error| wrong(format!("is not JSON: {error}")))?;
-    let validator = compile(&schema).map_err(|error| {
-        wrong("is no JSON Schema that can be used".to_owned()).help(error)
-    })?;
+    let validator = compile(&schema)
+        .map_err(|error| wrong("is no JSON Schema that can be used".to_owned()).help(error))?;
     Ok(BodySchema {
         validator: Arc::new(validator),
         digest: Sha256::digest(text.as_bytes()).into(),

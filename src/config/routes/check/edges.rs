@@ -1,9 +1,7 @@
 //! What a route says against itself about header edits, CORS and validation.
 
 use super::Checker;
-use crate::config::{
-    Route, Target, Validation, diagnostic::Finding, share::Layers, source::Place,
-};
+use crate::config::{Route, Target, Validation, diagnostic::Finding, share::Layers, source::Place};
 
 impl Checker<'_> {
     pub(super) fn check_edges(&mut self, route: &Route, place: Place, layers: Layers<'_>) {
@@ -50,7 +48,8 @@ impl Checker<'_> {
                 route.name
             );
             let finding = Finding::error(place, message);
-            self.findings.push(finding.help("write `max_body = \"1MiB\"` in the route; 16MiB is the most"));
+            self.findings
+                .push(finding.help("write `max_body = \"1MiB\"` in the route; 16MiB is the most"));
         }
     }
 
@@ -60,8 +59,14 @@ impl Checker<'_> {
         }
         let own = layers.layers[0];
         let set = [
-            ("validation", own.and_then(|own| Some(own.validation.as_ref()?.key))),
-            ("request_headers", own.and_then(|own| Some(own.request_headers.as_ref()?.key))),
+            (
+                "validation",
+                own.and_then(|own| Some(own.validation.as_ref()?.key)),
+            ),
+            (
+                "request_headers",
+                own.and_then(|own| Some(own.request_headers.as_ref()?.key)),
+            ),
         ];
         for (key, place) in set {
             if let Some(place) = place {
