@@ -296,7 +296,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn origins(config: &[Origin]) -> impl Fn(&str) -> bool {
+    fn origins(config: &[Origin]) -> impl Fn(&str) -> bool + use<> {
         let origins = Origins::new(config);
         move |text| origins.contains(text.as_bytes())
     }
