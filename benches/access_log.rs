@@ -19,7 +19,7 @@ fn context() -> Context {
     let connection = Connection::new(0, "http".into(), peer, false, Protocol::Http1);
     let context = Context::new(ContextParts {
         connection: Arc::new(connection),
-        id: RequestId::generate(),
+        id: RequestId::generate(std::time::SystemTime::now()),
         trace: TraceContext::generate(),
         client: [192, 0, 2, 7].into(),
         forwarded_for: None,
@@ -40,6 +40,7 @@ fn context() -> Context {
             trailers: false,
         },
         clock: Clock::system(),
+        started_at: std::time::SystemTime::now(),
     });
     context.matched(&"orders".into(), Vec::new());
     context.attempt(Attempt {

@@ -5,6 +5,7 @@
 
 mod address;
 mod admin;
+mod auth;
 mod condition;
 mod conflicts;
 mod cors;
@@ -35,6 +36,9 @@ mod validation;
 
 pub use admin::Admin;
 pub use cors::{Cors, Fields, Origin};
+pub use auth::{
+    Auth, AuthRule, ClaimPath, CredentialPlace, Jwt, KeySet, KeysFrom, VerificationKey,
+};
 pub use diagnostic::{Diagnostic, Diagnostics, Related, Severity};
 pub use edits::{RequestEdits, ResponseEdits};
 pub use loading::Loaded;
@@ -66,6 +70,8 @@ pub struct Config {
     pub log: Log,
     /// `[subrequests]`: the gateway's own requests.
     pub subrequests: Subrequests,
+    /// `[auth.*]`: how callers show who they are.
+    pub auth: Auth,
     /// `[upstreams.*]`, and one for each inline URL, named by that URL.
     pub upstreams: BTreeMap<Arc<str>, Upstream>,
     /// `[routes.*]` with `[groups.*]` and `[defaults]` merged in, in the order of their names.

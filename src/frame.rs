@@ -24,7 +24,7 @@ use std::{
 use arc_swap::ArcSwap;
 use futures_util::FutureExt;
 use http::{
-    HeaderValue, StatusCode, Version,
+    HeaderName, HeaderValue, StatusCode, Version,
     header::{ALLOW, CONNECTION, HOST, VARY},
     request::Parts,
 };
@@ -93,16 +93,25 @@ impl From<Rejection> for Refused {
 pub struct Snapshot {
     router: Router<Arc<Route>>,
     trusted: Vec<IpNet>,
+    /// What no client may send: it tells who the caller is.
+    identity: Arc<Vec<HeaderName>>,
     checks: Checks,
 }
 
 impl Snapshot {
-    /// The frame's view of a configuration. `pseudonym` is our own name in `Via`.
+    /// The frame's view of a configuration. `identity` are the headers that the gateway alone may
+    /// set, on whatever route, and `pseudonym` is our own name in `Via`.
     #[must_use]
-    pub fn new(server: &Server, router: Router<Arc<Route>>, pseudonym: &str) -> Self {
+    pub fn new(
+        server: &Server,
+        router: Router<Arc<Route>>,
+        identity: &Arc<Vec<HeaderName>>,
+        pseudonym: &str,
+    ) -> Self {
         Self {
             router,
             trusted: server.trusted_proxies.clone(),
+            identity: Arc::clone(identity),
             checks: Checks {
                 target_bytes: server.limits.target_bytes,
                 max_headers: server.limits.max_headers,
@@ -273,9 +282,10 @@ fn context(
         Some(caller) => (caller.address, caller.hops, caller.scheme, caller.host),
         None => (peer, None, connection.scheme(), None),
     };
+    let now = clock.wall();
     Context::new(ContextParts {
         connection: Arc::clone(connection),
-        id: seen.request_id(trusted),
+        id: seen.request_id(trusted, now),
         trace: seen.trace(),
         client,
         forwarded_for,
@@ -283,6 +293,7 @@ fn context(
         forwarded_host,
         head: request_head(parts, seen),
         clock: clock.clone(),
+        started_at: now,
     })
 }
 
@@ -318,6 +329,10 @@ fn admit(
         .map_err(|error| refuse(Reason::HostInvalid).detail("host", error.to_string()))?;
     let encoded_slash = normalise(parts, context)?;
     head::clean(&mut parts.headers, seen, trusted, context.trace.continued);
+    // Names with `_`, which servers read as these, are gone by now.
+    for name in &*snapshot.identity {
+        parts.headers.remove(name);
+    }
     let (route, captures, vary) = match find(parts, &host, &snapshot.router) {
         Found::Route {
             payload,

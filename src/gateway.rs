@@ -160,6 +160,7 @@ impl Gateway {
         let snapshot = Arc::new(ArcSwap::from_pointee(Snapshot::new(
             &config.server,
             routes.router(&config),
+            policies.identity(),
             &pseudonym,
         )));
         let frame = Arc::new(Frame::new(
@@ -337,6 +338,7 @@ impl Shared {
         self.snapshot.store(Arc::new(Snapshot::new(
             &config.server,
             router,
+            policies.identity(),
             &self.pseudonym,
         )));
         self.recorder

@@ -5,6 +5,7 @@
 
 mod cors;
 mod header_edits;
+pub mod auth;
 mod redirect;
 mod request_body;
 mod rescue;
@@ -15,6 +16,7 @@ mod validation;
 
 pub use cors::{CorsHeaders, CorsLayer};
 pub use header_edits::HeaderEditsLayer;
+pub use auth::{AuthLayer, Authenticators};
 pub use redirect::RedirectTo;
 pub use request_body::RequestBodyLayer;
 pub use rescue::Rescue;
@@ -25,6 +27,7 @@ pub use validation::{Judge, ValidationLayer};
 
 use std::{any::Any, path::Path, sync::Arc};
 
+use http::HeaderName;
 use tokio::runtime::Handle;
 
 use crate::{
@@ -34,6 +37,8 @@ use crate::{
         UpstreamService, Watched, WatchedFile,
     },
     telemetry::Metrics,
+    exchange::{Clock, Context, RouteService, UpstreamService},
+    telemetry::{Metrics, RouteMetrics},
 };
 
 /// What policies are made with.
@@ -83,22 +88,42 @@ pub type Held = Arc<dyn Any + Send + Sync>;
 #[derive(Default)]
 pub struct Policies {
     judge: Judge,
+    /// The ways to authenticate.
+    authenticators: Authenticators,
+    /// The headers that no client may send, on any route: they tell who the caller is.
+    identity: Arc<Vec<HeaderName>>,
 }
 
 impl Policies {
     /// Builds what is new or changed and takes over the rest from the running configuration.
     #[must_use]
-    pub fn build(_: &Config, tools: &Tools, running: &Self) -> Self {
+    pub fn build(config: &Config, tools: &Tools, running: &Self) -> Self {
+        let identity = config.identity_headers();
         Self {
             judge: running.judge.with_pool(&tools.blocking),
+            authenticators: Authenticators::build(&config.auth, tools, &running.authenticators),
+            identity: match identity == *running.identity {
+                true => Arc::clone(&running.identity),
+                false => Arc::new(identity),
+            },
         }
+    }
+
+    /// The headers that no client may send, on any route: they tell who the caller is.
+    #[must_use]
+    pub fn identity(&self) -> &Arc<Vec<HeaderName>> {
+        &self.identity
     }
 
     /// The objects that a route's pipeline holds: the route is built anew when one of them is
     /// another.
     #[must_use]
-    pub fn held_by(&self, _: &Route) -> Vec<Held> {
-        Vec::new()
+    pub fn held_by(&self, route: &Route) -> Vec<Held> {
+        let mut held: Vec<Held> = vec![Arc::clone(&self.identity) as Held];
+        for name in route.auth.iter().flat_map(|rule| rule.methods()) {
+            held.push(self.authenticators.get(name));
+        }
+        held
     }
 }
 
@@ -108,6 +133,7 @@ impl Policies {
 pub fn fold<U: UpstreamService>(
     route: &Route,
     policies: &Policies,
+    metrics: &Arc<RouteMetrics>,
     forward: impl FnOnce() -> U,
 ) -> RouteService {
     let service = match &route.target {
@@ -119,7 +145,7 @@ pub fn fold<U: UpstreamService>(
         }
         Target::Upstream(_) | Target::Split(_) => forwarding(route, policies, forward()),
     };
-    guarded(route, policies, service)
+    guarded(route, policies, metrics, service)
 }
 
 /// What a route adds to all of its answers, those of the frame too.
@@ -144,10 +170,18 @@ fn edited(route: &Route, service: RouteService) -> RouteService {
 }
 
 /// Who may call, and how often: what stands before every target, from the inside out.
-fn guarded(route: &Route, _: &Policies, mut service: RouteService) -> RouteService {
+fn guarded(
+    route: &Route,
+    policies: &Policies,
+    metrics: &Arc<RouteMetrics>,
+    mut service: RouteService,
+) -> RouteService {
     // Limits by caller.
     // RBAC and claims: they read the principal.
-    // Authentication.
+    // Authentication: above everything that asks who calls.
+    if let Some(auth) = AuthLayer::from_config(route, &policies.authenticators, metrics) {
+        service = service.layer(&auth);
+    }
     // Limits on what is known before authentication: they spare it.
     // IP and origin rules.
     // CORS: it answers preflights, which have no credentials and cost nothing.
@@ -175,7 +209,7 @@ fn forwarding<U: UpstreamService>(route: &Route, policies: &Policies, upstream: 
         service = service.layer(&validation);
     }
     // Before anything that would read or send the body.
-    service.layer(&RequestBodyLayer::from_config(route))
+    service.layer(&RequestBodyLayer::from_config(route, policies.identity()))
 }
 
 /// Fills in a template for one request.

@@ -23,6 +23,6 @@ pub use listener::ListenerMetrics;
 pub use log::{LogHandle, init};
 pub use metrics::Metrics;
 pub use prometheus::IntCounter;
-pub use route::RouteMetrics;
+pub use route::{AuthMetrics, RouteMetrics};
 pub use server::{OpenConnection, ServerMetrics};
 pub use writer::AccessLogWriter;

@@ -110,7 +110,7 @@ fn context() -> Arc<Context> {
     let connection = Connection::new(0, "test".into(), peer, false, Protocol::Http1);
     Arc::new(Context::new(ContextParts {
         connection: Arc::new(connection),
-        id: RequestId::generate(),
+        id: RequestId::generate(std::time::SystemTime::now()),
         trace: TraceContext::generate(),
         client: peer.ip(),
         forwarded_for: None,
@@ -129,6 +129,7 @@ fn context() -> Arc<Context> {
             trailers: false,
         },
         clock: Clock::system(),
+        started_at: std::time::SystemTime::now(),
     }))
 }
 

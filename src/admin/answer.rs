@@ -178,7 +178,7 @@ impl From<Refusal> for Answer {
         if let Some(details) = refusal.details {
             error["details"] = details;
         }
-        let id = RequestId::generate();
+        let id = RequestId::generate(std::time::SystemTime::now());
         let envelope = json!({ "success": false, "error": error, "request_id": id.as_str() });
         let mut answer = answer(refusal.status, JSON, envelope.to_string());
         if let Some((name, value)) = refusal.header {

@@ -6,6 +6,8 @@ use toml::de::DeTable;
 
 use super::{
     Admin, Cors, Log, Server,
+    Admin, Log, Server,
+    auth::AuthTables,
     decode::{
         Entry, Format, Keyed, Named, Node, OneOrList, Reader, Scope, Set, Style, Sub, Table,
         read_keys, table,
@@ -36,6 +38,8 @@ table! {
         pub(super) cors: Names<Cors> => Named<Cors> = Names::new(); "none",
         /// `subrequests`: the gateway's own requests.
         pub(super) subrequests: Key<Subrequests> => Keyed<Sub<Subrequests>> = None; "see there",
+        /// `auth`: how callers show who they are.
+        pub(super) auth: AuthTables => Sub<AuthTables> = AuthTables::default(); "none",
         /// `upstreams`: the servers behind the gateway.
         pub(super) upstreams: Names<UpstreamKeys> => Named<UpstreamKeys> = Names::new(); "none",
         /// `defaults`: keys of all routes.
@@ -99,6 +103,7 @@ impl Document {
         doubles.table("subrequests", &mut self.subrequests, other.subrequests);
         doubles.table("defaults", &mut self.defaults, other.defaults);
         doubles.names("cors", &mut self.cors, other.cors);
+        self.auth.merge(other.auth, doubles);
         doubles.names("upstreams", &mut self.upstreams, other.upstreams);
         doubles.names("groups", &mut self.groups, other.groups);
         doubles.names("routes", &mut self.routes, other.routes);
@@ -111,7 +116,7 @@ impl Document {
 }
 
 /// Reports what two files define.
-struct Doubles<'a> {
+pub(super) struct Doubles<'a> {
     sources: &'a Sources,
     findings: &'a mut Vec<Finding>,
 }
@@ -125,7 +130,8 @@ impl Doubles<'_> {
         }
     }
 
-    fn names<T>(&mut self, kind: &str, all: &mut Names<T>, other: Names<T>) {
+    /// Takes in named tables of one kind.
+    pub(super) fn names<T>(&mut self, kind: &str, all: &mut Names<T>, other: Names<T>) {
         for (name, entry) in other {
             if let Some(first) = all.get(&name) {
                 self.report(&format!("{kind}.{name}"), first.place, entry.place);

@@ -268,6 +268,7 @@ impl Loader {
                 .subrequests
                 .and_then(|set| set.value)
                 .unwrap_or_default(),
+            auth: document.auth.build(),
             upstreams,
             routes: built.into_iter().map(|built| built.route).collect(),
         }

@@ -4,6 +4,7 @@ use std::fmt::Write;
 
 use super::{
     Admin, Cors, Log, RequestEdits, ResponseEdits, SecurityHeaders, Validation,
+    auth::{AllKeys, AuthTables, JwtKeys},
     condition::ConditionKeys,
     decode::{KeyDoc, Table, TableDoc},
     document::{Document, Include},
@@ -42,11 +43,14 @@ pub(super) fn tables() -> Vec<TableDoc> {
         AccessLog::doc(),
         Cors::doc(),
         Subrequests::doc(),
+        AuthTables::doc(),
+        JwtKeys::doc(),
         UpstreamKeys::doc(),
         ServerKeys::doc(),
         HealthCheck::doc(),
         RouteKeys::doc(),
         ConditionKeys::doc(),
+        AllKeys::doc(),
         Respond::doc(),
         RedirectKeys::doc(),
         Rewrite::doc(),

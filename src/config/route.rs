@@ -6,7 +6,9 @@ use http::{HeaderName, Method, StatusCode};
 use regex::Regex;
 
 use super::{
-    Cors, RequestEdits, Respond, ResponseEdits, Rewrite, SecurityHeaders, Template, Validation,
+    AuthRule, Cors, RequestEdits, Respond, ResponseEdits, Rewrite, SecurityHeaders, Template,
+    Validation,
+    auth::{Member, MemberFormat},
     condition::{HeaderConditions, QueryConditions},
     cors::{CorsRule, CorsUse},
     decode::{
@@ -66,6 +68,13 @@ pub struct Route {
     pub validation: Option<Validation>,
     /// Whether the route itself (not its group or the defaults) sets `validation`.
     pub validation_is_own: bool,
+    /// `auth`: who may call; `None` is everybody.
+    pub auth: Option<AuthRule>,
+    /// `forward_credentials`: whether the upstream gets the credential; `None` leaves it to each way
+    /// to authenticate.
+    pub forward_credentials: Option<bool>,
+    /// `close_on_token_expiry`: whether a tunnel ends when the caller's credential expires.
+    pub close_on_token_expiry: bool,
 }
 
 /// A pattern of `hosts`, in lower case, without a port.
@@ -254,6 +263,16 @@ table! {
         pub(super) response_headers: Key<ResponseEdits> => Keyed<Sub<ResponseEdits>> = None; "none",
         /// `validation`: what a request must look like before it is forwarded.
         pub(super) validation: Key<Option<Validation>> => Keyed<OrWord<Sub<Validation>, Off>> = None; "`\"off\"`",
+        /// `auth`: who may call: a name, or a list of which any one suffices. `{ all = [...] }` asks
+        /// for all of several, `"anonymous"` in a list admits requests without any credential, and
+        /// `"public"` alone admits everybody. Needed as soon as there is any `[auth.*]`.
+        pub(super) auth: Key<Vec<Item<Member>>> => Keyed<Items<MemberFormat>> = None; "everybody",
+        /// `forward_credentials`: whether the upstream gets the credential too. Without this key each
+        /// `[auth.*]` says it for itself.
+        pub(super) forward_credentials: Key<bool> => Keyed<Flag> = None; "see there",
+        /// `close_on_token_expiry`: whether a WebSocket or another tunnel is closed when the caller's
+        /// credential expires.
+        pub(super) close_on_token_expiry: Key<bool> => Keyed<Flag> = None; "`false`",
     }
 }
 

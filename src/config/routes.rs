@@ -9,7 +9,8 @@ use std::{
 };
 
 use super::{
-    Cors, HostPattern, PathPattern, PathSegment, Route, Target, Upstream, UpstreamServer,
+    AuthRule, Cors, HostPattern, PathPattern, PathSegment, Route, Target, Upstream, UpstreamServer,
+    auth,
     cors::CorsUse,
     decode::{Entry, Set, nearest, quoted_key},
     diagnostic::Finding,
@@ -42,6 +43,9 @@ pub(super) struct Builder<'a> {
     used: HashSet<Arc<str>>,
     used_groups: HashSet<Arc<str>>,
     used_cors: HashSet<Arc<str>>,
+    /// The full names of `[auth.*]`, and those that a route uses.
+    callers: Vec<(Arc<str>, Place)>,
+    used_callers: HashSet<Arc<str>>,
     /// What was found.
     pub(super) findings: Vec<Finding>,
 }
@@ -61,6 +65,8 @@ impl<'a> Builder<'a> {
             used: HashSet::new(),
             used_groups: HashSet::new(),
             used_cors: HashSet::new(),
+            callers: document.auth.names(),
+            used_callers: HashSet::new(),
             findings: Vec::new(),
         }
     }
@@ -89,10 +95,11 @@ impl<'a> Builder<'a> {
         let target = target?;
         let hosts = layers.list(|keys| &keys.hosts, &mut self.findings);
         let methods = layers.list(|keys| &keys.methods, &mut self.findings);
-        let route = Route {
-            cors: self.cors(layers),
-            ..assemble(name, layers, target, hosts.unwrap_or_default(), methods)
-        };
+        let auth = self.auth(name, entry.place, layers);
+        let cors = self.cors(layers);
+        let mut route = assemble(name, layers, target, hosts.unwrap_or_default(), methods);
+        route.auth = auth;
+        route.cors = cors;
         let mut checker = Checker {
             findings: &mut self.findings,
         };
@@ -136,6 +143,24 @@ impl<'a> Builder<'a> {
                 None
             }
         }
+    }
+
+    /// Who may call. As soon as there is any way to authenticate, a route that asks for none has to
+    /// say so: one that was forgotten would be open to everybody.
+    fn auth(&mut self, name: &str, place: Place, layers: Layers<'_>) -> Option<AuthRule> {
+        let set = layers.pick(|keys| &keys.auth);
+        if set.is_none() && !self.callers.is_empty() {
+            self.findings.push(no_auth(name, place, &self.callers));
+        }
+        let members = layers.list(|keys| &keys.auth, &mut self.findings)?;
+        let names: Vec<_> = self
+            .callers
+            .iter()
+            .map(|(name, _)| Arc::clone(name))
+            .collect();
+        let rule = auth::resolve(&members, &names, &mut self.findings)?;
+        self.used_callers.extend(rule.methods().cloned());
+        Some(rule)
     }
 
     fn target(&mut self, name: &str, entry: &Entry<RouteKeys>) -> Option<Target> {
@@ -215,6 +240,12 @@ impl<'a> Builder<'a> {
                 self.findings.push(Finding::warning(entry.place, message));
             }
         }
+        for (name, place) in &self.callers {
+            if !self.used_callers.contains(name) {
+                let message = format!("no route uses `[auth.{name}]`");
+                self.findings.push(Finding::warning(*place, message));
+            }
+        }
         for (name, entry) in &document.groups {
             if !self.used_groups.contains(name) {
                 let message = format!("no route uses the group `{name}`");
@@ -265,6 +296,11 @@ fn assemble(
             .unwrap_or_default(),
         validation: layers.value(|keys| &keys.validation).flatten(),
         validation_is_own: layers.layers[0].is_some_and(|own| own.validation.is_some()),
+        auth: None,
+        forward_credentials: layers.value(|keys| &keys.forward_credentials),
+        close_on_token_expiry: layers
+            .value(|keys| &keys.close_on_token_expiry)
+            .unwrap_or_default(),
     }
 }
 
@@ -328,6 +364,15 @@ fn no_target(name: &str, place: Place) -> Finding {
     Finding::error(place, format!("the route `{name}` leads nowhere"))
         .label("no `upstream`, `split`, `respond` or `redirect`")
         .help("write for example `upstream = \"http://127.0.0.1:3000\"`")
+}
+
+fn no_auth(name: &str, place: Place, callers: &[(Arc<str>, Place)]) -> Finding {
+    let first = callers.first().map_or("jwt.NAME", |(name, _)| name);
+    Finding::error(place, format!("the route `{name}` does not say who may call it"))
+        .label("no `auth`")
+        .help(format!(
+            "write for example `auth = \"{first}\"`, or `auth = \"public\"` for everybody; `[defaults]` can say it for all routes"
+        ))
 }
 
 fn unknown_name<'n>(

@@ -144,6 +144,9 @@ impl Table for GroupKeys {
         "request_headers",
         "response_headers",
         "validation",
+        "auth",
+        "forward_credentials",
+        "close_on_token_expiry",
     ];
 
     fn set(&mut self, node: Node<'_>, reader: &mut Reader<'_>) -> bool {
@@ -175,6 +178,9 @@ impl Table for DefaultKeys {
         "request_headers",
         "response_headers",
         "validation",
+        "auth",
+        "forward_credentials",
+        "close_on_token_expiry",
     ];
 
     fn set(&mut self, node: Node<'_>, reader: &mut Reader<'_>) -> bool {

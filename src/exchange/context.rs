@@ -98,6 +98,8 @@ pub struct ContextParts {
     pub head: RequestHead,
     /// The clocks of this process.
     pub clock: Clock,
+    /// What the wall clock showed when the head was complete.
+    pub started_at: SystemTime,
 }
 
 /// The shared record of one request.
@@ -154,7 +156,7 @@ impl Context {
             forwarded_host: parts.forwarded_host,
             head: parts.head,
             started: Instant::now(),
-            started_at: parts.clock.wall(),
+            started_at: parts.started_at,
             clock: parts.clock,
             normalised: OnceLock::new(),
             route: OnceLock::new(),

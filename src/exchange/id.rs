@@ -1,9 +1,12 @@
 //! Names of one request: the request id and the W3C trace context.
 
-use std::fmt;
+use std::{
+    fmt,
+    time::{SystemTime, UNIX_EPOCH},
+};
 
 use http::HeaderValue;
-use uuid::Uuid;
+use uuid::Builder;
 
 /// The longest caller's id that is taken over.
 const LONGEST_ID: usize = 128;
@@ -13,11 +16,19 @@ const LONGEST_ID: usize = 128;
 pub struct RequestId(HeaderValue);
 
 impl RequestId {
-    /// A new id: a `UUIDv7`, so ids sort by time.
+    /// A new id: a `UUIDv7`, so ids sort by time, to the millisecond.
+    ///
+    /// It is unique, and no secret: whoever has seen some can guess others.
     #[must_use]
-    pub fn generate() -> Self {
+    pub fn generate(now: SystemTime) -> Self {
+        let since = now.duration_since(UNIX_EPOCH).unwrap_or_default();
+        let millis = u64::try_from(since.as_millis()).unwrap_or(u64::MAX);
+        let mut random = [0; 10];
+        random[..8].copy_from_slice(&fastrand::u64(..).to_ne_bytes());
+        random[8..].copy_from_slice(&fastrand::u16(..).to_ne_bytes());
+        let id = Builder::from_unix_timestamp_millis(millis, &random).into_uuid();
         let mut text = [0_u8; 36];
-        Uuid::now_v7().hyphenated().encode_lower(&mut text);
+        id.hyphenated().encode_lower(&mut text);
         let value = HeaderValue::from_bytes(&text);
         // Hexadecimal digits and hyphens are always a valid value.
         Self(value.unwrap_or(HeaderValue::from_static("-")))
@@ -210,8 +221,10 @@ mod tests {
 
     #[test]
     fn generated_ids_differ_and_sort_by_time() {
-        let first = RequestId::generate();
-        let second = RequestId::generate();
+        let now = SystemTime::now();
+        let first = RequestId::generate(now);
+        let second = RequestId::generate(now + std::time::Duration::from_millis(1));
+        assert_ne!(first, RequestId::generate(now));
         assert_ne!(first, second);
         assert!(first.as_str() <= second.as_str());
         assert_eq!(first.as_str().len(), 36);

@@ -105,6 +105,44 @@ reasons! {
     Body = "validation.body", 400, "VALIDATION_ERROR", "The request's body is not what is expected here.";
     /// Bodies are held or judged as many as may be.
     ValidationBusy = "validation.busy", 503, "UNAVAILABLE", "The gateway has too many bodies to check.";
+    /// The route asks for a credential and none came.
+    AuthMissing = "auth.missing", 401, "UNAUTHORIZED", "A credential is needed.";
+    /// A credential stands in more than one place, or twice in one.
+    AuthAmbiguous = "auth.ambiguous", 400, "VALIDATION_ERROR", "The request has more than one credential.";
+    /// Whether a credential is good can't be told now.
+    AuthUnavailable = "auth.unavailable", 503, "UNAVAILABLE", "Credentials can't be checked at the moment.";
+    /// The token is no JWT, or says something in a form that it must not have.
+    JwtMalformed = "auth.jwt.malformed", 401, "UNAUTHORIZED", "The token is malformed.";
+    /// The token is longer than `max_size`.
+    JwtTooLarge = "auth.jwt.too_large", 401, "UNAUTHORIZED", "The token is too long.";
+    /// The token's `typ` is not one that is accepted.
+    JwtWrongType = "auth.jwt.wrong_type", 401, "UNAUTHORIZED", "The token is of the wrong type.";
+    /// The token's `alg` is not one that the issuer is configured for; `none` never is.
+    JwtWrongAlgorithm = "auth.jwt.wrong_algorithm", 401, "UNAUTHORIZED", "The token is signed with an algorithm that is not accepted.";
+    /// The token has `crit`: it asks for an extension, and there are none.
+    JwtCritical = "auth.jwt.unknown_critical", 401, "UNAUTHORIZED", "The token needs an extension that is not supported.";
+    /// No key of the issuer fits the token's `kid` and `alg`.
+    JwtUnknownKey = "auth.jwt.unknown_key", 401, "UNAUTHORIZED", "The token is signed with a key that is not known.";
+    /// The issuer's keys could not be had, and there are no older ones.
+    JwtKeysUnavailable = "auth.jwt.keys_unavailable", 503, "UNAVAILABLE", "Tokens can't be checked at the moment.";
+    /// The signature is not that of the key.
+    JwtBadSignature = "auth.jwt.bad_signature", 401, "UNAUTHORIZED", "The signature of the token is not valid.";
+    /// `iss` is not the configured issuer.
+    JwtWrongIssuer = "auth.jwt.wrong_issuer", 401, "UNAUTHORIZED", "The token is from an issuer that is not accepted.";
+    /// `aud` has none of the configured audiences.
+    JwtWrongAudience = "auth.jwt.wrong_audience", 401, "UNAUTHORIZED", "The token is not meant for this service.";
+    /// `exp` has passed.
+    JwtExpired = "auth.jwt.expired", 401, "UNAUTHORIZED", "The token has expired.";
+    /// `nbf` or `iat` has not come.
+    JwtNotYetValid = "auth.jwt.not_yet_valid", 401, "UNAUTHORIZED", "The token is not valid yet.";
+    /// The token was issued longer ago than `max_age`.
+    JwtTooOld = "auth.jwt.too_old", 401, "UNAUTHORIZED", "The token was issued too long ago.";
+    /// A claim that is needed is not there.
+    JwtClaimMissing = "auth.jwt.claim_missing", 401, "UNAUTHORIZED", "The token lacks a claim that is needed.";
+    /// The token, or its subject, has been revoked.
+    JwtRevoked = "auth.jwt.revoked", 401, "UNAUTHORIZED", "The token has been revoked.";
+    /// Whether the token has been revoked can't be told now.
+    JwtRevocationUnknown = "auth.jwt.revocation_unknown", 503, "UNAVAILABLE", "Tokens can't be checked at the moment.";
     /// Nobody listens at the server's address.
     ConnectRefused = "upstream.connect_refused", 502, "BAD_GATEWAY", "The service behind the gateway can't be reached.";
     /// The connection was not there within `connect_timeout`.
@@ -144,6 +182,18 @@ mod tests {
     fn words_are_unique_and_dotted() {
         let words: HashSet<_> = Reason::ALL.iter().map(|reason| reason.as_str()).collect();
         assert_eq!(words.len(), Reason::ALL.len());
-        assert!(words.iter().all(|word| word.split('.').count() == 2));
+        // A way to authenticate has a part of its own: `auth.jwt.expired`.
+        let parts = |word: &str| {
+            if word.starts_with("auth.") {
+                2..=3
+            } else {
+                2..=2
+            }
+        };
+        assert!(
+            words
+                .iter()
+                .all(|word| parts(word).contains(&word.split('.').count()))
+        );
     }
 }

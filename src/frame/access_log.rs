@@ -12,7 +12,10 @@ use http::{HeaderMap, HeaderName, Version};
 use crate::{
     config::{AccessLog, QueryLogging},
     exchange::{Attempt, Context},
-    telemetry::{json::Object, timestamp::rfc3339},
+    telemetry::{
+        json::{Object, key},
+        timestamp::rfc3339,
+    },
 };
 
 /// How an exchange ended.
@@ -84,11 +87,11 @@ pub fn line(out: &mut Vec<u8>, context: &Context, end: &End, options: &LineOptio
     let mut object = Object::begin(out);
     let ended = context.started_at.checked_add(end.duration);
     let moment = rfc3339(ended.unwrap_or(context.started_at));
-    object.text("timestamp", &moment, moment.len());
-    object.word("level", level(context, end));
-    object.word("message", "request");
-    object.word("request_id", context.id.as_str());
-    object.word("trace_id", context.trace.trace_id());
+    object.text(key!("timestamp"), &moment, moment.len());
+    object.word(key!("level"), level(context, end));
+    object.word(key!("message"), "request");
+    object.word(key!("request_id"), context.id.as_str());
+    object.word(key!("trace_id"), context.trace.trace_id());
     write_request(&mut object, context, options);
     write_policies(&mut object, context);
     write_answer(&mut object, context, end);
@@ -112,41 +115,45 @@ fn level(context: &Context, end: &End) -> &'static str {
 fn write_request(object: &mut Object<'_>, context: &Context, options: &LineOptions) {
     let head = &context.head;
     write_client(object, context);
-    object.text("method", head.method.as_str().as_bytes(), LONGEST_METHOD);
+    object.text(
+        key!("method"),
+        head.method.as_str().as_bytes(),
+        LONGEST_METHOD,
+    );
     if let Some(host) = &head.host {
-        object.text("host", without_user(host.as_bytes()), LONGEST_HOST);
+        object.text(key!("host"), without_user(host.as_bytes()), LONGEST_HOST);
     }
     write_path(object, context.target(), options.query);
-    object.word("protocol", protocol(head.version));
+    object.word(key!("protocol"), protocol(head.version));
     if let Some(agent) = &head.user_agent {
-        object.text("user_agent", agent.as_bytes(), LONGEST_HEADER);
+        object.text(key!("user_agent"), agent.as_bytes(), LONGEST_HEADER);
     }
     if let Some(route) = context.route() {
-        object.text("route", route.as_bytes(), LONGEST_NAME);
+        object.text(key!("route"), route.as_bytes(), LONGEST_NAME);
     }
 }
 
 /// Who called, and what the route's policies decided.
 fn write_policies(object: &mut Object<'_>, context: &Context) {
     if let Some(principal) = context.principal() {
-        object.text("principal", principal.name.as_bytes(), LONGEST_NAME);
+        object.text(key!("principal"), principal.name.as_bytes(), LONGEST_NAME);
     }
     if let Some(cache) = context.cache() {
-        object.word("cache", cache.result);
+        object.word(key!("cache"), cache.result);
         if let Some(detail) = cache.detail {
-            object.word("cache_detail", detail);
+            object.word(key!("cache_detail"), detail);
         }
     }
     context.with_notes(|detail, shadow, limit| {
         if let Some(detail) = detail {
-            object.text("detail", detail.as_bytes(), LONGEST_HEADER);
+            object.text(key!("detail"), detail.as_bytes(), LONGEST_HEADER);
         }
         if let Some(limit) = limit {
-            object.text("limit", limit.as_bytes(), LONGEST_NAME);
+            object.text(key!("limit"), limit.as_bytes(), LONGEST_NAME);
         }
         if !shadow.is_empty() {
             let words: Vec<_> = shadow.iter().map(|reason| reason.as_str()).collect();
-            object.word("shadow", &words.join(" "));
+            object.word(key!("shadow"), &words.join(" "));
         }
     });
 }
@@ -161,14 +168,14 @@ fn write_client(object: &mut Object<'_>, context: &Context) {
     if context.connection.peer.ip() == context.client {
         // An address needs no escaping.
         let text = context.connection.peer_text().to_str();
-        return object.word("client", text.unwrap_or("unknown"));
+        return object.word(key!("client"), text.unwrap_or("unknown"));
     }
     let mut text = [0; 64];
     let mut rest = &mut text[..];
     // No address is longer than 45 bytes.
     let _ = write_address(&mut rest, context.client);
     let length = 64 - rest.len();
-    object.text("client", &text[..length], length);
+    object.text(key!("client"), &text[..length], length);
 }
 
 fn write_address(out: &mut &mut [u8], address: IpAddr) -> std::io::Result<()> {
@@ -178,16 +185,16 @@ fn write_address(out: &mut &mut [u8], address: IpAddr) -> std::io::Result<()> {
 fn write_path(object: &mut Object<'_>, target: &str, query: QueryLogging) {
     let target = target.as_bytes();
     let Some(mark) = memchr::memchr(b'?', target) else {
-        return object.text("path", target, LONGEST_PATH);
+        return object.text(key!("path"), target, LONGEST_PATH);
     };
     match query {
-        QueryLogging::Keep => object.text("path", target, LONGEST_PATH),
-        QueryLogging::Drop => object.text("path", &target[..mark], LONGEST_PATH),
+        QueryLogging::Keep => object.text(key!("path"), target, LONGEST_PATH),
+        QueryLogging::Drop => object.text(key!("path"), &target[..mark], LONGEST_PATH),
         QueryLogging::Mask => {
             let mut masked = Vec::with_capacity(target.len().min(LONGEST_PATH) + 16);
             masked.extend_from_slice(&target[..=mark]);
             mask(&mut masked, &target[mark + 1..]);
-            object.text("path", &masked, LONGEST_PATH);
+            object.text(key!("path"), &masked, LONGEST_PATH);
         }
     }
 }
@@ -220,35 +227,35 @@ fn protocol(version: Version) -> &'static str {
 }
 
 fn write_answer(object: &mut Object<'_>, context: &Context, end: &End) {
-    object.number("status", end.status.into());
+    object.number(key!("status"), end.status.into());
     if let Some(reason) = context.reason() {
-        object.word("reason", reason.as_str());
+        object.word(key!("reason"), reason.as_str());
     }
-    object.number("bytes_in", context.bytes_in());
-    object.number("bytes_out", end.bytes_out);
-    object.millis("duration_ms", end.duration);
+    object.number(key!("bytes_in"), context.bytes_in());
+    object.number(key!("bytes_out"), end.bytes_out);
+    object.millis(key!("duration_ms"), end.duration);
     if let Some(first_byte) = end.first_byte {
-        object.millis("ttfb_ms", first_byte);
+        object.millis(key!("ttfb_ms"), first_byte);
     }
     if !end.complete {
-        object.name("complete").extend_from_slice(b"false");
+        object.name(key!("complete")).extend_from_slice(b"false");
     }
     if end.upgraded {
-        object.name("upgraded").extend_from_slice(b"true");
+        object.name(key!("upgraded")).extend_from_slice(b"true");
     }
 }
 
 /// The last attempt is the one whose answer, or failure, the client saw.
 fn write_attempts(object: &mut Object<'_>, last: &Attempt, made: u32) {
-    object.text("upstream", last.upstream.as_bytes(), LONGEST_NAME);
-    object.text("server", last.server.as_bytes(), LONGEST_NAME);
+    object.text(key!("upstream"), last.upstream.as_bytes(), LONGEST_NAME);
+    object.text(key!("server"), last.server.as_bytes(), LONGEST_NAME);
     if let Some(connect) = last.connect {
-        object.millis("upstream_connect_ms", connect);
+        object.millis(key!("upstream_connect_ms"), connect);
     }
     if let Some(response) = last.response {
-        object.millis("upstream_response_ms", response);
+        object.millis(key!("upstream_response_ms"), response);
     }
-    object.number("attempts", made.into());
+    object.number(key!("attempts"), made.into());
 }
 
 fn write_headers(object: &mut Object<'_>, context: &Context) {
@@ -256,7 +263,7 @@ fn write_headers(object: &mut Object<'_>, context: &Context) {
     if headers.is_empty() {
         return;
     }
-    let mut fields = Object::begin(object.name("request_headers"));
+    let mut fields = Object::begin(object.name(key!("request_headers")));
     for (name, value) in headers {
         fields.text(name.as_str(), value.as_bytes(), LONGEST_HEADER);
     }

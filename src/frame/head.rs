@@ -5,6 +5,8 @@
 //! client side. Order matters: the fields that `Connection` nominates go first, so that no caller
 //! can nominate what is added later.
 
+use std::time::SystemTime;
+
 use http::{
     HeaderMap, HeaderValue, Method, Version,
     header::{CONNECTION, TE, TRANSFER_ENCODING, UPGRADE},
@@ -80,11 +82,11 @@ impl Seen {
     }
 
     /// The caller's id when a trusted proxy sent a sane one, else a new one.
-    pub(super) fn request_id(&self, trusted: bool) -> RequestId {
+    pub(super) fn request_id(&self, trusted: bool, now: SystemTime) -> RequestId {
         let caller = self.request_id.as_ref().filter(|_| trusted);
         caller
             .and_then(RequestId::from_caller)
-            .unwrap_or_else(RequestId::generate)
+            .unwrap_or_else(|| RequestId::generate(now))
     }
 
     /// The caller's trace if it sent a valid one, else a new one.

@@ -52,7 +52,8 @@ impl RouteBook {
                     let options = options(route, forwarded, materials.via);
                     let groups = targets.iter().map(|(group, _)| Arc::clone(group)).collect();
                     let forward = || Forward::new(targets, options);
-                    let service = pipeline::fold(route, materials.policies, forward);
+                    let metrics = materials.metrics.route(&route.name);
+                    let service = pipeline::fold(route, materials.policies, &metrics, forward);
                     Entry {
                         made_from,
                         groups,
@@ -60,7 +61,7 @@ impl RouteBook {
                         route: Arc::new(Route {
                             name: Arc::clone(&route.name),
                             service,
-                            metrics: materials.metrics.route(&route.name),
+                            metrics,
                             encoded_slash: route.encoded_slash,
                             preflights: route.cors.is_some(),
                             decorations: pipeline::decorations(route),

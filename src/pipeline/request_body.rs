@@ -12,7 +12,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::Version;
+use http::{HeaderName, Version};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use tokio::time::Instant;
 use tower::Layer;
@@ -36,17 +36,20 @@ struct Limits {
     streams_too: bool,
     idle: Option<Duration>,
     stream_idle: Option<Duration>,
+    /// What clients must not send in trailers either.
+    identity: Arc<Vec<HeaderName>>,
 }
 
 impl RequestBodyLayer {
-    /// A route's limits.
+    /// A route's limits, and the headers that tell who the caller is.
     #[must_use]
-    pub fn from_config(route: &Route) -> Self {
+    pub fn from_config(route: &Route, identity: &Arc<Vec<HeaderName>>) -> Self {
         Self(Arc::new(Limits {
             most: route.max_body,
             streams_too: route.max_body_is_own,
             idle: route.timeouts.idle,
             stream_idle: route.timeouts.tunnel_idle,
+            identity: Arc::clone(identity),
         }))
     }
 }
@@ -92,6 +95,7 @@ impl Handle for RequestBody {
             Body::boxed(LimitedBody {
                 body,
                 context: Arc::clone(context),
+                limits: Arc::clone(&self.limits),
                 left: most,
                 idle,
                 timer: LazyTimer::default(),
@@ -110,6 +114,7 @@ fn too_large(most: u64) -> Rejection {
 struct LimitedBody {
     body: Body,
     context: Arc<Context>,
+    limits: Arc<Limits>,
     left: Option<u64>,
     idle: Option<Duration>,
     timer: LazyTimer,
@@ -161,6 +166,9 @@ impl HttpBody for LimitedBody {
                 self.timer.disarm();
                 if let Some(trailers) = frame.trailers_mut() {
                     clean_trailers(trailers);
+                    for name in &*self.limits.identity {
+                        trailers.remove(name);
+                    }
                 }
                 let admitted = frame.data_ref().map_or(Ok(()), |data| self.admit(data));
                 Poll::Ready(Some(admitted.map(|()| frame)))

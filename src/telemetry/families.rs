@@ -40,6 +40,7 @@ pub(super) struct RouteFamilies {
     pub(super) response_bytes: IntCounterVec,
     pub(super) rejections: IntCounterVec,
     pub(super) shadow_refusals: IntCounterVec,
+    pub(super) auth: IntCounterVec,
 }
 
 impl RouteFamilies {
@@ -79,6 +80,11 @@ impl RouteFamilies {
                 "tollgate_shadow_refusals_total",
                 "Requests that a rule with enforce = false would have refused, by reason.",
                 &["route", "reason"],
+            ),
+            auth: make.counters(
+                "tollgate_auth_decisions_total",
+                "What each way to authenticate decided: granted, or the reason of the refusal.",
+                &["route", "method", "reason"],
             ),
         }
     }

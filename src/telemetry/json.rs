@@ -10,95 +10,139 @@ const ELLIPSIS: &str = "\u{2026}";
 #[derive(Debug)]
 pub struct Object<'a> {
     out: &'a mut Vec<u8>,
-    first: bool,
+    /// Where the object begins: each member writes a comma before itself, and the first one's
+    /// becomes the brace.
+    start: usize,
+}
+
+/// A literal name with its comma, quotes and colon: one copy of a known length. Made by [`key!`].
+#[derive(Clone, Copy, Debug)]
+pub struct Key(#[doc(hidden)] pub &'static str);
+
+/// The [`Key`](crate::telemetry::json::Key) of a literal name that needs no escaping.
+macro_rules! key {
+    ($name:literal) => {
+        $crate::telemetry::json::Key(concat!(",\"", $name, "\":"))
+    };
+}
+
+pub(crate) use key;
+
+/// What a member can be called.
+pub trait Name {
+    /// Writes a comma, the name in quotes, and a colon.
+    fn write(self, out: &mut Vec<u8>);
+}
+
+impl Name for Key {
+    /// Inlined, as its callers are, so that it is a few moves and not a call.
+    #[inline(always)]
+    fn write(self, out: &mut Vec<u8>) {
+        out.extend_from_slice(self.0.as_bytes());
+    }
+}
+
+/// A name that needs no escaping.
+impl Name for &str {
+    fn write(self, out: &mut Vec<u8>) {
+        out.extend_from_slice(b",\"");
+        out.extend_from_slice(self.as_bytes());
+        out.extend_from_slice(b"\":");
+    }
 }
 
 impl<'a> Object<'a> {
     /// Opens an object.
     pub fn begin(out: &'a mut Vec<u8>) -> Self {
-        out.push(b'{');
-        Self { out, first: true }
+        let start = out.len();
+        Self { out, start }
     }
 
-    /// Writes a name that needs no escaping, and returns where its value belongs: plain JSON.
-    ///
-    /// Inlined, as its callers are, so that a literal name is a few moves and not a call.
+    /// Writes a name, and returns where its value belongs: plain JSON.
     #[inline(always)]
-    pub fn name(&mut self, name: &str) -> &mut Vec<u8> {
-        let opening: &[u8] = if self.first { b"\"" } else { b",\"" };
-        self.first = false;
-        self.out.extend_from_slice(opening);
-        self.out.extend_from_slice(name.as_bytes());
-        self.out.extend_from_slice(b"\":");
+    pub fn name(&mut self, name: impl Name) -> &mut Vec<u8> {
+        name.write(self.out);
         self.out
     }
 
     /// A text that needs no escaping: one of our own words.
-    #[inline]
-    pub fn word(&mut self, name: &str, value: &str) {
-        let out = self.name(name);
-        out.push(b'"');
-        out.extend_from_slice(value.as_bytes());
-        out.push(b'"');
+    #[inline(always)]
+    pub fn word(&mut self, name: impl Name, value: &str) {
+        quote(self.name(name), value.as_bytes());
     }
 
     /// Any bytes as a text, escaped, and cut at so many bytes.
-    #[inline]
-    pub fn text(&mut self, name: &str, value: &[u8], longest: usize) {
-        let out = self.name(name);
-        out.push(b'"');
-        escape(out, cut(value, longest));
-        if value.len() > longest {
-            out.extend_from_slice(ELLIPSIS.as_bytes());
-        }
-        out.push(b'"');
+    #[inline(always)]
+    pub fn text(&mut self, name: impl Name, value: &[u8], longest: usize) {
+        quote_foreign(self.name(name), value, longest);
     }
 
     /// A number.
-    #[inline]
-    pub fn number(&mut self, name: &str, value: u64) {
-        if value < 10 {
-            return self.name(name).push(b'0' + value as u8);
-        }
-        let mut digits = itoa::Buffer::new();
-        let text = digits.format(value);
-        self.name(name).extend_from_slice(text.as_bytes());
+    #[inline(always)]
+    pub fn number(&mut self, name: impl Name, value: u64) {
+        number(self.name(name), value);
     }
 
     /// A duration in milliseconds, to the microsecond: `12.345`.
-    #[inline]
-    pub fn millis(&mut self, name: &str, value: std::time::Duration) {
-        let micros = u64::try_from(value.as_micros()).unwrap_or(u64::MAX);
-        self.number(name, micros / 1_000);
-        let rest = (micros % 1_000) as u16;
-        let digit = |value: u16| b'0' + (value % 10) as u8;
-        let fraction = [b'.', digit(rest / 100), digit(rest / 10), digit(rest)];
-        self.out.extend_from_slice(&fraction);
+    #[inline(always)]
+    pub fn millis(&mut self, name: impl Name, value: std::time::Duration) {
+        millis(self.name(name), value);
     }
 
     /// Closes the object.
     pub fn end(self) {
+        match self.out.get_mut(self.start) {
+            Some(comma) => *comma = b'{',
+            None => self.out.push(b'{'),
+        }
         self.out.push(b'}');
     }
+}
+
+#[inline(never)]
+fn quote(out: &mut Vec<u8>, value: &[u8]) {
+    out.push(b'"');
+    out.extend_from_slice(value);
+    out.push(b'"');
+}
+
+#[inline(never)]
+fn quote_foreign(out: &mut Vec<u8>, value: &[u8], longest: usize) {
+    // No early exit: so the compiler checks sixteen bytes at a time.
+    let plain = |value: &[u8]| value.iter().fold(true, |all, byte| all & is_plain(*byte));
+    if value.len() <= longest && plain(value) {
+        return quote(out, value);
+    }
+    out.push(b'"');
+    escape(out, cut(value, longest));
+    if value.len() > longest {
+        out.extend_from_slice(ELLIPSIS.as_bytes());
+    }
+    out.push(b'"');
+}
+
+fn number(out: &mut Vec<u8>, value: u64) {
+    if value < 10 {
+        return out.push(b'0' + value as u8);
+    }
+    let mut digits = itoa::Buffer::new();
+    out.extend_from_slice(digits.format(value).as_bytes());
+}
+
+fn millis(out: &mut Vec<u8>, value: std::time::Duration) {
+    let micros = u64::try_from(value.as_micros()).unwrap_or(u64::MAX);
+    number(out, micros / 1_000);
+    let rest = (micros % 1_000) as u16;
+    let digit = |value: u16| b'0' + (value % 10) as u8;
+    let fraction = [b'.', digit(rest / 100), digit(rest / 10), digit(rest)];
+    out.extend_from_slice(&fraction);
 }
 
 /// Appends bytes as the inside of a JSON text.
 ///
 /// What is not UTF-8 becomes U+FFFD. Control characters (C0, DEL, C1: U+009B steers terminals too)
 /// and the two line separators of Unicode are escaped.
-pub fn escape(out: &mut Vec<u8>, bytes: &[u8]) {
-    // No early exit: so the compiler checks sixteen bytes at a time.
-    let plain = bytes
-        .iter()
-        .fold(true, |plain, byte| plain & is_plain(*byte));
-    if plain {
-        out.extend_from_slice(bytes);
-    } else {
-        escape_slowly(out, bytes);
-    }
-}
-
-fn escape_slowly(out: &mut Vec<u8>, bytes: &[u8]) {
+fn escape(out: &mut Vec<u8>, bytes: &[u8]) {
     for chunk in bytes.utf8_chunks() {
         for character in chunk.valid().chars() {
             escape_character(out, character);

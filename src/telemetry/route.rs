@@ -1,7 +1,8 @@
 //! Metrics of one route.
 
 use std::{
-    sync::{Arc, OnceLock},
+    collections::HashMap,
+    sync::{Arc, Mutex, OnceLock, PoisonError},
     time::Duration,
 };
 
@@ -29,7 +30,43 @@ pub struct RouteMetrics {
     shadow_refusals: Cells<Reason, IntCounter>,
     /// For methods and statuses over the length of the list.
     other: OnceLock<IntCounter>,
+    /// What each way to authenticate decided; kept here, so that a route that is built anew finds
+    /// its own series.
+    auth: Mutex<HashMap<Arc<str>, Arc<AuthCells>>>,
     owned: Owned<Series>,
+}
+
+/// Counters by reason; `None` is a request that was let in.
+type AuthCells = Cells<Option<Reason>, IntCounter>;
+
+/// What one way to authenticate decided on one route.
+#[derive(Debug)]
+pub struct AuthMetrics {
+    route: Arc<RouteMetrics>,
+    method: Arc<str>,
+    cells: Arc<AuthCells>,
+}
+
+impl AuthMetrics {
+    /// The handle for a method on a route.
+    #[must_use]
+    pub fn new(route: &Arc<RouteMetrics>, method: &str) -> Self {
+        let method: Arc<str> = method.into();
+        Self {
+            cells: route.auth_cells(&method),
+            route: Arc::clone(route),
+            method,
+        }
+    }
+
+    /// Counts a request that was let in, or refused for a reason.
+    pub fn count(&self, refused: Option<Reason>) {
+        let make = || self.route.auth_counter(&self.method, refused);
+        // There are fewer reasons than the list is long.
+        if let Some(counter) = self.cells.get(refused, make) {
+            counter.inc();
+        }
+    }
 }
 
 /// What every request touches.
@@ -48,6 +85,7 @@ enum Series {
     Other,
     Rejections(Reason),
     ShadowRefusals(Reason),
+    Auth(Arc<str>, Option<Reason>),
 }
 
 impl RouteMetrics {
@@ -59,6 +97,7 @@ impl RouteMetrics {
             rejections: Cells::new(),
             shadow_refusals: Cells::new(),
             other: OnceLock::new(),
+            auth: Mutex::default(),
             owned: Owned::new(shared),
         }
     }
@@ -138,26 +177,31 @@ impl RouteMetrics {
         let name = &*self.name;
         self.owned.remove(|families, series| {
             // Removing fails only when the series is not there.
-            let _ = match series {
-                Series::Basics => Basics::remove(families, name),
-                Series::Requests(method, status) => families.route.requests.remove_label_values(&[
-                    name,
-                    method,
-                    &status.to_string(),
-                ]),
-                Series::Other => families
-                    .route
-                    .requests
-                    .remove_label_values(&[name, OTHER, OTHER]),
-                Series::Rejections(reason) => families
-                    .route
-                    .rejections
-                    .remove_label_values(&[name, reason.as_str()]),
-                Series::ShadowRefusals(reason) => families
-                    .route
-                    .shadow_refusals
-                    .remove_label_values(&[name, reason.as_str()]),
-            };
+            let _ =
+                match series {
+                    Series::Basics => Basics::remove(families, name),
+                    Series::Requests(method, status) => families
+                        .route
+                        .requests
+                        .remove_label_values(&[name, method, &status.to_string()]),
+                    Series::Other => families
+                        .route
+                        .requests
+                        .remove_label_values(&[name, OTHER, OTHER]),
+                    Series::Rejections(reason) => families
+                        .route
+                        .rejections
+                        .remove_label_values(&[name, reason.as_str()]),
+                    Series::ShadowRefusals(reason) => families
+                        .route
+                        .shadow_refusals
+                        .remove_label_values(&[name, reason.as_str()]),
+                    Series::Auth(method, refused) => families.route.auth.remove_label_values(&[
+                        name,
+                        &method,
+                        auth_label(refused),
+                    ]),
+                };
         });
     }
 
@@ -193,6 +237,22 @@ impl RouteMetrics {
             .route
             .requests
             .with_label_values(&[route, method, &status])
+    }
+
+    fn auth_cells(&self, method: &Arc<str>) -> Arc<AuthCells> {
+        // Whole after a panic elsewhere: an insertion is complete or did not happen.
+        let mut auth = self.auth.lock().unwrap_or_else(PoisonError::into_inner);
+        let cells = auth.entry(Arc::clone(method));
+        Arc::clone(cells.or_insert_with(|| Arc::new(Cells::new())))
+    }
+
+    fn auth_counter(&self, method: &Arc<str>, refused: Option<Reason>) -> IntCounter {
+        let series = Series::Auth(Arc::clone(method), refused);
+        self.owned.make(series, 1, |place| {
+            let (families, route) = self.place(&place);
+            let labels = [route, method, auth_label(refused)];
+            families.route.auth.with_label_values(&labels)
+        })
     }
 
     fn other(&self) -> &IntCounter {
@@ -234,6 +294,10 @@ impl Basics {
         families.route.request_bytes.remove_label_values(&labels)?;
         families.route.response_bytes.remove_label_values(&labels)
     }
+}
+
+fn auth_label(refused: Option<Reason>) -> &'static str {
+    refused.map_or("granted", Reason::as_str)
 }
 
 /// The method as a label: a client may invent methods, so only the standard ones (RFC 9110 9.3 and

@@ -198,6 +198,22 @@ impl Reader<'_> {
         }
     }
 
+    /// The text of a file that a value names, relative to the file that is being read.
+    pub(in crate::config) fn file(&mut self, node: Node<'_>, name: &str) -> Option<String> {
+        let directory = &self.sources.get(self.file).directory;
+        match self.environment.file(directory, name) {
+            Ok(text) => Some(text),
+            Err(problem) => {
+                let what = problem.what.unwrap_or_default();
+                self.report(Finding::error(
+                    node.place,
+                    format!("`{}`: {what}", node.name),
+                ));
+                None
+            }
+        }
+    }
+
     fn report_piece(&mut self, node: Node<'_>, piece: &Piece<'_>, problem: Problem) {
         let place = self.piece_place(node, piece);
         let what = problem.what.unwrap_or_default();

@@ -37,6 +37,7 @@ fn context(target: &str, change: impl FnOnce(&mut ContextParts)) -> Context {
             trailers: false,
         },
         clock: Clock::system(),
+        started_at: std::time::SystemTime::now(),
     };
     change(&mut parts);
     let mut context = Context::new(parts);

@@ -1,0 +1,113 @@
+//! `[auth.*]`: the ways in which callers can show who they are, and the routes' `auth`.
+//!
+//! One file per kind: `[auth.jwt.NAME]` is in `auth/jwt.rs`. A kind is a line in [`AuthTables`], one
+//! in [`AuthTables::merge`], one in [`AuthTables::names`] and one in [`Auth`].
+
+mod claim;
+mod jwt;
+mod key_set;
+mod place;
+mod rule;
+
+pub use claim::ClaimPath;
+pub use jwt::{Jwt, KeysFrom};
+pub use key_set::{KeySet, VerificationKey};
+pub use place::CredentialPlace;
+pub use rule::AuthRule;
+
+pub(super) use jwt::JwtKeys;
+pub(super) use rule::{AllKeys, Member, MemberFormat, resolve};
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use http::HeaderName;
+
+use super::{
+    decode::{Entry, Named, table},
+    document::Doubles,
+    source::Place,
+};
+
+type Names<T> = BTreeMap<Arc<str>, Entry<T>>;
+
+table! {
+    /// `[auth]`: the ways in which callers can show who they are. Each has a name, `[auth.jwt.customers]`,
+    /// by which routes ask for it: `auth = "jwt.customers"`.
+    #[derive(Clone, Debug)]
+    pub(super) struct AuthTables ["auth"] {
+        /// `jwt`: signed tokens.
+        pub(super) jwt: Names<JwtKeys> => Named<JwtKeys> = Names::new(); "none",
+    }
+}
+
+impl AuthTables {
+    /// Takes in what another file says.
+    pub(super) fn merge(&mut self, other: Self, doubles: &mut Doubles<'_>) {
+        doubles.names("auth.jwt", &mut self.jwt, other.jwt);
+    }
+
+    /// The full names of all ways to authenticate, and where they stand.
+    pub(super) fn names(&self) -> Vec<(Arc<str>, Place)> {
+        let kinds = [names("jwt", &self.jwt)];
+        kinds.into_iter().flatten().collect()
+    }
+
+    /// The checked tables. What is wrong has been reported when they were read.
+    pub(super) fn build(self) -> Auth {
+        Auth {
+            jwt: named("jwt", self.jwt, JwtKeys::named),
+        }
+    }
+}
+
+fn names<T>(kind: &str, table: &Names<T>) -> Vec<(Arc<str>, Place)> {
+    let full = |(name, entry): (&Arc<str>, &Entry<T>)| (full_name(kind, name), entry.place);
+    table.iter().map(full).collect()
+}
+
+/// Tables by their full names; one that is wrong is left out, and there are findings then.
+fn named<K, T>(
+    kind: &str,
+    table: Names<K>,
+    build: impl Fn(K, Arc<str>) -> Option<T>,
+) -> BTreeMap<Arc<str>, T> {
+    let build = |(name, entry): (Arc<str>, Entry<K>)| {
+        let name = full_name(kind, &name);
+        Some((Arc::clone(&name), build(entry.value, name)?))
+    };
+    table.into_iter().filter_map(build).collect()
+}
+
+fn full_name(kind: &str, name: &str) -> Arc<str> {
+    format!("{kind}.{name}").into()
+}
+
+/// `[auth.*]`, each kind by full names such as `jwt.customers`.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Auth {
+    /// `[auth.jwt.*]`.
+    pub jwt: BTreeMap<Arc<str>, Jwt>,
+}
+
+impl Auth {
+    /// The request headers that say who a caller is and come from the gateway alone: on every route
+    /// they are taken out of what clients send. In order, without doubles.
+    #[must_use]
+    pub fn identity_headers(&self) -> Vec<HeaderName> {
+        let claims = self.jwt.values().flat_map(|jwt| &jwt.forward_claims);
+        let mut headers: Vec<_> = claims.map(|(name, _)| name.clone()).collect();
+        headers.sort_unstable_by(|one, other| one.as_str().cmp(other.as_str()));
+        headers.dedup();
+        headers
+    }
+
+    /// Whether a rule takes a credential from a cookie, which a browser sends whoever asks it to.
+    #[must_use]
+    pub fn takes_cookie(&self, rule: &AuthRule) -> bool {
+        let is_cookie = |place: &CredentialPlace| matches!(place, CredentialPlace::Cookie(_));
+        rule.methods().any(|name| {
+            let jwt = self.jwt.get(name);
+            jwt.is_some_and(|jwt| jwt.from.iter().any(is_cookie))
+        })
+    }
+}

@@ -1,0 +1,467 @@
+//! `[auth.jwt.NAME]`: signed tokens of one issuer.
+
+use std::{sync::Arc, time::Duration};
+
+use http::{
+    HeaderName,
+    header::{AUTHORIZATION, CONTENT_LENGTH, COOKIE, HOST},
+};
+use jsonwebtoken::{Algorithm, AlgorithmFamily};
+use toml::de::DeValue;
+
+use super::{
+    ClaimPath, CredentialPlace, KeySet,
+    claim::Claim,
+    key_set::{SHORTEST_SECRET, of_family},
+    place::From,
+};
+use crate::config::{
+    Secret,
+    decode::{
+        Choice, Flag, Format, Keyed, Node, Off, OneOrList, OptionOf, OrWord, Problem, Reader, Set,
+        Size, TableNode, Text, Time, TimeOrZero, Word, table,
+    },
+    diagnostic::Finding,
+    header::{is_hop_by_hop, key_name, refuse_double},
+};
+
+/// `[auth.jwt.NAME]`, checked.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Jwt {
+    /// The full name: `jwt.customers`.
+    pub name: Arc<str>,
+    /// `issuer`: what `iss` must be.
+    pub issuer: Option<Box<str>>,
+    /// `audience`: `aud` must have one of these; when empty, there must be no `aud`.
+    pub audience: Vec<Box<str>>,
+    /// `algorithms`: what signatures are accepted.
+    pub algorithms: Vec<Algorithm>,
+    /// Where the keys come from.
+    pub keys: KeysFrom,
+    /// `from`: where tokens are looked for.
+    pub from: Vec<CredentialPlace>,
+    /// `leeway`: how far clocks may differ.
+    pub leeway: Duration,
+    /// `max_age`: how long ago a token may have been issued.
+    pub max_age: Option<Duration>,
+    /// `required_claims`.
+    pub required_claims: Vec<ClaimPath>,
+    /// `typ`: which types, in lower case and without `application/`; empty is the usual ones, or none.
+    pub types: Vec<Box<str>>,
+    /// `max_size`: of a token, in bytes.
+    pub max_size: usize,
+    /// `subject_claim`.
+    pub subject_claim: ClaimPath,
+    /// `roles_claim`.
+    pub roles_claim: Option<ClaimPath>,
+    /// `permissions_claim`.
+    pub permissions_claim: Option<ClaimPath>,
+    /// `forward_claims`: request headers for the upstream, and the claims that they show.
+    pub forward_claims: Vec<(HeaderName, ClaimPath)>,
+    /// `forward_credentials`: whether the upstream gets the token.
+    pub forward_credentials: bool,
+    /// `remember`: how many bytes verified tokens may take in memory.
+    pub remember: Option<u64>,
+}
+
+/// Where the keys of an issuer come from.
+#[derive(Clone, Debug, PartialEq)]
+pub enum KeysFrom {
+    /// `secret`, `public_key`, `jwks_file`.
+    Fixed(KeySet),
+    /// `jwks_url`: a JWK set over HTTP.
+    JwksUrl(Box<str>),
+    /// `issuer` alone: its metadata tell where the set is (OpenID Connect Discovery 1.0, 4).
+    Discovery,
+}
+
+impl Word for Algorithm {
+    const WORDS: &'static [(&'static str, Self)] = &[
+        ("HS256", Self::HS256),
+        ("HS384", Self::HS384),
+        ("HS512", Self::HS512),
+        ("RS256", Self::RS256),
+        ("RS384", Self::RS384),
+        ("RS512", Self::RS512),
+        ("PS256", Self::PS256),
+        ("PS384", Self::PS384),
+        ("PS512", Self::PS512),
+        ("ES256", Self::ES256),
+        ("ES384", Self::ES384),
+        ("EdDSA", Self::EdDSA),
+    ];
+}
+
+type Key<T> = Option<Set<T>>;
+
+table! {
+    /// `[auth.jwt.NAME]`: signed tokens (JWT, RFC 7519) of one issuer. The keys come from exactly one
+    /// of `secret`, `public_key`, `jwks_file` and `jwks_url`; without any, the issuer's metadata tell
+    /// where they are.
+    #[derive(Clone, Debug)]
+    pub(in crate::config) struct JwtKeys ["auth.jwt.NAME", check check_jwt] {
+        /// `issuer`: what `iss` must be, letter by letter.
+        issuer: Option<String> => OptionOf<Text> = None; "any issuer",
+        /// `audience`: `aud` must have one of these. Without this key there must be no `aud`.
+        audience: Vec<String> => OneOrList<Text> = Vec::new(); "none",
+        /// `algorithms`: which signatures are accepted, whatever a token says about itself.
+        algorithms: Vec<Algorithm> => OneOrList<Choice<Algorithm>> = Vec::new(); "`[\"HS256\"]` with a `secret`, else `[\"RS256\", \"ES256\", \"EdDSA\"]`",
+        /// `secret`: the key of HS256, HS384 or HS512, 32 bytes at least.
+        secret: Key<Secret> => Keyed<SecretText> = None; "none",
+        /// `public_key`: a public key in PEM, or the name of a file with one.
+        public_key: Key<String> => Keyed<PemText> = None; "none",
+        /// `jwks_file`: a file with a JWK set.
+        jwks_file: Key<String> => Keyed<FileText> = None; "none",
+        /// `jwks_url`: where a JWK set is fetched, and kept up to date.
+        jwks_url: Key<String> => Keyed<UrlText> = None; "none",
+        /// `from`: where tokens are looked for. In more than one of the places at once is 400. Answers
+        /// to requests with a token in the query or a cookie are not stored (`no-store`).
+        from: Vec<CredentialPlace> => OneOrList<From> = vec![CredentialPlace::Header(AUTHORIZATION)],
+        /// `leeway`: how far the issuer's clock may differ from ours.
+        leeway: Duration => TimeOrZero = Duration::from_secs(30),
+        /// `max_age`: how long ago a token may have been issued; it then needs `iat`.
+        max_age: Option<Duration> => OptionOf<Time> = None; "any age",
+        /// `required_claims`: claims that must be there, beside `exp` and the subject.
+        required_claims: Vec<ClaimPath> => ClaimList = Vec::new(); "none",
+        /// `typ`: the types that a token must have. Without this key a token may have none, `JWT` or
+        /// `at+jwt`.
+        typ: Vec<String> => OneOrList<Text> = Vec::new(); "see there",
+        /// `max_size`: a longer token is refused unread.
+        max_size: usize => Size<usize, 64, 65_536> = 8 << 10,
+        /// `subject_claim`: who the caller is.
+        subject_claim: ClaimPath => Claim = ClaimPath(Box::new(["sub".into()])),
+        /// `roles_claim`: the caller's roles: a list, or a text with spaces between them.
+        roles_claim: Option<ClaimPath> => OptionOf<Claim> = None; "none",
+        /// `permissions_claim`: the caller's permissions, likewise: `"scope"`.
+        permissions_claim: Option<ClaimPath> => OptionOf<Claim> = None; "none",
+        /// `forward_claims`: request headers for the upstream, and the claims that they show. What
+        /// clients send under these names is taken out on every route.
+        forward_claims: Vec<(HeaderName, ClaimPath)> => ForwardClaims = Vec::new(); "none",
+        /// `forward_credentials`: whether the upstream gets the token too. A route may say otherwise.
+        forward_credentials: bool => Flag = true,
+        /// `remember`: how much memory verified tokens may take, so that they are not verified anew.
+        remember: Option<u64> => OrWord<Size<u64, 65_536, { 1 << 40 }>, Off> = Some(16 << 20),
+    }
+}
+
+fn check_jwt(jwt: &JwtKeys, table: TableNode<'_>, reader: &mut Reader<'_>) {
+    check_source(jwt, table, reader);
+    check_keys(jwt, table, reader);
+    if jwt.from.is_empty() && table.has("from") {
+        let place = table.value_place("from", reader);
+        let finding = Finding::error(place, "`from`: a token must stand somewhere");
+        reader.report(finding.help("leave it out for the Authorization header"));
+    }
+}
+
+fn check_source(jwt: &JwtKeys, table: TableNode<'_>, reader: &mut Reader<'_>) {
+    let mut set = SOURCES.into_iter().filter(|key| table.has(key));
+    let (first, second) = (set.next(), set.next());
+    if let (Some(first), Some(second)) = (first, second) {
+        let message =
+            format!("the keys come from one place: `{first}` and `{second}` can't stand together");
+        let finding = Finding::error(table.value_place(second, reader), message)
+            .related(table.value_place(first, reader), "the other one");
+        reader.report(finding.help("keep one of them"));
+    }
+    let discovers = jwt.issuer.as_deref().is_some_and(is_url);
+    if first.is_none() && !discovers {
+        let message = format!("`[auth.jwt.{}]` has no keys", table.node.name);
+        let finding = Finding::error(table.node.key, message).help(
+            "write one of `secret`, `public_key`, `jwks_file` and `jwks_url`, or an `issuer` that is a URL",
+        );
+        reader.report(finding);
+    }
+}
+
+/// What the texts are good for shows only together with `algorithms`.
+fn check_keys(jwt: &JwtKeys, table: TableNode<'_>, reader: &mut Reader<'_>) {
+    let algorithms = jwt.algorithms();
+    let hmac = !of_family(&algorithms, AlgorithmFamily::Hmac).is_empty();
+    if jwt.secret.is_some()
+        && algorithms
+            .iter()
+            .any(|one| one.family() != AlgorithmFamily::Hmac)
+    {
+        let place = table.value_place("algorithms", reader);
+        let message = "`algorithms`: a `secret` signs with HS256, HS384 or HS512 only";
+        reader.report(Finding::error(place, message));
+    }
+    if jwt.public_key.is_some() && hmac {
+        let place = table.value_place("algorithms", reader);
+        let message = "`algorithms`: HS256, HS384 and HS512 need a `secret`, not a `public_key`";
+        reader.report(Finding::error(place, message));
+    }
+    for (set, build) in [
+        (&jwt.public_key, KeySet::from_pem as Build),
+        (&jwt.jwks_file, KeySet::from_jwks),
+    ] {
+        let Some(Set {
+            place,
+            value: Some(text),
+            ..
+        }) = set
+        else {
+            continue;
+        };
+        if let Err(message) = build(text, &algorithms) {
+            reader.report(Finding::error(*place, message));
+        }
+    }
+}
+
+type Build = fn(&str, &[Algorithm]) -> Result<KeySet, String>;
+
+impl JwtKeys {
+    /// The checked table; `None` when it has been found wrong.
+    pub(super) fn named(self, name: Arc<str>) -> Option<Jwt> {
+        let algorithms = self.algorithms();
+        let keys = self.keys(&algorithms)?;
+        Some(Jwt {
+            name,
+            issuer: self.issuer.map(Into::into),
+            audience: boxed(self.audience),
+            keys,
+            algorithms,
+            from: self.from,
+            leeway: self.leeway,
+            max_age: self.max_age,
+            required_claims: self.required_claims,
+            types: self.typ.iter().map(|typ| media_type(typ)).collect(),
+            max_size: self.max_size,
+            subject_claim: self.subject_claim,
+            roles_claim: self.roles_claim,
+            permissions_claim: self.permissions_claim,
+            forward_claims: self.forward_claims,
+            forward_credentials: self.forward_credentials,
+            remember: self.remember,
+        })
+    }
+
+    fn algorithms(&self) -> Vec<Algorithm> {
+        match (&self.algorithms[..], &self.secret) {
+            ([], Some(_)) => vec![Algorithm::HS256],
+            ([], None) => vec![Algorithm::RS256, Algorithm::ES256, Algorithm::EdDSA],
+            (own, _) => own.to_vec(),
+        }
+    }
+
+    fn keys(&self, algorithms: &[Algorithm]) -> Option<KeysFrom> {
+        if let Some(set) = &self.secret {
+            let secret = set.value.as_ref()?.expose();
+            return Some(KeysFrom::Fixed(KeySet::from_secret(secret, algorithms)));
+        }
+        if let Some(set) = &self.public_key {
+            let keys = KeySet::from_pem(set.value.as_ref()?, algorithms);
+            return keys.ok().map(KeysFrom::Fixed);
+        }
+        if let Some(set) = &self.jwks_file {
+            let keys = KeySet::from_jwks(set.value.as_ref()?, algorithms);
+            return keys.ok().map(KeysFrom::Fixed);
+        }
+        match &self.jwks_url {
+            Some(set) => Some(KeysFrom::JwksUrl(set.value.as_deref()?.into())),
+            None => Some(KeysFrom::Discovery),
+        }
+    }
+}
+
+fn boxed(texts: Vec<String>) -> Vec<Box<str>> {
+    texts.into_iter().map(Into::into).collect()
+}
+
+/// RFC 7515 4.1.9: `application/` may be left out, and case makes no difference.
+fn media_type(text: &str) -> Box<str> {
+    let lower = text.to_ascii_lowercase();
+    lower.strip_prefix("application/").unwrap_or(&lower).into()
+}
+
+fn is_url(text: &str) -> bool {
+    let uri = text.parse::<http::Uri>().ok();
+    uri.is_some_and(|uri| {
+        matches!(uri.scheme_str(), Some("http" | "https")) && uri.authority().is_some()
+    })
+}
+
+struct SecretText;
+
+impl Format for SecretText {
+    type Value = Secret;
+
+    fn expected() -> String {
+        format!("a secret of {SHORTEST_SECRET} bytes at least")
+    }
+
+    fn example() -> String {
+        "\"${env:JWT_SECRET}\"".to_owned()
+    }
+
+    fn read(node: Node<'_>, reader: &mut Reader<'_>) -> Option<Secret> {
+        reader.parse(node, &Self::expected(), |text| {
+            // RFC 7518 3.2; a shorter one can be guessed from any token.
+            if text.len() < SHORTEST_SECRET {
+                let problem = Problem::what("the secret is too short: it could be guessed");
+                return Err(problem.help("`openssl rand -base64 32` makes one"));
+            }
+            Ok(Secret::new(text))
+        })
+    }
+}
+
+struct PemText;
+
+impl Format for PemText {
+    type Value = String;
+
+    fn expected() -> String {
+        "the name of a file with a public key in PEM, or the PEM itself".to_owned()
+    }
+
+    fn example() -> String {
+        "\"issuer.pem\"".to_owned()
+    }
+
+    fn read(node: Node<'_>, reader: &mut Reader<'_>) -> Option<String> {
+        let text = Text::read(node, reader)?;
+        match text.trim_start().starts_with("-----BEGIN") {
+            true => Some(text),
+            false => reader.file(node, &text),
+        }
+    }
+}
+
+struct FileText;
+
+impl Format for FileText {
+    type Value = String;
+
+    fn expected() -> String {
+        "the name of a file".to_owned()
+    }
+
+    fn example() -> String {
+        "\"issuer.jwks.json\"".to_owned()
+    }
+
+    fn read(node: Node<'_>, reader: &mut Reader<'_>) -> Option<String> {
+        let name = Text::read(node, reader)?;
+        reader.file(node, &name)
+    }
+}
+
+struct UrlText;
+
+impl Format for UrlText {
+    type Value = String;
+
+    fn expected() -> String {
+        "a URL such as \"https://id.example.com/jwks.json\"".to_owned()
+    }
+
+    fn example() -> String {
+        "\"https://id.example.com/jwks.json\"".to_owned()
+    }
+
+    fn read(node: Node<'_>, reader: &mut Reader<'_>) -> Option<String> {
+        reader.parse(node, &Self::expected(), |text| match is_url(text) {
+            true => Ok(text.to_owned()),
+            false => Err(Problem::plain()),
+        })
+    }
+}
+
+/// A list of claims; a list within it is a path.
+struct ClaimList;
+
+impl Format for ClaimList {
+    type Value = Vec<ClaimPath>;
+
+    fn expected() -> String {
+        "a list of claims, each a name or a path".to_owned()
+    }
+
+    fn example() -> String {
+        "[\"tenant\", [\"realm_access\", \"roles\"]]".to_owned()
+    }
+
+    fn read(node: Node<'_>, reader: &mut Reader<'_>) -> Option<Self::Value> {
+        OneOrList::<Claim>::read(node, reader)
+    }
+}
+
+struct ForwardClaims;
+
+impl Format for ForwardClaims {
+    type Value = Vec<(HeaderName, ClaimPath)>;
+
+    fn expected() -> String {
+        "a table of header fields and claims".to_owned()
+    }
+
+    fn example() -> String {
+        "{ x-user-id = \"sub\" }".to_owned()
+    }
+
+    fn read(node: Node<'_>, reader: &mut Reader<'_>) -> Option<Self::Value> {
+        let DeValue::Table(table) = node.value else {
+            let help = format!("for example `{} = {}`", node.name, Self::example());
+            return reader.wrong(node, &Self::expected(), Some(help));
+        };
+        let scope = node.inner(&[], reader);
+        let mut claims: Vec<(HeaderName, ClaimPath)> = Vec::with_capacity(table.len());
+        for entry in table {
+            let child = Node::child(entry, &scope, reader);
+            let Some(name) = identity_header(child, reader) else {
+                continue;
+            };
+            refuse_double(
+                child,
+                claims.iter().any(|(known, _)| *known == name),
+                reader,
+            );
+            if let Some(claim) = Claim::read(child, reader) {
+                claims.push((name, claim));
+            }
+        }
+        Some(claims)
+    }
+}
+
+/// A header that the gateway alone may set. Those that mean something to every server are not for
+/// it, and neither are those that a client can't send anyway.
+pub(in crate::config) fn identity_header(
+    node: Node<'_>,
+    reader: &mut Reader<'_>,
+) -> Option<HeaderName> {
+    let name = key_name(node, reader)?;
+    let text = name.as_str();
+    let taken = [AUTHORIZATION, CONTENT_LENGTH, COOKIE, HOST].contains(&name)
+        || is_hop_by_hop(&name)
+        || [
+            "forwarded",
+            "via",
+            "x-request-id",
+            "traceparent",
+            "tracestate",
+            "accept",
+            "content-type",
+        ]
+        .contains(&text)
+        || text.starts_with("x-forwarded-");
+    if taken {
+        let message = format!("`{text}` has a meaning of its own: it can't tell who the caller is");
+        let finding = Finding::error(node.key, message);
+        reader.report(finding.help("take a name such as `x-user-id`"));
+        return None;
+    }
+    if text.contains('_') {
+        let message = format!("`{text}`: servers read `_` and `-` in header names as one");
+        let help = format!("write `{}`", text.replace('_', "-"));
+        reader.report(Finding::error(node.key, message).help(help));
+        return None;
+    }
+    Some(name)
+}
+
+/// The keys that name the keys.
+const SOURCES: [&str; 4] = ["secret", "public_key", "jwks_file", "jwks_url"];

@@ -1,0 +1,229 @@
+//! Authentication: who calls, by one of the ways that the route's `auth` names.
+//!
+//! It stands behind what spares it (limits on the client's address) and before everything that asks
+//! who calls: roles, limits by caller, the cache. The other way round a cache would serve one
+//! caller's answer to another. Each way to authenticate is a [`Method`]; [`Authenticators`] keeps
+//! them by name, and a new kind is a line there.
+//!
+//! It fails closed: what can't be told is a refusal. A 401 carries one challenge for each scheme
+//! (RFC 9110 11.6.1).
+
+pub mod challenge;
+pub mod credential;
+mod expression;
+pub mod jwt;
+pub mod method;
+mod registry;
+
+use std::{ops::Range, sync::Arc, time::Duration};
+
+use http::{
+    HeaderValue,
+    header::{CACHE_CONTROL, RETRY_AFTER, WWW_AUTHENTICATE},
+};
+use tower::Layer;
+
+use crate::{
+    config::{CredentialPlace, Route},
+    exchange::{BoxFuture, Context, Handle, Reason, Rejection, Request, Response, RouteService},
+    telemetry::{AuthMetrics, RouteMetrics},
+};
+use expression::{Decision, Expression, Step, Walk};
+use method::{Grant, Method, Refusal};
+pub use registry::Authenticators;
+
+/// Puts [`Authenticate`] around a service.
+#[derive(Clone)]
+pub struct AuthLayer(Arc<Rules>);
+
+impl AuthLayer {
+    /// A route's rule; `None` when everybody may call.
+    #[must_use]
+    pub fn from_config(
+        route: &Route,
+        authenticators: &Authenticators,
+        metrics: &Arc<RouteMetrics>,
+    ) -> Option<Self> {
+        let rule = route.auth.as_ref()?;
+        let methods =
+            |names: &Vec<Arc<str>>| names.iter().map(|name| authenticators.get(name)).collect();
+        let alternatives = rule.alternatives.iter().map(methods).collect();
+        let expression = Expression::new(alternatives, rule.anonymous);
+        let decisions = |method: &Arc<dyn Method>| AuthMetrics::new(metrics, method.name());
+        let stripped = |method: &&Arc<dyn Method>| {
+            let forwards = route.forward_credentials;
+            !forwards.unwrap_or_else(|| method.forwards_credentials())
+        };
+        Some(Self(Arc::new(Rules {
+            decisions: expression.methods.iter().map(decisions).collect(),
+            anonymous: AuthMetrics::new(metrics, ANONYMOUS),
+            missing: AuthMetrics::new(metrics, NONE),
+            stripped: expression
+                .methods
+                .iter()
+                .filter(stripped)
+                .cloned()
+                .collect(),
+            exposed: exposed(&expression),
+            expression,
+        })))
+    }
+}
+
+impl Layer<RouteService> for AuthLayer {
+    type Service = RouteService;
+
+    fn layer(&self, inner: RouteService) -> RouteService {
+        RouteService::new(Authenticate {
+            rules: Arc::clone(&self.0),
+            inner,
+        })
+    }
+}
+
+/// A route's rule and what follows from it.
+struct Rules {
+    expression: Expression,
+    /// How often each of its methods decided what.
+    decisions: Vec<AuthMetrics>,
+    anonymous: AuthMetrics,
+    missing: AuthMetrics,
+    /// The methods whose credentials the upstream does not get.
+    stripped: Vec<Arc<dyn Method>>,
+    /// Places whose credentials others may see or send: answers to them are nobody else's.
+    exposed: Vec<CredentialPlace>,
+}
+
+/// Finds out who calls and hands the request on.
+struct Authenticate {
+    rules: Arc<Rules>,
+    inner: RouteService,
+}
+
+impl Handle for Authenticate {
+    fn handle(&self, request: Request, context: &Arc<Context>) -> BoxFuture<Response> {
+        let mut walk = Walk::new();
+        match self.rules.expression.walk(&mut walk, &request, context) {
+            Step::Done(decision) => conclude(&self.rules, &self.inner, decision, request, context),
+            Step::Wait(mut verdict) => {
+                let (rules, inner) = (Arc::clone(&self.rules), self.inner.clone());
+                let context = Arc::clone(context);
+                Box::pin(async move {
+                    loop {
+                        let told = verdict.await;
+                        match rules.expression.resume(&mut walk, told, &request, &context) {
+                            Step::Wait(next) => verdict = next,
+                            Step::Done(decision) => {
+                                let answer = conclude(&rules, &inner, decision, request, &context);
+                                return answer.await;
+                            }
+                        }
+                    }
+                })
+            }
+        }
+    }
+}
+
+fn conclude(
+    rules: &Rules,
+    inner: &RouteService,
+    decision: Decision,
+    mut request: Request,
+    context: &Arc<Context>,
+) -> BoxFuture<Response> {
+    let refusal = match decision {
+        Decision::Granted(grants, by) => {
+            rules.count_granted(&by);
+            let exposed = rules
+                .exposed
+                .iter()
+                .any(|place| credential::is_at(&request, place));
+            rules.let_in(&grants, &mut request, context);
+            let answer = inner.handle(request, context);
+            return if exposed { unstored(answer) } else { answer };
+        }
+        Decision::Anonymous => {
+            rules.anonymous.count(None);
+            return inner.handle(request, context);
+        }
+        Decision::Answered(by, reason, response) => {
+            rules.decisions[by].count(Some(reason));
+            context.note(reason);
+            *response
+        }
+        Decision::Missing => {
+            rules.missing.count(Some(Reason::AuthMissing));
+            rules.refuse(None, Reason::AuthMissing.into(), context)
+        }
+        Decision::Refused(by, refusal) => {
+            rules.decisions[by].count(Some(refusal.reason));
+            rules.refuse(Some(by), refusal, context)
+        }
+    };
+    Box::pin(std::future::ready(refusal))
+}
+
+impl Rules {
+    fn count_granted(&self, by: &Range<usize>) {
+        for decisions in &self.decisions[by.clone()] {
+            decisions.count(None);
+        }
+    }
+
+    /// Says who calls, to what follows and to the upstream. The first of several names the caller.
+    fn let_in(&self, grants: &[Arc<Grant>], request: &mut Request, context: &Context) {
+        if let Some(first) = grants.first() {
+            context.identify(Arc::clone(&first.principal));
+        }
+        for method in &self.stripped {
+            method.strip(request);
+        }
+        for (name, value) in grants.iter().flat_map(|grant| &grant.headers) {
+            request.headers_mut().insert(name, value.clone());
+        }
+    }
+
+    fn refuse(&self, by: Option<usize>, refusal: Refusal, context: &Context) -> Response {
+        let reason = refusal.reason;
+        let mut rejection = Rejection::new(reason);
+        if matches!(reason.status().as_u16(), 400 | 401) {
+            let methods = self.expression.methods.iter().map(|method| &**method);
+            for challenge in challenge::challenges(methods, by.map(|by| (by, reason))) {
+                rejection = rejection.header(WWW_AUTHENTICATE, challenge);
+            }
+        }
+        if let Some(after) = refusal.retry_after {
+            rejection = rejection.header(RETRY_AFTER, seconds(after));
+        }
+        rejection.respond(context)
+    }
+}
+
+/// A browser sends cookies by itself, and URLs are kept in histories and logs: RFC 6750 5.3 asks
+/// for `no-store` on answers to tokens in the query, and a cookie's answers are no different.
+fn exposed(expression: &Expression) -> Vec<CredentialPlace> {
+    let places = expression.methods.iter().flat_map(|method| method.places());
+    let exposed = places.filter(|place| !matches!(place, CredentialPlace::Header(_)));
+    exposed.cloned().collect()
+}
+
+fn unstored(answer: BoxFuture<Response>) -> BoxFuture<Response> {
+    Box::pin(async move {
+        let mut response = answer.await;
+        let no_store = HeaderValue::from_static("no-store");
+        response.headers_mut().insert(CACHE_CONTROL, no_store);
+        response
+    })
+}
+
+/// Whole seconds, rounded up (RFC 9110 10.2.3).
+fn seconds(time: Duration) -> HeaderValue {
+    let part = u64::from(time.subsec_nanos() > 0);
+    HeaderValue::from(time.as_secs().saturating_add(part))
+}
+
+/// The label of requests that were let in without a credential.
+const ANONYMOUS: &str = "anonymous";
+/// The label of requests that no method had anything to say about.
+const NONE: &str = "none";

@@ -1,0 +1,260 @@
+//! A route's `auth` over its methods: any one of several, all of several, nobody at all.
+//!
+//! A credential that is presented and not accepted refuses the request, even if another method
+//! accepts another credential: whoever sends a bad one should hear of it, and not be taken for
+//! somebody else. The same credential may be for another method of the list though, as with two
+//! issuers that both use Authorization: then the one that accepts it decides.
+
+use std::{ops::Range, sync::Arc};
+
+use smallvec::SmallVec;
+
+use super::method::{Grant, Method, Refusal, Verdict};
+use crate::exchange::{BoxFuture, Context, Reason, Request, Response};
+
+/// A route's rule.
+pub(super) struct Expression {
+    /// The methods of all alternatives, one alternative after the other.
+    pub(super) methods: Vec<Arc<dyn Method>>,
+    /// Where each alternative stands among them. None is empty.
+    alternatives: Vec<Range<usize>>,
+    anonymous: bool,
+}
+
+/// What a rule comes to.
+pub(super) enum Decision {
+    /// Let in, by these methods.
+    Granted(SmallVec<[Arc<Grant>; 1]>, Range<usize>),
+    /// Let in without a name.
+    Anonymous,
+    /// No credential.
+    Missing,
+    /// Refused by a method.
+    Refused(usize, Refusal),
+    /// Answered by a method.
+    Answered(usize, Reason, Box<Response>),
+}
+
+/// How far a walk has come.
+pub(super) enum Step {
+    Done(Decision),
+    /// A method takes its time; its verdict goes into [`Walk::resume`].
+    Wait(BoxFuture<Verdict>),
+}
+
+/// One request's way through a rule.
+pub(super) struct Walk {
+    /// The method to be asked next, and the alternative that it belongs to.
+    at: usize,
+    alternative: usize,
+    grants: SmallVec<[Arc<Grant>; 1]>,
+    failures: SmallVec<[(usize, Failure); 1]>,
+    /// The alternative that holds; what follows only looks for bad credentials elsewhere.
+    granted: Option<Range<usize>>,
+}
+
+enum Failure {
+    Refused(Refusal),
+    Answered(Reason, Box<Response>),
+    /// One of several methods that must all hold has no credential.
+    Incomplete,
+}
+
+impl Expression {
+    pub(super) fn new(alternatives: Vec<Vec<Arc<dyn Method>>>, anonymous: bool) -> Self {
+        let mut expression = Self {
+            methods: Vec::new(),
+            alternatives: Vec::with_capacity(alternatives.len()),
+            anonymous,
+        };
+        for methods in alternatives {
+            let start = expression.methods.len();
+            expression.methods.extend(methods);
+            let range = start..expression.methods.len();
+            expression.alternatives.push(range);
+        }
+        expression
+    }
+
+    /// Judges a request as far as it goes without waiting.
+    pub(super) fn walk(&self, walk: &mut Walk, request: &Request, context: &Arc<Context>) -> Step {
+        while walk.granted.is_none() && walk.at < self.methods.len() {
+            match self.methods[walk.at].check(request, context) {
+                Verdict::Pending(verdict) => return Step::Wait(verdict),
+                verdict => self.take(walk, verdict),
+            }
+        }
+        match walk.granted.clone() {
+            Some(granted) => self.seek_bad(walk, &granted, request, context),
+            None => Step::Done(self.ungranted(walk, request)),
+        }
+    }
+
+    /// Takes the verdict that was waited for and goes on.
+    pub(super) fn resume(
+        &self,
+        walk: &mut Walk,
+        verdict: Verdict,
+        request: &Request,
+        context: &Arc<Context>,
+    ) -> Step {
+        // A method that does not keep to the contract is one that can't tell.
+        let verdict = match verdict {
+            Verdict::Pending(_) => Verdict::refused(Reason::AuthUnavailable),
+            verdict => verdict,
+        };
+        match walk.granted {
+            Some(_) => walk.look(verdict),
+            None => self.take(walk, verdict),
+        }
+        self.walk(walk, request, context)
+    }
+
+    /// Takes a verdict of the alternative that is being tried.
+    fn take(&self, walk: &mut Walk, verdict: Verdict) {
+        let range = &self.alternatives[walk.alternative];
+        match verdict {
+            Verdict::Granted(grant) => {
+                walk.grants.push(grant);
+                walk.at += 1;
+                if walk.at == range.end {
+                    walk.granted = Some(range.clone());
+                    walk.at = 0;
+                }
+                return;
+            }
+            Verdict::Absent if !walk.grants.is_empty() => {
+                walk.failures.push((walk.at, Failure::Incomplete));
+            }
+            verdict => walk.fail(verdict),
+        }
+        walk.grants.clear();
+        walk.at = range.end;
+        walk.alternative += 1;
+    }
+
+    /// The second half of a walk: an alternative holds, unless a bad credential stands elsewhere.
+    fn seek_bad(
+        &self,
+        walk: &mut Walk,
+        granted: &Range<usize>,
+        request: &Request,
+        context: &Arc<Context>,
+    ) -> Step {
+        while walk.at < self.methods.len() && self.alternatives.len() > 1 {
+            let at = walk.at;
+            if granted.contains(&at) || !self.is_elsewhere(at, granted, request) {
+                walk.at += 1;
+                continue;
+            }
+            if let Some(bad) = walk.failure_of(at) {
+                return Step::Done(bad);
+            }
+            match self.methods[at].check(request, context) {
+                Verdict::Pending(verdict) => return Step::Wait(verdict),
+                verdict => walk.look(verdict),
+            }
+        }
+        let grants = std::mem::take(&mut walk.grants);
+        Step::Done(Decision::Granted(grants, granted.clone()))
+    }
+
+    /// Whether a method finds a credential at a place that none of the granted ones uses.
+    fn is_elsewhere(&self, at: usize, granted: &Range<usize>, request: &Request) -> bool {
+        let Some(place) = self.methods[at].presented(request) else {
+            return false;
+        };
+        let mut others = self.methods[granted.clone()].iter();
+        !others.any(|method| method.presented(request) == Some(place))
+    }
+
+    fn ungranted(&self, walk: &mut Walk, request: &Request) -> Decision {
+        if let Some(decision) = walk.nearest_failure() {
+            return decision;
+        }
+        let presents = |method: &Arc<dyn Method>| method.presented(request).is_some();
+        // A credential of a scheme that nobody here knows is a credential too.
+        match self.anonymous && !self.methods.iter().any(presents) {
+            true => Decision::Anonymous,
+            false => Decision::Missing,
+        }
+    }
+}
+
+impl Walk {
+    pub(super) fn new() -> Self {
+        Self {
+            at: 0,
+            alternative: 0,
+            grants: SmallVec::new(),
+            failures: SmallVec::new(),
+            granted: None,
+        }
+    }
+
+    /// Takes a verdict that can only be bad: another alternative holds already.
+    fn look(&mut self, verdict: Verdict) {
+        let before = self.failures.len();
+        self.fail(verdict);
+        if self.failures.len() == before {
+            self.at += 1;
+        }
+    }
+
+    fn fail(&mut self, verdict: Verdict) {
+        let failure = match verdict {
+            Verdict::Refused(refusal) => Failure::Refused(refusal),
+            Verdict::Answer(reason, response) => Failure::Answered(reason, response),
+            Verdict::Absent | Verdict::Granted(_) | Verdict::Pending(_) => return,
+        };
+        self.failures.push((self.at, failure));
+    }
+
+    fn failure_of(&mut self, method: usize) -> Option<Decision> {
+        let at = self
+            .failures
+            .iter()
+            .position(|(by, failure)| *by == method && !matches!(failure, Failure::Incomplete))?;
+        let (by, failure) = self.failures.remove(at);
+        Some(failure.decision(by))
+    }
+
+    /// Of several failures the one that tells most: an issuer that does not know a token says less
+    /// than one that finds it expired.
+    fn nearest_failure(&mut self) -> Option<Decision> {
+        let distances = self.failures.iter().map(|(_, failure)| failure.distance());
+        let (at, _) = distances
+            .enumerate()
+            .min_by_key(|(_, distance)| *distance)?;
+        let (by, failure) = self.failures.remove(at);
+        Some(failure.decision(by))
+    }
+}
+
+impl Failure {
+    fn decision(self, by: usize) -> Decision {
+        match self {
+            Self::Refused(refusal) => Decision::Refused(by, refusal),
+            Self::Answered(reason, response) => Decision::Answered(by, reason, response),
+            Self::Incomplete => Decision::Missing,
+        }
+    }
+
+    fn distance(&self) -> u8 {
+        match self {
+            Self::Refused(refusal) if FOREIGN.contains(&refusal.reason) => 1,
+            Self::Refused(_) | Self::Answered(..) => 0,
+            Self::Incomplete => 2,
+        }
+    }
+}
+
+/// What a method says of a credential that is another's.
+const FOREIGN: [Reason; 6] = [
+    Reason::JwtMalformed,
+    Reason::JwtWrongType,
+    Reason::JwtWrongAlgorithm,
+    Reason::JwtUnknownKey,
+    Reason::JwtBadSignature,
+    Reason::JwtWrongIssuer,
+];

@@ -1,0 +1,65 @@
+//! Verified tokens, remembered by their hash within a bound.
+
+use std::sync::Arc;
+
+use quick_cache::{Weighter, sync::Cache};
+
+use super::{super::method::Grant, claims::Times};
+
+/// What is known about a token whose signature held once.
+pub(super) struct Remembered {
+    /// `jti`.
+    pub(super) id: Option<Box<str>>,
+    pub(super) times: Times,
+    /// Of the issuer's keys, when it was verified.
+    pub(super) generation: u64,
+    pub(super) grant: Arc<Grant>,
+}
+
+/// The tokens of one issuer. When it is full, those that are seldom seen go.
+pub(super) struct Memory(Cache<[u8; 32], Entry, Weight>);
+
+#[derive(Clone)]
+struct Entry {
+    known: Arc<Remembered>,
+    bytes: u32,
+}
+
+#[derive(Clone)]
+struct Weight;
+
+impl Weighter<[u8; 32], Entry> for Weight {
+    fn weight(&self, _: &[u8; 32], entry: &Entry) -> u64 {
+        entry.bytes.into()
+    }
+}
+
+impl Memory {
+    /// Room for so many bytes, nearly.
+    pub(super) fn new(bytes: u64) -> Self {
+        let tokens = usize::try_from(bytes / u64::from(FIXED)).unwrap_or(usize::MAX);
+        // The estimate only sizes a table.
+        Self(Cache::with_weighter(
+            tokens.min(MOST_EXPECTED),
+            bytes,
+            Weight,
+        ))
+    }
+
+    pub(super) fn get(&self, hash: [u8; 32]) -> Option<Arc<Remembered>> {
+        self.0.get(&hash).map(|entry| entry.known)
+    }
+
+    /// Remembers a token whose claims took so many bytes.
+    pub(super) fn insert(&self, hash: [u8; 32], claims: usize, known: Arc<Remembered>) {
+        let claims = u32::try_from(claims).unwrap_or(u32::MAX);
+        let bytes = claims.saturating_mul(PER_BYTE).saturating_add(FIXED);
+        self.0.insert(hash, Entry { known, bytes });
+    }
+}
+
+/// What a token takes beside its claims: the entry, the principal and its name.
+const FIXED: u32 = 1024;
+/// What a byte of encoded claims becomes: many short values in a tree are the worst case.
+const PER_BYTE: u32 = 8;
+const MOST_EXPECTED: usize = 100_000;

@@ -1,0 +1,130 @@
+//! Who a token names, and what the upstream is told of it.
+
+use std::time::SystemTime;
+
+use http::{HeaderName, HeaderValue};
+use serde_json::Value;
+
+use super::claims::{Claims, Times};
+use crate::{
+    config::{ClaimPath, Jwt},
+    exchange::{Principal, Reason},
+};
+
+/// A principal without its claims, which are still being read.
+pub(super) struct Unclaimed(Principal);
+
+impl Unclaimed {
+    pub(super) fn with_claims(mut self, claims: Claims) -> Principal {
+        self.0.claims = claims.into_value();
+        self.0
+    }
+}
+
+/// Who calls. A token without a subject names nobody: all of them together would be one caller, who
+/// shares one limit and one cache.
+pub(super) fn principal(config: &Jwt, claims: &Claims, times: &Times) -> Result<Unclaimed, Reason> {
+    let subject = match claims.at(&config.subject_claim) {
+        Some(Value::String(subject)) if !subject.is_empty() => subject,
+        None | Some(Value::Null) => return Err(Reason::JwtClaimMissing),
+        Some(_) => return Err(Reason::JwtMalformed),
+    };
+    let mut principal = Principal::new(&config.name, subject);
+    principal.roles = words(claims, config.roles_claim.as_ref());
+    principal.permissions = words(claims, config.permissions_claim.as_ref());
+    principal.expires = SystemTime::UNIX_EPOCH.checked_add(times.end());
+    Ok(Unclaimed(principal))
+}
+
+/// The headers that show claims to the upstream. A claim that is not there, or that can't stand in
+/// a header as it is, has none; what the client sent has been taken out already.
+pub(super) fn headers(config: &Jwt, claims: &Claims) -> Box<[(HeaderName, HeaderValue)]> {
+    let shown = config.forward_claims.iter().filter_map(|(name, path)| {
+        let value = value(claims.at(path)?)?;
+        Some((name.clone(), value))
+    });
+    shown.collect()
+}
+
+/// Roles and permissions: a list of texts, or one text with spaces between them (RFC 8693 4.2).
+/// Whatever else stands there grants nothing.
+fn words(claims: &Claims, path: Option<&ClaimPath>) -> Box<[Box<str>]> {
+    match path.and_then(|path| claims.at(path)) {
+        Some(Value::String(text)) => text.split_ascii_whitespace().map(Into::into).collect(),
+        Some(Value::Array(list)) => list
+            .iter()
+            .filter_map(Value::as_str)
+            .map(Into::into)
+            .collect(),
+        _ => Box::default(),
+    }
+}
+
+fn value(claim: &Value) -> Option<HeaderValue> {
+    match claim {
+        Value::Array(list) => {
+            let members: Option<Vec<_>> = list.iter().map(member).collect();
+            text(&members?.join(","))
+        }
+        claim => text(&scalar(claim)?),
+    }
+}
+
+/// A member with a comma in it would be two.
+fn member(claim: &Value) -> Option<String> {
+    scalar(claim).filter(|text| !text.contains(',') && !text.is_empty())
+}
+
+fn scalar(claim: &Value) -> Option<String> {
+    match claim {
+        Value::String(text) => Some(text.clone()),
+        Value::Number(number) => Some(number.to_string()),
+        Value::Bool(flag) => Some(flag.to_string()),
+        _ => None,
+    }
+}
+
+/// Visible ASCII, without spaces at the ends: a server would trim them and see another value.
+fn text(value: &str) -> Option<HeaderValue> {
+    let exact = !value.is_empty() && value.trim_ascii() == value;
+    HeaderValue::from_str(value).ok().filter(|_| exact)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn shown(claim: &Value) -> Option<String> {
+        value(claim).map(|value| value.to_str().unwrap().to_owned())
+    }
+
+    #[test]
+    fn a_claim_is_shown_when_it_can_stand_in_a_header_as_it_is() {
+        assert_eq!(shown(&json!("alice")).as_deref(), Some("alice"));
+        assert_eq!(shown(&json!(7)).as_deref(), Some("7"));
+        assert_eq!(shown(&json!(true)).as_deref(), Some("true"));
+        assert_eq!(shown(&json!(["a", 1])).as_deref(), Some("a,1"));
+    }
+
+    #[test]
+    fn a_claim_that_a_header_would_change_is_not_shown() {
+        for claim in [
+            json!("a\r\nx-admin: 1"),
+            json!("a\nb"),
+            json!(" admin"),
+            json!("admin "),
+            json!(""),
+            json!("J\u{f6}rg"),
+            json!("\u{7f}"),
+            json!(null),
+            json!({ "a": 1 }),
+            json!(["a,b"]),
+            json!(["a", ["b"]]),
+            json!([""]),
+            json!([]),
+        ] {
+            assert_eq!(shown(&claim), None, "{claim}");
+        }
+    }
+}

@@ -1,0 +1,105 @@
+//! One configured way to authenticate, as the middleware sees it.
+
+use std::{any::Any, fmt, sync::Arc, time::Duration};
+
+use http::{HeaderName, HeaderValue};
+
+use crate::{
+    config::CredentialPlace,
+    exchange::{BoxFuture, Context, Principal, Reason, Request, Response},
+};
+
+/// One configured way to authenticate: an issuer's tokens, a file of keys.
+///
+/// Shared by all routes that ask for it and kept over reloads that do not change it.
+pub trait Method: Any + Send + Sync {
+    /// The full name, `jwt.customers`: a metric label and the beginning of principals' names.
+    fn name(&self) -> &Arc<str>;
+
+    /// Where in the request a credential stands that could be this method's, whether or not it is
+    /// valid; the first place when there are several. `None` without one, and always for a method
+    /// that takes none (another service decides).
+    ///
+    /// It must be cheap: with several methods on a route it is asked for each of them.
+    fn presented(&self, request: &Request) -> Option<&CredentialPlace>;
+
+    /// Judges the request. A credential that is remembered should be granted without an allocation.
+    fn check(&self, request: &Request, context: &Arc<Context>) -> Verdict;
+
+    /// The `WWW-Authenticate` of a 401 or 400: with the reason when it was this method that refused
+    /// (RFC 6750 3.1: no error code when there was no credential). `None` when it has no scheme.
+    fn challenge(&self, refused: Option<Reason>) -> Option<HeaderValue>;
+
+    /// Takes this method's credential out of the request, and nothing else: of a Cookie field only
+    /// its cookie, of the query only its parameter.
+    fn strip(&self, request: &mut Request);
+
+    /// Whether the upstream gets the credential where the route does not say.
+    fn forwards_credentials(&self) -> bool;
+
+    /// The places where the method looks for its credential.
+    fn places(&self) -> &[CredentialPlace];
+}
+
+/// What a [`Method`] says about a request.
+pub enum Verdict {
+    /// There is no credential of this method.
+    Absent,
+    /// The caller is who it claims to be.
+    Granted(Arc<Grant>),
+    /// There is a credential, and it is not accepted; or it can't be told now (503).
+    Refused(Refusal),
+    /// It takes time: a hash, a question to another service. It must not resolve to `Pending` again.
+    Pending(BoxFuture<Verdict>),
+    /// Another service has answered instead: 401 or 403, passed on as it is.
+    Answer(Reason, Box<Response>),
+}
+
+/// A caller that was let in. Made once per credential where credentials are remembered.
+#[derive(Debug)]
+pub struct Grant {
+    /// Who calls.
+    pub principal: Arc<Principal>,
+    /// What the upstream is told about the caller. Each name must be among
+    /// [`Auth::identity_headers`](crate::config::Auth::identity_headers), or clients could send it
+    /// themselves where there is no value.
+    pub headers: Box<[(HeaderName, HeaderValue)]>,
+}
+
+/// Why a credential was not accepted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// The reason; its status is that of the answer.
+    pub reason: Reason,
+    /// When it makes sense to try again, for 429 and 503.
+    pub retry_after: Option<Duration>,
+}
+
+impl From<Reason> for Refusal {
+    fn from(reason: Reason) -> Self {
+        Self {
+            reason,
+            retry_after: None,
+        }
+    }
+}
+
+impl Verdict {
+    /// A refusal without more to say.
+    #[must_use]
+    pub fn refused(reason: Reason) -> Self {
+        Self::Refused(reason.into())
+    }
+}
+
+impl fmt::Debug for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Absent => f.write_str("Absent"),
+            Self::Granted(grant) => f.debug_tuple("Granted").field(grant).finish(),
+            Self::Refused(refusal) => f.debug_tuple("Refused").field(refusal).finish(),
+            Self::Pending(_) => f.write_str("Pending"),
+            Self::Answer(reason, _) => f.debug_tuple("Answer").field(reason).finish(),
+        }
+    }
+}
