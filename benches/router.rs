@@ -6,8 +6,8 @@ use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use http::{HeaderMap, HeaderName, Method, StatusCode, uri::PathAndQuery};
 use tollgate::{
     config::{
-        EncodedSlash, HostPattern, PathPattern, PathSegment, Respond, Rewrite, Route, Target,
-        Timeouts, ValueMatch,
+        Access, EncodedSlash, HostPattern, PathPattern, PathSegment, Respond, Rewrite, Route,
+        Target, Timeouts, ValueMatch,
     },
     frame::target::normalise,
     router::{Lookup, Router},
@@ -44,6 +44,7 @@ fn route(name: &str, segments: &[&str], rest: bool) -> Route {
         timeouts: Timeouts::default(),
         encoded_slash: EncodedSlash::Refuse,
         upgrade: true,
+        access: Access::default(),
     }
 }
 

@@ -3,6 +3,7 @@
 //! This room imports no other. A [`Config`] that exists is valid: names resolve, routes can be told
 //! apart, values are in range. One file per table.
 
+mod access;
 mod address;
 mod admin;
 mod auth;
@@ -19,8 +20,10 @@ mod loading;
 mod log;
 mod mask;
 mod path;
+mod permission;
 mod reference;
 mod rewrite;
+mod role;
 mod route;
 mod routes;
 mod security;
@@ -34,17 +37,23 @@ mod text;
 mod upstream;
 mod validation;
 
+pub use access::{
+    Access, ByMethod, ClaimRule, ClaimValue, Demand, IpList, IpRules, IpSet, LARGEST_NETWORKS,
+    Needed, Permissions, Rbac, RoleDemand, parse_networks,
+};
 pub use admin::Admin;
-pub use cors::{Cors, Fields, Origin};
 pub use auth::{
     Auth, AuthRule, ClaimPath, CredentialPlace, Jwt, KeySet, KeysFrom, VerificationKey,
 };
+pub use cors::{Cors, Fields, Origin};
 pub use diagnostic::{Diagnostic, Diagnostics, Related, Severity};
 pub use edits::{RequestEdits, ResponseEdits};
 pub use loading::Loaded;
 pub use log::{AccessLog, Log, QueryLogging};
+pub use permission::Permission;
 pub use reference::reference;
 pub use rewrite::{HostRewrite, Rewrite};
+pub use role::Role;
 pub use route::{
     EncodedSlash, HostPattern, PathPattern, PathSegment, Redirect, Route, Target, Timeouts,
     ValueMatch,
@@ -59,6 +68,8 @@ pub use validation::{BodySchema, MediaRange, Validation};
 
 use std::{collections::BTreeMap, sync::Arc};
 
+use http::HeaderName;
+
 /// A whole, checked configuration.
 #[derive(Clone, Debug, Default)]
 pub struct Config {
@@ -68,12 +79,34 @@ pub struct Config {
     pub admin: Admin,
     /// `[log]`: application and access log.
     pub log: Log,
-    /// `[subrequests]`: the gateway's own requests.
-    pub subrequests: Subrequests,
     /// `[auth.*]`: how callers show who they are.
     pub auth: Auth,
+    /// `[roles.*]`, with what they include.
+    pub roles: BTreeMap<Arc<str>, Role>,
+    /// `[ip_sets.*]`.
+    pub ip_sets: BTreeMap<Arc<str>, IpSet>,
+    /// `[subrequests]`: the gateway's own requests.
+    pub subrequests: Subrequests,
     /// `[upstreams.*]`, and one for each inline URL, named by that URL.
     pub upstreams: BTreeMap<Arc<str>, Upstream>,
     /// `[routes.*]` with `[groups.*]` and `[defaults]` merged in, in the order of their names.
     pub routes: Vec<Route>,
+}
+
+impl Config {
+    /// The header fields that tell an upstream who calls, on whichever route: no client may send
+    /// them. In the order of their names, each once.
+    #[must_use]
+    pub fn identity_headers(&self) -> Vec<HeaderName> {
+        let routes = self.routes.iter();
+        let set = routes.flat_map(|route| route.request_headers.identity_headers());
+        let mut headers = self.auth.identity_headers();
+        headers.extend(set.filter_map(|name| {
+            // Servers read `x_user` and `x-user` as one name; of clients `_` never passes.
+            HeaderName::try_from(name.as_str().replace('_', "-")).ok()
+        }));
+        headers.sort_unstable_by(|one, other| one.as_str().cmp(other.as_str()));
+        headers.dedup();
+        headers
+    }
 }

@@ -24,6 +24,7 @@
 //!   [`exchange::Handler`]
 //! - [`frame`]: what surrounds every request
 //! - [`router`]: which route serves it
+//! - [`store`]: what is counted by key, in bounded tables
 //! - [`pipeline`]: per-route policy, one middleware a file
 //! - [`upstream`]: servers, their health and connections, the exchange with one of them
 //! - [`admin`]: health, readiness, metrics and state on a listener of its own
@@ -40,5 +41,6 @@ pub mod gateway;
 pub mod listener;
 pub mod pipeline;
 pub mod router;
+pub mod store;
 pub mod telemetry;
 pub mod upstream;

@@ -3,9 +3,12 @@
 //! What a route does not use is absent and costs nothing. A pipeline receives an inner service; it
 //! knows no upstream.
 
+pub mod auth;
+pub mod cache;
 mod cors;
 mod header_edits;
-pub mod auth;
+mod ip;
+mod rbac;
 mod redirect;
 mod request_body;
 mod rescue;
@@ -14,9 +17,11 @@ mod rewrite;
 mod security_headers;
 mod validation;
 
+pub use auth::{AuthLayer, Authenticators};
 pub use cors::{CorsHeaders, CorsLayer};
 pub use header_edits::HeaderEditsLayer;
-pub use auth::{AuthLayer, Authenticators};
+pub use ip::{IpLayer, IpSet, IpSets, Ranges};
+pub use rbac::{Denial, RbacLayer, Rules};
 pub use redirect::RedirectTo;
 pub use request_body::RequestBodyLayer;
 pub use rescue::Rescue;
@@ -36,8 +41,6 @@ use crate::{
         Blocking, Clock, Context, Decorate, FileWatch, RouteService, SharedSubrequest,
         UpstreamService, Watched, WatchedFile,
     },
-    telemetry::Metrics,
-    exchange::{Clock, Context, RouteService, UpstreamService},
     telemetry::{Metrics, RouteMetrics},
 };
 
@@ -92,6 +95,7 @@ pub struct Policies {
     authenticators: Authenticators,
     /// The headers that no client may send, on any route: they tell who the caller is.
     identity: Arc<Vec<HeaderName>>,
+    ip_sets: IpSets,
 }
 
 impl Policies {
@@ -106,6 +110,7 @@ impl Policies {
                 true => Arc::clone(&running.identity),
                 false => Arc::new(identity),
             },
+            ip_sets: IpSets::build(&config.ip_sets, tools, &running.ip_sets),
         }
     }
 
@@ -123,6 +128,8 @@ impl Policies {
         for name in route.auth.iter().flat_map(|rule| rule.methods()) {
             held.push(self.authenticators.get(name));
         }
+        let sets = self.ip_sets.held_by(route);
+        held.extend(sets.map(|set| set as Held));
         held
     }
 }
@@ -178,12 +185,18 @@ fn guarded(
 ) -> RouteService {
     // Limits by caller.
     // RBAC and claims: they read the principal.
+    if let Some(rbac) = RbacLayer::from_config(&route.access) {
+        service = service.layer(&rbac);
+    }
     // Authentication: above everything that asks who calls.
     if let Some(auth) = AuthLayer::from_config(route, &policies.authenticators, metrics) {
         service = service.layer(&auth);
     }
     // Limits on what is known before authentication: they spare it.
-    // IP and origin rules.
+    // IP and origin rules: they cost least, and what they refuse is not worth a count.
+    if let Some(ip) = IpLayer::from_config(&route.access, &policies.ip_sets) {
+        service = service.layer(&ip);
+    }
     // CORS: it answers preflights, which have no credentials and cost nothing.
     if let Some(cors) = &route.cors {
         service = service.layer(&CorsLayer::from_config(cors));

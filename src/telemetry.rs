@@ -22,7 +22,7 @@ pub use file::FileMetrics;
 pub use listener::ListenerMetrics;
 pub use log::{LogHandle, init};
 pub use metrics::Metrics;
-pub use prometheus::IntCounter;
+pub use prometheus::{IntCounter, IntGauge};
 pub use route::{AuthMetrics, RouteMetrics};
 pub use server::{OpenConnection, ServerMetrics};
 pub use writer::AccessLogWriter;

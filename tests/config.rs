@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used)] // Helpers of tests are tests.
 
+#[path = "config/access.rs"]
+mod access;
 #[path = "config/bad_input.rs"]
 mod bad_input;
 #[path = "config/files.rs"]

@@ -56,6 +56,14 @@ const FORWARDING: &[Forwarding] = &[
     ),
     route("split", "split = { 'ORIGIN' = 1, one = 1 }"),
     route("guarded_upstream", "upstream = 'one'"),
+    route(
+        "addresses",
+        "upstream = 'ORIGIN'\nip = { allow = ['127.0.0.0/8', '::1'], deny = ['192.0.2.0/24'] }",
+    ),
+    route(
+        "addresses_in_shadow",
+        "upstream = 'ORIGIN'\nip = { deny = ['127.0.0.0/8'], enforce = false }",
+    ),
     route("no_upgrades", "upstream = 'ORIGIN'\nupgrade = false"),
     route(
         "conditions",

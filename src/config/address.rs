@@ -238,7 +238,8 @@ impl Format for Network {
     }
 }
 
-fn network(text: &str) -> Result<IpNet, Problem> {
+/// A network, or an address as one of its own.
+pub(super) fn network(text: &str) -> Result<IpNet, Problem> {
     if let Ok(address) = text.parse::<IpAddr>() {
         return Ok(address.into());
     }

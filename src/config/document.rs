@@ -6,13 +6,14 @@ use toml::de::DeTable;
 
 use super::{
     Admin, Cors, Log, Server,
-    Admin, Log, Server,
+    access::IpSetKeys,
     auth::AuthTables,
     decode::{
         Entry, Format, Keyed, Named, Node, OneOrList, Reader, Scope, Set, Style, Sub, Table,
         read_keys, table,
     },
     diagnostic::Finding,
+    role::RoleKeys,
     route::{Key, RouteKeys},
     share::{DefaultKeys, GroupKeys},
     source::{Place, Sources},
@@ -36,10 +37,14 @@ table! {
         pub(super) log: Key<Log> => Keyed<Sub<Log>> = None; "see there",
         /// `cors`: pages of which other origins may call, by name.
         pub(super) cors: Names<Cors> => Named<Cors> = Names::new(); "none",
-        /// `subrequests`: the gateway's own requests.
-        pub(super) subrequests: Key<Subrequests> => Keyed<Sub<Subrequests>> = None; "see there",
         /// `auth`: how callers show who they are.
         pub(super) auth: AuthTables => Sub<AuthTables> = AuthTables::default(); "none",
+        /// `roles`: what callers may do.
+        pub(super) roles: Names<RoleKeys> => Named<RoleKeys> = Names::new(); "none",
+        /// `ip_sets`: networks by name.
+        pub(super) ip_sets: Names<IpSetKeys> => Named<IpSetKeys> = Names::new(); "none",
+        /// `subrequests`: the gateway's own requests.
+        pub(super) subrequests: Key<Subrequests> => Keyed<Sub<Subrequests>> = None; "see there",
         /// `upstreams`: the servers behind the gateway.
         pub(super) upstreams: Names<UpstreamKeys> => Named<UpstreamKeys> = Names::new(); "none",
         /// `defaults`: keys of all routes.
@@ -104,6 +109,8 @@ impl Document {
         doubles.table("defaults", &mut self.defaults, other.defaults);
         doubles.names("cors", &mut self.cors, other.cors);
         self.auth.merge(other.auth, doubles);
+        doubles.names("roles", &mut self.roles, other.roles);
+        doubles.names("ip_sets", &mut self.ip_sets, other.ip_sets);
         doubles.names("upstreams", &mut self.upstreams, other.upstreams);
         doubles.names("groups", &mut self.groups, other.groups);
         doubles.names("routes", &mut self.routes, other.routes);

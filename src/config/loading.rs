@@ -12,6 +12,7 @@ use std::{
 
 use super::{
     Address, Config, Diagnostics, Upstream, UpstreamServer,
+    access::ip_sets,
     address::overlap,
     conflicts,
     decode::{Environment, Reader, Set, parse_tree},
@@ -248,6 +249,7 @@ impl Loader {
             builder.warn_of_unused();
         }
         let upstreams = builder.upstreams;
+        let roles = builder.roles;
         self.findings.append(&mut builder.findings);
         conflicts::check(&built, &mut self.findings);
         if self.document.routes.is_empty() {
@@ -264,11 +266,13 @@ impl Loader {
                 .unwrap_or_default(),
             admin: document.admin.and_then(|set| set.value).unwrap_or_default(),
             log: document.log.and_then(|set| set.value).unwrap_or_default(),
+            auth: document.auth.build(),
+            roles,
+            ip_sets: ip_sets(&document.ip_sets),
             subrequests: document
                 .subrequests
                 .and_then(|set| set.value)
                 .unwrap_or_default(),
-            auth: document.auth.build(),
             upstreams,
             routes: built.into_iter().map(|built| built.route).collect(),
         }

@@ -6,8 +6,9 @@ use http::{HeaderName, Method, StatusCode};
 use regex::Regex;
 
 use super::{
-    AuthRule, Cors, RequestEdits, Respond, ResponseEdits, Rewrite, SecurityHeaders, Template,
-    Validation,
+    Access, AuthRule, ClaimRule, Cors, Rbac, RequestEdits, Respond, ResponseEdits, Rewrite,
+    SecurityHeaders, Template, Validation,
+    access::{Claims, IpKeys, PermissionsKey},
     auth::{Member, MemberFormat},
     condition::{HeaderConditions, QueryConditions},
     cors::{CorsRule, CorsUse},
@@ -17,6 +18,7 @@ use super::{
     },
     host::Host,
     path::Path,
+    role::{RoleName, RoleReference},
     security::Strictness,
     share::{GroupName, Item, Items, MethodName},
     target::{RedirectTo, Reference, Split, UpstreamName},
@@ -75,6 +77,8 @@ pub struct Route {
     pub forward_credentials: Option<bool>,
     /// `close_on_token_expiry`: whether a tunnel ends when the caller's credential expires.
     pub close_on_token_expiry: bool,
+    /// `permissions`, `roles`, `claims`, `rbac` and `ip`.
+    pub access: Access,
 }
 
 /// A pattern of `hosts`, in lower case, without a port.
@@ -273,6 +277,20 @@ table! {
         /// `close_on_token_expiry`: whether a WebSocket or another tunnel is closed when the caller's
         /// credential expires.
         pub(super) close_on_token_expiry: Key<bool> => Keyed<Flag> = None; "`false`",
+        /// `permissions`: what the caller must be allowed to do: one permission, a list of which one is
+        /// enough, `{ all = [...] }`, or a table of these by method. HEAD follows GET, `"rpc:GetOrder"`
+        /// is a gRPC method, `"*"` all others; a method without a rule is denied. `"authenticated"`
+        /// asks only that the caller is known.
+        pub(super) permissions: Key<PermissionsKey> => Keyed<PermissionsKey> = None; "none",
+        /// `roles`: the caller must have one of these.
+        pub(super) roles: Key<Vec<Item<RoleReference>>> => Keyed<Items<RoleName>> = None; "none",
+        /// `claims`: claims of the caller's token and the values that they must have; a list of values
+        /// is any of them. A dotted key is a path.
+        pub(super) claims: Key<Vec<ClaimRule>> => Keyed<Claims> = None; "none",
+        /// `rbac`: how `permissions`, `roles` and `claims` are applied.
+        pub(super) rbac: Key<Rbac> => Keyed<Sub<Rbac>> = None; "`{ enforce = true }`",
+        /// `ip`: which client addresses may use the route.
+        pub(super) ip: Key<IpKeys> => Keyed<Sub<IpKeys>> = None; "everybody",
     }
 }
 

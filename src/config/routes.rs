@@ -1,5 +1,6 @@
 //! Routes out of their keys, their group's and the defaults, with all names resolved.
 
+mod access;
 mod check;
 
 use std::{
@@ -9,12 +10,13 @@ use std::{
 };
 
 use super::{
-    AuthRule, Cors, HostPattern, PathPattern, PathSegment, Route, Target, Upstream, UpstreamServer,
-    auth,
+    Access, AuthRule, Cors, HostPattern, PathPattern, PathSegment, Route, Target, Upstream,
+    UpstreamServer, auth,
     cors::CorsUse,
     decode::{Entry, Set, nearest, quoted_key},
     diagnostic::Finding,
     document::Document,
+    role::{self, Roles},
     route::{DEFAULT_MAX_BODY, PathCase, RouteKeys},
     share::Layers,
     source::Place,
@@ -39,6 +41,8 @@ pub(super) struct Builder<'a> {
     document: &'a Document,
     /// All upstreams; those of inline URLs are added as routes name them.
     pub(super) upstreams: BTreeMap<Arc<str>, Upstream>,
+    /// All roles with what they include.
+    pub(super) roles: Roles,
     /// The upstreams and groups that a route uses.
     used: HashSet<Arc<str>>,
     used_groups: HashSet<Arc<str>>,
@@ -59,15 +63,17 @@ impl<'a> Builder<'a> {
                 entry.value.clone().named(Arc::clone(name)),
             )
         };
+        let mut findings = Vec::new();
         Self {
             document,
+            roles: role::resolve(&document.roles, &mut findings),
             upstreams: document.upstreams.iter().map(named).collect(),
             used: HashSet::new(),
             used_groups: HashSet::new(),
             used_cors: HashSet::new(),
             callers: document.auth.names(),
             used_callers: HashSet::new(),
-            findings: Vec::new(),
+            findings,
         }
     }
 
@@ -104,6 +110,7 @@ impl<'a> Builder<'a> {
             findings: &mut self.findings,
         };
         checker.check(&route, entry.place, layers);
+        route.access = self.access(&route, layers);
         Some(Built {
             route,
             place: entry.place,
@@ -301,6 +308,7 @@ fn assemble(
         close_on_token_expiry: layers
             .value(|keys| &keys.close_on_token_expiry)
             .unwrap_or_default(),
+        access: Access::default(),
     }
 }
 
@@ -375,7 +383,8 @@ fn no_auth(name: &str, place: Place, callers: &[(Arc<str>, Place)]) -> Finding {
         ))
 }
 
-fn unknown_name<'n>(
+/// The finding about a name that nothing defines.
+pub(super) fn unknown_name<'n>(
     what: &str,
     name: &str,
     place: Place,

@@ -108,7 +108,8 @@ impl Format for MethodName {
     }
 }
 
-fn method(text: &str) -> Result<Method, Problem> {
+/// The method of a name; TRACE and CONNECT have none.
+pub(in crate::config) fn method(text: &str) -> Result<Method, Problem> {
     let upper = text.to_ascii_uppercase();
     match text {
         "*" | "any" | "ANY" => Err(Problem::plain().help("leave `methods` out for any")),
@@ -147,6 +148,11 @@ impl Table for GroupKeys {
         "auth",
         "forward_credentials",
         "close_on_token_expiry",
+        "permissions",
+        "roles",
+        "claims",
+        "rbac",
+        "ip",
     ];
 
     fn set(&mut self, node: Node<'_>, reader: &mut Reader<'_>) -> bool {
@@ -181,6 +187,11 @@ impl Table for DefaultKeys {
         "auth",
         "forward_credentials",
         "close_on_token_expiry",
+        "permissions",
+        "roles",
+        "claims",
+        "rbac",
+        "ip",
     ];
 
     fn set(&mut self, node: Node<'_>, reader: &mut Reader<'_>) -> bool {

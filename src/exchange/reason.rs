@@ -95,10 +95,6 @@ reasons! {
     RouteNotFound = "route.not_found", 404, "NOT_FOUND", "Nothing is served here.";
     /// The best route does not serve the method.
     MethodNotAllowed = "route.method_not_allowed", 405, "METHOD_NOT_ALLOWED", "This method is not served here.";
-    /// The client's address is not one that the route's `ip` admits.
-    IpDenied = "ip.denied", 403, "FORBIDDEN", "Access from this address is not allowed.";
-    /// The route's `permissions`, `roles` or `claims` do not let the caller do this.
-    RbacDenied = "rbac.denied", 403, "FORBIDDEN", "The caller may not do this.";
     /// A header field or query parameter of `validation` is missing or does not fit.
     Parameters = "validation.parameters", 400, "VALIDATION_ERROR", "Parameters of the request are missing or not valid.";
     /// The body does not fit the route's `body_schema`.
@@ -143,6 +139,10 @@ reasons! {
     JwtRevoked = "auth.jwt.revoked", 401, "UNAUTHORIZED", "The token has been revoked.";
     /// Whether the token has been revoked can't be told now.
     JwtRevocationUnknown = "auth.jwt.revocation_unknown", 503, "UNAVAILABLE", "Tokens can't be checked at the moment.";
+    /// The client's address is not one that the route's `ip` admits.
+    IpDenied = "ip.denied", 403, "FORBIDDEN", "Access from this address is not allowed.";
+    /// The route's `permissions`, `roles` or `claims` do not let the caller do this.
+    RbacDenied = "rbac.denied", 403, "FORBIDDEN", "The caller may not do this.";
     /// Nobody listens at the server's address.
     ConnectRefused = "upstream.connect_refused", 502, "BAD_GATEWAY", "The service behind the gateway can't be reached.";
     /// The connection was not there within `connect_timeout`.

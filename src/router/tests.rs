@@ -12,8 +12,8 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method};
 
 use super::{Found, Lookup, Router};
 use crate::config::{
-    EncodedSlash, HostPattern, PathPattern, PathSegment, RequestEdits, Respond, ResponseEdits,
-    Rewrite, Route, Target, Timeouts, ValueMatch,
+    Access, EncodedSlash, HostPattern, PathPattern, PathSegment, RequestEdits, Respond,
+    ResponseEdits, Rewrite, Route, Target, Timeouts, ValueMatch,
 };
 
 /// A route with one path on any host.
@@ -44,6 +44,7 @@ fn route(name: &str, path: &str) -> Route {
         response_headers: ResponseEdits::default(),
         validation: None,
         validation_is_own: false,
+        access: Access::default(),
     }
 }
 

@@ -39,8 +39,8 @@ pub(super) struct RouteFamilies {
     pub(super) request_bytes: IntCounterVec,
     pub(super) response_bytes: IntCounterVec,
     pub(super) rejections: IntCounterVec,
-    pub(super) shadow_refusals: IntCounterVec,
     pub(super) auth: IntCounterVec,
+    pub(super) shadow_refusals: IntCounterVec,
 }
 
 impl RouteFamilies {
@@ -76,15 +76,15 @@ impl RouteFamilies {
                 "Requests that the gateway refused or that ended early, by reason.",
                 &["route", "reason"],
             ),
-            shadow_refusals: make.counters(
-                "tollgate_shadow_refusals_total",
-                "Requests that a rule with enforce = false would have refused, by reason.",
-                &["route", "reason"],
-            ),
             auth: make.counters(
                 "tollgate_auth_decisions_total",
                 "What each way to authenticate decided: granted, or the reason of the refusal.",
                 &["route", "method", "reason"],
+            ),
+            shadow_refusals: make.counters(
+                "tollgate_shadow_refusals_total",
+                "Requests that a rule with enforce = false would have refused, by reason.",
+                &["route", "reason"],
             ),
         }
     }

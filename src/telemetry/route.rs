@@ -13,7 +13,7 @@ use crate::exchange::Reason;
 
 use super::{
     cells::Cells,
-    families::{Families, HISTOGRAM_SERIES},
+    families::{Families, HISTOGRAM_SERIES, RouteFamilies},
     series::{OVERFLOW, Owned, Place, Shared},
 };
 
@@ -84,8 +84,8 @@ enum Series {
     Requests(&'static str, u16),
     Other,
     Rejections(Reason),
-    ShadowRefusals(Reason),
     Auth(Arc<str>, Option<Reason>),
+    ShadowRefusals(Reason),
 }
 
 impl RouteMetrics {
@@ -177,31 +177,7 @@ impl RouteMetrics {
         let name = &*self.name;
         self.owned.remove(|families, series| {
             // Removing fails only when the series is not there.
-            let _ =
-                match series {
-                    Series::Basics => Basics::remove(families, name),
-                    Series::Requests(method, status) => families
-                        .route
-                        .requests
-                        .remove_label_values(&[name, method, &status.to_string()]),
-                    Series::Other => families
-                        .route
-                        .requests
-                        .remove_label_values(&[name, OTHER, OTHER]),
-                    Series::Rejections(reason) => families
-                        .route
-                        .rejections
-                        .remove_label_values(&[name, reason.as_str()]),
-                    Series::ShadowRefusals(reason) => families
-                        .route
-                        .shadow_refusals
-                        .remove_label_values(&[name, reason.as_str()]),
-                    Series::Auth(method, refused) => families.route.auth.remove_label_values(&[
-                        name,
-                        &method,
-                        auth_label(refused),
-                    ]),
-                };
+            let _ = series.remove(&families.route, name);
         });
     }
 
@@ -287,17 +263,45 @@ impl Basics {
         }
     }
 
-    fn remove(families: &Families, route: &str) -> prometheus::Result<()> {
+    fn remove(families: &RouteFamilies, route: &str) -> prometheus::Result<()> {
         let labels = [route];
-        families.route.in_flight.remove_label_values(&labels)?;
-        families.route.duration.remove_label_values(&labels)?;
-        families.route.request_bytes.remove_label_values(&labels)?;
-        families.route.response_bytes.remove_label_values(&labels)
+        families.in_flight.remove_label_values(&labels)?;
+        families.duration.remove_label_values(&labels)?;
+        families.request_bytes.remove_label_values(&labels)?;
+        families.response_bytes.remove_label_values(&labels)
     }
 }
 
 fn auth_label(refused: Option<Reason>) -> &'static str {
     refused.map_or("granted", Reason::as_str)
+}
+
+impl Series {
+    fn remove(self, families: &RouteFamilies, route: &str) -> prometheus::Result<()> {
+        match self {
+            Self::Basics => Basics::remove(families, route),
+            Self::Requests(method, status) => {
+                let labels = [route, method, &status.to_string()];
+                families.requests.remove_label_values(&labels)
+            }
+            Self::Other => {
+                let labels = [route, OTHER, OTHER];
+                families.requests.remove_label_values(&labels)
+            }
+            Self::Rejections(reason) => {
+                let labels = [route, reason.as_str()];
+                families.rejections.remove_label_values(&labels)
+            }
+            Self::ShadowRefusals(reason) => {
+                let labels = [route, reason.as_str()];
+                families.shadow_refusals.remove_label_values(&labels)
+            }
+            Self::Auth(method, refused) => {
+                let labels = [route, &method, auth_label(refused)];
+                families.auth.remove_label_values(&labels)
+            }
+        }
+    }
 }
 
 /// The method as a label: a client may invent methods, so only the standard ones (RFC 9110 9.3 and

@@ -46,7 +46,8 @@ impl Checker<'_> {
         }
     }
 
-    fn check_captures(&mut self, route: &Route, template: &Template, place: Place) {
+    /// Refuses what is not captured whichever pattern matched.
+    pub(super) fn check_captures(&mut self, route: &Route, template: &Template, place: Place) {
         for part in &template.parts {
             let TemplatePart::Capture(name) = part else {
                 continue;

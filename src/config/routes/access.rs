@@ -1,0 +1,249 @@
+//! `permissions`, `roles`, `claims` and `ip` of a route, with all names resolved; and what is said
+//! about rules that let nobody in or are never asked.
+
+use std::{collections::HashSet, sync::Arc};
+
+use http::Method;
+use ipnet::IpNet;
+
+use super::{Builder, check::Checker, unknown_name};
+use crate::config::{
+    Access, ByMethod, ClaimRule, ClaimValue, Demand, IpList, IpRules, Needed, Permissions,
+    RoleDemand, Route,
+    access::{DemandKey, IpListKey, MethodKey, PermissionsKey, Wanted},
+    decode::{Set, nearest},
+    diagnostic::Finding,
+    role::{self, RoleReference},
+    share::Layers,
+    source::Place,
+};
+
+impl Builder<'_> {
+    /// Who may use a route.
+    pub(super) fn access(&mut self, route: &Route, layers: Layers<'_>) -> Access {
+        let permissions = layers.pick(|keys| &keys.permissions);
+        let claims = layers.pick(|keys| &keys.claims);
+        Access {
+            permissions: permissions.and_then(|set| self.permissions(route, set)),
+            roles: self.role_demand(layers),
+            claims: claims.map_or_else(Vec::new, |set| self.claims(route, set)),
+            rbac: layers.value(|keys| &keys.rbac).unwrap_or_default(),
+            ip: self.ip(layers),
+        }
+    }
+
+    fn permissions(&mut self, route: &Route, set: &Set<PermissionsKey>) -> Option<Permissions> {
+        let rules = match set.value.as_ref()? {
+            PermissionsKey::Always(demand) => {
+                return Some(Permissions::Always(self.demand(demand)));
+            }
+            PermissionsKey::ByMethod(rules) => rules,
+        };
+        let mut demands = ByMethod::default();
+        for (key, _, demand) in rules {
+            let demand = self.demand(demand);
+            match key {
+                MethodKey::Method(method) => demands.methods.push((method.clone(), demand)),
+                MethodKey::Rpc(name) => {
+                    demands.rpc.insert(name.clone(), demand);
+                }
+                MethodKey::Rest => demands.rest = Some(demand),
+            }
+        }
+        self.warn_of_unreachable(route, rules);
+        self.warn_of_denied(route, set.key, &demands);
+        Some(Permissions::ByMethod(demands))
+    }
+
+    fn demand(&mut self, demand: &DemandKey) -> Demand {
+        let mut needed = |wanted: &[Wanted]| -> Vec<Needed> {
+            wanted.iter().map(|wanted| self.needed(wanted)).collect()
+        };
+        match demand {
+            DemandKey::Authenticated => Demand::Authenticated,
+            DemandKey::Any(wanted) => Demand::Any(needed(wanted)),
+            DemandKey::All(wanted) => Demand::All(needed(wanted)),
+        }
+    }
+
+    fn needed(&mut self, wanted: &Wanted) -> Needed {
+        let permission = wanted.permission.clone();
+        let granted_by = role::granting(&self.roles, &permission);
+        // Without any role the permissions are those that credentials carry themselves.
+        if granted_by.is_empty() && !self.roles.is_empty() {
+            let message = format!("no role grants `{permission}`");
+            let granted = self.roles.values().flat_map(|role| &role.permissions);
+            let near = nearest(permission.as_str(), granted.map(|grant| &**grant));
+            let help = near.map_or_else(
+                || "only a credential that carries it itself has it: add it to a role".to_owned(),
+                |near| format!("did you mean `{near}`?"),
+            );
+            self.findings
+                .push(Finding::warning(wanted.place, message).help(help));
+        }
+        Needed {
+            permission,
+            granted_by,
+        }
+    }
+
+    /// Rules for methods that the route does not take.
+    fn warn_of_unreachable(&mut self, route: &Route, rules: &[(MethodKey, Place, DemandKey)]) {
+        let Some(methods) = &route.methods else {
+            return;
+        };
+        let taken = taken(methods);
+        let listed = |wanted: &Method| {
+            let key = |method| MethodKey::Method(method);
+            rules.iter().any(|(known, ..)| {
+                *known == key(wanted.clone())
+                    || (*wanted == Method::HEAD && *known == key(Method::GET))
+            })
+        };
+        for (key, place, _) in rules {
+            let what = match key {
+                MethodKey::Method(method) if !taken.contains(method) => {
+                    format!("the rule for `{method}` is never asked: it is not one of `methods`")
+                }
+                MethodKey::Rest if taken.iter().all(listed) => {
+                    "the rule for `*` is never asked: each of `methods` has one of its own".into()
+                }
+                _ => continue,
+            };
+            let message = format!("route `{}`: {what}", route.name);
+            let finding = Finding::warning(*place, message).help("take the rule out");
+            self.findings.push(finding);
+        }
+    }
+
+    /// Methods that the route takes and that nobody may use.
+    fn warn_of_denied(&mut self, route: &Route, place: Place, demands: &ByMethod<Demand>) {
+        let methods = route.methods.iter().flatten();
+        let denied = methods.filter(|method| demands.of_method(method).is_none());
+        let denied: Vec<_> = denied.map(|method| format!("`{method}`")).collect();
+        if denied.is_empty() || !demands.rpc.is_empty() {
+            return;
+        }
+        let denied = denied.join(", ");
+        let message = format!("route `{}`: nobody may use {denied}", route.name);
+        let help = "give each of `methods` a rule, or write one for `\"*\"`";
+        self.findings
+            .push(Finding::warning(place, message).help(help));
+    }
+
+    fn role_demand(&mut self, layers: Layers<'_>) -> Option<RoleDemand> {
+        let list = layers.list(|keys| &keys.roles, &mut self.findings)?;
+        for reference in &list {
+            self.warn_of_unknown(reference);
+        }
+        let any: Vec<Arc<str>> = list.into_iter().map(|reference| reference.name).collect();
+        let all = any
+            .iter()
+            .flat_map(|name| role::including(&self.roles, name));
+        let mut seen = HashSet::new();
+        let held_by = all.filter(|name| seen.insert(Arc::clone(name))).collect();
+        Some(RoleDemand { any, held_by })
+    }
+
+    /// A role that only credentials name is possible; a slip of the pen is likelier.
+    fn warn_of_unknown(&mut self, reference: &RoleReference) {
+        let name = &reference.name;
+        if self.roles.is_empty() || self.roles.contains_key(name) {
+            return;
+        }
+        let known = self.roles.keys().map(|name| &**name);
+        let near = nearest(name, known);
+        let help = near.map_or_else(
+            || format!("define it, if only by name: `[roles.{name}]`"),
+            |near| format!("did you mean `\"{near}\"`?"),
+        );
+        let message = format!("there is no role `{name}`: only who carries that name has it");
+        self.findings
+            .push(Finding::warning(reference.place, message).help(help));
+    }
+
+    fn claims(&mut self, route: &Route, set: &Set<Vec<ClaimRule>>) -> Vec<ClaimRule> {
+        let rules = set.value.clone().unwrap_or_default();
+        let mut checker = Checker {
+            findings: &mut self.findings,
+        };
+        for value in rules.iter().flat_map(|rule| &rule.any) {
+            if let ClaimValue::Template(template) = value {
+                checker.check_captures(route, template, set.place);
+            }
+        }
+        rules
+    }
+
+    fn ip(&mut self, layers: Layers<'_>) -> Option<IpRules> {
+        let keys = layers.value(|keys| &keys.ip)?;
+        if let Some(allow) = &keys.allow {
+            self.warn_of_claimable(allow);
+        }
+        Some(IpRules {
+            allow: keys.allow.map(|allow| self.ip_list(allow)),
+            deny: self.ip_list(keys.deny),
+            enforce: keys.enforce,
+        })
+    }
+
+    fn ip_list(&mut self, list: IpListKey) -> IpList {
+        let document = self.document;
+        for (name, place) in &list.sets {
+            if !document.ip_sets.contains_key(name) {
+                let known = document.ip_sets.keys().map(|name| &**name);
+                let finding = unknown_name("set of networks", name, *place, known, "ip_sets");
+                self.findings.push(finding);
+            }
+        }
+        IpList {
+            networks: list
+                .networks
+                .into_iter()
+                .map(|(network, _)| network)
+                .collect(),
+            sets: list.sets.into_iter().map(|(name, _)| name).collect(),
+        }
+    }
+
+    /// Whoever sits in a trusted network can claim any address of it.
+    fn warn_of_claimable(&mut self, allow: &IpListKey) {
+        let document = self.document;
+        let server = document.server.as_ref().and_then(|set| set.value.as_ref());
+        let Some(trusted) = server.map(|server| server.trusted_proxies.as_slice()) else {
+            return;
+        };
+        let claimable = |network: &IpNet| trusted.iter().find(|trusted| trusted.contains(network));
+        let inline = allow
+            .networks
+            .iter()
+            .map(|(network, place)| (*network, *place));
+        let of_sets = allow.sets.iter().flat_map(|(name, place)| {
+            let keys = document.ip_sets.get(name).map(|entry| &entry.value);
+            let networks = keys.into_iter().flat_map(|keys| {
+                let file = keys.file.iter().flat_map(|file| &file.networks);
+                keys.cidrs.iter().chain(file)
+            });
+            networks.map(|network| (*network, *place))
+        });
+        let mut seen = HashSet::new();
+        for (network, place) in inline.chain(of_sets) {
+            let Some(trusted) = claimable(&network).filter(|_| seen.insert(place)) else {
+                continue;
+            };
+            let message = format!(
+                "`trusted_proxies` has `{trusted}`, which covers the allowed network `{network}`"
+            );
+            let help =
+                "whoever is in it can claim any address: trust the addresses of your proxies only";
+            self.findings
+                .push(Finding::warning(place, message).help(help));
+        }
+    }
+}
+
+/// The methods of a list, and HEAD by way of GET.
+fn taken(methods: &[Method]) -> Vec<Method> {
+    let head = methods.contains(&Method::GET).then_some(Method::HEAD);
+    methods.iter().cloned().chain(head).collect()
+}

@@ -1,0 +1,162 @@
+//! What a request asks of the cache.
+
+use http::{
+    HeaderMap, Method,
+    header::{
+        AUTHORIZATION, COOKIE, IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_UNMODIFIED_SINCE,
+        RANGE,
+    },
+};
+
+use super::{Options, RequestDirectives};
+
+/// A request's head, as the cache looks at it.
+#[derive(Clone, Copy, Debug)]
+pub struct Incoming<'a> {
+    /// The method.
+    pub method: &'a Method,
+    /// The header fields, after edits by the route and before those of forwarding.
+    pub headers: &'a HeaderMap,
+    /// Whether a body comes with it.
+    pub has_body: bool,
+    /// Whether it asks to switch protocols.
+    pub upgrade: bool,
+    /// Whether authentication knows the caller, by whatever credential.
+    pub principal: bool,
+}
+
+/// Why a request is passed by the cache.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Bypass {
+    /// A safe method whose answers are not stored.
+    Method,
+    /// A body with a GET or HEAD, which has no meaning (RFC 9110 9.3.1) but may have one to the
+    /// upstream; the key does not hold it.
+    Body,
+    /// A switch of protocols.
+    Upgrade,
+    /// `If-Match` or `If-Unmodified-Since`, which are for the origin (RFC 9111 4.3.2).
+    Precondition,
+}
+
+impl Bypass {
+    /// One word for `Cache-Status` and the log.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Method => "method",
+            Self::Body => "request-body",
+            Self::Upgrade => "upgrade",
+            Self::Precondition => "precondition",
+        }
+    }
+}
+
+/// What is to be done with a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Class {
+    /// GET: looked up and stored.
+    Get,
+    /// HEAD: answered from a stored GET, else forwarded; nothing is stored (RFC 9110 9.3.2).
+    Head,
+    /// Forwarded, and its success [invalidates](super::invalidated) (RFC 9111 4.4). The answer of
+    /// a POST may still be [stored](super::judge).
+    Unsafe,
+    /// Forwarded, and nothing else.
+    Bypass(Bypass),
+}
+
+/// What a request asks of the cache, read once.
+#[derive(Clone, Copy, Debug)]
+pub struct Asked {
+    /// What is to be done with it.
+    pub class: Class,
+    /// What it wants, where the rule lets clients want something; nothing otherwise.
+    pub wants: RequestDirectives,
+    /// Whether it is a POST, whose answer may be stored for later GETs (RFC 9110 9.3.3).
+    pub post: bool,
+    /// Whether it has `Authorization`.
+    pub authorization: bool,
+    /// Whether authentication knows the caller.
+    pub principal: bool,
+    /// Whether it has cookies.
+    pub cookie: bool,
+    /// Whether it has `If-None-Match` or `If-Modified-Since`.
+    pub conditional: bool,
+    /// Whether it is a GET with `Range`; the field means nothing with another method (RFC 9110 14.2).
+    pub range: bool,
+}
+
+impl Asked {
+    /// Reads a request.
+    #[must_use]
+    pub fn read(incoming: &Incoming<'_>, options: &Options) -> Self {
+        let headers = incoming.headers;
+        let class = class(incoming);
+        let wants = match class {
+            Class::Get | Class::Head if options.request_directives => {
+                RequestDirectives::read(headers)
+            }
+            _ => RequestDirectives::default(),
+        };
+        Self {
+            class,
+            wants,
+            post: *incoming.method == Method::POST,
+            authorization: headers.contains_key(AUTHORIZATION),
+            principal: incoming.principal,
+            cookie: headers.contains_key(COOKIE),
+            conditional: headers.contains_key(IF_NONE_MATCH)
+                || headers.contains_key(IF_MODIFIED_SINCE),
+            range: class == Class::Get && headers.contains_key(RANGE),
+        }
+    }
+
+    /// Whether the store is asked for an answer.
+    #[must_use]
+    pub fn looks_up(&self) -> bool {
+        matches!(self.class, Class::Get | Class::Head)
+    }
+
+    /// Whether a fill may be made with this request as it is: others could not read along an answer
+    /// that is a part, has no body or depends on a condition.
+    #[must_use]
+    pub fn may_lead(&self) -> bool {
+        self.class == Class::Get && !self.range && !self.conditional && !self.wants.no_store
+    }
+
+    /// Whether the caller is known to somebody: to us, or by `Authorization` to the upstream.
+    #[must_use]
+    pub fn is_known_caller(&self) -> bool {
+        self.principal || self.authorization
+    }
+}
+
+fn class(incoming: &Incoming<'_>) -> Class {
+    if incoming.upgrade {
+        return Class::Bypass(Bypass::Upgrade);
+    }
+    let class = match *incoming.method {
+        Method::GET => Class::Get,
+        Method::HEAD => Class::Head,
+        _ if is_safe(incoming.method) => return Class::Bypass(Bypass::Method),
+        // A method that we do not know may be unsafe (RFC 9111 4.4).
+        _ => return Class::Unsafe,
+    };
+    if incoming.has_body {
+        return Class::Bypass(Bypass::Body);
+    }
+    let headers = incoming.headers;
+    if headers.contains_key(IF_MATCH) || headers.contains_key(IF_UNMODIFIED_SINCE) {
+        return Class::Bypass(Bypass::Precondition);
+    }
+    class
+}
+
+/// The safe methods of IANA's registry, beside GET and HEAD.
+fn is_safe(method: &Method) -> bool {
+    matches!(
+        method.as_str(),
+        "OPTIONS" | "TRACE" | "QUERY" | "PROPFIND" | "REPORT" | "SEARCH"
+    )
+}

@@ -1,0 +1,197 @@
+use super::*;
+use crate::store::KeyHasher;
+use proptest::prelude::*;
+
+/// Owes so much until so long.
+#[derive(Clone, Debug, Default, PartialEq)]
+struct Owing {
+    debt: u64,
+    until: u64,
+}
+
+impl Slot for Owing {
+    fn debt(&self, now: u64) -> u64 {
+        if now < self.until { self.debt } else { 0 }
+    }
+}
+
+/// Held so many times.
+#[derive(Clone, Debug, Default)]
+struct Held(u64);
+
+impl Slot for Held {
+    const SHARED: bool = true;
+
+    fn debt(&self, _: u64) -> u64 {
+        self.0
+    }
+}
+
+fn figures() -> TableFigures {
+    TableFigures {
+        keys: IntGauge::new("keys", "keys").unwrap(),
+        evictions: IntCounter::new("evictions", "evictions").unwrap(),
+    }
+}
+
+fn key(hasher: &KeyHasher, number: u64) -> KeyHash {
+    hasher.hash(&number.to_le_bytes())
+}
+
+/// Adds to a key's debt; gives what it owes then.
+fn owe(table: &Table<Owing>, key: KeyHash, now: u64, debt: u64) -> u64 {
+    let change = |state: &mut Owing| {
+        state.debt += debt;
+        state.until = u64::MAX;
+        (state.debt, true)
+    };
+    table.update(key, now, change).0
+}
+
+#[test]
+fn a_known_key_is_found_again_and_a_refused_newcomer_is_not_taken_in() {
+    let (table, hasher) = (Table::<Owing>::new(10, None), KeyHasher::default());
+    let (one, other) = (key(&hasher, 1), key(&hasher, 2));
+    assert_eq!(owe(&table, one, 0, 3), 3);
+    assert_eq!(owe(&table, one, 0, 4), 7);
+    table.update(other, 0, |_| ((), false));
+    assert_eq!(table.len(), 1);
+    assert_eq!(table.read(one, |state| state.debt), Some(7));
+    assert_eq!(table.read(other, |state| state.debt), None);
+    assert!(table.remove(one) && !table.remove(one));
+    assert!(table.is_empty());
+}
+
+#[test]
+fn a_million_keys_stay_within_the_bound_and_no_debt_is_lost() {
+    let figures = figures();
+    let table = Table::<Owing>::new(10_000, Some(figures.clone()));
+    let hasher = KeyHasher::default();
+    for number in 0..1_000_000u64 {
+        owe(&table, key(&hasher, number), 0, 1);
+    }
+    assert_eq!(table.len(), 10_000);
+    assert_eq!(figures.keys.get(), 10_000);
+    assert_eq!(figures.evictions.get(), 990_000);
+    let owed: u64 = table.busiest(0, usize::MAX).iter().map(|it| it.1).sum();
+    assert_eq!(owed, 1_000_000, "what one owed another has taken over");
+    assert!(table.bytes() < 2 << 20, "{} bytes", table.bytes());
+    drop(table);
+    assert_eq!(figures.keys.get(), 0);
+}
+
+#[test]
+fn a_flood_of_made_up_keys_frees_nobody() {
+    let (table, hasher) = (Table::<Owing>::new(1_000, None), KeyHasher::default());
+    let heavy = key(&hasher, u64::MAX);
+    owe(&table, heavy, 0, 1_000_000);
+    for number in 0..100_000 {
+        owe(&table, key(&hasher, number), 0, 1);
+    }
+    assert_eq!(table.read(heavy, |state| state.debt), Some(1_000_000));
+}
+
+#[test]
+fn a_newcomer_to_a_flooded_table_starts_with_a_small_debt() {
+    let (table, hasher) = (Table::<Owing>::new(1_000, None), KeyHasher::default());
+    for number in 0..500 {
+        owe(&table, key(&hasher, number), 0, 1_000);
+    }
+    for number in 500..1_000 {
+        owe(&table, key(&hasher, number), 0, 1);
+    }
+    let started: Vec<_> = (0..100)
+        .map(|number| owe(&table, key(&hasher, 10_000 + number), 0, 0))
+        .collect();
+    // One of 2^8 samples finds nobody who owes little.
+    let burdened = started.iter().filter(|debt| **debt >= 1_000).count();
+    assert!(burdened < 10, "{burdened} of 100");
+}
+
+#[test]
+fn keys_that_owe_nothing_leave_by_themselves_and_by_a_sweep() {
+    let figures = figures();
+    let table = Table::<Owing>::new(100_000, Some(figures.clone()));
+    let hasher = KeyHasher::default();
+    let until = |until| {
+        move |state: &mut Owing| {
+            (state.debt, state.until) = (1, until);
+            ((), true)
+        }
+    };
+    for number in 0..50_000 {
+        table.update(key(&hasher, number), 0, until(10));
+    }
+    for number in 50_000..100_000 {
+        table.update(key(&hasher, number), 10, until(20));
+    }
+    assert!(table.len() < 70_000, "{} keys", table.len());
+    let full = table.bytes();
+    table.sweep(10);
+    assert_eq!(table.len(), 50_000);
+    table.sweep(20);
+    assert_eq!((table.len(), figures.keys.get()), (0, 0));
+    assert!(table.bytes() < full / 8);
+    assert_eq!(figures.evictions.get(), 0);
+}
+
+#[test]
+fn a_full_table_of_shared_slots_counts_newcomers_with_others() {
+    let (table, hasher) = (Table::<Held>::new(2, None), KeyHasher::default());
+    let take = |number| {
+        let add = |held: &mut Held| {
+            held.0 += 1;
+            (held.0, true)
+        };
+        table.update(key(&hasher, number), 0, add)
+    };
+    assert_eq!(take(1).0, 1);
+    assert_eq!(take(2).0, 1);
+    let (held, under) = take(3);
+    assert_eq!(held, 2);
+    assert!(under == key(&hasher, 1) || under == key(&hasher, 2));
+    let give = || table.update_known(under, 0, |held| held.0 -= 1);
+    give();
+    assert_eq!(table.len(), 2);
+    give();
+    assert_eq!(table.len(), 1, "who holds nothing has left");
+    assert_eq!(give(), None);
+}
+
+#[test]
+fn the_busiest_come_first() {
+    let (table, hasher) = (Table::<Owing>::new(10_000, None), KeyHasher::default());
+    for number in 0..1_000 {
+        owe(&table, key(&hasher, number), 0, number);
+    }
+    let busiest = table.busiest(0, 3);
+    let expected: Vec<_> = [999, 998, 997].map(|n| (key(&hasher, n), n)).into();
+    assert_eq!(busiest, expected);
+}
+
+proptest! {
+    /// Whatever comes and goes, the number of keys is the number of entries.
+    #[test]
+    fn the_number_of_keys_is_right(
+        steps in prop::collection::vec((0u64..40, 0u64..100, 0u8..4), 0..300),
+        max_keys in 1usize..30,
+    ) {
+        let (table, hasher) = (Table::<Owing>::new(max_keys, None), KeyHasher::default());
+        for (number, now, what) in steps {
+            let key = key(&hasher, number);
+            match what {
+                0 => drop(table.remove(key)),
+                1 => table.sweep(now),
+                _ => {
+                    table.update(key, now, |state| {
+                        (state.debt, state.until) = (1, now + 10);
+                        ((), what == 2)
+                    });
+                }
+            }
+            let held: usize = table.shards.iter().map(|it| locked(it).table.len()).sum();
+            prop_assert_eq!(table.len(), held);
+            prop_assert!(held <= max_keys);
+        }
+    }
+}

@@ -1,0 +1,90 @@
+//! One quota, and what an algorithm says about it.
+
+use std::time::Duration;
+
+/// So many in such a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Window {
+    /// How many; at least 1. In flight at a time for a limit of concurrency.
+    pub quota: u32,
+    /// In how many nanoseconds; at least 1.
+    pub per: u64,
+    /// How many at once, for a token bucket; at least 1.
+    pub bucket: u32,
+}
+
+impl Window {
+    /// A quota whose bucket is as large as the quota unless told.
+    ///
+    /// What no counter could hold is brought into range: a quota of 1 to 4,294,967,295, a time of a
+    /// nanosecond to ten years, a bucket that fills within a century.
+    #[must_use]
+    pub fn new(quota: u64, per: Duration, bucket: Option<u64>) -> Self {
+        let quota = counted(quota);
+        let per = nanos(per).clamp(1, LONGEST);
+        let most = MOST_FILLING / interval(quota, per);
+        Self {
+            quota,
+            per,
+            bucket: counted(bucket.unwrap_or(u64::from(quota)).min(most)),
+        }
+    }
+
+    /// Nanoseconds a request, rounded up: never more than the quota is let through in the long run,
+    /// and less than a nanosecond a request is lost.
+    #[must_use]
+    pub fn interval(&self) -> u64 {
+        interval(self.quota, self.per)
+    }
+}
+
+/// A request fits; how things stand behind it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Standing {
+    /// How many more would fit now.
+    pub remaining: u32,
+    /// Nanoseconds until more would, if time alone brings it.
+    pub reset: Option<u64>,
+}
+
+/// A request does not fit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Refused {
+    /// Nanoseconds until it would if nothing else came; `None` when time alone does not bring it.
+    pub wait: Option<u64>,
+}
+
+/// A duration in nanoseconds; 584 years at most.
+#[must_use]
+pub fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
+fn interval(quota: u32, per: u64) -> u64 {
+    per.div_ceil(u64::from(quota))
+}
+
+fn counted(number: u64) -> u32 {
+    u32::try_from(number).unwrap_or(u32::MAX).max(1)
+}
+
+/// Ten years.
+const LONGEST: u64 = 3650 * 86_400 * 1_000_000_000;
+/// A century: what a full bucket may take. Twice of it, and the debt that may come on top, still
+/// fit 64 bits.
+const MOST_FILLING: u64 = 10 * LONGEST;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_no_counter_holds_is_brought_into_range() {
+        let window = Window::new(0, Duration::ZERO, Some(0));
+        assert_eq!((window.quota, window.per, window.bucket), (1, 1, 1));
+        let window = Window::new(u64::MAX, Duration::MAX, None);
+        assert_eq!((window.quota, window.per), (u32::MAX, LONGEST));
+        let window = Window::new(1, Duration::MAX, Some(u64::MAX));
+        assert_eq!(window.bucket, 10);
+    }
+}

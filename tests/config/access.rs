@@ -1,0 +1,336 @@
+//! Roles, permissions, claims and addresses: what is said when they are wrong, or hardly meant.
+
+use std::fs;
+
+use super::{ROUTE, error, error_in_route, findings, valid, warning};
+
+/// A route with these keys, and roles; the keys begin in line 3.
+fn route(keys: &str) -> String {
+    format!(
+        "[routes.a]\nupstream = \"http://a\"\n{keys}\n[roles.viewer]\npermissions = [\"orders:read\"]\n\
+         [roles.editor]\nincludes = [\"viewer\"]\npermissions = [\"orders:write\"]\n"
+    )
+}
+
+#[test]
+fn roles_are_resolved_with_what_they_include() {
+    let text = "[roles.a]\nincludes = [\"b\"]\n[roles.b]\nincludes = \"c\"\npermissions = \"x:b\"\n\
+                [roles.c]\npermissions = [\"x:c\", \"x:*\"]\n";
+    let config = valid(&format!("{text}{ROUTE}"));
+    let names = |names: &[std::sync::Arc<str>]| names.join(" ");
+    assert_eq!(names(&config.roles["a"].includes), "b c");
+    assert_eq!(names(&config.roles["a"].permissions), "x:* x:b x:c");
+    assert_eq!(names(&config.roles["c"].includes), "");
+}
+
+#[test]
+fn an_unknown_included_role_is_an_error_with_a_suggestion() {
+    let text = format!(
+        "[roles.viewer]\npermissions = [\"a\"]\n[roles.editor]\nincludes = [\"veiwer\"]\n{ROUTE}"
+    );
+    let (message, help) = error(&text);
+    assert_eq!(message, "4:13 there is no role `veiwer`");
+    assert_eq!(help, "write `\"viewer\"`");
+}
+
+#[test]
+fn roles_that_include_themselves_are_told_once() {
+    let text = "[roles.c]\nincludes = [\"a\"]\n[roles.a]\nincludes = [\"b\"]\n[roles.b]\nincludes = [\"c\"]\n\
+                [roles.z]\nincludes = [\"a\"]\n";
+    let (message, help) = error(&format!("{text}{ROUTE}"));
+    assert_eq!(message, "4:13 the role `a` includes itself: a > b > c > a");
+    assert_eq!(help, "take one of these `includes` out");
+    let (message, _) = error(&format!("[roles.a]\nincludes = [\"a\"]\n{ROUTE}"));
+    assert_eq!(message, "2:13 the role `a` includes itself");
+}
+
+#[test]
+fn permissions_are_names_in_segments() {
+    let role = |line: &str| error(&format!("[roles.a]\n{line}\n{ROUTE}"));
+    let (message, help) = role("permissions = [\"orders:re*\"]");
+    assert_eq!(message, "2:16 `permissions`: `*` stands for whole segments");
+    assert_eq!(help, "segments are separated by `:`, as in `orders:*`");
+    assert!(
+        role("permissions = [\"orders::read\"]")
+            .0
+            .starts_with("2:16 `permissions`: expected")
+    );
+    assert!(
+        role("permissions = [\"authenticated\"]")
+            .0
+            .contains("is no permission")
+    );
+    let (message, help) = error_in_route("permissions = \"orders:*\"");
+    assert_eq!(
+        message,
+        "3:15 `permissions`: a route asks for one permission by its whole name"
+    );
+    assert_eq!(
+        help,
+        "wildcards stand in `[roles.NAME]`: they grant, they don't ask"
+    );
+}
+
+#[test]
+fn keys_of_permissions_are_checked_like_all_others() {
+    for (line, message, help) in [
+        (
+            "permissions = { get = \"a\" }",
+            "3:17 `get` is no method",
+            "write `\"GET\"`",
+        ),
+        (
+            "permissions = { al = [\"a\"] }",
+            "3:17 `al` is no method",
+            "write `all`",
+        ),
+        (
+            "permissions = {}",
+            "3:15 `permissions`: a table without methods denies everybody",
+            "",
+        ),
+        (
+            "permissions = []",
+            "3:15 `permissions`: an empty list denies everybody",
+            "write `\"authenticated\"` for any caller that is known",
+        ),
+        (
+            "permissions = { all = [] }",
+            "3:23 `all`: an empty list denies everybody",
+            "write `\"authenticated\"` for any caller that is known",
+        ),
+        (
+            "permissions = { GET = { al = \"a\" } }",
+            "3:25 unknown key `al` in `[routes.a.permissions.GET]`",
+            "write `all`",
+        ),
+        (
+            "permissions = { \"rpc:a.B/Get\" = \"a\" }",
+            "3:17 `rpc:` is followed by the name of a method alone",
+            "as in `\"rpc:GetOrder\" = \"orders:read\"`, without the service",
+        ),
+        (
+            "rbac = { enforced = false }",
+            "3:10 unknown key `enforced` in `[routes.a.rbac]`",
+            "write `enforce`",
+        ),
+    ] {
+        assert_eq!(
+            error_in_route(line),
+            (message.to_owned(), help.to_owned()),
+            "{line}"
+        );
+    }
+    let (message, _) = error_in_route("permissions = { all = \"a\", GET = \"b\" }");
+    assert_eq!(
+        message,
+        "3:28 unknown key `GET` in `[routes.a.permissions]`"
+    );
+    let (message, _) = error_in_route("permissions = true");
+    assert!(
+        message.starts_with("3:15 `permissions`: expected the name of a permission"),
+        "{message}"
+    );
+}
+
+#[test]
+fn claims_have_values_that_can_be_compared() {
+    for (line, message) in [
+        (
+            "claims = { tenant = [] }",
+            "3:21 `tenant`: an empty list denies everybody",
+        ),
+        (
+            "claims = { tenant = \"\" }",
+            "3:21 `tenant`: an empty text can't be asked for",
+        ),
+        ("claims = {}", "3:10 `claims`: the table is empty"),
+    ] {
+        assert_eq!(error_in_route(line).0, message);
+    }
+    let (message, _) = error_in_route("claims = { tenant = 1.5 }");
+    assert!(
+        message.starts_with("3:21 `tenant`: expected a string, an integer"),
+        "{message}"
+    );
+    let (message, help) = error_in_route("claims = { tenant = \"${host.tenant}\" }");
+    assert_eq!(
+        message,
+        "3:10 `${host.tenant}` is not captured by every pattern of the route `a`"
+    );
+    assert_eq!(help, "write `{NAME}.example.com` in each of `hosts`");
+    let (message, _) = error_in_route("claims = \"tenant\"");
+    assert!(
+        message.starts_with("3:10 `claims`: expected a table"),
+        "{message}"
+    );
+}
+
+#[test]
+fn a_permission_that_no_role_grants_is_a_warning() {
+    let (message, help) = warning(&route(
+        "permissions = { GET = \"orders:raed\", \"*\" = \"orders:write\" }",
+    ));
+    assert_eq!(message, "3:23 no role grants `orders:raed`");
+    assert_eq!(help, "did you mean `orders:read`?");
+    let (message, help) = warning(&route("permissions = \"bills:pay\""));
+    assert_eq!(message, "3:15 no role grants `bills:pay`");
+    assert!(help.contains("add it to a role"));
+    // Without any role, credentials carry permissions themselves.
+    valid("[routes.a]\nupstream = \"http://a\"\npermissions = \"bills:pay\"\n");
+}
+
+#[test]
+fn an_unknown_role_of_a_route_is_a_warning() {
+    let (message, help) = warning(&route("roles = [\"editor\", \"editr\"]"));
+    assert_eq!(
+        message,
+        "3:20 there is no role `editr`: only who carries that name has it"
+    );
+    assert_eq!(help, "did you mean `\"editor\"`?");
+    let (_, help) = warning(&route("roles = \"billing\""));
+    assert_eq!(help, "define it, if only by name: `[roles.billing]`");
+    valid("[routes.a]\nupstream = \"http://a\"\nroles = \"billing\"\n");
+}
+
+#[test]
+fn rules_that_are_never_asked_are_warnings() {
+    let methods = "methods = [\"GET\", \"POST\"]\n";
+    let (message, _) = warning(&route(&format!(
+        "{methods}permissions = {{ GET = \"orders:read\", PUT = \"orders:write\", \"*\" = \"orders:write\" }}"
+    )));
+    assert_eq!(
+        message,
+        "4:38 route `a`: the rule for `PUT` is never asked: it is not one of `methods`"
+    );
+    let (message, _) = warning(&route(&format!(
+        "{methods}permissions = {{ GET = \"orders:read\", POST = \"orders:write\", \"*\" = \"orders:write\" }}"
+    )));
+    assert_eq!(
+        message,
+        "4:61 route `a`: the rule for `*` is never asked: each of `methods` has one of its own"
+    );
+    let (message, help) = warning(&route(&format!(
+        "{methods}permissions = {{ GET = \"orders:read\" }}"
+    )));
+    assert_eq!(message, "4:1 route `a`: nobody may use `POST`");
+    assert_eq!(
+        help,
+        "give each of `methods` a rule, or write one for `\"*\"`"
+    );
+    valid(&route(&format!(
+        "{methods}permissions = {{ HEAD = \"orders:read\", \"*\" = \"orders:write\" }}"
+    )));
+}
+
+#[test]
+fn a_group_shares_its_rules_and_a_route_replaces_them_whole() {
+    let text = "[groups.g]\nroles = [\"one\"]\n[groups.g.permissions]\nGET = \"a\"\n\"*\" = \"b\"\n\
+                [routes.x]\ngroup = \"g\"\nupstream = \"http://a\"\npath = \"/x\"\nroles = [\"two\", \"inherit\"]\n\
+                [routes.y]\ngroup = \"g\"\nupstream = \"http://a\"\npath = \"/y\"\npermissions = \"c\"\n";
+    let config = valid(text);
+    let shown = |route: usize| format!("{:?}", config.routes[route].access.permissions);
+    assert!(shown(0).contains("\"b\"") && !shown(1).contains("\"b\""));
+    let roles = config.routes[0].access.roles.as_ref().unwrap();
+    assert_eq!(roles.to_string(), "two or one");
+}
+
+#[test]
+fn addresses_are_networks_or_names_of_sets() {
+    for (line, message, help) in [
+        (
+            "ip = { allow = [\"office\"] }",
+            "3:17 `allow`: expected a network such as \"192.0.2.0/24\", an address, or \"@NAME\" of a set, found the string `\"office\"`",
+            "a set is named with `@`: write `\"@office\"`",
+        ),
+        (
+            "ip = { allow = [\"192.0.2.1/24\"] }",
+            "3:17 `allow`: the address has bits beyond its prefix",
+            "write `\"192.0.2.0/24\"`",
+        ),
+        (
+            "ip = { allow = [\"@office\"] }",
+            "3:17 there is no set of networks `office`",
+            "define it: `[ip_sets.office]`",
+        ),
+        (
+            "ip = { enforce = false }",
+            "3:6 `ip` needs `allow` or `deny`",
+            "write for example `ip = { allow = [\"192.0.2.0/24\"] }`",
+        ),
+        (
+            "ip = { allow = [] }",
+            "3:16 `allow`: an empty list denies everybody",
+            "",
+        ),
+        (
+            "ip = { alow = [\"192.0.2.1\"], deny = [\"192.0.2.1\"] }",
+            "3:8 unknown key `alow` in `[routes.a.ip]`",
+            "write `allow`",
+        ),
+    ] {
+        assert_eq!(error_in_route(line), (message.to_owned(), help.to_owned()));
+    }
+}
+
+#[test]
+fn the_file_of_a_set_is_checked_with_the_configuration() {
+    let folder = tempfile::tempdir().unwrap();
+    let main = folder.path().join("gateway.toml");
+    let load = |list: &str| {
+        fs::write(folder.path().join("office.txt"), list).unwrap();
+        let text = format!("[ip_sets.office]\nfile = \"office.txt\"\n{ROUTE}");
+        fs::write(&main, text).unwrap();
+        tollgate::config::Config::load(&main)
+    };
+    let config = load("192.0.2.0/24\n").unwrap().config;
+    assert_eq!(
+        config.ip_sets["office"].file,
+        Some(folder.path().join("office.txt"))
+    );
+    let findings = load("192.0.2.0/24\nhere\n").unwrap_err();
+    let finding = findings.iter().next().unwrap();
+    assert!(
+        finding.message.ends_with("office.txt`: line 2: no network"),
+        "{}",
+        finding.message
+    );
+    assert_eq!((finding.line, finding.column), (2, 8));
+    fs::remove_file(folder.path().join("office.txt")).unwrap();
+    let findings = tollgate::config::Config::load(&main).unwrap_err();
+    assert!(
+        findings
+            .iter()
+            .next()
+            .unwrap()
+            .message
+            .contains("it can't be read")
+    );
+}
+
+#[test]
+fn a_set_that_holds_nobody_is_a_warning() {
+    let (message, _) = warning(&format!("[ip_sets.office]\ncidrs = []\n{ROUTE}"));
+    assert_eq!(message, "1:10 the set `office` holds nobody");
+}
+
+#[test]
+fn trusted_proxies_that_cover_an_allowed_network_are_a_warning() {
+    let text = |allow: &str| {
+        format!(
+            "[server]\ntrusted_proxies = [\"10.0.0.0/8\"]\n[ip_sets.office]\ncidrs = [\"10.1.0.0/16\", \"192.0.2.0/24\"]\n\
+             [routes.a]\nupstream = \"http://a\"\nip = {{ allow = [{allow}] }}\n"
+        )
+    };
+    let (message, help) = warning(&text("\"@office\""));
+    assert_eq!(
+        message,
+        "7:17 `trusted_proxies` has `10.0.0.0/8`, which covers the allowed network `10.1.0.0/16`"
+    );
+    assert!(help.contains("can claim any address"));
+    assert_eq!(
+        warning(&text("\"10.2.3.4\"")).0.split(' ').next(),
+        Some("7:17")
+    );
+    assert_eq!(findings(&text("\"192.0.2.0/24\", \"0.0.0.0/0\"")).len(), 0);
+}
