@@ -25,7 +25,8 @@ pub(super) fn secrets(text: &str) -> Vec<Range<usize>> {
         }
         let value = value_range(text, equals + 1);
         at = value.end.max(at);
-        if !is_reference(&text[value.clone()]) && !value.is_empty() {
+        let shown = &text[value.clone()];
+        if !is_reference(shown) && !is_boolean(shown) && !value.is_empty() {
             found.push(value);
         }
     }
@@ -113,6 +114,12 @@ fn is_reference(value: &str) -> bool {
         .or_else(|| value.strip_prefix("${file:"))
         .and_then(|value| value.strip_suffix('}'));
     inner.is_some_and(|inner| !inner.contains(['}', '$']) && !inner.contains(":-"))
+}
+
+/// Whether a value is `true` or `false`, as in `credentials = true`.
+fn is_boolean(value: &str) -> bool {
+    let word = value.split([' ', '\t', '\r', '#', ',', '}']).next();
+    matches!(word, Some("true" | "false"))
 }
 
 /// `user:password` of `scheme://user:password@host`.

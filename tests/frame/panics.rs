@@ -65,10 +65,12 @@ fn site() -> Site {
             service: RouteService::new(Faulty),
             metrics: metrics.route(&route.name),
             encoded_slash: EncodedSlash::Refuse,
+            preflights: false,
+            decorations: Box::default(),
         };
         (route, Arc::new(faulty))
     }));
-    let snapshot = Snapshot::new(&config.server, router, "tollgate-test");
+    let snapshot = Snapshot::new(&config.server, router, &Arc::default(), "tollgate-test");
     let snapshot = Arc::new(ArcSwap::from_pointee(snapshot));
     let frame = Arc::new(Frame::new(
         snapshot,

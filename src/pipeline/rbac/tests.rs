@@ -1,4 +1,4 @@
-use std::{net::SocketAddr, sync::Arc};
+use std::{net::SocketAddr, sync::Arc, time::UNIX_EPOCH};
 
 use http::{Uri, Version};
 use proptest::prelude::*;
@@ -46,7 +46,7 @@ fn context() -> Context {
     let connection = Connection::new(0, "http".into(), peer, false, Protocol::Http1);
     let context = Context::new(ContextParts {
         connection: Arc::new(connection),
-        id: RequestId::generate(),
+        id: RequestId::generate(UNIX_EPOCH),
         trace: TraceContext::generate(),
         client: [192, 0, 2, 7].into(),
         forwarded_for: None,
@@ -57,12 +57,14 @@ fn context() -> Context {
             target: Uri::from_static("/"),
             version: Version::HTTP_11,
             host: None,
+            origin: None,
             user_agent: None,
             accept: None,
             grpc: false,
             upgrade: None,
             trailers: false,
         },
+        started_at: UNIX_EPOCH,
         clock: Clock::system(),
     });
     let captures = [("host.tenant", "acme"), ("path.tenant", "7")];
@@ -319,6 +321,7 @@ fn parts(context: Context) -> ContextParts {
         scheme: "http",
         forwarded_host: None,
         head: context.head,
+        started_at: context.started_at,
         clock: context.clock,
     }
 }
