@@ -43,7 +43,8 @@ pub use access::{
 };
 pub use admin::Admin;
 pub use auth::{
-    Auth, AuthRule, ClaimPath, CredentialPlace, Jwt, KeySet, KeysFrom, VerificationKey,
+    Auth, AuthRule, ClaimPath, CredentialPlace, External, Fact, Jwt, KeyRefresh, KeySet, KeysFrom,
+    RevocationList, VerificationKey,
 };
 pub use cors::{Cors, Fields, Origin};
 pub use diagnostic::{Diagnostic, Diagnostics, Related, Severity};

@@ -5,6 +5,7 @@
 //! counters) is the same object before and after, so open streams never notice.
 
 mod control;
+mod inquiry;
 mod observer;
 mod routes;
 mod subrequest;
@@ -33,6 +34,8 @@ use crate::{
     telemetry::{AccessLogWriter, LogHandle, Metrics},
     upstream::{Registry, UpstreamGroup, Via},
 };
+
+pub use inquiry::{Inquiry, Outcome, route_of};
 
 use control::Control;
 use observer::Figures;

@@ -4,18 +4,26 @@
 //! in [`AuthTables::merge`], one in [`AuthTables::names`] and one in [`Auth`].
 
 mod claim;
+mod external;
 mod jwt;
 mod key_set;
 mod place;
+mod refresh;
+mod revocation;
 mod rule;
 
 pub use claim::ClaimPath;
+pub use external::{External, Fact};
 pub use jwt::{Jwt, KeysFrom};
 pub use key_set::{KeySet, VerificationKey};
 pub use place::CredentialPlace;
+pub use refresh::KeyRefresh;
+pub use revocation::RevocationList;
 pub use rule::AuthRule;
 
+pub(super) use external::ExternalKeys;
 pub(super) use jwt::JwtKeys;
+pub(super) use revocation::RevocationKeys;
 pub(super) use rule::{AllKeys, Member, MemberFormat, resolve};
 
 use std::{collections::BTreeMap, sync::Arc};
@@ -37,6 +45,8 @@ table! {
     pub(super) struct AuthTables ["auth"] {
         /// `jwt`: signed tokens.
         pub(super) jwt: Names<JwtKeys> => Named<JwtKeys> = Names::new(); "none",
+        /// `external`: other services that decide.
+        pub(super) external: Names<ExternalKeys> => Named<ExternalKeys> = Names::new(); "none",
     }
 }
 
@@ -44,11 +54,12 @@ impl AuthTables {
     /// Takes in what another file says.
     pub(super) fn merge(&mut self, other: Self, doubles: &mut Doubles<'_>) {
         doubles.names("auth.jwt", &mut self.jwt, other.jwt);
+        doubles.names("auth.external", &mut self.external, other.external);
     }
 
     /// The full names of all ways to authenticate, and where they stand.
     pub(super) fn names(&self) -> Vec<(Arc<str>, Place)> {
-        let kinds = [names("jwt", &self.jwt)];
+        let kinds = [names("jwt", &self.jwt), names("external", &self.external)];
         kinds.into_iter().flatten().collect()
     }
 
@@ -56,6 +67,7 @@ impl AuthTables {
     pub(super) fn build(self) -> Auth {
         Auth {
             jwt: named("jwt", self.jwt, JwtKeys::named),
+            external: named("external", self.external, ExternalKeys::named),
         }
     }
 }
@@ -87,6 +99,8 @@ fn full_name(kind: &str, name: &str) -> Arc<str> {
 pub struct Auth {
     /// `[auth.jwt.*]`.
     pub jwt: BTreeMap<Arc<str>, Jwt>,
+    /// `[auth.external.*]`.
+    pub external: BTreeMap<Arc<str>, External>,
 }
 
 impl Auth {
@@ -96,6 +110,8 @@ impl Auth {
     pub fn identity_headers(&self) -> Vec<HeaderName> {
         let claims = self.jwt.values().flat_map(|jwt| &jwt.forward_claims);
         let mut headers: Vec<_> = claims.map(|(name, _)| name.clone()).collect();
+        let external = self.external.values();
+        headers.extend(external.flat_map(|external| external.forward_headers.iter().cloned()));
         headers.sort_unstable_by(|one, other| one.as_str().cmp(other.as_str()));
         headers.dedup();
         headers

@@ -174,7 +174,7 @@ mod tests {
     use super::*;
 
     /// The keys of the configuration that hold a secret.
-    const SECRETS: [&str; 2] = ["token", "secret"];
+    const SECRETS: [&str; 3] = ["token", "secret", "credentials"];
 
     fn masked(text: &str) -> Vec<&str> {
         secrets(text)
@@ -189,6 +189,8 @@ mod tests {
         assert_eq!(masked("a = { token = 'x', b = 1 }"), ["'x'"]);
         assert_eq!(masked("\"X-Api-Key\" = \"a\\\"b\"\n"), ["\"a\\\"b\""]);
         assert_eq!(masked("admin.token=abc\nlisten=1"), ["abc"]);
+        assert_eq!(masked("credentials = true # yes\ntoken = false"), [""; 0]);
+        assert_eq!(masked("token = trueish"), ["trueish"]);
         assert_eq!(masked("level = \"info\"\npath = \"/token\""), [""; 0]);
     }
 

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use super::{
     Admin, Cors, Log, Rbac, RequestEdits, ResponseEdits, SecurityHeaders, Validation,
     access::{AllKeys as AllPermissions, IpKeys, IpSetKeys},
-    auth::{AllKeys, AuthTables, JwtKeys},
+    auth::{AllKeys, AuthTables, ExternalKeys, JwtKeys, KeyRefresh, RevocationKeys},
     condition::ConditionKeys,
     decode::{KeyDoc, Table, TableDoc},
     document::{Document, Include},
@@ -46,6 +46,9 @@ pub(super) fn tables() -> Vec<TableDoc> {
         Cors::doc(),
         AuthTables::doc(),
         JwtKeys::doc(),
+        KeyRefresh::doc(),
+        RevocationKeys::doc(),
+        ExternalKeys::doc(),
         RoleKeys::doc(),
         IpSetKeys::doc(),
         Subrequests::doc(),

@@ -12,6 +12,7 @@ use super::{
     condition::{HeaderConditions, QueryConditions},
     decode::{Flag, Format, Node, OneOrList, OptionOf, Problem, Reader, TableNode, Text, table},
     diagnostic::Finding,
+    header::is_hop_by_hop,
 };
 use schema::SchemaFile;
 
@@ -129,7 +130,9 @@ impl Kind for OfHeaders {
     type Conditions = HeaderConditions;
 
     fn name(text: &str) -> Option<HeaderName> {
-        HeaderName::try_from(text).ok()
+        // Those of one hop are gone before anything is validated.
+        let name = HeaderName::try_from(text).ok();
+        name.filter(|name| !is_hop_by_hop(name))
     }
 }
 

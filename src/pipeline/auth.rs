@@ -11,6 +11,8 @@
 pub mod challenge;
 pub mod credential;
 mod expression;
+pub mod external;
+mod jwks;
 pub mod jwt;
 pub mod method;
 mod registry;

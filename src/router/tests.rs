@@ -11,44 +11,21 @@ use std::sync::Arc;
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 
 use super::{Found, Lookup, Router};
-use crate::config::{
-    Access, EncodedSlash, HostPattern, PathPattern, PathSegment, RequestEdits, Respond,
-    ResponseEdits, Rewrite, Route, Target, Timeouts, ValueMatch,
-};
+use crate::config::{Config, HostPattern, PathPattern, PathSegment, Route, ValueMatch};
 
 /// A route with one path on any host.
 fn route(name: &str, path: &str) -> Route {
     Route {
         name: name.into(),
-        hosts: Vec::new(),
         paths: vec![pattern(path)],
-        ignore_case: false,
-        methods: None,
-        match_headers: Vec::new(),
-        match_query: Vec::new(),
-        priority: 0,
-        target: Target::Respond(Respond {
-            status: http::StatusCode::OK,
-            headers: Vec::new(),
-            body: bytes::Bytes::new(),
-        }),
-        rewrite: Rewrite::default(),
-        max_body: None,
-        max_body_is_own: false,
-        timeouts: Timeouts::default(),
-        encoded_slash: EncodedSlash::Refuse,
-        upgrade: true,
-        cors: None,
-        security_headers: None,
-        request_headers: RequestEdits::default(),
-        response_headers: ResponseEdits::default(),
-        auth: None,
-        forward_credentials: None,
-        close_on_token_expiry: false,
-        validation: None,
-        validation_is_own: false,
-        access: Access::default(),
+        ..blank()
     }
+}
+
+/// A route with every default.
+fn blank() -> Route {
+    let loaded = Config::parse("test.toml", "[routes.x]\nrespond = {}");
+    loaded.unwrap().config.routes.remove(0)
 }
 
 fn braced(text: &str) -> Option<&str> {

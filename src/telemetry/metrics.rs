@@ -10,9 +10,11 @@ use std::{
 use prometheus::{IntCounter, Registry, TextEncoder, process_collector::ProcessCollector};
 
 use super::{
-    FileMetrics, ListenerMetrics, RouteMetrics, ServerMetrics,
+    ExternalMetrics, FileMetrics, IssuerMetrics, ListenerMetrics, RouteMetrics, ServerMetrics,
     families::{Families, Singles},
     file::Files,
+    issuer::Issuers,
+    remembered::{Memories, MemoryMetrics},
     series::Shared,
 };
 
@@ -28,6 +30,8 @@ pub struct Metrics {
     servers: Handles<(Arc<str>, Arc<str>), ServerMetrics>,
     listeners: Handles<Arc<str>, ListenerMetrics>,
     files: Arc<Files>,
+    issuers: Arc<Issuers>,
+    memories: Arc<Memories>,
     started: Instant,
 }
 
@@ -49,6 +53,8 @@ impl Metrics {
         Arc::new(Self {
             shared: Shared::new(shown, series, singles.series_refused.clone()),
             files: Files::new(&singles),
+            issuers: Issuers::new(&singles),
+            memories: Memories::new(&singles),
             registry,
             singles,
             routes: Handles::new(),
@@ -86,10 +92,28 @@ impl Metrics {
         known.unwrap_or_else(|| self.listeners.get(name.into(), make))
     }
 
+    /// The handle of what one way to authenticate remembers.
+    #[must_use]
+    pub fn memory(&self, method: &Arc<str>) -> MemoryMetrics {
+        MemoryMetrics::new(method, &self.memories)
+    }
+
     /// The handle of the files of one owner, such as `api_keys.partners`.
     #[must_use]
     pub fn file(&self, owner: &str) -> FileMetrics {
         FileMetrics::new(owner, &self.files)
+    }
+
+    /// The handle of an issuer's keys, by the name of its table: `jwt.customers`.
+    #[must_use]
+    pub fn issuer(&self, name: &str) -> IssuerMetrics {
+        IssuerMetrics::new(name, &self.issuers)
+    }
+
+    /// The handle of a service of external auth, by the name of its table: `external.sso`.
+    #[must_use]
+    pub fn external_auth(&self, name: &Arc<str>) -> ExternalMetrics {
+        ExternalMetrics::new(name, &self.singles.external_auth)
     }
 
     /// The counter of lost lines of the access log.

@@ -235,6 +235,10 @@ fn required_parameters_are_names_or_conditions() {
     );
     let (message, _) = error_in_route("validation = { headers = [\"x a\"] }");
     assert!(message.contains("`headers`: expected a name"), "{message}");
+    assert!(
+        parse("[routes.a]\nupstream = \"http://a\"\nvalidation = { headers = [\"te\"] }\n")
+            .is_err()
+    );
     let (message, _) = error_in_route("validation = { query = { a = { prefx = \"b\" } } }");
     assert!(message.contains("unknown key `prefx`"), "{message}");
     let (message, _) =

@@ -4,7 +4,10 @@ use std::{net::SocketAddr, path::PathBuf};
 
 use serde_json::Value;
 use tempfile::TempDir;
-use tollgate::config::{Address, Config};
+use tollgate::{
+    config::{Address, Config},
+    exchange::Clock,
+};
 use toml::Table;
 
 use super::eventually;
@@ -22,9 +25,16 @@ impl Gateway {
     /// where they are missing.
     #[track_caller]
     pub fn start(text: &str) -> Self {
+        Self::start_at(text, Clock::system())
+    }
+
+    /// Starts like [`start`](Self::start), with a clock that the test moves: [`Clock::movable`].
+    #[track_caller]
+    pub fn start_at(text: &str, clock: Clock) -> Self {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let config = parse(&complete(text, &directory));
-        let inner = tollgate::gateway::Gateway::start(config, None, None).expect("it starts");
+        let inner = tollgate::gateway::Gateway::start_at(config, None, None, clock);
+        let inner = inner.expect("it starts");
         Self { inner, directory }
     }
 

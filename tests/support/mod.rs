@@ -8,6 +8,7 @@
 #![allow(dead_code, unreachable_pub, unused_imports)]
 
 mod ask;
+mod authority;
 mod client;
 mod file_gateway;
 mod gateway;
@@ -26,6 +27,7 @@ use std::{
 };
 
 pub use ask::{PROTOCOLS, Protocol, ask};
+pub use authority::Authority;
 pub use client::{Sent, body, empty, http1, http2, read, request};
 pub use file_gateway::{FileGateway, Logged};
 pub use gateway::Gateway;

@@ -3,6 +3,7 @@
 use std::{any::Any, collections::BTreeMap, sync::Arc};
 
 use super::{
+    external::ExternalMethod,
     jwt::JwtMethod,
     method::{Method, Refusal, Verdict},
 };
@@ -34,6 +35,9 @@ impl Authenticators {
         };
         next.add(&config.jwt, |jwt| {
             Arc::new(JwtMethod::from_config(jwt, tools))
+        });
+        next.add(&config.external, |external| {
+            Arc::new(ExternalMethod::from_config(external, tools))
         });
         Self(next.made)
     }
