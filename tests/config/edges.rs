@@ -64,9 +64,9 @@ fn a_route_names_a_policy_or_writes_its_own() {
     assert_eq!(message, "5:8 there is no `cors` table `wep`");
     assert_eq!(help, "write `\"web\"`");
     // A misspelt key of a value that may be a string or a table is named.
-    let (message, help) = error_in_route("cors = { orgins = \"*\" }");
-    assert_eq!(message, "3:10 unknown key `orgins` in `[routes.a.cors]`");
-    assert_eq!(help, "write `origins`");
+    let (message, help) = error_in_route("cors = { origins = \"*\", method = \"GET\" }");
+    assert_eq!(message, "3:25 unknown key `method` in `[routes.a.cors]`");
+    assert_eq!(help, "write `methods`");
     let (message, _) = error_in_route("cors = 1");
     assert!(message.contains("the name of a `[cors.*]` table, or a table like it, or \"off\""));
 }
