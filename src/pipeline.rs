@@ -8,6 +8,7 @@ pub mod cache;
 mod cors;
 mod header_edits;
 mod ip;
+mod rate_limit;
 mod rbac;
 mod redirect;
 mod request_body;
@@ -21,6 +22,7 @@ pub use auth::{AuthLayer, Authenticators};
 pub use cors::{CorsHeaders, CorsLayer};
 pub use header_edits::HeaderEditsLayer;
 pub use ip::{IpLayer, IpSet, IpSets, Ranges};
+pub use rate_limit::{Limit, LimitBook, LimitKeyState, LimitWindowState, RateLimitLayer};
 pub use rbac::{Denial, RbacLayer, Rules};
 pub use redirect::RedirectTo;
 pub use request_body::RequestBodyLayer;
@@ -91,6 +93,8 @@ pub type Held = Arc<dyn Any + Send + Sync>;
 #[derive(Default)]
 pub struct Policies {
     judge: Judge,
+    /// `[rate_limits.*]`.
+    pub limits: LimitBook,
     /// The ways to authenticate.
     authenticators: Authenticators,
     /// The headers that no client may send, on any route: they tell who the caller is.
@@ -110,6 +114,12 @@ impl Policies {
                 true => Arc::clone(&running.identity),
                 false => Arc::new(identity),
             },
+            limits: LimitBook::build(
+                &config.rate_limits,
+                &tools.clock,
+                &tools.metrics,
+                &running.limits,
+            ),
             ip_sets: IpSets::build(&config.ip_sets, tools, &running.ip_sets),
         }
     }
@@ -130,6 +140,8 @@ impl Policies {
         }
         let sets = self.ip_sets.held_by(route);
         held.extend(sets.map(|set| set as Held));
+        let limits = route.rate_limits.iter();
+        held.extend(limits.filter_map(|name| Some(Arc::clone(self.limits.get(name)?) as Held)));
         held
     }
 }
@@ -184,6 +196,9 @@ fn guarded(
     mut service: RouteService,
 ) -> RouteService {
     // Limits by caller.
+    if let Some(limits) = RateLimitLayer::by_caller(route, &policies.limits) {
+        service = service.layer(&limits);
+    }
     // RBAC and claims: they read the principal.
     if let Some(rbac) = RbacLayer::from_config(&route.access) {
         service = service.layer(&rbac);
@@ -193,6 +208,9 @@ fn guarded(
         service = service.layer(&auth);
     }
     // Limits on what is known before authentication: they spare it.
+    if let Some(limits) = RateLimitLayer::before_auth(route, &policies.limits) {
+        service = service.layer(&limits);
+    }
     // IP and origin rules: they cost least, and what they refuse is not worth a count.
     if let Some(ip) = IpLayer::from_config(&route.access, &policies.ip_sets) {
         service = service.layer(&ip);

@@ -5,6 +5,8 @@
 
 #[path = "jwks/discovery.rs"]
 mod discovery;
+#[path = "jwks/docs.rs"]
+mod docs;
 #[path = "jwks/failures.rs"]
 mod failures;
 #[path = "jwks/files.rs"]

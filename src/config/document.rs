@@ -13,6 +13,7 @@ use super::{
         read_keys, table,
     },
     diagnostic::Finding,
+    rate_limit::RateLimitKeys,
     role::RoleKeys,
     route::{Key, RouteKeys},
     share::{DefaultKeys, GroupKeys},
@@ -47,6 +48,8 @@ table! {
         pub(super) subrequests: Key<Subrequests> => Keyed<Sub<Subrequests>> = None; "see there",
         /// `upstreams`: the servers behind the gateway.
         pub(super) upstreams: Names<UpstreamKeys> => Named<UpstreamKeys> = Names::new(); "none",
+        /// `rate_limits`: how much who may ask for.
+        pub(super) rate_limits: Names<RateLimitKeys> => Named<RateLimitKeys> = Names::new(); "none",
         /// `defaults`: keys of all routes.
         pub(super) defaults: Key<DefaultKeys> => Keyed<Sub<DefaultKeys>> = None; "none",
         /// `groups`: keys that routes share.
@@ -108,6 +111,7 @@ impl Document {
         doubles.table("subrequests", &mut self.subrequests, other.subrequests);
         doubles.table("defaults", &mut self.defaults, other.defaults);
         doubles.names("cors", &mut self.cors, other.cors);
+        doubles.names("rate_limits", &mut self.rate_limits, other.rate_limits);
         self.auth.merge(other.auth, doubles);
         doubles.names("roles", &mut self.roles, other.roles);
         doubles.names("ip_sets", &mut self.ip_sets, other.ip_sets);

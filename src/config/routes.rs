@@ -2,6 +2,7 @@
 
 mod access;
 mod check;
+mod limits;
 
 use std::{
     collections::{BTreeMap, HashSet},
@@ -10,8 +11,8 @@ use std::{
 };
 
 use super::{
-    Access, AuthRule, Cors, HostPattern, PathPattern, PathSegment, Route, Target, Upstream,
-    UpstreamServer, auth,
+    Access, AuthRule, Cors, HostPattern, PathPattern, PathSegment, RateLimit, Route, Target,
+    Upstream, UpstreamServer, auth,
     cors::CorsUse,
     decode::{Entry, Set, nearest, quoted_key},
     diagnostic::Finding,
@@ -47,6 +48,9 @@ pub(super) struct Builder<'a> {
     used: HashSet<Arc<str>>,
     used_groups: HashSet<Arc<str>>,
     used_cors: HashSet<Arc<str>>,
+    used_limits: HashSet<Arc<str>>,
+    /// All limits.
+    pub(super) rate_limits: BTreeMap<Arc<str>, RateLimit>,
     /// The full names of `[auth.*]`, and those that a route uses.
     callers: Vec<(Arc<str>, Place)>,
     used_callers: HashSet<Arc<str>>,
@@ -71,6 +75,8 @@ impl<'a> Builder<'a> {
             used: HashSet::new(),
             used_groups: HashSet::new(),
             used_cors: HashSet::new(),
+            used_limits: HashSet::new(),
+            rate_limits: limits::named(document),
             callers: document.auth.names(),
             used_callers: HashSet::new(),
             findings,
@@ -106,6 +112,7 @@ impl<'a> Builder<'a> {
         let mut route = assemble(name, layers, target, hosts.unwrap_or_default(), methods);
         route.auth = auth;
         route.cors = cors;
+        route.rate_limits = self.limits(&route, layers);
         let mut checker = Checker {
             findings: &mut self.findings,
         };
@@ -247,6 +254,7 @@ impl<'a> Builder<'a> {
                 self.findings.push(Finding::warning(entry.place, message));
             }
         }
+        self.warn_of_unused_limits();
         for (name, place) in &self.callers {
             if !self.used_callers.contains(name) {
                 let message = format!("no route uses `[auth.{name}]`");
@@ -291,6 +299,8 @@ fn assemble(
             .unwrap_or(Some(DEFAULT_MAX_BODY)),
         max_body_is_own: layers.layers[0].is_some_and(|own| own.max_body.is_some()),
         timeouts: layers.value(|keys| &keys.timeouts).unwrap_or_default(),
+        rate_limits: Vec::new(),
+        cost: layers.value(|keys| &keys.cost).unwrap_or(1),
         encoded_slash: layers.value(|keys| &keys.encoded_slash).unwrap_or_default(),
         upgrade: layers.value(|keys| &keys.upgrade).unwrap_or(true),
         cors: None,

@@ -101,6 +101,10 @@ reasons! {
     Body = "validation.body", 400, "VALIDATION_ERROR", "The request's body is not what is expected here.";
     /// Bodies are held or judged as many as may be.
     ValidationBusy = "validation.busy", 503, "UNAVAILABLE", "The gateway has too many bodies to check.";
+    /// A limit's quota is used up.
+    LimitExceeded = "limit.exceeded", 429, "RATE_LIMIT_EXCEEDED", "Too many requests: try again later.";
+    /// The request has no key to count it by, and the limit has `on_missing_key = "refuse"`.
+    LimitKeyMissing = "limit.key_missing", 400, "VALIDATION_ERROR", "The request lacks what it is counted by.";
     /// The route asks for a credential and none came.
     AuthMissing = "auth.missing", 401, "UNAUTHORIZED", "A credential is needed.";
     /// A credential stands in more than one place, or twice in one.

@@ -16,6 +16,7 @@ pub(super) struct Families {
     pub(super) route: RouteFamilies,
     pub(super) server: ServerFamilies,
     pub(super) listener: ListenerFamilies,
+    pub(super) limit: LimitFamilies,
 }
 
 impl Families {
@@ -26,6 +27,7 @@ impl Families {
             route: RouteFamilies::new(&make),
             server: ServerFamilies::new(&make),
             listener: ListenerFamilies::new(&make),
+            limit: LimitFamilies::new(&make),
         }
     }
 }
@@ -176,6 +178,36 @@ impl ListenerFamilies {
                 "tollgate_malformed_requests_total",
                 "Requests that were refused before they could be read, by reason.",
                 &["listener", "reason"],
+            ),
+        }
+    }
+}
+
+/// Families of rate limits.
+#[derive(Debug)]
+pub(super) struct LimitFamilies {
+    pub(super) decisions: IntCounterVec,
+    pub(super) keys: IntGaugeVec,
+    pub(super) evictions: IntCounterVec,
+}
+
+impl LimitFamilies {
+    fn new(make: &Maker<'_>) -> Self {
+        Self {
+            decisions: make.counters(
+                "tollgate_rate_limit_decisions_total",
+                "Decisions of rate limits: allow, deny, shadow_deny.",
+                &["route", "limit", "decision"],
+            ),
+            keys: make.gauges(
+                "tollgate_rate_limit_keys",
+                "Keys that a rate limit holds.",
+                &["limit"],
+            ),
+            evictions: make.counters(
+                "tollgate_rate_limit_evictions_total",
+                "Keys that had to make room although they owed something.",
+                &["limit"],
             ),
         }
     }

@@ -73,3 +73,13 @@ pub fn eventually(mut condition: impl FnMut() -> bool) -> impl Future<Output = (
         }
     }
 }
+
+/// The first whole configuration on a page of the documentation.
+#[track_caller]
+pub fn example(page: &str) -> String {
+    let file = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(page);
+    let text = std::fs::read_to_string(file).expect("the page is there");
+    let (_, block) = text.split_once("```toml\n").expect("it has an example");
+    let (example, _) = block.split_once("```").expect("which ends");
+    example.to_owned()
+}

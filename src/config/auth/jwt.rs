@@ -1,6 +1,6 @@
 //! `[auth.jwt.NAME]`: signed tokens of one issuer.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{net::IpAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use http::{
     HeaderName,
@@ -158,6 +158,7 @@ table! {
 
 fn check_jwt(jwt: &JwtKeys, table: TableNode<'_>, reader: &mut Reader<'_>) {
     check_source(jwt, table, reader);
+    warn_of_cleartext(jwt, table, reader);
     check_keys(jwt, table, reader);
     if jwt.from.is_empty() && table.has("from") {
         let place = table.value_place("from", reader);
@@ -183,6 +184,36 @@ fn check_source(jwt: &JwtKeys, table: TableNode<'_>, reader: &mut Reader<'_>) {
             "write one of `secret`, `public_key`, `jwks_file` and `jwks_url`, or an `issuer` that is a URL",
         );
         reader.report(finding);
+    }
+}
+
+/// Whoever stands between us and the keys could put others in their place.
+fn warn_of_cleartext(jwt: &JwtKeys, table: TableNode<'_>, reader: &mut Reader<'_>) {
+    let is_open = |url: &str| {
+        let uri = url.parse::<http::Uri>().unwrap_or_default();
+        let host = uri.host().unwrap_or_default();
+        let local = host == "localhost"
+            || host
+                .trim_matches(['[', ']'])
+                .parse::<IpAddr>()
+                .is_ok_and(|ip| ip.is_loopback());
+        uri.scheme_str() == Some("http") && !local
+    };
+    let elsewhere = SOURCES.iter().any(|key| table.has(key));
+    let url = jwt.jwks_url.as_ref().and_then(|set| set.value.as_deref());
+    let (key, url) = match (url, jwt.issuer.as_deref()) {
+        (Some(url), _) => ("jwks_url", url),
+        (None, Some(issuer)) if !elsewhere => ("issuer", issuer),
+        _ => return,
+    };
+    if is_open(url) {
+        let message = format!("`{key}`: keys that come over `http://` can be forged on the way");
+        let finding = Finding::warning(table.value_place(key, reader), message);
+        reader.report(
+            finding.help(
+                "use `https://`; `[subrequests]` has a `ca_file` for certificates of your own",
+            ),
+        );
     }
 }
 

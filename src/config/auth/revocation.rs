@@ -62,6 +62,13 @@ impl Format for ListFile {
 
     fn read(node: Node<'_>, reader: &mut Reader<'_>) -> Option<PathBuf> {
         let name = Text::read(node, reader)?;
-        Some(reader.sources.of(node.place).directory.join(name))
+        let path = reader.sources.of(node.place).directory.join(name);
+        // It may come later; but a slip of the pen should not first be seen by callers.
+        if let Err(error) = std::fs::metadata(&path) {
+            let message = format!("`{}`: the file can't be read: {error}", node.name);
+            let finding = Finding::warning(node.place, message);
+            reader.report(finding.help("until it is there all tokens are refused with 503"));
+        }
+        Some(path)
     }
 }
