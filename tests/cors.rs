@@ -266,6 +266,49 @@ async fn refusals_of_the_route_can_be_read_too() {
 }
 
 #[tokio::test]
+async fn preflights_need_no_credential_and_a_401_can_be_read() {
+    let origin = Origin::ok().await;
+    let gateway = Gateway::start(&format!(
+        "{WEB}
+        [auth.jwt.main]
+        secret = 'a secret of the tests with 32 bytes'
+        [rate_limits.once]
+        key = 'route'
+        quota = '1/1h'
+        [routes.guarded]
+        auth = 'jwt.main'
+        upstream = '{}'
+        cors = 'web'
+        [routes.limited]
+        path = '/limited'
+        auth = 'public'
+        rate_limits = ['once']
+        upstream = '{}'
+        cors = 'web'",
+        origin.url(),
+        origin.url()
+    ));
+    for protocol in PROTOCOLS {
+        let sent = preflight(&gateway, protocol, APP, "PUT").await;
+        assert_eq!(sent.status(), 204);
+        let sent = send(&gateway, protocol, ("GET", "/items"), &[("origin", APP)]).await;
+        assert_eq!((sent.status(), &*sent.reason()), (401, "auth.missing"));
+        assert_eq!(sent.header("access-control-allow-origin"), Some(APP));
+        // Nor do they count.
+        let fields = [("origin", APP), ("access-control-request-method", "GET")];
+        for _ in 0..3 {
+            let sent = send(&gateway, protocol, ("OPTIONS", "/limited"), &fields).await;
+            assert_eq!(sent.status(), 204);
+        }
+    }
+    for status in [200, 429] {
+        let sent = send(&gateway, Protocol::Http1, ("GET", "/limited"), &[("origin", APP)]).await;
+        assert_eq!(sent.status(), status);
+        assert_eq!(sent.header("access-control-allow-origin"), Some(APP));
+    }
+}
+
+#[tokio::test]
 async fn a_preflight_goes_to_the_route_of_the_request_that_it_precedes() {
     let (reads, writes) = (Origin::ok().await, Origin::ok().await);
     let gateway = Gateway::start(&format!(

@@ -2,7 +2,10 @@
 
 mod support;
 
-use support::{Gateway, Origin, PROTOCOLS, Protocol, Sent, ask, empty};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use serde_json::json;
+use support::{Gateway, Origin, PROTOCOLS, Protocol, Raw, Sent, ask, empty};
 
 async fn get(gateway: &Gateway, protocol: Protocol, path: &str, fields: &[(&str, &str)]) -> Sent {
     ask(gateway.address(), protocol, ("GET", path), fields, empty()).await
@@ -41,6 +44,83 @@ async fn the_upstream_gets_what_the_route_says() {
         assert_eq!(all("x-dollar"), ["$1"]);
         assert_eq!(all("x-list"), ["theirs", "ours"]);
         assert_eq!(all("x-other"), ["kept"]);
+    }
+}
+
+/// A token that is good for an hour.
+fn token(subject: &str) -> String {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970");
+    let claims = json!({ "sub": subject, "exp": now.as_secs() + 3600 });
+    let key = jsonwebtoken::EncodingKey::from_secret(SECRET.as_bytes());
+    jsonwebtoken::encode(&jsonwebtoken::Header::default(), &claims, &key).expect("a token")
+}
+
+const SECRET: &str = "a secret of the tests with 32 bytes";
+
+/// A guarded route that tells the upstream who calls, and a public one that does not.
+async fn with_callers() -> (Gateway, Origin) {
+    let origin = Origin::ok().await;
+    let url = origin.url();
+    let gateway = Gateway::start(&format!(
+        "[auth.jwt.main]
+        secret = '{SECRET}'
+        [routes.guarded]
+        path = '/guarded'
+        auth = 'jwt.main'
+        upstream = '{url}'
+        request_headers = {{ set = {{ x-user = '${{principal}}' }}, add = {{ x-note = 'by ${{principal}}' }} }}
+        [routes.public]
+        auth = 'public'
+        upstream = '{url}'"
+    ));
+    (gateway, origin)
+}
+
+#[tokio::test]
+async fn the_upstream_is_told_who_calls_and_no_client_can_say_it_instead() {
+    let (gateway, origin) = with_callers().await;
+    let bearer = format!("Bearer {}", token("alice"));
+    for (count, protocol) in PROTOCOLS.into_iter().enumerate() {
+        let fields = [
+            ("authorization", &*bearer),
+            ("x-user", "admin"),
+            ("x_user", "admin"),
+            ("X-Note", "admin"),
+        ];
+        let sent = get(&gateway, protocol, "/guarded", &fields).await;
+        assert_eq!(sent.status(), 200);
+        let seen = &origin.requests()[2 * count];
+        assert_eq!((seen.all("x-user"), seen.all("x-note")), (vec!["alice"], vec!["by alice"]));
+        // A route that sets nothing must not let it pass either.
+        get(&gateway, protocol, "/", &fields[1..]).await;
+        let seen = &origin.requests()[2 * count + 1];
+        assert_eq!((seen.all("x-user"), seen.all("x_user")), (vec![], vec![]));
+        assert_eq!(seen.all("x-note"), [""; 0]);
+    }
+}
+
+#[tokio::test]
+async fn trailers_do_not_say_who_calls() {
+    let (gateway, origin) = with_callers().await;
+    let request = "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nTrailer: x-user, x-sum\r\n\r\n\
+                   0\r\nx-user: admin\r\nx-sum: 17\r\n\r\n";
+    assert_eq!(Raw::ask(gateway.address(), request).await.status, 200);
+    let seen = origin.request();
+    assert_eq!(seen.trailers, [("x-sum".to_owned(), "17".to_owned())]);
+}
+
+#[tokio::test]
+async fn a_subject_that_no_field_can_hold_is_left_out() {
+    let (gateway, origin) = with_callers().await;
+    for (count, subject) in ["josé", "a\r\nx-admin: 1"].into_iter().enumerate() {
+        let bearer = format!("Bearer {}", token(subject));
+        let fields = [("authorization", &*bearer), ("x-user", "admin")];
+        let sent = get(&gateway, Protocol::Http1, "/guarded", &fields).await;
+        if sent.status() == 200 {
+            let seen = &origin.requests()[count];
+            assert_eq!((seen.all("x-user"), seen.all("x-note")), (vec![], vec![]));
+            assert_eq!(seen.all("x-admin"), [""; 0]);
+        }
     }
 }
 
