@@ -16,11 +16,15 @@ mod document;
 mod edits;
 mod header;
 mod host;
+mod htpasswd;
+mod keys_file;
 mod loading;
 mod log;
 mod mask;
+mod moment;
 mod path;
 mod permission;
+mod quota;
 mod rate_limit;
 mod reference;
 mod rewrite;
@@ -42,17 +46,22 @@ pub use access::{
     Access, ByMethod, ClaimRule, ClaimValue, Demand, IpList, IpRules, IpSet, LARGEST_NETWORKS,
     Needed, Permissions, Rbac, RoleDemand, parse_networks,
 };
+pub use address::network_of;
 pub use admin::Admin;
 pub use auth::{
-    Auth, AuthRule, ClaimPath, CredentialPlace, External, Fact, Jwt, KeyRefresh, KeySet, KeysFrom,
-    RevocationList, VerificationKey,
+    ApiKeys, Auth, AuthRule, Basic, ClaimPath, CredentialPlace, External, Fact, Jwt, KeyRefresh,
+    KeyScheme, KeySet, KeysFrom, RevocationList, VerificationKey,
 };
 pub use cors::{Cors, Fields, Origin};
 pub use diagnostic::{Diagnostic, Diagnostics, Related, Severity};
 pub use edits::{RequestEdits, ResponseEdits};
+pub use htpasswd::{Htpasswd, PasswordHash};
+pub use keys_file::{KeyHash, KeysFile, StoredKey};
 pub use loading::Loaded;
 pub use log::{AccessLog, Log, QueryLogging};
+pub use moment::{date_of, moment_of};
 pub use permission::Permission;
+pub use quota::{quota_of, quota_text};
 pub use rate_limit::{
     LimitAlgorithm, LimitHeaders, LimitKey, LimitedWho, MissingKey, Quota, RateLimit,
 };

@@ -302,7 +302,13 @@ async fn preflights_need_no_credential_and_a_401_can_be_read() {
         }
     }
     for status in [200, 429] {
-        let sent = send(&gateway, Protocol::Http1, ("GET", "/limited"), &[("origin", APP)]).await;
+        let sent = send(
+            &gateway,
+            Protocol::Http1,
+            ("GET", "/limited"),
+            &[("origin", APP)],
+        )
+        .await;
         assert_eq!(sent.status(), status);
         assert_eq!(sent.header("access-control-allow-origin"), Some(APP));
     }

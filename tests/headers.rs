@@ -49,7 +49,9 @@ async fn the_upstream_gets_what_the_route_says() {
 
 /// A token that is good for an hour.
 fn token(subject: &str) -> String {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970");
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .expect("after 1970");
     let claims = json!({ "sub": subject, "exp": now.as_secs() + 3600 });
     let key = jsonwebtoken::EncodingKey::from_secret(SECRET.as_bytes());
     jsonwebtoken::encode(&jsonwebtoken::Header::default(), &claims, &key).expect("a token")
@@ -90,7 +92,10 @@ async fn the_upstream_is_told_who_calls_and_no_client_can_say_it_instead() {
         let sent = get(&gateway, protocol, "/guarded", &fields).await;
         assert_eq!(sent.status(), 200);
         let seen = &origin.requests()[2 * count];
-        assert_eq!((seen.all("x-user"), seen.all("x-note")), (vec!["alice"], vec!["by alice"]));
+        assert_eq!(
+            (seen.all("x-user"), seen.all("x-note")),
+            (vec!["alice"], vec!["by alice"])
+        );
         // A route that sets nothing must not let it pass either.
         get(&gateway, protocol, "/", &fields[1..]).await;
         let seen = &origin.requests()[2 * count + 1];
