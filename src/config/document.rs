@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use toml::de::DeTable;
 
 use super::{
-    Admin, Cache, CacheRule, Log, Server,
+    Admin, Cache, CacheRule, Cors, Log, Server,
     access::IpSetKeys,
     auth::AuthTables,
     decode::{
@@ -40,6 +40,8 @@ table! {
         pub(super) cache: Key<Cache> => Keyed<Sub<Cache>> = None; "see there",
         /// `cache_rules`: what is kept of upstreams' answers.
         pub(super) cache_rules: Names<CacheRule> => Named<CacheRule> = Names::new(); "none",
+        /// `cors`: pages of which other origins may call, by name.
+        pub(super) cors: Names<Cors> => Named<Cors> = Names::new(); "none",
         /// `auth`: how callers show who they are.
         pub(super) auth: AuthTables => Sub<AuthTables> = AuthTables::default(); "none",
         /// `roles`: what callers may do.
@@ -114,6 +116,7 @@ impl Document {
         doubles.names("cache_rules", &mut self.cache_rules, other.cache_rules);
         doubles.table("subrequests", &mut self.subrequests, other.subrequests);
         doubles.table("defaults", &mut self.defaults, other.defaults);
+        doubles.names("cors", &mut self.cors, other.cors);
         doubles.names("rate_limits", &mut self.rate_limits, other.rate_limits);
         self.auth.merge(other.auth, doubles);
         doubles.names("roles", &mut self.roles, other.roles);

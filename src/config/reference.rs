@@ -3,7 +3,8 @@
 use std::fmt::Write;
 
 use super::{
-    Admin, Cache, CacheRule, Log, Rbac,
+    Admin, Cache, CacheRule, Cors, Log, Rbac, RequestEdits, ResponseEdits, SecurityHeaders,
+    Validation,
     access::{AllKeys as AllPermissions, IpKeys, IpSetKeys},
     auth::{
         AllKeys, ApiKeysTable, AuthTables, BasicTable, ExternalKeys, JwtKeys, KeyRefresh,
@@ -49,6 +50,7 @@ pub(super) fn tables() -> Vec<TableDoc> {
         AccessLog::doc(),
         Cache::doc(),
         CacheRule::doc(),
+        Cors::doc(),
         AuthTables::doc(),
         JwtKeys::doc(),
         KeyRefresh::doc(),
@@ -70,6 +72,10 @@ pub(super) fn tables() -> Vec<TableDoc> {
         RedirectKeys::doc(),
         Rewrite::doc(),
         Timeouts::doc(),
+        SecurityHeaders::doc(),
+        RequestEdits::doc(),
+        ResponseEdits::doc(),
+        Validation::doc(),
         AllPermissions::doc(),
         Rbac::doc(),
         IpKeys::doc(),

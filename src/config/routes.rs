@@ -11,8 +11,10 @@ use std::{
 };
 
 use super::{
-    Access, AuthRule, CacheRule, HostPattern, PathPattern, PathSegment, RateLimit, Route, Target,
-    Upstream, UpstreamServer, auth, cache::CacheUse,
+    Access, AuthRule, CacheRule, Cors, HostPattern, PathPattern, PathSegment, RateLimit, Route,
+    Target, Upstream, UpstreamServer, auth,
+    cache::CacheUse,
+    cors::CorsUse,
     decode::{Entry, Set, nearest, quoted_key},
     diagnostic::Finding,
     document::Document,
@@ -46,6 +48,7 @@ pub(super) struct Builder<'a> {
     /// The upstreams and groups that a route uses.
     used: HashSet<Arc<str>>,
     used_groups: HashSet<Arc<str>>,
+    used_cors: HashSet<Arc<str>>,
     used_limits: HashSet<Arc<str>>,
     /// All limits.
     pub(super) rate_limits: BTreeMap<Arc<str>, RateLimit>,
@@ -75,6 +78,7 @@ impl<'a> Builder<'a> {
             upstreams: document.upstreams.iter().map(named).collect(),
             used: HashSet::new(),
             used_groups: HashSet::new(),
+            used_cors: HashSet::new(),
             used_limits: HashSet::new(),
             rate_limits: limits::named(document),
             cache_rules: cache_rules(document),
@@ -110,8 +114,10 @@ impl<'a> Builder<'a> {
         let hosts = layers.list(|keys| &keys.hosts, &mut self.findings);
         let methods = layers.list(|keys| &keys.methods, &mut self.findings);
         let auth = self.auth(name, entry.place, layers);
+        let cors = self.cors(layers);
         let mut route = assemble(name, layers, target, hosts.unwrap_or_default(), methods);
         route.auth = auth;
+        route.cors = cors;
         route.rate_limits = self.limits(&route, layers);
         route.cache = self.cache_rule(layers);
         let mut checker = Checker {
@@ -158,6 +164,24 @@ impl<'a> Builder<'a> {
         let finding = unknown_name("cache rule", name, set.place, known, "cache_rules");
         self.findings.push(finding);
         None
+    }
+
+    /// Resolves the name of a `[cors.*]` table.
+    fn cors(&mut self, layers: Layers<'_>) -> Option<Cors> {
+        match layers.value(|keys| &keys.cors).flatten()? {
+            CorsUse::Own(cors) => Some(cors),
+            CorsUse::Named(name, place) => {
+                let document = self.document;
+                if let Some((name, entry)) = document.cors.get_key_value(&*name) {
+                    self.used_cors.insert(Arc::clone(name));
+                    return Some(entry.value.clone());
+                }
+                let known = document.cors.keys().map(|name| &**name);
+                let finding = unknown_name("`cors` table", &name, place, known, "cors");
+                self.findings.push(finding);
+                None
+            }
+        }
     }
 
     /// Who may call. As soon as there is any way to authenticate, a route that asks for none has to
@@ -274,6 +298,12 @@ impl<'a> Builder<'a> {
                 self.findings.push(Finding::warning(entry.place, message));
             }
         }
+        for (name, entry) in &document.cors {
+            if !self.used_cors.contains(name) {
+                let message = format!("no route uses the `cors` table `{name}`");
+                self.findings.push(Finding::warning(entry.place, message));
+            }
+        }
     }
 }
 
@@ -312,6 +342,16 @@ fn assemble(
         upgrade: layers.value(|keys| &keys.upgrade).unwrap_or(true),
         // Rules are resolved by the builder, which knows their names.
         cache: None,
+        cors: None,
+        security_headers: layers.value(|keys| &keys.security_headers).flatten(),
+        request_headers: layers
+            .value(|keys| &keys.request_headers)
+            .unwrap_or_default(),
+        response_headers: layers
+            .value(|keys| &keys.response_headers)
+            .unwrap_or_default(),
+        validation: layers.value(|keys| &keys.validation).flatten(),
+        validation_is_own: layers.layers[0].is_some_and(|own| own.validation.is_some()),
         auth: None,
         forward_credentials: layers.value(|keys| &keys.forward_credentials),
         close_on_token_expiry: layers

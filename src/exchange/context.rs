@@ -25,6 +25,9 @@ pub struct RequestHead {
     pub version: Version,
     /// `Host`, or `:authority` on HTTP/2.
     pub host: Option<HeaderValue>,
+    /// `Origin`: where a page that made the request comes from. An empty value, which no rule can
+    /// name, when there is more than one.
+    pub origin: Option<HeaderValue>,
     /// `User-Agent`.
     pub user_agent: Option<HeaderValue>,
     /// `Accept`: the form in which the client wants refusals, read only when there is one.

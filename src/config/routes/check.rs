@@ -1,5 +1,7 @@
 //! What one route says against itself.
 
+mod edges;
+
 use std::collections::HashSet;
 
 use super::shape;
@@ -36,6 +38,7 @@ impl Checker<'_> {
         self.check_encoded(route, paths);
         self.check_strip(route, rewrite);
         self.check_cache(route, layers);
+        self.check_edges(route, place, layers);
         let answers = matches!(route.target, Target::Respond(_) | Target::Redirect(_));
         let own = layers.layers[0].and_then(|own| own.rewrite.as_ref());
         if let (true, Some(set)) = (answers, own) {
