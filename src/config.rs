@@ -19,6 +19,7 @@ mod log;
 mod mask;
 mod path;
 mod permission;
+mod rate_limit;
 mod reference;
 mod rewrite;
 mod role;
@@ -46,6 +47,9 @@ pub use diagnostic::{Diagnostic, Diagnostics, Related, Severity};
 pub use loading::Loaded;
 pub use log::{AccessLog, Log, QueryLogging};
 pub use permission::Permission;
+pub use rate_limit::{
+    LimitAlgorithm, LimitHeaders, LimitKey, LimitedWho, MissingKey, Quota, RateLimit,
+};
 pub use reference::reference;
 pub use rewrite::{HostRewrite, Rewrite};
 pub use role::Role;
@@ -80,6 +84,8 @@ pub struct Config {
     pub subrequests: Subrequests,
     /// `[upstreams.*]`, and one for each inline URL, named by that URL.
     pub upstreams: BTreeMap<Arc<str>, Upstream>,
+    /// `[rate_limits.*]`.
+    pub rate_limits: BTreeMap<Arc<str>, RateLimit>,
     /// `[routes.*]` with `[groups.*]` and `[defaults]` merged in, in the order of their names.
     pub routes: Vec<Route>,
 }

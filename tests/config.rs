@@ -4,6 +4,8 @@
 
 #[path = "config/access.rs"]
 mod access;
+#[path = "config/auth.rs"]
+mod auth;
 #[path = "config/bad_input.rs"]
 mod bad_input;
 #[path = "config/files.rs"]

@@ -93,6 +93,10 @@ reasons! {
     RouteNotFound = "route.not_found", 404, "NOT_FOUND", "Nothing is served here.";
     /// The best route does not serve the method.
     MethodNotAllowed = "route.method_not_allowed", 405, "METHOD_NOT_ALLOWED", "This method is not served here.";
+    /// A limit's quota is used up.
+    LimitExceeded = "limit.exceeded", 429, "RATE_LIMIT_EXCEEDED", "Too many requests: try again later.";
+    /// The request has no key to count it by, and the limit has `on_missing_key = "refuse"`.
+    LimitKeyMissing = "limit.key_missing", 400, "VALIDATION_ERROR", "The request lacks what it is counted by.";
     /// The route asks for a credential and none came.
     AuthMissing = "auth.missing", 401, "UNAUTHORIZED", "A credential is needed.";
     /// A credential stands in more than one place, or twice in one.

@@ -16,6 +16,7 @@ pub(super) struct Families {
     pub(super) route: RouteFamilies,
     pub(super) server: ServerFamilies,
     pub(super) listener: ListenerFamilies,
+    pub(super) limit: LimitFamilies,
 }
 
 impl Families {
@@ -26,6 +27,7 @@ impl Families {
             route: RouteFamilies::new(&make),
             server: ServerFamilies::new(&make),
             listener: ListenerFamilies::new(&make),
+            limit: LimitFamilies::new(&make),
         }
     }
 }
@@ -181,6 +183,36 @@ impl ListenerFamilies {
     }
 }
 
+/// Families of rate limits.
+#[derive(Debug)]
+pub(super) struct LimitFamilies {
+    pub(super) decisions: IntCounterVec,
+    pub(super) keys: IntGaugeVec,
+    pub(super) evictions: IntCounterVec,
+}
+
+impl LimitFamilies {
+    fn new(make: &Maker<'_>) -> Self {
+        Self {
+            decisions: make.counters(
+                "tollgate_rate_limit_decisions_total",
+                "Decisions of rate limits: allow, deny, shadow_deny.",
+                &["route", "limit", "decision"],
+            ),
+            keys: make.gauges(
+                "tollgate_rate_limit_keys",
+                "Keys that a rate limit holds.",
+                &["limit"],
+            ),
+            evictions: make.counters(
+                "tollgate_rate_limit_evictions_total",
+                "Keys that had to make room although they owed something.",
+                &["limit"],
+            ),
+        }
+    }
+}
+
 /// The metrics that have no labels of their own.
 #[derive(Debug)]
 pub(super) struct Singles {
@@ -189,6 +221,7 @@ pub(super) struct Singles {
     pub(super) series_refused: IntCounter,
     pub(super) reloads: IntCounterVec,
     pub(super) reload_successful: IntGauge,
+    pub(super) remembered: IntCounterVec,
     pub(super) generation: IntGauge,
     pub(super) file_successful: IntGaugeVec,
     pub(super) file_reads: IntCounterVec,
@@ -226,6 +259,11 @@ impl Singles {
                 "tollgate_config_reloads_total",
                 "Reloads of the configuration, by result.",
                 &["result"],
+            ),
+            remembered: make.counters(
+                "tollgate_auth_remembered_total",
+                "Look-ups among the credentials that are remembered, by result.",
+                &["method", "result"],
             ),
             reload_successful: make.gauge(
                 "tollgate_config_last_reload_successful",

@@ -14,6 +14,8 @@ use super::{
     families::{Families, Singles},
     file::Files,
     issuer::Issuers,
+    limit::{LimitMetrics, LimitTable, TableMetrics},
+    remembered::{Memories, MemoryMetrics},
     series::Shared,
 };
 
@@ -28,8 +30,11 @@ pub struct Metrics {
     routes: Handles<Arc<str>, RouteMetrics>,
     servers: Handles<(Arc<str>, Arc<str>), ServerMetrics>,
     listeners: Handles<Arc<str>, ListenerMetrics>,
+    limits: Handles<(Arc<str>, Arc<str>), LimitMetrics>,
+    limit_tables: Handles<Arc<str>, LimitTable>,
     files: Arc<Files>,
     issuers: Arc<Issuers>,
+    memories: Arc<Memories>,
     started: Instant,
 }
 
@@ -52,11 +57,14 @@ impl Metrics {
             shared: Shared::new(shown, series, singles.series_refused.clone()),
             files: Files::new(&singles),
             issuers: Issuers::new(&singles),
+            memories: Memories::new(&singles),
             registry,
             singles,
             routes: Handles::new(),
             servers: Handles::new(),
             listeners: Handles::new(),
+            limits: Handles::new(),
+            limit_tables: Handles::new(),
             started: Instant::now(),
         })
     }
@@ -87,6 +95,39 @@ impl Metrics {
         let make = || ListenerMetrics::new(name, &self.shared);
         let known = self.listeners.locked().get(name).map(Arc::clone);
         known.unwrap_or_else(|| self.listeners.get(name.into(), make))
+    }
+
+    /// The handle of a limit on a route.
+    #[must_use]
+    pub fn limit(&self, route: &Arc<str>, limit: &Arc<str>) -> Arc<LimitMetrics> {
+        let make = || LimitMetrics::new(route, limit, &self.shared);
+        let key = (Arc::clone(route), Arc::clone(limit));
+        self.limits.get(key, make)
+    }
+
+    /// The figures of a limit's table of keys.
+    #[must_use]
+    pub fn limit_table(&self, limit: &Arc<str>) -> TableMetrics {
+        let make = || LimitTable::new(limit, &self.shared);
+        self.limit_tables.get(Arc::clone(limit), make).metrics()
+    }
+
+    /// Drops the series of limits that the configuration, or the route in it, no longer has.
+    pub fn retain_limits(
+        &self,
+        on_route: impl Fn(&str, &str) -> bool,
+        known: impl Fn(&str) -> bool,
+    ) {
+        let limits = |(route, limit): &(Arc<str>, Arc<str>)| on_route(route, limit);
+        self.limits.retain(limits, LimitMetrics::remove);
+        self.limit_tables
+            .retain(|limit| known(limit), LimitTable::remove);
+    }
+
+    /// The handle of what one way to authenticate remembers.
+    #[must_use]
+    pub fn memory(&self, method: &Arc<str>) -> MemoryMetrics {
+        MemoryMetrics::new(method, &self.memories)
     }
 
     /// The handle of the files of one owner, such as `api_keys.partners`.

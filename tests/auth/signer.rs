@@ -3,7 +3,7 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
-use jsonwebtoken::{Algorithm, AlgorithmFamily, EncodingKey};
+use jsonwebtoken::{Algorithm, AlgorithmFamily, DecodingKey, EncodingKey, jwk::Jwk};
 use serde_json::{Value, json};
 
 /// One key pair, or one secret.
@@ -65,7 +65,13 @@ impl Signer {
 
     /// The public key as a JWK with a name.
     pub fn jwk(&self, id: &str) -> Value {
-        let jwk = jsonwebtoken::jwk::Jwk::from_encoding_key(&self.key, self.algorithm).unwrap();
+        let pem = self.public.as_bytes();
+        let key = match self.algorithm.family() {
+            AlgorithmFamily::Rsa => DecodingKey::from_rsa_pem(pem),
+            AlgorithmFamily::Ec => DecodingKey::from_ec_pem(pem),
+            _ => DecodingKey::from_ed_pem(pem),
+        };
+        let jwk = Jwk::from_decoding_key(&key.unwrap(), Some(self.algorithm)).unwrap();
         let mut jwk = serde_json::to_value(jwk).unwrap();
         jwk["kid"] = id.into();
         jwk

@@ -76,8 +76,9 @@ pub(super) fn source(config: &Jwt, tools: &Tools) -> Arc<dyn KeySource> {
     Arc::new(Jwks::start(&config.name, fetcher, &config.refresh, tools))
 }
 
-/// Keys that stand in the configuration: they change with a reload, which makes a new source.
-struct Fixed(KeySet);
+/// Keys that stand in the configuration: they change with a reload, which
+/// makes a new source.
+pub struct Fixed(pub KeySet);
 
 impl KeySource for Fixed {
     fn generation(&self) -> u64 {
