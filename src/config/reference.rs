@@ -3,9 +3,12 @@
 use std::fmt::Write;
 
 use super::{
-    Admin, Log, Rbac,
+    Admin, Cache, CacheRule, Log, Rbac,
     access::{AllKeys as AllPermissions, IpKeys, IpSetKeys},
-    auth::{AllKeys, AuthTables, ExternalKeys, JwtKeys, KeyRefresh, RevocationKeys},
+    auth::{
+        AllKeys, ApiKeysTable, AuthTables, BasicTable, ExternalKeys, JwtKeys, KeyRefresh,
+        RevocationKeys,
+    },
     condition::ConditionKeys,
     decode::{KeyDoc, Table, TableDoc},
     document::{Document, Include},
@@ -44,11 +47,15 @@ pub(super) fn tables() -> Vec<TableDoc> {
         Admin::doc(),
         Log::doc(),
         AccessLog::doc(),
+        Cache::doc(),
+        CacheRule::doc(),
         AuthTables::doc(),
         JwtKeys::doc(),
         KeyRefresh::doc(),
         RevocationKeys::doc(),
         ExternalKeys::doc(),
+        ApiKeysTable::doc(),
+        BasicTable::doc(),
         RoleKeys::doc(),
         IpSetKeys::doc(),
         Subrequests::doc(),

@@ -11,8 +11,8 @@ use std::{
 };
 
 use super::{
-    Access, AuthRule, HostPattern, PathPattern, PathSegment, RateLimit, Route, Target, Upstream,
-    UpstreamServer, auth,
+    Access, AuthRule, CacheRule, HostPattern, PathPattern, PathSegment, RateLimit, Route, Target,
+    Upstream, UpstreamServer, auth, cache::CacheUse,
     decode::{Entry, Set, nearest, quoted_key},
     diagnostic::Finding,
     document::Document,
@@ -49,6 +49,9 @@ pub(super) struct Builder<'a> {
     used_limits: HashSet<Arc<str>>,
     /// All limits.
     pub(super) rate_limits: BTreeMap<Arc<str>, RateLimit>,
+    /// The `[cache_rules.*]`, and which of them a route uses.
+    cache_rules: BTreeMap<Arc<str>, Arc<CacheRule>>,
+    used_cache_rules: HashSet<Arc<str>>,
     /// The full names of `[auth.*]`, and those that a route uses.
     callers: Vec<(Arc<str>, Place)>,
     used_callers: HashSet<Arc<str>>,
@@ -74,6 +77,8 @@ impl<'a> Builder<'a> {
             used_groups: HashSet::new(),
             used_limits: HashSet::new(),
             rate_limits: limits::named(document),
+            cache_rules: cache_rules(document),
+            used_cache_rules: HashSet::new(),
             callers: document.auth.names(),
             used_callers: HashSet::new(),
             findings,
@@ -108,6 +113,7 @@ impl<'a> Builder<'a> {
         let mut route = assemble(name, layers, target, hosts.unwrap_or_default(), methods);
         route.auth = auth;
         route.rate_limits = self.limits(&route, layers);
+        route.cache = self.cache_rule(layers);
         let mut checker = Checker {
             findings: &mut self.findings,
         };
@@ -132,6 +138,24 @@ impl<'a> Builder<'a> {
         }
         let known = self.document.groups.keys().map(|name| &**name);
         let finding = unknown_name("group", name, set.place, known, "groups");
+        self.findings.push(finding);
+        None
+    }
+
+    /// The cache rule that the route, its group or the defaults name.
+    fn cache_rule(&mut self, layers: Layers<'_>) -> Option<Arc<CacheRule>> {
+        let set = layers.pick(|keys| &keys.cache)?;
+        let name = match set.value.as_ref()? {
+            CacheUse::Off => return None,
+            CacheUse::Own(rule) => return Some(Arc::new((**rule).clone())),
+            CacheUse::Named(name) => name.as_str(),
+        };
+        if let Some((name, rule)) = self.cache_rules.get_key_value(name) {
+            self.used_cache_rules.insert(Arc::clone(name));
+            return Some(Arc::clone(rule));
+        }
+        let known = self.cache_rules.keys().map(|name| &**name);
+        let finding = unknown_name("cache rule", name, set.place, known, "cache_rules");
         self.findings.push(finding);
         None
     }
@@ -232,6 +256,12 @@ impl<'a> Builder<'a> {
             }
         }
         self.warn_of_unused_limits();
+        for (name, entry) in &document.cache_rules {
+            if !self.used_cache_rules.contains(name) {
+                let message = format!("no route uses the cache rule `{name}`");
+                self.findings.push(Finding::warning(entry.place, message));
+            }
+        }
         for (name, place) in &self.callers {
             if !self.used_callers.contains(name) {
                 let message = format!("no route uses `[auth.{name}]`");
@@ -245,6 +275,12 @@ impl<'a> Builder<'a> {
             }
         }
     }
+}
+
+fn cache_rules(document: &Document) -> BTreeMap<Arc<str>, Arc<CacheRule>> {
+    let rules = document.cache_rules.iter();
+    let rules = rules.map(|(name, entry)| (Arc::clone(name), Arc::new(entry.value.clone())));
+    rules.collect()
 }
 
 fn assemble(
@@ -274,6 +310,8 @@ fn assemble(
         cost: layers.value(|keys| &keys.cost).unwrap_or(1),
         encoded_slash: layers.value(|keys| &keys.encoded_slash).unwrap_or_default(),
         upgrade: layers.value(|keys| &keys.upgrade).unwrap_or(true),
+        // Rules are resolved by the builder, which knows their names.
+        cache: None,
         auth: None,
         forward_credentials: layers.value(|keys| &keys.forward_credentials),
         close_on_token_expiry: layers

@@ -151,6 +151,7 @@ impl Table for GroupKeys {
         "claims",
         "rbac",
         "ip",
+        "cache",
     ];
 
     fn set(&mut self, node: Node<'_>, reader: &mut Reader<'_>) -> bool {
@@ -187,6 +188,7 @@ impl Table for DefaultKeys {
         "claims",
         "rbac",
         "ip",
+        "cache",
     ];
 
     fn set(&mut self, node: Node<'_>, reader: &mut Reader<'_>) -> bool {
