@@ -6,6 +6,7 @@
 mod access;
 mod address;
 mod admin;
+mod cache;
 mod auth;
 mod condition;
 mod conflicts;
@@ -48,6 +49,7 @@ pub use access::{
 };
 pub use address::network_of;
 pub use admin::Admin;
+pub use cache::{Cache, CacheQuery, CacheRule, CacheScope, CacheTier};
 pub use auth::{
     ApiKeys, Auth, AuthRule, Basic, ClaimPath, CredentialPlace, External, Fact, Jwt, KeyRefresh,
     KeyScheme, KeySet, KeysFrom, RevocationList, VerificationKey,
@@ -93,6 +95,8 @@ pub struct Config {
     pub admin: Admin,
     /// `[log]`: application and access log.
     pub log: Log,
+    /// `[cache]`: the memory in which answers are kept.
+    pub cache: Cache,
     /// `[auth.*]`: how callers show who they are.
     pub auth: Auth,
     /// `[roles.*]`, with what they include.

@@ -156,6 +156,7 @@ impl Table for GroupKeys {
         "claims",
         "rbac",
         "ip",
+        "cache",
     ];
 
     fn set(&mut self, node: Node<'_>, reader: &mut Reader<'_>) -> bool {
@@ -197,6 +198,7 @@ impl Table for DefaultKeys {
         "claims",
         "rbac",
         "ip",
+        "cache",
     ];
 
     fn set(&mut self, node: Node<'_>, reader: &mut Reader<'_>) -> bool {
