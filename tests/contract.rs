@@ -69,6 +69,11 @@ const FORWARDING: &[Forwarding] = &[
         "conditions",
         "upstream = 'ORIGIN'\nmatch_query = { c = 'd' }\npath = '/{x}/b'",
     ),
+    route(
+        "authenticated",
+        "upstream = 'ORIGIN'\nauth = ['jwt.any', 'anonymous']\n\
+         [auth.jwt.any]\nsecret = 'a secret of thirty-two characters'",
+    ),
     rewriting(
         "strip",
         "upstream = 'ORIGIN'\nrewrite = { strip_prefix = '/a' }",

@@ -5,6 +5,7 @@
 
 mod claim;
 mod external;
+mod identity;
 mod jwt;
 mod key_set;
 mod place;
