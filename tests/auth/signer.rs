@@ -126,11 +126,16 @@ pub(crate) fn alice() -> Value {
 
 /// The same with more, or with others in their place.
 pub(crate) fn alice_with(more: Value) -> Value {
-    let mut claims = alice();
-    for (name, value) in more.as_object().unwrap() {
-        claims[name] = value.clone();
-    }
-    claims
+    with(alice(), more)
+}
+
+/// An object with more fields, or with others in their place.
+pub(crate) fn with(mut object: Value, more: Value) -> Value {
+    let Value::Object(more) = more else {
+        panic!("{more} is no object");
+    };
+    object.as_object_mut().unwrap().extend(more);
+    object
 }
 
 /// Seconds since 1970.
