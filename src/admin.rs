@@ -10,6 +10,7 @@
 mod answer;
 mod endpoint;
 mod guard;
+mod keys;
 mod limits;
 mod page;
 mod readiness;
@@ -21,7 +22,7 @@ pub use readiness::{Check, CheckStatus, Readiness, ReadinessStatus, ServerStatus
 pub use server::serve;
 pub use state::{Build, ListenerState, RouteState, ServerState, State, UpstreamState, WorkerState};
 
-use crate::exchange::BoxFuture;
+use crate::exchange::{BoxFuture, KeyState};
 
 /// What the admin listener asks of the gateway; the composition root answers.
 pub trait Gateway: Send + Sync + 'static {
@@ -30,6 +31,9 @@ pub trait Gateway: Send + Sync + 'static {
 
     /// Everything that can be told about the running gateway.
     fn state(&self) -> State;
+
+    /// The API keys of all methods, and when each was used last.
+    fn keys(&self) -> Vec<KeyState>;
 
     /// The metrics in the text format of Prometheus.
     fn metrics(&self) -> String;

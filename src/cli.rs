@@ -7,12 +7,14 @@
 mod check;
 mod demo;
 mod health;
+mod key;
 mod output;
 mod reference;
 mod roles;
 mod routes;
 mod run;
 mod signals;
+mod token;
 
 use std::{ffi::OsString, path::PathBuf, process::ExitCode};
 
@@ -53,6 +55,8 @@ enum Command {
     /// points every upstream of it to the backend. No other program is needed.
     Demo(ConfigFile),
     Health(health::Options),
+    Key(key::Options),
+    Token(token::Options),
 }
 
 /// Which file to read.
@@ -77,6 +81,8 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Reference => reference::run(),
         Command::Demo(file) => demo::run(&file.config),
         Command::Health(options) => health::run(&options),
+        Command::Key(options) => key::run(&options),
+        Command::Token(options) => token::run(&options),
     };
     output::exit(outcome)
 }

@@ -14,12 +14,16 @@ mod diagnostic;
 mod document;
 mod header;
 mod host;
+mod htpasswd;
+mod keys_file;
 mod loading;
 mod log;
 mod mask;
+mod moment;
 mod path;
 mod permission;
 mod rate_limit;
+mod quota;
 mod reference;
 mod rewrite;
 mod role;
@@ -38,18 +42,23 @@ pub use access::{
     Access, ByMethod, ClaimRule, ClaimValue, Demand, IpList, IpRules, IpSet, LARGEST_NETWORKS,
     Needed, Permissions, Rbac, RoleDemand, parse_networks,
 };
+pub use address::network_of;
 pub use admin::Admin;
 pub use auth::{
-    Auth, AuthRule, ClaimPath, CredentialPlace, External, Fact, Jwt, KeyRefresh, KeySet, KeysFrom,
-    RevocationList, VerificationKey,
+    ApiKeys, Auth, AuthRule, Basic, ClaimPath, CredentialPlace, External, Fact, Jwt, KeyRefresh,
+    KeyScheme, KeySet, KeysFrom, RevocationList, VerificationKey,
 };
 pub use diagnostic::{Diagnostic, Diagnostics, Related, Severity};
+pub use htpasswd::{Htpasswd, PasswordHash};
+pub use keys_file::{KeyHash, KeysFile, StoredKey};
 pub use loading::Loaded;
 pub use log::{AccessLog, Log, QueryLogging};
+pub use moment::{date_of, moment_of};
 pub use permission::Permission;
 pub use rate_limit::{
     LimitAlgorithm, LimitHeaders, LimitKey, LimitedWho, MissingKey, Quota, RateLimit,
 };
+pub use quota::{quota_of, quota_text};
 pub use reference::reference;
 pub use rewrite::{HostRewrite, Rewrite};
 pub use role::Role;

@@ -32,8 +32,8 @@ use tokio::runtime::Handle;
 use crate::{
     config::{Config, Route, Target, Template, TemplatePart},
     exchange::{
-        Blocking, Clock, Context, FileWatch, RouteService, SharedSubrequest, UpstreamService,
-        Watched, WatchedFile,
+        Blocking, Clock, Context, FileWatch, KeyState, RouteService, SharedSubrequest,
+        UpstreamService, Watched, WatchedFile,
     },
     telemetry::{Metrics, RouteMetrics},
 };
@@ -120,6 +120,12 @@ impl Policies {
         &self.identity
     }
 
+    /// The API keys of all methods.
+    #[must_use]
+    pub fn keys(&self) -> Vec<KeyState> {
+        self.authenticators.keys()
+    }
+
     /// The objects that a route's pipeline holds: the route is built anew when one of them is
     /// another.
     #[must_use]
@@ -127,6 +133,10 @@ impl Policies {
         let mut held: Vec<Held> = vec![Arc::clone(&self.identity) as Held];
         for name in route.auth.iter().flat_map(|rule| rule.methods()) {
             held.push(self.authenticators.get(name));
+        }
+        if route.auth.is_some() {
+            let failures = self.authenticators.failures().map(Arc::clone);
+            held.extend(failures.map(|failures| failures as Held));
         }
         let sets = self.ip_sets.held_by(route);
         held.extend(sets.map(|set| set as Held));

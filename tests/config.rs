@@ -8,8 +8,12 @@ mod access;
 mod auth;
 #[path = "config/bad_input.rs"]
 mod bad_input;
+#[path = "config/callers.rs"]
+mod callers;
 #[path = "config/files.rs"]
 mod files;
+#[path = "config/keys_file.rs"]
+mod keys_file;
 #[path = "config/matching.rs"]
 mod matching;
 #[path = "config/meaning.rs"]

@@ -11,7 +11,7 @@ use crate::config::Secret;
 use super::{
     Gateway,
     answer::{self, Answer, Refusal},
-    guard,
+    guard, keys,
     limits::{self, Below},
     page,
 };
@@ -32,6 +32,7 @@ enum Endpoint<'p> {
     Upstreams,
     Limits,
     BelowLimits(Below<'p>),
+    Keys,
     Reload,
 }
 
@@ -44,6 +45,7 @@ impl<'p> Endpoint<'p> {
             "/api/state" => Self::State,
             "/api/routes" => Self::Routes,
             "/api/upstreams" => Self::Upstreams,
+            "/api/keys" => Self::Keys,
             "/api/reload" => Self::Reload,
             "/api/limits" => Self::Limits,
             path => return Below::at(path).map(Self::BelowLimits),
@@ -124,6 +126,7 @@ impl Endpoints {
             Endpoint::Upstreams => page::page(self.gateway.state().upstreams, query)?,
             Endpoint::Limits => page::page(self.gateway.limits(), query)?,
             Endpoint::BelowLimits(below) => self.below_limits(below, request)?,
+            Endpoint::Keys => page::page(keys::keys(self.gateway.keys()), query)?,
             Endpoint::Reload => self.reload().await?,
         })
     }

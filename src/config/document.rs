@@ -130,7 +130,8 @@ pub(super) struct Doubles<'a> {
 }
 
 impl Doubles<'_> {
-    fn table<T>(&mut self, header: &str, all: &mut Key<T>, other: Key<T>) {
+    /// Takes in what stands once.
+    pub(super) fn table<T>(&mut self, header: &str, all: &mut Key<T>, other: Key<T>) {
         match (&all, other) {
             (Some(first), Some(second)) => self.report(header, first.key, second.key),
             (None, other) => *all = other,

@@ -5,7 +5,10 @@ use std::fmt::Write;
 use super::{
     Admin, Log, Rbac,
     access::{AllKeys as AllPermissions, IpKeys, IpSetKeys},
-    auth::{AllKeys, AuthTables, ExternalKeys, JwtKeys, KeyRefresh, RevocationKeys},
+    auth::{
+        AllKeys, ApiKeysTable, AuthTables, BasicTable, ExternalKeys, JwtKeys, KeyRefresh,
+        RevocationKeys,
+    },
     condition::ConditionKeys,
     decode::{KeyDoc, Table, TableDoc},
     document::{Document, Include},
@@ -49,6 +52,8 @@ pub(super) fn tables() -> Vec<TableDoc> {
         KeyRefresh::doc(),
         RevocationKeys::doc(),
         ExternalKeys::doc(),
+        ApiKeysTable::doc(),
+        BasicTable::doc(),
         RoleKeys::doc(),
         IpSetKeys::doc(),
         Subrequests::doc(),

@@ -103,6 +103,26 @@ reasons! {
     AuthAmbiguous = "auth.ambiguous", 400, "VALIDATION_ERROR", "The request has more than one credential.";
     /// Whether a credential is good can't be told now.
     AuthUnavailable = "auth.unavailable", 503, "UNAVAILABLE", "Credentials can't be checked at the moment.";
+    /// Too many credentials that were made up have come from the client's address.
+    AuthTooManyFailures = "auth.too_many_failures", 429, "RATE_LIMIT_EXCEEDED", "Too many wrong credentials came from this address.";
+    /// More passwords wait to be checked than can be.
+    AuthBusy = "auth.busy", 503, "UNAVAILABLE", "Too many passwords wait to be checked.";
+    /// The key has not the form of one: another prefix, length or checksum.
+    ApiKeyMalformed = "auth.api_key.malformed", 401, "UNAUTHORIZED", "The key is malformed.";
+    /// No key of the file has this hash.
+    ApiKeyUnknown = "auth.api_key.unknown", 401, "UNAUTHORIZED", "The key is not known.";
+    /// The key, or the time for which it goes on after a rotation, has expired.
+    ApiKeyExpired = "auth.api_key.expired", 401, "UNAUTHORIZED", "The key has expired.";
+    /// The key's `not_before` has not come.
+    ApiKeyNotYetValid = "auth.api_key.not_yet_valid", 401, "UNAUTHORIZED", "The key is not valid yet.";
+    /// The key has been revoked.
+    ApiKeyRevoked = "auth.api_key.revoked", 401, "UNAUTHORIZED", "The key has been revoked.";
+    /// The key is not for this route, or not for the client's network.
+    ApiKeyNotAllowedHere = "auth.api_key.not_allowed_here", 403, "FORBIDDEN", "The key can't be used here.";
+    /// The credential is not base64 of `user:password` in UTF-8.
+    BasicMalformed = "auth.basic.malformed", 401, "UNAUTHORIZED", "User and password are malformed.";
+    /// There is no such user, or the password is another.
+    BasicWrong = "auth.basic.wrong", 401, "UNAUTHORIZED", "User or password is wrong.";
     /// The token is no JWT, or says something in a form that it must not have.
     JwtMalformed = "auth.jwt.malformed", 401, "UNAUTHORIZED", "The token is malformed.";
     /// The token is longer than `max_size`.

@@ -14,7 +14,7 @@ use crate::{
         ServerState, ServerStatus, State, UpstreamState, WorkerState,
     },
     config::{Route, Target},
-    exchange::BoxFuture,
+    exchange::{BoxFuture, KeyState},
     pipeline::LimitBook,
     upstream::{Health, Server, UpstreamGroup},
 };
@@ -41,6 +41,10 @@ impl admin::Gateway for View {
 
     fn state(&self) -> State {
         self.shared.state()
+    }
+
+    fn keys(&self) -> Vec<KeyState> {
+        self.shared.running().policies.keys()
     }
 
     fn metrics(&self) -> String {
