@@ -26,9 +26,9 @@ pub use refresh::KeyRefresh;
 pub use revocation::RevocationList;
 pub use rule::AuthRule;
 
-pub(super) use external::ExternalKeys;
 pub(super) use api_keys::ApiKeysTable;
 pub(super) use basic::BasicTable;
+pub(super) use external::ExternalKeys;
 pub(super) use jwt::JwtKeys;
 pub(super) use revocation::RevocationKeys;
 pub(super) use rule::{AllKeys, Member, MemberFormat, resolve};

@@ -3,7 +3,8 @@
 use std::fmt::Write;
 
 use super::{
-    Admin, Log, Rbac,
+    Admin, Cache, CacheRule, Cors, Log, Rbac, RequestEdits, ResponseEdits, SecurityHeaders,
+    Validation,
     access::{AllKeys as AllPermissions, IpKeys, IpSetKeys},
     auth::{
         AllKeys, ApiKeysTable, AuthTables, BasicTable, ExternalKeys, JwtKeys, KeyRefresh,
@@ -47,6 +48,9 @@ pub(super) fn tables() -> Vec<TableDoc> {
         Admin::doc(),
         Log::doc(),
         AccessLog::doc(),
+        Cache::doc(),
+        CacheRule::doc(),
+        Cors::doc(),
         AuthTables::doc(),
         JwtKeys::doc(),
         KeyRefresh::doc(),
@@ -68,6 +72,10 @@ pub(super) fn tables() -> Vec<TableDoc> {
         RedirectKeys::doc(),
         Rewrite::doc(),
         Timeouts::doc(),
+        SecurityHeaders::doc(),
+        RequestEdits::doc(),
+        ResponseEdits::doc(),
+        Validation::doc(),
         AllPermissions::doc(),
         Rbac::doc(),
         IpKeys::doc(),
