@@ -70,6 +70,9 @@ const FORWARDING: &[Forwarding] = &[
         "upstream = 'ORIGIN'\nmatch_query = { c = 'd' }\npath = '/{x}/b'",
     ),
     route(
+        "authenticated",
+        "upstream = 'ORIGIN'\nauth = ['jwt.any', 'anonymous']\n\
+         [auth.jwt.any]\nsecret = 'a secret of thirty-two characters'",
         "cors",
         "upstream = 'ORIGIN'\ncors = { origins = 'https://a.test', credentials = true }",
     ),
