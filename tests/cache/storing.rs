@@ -71,8 +71,12 @@ async fn a_truncated_body_is_not_stored_and_never_looks_whole() {
         let route = format!("[routes.a]\nupstream = '{}'\ncache = {{}}\n", origin.url());
         let gateway = Gateway::start(&route);
         for asked in 1..=2 {
-            let sent = Raw::ask(gateway.address(), "GET /a HTTP/1.1\r\nHost: a.test\r\n\r\n").await;
-            assert_eq!((sent.status, sent.complete), (200, false), "{text:?}");
+            let mut client = Raw::connect(gateway.address()).await;
+            client.send("GET /a HTTP/1.1\r\nHost: a.test\r\n\r\n").await;
+            // Cut before the first byte, not even the head need be there.
+            if let Some(sent) = client.answer_or_end().await {
+                assert_eq!((sent.status, sent.complete), (200, false), "{text:?}");
+            }
             assert_eq!(origin.requests().len(), asked, "{text:?}");
         }
         assert_eq!(gateway.metric("tollgate_cache_objects", &[]), 0.0);

@@ -185,8 +185,13 @@ impl Cache {
     /// Whether who asks now may wait for a fetch: no purge has come since it began.
     pub(super) fn will_do(&self, flight: &Flight<Outcome>) -> bool {
         let none = AtomicU64::new(0);
-        let reached = self.purges.reached(&flight.marks, flight.began, &none);
-        reached == Reached::No
+        // Of its tags one knows when its head is there.
+        let known = match flight.fill.settled() {
+            Some(Outcome::Storing(draft)) => Some(draft),
+            _ => None,
+        };
+        let marks = known.as_ref().map_or(&flight.marks, |draft| &draft.origin.marks);
+        self.purges.reached(marks, flight.began, &none) == Reached::No
     }
 }
 
