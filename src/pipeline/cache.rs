@@ -30,11 +30,7 @@ mod shared;
 pub mod store;
 mod tags;
 
-use std::{
-    hash::RandomState,
-    sync::Arc,
-    time::Duration,
-};
+use std::{hash::RandomState, sync::Arc, time::Duration};
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 use http_body::Body as _;
@@ -52,8 +48,8 @@ use crate::{
 use key::{Key, KeyParts, KeyRef, public_host};
 use object::{NAME, Object};
 use policy::{
-    Asked, CacheStatus, Class, Forwarded, Incoming, Moment, Options, Reuse, Scope, Url, invalidated,
-    reuse,
+    Asked, CacheStatus, Class, Forwarded, Incoming, Moment, Options, Reuse, Scope, Url,
+    invalidated, reuse,
 };
 use purge::{Marks, Stamp};
 use serve::Serving;
@@ -191,7 +187,9 @@ impl CacheRoute {
     ) -> Result<Response, Box<Visit>> {
         let key = KeyRef::of(&self.parts(context), context, request.headers());
         let look = Look {
-            callers: self.has_own_store(asked).then(|| key.clone().of_caller(context)),
+            callers: self
+                .has_own_store(asked)
+                .then(|| key.clone().of_caller(context)),
             key,
             route: self,
             asked,
@@ -279,7 +277,9 @@ impl CacheRoute {
     fn marks(&self, key: &KeyRef<'_>, context: &Context) -> Marks {
         let whole = self.rule.query == CacheQuery::AsIs;
         let host = public_host(context);
-        self.cache.purges.marks(&host, key.target(), whole, &self.route)
+        self.cache
+            .purges
+            .marks(&host, key.target(), whole, &self.route)
     }
 
     /// Chooses the upstream of a `split` before the store is asked.
@@ -356,7 +356,12 @@ impl Look<'_> {
         let key = self.route.show_key.then(|| self.key.to_key().show());
         let status = CacheStatus::hit(NAME, found.facts.ttl(self.now.0));
         let key = key.as_deref();
-        CacheStatus { key, detail, ..status }.header()
+        CacheStatus {
+            key,
+            detail,
+            ..status
+        }
+        .header()
     }
 
     fn serving<'s>(&'s self, found: &'s Found, status: Option<HeaderValue>) -> Serving<'s> {

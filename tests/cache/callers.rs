@@ -36,7 +36,10 @@ async fn a_known_callers_answer_is_shared_only_where_the_upstream_says_so() {
             })
             .await;
             let (alice, bob) = (bearer("alice"), bearer("bob"));
-            assert_eq!(site.get_with("/", &[("authorization", &alice)]).await.body, "1");
+            assert_eq!(
+                site.get_with("/", &[("authorization", &alice)]).await.body,
+                "1"
+            );
             let other = site.get_with("/", &[("authorization", &bob)]).await.body;
             assert_eq!(other == "1", shared, "{control} {scope}");
         }
@@ -45,19 +48,33 @@ async fn a_known_callers_answer_is_shared_only_where_the_upstream_says_so() {
 
 #[tokio::test]
 async fn callers_can_have_answers_of_their_own() {
-    let site = Site::configured(&route("scope = 'principal'\ndefault_ttl = '1m'"), |count, _| {
-        numbered(count, &[])
-    })
+    let site = Site::configured(
+        &route("scope = 'principal'\ndefault_ttl = '1m'"),
+        |count, _| numbered(count, &[]),
+    )
     .await;
     let (alice, bob) = (bearer("alice"), bearer("bob"));
     for _ in 0..2 {
-        assert_eq!(site.get_with("/", &[("authorization", &alice)]).await.body, "1");
-        assert_eq!(site.get_with("/", &[("authorization", &bob)]).await.body, "2");
-        assert_eq!(site.get("/").await.body, "3", "nobody has a store of their own too");
+        assert_eq!(
+            site.get_with("/", &[("authorization", &alice)]).await.body,
+            "1"
+        );
+        assert_eq!(
+            site.get_with("/", &[("authorization", &bob)]).await.body,
+            "2"
+        );
+        assert_eq!(
+            site.get("/").await.body,
+            "3",
+            "nobody has a store of their own too"
+        );
     }
     // A purge reaches all of them.
     site.purge(r#"{"url": "http://a.test/"}"#).await;
-    assert_eq!(site.get_with("/", &[("authorization", &alice)]).await.body, "4");
+    assert_eq!(
+        site.get_with("/", &[("authorization", &alice)]).await.body,
+        "4"
+    );
     assert_eq!(site.get("/").await.body, "5");
 }
 
@@ -87,11 +104,17 @@ async fn answers_that_vary_by_who_calls_are_nobody_elses() {
     );
     let site = Site::configured(&text, |_, seen| {
         let user = seen.header("x-user").unwrap_or("nobody").to_owned();
-        answer(200, &[("cache-control", "public, max-age=60"), ("vary", "x-user")], user)
+        answer(
+            200,
+            &[("cache-control", "public, max-age=60"), ("vary", "x-user")],
+            user,
+        )
     })
     .await;
     for user in ["alice", "bob", "alice"] {
-        let sent = site.get_with("/", &[("authorization", &bearer(user))]).await;
+        let sent = site
+            .get_with("/", &[("authorization", &bearer(user))])
+            .await;
         assert_eq!(sent.body, user);
     }
 }
@@ -100,13 +123,21 @@ async fn answers_that_vary_by_who_calls_are_nobody_elses() {
 #[tokio::test]
 async fn two_users_never_see_each_others_answers() {
     const CONTROLS: [&str; 8] = [
-        "", "max-age=60", "public, max-age=60", "s-maxage=60", "private, max-age=60", "no-cache",
-        "max-age=60, must-revalidate", "max-age=0, stale-while-revalidate=60",
+        "",
+        "max-age=60",
+        "public, max-age=60",
+        "s-maxage=60",
+        "private, max-age=60",
+        "no-cache",
+        "max-age=60, must-revalidate",
+        "max-age=0, stale-while-revalidate=60",
     ];
     const VARIES: [&str; 6] = ["", "x-a", "X-A, accept", "authorization", "cookie", "*"];
     let mut random = fastrand::Rng::with_seed(5);
     for rule in [
-        "", "scope = 'shared'\ndefault_ttl = '1m'", "scope = 'principal'\ndefault_ttl = '1m'",
+        "",
+        "scope = 'shared'\ndefault_ttl = '1m'",
+        "scope = 'principal'\ndefault_ttl = '1m'",
         "scope = 'principal'\noverride_ttl = '1m'\nset_cookie = true",
         "scope = 'shared'\nstale_while_revalidate = '1m'\nrequest_directives = true",
     ] {
@@ -121,15 +152,27 @@ async fn two_users_never_see_each_others_answers() {
             let number = |at: usize| parts[at].parse::<usize>().expect("a number");
             let (control, vary) = (CONTROLS[number(2)], VARIES[number(3)]);
             let body = format!("{}\n{}\n{}", of("authorization"), of("x-a"), of("cookie"));
-            let all = [("cache-control", control), ("vary", vary), ("etag", "\"e\"")];
-            let fields: Vec<_> = all.into_iter().filter(|(_, value)| !value.is_empty()).collect();
+            let all = [
+                ("cache-control", control),
+                ("vary", vary),
+                ("etag", "\"e\""),
+            ];
+            let fields: Vec<_> = all
+                .into_iter()
+                .filter(|(_, value)| !value.is_empty())
+                .collect();
             match seen.header("if-none-match").is_some() && vary != "*" {
                 true => answer(304, &fields, ""),
                 false => answer(200, &fields, body),
             }
         })
         .await;
-        let users = [String::new(), bearer("alice"), bearer("bob"), "Basic YTpi".to_owned()];
+        let users = [
+            String::new(),
+            bearer("alice"),
+            bearer("bob"),
+            "Basic YTpi".to_owned(),
+        ];
         for _ in 0..400 {
             let (control, vary) = (random.usize(..CONTROLS.len()), random.usize(..VARIES.len()));
             let open = random.bool();
@@ -178,6 +221,10 @@ fn check(body: &[u8], fields: &[(&str, &str)], control: &str, vary: &str, rule: 
         assert_eq!(given[2], own("cookie"), "{said}");
     }
     if vary == "*" {
-        assert_eq!(given, [own("authorization"), own("x-a"), own("cookie")], "{said}");
+        assert_eq!(
+            given,
+            [own("authorization"), own("x-a"), own("cookie")],
+            "{said}"
+        );
     }
 }

@@ -71,11 +71,20 @@ async fn a_thousand_clients_make_one_fetch_and_all_get_the_whole() {
     halves.go_on.add_permits(1);
     for client in &mut clients {
         let answer = client.answer().await;
-        assert_eq!((answer.text(), answer.complete), ("01234567890123456789", true));
+        assert_eq!(
+            (answer.text(), answer.complete),
+            ("01234567890123456789", true)
+        );
     }
     assert_eq!(halves.asked(), 1);
     eventually(|| gateway.log().len() == 1000).await;
-    let cache = |word: &str| gateway.log().iter().filter(|line| line["cache"] == word).count();
+    let cache = |word: &str| {
+        gateway
+            .log()
+            .iter()
+            .filter(|line| line["cache"] == word)
+            .count()
+    };
     assert_eq!((cache("miss"), cache("coalesced") + cache("hit")), (1, 999));
 }
 
@@ -99,7 +108,11 @@ async fn whoever_asked_first_may_leave_at_any_byte() {
         eventually(|| gateway.log().len() == 1).await;
         halves.go_on.add_permits(1);
         let answer = second.answer().await;
-        assert_eq!((answer.text(), answer.complete), ("01234567890123456789", true), "{cut}");
+        assert_eq!(
+            (answer.text(), answer.complete),
+            ("01234567890123456789", true),
+            "{cut}"
+        );
         let third = Raw::ask(gateway.address(), GET).await;
         assert_eq!(third.text(), "01234567890123456789");
         assert_eq!(halves.asked(), 1, "{cut}");
@@ -117,7 +130,10 @@ async fn a_fetch_that_all_have_left_is_still_stored() {
     eventually(|| gateway.log().len() == 1).await;
     halves.go_on.add_permits(1);
     eventually(|| gateway.metric("tollgate_cache_objects", &[]) == 1.0).await;
-    assert_eq!(Raw::ask(gateway.address(), GET).await.text(), "01234567890123456789");
+    assert_eq!(
+        Raw::ask(gateway.address(), GET).await.text(),
+        "01234567890123456789"
+    );
     assert_eq!(halves.asked(), 1);
 }
 
@@ -153,7 +169,10 @@ async fn a_fetch_that_breaks_is_broken_for_all_and_stored_for_none() {
     breaks.notify_one();
     for client in &mut clients {
         let rest = client.rest().await;
-        assert_eq!(rest, b"012345678901234", "no more than came, and then the end");
+        assert_eq!(
+            rest, b"012345678901234",
+            "no more than came, and then the end"
+        );
     }
     assert_eq!(gateway.metric("tollgate_cache_objects", &[]), 0.0);
 }
@@ -215,7 +234,8 @@ async fn nobody_waits_for_a_head_longer_than_the_rule_says() {
 
 #[tokio::test]
 async fn requests_for_other_variants_wait_for_their_own() {
-    let answer = "HTTP/1.1 200 OK\r\nCache-Control: max-age=60\r\nVary: x-a\r\nContent-Length: 2\r\n\r\nok";
+    let answer =
+        "HTTP/1.1 200 OK\r\nCache-Control: max-age=60\r\nVary: x-a\r\nContent-Length: 2\r\n\r\nok";
     let halves = Halves::start(answer, 0).await;
     let gateway = halves.gateway("");
     let mut clients = Vec::new();
@@ -238,7 +258,10 @@ async fn requests_for_other_variants_wait_for_their_own() {
 async fn one_request_validates_for_all() {
     let site = Site::start("", |count, seen| match seen.header("if-none-match") {
         Some(_) => crate::site::answer(304, &[], ""),
-        None => numbered(count, &[("cache-control", "max-age=60"), ("etag", "\"one\"")]),
+        None => numbered(
+            count,
+            &[("cache-control", "max-age=60"), ("etag", "\"one\"")],
+        ),
     })
     .await;
     site.get("/a").await;
@@ -256,8 +279,13 @@ async fn a_slow_reader_of_what_is_too_large_slows_the_fetch_and_not_the_memory()
     let body = bytes::Bytes::from(body);
     let length = body.len();
     let site = Site::configured(route, move |_, _| {
-        let pieces: Vec<_> = body.chunks(64 << 10).map(bytes::Bytes::copy_from_slice).collect();
-        let frames = pieces.into_iter().map(|piece| Ok(hyper::body::Frame::data(piece)));
+        let pieces: Vec<_> = body
+            .chunks(64 << 10)
+            .map(bytes::Bytes::copy_from_slice)
+            .collect();
+        let frames = pieces
+            .into_iter()
+            .map(|piece| Ok(hyper::body::Frame::data(piece)));
         let stream = http_body_util::StreamBody::new(futures_util::stream::iter(frames));
         http::Response::builder()
             .header("cache-control", "max-age=60")

@@ -14,7 +14,13 @@ async fn what_a_client_says_about_forwarding_reaches_neither_the_upstream_nor_th
         answer(200, FRESH, told)
     })
     .await;
-    for field in ["x-forwarded-host", "x-forwarded-proto", "forwarded", "x-forwarded-prefix", "x-real-ip"] {
+    for field in [
+        "x-forwarded-host",
+        "x-forwarded-proto",
+        "forwarded",
+        "x-forwarded-prefix",
+        "x-real-ip",
+    ] {
         let path = format!("/{field}");
         let sent = site.get_with(&path, &[(field, "evil.test")]).await;
         assert_eq!(sent.body, "a.test", "{field}");
@@ -30,11 +36,24 @@ async fn what_a_trusted_proxy_says_is_part_of_the_key() {
                 [routes.site]\nupstream = 'ORIGIN'\ncache = {}\n";
     let site = Site::configured(text, |_, seen| {
         let of = |name: &str| seen.header(name).unwrap_or("none").to_owned();
-        answer(200, FRESH, format!("{} {}", of("x-forwarded-proto"), of("x-forwarded-host")))
+        answer(
+            200,
+            FRESH,
+            format!("{} {}", of("x-forwarded-proto"), of("x-forwarded-host")),
+        )
     })
     .await;
-    for (scheme, host) in [("http", "a.test"), ("https", "a.test"), ("https", "b.test"), ("http", "a.test")] {
-        let fields = [("x-forwarded-proto", scheme), ("x-forwarded-host", host), ("x-forwarded-for", "192.0.2.1")];
+    for (scheme, host) in [
+        ("http", "a.test"),
+        ("https", "a.test"),
+        ("https", "b.test"),
+        ("http", "a.test"),
+    ] {
+        let fields = [
+            ("x-forwarded-proto", scheme),
+            ("x-forwarded-host", host),
+            ("x-forwarded-for", "192.0.2.1"),
+        ];
         let sent = site.get_with("/", &fields).await;
         assert_eq!(sent.body, format!("{scheme} {host}"));
     }
@@ -46,7 +65,10 @@ async fn a_get_with_a_body_is_passed_by() {
     let site = Site::with("", FRESH).await;
     let sent = site.send("GET", "/a", &[], full("evil")).await;
     assert_eq!(sent.body, "1");
-    assert_eq!(site.logged(1).await, ("bypass".into(), "request-body".into()));
+    assert_eq!(
+        site.logged(1).await,
+        ("bypass".into(), "request-body".into())
+    );
     assert_eq!(site.get("/a").await.body, "2", "it was not stored");
     let sent = site.send("GET", "/a", &[], full("evil")).await;
     assert_eq!(sent.body, "3", "and is not answered out of the store");
@@ -83,7 +105,12 @@ async fn a_path_has_one_meaning_for_the_upstream_and_the_store() {
     let before = site.count();
     assert_eq!(site.get("/account").await.body, "/account");
     assert_eq!(site.count(), before);
-    for refused in ["/static%2F..%2Faccount", "/static/..;/account", "/a%00b", "/a\\b"] {
+    for refused in [
+        "/static%2F..%2Faccount",
+        "/static/..;/account",
+        "/a%00b",
+        "/a\\b",
+    ] {
         let text = format!("GET {refused} HTTP/1.1\r\nHost: a.test\r\n\r\n");
         let sent = Raw::ask(site.gateway.address(), text).await;
         assert_eq!(sent.status, 400, "{refused}");

@@ -22,7 +22,11 @@ async fn site() -> Site {
             "/x/1" => "one, both",
             _ => "both",
         };
-        let fields = [("cache-control", "max-age=60"), ("x-cache-tags", tags), ("etag", "\"e\"")];
+        let fields = [
+            ("cache-control", "max-age=60"),
+            ("x-cache-tags", tags),
+            ("etag", "\"e\""),
+        ];
         match seen.header("if-none-match") {
             Some(_) => answer(304, &fields, ""),
             None => answer(200, &fields, count.to_string()),
@@ -44,7 +48,11 @@ async fn ask_all(site: &Site) -> Vec<String> {
     let mut bodies = Vec::new();
     for (host, path) in ALL {
         let sent = site.get_with(path, &[("host", host)]).await;
-        assert_eq!(sent.header("x-cache-tags"), None, "tags are the upstream's and ours");
+        assert_eq!(
+            sent.header("x-cache-tags"),
+            None,
+            "tags are the upstream's and ours"
+        );
         bodies.push(String::from_utf8_lossy(&sent.body).into_owned());
     }
     bodies
@@ -55,7 +63,10 @@ async fn each_kind_of_purge_forgets_what_it_names() {
     for (purge, gone) in [
         (json!({"url": "http://a.test/x/1"}), &[0][..]),
         (json!({"url": "http://A.TEST:80/x/1?q"}), &[1]),
-        (json!({"url": ["http://a.test/x/1", "http://b.test/x/1"]}), &[0, 3]),
+        (
+            json!({"url": ["http://a.test/x/1", "http://b.test/x/1"]}),
+            &[0, 3],
+        ),
         (json!({"prefix": "/x/"}), &[0, 1, 2, 3]),
         (json!({"prefix": "http://a.test/x/"}), &[0, 1, 2]),
         (json!({"host": "b.test"}), &[3]),
@@ -73,7 +84,9 @@ async fn each_kind_of_purge_forgets_what_it_names() {
         let told: Value = serde_json::from_slice(&answer.body).expect("JSON");
         assert_eq!(told["data"]["reach"], "process");
         let after = ask_all(&site).await;
-        let changed: Vec<_> = (0..ALL.len()).filter(|at| before[*at] != after[*at]).collect();
+        let changed: Vec<_> = (0..ALL.len())
+            .filter(|at| before[*at] != after[*at])
+            .collect();
         assert_eq!(changed, gone, "{purge}");
         assert_eq!(ask_all(&site).await, after, "what came since is kept");
     }
@@ -92,7 +105,10 @@ async fn a_soft_purge_lets_what_is_stored_be_validated_and_stand_in() {
         site.purge(&purge.to_string()).await;
         let sent = site.get("/x/1").await;
         let status = sent.header("cache-status").expect("a status").to_owned();
-        assert_eq!(status, "tollgate; fwd=stale; fwd-status=304; stored", "{purge}");
+        assert_eq!(
+            status, "tollgate; fwd=stale; fwd-status=304; stored",
+            "{purge}"
+        );
         assert_eq!((&*sent.body, site.count()), (&b"1"[..], 2));
         let hit = site.get("/x/1").await;
         assert_eq!(hit.header("cache-status"), Some("tollgate; hit"), "{purge}");
@@ -188,7 +204,10 @@ async fn the_admin_listener_tells_what_the_cache_holds() {
     let sent = read(answer.expect("an answer")).await;
     let state: Value = serde_json::from_slice(&sent.body).expect("JSON");
     let state = &state["data"];
-    assert_eq!((&state["objects"], &state["hit_ratio"]), (&json!(2), &json!(0.5)));
+    assert_eq!(
+        (&state["objects"], &state["hit_ratio"]),
+        (&json!(2), &json!(0.5))
+    );
     assert_eq!(state["memory_limit"], 256 << 20);
     let results = &state["routes"][0]["results"];
     assert_eq!(results[0], json!({"result": "miss", "requests": 2}));
@@ -212,7 +231,9 @@ async fn the_command_purges_a_running_gateway() {
     assert!(output.status.success(), "{output:?}");
     assert!(String::from_utf8_lossy(&output.stdout).contains("\"purged\":2"));
     let after = ask_all(&site).await;
-    let changed: Vec<_> = (0..ALL.len()).filter(|at| before[*at] != after[*at]).collect();
+    let changed: Vec<_> = (0..ALL.len())
+        .filter(|at| before[*at] != after[*at])
+        .collect();
     assert_eq!(changed, [0, 3, 4]);
     let output = tokio::task::spawn_blocking(move || run(&["--url", "nonsense"]));
     let output = output.await.expect("no panic").expect("it runs");
