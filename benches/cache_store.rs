@@ -70,7 +70,7 @@ fn look_up(criterion: &mut Criterion) {
         .collect();
     for context in &contexts {
         let key = KeyRef::of(&parts, context, &none).to_key();
-        store.put(&key, Arc::new(Answer([7; 64])), |_| true);
+        store.put(&key, &Arc::new(Answer([7; 64])), |_| true);
     }
     assert_eq!(store.len(), KEYS);
     let mut random = fastrand::Rng::with_seed(1);

@@ -211,6 +211,26 @@ impl CacheRoute {
         }
     }
 
+    fn look_with<'a>(
+        self: &'a Arc<Self>,
+        asked: &'a Asked,
+        request: &'a Request,
+        context: &'a Arc<Context>,
+    ) -> Look<'a> {
+        let key = KeyRef::of(&self.parts(context), context, request.headers());
+        Look {
+            callers: self
+                .has_own_store(asked)
+                .then(|| key.clone().of_caller(context)),
+            key,
+            route: self,
+            asked,
+            request,
+            context,
+            now: (Moment::from(context.started_at), stamp(context.began())),
+        }
+    }
+
     /// Requests that the store is not asked for: what they change is forgotten.
     async fn beside(
         self: Arc<Self>,

@@ -117,7 +117,7 @@ async fn what_is_larger_than_an_object_may_be_passes_whole_and_is_not_stored() {
                      [routes.site]\nupstream = 'ORIGIN'\ncache = {}\n";
         let site = Site::configured(route, move |_, _| match told {
             true => answer(200, FRESH, sent.clone()),
-            false => in_pieces(sent.clone(), None),
+            false => in_pieces(&sent, None),
         })
         .await;
         for _ in 0..2 {
@@ -133,7 +133,7 @@ async fn what_is_larger_than_an_object_may_be_passes_whole_and_is_not_stored() {
     }
 }
 
-fn in_pieces(body: Bytes, trailers: Option<HeaderMap>) -> Response<crate::support::BoxBody> {
+fn in_pieces(body: &Bytes, trailers: Option<HeaderMap>) -> Response<crate::support::BoxBody> {
     let pieces: Vec<_> = body.chunks(10_000).map(Bytes::copy_from_slice).collect();
     let frames = pieces.into_iter().map(Frame::data);
     let frames = frames.chain(trailers.map(Frame::trailers)).map(Ok);
@@ -151,7 +151,7 @@ async fn a_large_answer_of_unknown_length_and_its_trailers_are_served_again() {
     let mut trailers = HeaderMap::new();
     trailers.insert("x-sum", 17.into());
     let (sent, added) = (body.clone(), trailers.clone());
-    let site = Site::start("", move |_, _| in_pieces(sent.clone(), Some(added.clone()))).await;
+    let site = Site::start("", move |_, _| in_pieces(&sent, Some(added.clone()))).await;
     for _ in 0..3 {
         let got = site
             .send(

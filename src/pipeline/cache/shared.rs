@@ -179,7 +179,7 @@ impl Cache {
         }
         let replaces = |known: &Object| object.draft.replaces(&known.draft);
         // A purge that comes from here on reaches it where it stands.
-        self.store.put(key, Arc::clone(object), replaces);
+        self.store.put(key, object, replaces);
     }
 
     /// Whether who asks now may wait for a fetch: no purge has come since it began.
