@@ -17,6 +17,7 @@
 //! to have a wrong answer stored for others. So the key is made of what the gateway understood, not
 //! of what was sent, and nothing that a client says about forwarding gets past the frame.
 
+mod beside;
 mod body;
 mod fetch;
 mod fill;
@@ -41,20 +42,14 @@ pub use shared::{Cache, CacheFigures};
 
 use crate::{
     config::{CacheQuery, CacheRule, CacheScope, Route, Target},
-    exchange::{
-        BoxFuture, CacheNote, Context, GatewayMade, Handle, Request, Response, RouteService,
-    },
+    exchange::{BoxFuture, CacheNote, Context, Handle, Request, Response, RouteService},
 };
 use key::{Key, KeyParts, KeyRef, public_host};
 use object::{NAME, Object};
-use policy::{
-    Asked, CacheStatus, Class, Forwarded, Incoming, Moment, Options, Reuse, Scope, Url,
-    invalidated, reuse,
-};
+use policy::{Asked, CacheStatus, Forwarded, Incoming, Moment, Options, Reuse, Scope, Url, reuse};
 use purge::{Marks, Stamp};
 use serve::Serving;
 use shared::{Found, Stored, stamp};
-use tags::Tags;
 
 /// Puts a cache around a service.
 #[derive(Clone)]
@@ -228,50 +223,6 @@ impl CacheRoute {
             request,
             context,
             now: (Moment::from(context.started_at), stamp(context.began())),
-        }
-    }
-
-    /// Requests that the store is not asked for: what they change is forgotten.
-    async fn beside(
-        self: Arc<Self>,
-        asked: Asked,
-        request: Request,
-        context: Arc<Context>,
-    ) -> Response {
-        let why = match asked.class {
-            Class::Bypass(why) => why.as_str(),
-            _ => "method",
-        };
-        let result = "bypass";
-        context.cached(CacheNote {
-            result,
-            detail: Some(why),
-        });
-        let mut response = self.inner.handle(request, &context).await;
-        drop(Tags::take(response.headers_mut()));
-        if asked.class == Class::Unsafe {
-            self.invalidate(&response, &context);
-        }
-        response
-    }
-
-    /// RFC 9111 4.4.
-    fn invalidate(&self, response: &Response, context: &Context) {
-        if response.extensions().get::<GatewayMade>().is_some() {
-            return;
-        }
-        let host = public_host(context);
-        let url = Url {
-            scheme: context.scheme,
-            authority: &host,
-            target: context.target(),
-        };
-        for target in invalidated(&url, response.status(), response.headers()) {
-            let aim = Aim::Url {
-                host: (&*host).into(),
-                target: target.into(),
-            };
-            self.cache.forget(&aim, false);
         }
     }
 

@@ -1,15 +1,16 @@
 //! What is stored, and what never is: truncated, oversized, private, or changed meanwhile.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{HeaderMap, Response};
 use http_body_util::{BodyExt, StreamBody};
 use hyper::body::Frame;
+use tokio::sync::watch;
 
 use crate::{
-    site::{Site, answer, numbered},
-    support::{Gateway, Origin, Raw, empty, full},
+    site::{Site, answer, numbered, request},
+    support::{Gateway, Origin, Raw, Server, empty, full, http1, read},
 };
 
 const FRESH: &[(&str, &str)] = &[("cache-control", "max-age=60")];
@@ -277,4 +278,63 @@ async fn a_drain_does_not_wait_for_a_fetch_that_nobody_reads() {
     inner.drain();
     let drained = tokio::time::timeout(Duration::from_secs(5), inner.drained());
     drained.await.expect("the drain ends");
+}
+
+#[tokio::test]
+async fn a_posts_answer_that_says_it_is_the_url_itself_serves_later_gets() {
+    const OWN: &[(&str, &str)] = &[FRESH[0], ("content-location", "/a")];
+    let site = Site::with("", OWN).await;
+    assert_eq!(site.bodies("/a", 2).await, ["1", "1"]);
+    assert_eq!(site.send("POST", "/a", &[], full("x")).await.body, "2");
+    assert_eq!(
+        site.bodies("/a", 2).await,
+        ["2", "2"],
+        "the new answer took the old one's place"
+    );
+    site.send("POST", "/other", &[], full("x")).await;
+    assert_eq!(
+        site.get("/other").await.body,
+        "4",
+        "it is not about the URL that was posted to"
+    );
+}
+
+#[tokio::test]
+async fn a_posts_answer_is_not_stored_when_the_url_was_changed_meanwhile() {
+    let (free, wait) = watch::channel(false);
+    let (begun, begins) = watch::channel(false);
+    let begun = Arc::new(begun);
+    let origin = Server::http1(move |request: http::Request<hyper::body::Incoming>| {
+        let (mut wait, begun) = (wait.clone(), Arc::clone(&begun));
+        async move {
+            let fields = [FRESH[0], ("content-location", "/a")];
+            if request.method() != http::Method::POST {
+                return numbered(2, &fields);
+            }
+            begun.send_replace(true);
+            wait.wait_for(|free| *free).await.expect("the test goes on");
+            numbered(1, &fields)
+        }
+    })
+    .await;
+    let route = format!("[routes.a]\nupstream = '{}'\ncache = {{}}\n", origin.url());
+    let gateway = Gateway::start(&route);
+    let send = |method: &'static str| {
+        let address = gateway.address();
+        async move {
+            let mut connection = http1(address).await;
+            let answer = connection.send_request(request(method, "/a", &[], empty()));
+            read(answer.await.expect("an answer")).await
+        }
+    };
+    let posting = tokio::spawn(send("POST"));
+    begins
+        .clone()
+        .wait_for(|begun| *begun)
+        .await
+        .expect("the origin is there");
+    send("PUT").await;
+    free.send_replace(true);
+    assert_eq!(posting.await.expect("no panic").body, "1");
+    assert_eq!(send("GET").await.body, "2");
 }

@@ -31,7 +31,9 @@ use super::{
     shared::Found,
     tags::Tags,
 };
-use crate::exchange::{Body, Context, GatewayMade, Reason, Rejection, Request, Response};
+use crate::exchange::{
+    Body, BodyError, Context, GatewayMade, Reason, Rejection, Request, Response,
+};
 
 /// What the head of a shared fetch has become.
 #[derive(Clone, Debug)]
@@ -49,7 +51,7 @@ pub(super) enum Outcome {
 }
 
 /// What is to be done with a head.
-enum Head {
+pub(super) enum Head {
     Store(Box<Draft>),
     Refreshed(Arc<Object>),
     /// Not stored, for this reason.
@@ -444,7 +446,7 @@ impl CacheRoute {
     }
 
     /// Decides what becomes of an answer.
-    fn judge(
+    pub(super) fn judge(
         &self,
         visit: &Visit,
         response: &mut Response,
