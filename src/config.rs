@@ -6,8 +6,8 @@
 mod access;
 mod address;
 mod admin;
-mod cache;
 mod auth;
+mod cache;
 mod condition;
 mod conflicts;
 mod decode;
@@ -39,10 +39,10 @@ pub use access::{
     Needed, Permissions, Rbac, RoleDemand, parse_networks,
 };
 pub use admin::Admin;
-pub use cache::{Cache, CacheQuery, CacheRule, CacheScope, CacheTier};
 pub use auth::{
     Auth, AuthRule, ClaimPath, CredentialPlace, Jwt, KeySet, KeysFrom, VerificationKey,
 };
+pub use cache::{Cache, CacheQuery, CacheRule, CacheScope, CacheTier};
 pub use diagnostic::{Diagnostic, Diagnostics, Related, Severity};
 pub use loading::Loaded;
 pub use log::{AccessLog, Log, QueryLogging};

@@ -6,6 +6,8 @@
 mod access;
 #[path = "config/bad_input.rs"]
 mod bad_input;
+#[path = "config/cache.rs"]
+mod cache;
 #[path = "config/files.rs"]
 mod files;
 #[path = "config/matching.rs"]

@@ -11,7 +11,8 @@ use std::{
 
 use super::{
     Access, AuthRule, CacheRule, HostPattern, PathPattern, PathSegment, Route, Target, Upstream,
-    UpstreamServer, auth, cache::CacheUse,
+    UpstreamServer, auth,
+    cache::CacheUse,
     decode::{Entry, Set, nearest, quoted_key},
     diagnostic::Finding,
     document::Document,

@@ -8,9 +8,9 @@ use std::{
 use super::{Running, Shared, control::Control};
 use crate::{
     admin::{
-        self, Build, CacheResult, CacheRouteState, CacheState, Check, ListenerState, Purge, PurgeAim,
-        Readiness, RouteState, ServerState, ServerStatus, State,
-        UpstreamState, WorkerState,
+        self, Build, CacheResult, CacheRouteState, CacheState, Check, ListenerState, Purge,
+        PurgeAim, Readiness, RouteState, ServerState, ServerStatus, State, UpstreamState,
+        WorkerState,
     },
     config::{Route, Target},
     exchange::{BoxFuture, CacheNote},
