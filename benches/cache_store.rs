@@ -28,7 +28,7 @@ impl Weighed for Answer {
     }
 }
 
-fn context(target: String) -> Context {
+fn context(target: &str) -> Context {
     let connection = Connection::new(0, "bench".into(), Peer::Unix, false, Protocol::Http1);
     let clock = Clock::system();
     Context::new(ContextParts {
@@ -66,7 +66,7 @@ fn look_up(criterion: &mut Criterion) {
     };
     let none = HeaderMap::new();
     let contexts: Vec<_> = (0..KEYS)
-        .map(|index| context(format!("/api/v1/orders/{index}?page={}", index % 7)))
+        .map(|index| context(&format!("/api/v1/orders/{index}?page={}", index % 7)))
         .collect();
     for context in &contexts {
         let key = KeyRef::of(&parts, context, &none).to_key();

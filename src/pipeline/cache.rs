@@ -42,15 +42,11 @@ pub use shared::{Cache, CacheFigures};
 
 use crate::{
     config::{CacheQuery, CacheRule, CacheScope, Route, Target},
-    exchange::{
-        BoxFuture, CacheNote, Context, Handle, Request, Response, RouteService,
-    },
+    exchange::{BoxFuture, CacheNote, Context, Handle, Request, Response, RouteService},
 };
 use key::{Key, KeyParts, KeyRef, public_host};
 use object::{NAME, Object};
-use policy::{
-    Asked, CacheStatus, Forwarded, Incoming, Moment, Options, Reuse, Scope, Url, reuse,
-};
+use policy::{Asked, CacheStatus, Forwarded, Incoming, Moment, Options, Reuse, Scope, Url, reuse};
 use purge::{Marks, Stamp};
 use serve::Serving;
 use shared::{Found, Stored, stamp};

@@ -286,9 +286,17 @@ async fn a_posts_answer_that_says_it_is_the_url_itself_serves_later_gets() {
     let site = Site::with("", OWN).await;
     assert_eq!(site.bodies("/a", 2).await, ["1", "1"]);
     assert_eq!(site.send("POST", "/a", &[], full("x")).await.body, "2");
-    assert_eq!(site.bodies("/a", 2).await, ["2", "2"], "the new answer took the old one's place");
+    assert_eq!(
+        site.bodies("/a", 2).await,
+        ["2", "2"],
+        "the new answer took the old one's place"
+    );
     site.send("POST", "/other", &[], full("x")).await;
-    assert_eq!(site.get("/other").await.body, "4", "it is not about the URL that was posted to");
+    assert_eq!(
+        site.get("/other").await.body,
+        "4",
+        "it is not about the URL that was posted to"
+    );
 }
 
 #[tokio::test]
@@ -320,7 +328,11 @@ async fn a_posts_answer_is_not_stored_when_the_url_was_changed_meanwhile() {
         }
     };
     let posting = tokio::spawn(send("POST"));
-    begins.clone().wait_for(|begun| *begun).await.expect("the origin is there");
+    begins
+        .clone()
+        .wait_for(|begun| *begun)
+        .await
+        .expect("the origin is there");
     send("PUT").await;
     free.send_replace(true);
     assert_eq!(posting.await.expect("no panic").body, "1");

@@ -31,7 +31,9 @@ use super::{
     shared::Found,
     tags::Tags,
 };
-use crate::exchange::{Body, BodyError, Context, GatewayMade, Reason, Rejection, Request, Response};
+use crate::exchange::{
+    Body, BodyError, Context, GatewayMade, Reason, Rejection, Request, Response,
+};
 
 /// What the head of a shared fetch has become.
 #[derive(Clone, Debug)]
