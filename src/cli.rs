@@ -7,12 +7,15 @@
 mod check;
 mod demo;
 mod health;
+mod key;
 mod output;
 mod purge;
 mod reference;
+mod roles;
 mod routes;
 mod run;
 mod signals;
+mod token;
 
 use std::{ffi::OsString, path::PathBuf, process::ExitCode};
 
@@ -42,6 +45,9 @@ enum Command {
     Check(ConfigFile),
     /// Print the routes in the order in which they are tried, the most specific first.
     Routes(ConfigFile),
+    /// Ask who may do what, by the configuration alone.
+    #[command(subcommand)]
+    Roles(roles::Command),
     /// Print every table and key of the configuration, with default and example.
     Reference,
     /// Try Tollgate: start a backend to play with and the gateway in front of it.
@@ -50,6 +56,8 @@ enum Command {
     /// points every upstream of it to the backend. No other program is needed.
     Demo(ConfigFile),
     Health(health::Options),
+    Key(key::Options),
+    Token(token::Options),
     Purge(purge::Options),
 }
 
@@ -71,9 +79,12 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Run(options) => run::run(&options),
         Command::Check(file) => check::run(&file.config),
         Command::Routes(file) => routes::run(&file.config),
+        Command::Roles(command) => roles::run(&command),
         Command::Reference => reference::run(),
         Command::Demo(file) => demo::run(&file.config),
         Command::Health(options) => health::run(&options),
+        Command::Key(options) => key::run(&options),
+        Command::Token(options) => token::run(&options),
         Command::Purge(options) => purge::run(&options),
     };
     output::exit(outcome)

@@ -15,11 +15,16 @@ mod diagnostic;
 mod document;
 mod header;
 mod host;
+mod htpasswd;
+mod keys_file;
 mod loading;
 mod log;
 mod mask;
+mod moment;
 mod path;
 mod permission;
+mod quota;
+mod rate_limit;
 mod reference;
 mod rewrite;
 mod role;
@@ -38,15 +43,24 @@ pub use access::{
     Access, ByMethod, ClaimRule, ClaimValue, Demand, IpList, IpRules, IpSet, LARGEST_NETWORKS,
     Needed, Permissions, Rbac, RoleDemand, parse_networks,
 };
+pub use address::network_of;
 pub use admin::Admin;
 pub use auth::{
-    Auth, AuthRule, ClaimPath, CredentialPlace, Jwt, KeySet, KeysFrom, VerificationKey,
+    ApiKeys, Auth, AuthRule, Basic, ClaimPath, CredentialPlace, External, Fact, Jwt, KeyRefresh,
+    KeyScheme, KeySet, KeysFrom, RevocationList, VerificationKey,
 };
 pub use cache::{Cache, CacheQuery, CacheRule, CacheScope, CacheTier};
 pub use diagnostic::{Diagnostic, Diagnostics, Related, Severity};
+pub use htpasswd::{Htpasswd, PasswordHash};
+pub use keys_file::{KeyHash, KeysFile, StoredKey};
 pub use loading::Loaded;
 pub use log::{AccessLog, Log, QueryLogging};
+pub use moment::{date_of, moment_of};
 pub use permission::Permission;
+pub use quota::{quota_of, quota_text};
+pub use rate_limit::{
+    LimitAlgorithm, LimitHeaders, LimitKey, LimitedWho, MissingKey, Quota, RateLimit,
+};
 pub use reference::reference;
 pub use rewrite::{HostRewrite, Rewrite};
 pub use role::Role;
@@ -83,6 +97,8 @@ pub struct Config {
     pub subrequests: Subrequests,
     /// `[upstreams.*]`, and one for each inline URL, named by that URL.
     pub upstreams: BTreeMap<Arc<str>, Upstream>,
+    /// `[rate_limits.*]`.
+    pub rate_limits: BTreeMap<Arc<str>, RateLimit>,
     /// `[routes.*]` with `[groups.*]` and `[defaults]` merged in, in the order of their names.
     pub routes: Vec<Route>,
 }

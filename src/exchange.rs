@@ -4,6 +4,7 @@
 //! [`Context`] in its extensions from the frame to the upstream and back; a refusal is always made
 //! by [`Rejection`]; a route is a [`RouteService`].
 
+pub mod api_key;
 mod blocking;
 mod body;
 mod clock;
@@ -15,6 +16,7 @@ mod file_watch;
 mod frame_meter;
 mod gather;
 mod id;
+mod key_state;
 mod principal;
 mod reason;
 mod rejection;
@@ -33,6 +35,7 @@ pub use file_watch::{FileWatch, Watched, WatchedFile};
 pub use frame_meter::{Far, FrameMeter};
 pub use gather::{Gathered, poll_write_gathered};
 pub use id::{RequestId, TraceContext};
+pub use key_state::KeyState;
 pub use principal::Principal;
 pub use reason::{Code, Reason};
 pub use rejection::{GatewayMade, Rejection};

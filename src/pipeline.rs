@@ -6,6 +6,7 @@
 pub mod auth;
 pub mod cache;
 mod ip;
+mod rate_limit;
 mod rbac;
 mod redirect;
 mod request_body;
@@ -16,6 +17,7 @@ mod rewrite;
 pub use auth::{AuthLayer, Authenticators};
 pub use cache::{Aim, Cache, CacheFigures, CacheLayer};
 pub use ip::{IpLayer, IpSet, IpSets, Ranges};
+pub use rate_limit::{Limit, LimitBook, LimitKeyState, LimitWindowState, RateLimitLayer};
 pub use rbac::{Denial, RbacLayer, Rules};
 pub use redirect::RedirectTo;
 pub use request_body::RequestBodyLayer;
@@ -31,8 +33,8 @@ use tokio::runtime::Handle;
 use crate::{
     config::{self, Config, Route, Target, Template, TemplatePart},
     exchange::{
-        Blocking, Clock, Context, FileWatch, RouteService, SharedSubrequest, UpstreamService,
-        Watched, WatchedFile,
+        Blocking, Clock, Context, FileWatch, KeyState, RouteService, SharedSubrequest,
+        UpstreamService, Watched, WatchedFile,
     },
     telemetry::{Metrics, RouteMetrics},
 };
@@ -83,6 +85,8 @@ pub type Held = Arc<dyn Any + Send + Sync>;
 /// configuration did not change, so counters, keys and stored answers live on.
 #[derive(Default)]
 pub struct Policies {
+    /// `[rate_limits.*]`.
+    pub limits: LimitBook,
     /// The ways to authenticate.
     authenticators: Authenticators,
     /// The headers that no client may send, on any route: they tell who the caller is.
@@ -102,6 +106,12 @@ impl Policies {
                 true => Arc::clone(&running.identity),
                 false => Arc::new(identity),
             },
+            limits: LimitBook::build(
+                &config.rate_limits,
+                &tools.clock,
+                &tools.metrics,
+                &running.limits,
+            ),
             ip_sets: IpSets::build(&config.ip_sets, tools, &running.ip_sets),
             cache: cache_of(config, tools, running),
         }
@@ -111,6 +121,12 @@ impl Policies {
     #[must_use]
     pub fn identity(&self) -> &Arc<Vec<HeaderName>> {
         &self.identity
+    }
+
+    /// The API keys of all methods.
+    #[must_use]
+    pub fn keys(&self) -> Vec<KeyState> {
+        self.authenticators.keys()
     }
 
     /// The cache, if a route has one.
@@ -127,8 +143,14 @@ impl Policies {
         for name in route.auth.iter().flat_map(|rule| rule.methods()) {
             held.push(self.authenticators.get(name));
         }
+        if route.auth.is_some() {
+            let failures = self.authenticators.failures().map(Arc::clone);
+            held.extend(failures.map(|failures| failures as Held));
+        }
         let sets = self.ip_sets.held_by(route);
         held.extend(sets.map(|set| set as Held));
+        let limits = route.rate_limits.iter();
+        held.extend(limits.filter_map(|name| Some(Arc::clone(self.limits.get(name)?) as Held)));
         if let (Some(_), Some(cache)) = (&route.cache, self.cache()) {
             held.push(Arc::clone(cache) as Held);
         }
@@ -178,6 +200,9 @@ fn guarded(
     mut service: RouteService,
 ) -> RouteService {
     // Limits by caller.
+    if let Some(limits) = RateLimitLayer::by_caller(route, &policies.limits) {
+        service = service.layer(&limits);
+    }
     // RBAC and claims: they read the principal.
     if let Some(rbac) = RbacLayer::from_config(&route.access) {
         service = service.layer(&rbac);
@@ -187,6 +212,9 @@ fn guarded(
         service = service.layer(&auth);
     }
     // Limits on what is known before authentication: they spare it.
+    if let Some(limits) = RateLimitLayer::before_auth(route, &policies.limits) {
+        service = service.layer(&limits);
+    }
     // IP and origin rules: they cost least, and what they refuse is not worth a count.
     if let Some(ip) = IpLayer::from_config(&route.access, &policies.ip_sets) {
         service = service.layer(&ip);

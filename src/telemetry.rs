@@ -5,24 +5,32 @@
 //! series is capped.
 
 mod cells;
+mod external;
 mod families;
 mod file;
+mod issuer;
 pub mod json;
+mod limit;
 mod listener;
 mod log;
 mod metrics;
 mod output;
+mod remembered;
 mod route;
 mod series;
 mod server;
 pub mod timestamp;
 mod writer;
 
+pub use external::{ExternalMetrics, ExternalResult};
 pub use file::FileMetrics;
+pub use issuer::IssuerMetrics;
+pub use limit::{LimitDecision, LimitMetrics, TableMetrics};
 pub use listener::ListenerMetrics;
 pub use log::{LogHandle, init};
 pub use metrics::Metrics;
 pub use prometheus::{IntCounter, IntGauge};
+pub use remembered::MemoryMetrics;
 pub use route::{AuthMetrics, RouteMetrics};
 pub use server::{OpenConnection, ServerMetrics};
 pub use writer::AccessLogWriter;

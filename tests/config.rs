@@ -4,12 +4,18 @@
 
 #[path = "config/access.rs"]
 mod access;
+#[path = "config/auth.rs"]
+mod auth;
 #[path = "config/bad_input.rs"]
 mod bad_input;
 #[path = "config/cache.rs"]
 mod cache;
+#[path = "config/callers.rs"]
+mod callers;
 #[path = "config/files.rs"]
 mod files;
+#[path = "config/keys_file.rs"]
+mod keys_file;
 #[path = "config/matching.rs"]
 mod matching;
 #[path = "config/meaning.rs"]
@@ -18,6 +24,8 @@ mod meaning;
 mod reference;
 #[path = "config/secrets.rs"]
 mod secrets;
+#[path = "config/subrequests.rs"]
+mod subrequests;
 #[path = "config/tables.rs"]
 mod tables;
 #[path = "config/traps.rs"]

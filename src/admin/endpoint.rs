@@ -14,7 +14,9 @@ use crate::{config::Secret, exchange::BoxError};
 use super::{
     Gateway,
     answer::{self, Answer, Refusal},
-    guard, page,
+    guard, keys,
+    limits::{self, Below},
+    page,
     purge::Purge,
 };
 
@@ -25,20 +27,23 @@ pub(super) struct Endpoints {
 }
 
 #[derive(Clone, Copy)]
-enum Endpoint {
+enum Endpoint<'p> {
     Health,
     Ready,
     Metrics,
     State,
     Routes,
     Upstreams,
+    Limits,
+    BelowLimits(Below<'p>),
+    Keys,
     Reload,
     Cache,
     Purges,
 }
 
-impl Endpoint {
-    fn at(path: &str) -> Option<Self> {
+impl<'p> Endpoint<'p> {
+    fn at(path: &'p str) -> Option<Self> {
         Some(match path {
             "/health" => Self::Health,
             "/health/ready" => Self::Ready,
@@ -46,10 +51,12 @@ impl Endpoint {
             "/api/state" => Self::State,
             "/api/routes" => Self::Routes,
             "/api/upstreams" => Self::Upstreams,
+            "/api/keys" => Self::Keys,
             "/api/reload" => Self::Reload,
+            "/api/limits" => Self::Limits,
             "/api/cache" => Self::Cache,
             "/api/cache/purges" => Self::Purges,
-            _ => return None,
+            path => return Below::at(path).map(Self::BelowLimits),
         })
     }
 
@@ -62,6 +69,7 @@ impl Endpoint {
     fn allow(self) -> &'static str {
         match self {
             Self::Reload | Self::Purges => "POST",
+            Self::BelowLimits(Below::Key(..)) => "GET, HEAD, DELETE",
             _ => "GET, HEAD",
         }
     }
@@ -105,7 +113,7 @@ impl Endpoints {
         if let Endpoint::Purges = endpoint {
             return self.purge(request.into_body()).await;
         }
-        self.run(endpoint, authorized, request.uri().query()).await
+        self.run(endpoint, authorized, &request).await
     }
 
     /// Whether the caller may see everything; an error when it may see nothing.
@@ -122,12 +130,13 @@ impl Endpoints {
         Ok(guard::is_authorized(self.token.as_ref(), headers))
     }
 
-    async fn run(
+    async fn run<B>(
         &self,
-        endpoint: Endpoint,
+        endpoint: Endpoint<'_>,
         authorized: bool,
-        query: Option<&str>,
+        request: &Request<B>,
     ) -> Result<Answer, Refusal> {
+        let query = request.uri().query();
         Ok(match endpoint {
             Endpoint::Health => answer::plain(StatusCode::OK, &json!({ "status": "ok" })),
             Endpoint::Ready => self.ready(authorized),
@@ -135,6 +144,9 @@ impl Endpoints {
             Endpoint::State => answer::data(&self.gateway.state()),
             Endpoint::Routes => page::page(self.gateway.state().routes, query)?,
             Endpoint::Upstreams => page::page(self.gateway.state().upstreams, query)?,
+            Endpoint::Limits => page::page(self.gateway.limits(), query)?,
+            Endpoint::BelowLimits(below) => self.below_limits(below, request)?,
+            Endpoint::Keys => page::page(keys::keys(self.gateway.keys()), query)?,
             Endpoint::Reload => self.reload().await?,
             Endpoint::Cache => {
                 let state = self.gateway.cache().ok_or_else(Refusal::no_cache)?;
@@ -143,6 +155,17 @@ impl Endpoints {
             // Run where its body is.
             Endpoint::Purges => return Err(Refusal::internal()),
         })
+    }
+
+    fn below_limits<B>(&self, below: Below<'_>, request: &Request<B>) -> Result<Answer, Refusal> {
+        let gateway = &*self.gateway;
+        match below {
+            Below::Keys(name) => limits::keys(gateway, name, request.uri().query()),
+            Below::Key(name, key) if request.method() == Method::DELETE => {
+                limits::reset(gateway, name, key)
+            }
+            Below::Key(name, key) => limits::key(gateway, name, key),
+        }
     }
 
     /// The servers' names are the inside: they are shown to who may see it.
@@ -187,7 +210,7 @@ impl Endpoints {
     }
 }
 
-fn check_method(endpoint: Endpoint, method: &Method) -> Result<(), Refusal> {
+fn check_method(endpoint: Endpoint<'_>, method: &Method) -> Result<(), Refusal> {
     let allow = endpoint.allow();
     let allowed = allow.split(", ").any(|allowed| method == allowed);
     if allowed {

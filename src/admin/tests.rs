@@ -19,7 +19,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use super::*;
 use crate::{
     config::{Admin, Secret},
-    exchange::BoxFuture,
+    exchange::{BoxFuture, KeyState},
 };
 
 /// A gateway of which a test says how it is.
@@ -52,6 +52,22 @@ impl Gateway for Reloading {
         self.0.ready.lock().unwrap().clone()
     }
 
+    fn limits(&self) -> Vec<LimitState> {
+        Vec::new()
+    }
+
+    fn limit_keys(&self, _: &str, _: usize) -> Option<LimitKeys> {
+        None
+    }
+
+    fn limit_key(&self, _: &str, _: &str) -> Option<LimitKey> {
+        None
+    }
+
+    fn reset_limit_key(&self, _: &str, _: &str) -> bool {
+        false
+    }
+
     fn state(&self) -> State {
         let route = |name: &&str| RouteState {
             name: (*name).to_owned(),
@@ -72,6 +88,20 @@ impl Gateway for Reloading {
             routes: self.0.routes.iter().map(route).collect(),
             upstreams: Vec::new(),
         }
+    }
+
+    fn keys(&self) -> Vec<KeyState> {
+        let key = |id: &&str| KeyState {
+            name: format!("api_keys.partners:{id}"),
+            id: (*id).to_owned(),
+            roles: Vec::new(),
+            created: None,
+            not_before: None,
+            expires: None,
+            revoked: false,
+            last_used: None,
+        };
+        self.0.routes.iter().map(key).collect()
     }
 
     fn metrics(&self) -> String {
@@ -278,6 +308,15 @@ async fn lists_are_filtered_by_a_part_of_the_name() {
     assert_eq!(page["meta"]["total"], 1);
     assert_eq!(page["data"][0]["name"], "orders");
     assert_eq!(page["meta"]["cursor"], Value::Null);
+}
+
+#[tokio::test]
+async fn keys_are_a_list_like_others() {
+    let admin = start(Scripted::default(), None);
+    let page = admin.get("/api/keys?limit=1").await.json();
+    assert_eq!(page["meta"]["total"], 2);
+    assert_eq!(page["meta"]["cursor"], "api_keys.partners:items");
+    assert_eq!(page["data"][0]["id"], "items");
 }
 
 #[tokio::test]

@@ -7,7 +7,7 @@ use std::{
 };
 
 use crate::{
-    config::{Address, Config, Diagnostics, Loaded},
+    config::{Address, Config, Diagnostics, Loaded, Route},
     gateway::StartError,
 };
 
@@ -108,6 +108,21 @@ pub(super) fn count(number: usize, noun: &str) -> String {
     }
 }
 
+/// Columns as wide as their widest cell; the last is not padded.
+pub(super) fn aligned<const COLUMNS: usize>(rows: &[[String; COLUMNS]]) -> String {
+    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max();
+    let widths: [usize; COLUMNS] = std::array::from_fn(|column| width(column).unwrap_or(0));
+    let line = |row: &[String; COLUMNS]| {
+        let cells = row.iter().zip(widths);
+        let padded: String = cells
+            .map(|(cell, width)| format!("{cell:width$}  "))
+            .collect();
+        padded.trim_end().to_owned()
+    };
+    let lines: Vec<String> = rows.iter().map(line).collect();
+    lines.join("\n")
+}
+
 /// An address as one pastes it into a client: any address is reached at loopback.
 pub(super) fn url(address: &Address) -> String {
     match address {
@@ -118,6 +133,17 @@ pub(super) fn url(address: &Address) -> String {
         }
         Address::Tcp(address) => format!("http://[::1]:{}", address.port()),
     }
+}
+
+/// What a route's `auth` asks for: `jwt.customers, or no credential at all`.
+pub(super) fn auth(route: &Route) -> String {
+    let Some(rule) = &route.auth else {
+        return "none".to_owned();
+    };
+    let ways = rule.alternatives.iter().map(|all| all.join(" and "));
+    let anonymous = rule.anonymous.then(|| "no credential at all".to_owned());
+    let ways: Vec<String> = ways.chain(anonymous).collect();
+    ways.join(", or ")
 }
 
 /// Prints to standard error.

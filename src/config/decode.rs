@@ -24,7 +24,7 @@ use super::{
 pub(super) use expand::Environment;
 pub(super) use syntax::parse_tree;
 pub(super) use table::{Entry, KeyDoc, Named, Sub, Table, TableDoc, TableNode, read_keys, table};
-pub(super) use units::{Count, Size, Time, TimeOrZero};
+pub(super) use units::{Count, Size, Time, TimeOrZero, duration};
 pub(super) use unknown::nearest;
 pub(super) use values::{
     Choice, Flag, Int, Keyed, Off, OneOrList, OptionOf, OrWord, Set, Share, Text, Unlimited, Word,

@@ -13,6 +13,7 @@ use super::{
         read_keys, table,
     },
     diagnostic::Finding,
+    rate_limit::RateLimitKeys,
     role::RoleKeys,
     route::{Key, RouteKeys},
     share::{DefaultKeys, GroupKeys},
@@ -49,6 +50,8 @@ table! {
         pub(super) subrequests: Key<Subrequests> => Keyed<Sub<Subrequests>> = None; "see there",
         /// `upstreams`: the servers behind the gateway.
         pub(super) upstreams: Names<UpstreamKeys> => Named<UpstreamKeys> = Names::new(); "none",
+        /// `rate_limits`: how much who may ask for.
+        pub(super) rate_limits: Names<RateLimitKeys> => Named<RateLimitKeys> = Names::new(); "none",
         /// `defaults`: keys of all routes.
         pub(super) defaults: Key<DefaultKeys> => Keyed<Sub<DefaultKeys>> = None; "none",
         /// `groups`: keys that routes share.
@@ -111,6 +114,7 @@ impl Document {
         doubles.names("cache_rules", &mut self.cache_rules, other.cache_rules);
         doubles.table("subrequests", &mut self.subrequests, other.subrequests);
         doubles.table("defaults", &mut self.defaults, other.defaults);
+        doubles.names("rate_limits", &mut self.rate_limits, other.rate_limits);
         self.auth.merge(other.auth, doubles);
         doubles.names("roles", &mut self.roles, other.roles);
         doubles.names("ip_sets", &mut self.ip_sets, other.ip_sets);
@@ -132,7 +136,8 @@ pub(super) struct Doubles<'a> {
 }
 
 impl Doubles<'_> {
-    fn table<T>(&mut self, header: &str, all: &mut Key<T>, other: Key<T>) {
+    /// Takes in what stands once.
+    pub(super) fn table<T>(&mut self, header: &str, all: &mut Key<T>, other: Key<T>) {
         match (&all, other) {
             (Some(first), Some(second)) => self.report(header, first.key, second.key),
             (None, other) => *all = other,

@@ -5,13 +5,14 @@ mod disk;
 use std::{
     collections::BTreeMap,
     fs,
+    net::IpAddr,
     num::NonZeroU32,
     path::{Path, PathBuf},
     sync::Arc,
 };
 
 use super::{
-    Address, Config, Diagnostics, Upstream, UpstreamServer,
+    Address, Config, Diagnostics, LimitKey, RateLimit, Upstream, UpstreamServer,
     access::ip_sets,
     address::overlap,
     conflicts,
@@ -60,6 +61,20 @@ impl Config {
         loader.finish()
     }
 
+    /// The files of `[auth.api_keys.*]`, by the full names of those. They need not exist: the first
+    /// key makes the file.
+    ///
+    /// # Errors
+    ///
+    /// All findings at once when one of them is an error.
+    pub fn keys_files(path: &Path) -> Result<Vec<(Arc<str>, PathBuf)>, Diagnostics> {
+        let mut loader = Loader::new(Environment::of_process());
+        loader.without_files = true;
+        loader.add_file(path);
+        let keys = loader.finish()?.config.auth.api_keys.into_values();
+        Ok(keys.map(|keys| (keys.name, keys.keys_file)).collect())
+    }
+
     /// The configuration of `tollgate run --to URL`: one route, `all`, to one server.
     ///
     /// # Errors
@@ -80,6 +95,11 @@ impl Config {
             ..Self::default()
         })
     }
+}
+
+/// Reads a file beside the configuration; the error tells what is wrong with it.
+pub(super) fn read_whole(path: &Path, cap: usize) -> Result<String, String> {
+    read_capped(path, cap).map_err(|unreadable| unreadable.message)
 }
 
 fn wrong_url(url: &str, problem: super::decode::Problem) -> Diagnostics {
@@ -109,6 +129,8 @@ struct Loader {
     files: Vec<PathBuf>,
     /// Whether a file could not be understood: then what it may have defined is not missed.
     incomplete: bool,
+    /// Whether files of keys and users are left unchecked.
+    without_files: bool,
 }
 
 impl Loader {
@@ -121,6 +143,7 @@ impl Loader {
             room: LARGEST,
             files: Vec::new(),
             incomplete: false,
+            without_files: false,
         }
     }
 
@@ -249,6 +272,7 @@ impl Loader {
             builder.warn_of_unused();
         }
         let upstreams = builder.upstreams;
+        let rate_limits = builder.rate_limits;
         let roles = builder.roles;
         self.findings.append(&mut builder.findings);
         conflicts::check(&built, &mut self.findings);
@@ -259,6 +283,12 @@ impl Loader {
         }
         let document = std::mem::take(&mut self.document);
         self.check_listeners(&document);
+        self.check_one_bucket(&document, &rate_limits);
+        if !self.without_files {
+            document
+                .auth
+                .check_files(&mut self.sources, &mut self.findings);
+        }
         Config {
             server: document
                 .server
@@ -275,7 +305,34 @@ impl Loader {
                 .and_then(|set| set.value)
                 .unwrap_or_default(),
             upstreams,
+            rate_limits,
             routes: built.into_iter().map(|built| built.route).collect(),
+        }
+    }
+
+    /// Behind a proxy that is not trusted all clients have one address, the proxy's.
+    fn check_one_bucket(&mut self, document: &Document, limits: &BTreeMap<Arc<str>, RateLimit>) {
+        let server = document.server.as_ref().and_then(|set| set.value.clone());
+        let server = server.unwrap_or_default();
+        let local = |address: &Address| match address {
+            Address::Tcp(address) => is_local(address.ip()),
+            Address::Unix(_) => true,
+        };
+        if !server.trusted_proxies.is_empty() || !server.listen.iter().all(local) {
+            return;
+        }
+        let by_address = |key: &LimitKey| matches!(key, LimitKey::ClientIp | LimitKey::Caller);
+        let limit = limits
+            .iter()
+            .find(|(_, limit)| limit.key.iter().any(by_address));
+        let entry = limit.and_then(|(name, _)| Some((name, document.rate_limits.get(name)?)));
+        if let Some((name, entry)) = entry {
+            let message = format!(
+                "`{name}` counts by the client's address, the gateway listens on a private address and trusts no proxy: behind one, everybody is one client"
+            );
+            let help = "if there is a proxy in front, name it: `[server]` with `trusted_proxies = [\"10.0.0.0/8\"]`";
+            let finding = Finding::warning(entry.place, message);
+            self.findings.push(finding.help(help));
         }
     }
 
@@ -300,6 +357,14 @@ impl Loader {
             let finding = Finding::error(place, message).help("give each its own `listen`");
             self.findings.push(finding);
         }
+    }
+}
+
+/// Whether only this machine or a private network reaches an address.
+fn is_local(address: IpAddr) -> bool {
+    match address.to_canonical() {
+        IpAddr::V4(address) => address.is_loopback() || address.is_private(),
+        IpAddr::V6(address) => address.is_loopback() || address.is_unique_local(),
     }
 }
 

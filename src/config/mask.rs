@@ -30,6 +30,7 @@ pub(super) fn secrets(text: &str) -> Vec<Range<usize>> {
         }
     }
     found.extend(user_parts(text));
+    found.extend(api_keys(text));
     found.sort_by_key(|range| range.start);
     found
 }
@@ -126,6 +127,17 @@ fn user_parts(text: &str) -> impl Iterator<Item = Range<usize>> {
     })
 }
 
+/// Our own API keys, wherever somebody has put one.
+fn api_keys(text: &str) -> impl Iterator<Item = Range<usize>> {
+    text.match_indices("tgk_").filter_map(|(at, prefix)| {
+        let start = at + prefix.len();
+        let rest = &text[start..];
+        let end = rest.find(|c: char| !c.is_ascii_alphanumeric());
+        let length = end.unwrap_or(rest.len());
+        (length > 0).then_some(start..start + length)
+    })
+}
+
 /// A sentence as it may be shown: without the user parts of URLs, without control characters.
 pub(super) fn sentence(text: &str) -> String {
     let mut masked = printable(text);
@@ -153,7 +165,7 @@ const WORDS: [&str; 14] = [
     "bearer",
 ];
 /// Keys that end like a credential's and hold none.
-const HARMLESS: [&str; 1] = ["forward_credentials"];
+const HARMLESS: [&str; 2] = ["forward_credentials", "api_keys"];
 /// As many letters of a word allow for one slip.
 const LETTERS_PER_SLIP: usize = 4;
 /// Shorter names are near to too much.
@@ -244,6 +256,11 @@ mod tests {
         assert_eq!(masked("token = \"${env:T}\""), [""; 0]);
         assert_eq!(masked("token = \"${env:T:-abc}\"").len(), 1);
         assert_eq!(masked("token = \"${env:T}abc\"").len(), 1);
+    }
+
+    #[test]
+    fn an_api_key_is_secret_wherever_it_stands() {
+        assert_eq!(masked("hash = \"tgk_abc1\"\nnote = 'tgk_x'"), ["abc1", "x"]);
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 mod access;
 mod check;
+mod limits;
 
 use std::{
     collections::{BTreeMap, HashSet},
@@ -10,8 +11,8 @@ use std::{
 };
 
 use super::{
-    Access, AuthRule, CacheRule, HostPattern, PathPattern, PathSegment, Route, Target, Upstream,
-    UpstreamServer, auth,
+    Access, AuthRule, CacheRule, HostPattern, PathPattern, PathSegment, RateLimit, Route, Target,
+    Upstream, UpstreamServer, auth,
     cache::CacheUse,
     decode::{Entry, Set, nearest, quoted_key},
     diagnostic::Finding,
@@ -46,6 +47,9 @@ pub(super) struct Builder<'a> {
     /// The upstreams and groups that a route uses.
     used: HashSet<Arc<str>>,
     used_groups: HashSet<Arc<str>>,
+    used_limits: HashSet<Arc<str>>,
+    /// All limits.
+    pub(super) rate_limits: BTreeMap<Arc<str>, RateLimit>,
     /// The `[cache_rules.*]`, and which of them a route uses.
     cache_rules: BTreeMap<Arc<str>, Arc<CacheRule>>,
     used_cache_rules: HashSet<Arc<str>>,
@@ -72,6 +76,8 @@ impl<'a> Builder<'a> {
             upstreams: document.upstreams.iter().map(named).collect(),
             used: HashSet::new(),
             used_groups: HashSet::new(),
+            used_limits: HashSet::new(),
+            rate_limits: limits::named(document),
             cache_rules: cache_rules(document),
             used_cache_rules: HashSet::new(),
             callers: document.auth.names(),
@@ -107,6 +113,7 @@ impl<'a> Builder<'a> {
         let auth = self.auth(name, entry.place, layers);
         let mut route = assemble(name, layers, target, hosts.unwrap_or_default(), methods);
         route.auth = auth;
+        route.rate_limits = self.limits(&route, layers);
         route.cache = self.cache_rule(layers);
         let mut checker = Checker {
             findings: &mut self.findings,
@@ -249,6 +256,7 @@ impl<'a> Builder<'a> {
                 self.findings.push(Finding::warning(entry.place, message));
             }
         }
+        self.warn_of_unused_limits();
         for (name, entry) in &document.cache_rules {
             if !self.used_cache_rules.contains(name) {
                 let message = format!("no route uses the cache rule `{name}`");
@@ -299,6 +307,8 @@ fn assemble(
             .unwrap_or(Some(DEFAULT_MAX_BODY)),
         max_body_is_own: layers.layers[0].is_some_and(|own| own.max_body.is_some()),
         timeouts: layers.value(|keys| &keys.timeouts).unwrap_or_default(),
+        rate_limits: Vec::new(),
+        cost: layers.value(|keys| &keys.cost).unwrap_or(1),
         encoded_slash: layers.value(|keys| &keys.encoded_slash).unwrap_or_default(),
         upgrade: layers.value(|keys| &keys.upgrade).unwrap_or(true),
         // Rules are resolved by the builder, which knows their names.

@@ -93,12 +93,36 @@ reasons! {
     RouteNotFound = "route.not_found", 404, "NOT_FOUND", "Nothing is served here.";
     /// The best route does not serve the method.
     MethodNotAllowed = "route.method_not_allowed", 405, "METHOD_NOT_ALLOWED", "This method is not served here.";
+    /// A limit's quota is used up.
+    LimitExceeded = "limit.exceeded", 429, "RATE_LIMIT_EXCEEDED", "Too many requests: try again later.";
+    /// The request has no key to count it by, and the limit has `on_missing_key = "refuse"`.
+    LimitKeyMissing = "limit.key_missing", 400, "VALIDATION_ERROR", "The request lacks what it is counted by.";
     /// The route asks for a credential and none came.
     AuthMissing = "auth.missing", 401, "UNAUTHORIZED", "A credential is needed.";
     /// A credential stands in more than one place, or twice in one.
     AuthAmbiguous = "auth.ambiguous", 400, "VALIDATION_ERROR", "The request has more than one credential.";
     /// Whether a credential is good can't be told now.
     AuthUnavailable = "auth.unavailable", 503, "UNAVAILABLE", "Credentials can't be checked at the moment.";
+    /// Too many credentials that were made up have come from the client's address.
+    AuthTooManyFailures = "auth.too_many_failures", 429, "RATE_LIMIT_EXCEEDED", "Too many wrong credentials came from this address.";
+    /// More passwords wait to be checked than can be.
+    AuthBusy = "auth.busy", 503, "UNAVAILABLE", "Too many passwords wait to be checked.";
+    /// The key has not the form of one: another prefix, length or checksum.
+    ApiKeyMalformed = "auth.api_key.malformed", 401, "UNAUTHORIZED", "The key is malformed.";
+    /// No key of the file has this hash.
+    ApiKeyUnknown = "auth.api_key.unknown", 401, "UNAUTHORIZED", "The key is not known.";
+    /// The key, or the time for which it goes on after a rotation, has expired.
+    ApiKeyExpired = "auth.api_key.expired", 401, "UNAUTHORIZED", "The key has expired.";
+    /// The key's `not_before` has not come.
+    ApiKeyNotYetValid = "auth.api_key.not_yet_valid", 401, "UNAUTHORIZED", "The key is not valid yet.";
+    /// The key has been revoked.
+    ApiKeyRevoked = "auth.api_key.revoked", 401, "UNAUTHORIZED", "The key has been revoked.";
+    /// The key is not for this route, or not for the client's network.
+    ApiKeyNotAllowedHere = "auth.api_key.not_allowed_here", 403, "FORBIDDEN", "The key can't be used here.";
+    /// The credential is not base64 of `user:password` in UTF-8.
+    BasicMalformed = "auth.basic.malformed", 401, "UNAUTHORIZED", "User and password are malformed.";
+    /// There is no such user, or the password is another.
+    BasicWrong = "auth.basic.wrong", 401, "UNAUTHORIZED", "User or password is wrong.";
     /// The token is no JWT, or says something in a form that it must not have.
     JwtMalformed = "auth.jwt.malformed", 401, "UNAUTHORIZED", "The token is malformed.";
     /// The token is longer than `max_size`.
@@ -131,6 +155,14 @@ reasons! {
     JwtRevoked = "auth.jwt.revoked", 401, "UNAUTHORIZED", "The token has been revoked.";
     /// Whether the token has been revoked can't be told now.
     JwtRevocationUnknown = "auth.jwt.revocation_unknown", 503, "UNAVAILABLE", "Tokens can't be checked at the moment.";
+    /// A service of external auth answered 401; its answer is passed on.
+    ExternalUnauthorized = "auth.external.unauthorized", 401, "UNAUTHORIZED", "Another service did not accept the credential.";
+    /// A service of external auth answered 403; its answer is passed on.
+    ExternalForbidden = "auth.external.forbidden", 403, "FORBIDDEN", "Another service did not allow the request.";
+    /// A service of external auth answered with a redirect, which is passed on.
+    ExternalRedirected = "auth.external.redirected", 302, "UNAUTHORIZED", "Another service wants the caller to log in.";
+    /// A service of external auth gave no answer that can be used, or none in time.
+    ExternalUnavailable = "auth.external.unavailable", 503, "UNAVAILABLE", "Credentials can't be checked at the moment.";
     /// The client's address is not one that the route's `ip` admits.
     IpDenied = "ip.denied", 403, "FORBIDDEN", "Access from this address is not allowed.";
     /// The route's `permissions`, `roles` or `claims` do not let the caller do this.

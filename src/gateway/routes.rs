@@ -123,6 +123,7 @@ fn options(route: &RouteConfig, forwarded: bool, via: &Via) -> ForwardOptions {
         host: route.rewrite.host.clone(),
         forwarded,
         upgrade: route.upgrade,
+        close_on_token_expiry: route.close_on_token_expiry,
         via: via.clone(),
     }
 }

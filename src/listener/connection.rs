@@ -50,25 +50,17 @@ pub(super) fn serve<H: Handler>(
     server: Arc<Server<H>>,
     accepted: Accepted,
 ) -> impl Future<Output = ()> + Send + 'static {
-    // Taken apart out here: an `async fn` would keep room for the argument and for its parts.
-    let Accepted {
-        socket,
-        peer,
-        worker,
-        settings,
-        state,
-        permit,
-    } = accepted;
+    let worker = Arc::clone(&accepted.worker);
+    let settings = Arc::clone(&accepted.settings);
+    let state = Arc::clone(&accepted.state);
+    // Boxed, and out here: it is over before the first request, and its room is given back. What an
+    // `async` block takes in stays in its future to the end.
+    let opening = Box::pin(open(accepted));
     async move {
-        // Boxed: it is over before the first request, and its room is given back.
-        let opening = Box::pin(open(socket, permit, &state, &settings));
-        let Some((io, timer, protocol, late)) = opening.await else {
+        let Some((io, timer, connection, late)) = opening.await else {
             return;
         };
-        let listener = Arc::clone(io.listener());
-        let connection = Connection::new(worker.index(), listener, peer, false, protocol);
-        let connection = Arc::new(connection);
-        worker.identify(&state, &connection);
+        let protocol = connection.protocol;
         let guard = Guard::new(&state, &settings.limits, timer, protocol);
         let serving = Serving {
             server: &server,
@@ -88,28 +80,35 @@ pub(super) fn serve<H: Handler>(
 
 /// Registers the socket with the worker's runtime and finds out what the client speaks; whether
 /// that took too long. `None` when the client is gone.
-async fn open(
-    socket: Socket,
-    permit: Permit,
-    state: &Arc<State>,
-    settings: &Settings,
-) -> Option<(Io, LazyTimer, Protocol, bool)> {
+async fn open(accepted: Accepted) -> Option<(Io, LazyTimer, Arc<Connection>, bool)> {
+    let Accepted {
+        socket,
+        peer,
+        worker,
+        settings,
+        state,
+        permit,
+    } = accepted;
+    let listener = Arc::clone(permit.listener());
     let stream = match socket.ready() {
         Ok(stream) => stream,
         Err(error) => {
-            let listener = permit.listener();
             tracing::debug!(%listener, %error, "an accepted socket is unusable");
             return None;
         }
     };
     let mut timer = LazyTimer::default();
     timer.arm(Instant::now(), settings.limits.header_timeout);
-    let mut io = Io::new(stream, Arc::clone(state), permit);
-    match sniff(&mut io, state, &mut timer).await {
-        Sniffed::Protocol(protocol) => Some((io, timer, protocol, false)),
-        Sniffed::Timeout => Some((io, timer, Protocol::Http1, true)),
-        Sniffed::Gone => None,
-    }
+    let mut io = Io::new(stream, Arc::clone(&state), permit);
+    let (protocol, late) = match sniff(&mut io, &state, &mut timer).await {
+        Sniffed::Protocol(protocol) => (protocol, false),
+        Sniffed::Timeout => (Protocol::Http1, true),
+        Sniffed::Gone => return None,
+    };
+    let connection = Connection::new(worker.index(), listener, peer, false, protocol);
+    let connection = Arc::new(connection);
+    worker.identify(&state, &connection);
+    Some((io, timer, connection, late))
 }
 
 /// What serving a connection takes, whatever the protocol.

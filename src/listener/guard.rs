@@ -5,6 +5,7 @@
 
 use std::{
     future::{Future, poll_fn},
+    ops::DerefMut,
     pin::Pin,
     task::{Context, Poll},
 };
@@ -74,8 +75,17 @@ impl<'a> Guard<'a> {
     }
 
     /// Serves the connection to its end.
-    pub(super) async fn serve(mut self, mut served: Pin<&mut impl Served>) -> End {
-        poll_fn(|cx| self.poll(served.as_mut(), cx)).await
+    ///
+    /// Not an `async fn`: its future would have two places for the guard.
+    pub(super) fn serve<'s, P>(
+        mut self,
+        mut served: Pin<P>,
+    ) -> impl Future<Output = End> + Send + 's
+    where
+        'a: 's,
+        P: DerefMut<Target: Served + Sized> + Send + 's,
+    {
+        poll_fn(move |cx| self.poll(served.as_mut(), cx))
     }
 
     fn poll<S: Served>(&mut self, mut served: Pin<&mut S>, cx: &mut Context<'_>) -> Poll<End> {

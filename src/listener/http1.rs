@@ -2,6 +2,7 @@
 
 use std::{convert::Infallible, pin::Pin, sync::Arc};
 
+use futures_util::FutureExt;
 use http_body::Body;
 use hyper::{
     Request, Response,
@@ -35,15 +36,12 @@ pub(super) fn serve<'a, H: Handler>(
         handler.handle(request, &connection)
     });
     let http1 = &serving.settings.http1;
-    let mut served = Box::pin(
+    let served = Box::pin(
         http1
             .serve_connection(TokioIo::new(io), service)
             .with_upgrades(),
     );
-    async move {
-        let end = guard.serve(served.as_mut()).await;
-        serving.tell(&end);
-    }
+    guard.serve(served).map(move |end| serving.tell(&end))
 }
 
 impl<S, B> Served for UpgradeableConnection<TokioIo<Io>, S>

@@ -102,7 +102,8 @@ pub(super) struct Io {
     frames: Option<Box<FrameMeter>>,
     /// Bytes thrown away by the lingering close.
     discarded: usize,
-    permit: Permit,
+    /// Counts the connection until it is dropped.
+    _permit: Permit,
 }
 
 impl Io {
@@ -113,13 +114,8 @@ impl Io {
             state,
             frames: None,
             discarded: 0,
-            permit,
+            _permit: permit,
         }
-    }
-
-    /// The listener that accepted the connection.
-    pub(super) fn listener(&self) -> &Arc<str> {
-        self.permit.listener()
     }
 
     /// Reads on until the first bytes tell the protocol.

@@ -1,6 +1,6 @@
 //! A route's requests to its upstream, and the upstream's answers back.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use http::{
     HeaderMap, HeaderValue, StatusCode, Version,
@@ -15,11 +15,13 @@ use super::{
     head,
     registry::{Permit, UpstreamGroup},
     server::Server,
-    tunnel,
+    tunnel::{self, Lifetime},
 };
 use crate::{
     config::{HostRewrite, Timeouts, UpstreamProtocol},
-    exchange::{Body, Context, Reason, Request, Response, Retry, UpstreamError, UpstreamService},
+    exchange::{
+        Body, Clock, Context, Reason, Request, Response, Retry, UpstreamError, UpstreamService,
+    },
 };
 
 /// Our name in `Via` (RFC 9110 7.6.3): a pseudonym of this process, so that a loop can be told
@@ -63,6 +65,8 @@ pub struct ForwardOptions {
     pub forwarded: bool,
     /// Whether upgrades pass.
     pub upgrade: bool,
+    /// Whether a tunnel ends when the caller's credential expires.
+    pub close_on_token_expiry: bool,
     /// Our name.
     pub via: Via,
 }
@@ -168,7 +172,7 @@ fn answer(
 }
 
 /// Event streams and gRPC may be silent for as long as a tunnel may.
-fn idle(timeouts: &Timeouts, headers: &HeaderMap) -> Option<std::time::Duration> {
+fn idle(timeouts: &Timeouts, headers: &HeaderMap) -> Option<Duration> {
     let streams = headers.get(CONTENT_TYPE).is_some_and(|media_type| {
         let media_type = media_type.as_bytes();
         STREAMS.iter().any(|stream| media_type.starts_with(stream))
@@ -201,10 +205,25 @@ fn switch(
     head.headers
         .insert(CONNECTION, HeaderValue::from_static("upgrade"));
     head.headers.insert(UPGRADE, protocol);
-    let idle = attempt.options.timeouts.tunnel_idle;
+    let lifetime = Lifetime {
+        idle: attempt.options.timeouts.tunnel_idle,
+        until: expiry(attempt),
+    };
     head.extensions
-        .insert(tunnel::open(client, server, idle, (permit, open)));
+        .insert(tunnel::open(client, server, lifetime, (permit, open)));
     Ok(http::Response::from_parts(head, Body::empty()))
+}
+
+/// When the caller's credential expires, if a tunnel of it has to end then: the wall clock's moment
+/// on the clock that never jumps.
+fn expiry(attempt: &Attempt<'_>) -> Option<(Clock, Duration)> {
+    if !attempt.options.close_on_token_expiry {
+        return None;
+    }
+    let clock = &attempt.context.clock;
+    let expires = attempt.context.principal()?.expires?;
+    let left = expires.duration_since(clock.wall()).unwrap_or_default();
+    Some((clock.clone(), clock.now().saturating_add(left)))
 }
 
 const STREAMS: [&[u8]; 2] = [b"text/event-stream", b"application/grpc"];

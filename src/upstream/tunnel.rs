@@ -19,7 +19,7 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use crate::exchange::{Tunnel, TunnelEnd};
+use crate::exchange::{Clock, Tunnel, TunnelEnd};
 
 /// Whether the server switches to a protocol that the client named. Names may carry a version
 /// (RFC 9110 7.8) and are compared without regard to case.
@@ -31,22 +31,31 @@ pub(super) fn was_asked_for(switched: &HeaderValue, asked: Option<&HeaderValue>)
         .any(|name| name.trim_ascii().eq_ignore_ascii_case(switched.as_bytes()))
 }
 
+/// How long a tunnel may last.
+pub(super) struct Lifetime {
+    /// Without a byte from either side.
+    pub(super) idle: Option<Duration>,
+    /// Until a moment on the clock, such as the expiry of the caller's credential.
+    pub(super) until: Option<(Clock, Duration)>,
+}
+
 /// The tunnel between two sides that are about to switch. What it holds, such as the permit of a
 /// request under way, it holds until it ends.
 pub(super) fn open(
     client: OnUpgrade,
     server: OnUpgrade,
-    idle: Option<Duration>,
+    lifetime: Lifetime,
     held: impl Send + 'static,
 ) -> Tunnel {
     Tunnel::new(async move {
-        let end = run(client, server, idle).await;
+        let end = run(client, server, lifetime).await;
         drop(held);
         end
     })
 }
 
-async fn run(client: OnUpgrade, server: OnUpgrade, idle: Option<Duration>) -> TunnelEnd {
+async fn run(client: OnUpgrade, server: OnUpgrade, lifetime: Lifetime) -> TunnelEnd {
+    let Lifetime { idle, until } = lifetime;
     let Some((client, server)) = both(client, server, idle).await else {
         return TunnelEnd::default();
     };
@@ -56,6 +65,7 @@ async fn run(client: OnUpgrade, server: OnUpgrade, idle: Option<Duration>) -> Tu
     let complete = tokio::select! {
         copied = copy_bidirectional(&mut client, &mut server) => copied.is_ok(),
         () = silence(&from_client, &from_server, idle) => false,
+        () = moment(until) => false,
     };
     TunnelEnd {
         bytes_in: from_client.load(Ordering::Relaxed),
@@ -75,6 +85,14 @@ async fn both(
     match limit {
         Some(limit) => timeout(limit, both).await.ok().flatten(),
         None => both.await,
+    }
+}
+
+/// Ends when the moment has come.
+async fn moment(until: Option<(Clock, Duration)>) {
+    match until {
+        Some((clock, until)) => clock.sleep_until(until).await,
+        None => std::future::pending().await,
     }
 }
 

@@ -28,7 +28,7 @@ impl Gateway {
         Self::start_at(text, Clock::system())
     }
 
-    /// Starts with a clock that the test may move.
+    /// Starts like [`start`](Self::start), with a clock that the test moves: [`Clock::movable`].
     #[track_caller]
     pub fn start_at(text: &str, clock: Clock) -> Self {
         let directory = tempfile::tempdir().expect("a temporary directory");

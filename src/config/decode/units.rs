@@ -230,7 +230,7 @@ fn digits_and_unit(text: &str) -> Option<(&str, &str)> {
 }
 
 /// Reads a duration.
-fn duration(text: &str) -> Result<Duration, Problem> {
+pub(in crate::config) fn duration(text: &str) -> Result<Duration, Problem> {
     let Some((digits, unit)) = digits_and_unit(text) else {
         return Err(Problem::plain());
     };

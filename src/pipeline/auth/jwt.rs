@@ -35,6 +35,7 @@ use crate::{
     config::{CredentialPlace, Jwt, VerificationKey},
     exchange::{Context, Reason, Request},
     pipeline::Tools,
+    telemetry::Metrics,
 };
 use claims::Claims;
 use header::Header;
@@ -61,6 +62,7 @@ impl JwtMethod {
             config,
             keys::source(config, tools),
             revocation::revocations(config, tools),
+            &tools.metrics,
         )
     }
 
@@ -70,11 +72,14 @@ impl JwtMethod {
         config: &Jwt,
         keys: Arc<dyn KeySource>,
         revocations: Option<Arc<dyn Revocations>>,
+        metrics: &Metrics,
     ) -> Self {
         Self(Arc::new(Issuer {
             keys,
             revocations,
-            memory: config.remember.map(Memory::new),
+            memory: config
+                .remember
+                .map(|bytes| Memory::new(bytes, metrics.memory(&config.name))),
             config: config.clone(),
         }))
     }
@@ -147,7 +152,6 @@ impl JwtMethod {
                     let lookup = lookup.await;
                     match issuer.open(&token) {
                         Ok((parts, header)) => {
-                            let generation = issuer.keys.generation();
                             issuer.conclude(&token, &parts, &header, lookup, generation, now)
                         }
                         Err(reason) => Verdict::refused(reason),
@@ -163,6 +167,7 @@ impl Issuer {
     /// The verdict on a token that has been verified before; `None` when it has to be anew.
     fn remembered(&self, token: &Token<'_>, now: Duration) -> Option<Verdict> {
         let known = self.memory.as_ref()?.get(token.hash())?;
+        // Revoked keys may be among those that are gone: the signature has to be checked anew.
         if known.generation != self.keys.generation() {
             return None;
         }
@@ -204,7 +209,10 @@ impl Issuer {
             Lookup::Found(keys) => keys,
             Lookup::Unknown => return Verdict::refused(Reason::JwtUnknownKey),
             Lookup::Unavailable | Lookup::Pending(_) => {
-                return Verdict::refused(Reason::JwtKeysUnavailable);
+                return Verdict::Refused(Refusal {
+                    reason: Reason::JwtKeysUnavailable,
+                    retry_after: self.keys.retry_after(),
+                });
             }
         };
         match self.verify(parts, header, &keys, generation, now) {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use quick_cache::{Weighter, sync::Cache};
 
 use super::{super::method::Grant, claims::Times};
+use crate::telemetry::MemoryMetrics;
 
 /// What is known about a token whose signature held once.
 pub(super) struct Remembered {
@@ -17,7 +18,10 @@ pub(super) struct Remembered {
 }
 
 /// The tokens of one issuer. When it is full, those that are seldom seen go.
-pub(super) struct Memory(Cache<[u8; 32], Entry, Weight>);
+pub(super) struct Memory {
+    tokens: Cache<[u8; 32], Entry, Weight>,
+    metrics: MemoryMetrics,
+}
 
 #[derive(Clone)]
 struct Entry {
@@ -36,25 +40,27 @@ impl Weighter<[u8; 32], Entry> for Weight {
 
 impl Memory {
     /// Room for so many bytes, nearly.
-    pub(super) fn new(bytes: u64) -> Self {
+    pub(super) fn new(bytes: u64, metrics: MemoryMetrics) -> Self {
         let tokens = usize::try_from(bytes / u64::from(FIXED)).unwrap_or(usize::MAX);
         // The estimate only sizes a table.
-        Self(Cache::with_weighter(
-            tokens.min(MOST_EXPECTED),
-            bytes,
-            Weight,
-        ))
+        let tokens = Cache::with_weighter(tokens.min(MOST_EXPECTED), bytes, Weight);
+        Self { tokens, metrics }
     }
 
     pub(super) fn get(&self, hash: [u8; 32]) -> Option<Arc<Remembered>> {
-        self.0.get(&hash).map(|entry| entry.known)
+        let found = self.tokens.get(&hash);
+        match found {
+            Some(_) => self.metrics.hits.inc(),
+            None => self.metrics.misses.inc(),
+        }
+        found.map(|entry| entry.known)
     }
 
     /// Remembers a token whose claims took so many bytes.
     pub(super) fn insert(&self, hash: [u8; 32], claims: usize, known: Arc<Remembered>) {
         let claims = u32::try_from(claims).unwrap_or(u32::MAX);
         let bytes = claims.saturating_mul(PER_BYTE).saturating_add(FIXED);
-        self.0.insert(hash, Entry { known, bytes });
+        self.tokens.insert(hash, Entry { known, bytes });
     }
 }
 

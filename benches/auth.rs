@@ -1,0 +1,159 @@
+//! What a token costs: seen for the first time, beside the library's own verification, and
+//! remembered.
+
+// Panics end a benchmark, which is what they are for here.
+#![allow(clippy::unwrap_used)]
+
+use std::{
+    hint::black_box,
+    sync::Arc,
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use criterion::{Criterion, criterion_group, criterion_main};
+use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
+use serde_json::{Value, json};
+use tollgate::{
+    config::{Config, Jwt, KeysFrom},
+    exchange::{
+        Body, Clock, Connection, Context, ContextParts, Peer, Protocol, Request, RequestHead,
+        RequestId, TraceContext,
+    },
+    pipeline::auth::{
+        jwt::{JwtMethod, keys::Fixed},
+        method::{Method, Verdict},
+    },
+    telemetry::Metrics,
+};
+
+struct Case {
+    name: &'static str,
+    algorithm: Algorithm,
+    signing: EncodingKey,
+    verifying: DecodingKey,
+    /// The line of the configuration that names the key.
+    key: String,
+}
+
+fn cases() -> [Case; 3] {
+    let secret = "a secret of more than thirty-two bytes";
+    let rsa = rcgen::KeyPair::generate_rsa_for(&rcgen::PKCS_RSA_SHA256, rcgen::RsaKeySize::_2048);
+    let rsa = rsa.unwrap();
+    let ec = rcgen::KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).unwrap();
+    let public = |pair: &rcgen::KeyPair| format!("public_key = '''{}'''", pair.public_key_pem());
+    [
+        Case {
+            name: "hs256",
+            algorithm: Algorithm::HS256,
+            signing: EncodingKey::from_secret(secret.as_bytes()),
+            verifying: DecodingKey::from_secret(secret.as_bytes()),
+            key: format!("secret = '{secret}'"),
+        },
+        Case {
+            name: "rs256",
+            algorithm: Algorithm::RS256,
+            signing: EncodingKey::from_rsa_pem(rsa.serialize_pem().as_bytes()).unwrap(),
+            verifying: DecodingKey::from_rsa_pem(rsa.public_key_pem().as_bytes()).unwrap(),
+            key: public(&rsa),
+        },
+        Case {
+            name: "es256",
+            algorithm: Algorithm::ES256,
+            signing: EncodingKey::from_ec_pem(ec.serialize_pem().as_bytes()).unwrap(),
+            verifying: DecodingKey::from_ec_pem(ec.public_key_pem().as_bytes()).unwrap(),
+            key: public(&ec),
+        },
+    ]
+}
+
+fn claims() -> Value {
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap()
+        .as_secs();
+    json!({
+        "iss": "https://id.example.com/", "sub": "5f0b6f6e-1d3a-4a53-9c8f-0c2b1d9a7e11",
+        "aud": "orders", "exp": now + 3600, "iat": now, "jti": "7d1f2f0a",
+        "realm_access": { "roles": ["viewer", "editor"] }, "tenant": "acme", "scope": "a b c",
+    })
+}
+
+fn config(case: &Case, remember: &str) -> Jwt {
+    let text = format!(
+        "[routes.a]\nrespond = {{}}\nauth = 'jwt.a'\n[auth.jwt.a]\n{}\n\
+         issuer = 'https://id.example.com/'\naudience = 'orders'\nremember = '{remember}'\n\
+         roles_claim = ['realm_access', 'roles']\n",
+        case.key
+    );
+    let loaded = Config::parse("bench.toml", &text).unwrap();
+    loaded.config.auth.jwt["jwt.a"].clone()
+}
+
+fn method(case: &Case, remember: &str) -> JwtMethod {
+    let config = config(case, remember);
+    let KeysFrom::Fixed(keys) = config.keys.clone() else {
+        unreachable!("the key stands in the configuration");
+    };
+    JwtMethod::with(&config, Arc::new(Fixed(keys)), None, &Metrics::new())
+}
+
+fn request(token: &str) -> Request {
+    let request = http::Request::get("/").header("authorization", format!("Bearer {token}"));
+    request.body(Body::empty()).unwrap()
+}
+
+fn context() -> Arc<Context> {
+    let connection = Connection::new(0, "l".into(), Peer::Unix, false, Protocol::Http1);
+    Arc::new(Context::new(ContextParts {
+        connection: Arc::new(connection),
+        id: RequestId::generate(),
+        trace: TraceContext::generate(),
+        client: [127, 0, 0, 1].into(),
+        forwarded_for: None,
+        scheme: "http",
+        forwarded_host: None,
+        head: RequestHead {
+            method: http::Method::GET,
+            target: "/".parse().unwrap(),
+            version: http::Version::HTTP_11,
+            host: None,
+            user_agent: None,
+            accept: None,
+            grpc: false,
+            upgrade: None,
+            trailers: false,
+        },
+        clock: Clock::system(),
+    }))
+}
+
+fn tokens(criterion: &mut Criterion) {
+    let context = context();
+    for case in cases() {
+        let header = Header::new(case.algorithm);
+        let token = jsonwebtoken::encode(&header, &claims(), &case.signing).unwrap();
+        let request = request(&token);
+        let mut validation = Validation::new(case.algorithm);
+        validation.set_audience(&["orders"]);
+        validation.set_issuer(&["https://id.example.com/"]);
+        criterion.bench_function(&format!("auth/library/{}", case.name), |bench| {
+            bench.iter(|| {
+                jsonwebtoken::decode::<Value>(black_box(&token), &case.verifying, &validation)
+                    .unwrap()
+            });
+        });
+        for (sight, remember) in [("first_sight", "off"), ("remembered", "16MiB")] {
+            let method = method(&case, remember);
+            criterion.bench_function(&format!("auth/{sight}/{}", case.name), |bench| {
+                bench.iter(|| {
+                    let verdict = method.check(black_box(&request), &context);
+                    assert!(matches!(verdict, Verdict::Granted(_)), "{verdict:?}");
+                    verdict
+                });
+            });
+        }
+    }
+}
+
+criterion_group!(benches, tokens);
+criterion_main!(benches);
