@@ -180,18 +180,7 @@ impl CacheRoute {
         request: &Request,
         context: &Arc<Context>,
     ) -> Result<Response, Box<Visit>> {
-        let key = KeyRef::of(&self.parts(context), context, request.headers());
-        let look = Look {
-            callers: self
-                .has_own_store(asked)
-                .then(|| key.clone().of_caller(context)),
-            key,
-            route: self,
-            asked,
-            request,
-            context,
-            now: (Moment::from(context.started_at), stamp(context.began())),
-        };
+        let look = self.look_with(asked, request, context);
         let found = look.stored()?;
         match reuse(asked, &found.facts, look.now.0) {
             Reuse::Fresh => Ok(look.hit(&found)),
@@ -206,6 +195,7 @@ impl CacheRoute {
         }
     }
 
+    /// What a request is looked up by.
     fn look_with<'a>(
         self: &'a Arc<Self>,
         asked: &'a Asked,
