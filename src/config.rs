@@ -26,6 +26,7 @@ mod moment;
 mod path;
 mod permission;
 mod quota;
+mod redis;
 mod rate_limit;
 mod reference;
 mod rewrite;
@@ -65,8 +66,10 @@ pub use moment::{date_of, moment_of};
 pub use permission::Permission;
 pub use quota::{quota_of, quota_text};
 pub use rate_limit::{
-    LimitAlgorithm, LimitHeaders, LimitKey, LimitedWho, MissingKey, Quota, RateLimit,
+    LimitAlgorithm, LimitHeaders, LimitKey, LimitStore, LimitedWho, MissingKey, OnStoreError,
+    Quota, RateLimit,
 };
+pub use redis::{Redis, RedisUrl};
 pub use reference::reference;
 pub use rewrite::{HostRewrite, Rewrite};
 pub use role::Role;
@@ -105,6 +108,8 @@ pub struct Config {
     pub ip_sets: BTreeMap<Arc<str>, IpSet>,
     /// `[subrequests]`: the gateway's own requests.
     pub subrequests: Subrequests,
+    /// `[redis]`: what several gateways share, if there is one.
+    pub redis: Option<Redis>,
     /// `[upstreams.*]`, and one for each inline URL, named by that URL.
     pub upstreams: BTreeMap<Arc<str>, Upstream>,
     /// `[rate_limits.*]`.

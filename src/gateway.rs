@@ -151,6 +151,7 @@ impl Gateway {
             subrequest: client.clone(),
             files: FileWatch::new(control.handle()),
             blocking: Blocking::for_this_machine(),
+            workers,
         };
         let policies = Policies::build(&config, &tools, &Policies::default());
         let materials = Materials {

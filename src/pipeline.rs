@@ -44,6 +44,7 @@ use crate::{
         Blocking, Clock, Context, Decorate, FileWatch, KeyState, RouteService, SharedSubrequest,
         UpstreamService, Watched, WatchedFile,
     },
+    store::Redis,
     telemetry::{Metrics, RouteMetrics},
 };
 
@@ -60,6 +61,8 @@ pub struct Tools {
     pub subrequest: SharedSubrequest,
     /// Values made from files.
     pub files: FileWatch,
+    /// How many workers there are; a connection knows its own.
+    pub workers: usize,
     /// Where work is done that would hold up a worker.
     pub blocking: Blocking,
 }
@@ -102,6 +105,8 @@ pub struct Policies {
     identity: Arc<Vec<HeaderName>>,
     ip_sets: IpSets,
     cache: Option<(config::Cache, Arc<Cache>)>,
+    /// What gateways share.
+    redis: Option<(config::Redis, Arc<Redis>)>,
 }
 
 impl Policies {
@@ -109,6 +114,8 @@ impl Policies {
     #[must_use]
     pub fn build(config: &Config, tools: &Tools, running: &Self) -> Self {
         let identity = config.identity_headers();
+        let redis = redis_of(config, tools, running);
+        let shared = redis.as_ref().map(|(_, redis)| redis);
         Self {
             judge: running.judge.with_pool(&tools.blocking),
             authenticators: Authenticators::build(&config.auth, tools, &running.authenticators),
@@ -121,9 +128,11 @@ impl Policies {
                 &tools.clock,
                 &tools.metrics,
                 &running.limits,
+                shared,
             ),
             ip_sets: IpSets::build(&config.ip_sets, tools, &running.ip_sets),
             cache: cache_of(config, tools, running),
+            redis,
         }
     }
 
@@ -181,6 +190,23 @@ fn cache_of(
         _ => {
             let cache = Cache::from_config(&config.cache, tools);
             Some((config.cache.clone(), cache))
+        }
+    }
+}
+
+/// One Redis for all who share something; its connections outlive a reload that leaves `[redis]` as
+/// it is.
+fn redis_of(
+    config: &Config,
+    tools: &Tools,
+    running: &Policies,
+) -> Option<(config::Redis, Arc<Redis>)> {
+    let wanted = config.redis.as_ref()?;
+    match &running.redis {
+        Some((known, redis)) if known == wanted => Some((known.clone(), Arc::clone(redis))),
+        _ => {
+            let redis = Redis::new(wanted, tools.workers, tools.metrics.redis());
+            Some((wanted.clone(), redis))
         }
     }
 }

@@ -5,6 +5,7 @@
 //! table     hash -> state: bounded, sharded, forgetting; no lock is shared by all
 //! counting  pure functions over (state, now, cost) -> decision and new state, one file an algorithm
 //! counters  a limit's table and algorithm behind one trait: what a limit kept elsewhere stands in for
+//! redis     the Redis that gateways share, and decisions about limits that are made there
 //! throttle  a table and a token bucket, for whoever wants to limit something by itself
 //! ```
 //!
@@ -14,6 +15,7 @@
 mod counters;
 mod counting;
 mod key;
+mod redis;
 mod table;
 mod throttle;
 mod window;
@@ -23,6 +25,7 @@ pub use counting::{
     Algorithm, FixedWindow, InFlight, SlidingLog, SlidingWindow, TokenBucket, Windows,
 };
 pub use key::{KeyHash, KeyHasher};
+pub use redis::{Away, Redis, SharedAlgorithm, SharedAsk, SharedTaken};
 pub use table::{Slot, Table};
 pub use throttle::{Allowed, Denied, Throttle};
 pub use window::{Refused, Standing, Window, nanos};

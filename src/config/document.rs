@@ -14,6 +14,7 @@ use super::{
     },
     diagnostic::Finding,
     rate_limit::RateLimitKeys,
+    redis::Redis,
     role::RoleKeys,
     route::{Key, RouteKeys},
     share::{DefaultKeys, GroupKeys},
@@ -50,6 +51,8 @@ table! {
         pub(super) ip_sets: Names<IpSetKeys> => Named<IpSetKeys> = Names::new(); "none",
         /// `subrequests`: the gateway's own requests.
         pub(super) subrequests: Key<Subrequests> => Keyed<Sub<Subrequests>> = None; "see there",
+        /// `redis`: what several gateways share.
+        pub(super) redis: Key<Redis> => Keyed<Sub<Redis>> = None; "none",
         /// `upstreams`: the servers behind the gateway.
         pub(super) upstreams: Names<UpstreamKeys> => Named<UpstreamKeys> = Names::new(); "none",
         /// `rate_limits`: how much who may ask for.
@@ -115,6 +118,7 @@ impl Document {
         doubles.table("cache", &mut self.cache, other.cache);
         doubles.names("cache_rules", &mut self.cache_rules, other.cache_rules);
         doubles.table("subrequests", &mut self.subrequests, other.subrequests);
+        doubles.table("redis", &mut self.redis, other.redis);
         doubles.table("defaults", &mut self.defaults, other.defaults);
         doubles.names("cors", &mut self.cors, other.cors);
         doubles.names("rate_limits", &mut self.rate_limits, other.rate_limits);

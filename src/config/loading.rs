@@ -12,7 +12,7 @@ use std::{
 };
 
 use super::{
-    Address, Config, Diagnostics, LimitKey, RateLimit, Upstream, UpstreamServer,
+    Address, Config, Diagnostics, LimitKey, LimitStore, RateLimit, Upstream, UpstreamServer,
     access::ip_sets,
     address::overlap,
     conflicts,
@@ -284,6 +284,7 @@ impl Loader {
         let document = std::mem::take(&mut self.document);
         self.check_listeners(&document);
         self.check_one_bucket(&document, &rate_limits);
+        self.check_redis(&document, &rate_limits);
         if !self.without_files {
             document
                 .auth
@@ -304,9 +305,26 @@ impl Loader {
                 .subrequests
                 .and_then(|set| set.value)
                 .unwrap_or_default(),
+            redis: document.redis.and_then(|set| set.value),
             upstreams,
             rate_limits,
             routes: built.into_iter().map(|built| built.route).collect(),
+        }
+    }
+
+    /// What is to be shared needs a place.
+    fn check_redis(&mut self, document: &Document, limits: &BTreeMap<Arc<str>, RateLimit>) {
+        if document.redis.is_some() {
+            return;
+        }
+        let shared = limits
+            .iter()
+            .filter(|(_, limit)| limit.store == LimitStore::Redis);
+        for (name, entry) in shared.filter_map(|(name, _)| document.rate_limits.get_key_value(name)) {
+            let message = format!("the limit `{name}` is counted in Redis, and there is no `[redis]`");
+            let finding = Finding::error(entry.place, message);
+            self.findings
+                .push(finding.help("write `[redis]` with `url = \"redis://127.0.0.1:6379\"`"));
         }
     }
 

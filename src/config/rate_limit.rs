@@ -64,6 +64,12 @@ pub struct RateLimit {
     pub max_keys: usize,
     /// `show_keys`: the admin listener shows keys in the clear.
     pub show_keys: bool,
+    /// `store`: where it is counted.
+    pub store: LimitStore,
+    /// `on_store_error`: what decides while Redis does not.
+    pub on_store_error: OnStoreError,
+    /// `lease`: how many a gateway takes of Redis at a time.
+    pub lease: u32,
 }
 
 impl RateLimit {
@@ -185,6 +191,41 @@ impl Word for Per {
         &[("limit", Self::Limit), ("route", Self::Route)];
 }
 
+/// `store`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LimitStore {
+    /// `"memory"`: each gateway counts by itself. The default.
+    #[default]
+    Memory,
+    /// `"redis"`: all gateways with the same `[redis]` count together.
+    Redis,
+}
+
+impl Word for LimitStore {
+    const WORDS: &'static [(&'static str, Self)] =
+        &[("memory", Self::Memory), ("redis", Self::Redis)];
+}
+
+/// `on_store_error`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnStoreError {
+    /// `"local"`: the same limit, counted in this process. The default.
+    #[default]
+    Local,
+    /// `"allow"`: requests pass.
+    Allow,
+    /// `"deny"`: requests are refused.
+    Deny,
+}
+
+impl Word for OnStoreError {
+    const WORDS: &'static [(&'static str, Self)] = &[
+        ("local", Self::Local),
+        ("allow", Self::Allow),
+        ("deny", Self::Deny),
+    ];
+}
+
 table! {
     /// `[rate_limits.NAME]`: how much who may ask for. Routes name it in `rate_limits`; it is one
     /// counter for all of them unless `per` says otherwise. A limit whose key needs the caller stands
@@ -235,6 +276,15 @@ table! {
         /// `show_keys`: the admin listener shows keys in the clear instead of their hashes. They are
         /// then kept in memory.
         show_keys: bool => Flag = false,
+        /// `store`: where it is counted: `"memory"` is each gateway by itself, `"redis"` all gateways
+        /// with the same `[redis]` together.
+        store: LimitStore => Choice<LimitStore> = LimitStore::Memory,
+        /// `on_store_error`: what decides while Redis does not: the same limit in each gateway's
+        /// memory, or everything is let through, or refused.
+        on_store_error: OnStoreError => Choice<OnStoreError> = OnStoreError::Local,
+        /// `lease`: how many a gateway takes of Redis at a time and gives out by itself. It saves
+        /// round trips; each gateway may let through so many less one more than the quota.
+        lease: u32 => Count<u32, 1, 1_000_000> = 1,
     }
 }
 
@@ -262,6 +312,9 @@ impl RateLimitKeys {
             ipv6_prefix: u8::try_from(self.ipv6_prefix).unwrap_or(64),
             max_keys: self.max_keys,
             show_keys: self.show_keys,
+            store: self.store,
+            on_store_error: self.on_store_error,
+            lease: self.lease,
         }
     }
 }

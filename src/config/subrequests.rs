@@ -39,7 +39,7 @@ fn check_subrequests(config: &Subrequests, table: TableNode<'_>, reader: &mut Re
 }
 
 /// A file of certificates.
-struct CaFile;
+pub(super) struct CaFile;
 
 impl Format for CaFile {
     type Value = Certificates;

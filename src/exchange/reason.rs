@@ -103,6 +103,8 @@ reasons! {
     ValidationBusy = "validation.busy", 503, "UNAVAILABLE", "The gateway has too many bodies to check.";
     /// A limit's quota is used up.
     LimitExceeded = "limit.exceeded", 429, "RATE_LIMIT_EXCEEDED", "Too many requests: try again later.";
+    /// Redis is away, and the limit has `on_store_error = "deny"`.
+    LimitStoreUnavailable = "limit.store_unavailable", 503, "UNAVAILABLE", "The request can't be counted: try again later.";
     /// The request has no key to count it by, and the limit has `on_missing_key = "refuse"`.
     LimitKeyMissing = "limit.key_missing", 400, "VALIDATION_ERROR", "The request lacks what it is counted by.";
     /// The route asks for a credential and none came.

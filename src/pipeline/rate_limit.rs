@@ -27,8 +27,10 @@ mod fields;
 mod grant;
 mod held;
 mod key;
+mod lease;
 mod limit;
 mod refusal;
+mod shared;
 mod stage;
 mod tier;
 
@@ -88,6 +90,9 @@ struct RateLimited {
 
 impl Handle for RateLimited {
     fn handle(&self, request: Request, context: &Arc<Context>) -> BoxFuture<Response> {
+        if self.stage.is_shared() {
+            return self.handle_shared(request, context);
+        }
         match self.stage.decide(&request, context) {
             Verdict::Unlimited => self.inner.handle(request, context),
             Verdict::Refused(answer) => Box::pin(std::future::ready(answer)),
@@ -96,5 +101,21 @@ impl Handle for RateLimited {
                 Box::pin(async move { grant.conclude(answer.await) })
             }
         }
+    }
+}
+
+impl RateLimited {
+    /// The same where deciding has to wait for Redis.
+    fn handle_shared(&self, request: Request, context: &Arc<Context>) -> BoxFuture<Response> {
+        let (stage, inner) = (Arc::clone(&self.stage), self.inner.clone());
+        let context = Arc::clone(context);
+        Box::pin(async move {
+            let questions = stage.questions(&request, &context);
+            match stage.decide_shared(questions, &context).await {
+                Verdict::Unlimited => inner.handle(request, &context).await,
+                Verdict::Refused(answer) => answer,
+                Verdict::Granted(grant) => grant.conclude(inner.handle(request, &context).await),
+            }
+        })
     }
 }

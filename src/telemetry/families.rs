@@ -202,7 +202,7 @@ impl LimitFamilies {
         Self {
             decisions: make.counters(
                 "tollgate_rate_limit_decisions_total",
-                "Decisions of rate limits: allow, deny, shadow_deny.",
+                "Decisions of rate limits: allow, deny, shadow_deny; and degraded, beside them, without Redis.",
                 &["route", "limit", "decision"],
             ),
             keys: make.gauges(
@@ -240,6 +240,10 @@ pub(super) struct Singles {
     pub(super) cache_objects: IntGauge,
     pub(super) cache_evictions: IntCounter,
     pub(super) cache_purges: IntCounter,
+    pub(super) redis_up: IntGaugeVec,
+    pub(super) redis_open: IntGaugeVec,
+    pub(super) redis_duration: HistogramVec,
+    pub(super) redis_errors: IntCounterVec,
 }
 
 impl Singles {
@@ -331,6 +335,26 @@ impl Singles {
             ),
             cache_purges: make
                 .counter("tollgate_cache_purges_total", "Purges that were asked for."),
+            redis_up: make.gauges(
+                "tollgate_redis_up",
+                "Whether Redis is believed to answer.",
+                &[],
+            ),
+            redis_open: make.gauges(
+                "tollgate_redis_breaker_open",
+                "Whether requests go on without Redis, because it was away.",
+                &[],
+            ),
+            redis_duration: make.histograms(
+                "tollgate_redis_duration_seconds",
+                "From asking Redis to its answer.",
+                &[],
+            ),
+            redis_errors: make.counters(
+                "tollgate_redis_errors_total",
+                "Calls of Redis without a usable answer, by cause.",
+                &["cause"],
+            ),
         }
     }
 }

@@ -19,6 +19,8 @@ pub enum LimitDecision {
     Deny,
     /// It would have been refused; the limit is in shadow mode.
     ShadowDeny,
+    /// Redis had no word in it. Counted beside one of the others.
+    Degraded,
 }
 
 impl LimitDecision {
@@ -28,6 +30,7 @@ impl LimitDecision {
             Self::Allow => "allow",
             Self::Deny => "deny",
             Self::ShadowDeny => "shadow_deny",
+            Self::Degraded => "degraded",
         }
     }
 }

@@ -15,6 +15,7 @@ use super::{
     file::Files,
     issuer::Issuers,
     limit::{LimitMetrics, LimitTable, TableMetrics},
+    redis::RedisMetrics,
     remembered::{Memories, MemoryMetrics},
     series::Shared,
 };
@@ -158,6 +159,20 @@ impl Metrics {
     #[must_use]
     pub fn cache_evictions(&self) -> IntCounter {
         self.singles.cache_evictions.clone()
+    }
+
+    /// The figures of Redis; a process that has none does not show them.
+    #[must_use]
+    pub fn redis(&self) -> RedisMetrics {
+        let singles = &self.singles;
+        let metrics = RedisMetrics {
+            up: singles.redis_up.with_label_values::<&str>(&[]),
+            open: singles.redis_open.with_label_values::<&str>(&[]),
+            duration: singles.redis_duration.with_label_values::<&str>(&[]),
+            errors: singles.redis_errors.clone(),
+        };
+        metrics.up.set(1);
+        metrics
     }
 
     /// Counts a purge.

@@ -2,7 +2,7 @@
 
 use std::{collections::HashSet, time::Duration};
 
-use super::{Exempted, LimitAlgorithm, LimitKey, Quota, RateLimitKeys, Reader};
+use super::{Exempted, LimitAlgorithm, LimitKey, LimitStore, Quota, RateLimitKeys, Reader};
 use crate::config::{decode::TableNode, diagnostic::Finding};
 
 /// Looks at one limit.
@@ -20,6 +20,7 @@ pub(super) fn check_limit(limit: &RateLimitKeys, table: TableNode<'_>, reader: &
     }
     checker.check_options();
     checker.check_exact();
+    checker.check_store();
     checker.check_callers();
 }
 
@@ -168,6 +169,35 @@ impl Checker<'_, '_, '_> {
                 &message,
                 &format!("write `max_keys = {most}` or less"),
             );
+        }
+    }
+
+    /// What a limit over Redis alone may say, and what it may not.
+    fn check_store(&mut self) {
+        if self.limit.store == LimitStore::Memory {
+            for key in ["on_store_error", "lease"] {
+                if self.table.has(key) {
+                    let message = format!("`{key}` is about Redis, and this limit is in memory");
+                    self.refuse(key, &message, "write `store = \"redis\"`, or leave it out");
+                }
+            }
+            return;
+        }
+        if self.limit.algorithm == LimitAlgorithm::Concurrency {
+            let message = "requests in flight are counted in memory only: what a gateway that died \
+                           held would never be given back";
+            self.refuse("store", message, "write `store = \"memory\"`: so many a gateway");
+        }
+        let counts = self.limit.quota.iter().chain(&self.limit.anonymous);
+        let counts = counts.map(|quota| quota.count).chain(self.limit.bucket);
+        let least = counts.min().unwrap_or(u32::MAX);
+        if self.limit.lease > 1 && self.limit.lease > least {
+            let message = format!("a lease of more than the smallest quota ({least}) takes it all");
+            self.refuse("lease", &message, "write a tenth of the quota or less");
+        }
+        if self.limit.lease > 1 && self.limit.exact {
+            let message = "an exact window does not go with leases, which are not exact";
+            self.refuse("lease", message, "leave out one of them");
         }
     }
 

@@ -6,7 +6,7 @@ use super::limit::Limit;
 use crate::{
     config::{LimitAlgorithm, RateLimit},
     exchange::Clock,
-    store::{KeyHash, Standing, Window},
+    store::{KeyHash, Redis, Standing, Window},
     telemetry::Metrics,
 };
 
@@ -47,10 +47,12 @@ impl LimitBook {
         clock: &Clock,
         metrics: &Arc<Metrics>,
         running: &Self,
+        redis: Option<&Arc<Redis>>,
     ) -> Self {
         let limits = limits.iter().map(|(name, config)| {
             let known = running.limits.get(name);
-            let unchanged = known.filter(|known| known.config == *config);
+            let unchanged =
+                known.filter(|known| known.config == *config && known.counts_in(redis));
             let limit = unchanged.map_or_else(
                 || {
                     Arc::new(Limit::new(
@@ -58,6 +60,7 @@ impl LimitBook {
                         clock,
                         metrics,
                         known.map(|known| &**known),
+                        redis,
                     ))
                 },
                 Arc::clone,

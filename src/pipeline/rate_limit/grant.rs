@@ -8,6 +8,8 @@ use super::{
     fields::{Report, Reports},
     held::{AllHeld, hold_until_end},
     limit::Limit,
+    shared::{Change, change_later},
+    stage::Source,
     tier::Tier,
 };
 use crate::{exchange::Response, store::KeyHash};
@@ -29,6 +31,9 @@ pub(super) struct OpenCharge {
     pub(super) tier: Arc<Tier>,
     /// What was charged already.
     pub(super) cost: u32,
+    /// Where that was.
+    pub(super) source: Source,
+    pub(super) worker: usize,
 }
 
 /// What an inner stage has told, for the outer one.
@@ -66,6 +71,9 @@ impl OpenCharge {
         let Some(told) = self.told(response.headers()) else {
             return;
         };
+        if self.source != Source::Memory {
+            return self.settle_shared(told);
+        }
         let counters = &self.limit.counters;
         let windows = &self.tier.windows;
         // The answer may have taken a while.
@@ -78,6 +86,17 @@ impl OpenCharge {
                 .give_back(self.key, windows, now, self.cost - told),
         }
         self.report(reports, now);
+    }
+
+    /// The same in Redis, beside the answer, which tells how things stood before.
+    fn settle_shared(&self, told: u32) {
+        let change = match told.checked_sub(self.cost) {
+            _ if self.source == Source::Nowhere => return,
+            Some(0) => return,
+            Some(more) => (Change::Charge, more),
+            None => (Change::GiveBack, self.cost - told),
+        };
+        change_later(&self.limit, (self.key, &self.tier), self.worker, change);
     }
 
     fn told(&self, headers: &HeaderMap) -> Option<u32> {

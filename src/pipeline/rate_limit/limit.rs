@@ -10,13 +10,14 @@ use quick_cache::sync::Cache;
 
 use super::{
     key::{KeyBytes, Subject, key_of_text},
+    shared::Shared,
     tier::Tier,
 };
 use crate::{
-    config::{LimitAlgorithm, LimitKey, LimitedWho, MissingKey, Quota, RateLimit},
+    config::{LimitAlgorithm, LimitKey, LimitStore, LimitedWho, MissingKey, Quota, RateLimit},
     exchange::{Clock, Context, Principal, Request},
     store::{
-        Counters, Counting, FixedWindow, InFlight, KeyHash, KeyHasher, SlidingLog, SlidingWindow,
+        Counters, Counting, FixedWindow, InFlight, KeyHash, KeyHasher, Redis, SlidingLog, SlidingWindow,
         TokenBucket, nanos,
     },
     telemetry::{Metrics, TableMetrics},
@@ -26,6 +27,8 @@ use crate::{
 pub struct Limit {
     pub(super) config: RateLimit,
     pub(super) counters: Arc<LimitCounters>,
+    /// Set when it is counted in Redis; the counters are then for when that is away.
+    pub(super) shared: Option<Shared>,
     tier: Arc<Tier>,
     anonymous: Option<Arc<Tier>>,
     principals: HashMap<Box<str>, Arc<Tier>>,
@@ -60,6 +63,7 @@ impl Limit {
         clock: &Clock,
         metrics: &Arc<Metrics>,
         running: Option<&Self>,
+        redis: Option<&Arc<Redis>>,
     ) -> Self {
         let kept = running.filter(|running| running.counts_like(config));
         let counters = kept.map(|running| Arc::clone(&running.counters));
@@ -90,10 +94,20 @@ impl Limit {
             roles,
             brought: Cache::new(MOST_BROUGHT),
             counters,
+            shared: match config.store {
+                LimitStore::Memory => None,
+                LimitStore::Redis => Shared::new(config, redis),
+            },
             config: config.clone(),
             metrics: Arc::clone(metrics),
             clock: clock.clone(),
         }
+    }
+
+    /// Whether it goes on with this Redis, or needs none.
+    pub(super) fn counts_in(&self, redis: Option<&Arc<Redis>>) -> bool {
+        let ours = self.shared.as_ref().map(|shared| &shared.redis);
+        ours.is_none_or(|ours| redis.is_some_and(|redis| Arc::ptr_eq(ours, redis)))
     }
 
     /// Whether it stands behind authentication.
@@ -153,6 +167,7 @@ impl Limit {
                 config.per_route,
                 config.ipv6_prefix,
                 config.show_keys,
+                config.store,
             )
         };
         identity(&self.config) == identity(config)
@@ -270,7 +285,10 @@ impl LimitCounters {
         let most_shown = config.max_keys.min(MOST_SHOWN);
         Self {
             counting: counting(config, table),
-            hasher: KeyHasher::default(),
+            hasher: match config.store {
+                LimitStore::Memory => KeyHasher::default(),
+                LimitStore::Redis => KeyHasher::shared(),
+            },
             epoch: nanos(epoch),
             shown: config.show_keys.then(|| Cache::new(most_shown)),
         }

@@ -12,6 +12,7 @@ use super::{
     held::{AllHeld, Held},
     limit::{Ask, Asked, Limit},
     refusal::Refusal,
+    shared::{Change, change_later},
 };
 use crate::{
     config::{LimitAlgorithm, LimitHeaders, Route},
@@ -24,15 +25,15 @@ use crate::{
 pub(super) struct Stage {
     limits: Box<[OnRoute]>,
     /// What a request of the route costs.
-    cost: u32,
+    pub(super) cost: u32,
     /// Whether a stage of ours stands around this one.
     outer: bool,
 }
 
 /// A limit on a route.
-struct OnRoute {
-    limit: Arc<Limit>,
-    metrics: Arc<LimitMetrics>,
+pub(super) struct OnRoute {
+    pub(super) limit: Arc<Limit>,
+    pub(super) metrics: Arc<LimitMetrics>,
 }
 
 /// What becomes of a request.
@@ -46,20 +47,43 @@ pub(super) enum Verdict {
 }
 
 /// A limit's question about this request, and its outcome so far.
-struct Question<'s> {
-    on_route: &'s OnRoute,
-    ask: Ask,
-    taken: Option<Granted>,
+pub(super) struct Question<'s> {
+    pub(super) on_route: &'s OnRoute,
+    pub(super) ask: Ask,
+    pub(super) taken: Option<Granted>,
 }
 
 /// What was taken.
-struct Granted {
-    under: KeyHash,
-    window: usize,
-    standing: Standing,
+pub(super) struct Granted {
+    pub(super) under: KeyHash,
+    pub(super) window: usize,
+    /// How the window stands, where somebody has counted.
+    pub(super) standing: Option<Standing>,
+    pub(super) source: Source,
 }
 
-type Questions<'s> = SmallVec<[Question<'s>; 2]>;
+/// Where it was taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Source {
+    /// In this process.
+    Memory,
+    /// In Redis.
+    Redis,
+    /// From what was taken of Redis in advance.
+    Lease,
+    /// Nobody has counted it.
+    Nowhere,
+}
+
+/// Why a stage refuses: the question's place among all of the stage.
+pub(super) enum Refusing {
+    /// The quota of a window is used up.
+    Exceeded(usize, usize, Refused),
+    /// Nobody can count.
+    Away(usize),
+}
+
+pub(super) type Questions<'s> = SmallVec<[Question<'s>; 2]>;
 
 impl Stage {
     /// The stage of those limits of a route that belong to it; `None` when there is none.
@@ -85,6 +109,11 @@ impl Stage {
         })
     }
 
+    /// Whether a limit is counted elsewhere, so that deciding has to wait.
+    pub(super) fn is_shared(&self) -> bool {
+        self.limits.iter().any(|on_route| on_route.limit.shared.is_some())
+    }
+
     /// Asks every limit.
     pub(super) fn decide(&self, request: &Request, context: &Context) -> Verdict {
         let mut questions = match self.questions(request, context) {
@@ -93,25 +122,60 @@ impl Stage {
             Err(response) => return Verdict::Refused(response),
         };
         match self.take(&mut questions, context) {
-            Ok(()) => Verdict::Granted(self.grant(questions)),
-            Err((index, window, refused)) => {
-                self.give_back(&questions, context);
-                let question = &questions[index];
-                question.on_route.metrics.decided(LimitDecision::Deny);
-                let refusal = Refusal {
-                    limit: &question.on_route.limit,
-                    tier: &question.ask.tier,
-                    window,
-                    refused,
-                };
-                let answer = refusal.respond(context, policies(&questions), self.outer);
-                Verdict::Refused(answer)
-            }
+            Ok(()) => Verdict::Granted(self.grant(questions, context)),
+            Err(refusing) => self.refuse(&refusing, &questions, context),
         }
     }
 
+    /// Asks every limit; those in memory first, which cost least.
+    pub(super) async fn decide_shared(
+        &self,
+        questions: Result<Questions<'_>, Response>,
+        context: &Context,
+    ) -> Verdict {
+        let mut questions = match questions {
+            Ok(questions) if questions.is_empty() => return Verdict::Unlimited,
+            Ok(questions) => questions,
+            Err(response) => return Verdict::Refused(response),
+        };
+        let mut taken = self.take(&mut questions, context);
+        if taken.is_ok() {
+            taken = self.take_shared(&mut questions, context).await;
+        }
+        match taken {
+            Ok(()) => Verdict::Granted(self.grant(questions, context)),
+            Err(refusing) => self.refuse(&refusing, &questions, context),
+        }
+    }
+
+    fn refuse(
+        &self,
+        refusing: &Refusing,
+        questions: &Questions<'_>,
+        context: &Context,
+    ) -> Verdict {
+        self.give_back(questions, context);
+        let (Refusing::Exceeded(index, ..) | Refusing::Away(index)) = *refusing;
+        let question = &questions[index];
+        question.on_route.metrics.decided(LimitDecision::Deny);
+        Verdict::Refused(match *refusing {
+            Refusing::Away(_) => Rejection::new(Reason::LimitStoreUnavailable).respond(context),
+            Refusing::Exceeded(_, window, refused) => Refusal {
+                limit: &question.on_route.limit,
+                tier: &question.ask.tier,
+                window,
+                refused,
+            }
+            .respond(context, policies(questions), self.outer),
+        })
+    }
+
     /// What the limits are asked. Nothing is taken yet.
-    fn questions(&self, request: &Request, context: &Context) -> Result<Questions<'_>, Response> {
+    pub(super) fn questions(
+        &self,
+        request: &Request,
+        context: &Context,
+    ) -> Result<Questions<'_>, Response> {
         let mut questions = Questions::new();
         for on_route in &self.limits {
             match on_route.limit.ask(request, context) {
@@ -127,35 +191,42 @@ impl Stage {
         Ok(questions)
     }
 
-    /// Takes from each in turn, up to the first that refuses: its place, its window and its wait.
-    fn take(
-        &self,
-        questions: &mut Questions<'_>,
-        context: &Context,
-    ) -> Result<(), (usize, usize, Refused)> {
-        let began = context.began();
+    /// Takes from each in memory in turn, up to the first that refuses.
+    fn take(&self, questions: &mut Questions<'_>, context: &Context) -> Result<(), Refusing> {
         for (index, question) in questions.iter_mut().enumerate() {
-            let limit = &question.on_route.limit;
-            let (now, cost) = (limit.counters.at(began), self.cost_of(limit));
-            let windows = &question.ask.tier.windows;
-            let taken = limit
-                .counters
-                .counting
-                .take(question.ask.key, windows, now, cost);
-            match taken.decision {
-                Decision::Granted { window, standing } => {
-                    let under = taken.under;
-                    question.taken = Some(Granted {
-                        under,
-                        window,
-                        standing,
-                    });
-                }
-                Decision::Refused { .. } if !limit.config.enforce => {
-                    context.would_refuse(Reason::LimitExceeded);
-                    context.limited_by(&limit.config.name);
-                }
-                Decision::Refused { window, refusal } => return Err((index, window, refusal)),
+            if question.on_route.limit.shared.is_none() {
+                self.take_one(index, question, context)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes from one limit in memory.
+    pub(super) fn take_one(
+        &self,
+        index: usize,
+        question: &mut Question<'_>,
+        context: &Context,
+    ) -> Result<(), Refusing> {
+        let limit = &question.on_route.limit;
+        let (now, cost) = (limit.counters.at(context.began()), self.cost_of(limit));
+        let windows = &question.ask.tier.windows;
+        let counting = &limit.counters.counting;
+        let taken = counting.take(question.ask.key, windows, now, cost);
+        match taken.decision {
+            Decision::Granted { window, standing } => {
+                question.taken = Some(Granted {
+                    under: taken.under,
+                    window,
+                    standing: Some(standing),
+                    source: Source::Memory,
+                });
+            }
+            Decision::Refused { .. } if !limit.config.enforce => {
+                question.on_route.would_refuse(context, Reason::LimitExceeded);
+            }
+            Decision::Refused { window, refusal } => {
+                return Err(Refusing::Exceeded(index, window, refusal));
             }
         }
         Ok(())
@@ -163,21 +234,31 @@ impl Stage {
 
     /// Undoes what was taken before a limit refused.
     fn give_back(&self, questions: &Questions<'_>, context: &Context) {
-        let began = context.began();
         for question in questions {
-            if let Some(granted) = &question.taken {
-                let limit = &question.on_route.limit;
-                let (now, cost) = (limit.counters.at(began), self.cost_of(limit));
-                let windows = &question.ask.tier.windows;
-                limit
-                    .counters
-                    .counting
-                    .give_back(granted.under, windows, now, cost);
+            let Some(granted) = &question.taken else { continue };
+            let limit = &question.on_route.limit;
+            let (tier, cost) = (&question.ask.tier, self.cost_of(limit));
+            match granted.source {
+                Source::Memory => {
+                    let now = limit.counters.at(context.began());
+                    let counting = &limit.counters.counting;
+                    counting.give_back(granted.under, &tier.windows, now, cost);
+                }
+                Source::Redis => {
+                    let worker = context.connection.worker;
+                    let back = (Change::GiveBack, cost);
+                    change_later(limit, (granted.under, tier), worker, back);
+                }
+                Source::Lease => {
+                    let leases = limit.shared.as_ref().and_then(|it| it.leases.as_ref());
+                    leases.inspect(|leases| leases.give_back(granted.under, cost));
+                }
+                Source::Nowhere => {}
             }
         }
     }
 
-    fn grant(&self, questions: Questions<'_>) -> Grant {
+    fn grant(&self, questions: Questions<'_>, context: &Context) -> Grant {
         let mut reports = policies(&questions);
         let (mut held, mut open) = (AllHeld::new(), Vec::new());
         for question in questions {
@@ -205,14 +286,18 @@ impl Stage {
                     key: granted.under,
                     tier: Arc::clone(&ask.tier),
                     cost: self.cost,
+                    source: granted.source,
+                    worker: context.connection.worker,
                 });
             }
-            reports.stands(Report {
-                headers: limit.told(),
-                tier: ask.tier,
-                window: granted.window,
-                standing: granted.standing,
-            });
+            if let Some(standing) = granted.standing {
+                reports.stands(Report {
+                    headers: limit.told(),
+                    tier: ask.tier,
+                    window: granted.window,
+                    standing,
+                });
+            }
         }
         Grant {
             reports,
@@ -232,6 +317,12 @@ impl Stage {
 }
 
 impl OnRoute {
+    /// Notes what the limit, in shadow mode, would have done.
+    pub(super) fn would_refuse(&self, context: &Context, reason: Reason) {
+        context.would_refuse(reason);
+        context.limited_by(&self.limit.config.name);
+    }
+
     fn without_key(&self, context: &Context) -> Result<(), Response> {
         context.limited_by(&self.limit.config.name);
         if !self.limit.config.enforce {

@@ -61,6 +61,7 @@ fn start(texts: &[String]) -> (Jwks, Arc<Script>) {
         subrequest: script.clone(),
         files: FileWatch::new(Handle::current()),
         blocking: Blocking::for_this_machine(),
+        workers: 1,
     };
     let fetcher = Fetcher {
         client: script.clone(),

@@ -1,0 +1,265 @@
+//! The Redis that gateways share.
+//!
+//! One connection a worker carries all of its requests' commands, and lives on that worker's runtime.
+//! Every call has a deadline. After a few failures, or one refused connection, the breaker opens for
+//! the whole process: requests then go on without Redis at the cost of one load, and every now and
+//! then one of them has a task look whether Redis is back, and waits for nothing.
+//!
+//! Hazards: the driver's own connection manager would retry for seconds and reconnect on whichever
+//! runtime met the error, so it is not used. What Redis answers is checked in every detail: anything
+//! may listen at that address.
+
+mod breaker;
+mod link;
+mod quota;
+
+pub use quota::{SharedAlgorithm, SharedAsk, SharedTaken};
+
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::{Duration, Instant},
+};
+
+use redis::{Cmd, ErrorKind, RedisError, ServerErrorKind, Value};
+use tokio::time::timeout;
+
+use crate::{config, telemetry::RedisMetrics};
+use breaker::{Breaker, Gate};
+use link::{Link, Slot, Target};
+
+/// A Redis, or a cluster of them.
+pub struct Redis {
+    target: Target,
+    timeout: Duration,
+    prefix: Box<str>,
+    /// One a worker, and one for the control runtime.
+    slots: Box<[Arc<Slot>]>,
+    breaker: Breaker,
+    /// Counts up when the breaker opens: connections of before are not used again.
+    generation: AtomicU64,
+    metrics: RedisMetrics,
+    scripts: quota::Scripts,
+    began: Instant,
+}
+
+/// Why Redis has not answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Away {
+    /// It was not asked: the breaker is open.
+    Open,
+    /// It took longer than the deadline.
+    Timeout,
+    /// There is no connection, or it broke.
+    Unreachable,
+    /// It answered with an error: it is full, loading, a replica.
+    Refused,
+    /// It answered something else than what it was asked.
+    Garbage,
+}
+
+impl Away {
+    /// The label.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Open => "open",
+            Self::Timeout => "timeout",
+            Self::Unreachable => "unreachable",
+            Self::Refused => "refused",
+            Self::Garbage => "garbage",
+        }
+    }
+}
+
+impl fmt::Display for Away {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// What a command has come to.
+enum Reply {
+    Value(Value),
+    /// The script is not there (any more).
+    NoScript,
+}
+
+impl Redis {
+    /// The Redis of `[redis]`; the first who asks connects.
+    #[must_use]
+    pub fn new(config: &config::Redis, workers: usize, metrics: RedisMetrics) -> Arc<Self> {
+        // Looked at before the first answer, it is not known to be away.
+        metrics.open.set(0);
+        Arc::new(Self {
+            target: Target::new(config),
+            timeout: config.timeout,
+            prefix: config.prefix.as_str().into(),
+            slots: (0..=workers).map(|_| Arc::default()).collect(),
+            breaker: Breaker::default(),
+            generation: AtomicU64::new(0),
+            metrics,
+            scripts: quota::Scripts::new(),
+            began: Instant::now(),
+        })
+    }
+
+    /// What all keys begin with.
+    #[must_use]
+    pub fn prefix(&self) -> &str {
+        &self.prefix
+    }
+
+    /// Whether keys live on several servers, so that one command can reach those of one slot only.
+    #[must_use]
+    pub fn is_cluster(&self) -> bool {
+        self.target.is_cluster()
+    }
+
+    /// Sends a command on a worker's connection.
+    ///
+    /// # Errors
+    ///
+    /// When there is no usable answer within the deadline.
+    pub async fn ask(self: &Arc<Self>, worker: usize, command: &Cmd) -> Result<Value, Away> {
+        match self.send(worker, command).await? {
+            Reply::Value(value) => Ok(value),
+            Reply::NoScript => Err(self.failed(Away::Refused)),
+        }
+    }
+
+    /// Counts an answer that is not what was asked for.
+    pub fn garbage(&self) -> Away {
+        self.failed(Away::Garbage)
+    }
+
+    async fn send(self: &Arc<Self>, worker: usize, command: &Cmd) -> Result<Reply, Away> {
+        self.pass(worker)?;
+        let began = Instant::now();
+        let outcome = match timeout(self.timeout, self.exchange(worker, command)).await {
+            Ok(outcome) => outcome,
+            Err(_) => Err(Away::Timeout),
+        };
+        match outcome {
+            Ok(reply) => {
+                self.metrics.duration.observe(began.elapsed().as_secs_f64());
+                self.breaker.succeeded();
+                Ok(reply)
+            }
+            Err(away) => Err(self.failed(away)),
+        }
+    }
+
+    /// Whether Redis is to be asked now.
+    fn pass(self: &Arc<Self>, worker: usize) -> Result<(), Away> {
+        match self.breaker.gate(self.now()) {
+            Gate::Closed => Ok(()),
+            Gate::Open => Err(Away::Open),
+            Gate::Probe => {
+                let redis = Arc::clone(self);
+                tokio::spawn(async move { redis.probe(worker).await });
+                Err(Away::Open)
+            }
+        }
+    }
+
+    async fn exchange(self: &Arc<Self>, worker: usize, command: &Cmd) -> Result<Reply, Away> {
+        let slot = self.slot(worker);
+        let link = self.link(slot).await.ok_or(Away::Unreachable)?;
+        match link.send(command).await {
+            Ok(value) => Ok(Reply::Value(value)),
+            Err(error) => match cause(&error) {
+                Cause::NoScript => Ok(Reply::NoScript),
+                Cause::Connection(away) => {
+                    slot.forget(&link);
+                    Err(away)
+                }
+                Cause::Answer => Err(Away::Refused),
+            },
+        }
+    }
+
+    /// The worker's connection. Who comes first makes it; the others wait for it, each as long as its
+    /// own deadline says, and it goes on when they have left.
+    async fn link(self: &Arc<Self>, slot: &Arc<Slot>) -> Option<Arc<Link>> {
+        let generation = self.generation.load(Relaxed);
+        if let Some(link) = slot.current(generation) {
+            return Some(link);
+        }
+        let made = slot.made();
+        if slot.begin() {
+            let (redis, slot) = (Arc::clone(self), Arc::clone(slot));
+            tokio::spawn(async move {
+                let link = redis.target.connect(generation).await;
+                slot.finish(link);
+            });
+        }
+        made.await;
+        slot.current(generation)
+    }
+
+    /// Looks whether Redis is back, by writing: a replica and a full server answer too.
+    async fn probe(self: &Arc<Self>, worker: usize) {
+        let generation = self.generation.load(Relaxed);
+        let Some(link) = self.target.connect(generation).await else {
+            return;
+        };
+        let mut command = redis::cmd("SET");
+        command.arg(format!("{}probe", self.prefix)).arg(1).arg("PX").arg(1_000);
+        let answer = timeout(self.timeout, link.send(&command)).await;
+        if matches!(answer, Ok(Ok(Value::Okay))) {
+            self.slot(worker).put(link);
+            self.breaker.close();
+            self.metrics.up.set(1);
+            self.metrics.open.set(0);
+            tracing::info!("Redis is back");
+        }
+    }
+
+    fn failed(&self, away: Away) -> Away {
+        if away == Away::Open {
+            return away;
+        }
+        self.metrics.errors.with_label_values(&[away.as_str()]).inc();
+        let gone = away == Away::Unreachable;
+        if self.breaker.failed(self.now(), gone) {
+            self.generation.fetch_add(1, Relaxed);
+            self.metrics.up.set(0);
+            self.metrics.open.set(1);
+            tracing::warn!(cause = away.as_str(), "Redis is away; requests go on without it");
+        }
+        away
+    }
+
+    fn slot(&self, worker: usize) -> &Arc<Slot> {
+        // There is one at least.
+        &self.slots[worker.min(self.slots.len() - 1)]
+    }
+
+    fn now(&self) -> u64 {
+        u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+}
+
+/// What an error of the driver says about the connection.
+enum Cause {
+    NoScript,
+    /// It is of no use any more.
+    Connection(Away),
+    /// It is fine.
+    Answer,
+}
+
+fn cause(error: &RedisError) -> Cause {
+    match error.kind() {
+        ErrorKind::Server(ServerErrorKind::NoScript) => Cause::NoScript,
+        ErrorKind::Parse | ErrorKind::UnexpectedReturnType => Cause::Connection(Away::Garbage),
+        _ if error.is_io_error() || error.is_unrecoverable_error() => {
+            Cause::Connection(Away::Unreachable)
+        }
+        _ => Cause::Answer,
+    }
+}

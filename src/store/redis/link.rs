@@ -1,0 +1,189 @@
+//! One worker's connection to Redis.
+
+use std::{sync::Arc, time::Duration};
+
+use arc_swap::ArcSwapOption;
+use base64::{Engine, engine::general_purpose::STANDARD};
+use redis::{
+    AsyncConnectionConfig, Client, Cmd, RedisResult, TlsCertificates, Value,
+    aio::{ConnectionLike, MultiplexedConnection},
+    cluster::ClusterClient,
+    cluster_async::ClusterConnection,
+};
+use std::sync::atomic::{AtomicBool, Ordering::AcqRel, Ordering::Release};
+use tokio::{
+    sync::{Notify, futures::Notified},
+    time::timeout,
+};
+
+use crate::config;
+
+/// Whom to connect to.
+pub(super) enum Target {
+    Single(Client),
+    Cluster(ClusterClient),
+    /// The configuration has been checked, so this does not happen; it is as good as away.
+    None,
+}
+
+impl Target {
+    pub(super) fn new(config: &config::Redis) -> Self {
+        if config.url.iter().any(|url| url.tls) {
+            // The driver takes the process's provider. Another one that is there already is fine.
+            let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+        }
+        let certificates = config.ca_file.as_deref().map(|certificates| TlsCertificates {
+            client_tls: None,
+            root_cert: Some(pem(certificates)),
+        });
+        let target = match config.is_cluster() {
+            true => cluster(config, certificates).map(Self::Cluster),
+            false => single(config, certificates).map(Self::Single),
+        };
+        target.unwrap_or_else(|error| {
+            tracing::error!(cause = error.category(), "Redis can't be used");
+            Self::None
+        })
+    }
+
+    pub(super) fn is_cluster(&self) -> bool {
+        matches!(self, Self::Cluster(_))
+    }
+
+    /// A new connection, on the runtime that asks; `None` when there is none to be had.
+    pub(super) async fn connect(&self, generation: u64) -> Option<Arc<Link>> {
+        let connecting = async {
+            match self {
+                Self::Single(client) => {
+                    // All times are ours.
+                    let config = AsyncConnectionConfig::new()
+                        .set_connection_timeout(None)
+                        .set_response_timeout(None);
+                    let link = client.get_multiplexed_async_connection_with_config(&config);
+                    link.await.map(Wire::Single).ok()
+                }
+                Self::Cluster(client) => {
+                    client.get_async_connection().await.map(Wire::Cluster).ok()
+                }
+                Self::None => None,
+            }
+        };
+        let wire = timeout(CONNECTING, connecting).await.ok()??;
+        Some(Arc::new(Link { wire, generation }))
+    }
+}
+
+fn single(
+    config: &config::Redis,
+    certificates: Option<TlsCertificates>,
+) -> RedisResult<Client> {
+    let url = config.url.first().map_or("", |url| url.url.expose());
+    match certificates {
+        Some(certificates) => Client::build_with_tls(url, certificates),
+        None => Client::open(url),
+    }
+}
+
+fn cluster(
+    config: &config::Redis,
+    certificates: Option<TlsCertificates>,
+) -> RedisResult<ClusterClient> {
+    let urls = config.url.iter().map(|url| url.url.expose());
+    let mut builder = ClusterClient::builder(urls)
+        .retries(REDIRECTS)
+        .min_retry_wait(1)
+        .max_retry_wait(10)
+        .connection_timeout(CONNECTING)
+        .response_timeout(config.timeout);
+    if let Some(certificates) = certificates {
+        builder = builder.certs(certificates);
+    }
+    builder.build()
+}
+
+/// The driver reads PEM alone.
+fn pem(certificates: &[rustls::pki_types::CertificateDer<'_>]) -> Vec<u8> {
+    let block = |certificate: &rustls::pki_types::CertificateDer<'_>| {
+        let text = STANDARD.encode(certificate);
+        format!("-----BEGIN CERTIFICATE-----\n{text}\n-----END CERTIFICATE-----\n")
+    };
+    certificates.iter().map(block).collect::<String>().into_bytes()
+}
+
+/// A connection.
+pub(super) struct Link {
+    wire: Wire,
+    generation: u64,
+}
+
+enum Wire {
+    Single(MultiplexedConnection),
+    Cluster(ClusterConnection),
+}
+
+impl Link {
+    /// Sends a command; several may be under way.
+    pub(super) async fn send(&self, command: &Cmd) -> RedisResult<Value> {
+        let value = match &self.wire {
+            Wire::Single(wire) => wire.clone().req_packed_command(command).await,
+            Wire::Cluster(wire) => wire.clone().req_packed_command(command).await,
+        };
+        match value? {
+            Value::ServerError(error) => Err(error.into()),
+            value => Ok(value),
+        }
+    }
+}
+
+/// The place of a worker's connection.
+#[derive(Default)]
+pub(super) struct Slot {
+    link: ArcSwapOption<Link>,
+    connecting: AtomicBool,
+    made: Notify,
+}
+
+impl Slot {
+    /// The connection, unless the breaker has opened since it was made.
+    pub(super) fn current(&self, generation: u64) -> Option<Arc<Link>> {
+        let link = self.link.load();
+        let link = link.as_ref().filter(|link| link.generation == generation)?;
+        Some(Arc::clone(link))
+    }
+
+    /// Resolves when connecting has ended. To be asked for before [`begin`](Self::begin).
+    pub(super) fn made(&self) -> Notified<'_> {
+        self.made.notified()
+    }
+
+    /// Whether it is up to the caller to connect.
+    pub(super) fn begin(&self) -> bool {
+        !self.connecting.swap(true, AcqRel)
+    }
+
+    /// Ends what [`begin`](Self::begin) began.
+    pub(super) fn finish(&self, link: Option<Arc<Link>>) {
+        self.link.store(link);
+        self.connecting.store(false, Release);
+        self.made.notify_waiters();
+    }
+
+    /// Puts a connection there.
+    pub(super) fn put(&self, link: Arc<Link>) {
+        self.link.store(Some(link));
+    }
+
+    /// Drops a connection that broke, unless it has been replaced. That of a cluster mends itself.
+    pub(super) fn forget(&self, link: &Arc<Link>) {
+        let ours = self.link.load();
+        let same = ours.as_ref().is_some_and(|ours| Arc::ptr_eq(ours, link));
+        if same && matches!(link.wire, Wire::Single(_)) {
+            self.link.compare_and_swap(&ours, None);
+        }
+    }
+}
+
+/// How long connecting may take, names and TLS included.
+const CONNECTING: Duration = Duration::from_secs(1);
+/// How often a command of a cluster may be sent elsewhere, all within its deadline.
+const REDIRECTS: u32 = 3;

@@ -1,0 +1,222 @@
+-- All limits of one request at once: take from each, or from none.
+--
+-- KEYS  one for each limit
+-- ARGV  "take", "give" or "charge"; a number that no other call has; then for each limit its
+--       algorithm (t, f, s, e), 1 if it can refuse, the cost, how many to take if there are so many,
+--       how many windows, and each window as quota, microseconds, bucket
+--
+-- Answers five numbers for each limit: 1 if it fits, the window that says so, what is left there,
+-- microseconds until there is more, and how many were taken.
+--
+-- Times are microseconds of this server's clock: they fit a double until the year 2255. The debt of
+-- a bucket is kept in tokens, so that a changed quota keeps what was used.
+
+local clock = redis.call('TIME')
+local now = tonumber(clock[1]) * 1000000 + tonumber(clock[2])
+local op, nonce = ARGV[1], ARGV[2]
+local EPSILON = 0.000001
+
+local function whole(number) return string.format('%.0f', number) end
+local function exactly(number) return string.format('%.17g', number) end
+local function stored(key, window, name)
+  return tonumber(redis.call('HGET', key, whole(window.per) .. name) or '0') or 0
+end
+
+local algorithms = {}
+
+-- A bucket: what is owed melts at the quota's rate.
+algorithms.t = {
+  load = function(key, window)
+    local passed = math.max(0, now - stored(key, window, 'a'))
+    local debt = stored(key, window, 'd') - passed * window.quota / window.per
+    window.size, window.used = window.bucket, math.max(0, debt)
+  end,
+  wait = function(_, window, cost)
+    local each = window.per / window.quota
+    if cost > window.bucket then return math.max(window.used, 1) * each end
+    return (window.used + cost - window.bucket) * each
+  end,
+  save = function(key, window)
+    local per = whole(window.per)
+    redis.call('HSET', key, per .. 'a', whole(now), per .. 'd', exactly(window.used))
+    return window.used * window.per / window.quota
+  end,
+}
+
+-- So many from one tick to the next. A clock that goes back stays in the window it was in.
+algorithms.f = {
+  load = function(key, window)
+    local start, known = now - now % window.per, stored(key, window, 's')
+    window.start, window.size, window.used = start, window.quota, 0
+    if known >= start then
+      window.start, window.used = known, stored(key, window, 'c')
+    end
+  end,
+  wait = function(_, window) return window.start + window.per - now end,
+  save = function(key, window)
+    local per = whole(window.per)
+    redis.call('HSET', key, per .. 's', whole(window.start), per .. 'c', whole(window.used))
+    return window.start + window.per - now
+  end,
+}
+
+-- Two windows, the earlier one weighted by how much of it is still in sight.
+algorithms.s = {
+  load = function(key, window)
+    local per = window.per
+    local start, known = now - now % per, stored(key, window, 's')
+    local current, earlier = stored(key, window, 'c'), stored(key, window, 'p')
+    if known >= start then
+      start = known
+    elseif known == start - per then
+      current, earlier = 0, current
+    else
+      current, earlier = 0, 0
+    end
+    window.start, window.current, window.earlier = start, current, earlier
+    window.left = math.max(0, math.min(per, start + per - now))
+    window.size = window.quota
+    window.used = current + earlier * window.left / per
+  end,
+  wait = function(_, window, cost)
+    local per, quota = window.per, window.quota
+    local current = window.current
+    if cost > quota then return window.left + per end
+    if current + cost <= quota then
+      if window.earlier <= 0 then return 0 end
+      return window.left - (quota - current - cost) * per / window.earlier
+    end
+    return window.left + per - (quota - cost) * per / current
+  end,
+  take = function(window, cost)
+    window.current = math.max(0, window.current + cost)
+  end,
+  save = function(key, window)
+    local per = whole(window.per)
+    redis.call('HSET', key, per .. 's', whole(window.start), per .. 'c', whole(window.current),
+      per .. 'p', whole(window.earlier))
+    return window.left + window.per
+  end,
+}
+
+-- Every request by itself.
+algorithms.e = {
+  load = function(key, window)
+    window.after = '(' .. whole(now - window.per)
+    window.size = window.quota
+    window.used = redis.call('ZCOUNT', key, window.after, '+inf')
+  end,
+  wait = function(key, window, cost)
+    local index = window.used + cost - window.quota - 1
+    if cost > window.quota or index < 0 then return window.per end
+    local oldest = redis.call('ZRANGEBYSCORE', key, window.after, '+inf', 'WITHSCORES', 'LIMIT', index, 1)
+    return oldest[2] and tonumber(oldest[2]) + window.per - now or window.per
+  end,
+}
+
+local function save_log(limit, count)
+  local longest, most = 0, 0
+  for _, window in ipairs(limit) do
+    longest, most = math.max(longest, window.per), math.max(most, window.quota)
+  end
+  redis.call('ZREMRANGEBYSCORE', limit.key, '-inf', whole(now - longest))
+  if count < 0 then
+    redis.call('ZPOPMAX', limit.key, -count)
+  end
+  for index = 1, math.min(count, 2 * most) do
+    redis.call('ZADD', limit.key, whole(now), nonce .. ':' .. index)
+  end
+  return longest
+end
+
+-- Changes every window by a count and lets the key go when it owes nothing any more.
+local function change(limit, count)
+  local algorithm, lives = algorithms[limit.algorithm], 0
+  for _, window in ipairs(limit) do
+    window.used = math.max(0, window.used + count)
+    if algorithm.take then algorithm.take(window, count) end
+    if algorithm.save then lives = math.max(lives, algorithm.save(limit.key, window)) end
+  end
+  if not algorithm.save then lives = save_log(limit, count) end
+  redis.call('PEXPIRE', limit.key, whole(math.ceil(lives / 1000) + 1000))
+end
+
+local function read()
+  local limits, at = {}, 3
+  for index, key in ipairs(KEYS) do
+    local limit = {
+      key = key, algorithm = ARGV[at], refuses = ARGV[at + 1] == '1',
+      cost = tonumber(ARGV[at + 2]), want = tonumber(ARGV[at + 3]),
+    }
+    local windows = tonumber(ARGV[at + 4])
+    at = at + 5
+    for number = 1, windows do
+      local window = {
+        quota = tonumber(ARGV[at]), per = tonumber(ARGV[at + 1]), bucket = tonumber(ARGV[at + 2]),
+      }
+      algorithms[limit.algorithm].load(key, window)
+      limit[number] = window
+      at = at + 3
+    end
+    limits[index] = limit
+  end
+  return limits
+end
+
+local function free(window)
+  return math.max(0, math.floor(window.size - window.used + EPSILON))
+end
+
+local limits = read()
+
+if op ~= 'take' then
+  for _, limit in ipairs(limits) do
+    if op == 'charge' then
+      change(limit, limit.cost)
+    elseif redis.call('EXISTS', limit.key) == 1 then
+      change(limit, -limit.cost)
+    end
+  end
+  return {}
+end
+
+local passes = true
+for _, limit in ipairs(limits) do
+  limit.wait, limit.got = -1, limit.want
+  for number, window in ipairs(limit) do
+    local there = free(window)
+    if there < limit.cost then
+      local wait = math.max(1, math.ceil(algorithms[limit.algorithm].wait(limit.key, window, limit.cost)))
+      if wait > limit.wait then limit.wait, limit.window = wait, number end
+    else
+      limit.got = math.min(limit.got, there)
+    end
+  end
+  limit.fits = limit.wait < 0
+  passes = passes and (limit.fits or not limit.refuses)
+end
+
+local answer = {}
+for _, limit in ipairs(limits) do
+  local fits, window, left, wait, got = 1, 1, 0, 0, 0
+  if not limit.fits then
+    fits, window, wait = 0, limit.window, limit.wait
+  else
+    if passes then
+      got = limit.got
+      if got > 0 then change(limit, got) end
+    end
+    left = -1
+    for number, state in ipairs(limit) do
+      local there = free(state)
+      if left < 0 or there < left then
+        left, window = there, number
+        wait = algorithms[limit.algorithm].wait(limit.key, state, there + 1)
+      end
+    end
+  end
+  for _, number in ipairs({ fits, window - 1, left, math.max(0, math.ceil(wait)), got }) do
+    answer[#answer + 1] = number
+  end
+end
+return answer
