@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use crate::config::{LimitStore, RateLimit};
+
 use super::output::{self, Outcome};
 
 pub(super) fn run(file: &Path) -> Outcome {
@@ -15,5 +17,17 @@ pub(super) fn run(file: &Path) -> Outcome {
     output::say(&format!(
         "{}: good ({routes}, {upstreams}{warnings})",
         file.display()
-    ))
+    ))?;
+    for limit in loaded.config.rate_limits.values() {
+        if limit.store == LimitStore::Redis && limit.lease > 1 {
+            output::say(&overshoot(limit))?;
+        }
+    }
+    Ok(())
+}
+
+/// What taking tokens in advance may cost at worst.
+fn overshoot(limit: &RateLimit) -> String {
+    let (name, most) = (&limit.name, limit.lease - 1);
+    format!("limit `{name}`: with its lease each gateway may let {most} more through in a window than the quota says")
 }

@@ -127,7 +127,11 @@ fn is_boolean(value: &str) -> bool {
 fn user_parts(text: &str) -> impl Iterator<Item = Range<usize>> {
     text.match_indices("://").filter_map(|(at, scheme)| {
         let start = at + scheme.len();
-        let end = |c: char| c.is_whitespace() || matches!(c, '"' | '\'' | '/' | '?' | '#');
+        // A password that should have been encoded is one all the same.
+        let redis = ["redis", "rediss"].iter().any(|scheme| text[..at].ends_with(scheme));
+        let end = |c: char| {
+            c.is_whitespace() || matches!(c, '"' | '\'') || !redis && matches!(c, '/' | '?' | '#')
+        };
         let authority = text[start..].split(end).next().unwrap_or_default();
         let user = authority.rfind('@').filter(|at| *at > 0)?;
         Some(start..start + user)
@@ -204,6 +208,12 @@ mod tests {
         assert_eq!(masked("credentials = true # yes\ntoken = false"), [""; 0]);
         assert_eq!(masked("token = trueish"), ["trueish"]);
         assert_eq!(masked("level = \"info\"\npath = \"/token\""), [""; 0]);
+    }
+
+    #[test]
+    fn the_password_of_a_redis_is_secret_whatever_it_holds() {
+        assert_eq!(masked("url = \"redis://:pa/s#s@host:1\""), [":pa/s#s"]);
+        assert_eq!(masked("url = [\"rediss://u:p@a\", 'redis://b']"), ["u:p"]);
     }
 
     #[test]

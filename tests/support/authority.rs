@@ -23,6 +23,15 @@ impl Authority {
         std::fs::write(file, self.0.pem()).expect("a file can be written");
     }
 
+    /// Writes a certificate for a name, and its key, in PEM.
+    pub fn write_pair(&self, name: &str, certificate: &Path, key: &Path) {
+        let pair = KeyPair::generate().expect("a key");
+        let params = CertificateParams::new(vec![name.to_owned()]).expect("a name");
+        let signed = params.signed_by(&pair, &self.0).expect("a certificate");
+        std::fs::write(certificate, signed.pem()).expect("a file can be written");
+        std::fs::write(key, pair.serialize_pem()).expect("a file can be written");
+    }
+
     /// TLS with a certificate for a name.
     pub fn acceptor(&self, name: &str) -> TlsAcceptor {
         let key = KeyPair::generate().expect("a key");

@@ -19,6 +19,7 @@ mod message;
 mod origin;
 mod process;
 mod raw;
+mod redis;
 mod server;
 mod streams;
 
@@ -39,6 +40,7 @@ pub use message::{Answer, Recorded};
 pub use origin::{Origin, Peer};
 pub use process::Process;
 pub use raw::Raw;
+pub use redis::{RedisServer, free_port};
 pub use server::{BoxBody, Server, chunks, full, reply};
 pub use streams::{Events, Feed, Streams, WebSocket, release};
 

@@ -1,0 +1,176 @@
+//! Redis is killed, hangs, is slow, is full, talks nonsense: no request fails for it.
+
+use std::time::Duration;
+
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+};
+
+use super::{Counts, Storm, degraded, get, is_open, limited, recovery, storm};
+use crate::support::{RedisServer, eventually, free_port, within};
+
+#[tokio::test]
+async fn a_redis_that_is_killed_under_load_costs_no_request_and_is_used_again_when_it_is_back() {
+    let mut redis = RedisServer::start();
+    let gateway = limited(&redis.url(), "quota = '1000000/1h'");
+    let load = Storm::over(gateway.address());
+    eventually(|| redis.calls("evalsha") > 100).await;
+    redis.kill();
+    eventually(|| is_open(&gateway) && degraded(&gateway) > 200.0).await;
+    redis.restart();
+    let took = recovery(&gateway).await;
+    eventually(|| redis.calls("evalsha") > 100).await;
+    let (counts, slowest) = load.end().await;
+    println!("recovered in {took:?}, the slowest request took {slowest:?}, {counts:?}");
+    assert!(took < Duration::from_secs(2), "{took:?}");
+    assert_eq!(counts.keys().collect::<Vec<_>>(), [&200]);
+}
+
+#[tokio::test]
+async fn without_redis_the_same_limit_counts_here() {
+    let url = format!("redis://127.0.0.1:{}", free_port());
+    let gateway = limited(&url, "quota = '5/1d'");
+    let counts = storm(&[gateway.address()], 1, 20).await;
+    assert_eq!(counts, Counts::from([(200, 5), (429, 15)]));
+    assert_eq!(degraded(&gateway), 20.0);
+    assert_eq!(gateway.metric("tollgate_redis_up", &[]), 0.0);
+}
+
+#[tokio::test]
+async fn without_redis_everything_passes_where_that_is_asked_for() {
+    let url = format!("redis://127.0.0.1:{}", free_port());
+    let gateway = limited(&url, "quota = '5/1d'\non_store_error = 'allow'");
+    let counts = storm(&[gateway.address()], 1, 20).await;
+    assert_eq!((counts, degraded(&gateway)), (Counts::from([(200, 20)]), 20.0));
+}
+
+#[tokio::test]
+async fn without_redis_everything_is_refused_where_that_is_asked_for() {
+    let url = format!("redis://127.0.0.1:{}", free_port());
+    let gateway = limited(&url, "quota = '5/1d'\non_store_error = 'deny'");
+    let refused = get(&gateway).await.refusal();
+    assert_eq!(refused, (503, "limit.store_unavailable".to_owned()));
+    assert_eq!(degraded(&gateway), 1.0);
+}
+
+#[tokio::test]
+async fn a_redis_that_hangs_costs_a_few_deadlines_and_then_nothing() {
+    let redis = RedisServer::start();
+    let gateway = limited(&redis.url(), "quota = '1000000/1h'");
+    assert_eq!(get(&gateway).await.status, 200);
+    redis.freeze();
+    let load = Storm::over(gateway.address());
+    eventually(|| is_open(&gateway)).await;
+    let before = degraded(&gateway);
+    eventually(|| degraded(&gateway) > before + 300.0).await;
+    redis.thaw();
+    let took = recovery(&gateway).await;
+    let (counts, slowest) = load.end().await;
+    println!("recovered in {took:?}, the slowest request took {slowest:?}");
+    assert_eq!(counts.keys().collect::<Vec<_>>(), [&200]);
+    assert!(took < Duration::from_secs(2), "{took:?}");
+    assert!(slowest < Duration::from_secs(1), "{slowest:?}");
+}
+
+#[tokio::test]
+async fn a_redis_that_is_slow_is_left_alone() {
+    let redis = RedisServer::start();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("redis://{}", listener.local_addr().unwrap());
+    let behind = redis.port();
+    let proxy = tokio::spawn(async move {
+        loop {
+            let (client, _) = listener.accept().await.unwrap();
+            let server = TcpStream::connect(("127.0.0.1", behind)).await.unwrap();
+            let (from_client, to_client) = client.into_split();
+            let (from_server, to_server) = server.into_split();
+            tokio::spawn(delayed(from_client, to_server, Duration::ZERO));
+            tokio::spawn(delayed(from_server, to_client, Duration::from_millis(150)));
+        }
+    });
+    let gateway = limited(&url, "quota = '1000000/1h'");
+    let counts = within(storm(&[gateway.address()], 1, 200)).await;
+    assert_eq!(counts, Counts::from([(200, 200)]));
+    assert!(is_open(&gateway));
+    assert_eq!(degraded(&gateway), 200.0);
+    proxy.abort();
+}
+
+async fn delayed(
+    mut from: impl AsyncReadExt + Unpin,
+    mut to: impl AsyncWriteExt + Unpin,
+    by: Duration,
+) {
+    let mut buffer = [0; 4096];
+    while let Ok(length @ 1..) = from.read(&mut buffer).await {
+        tokio::time::sleep(by).await;
+        if to.write_all(&buffer[..length]).await.is_err() {
+            return;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_redis_that_is_full_is_left_alone_until_it_has_room() {
+    let redis = RedisServer::with(&["--maxmemory-policy", "noeviction"]);
+    let gateway = limited(&redis.url(), "quota = '1000000/1h'");
+    assert_eq!(get(&gateway).await.status, 200);
+    assert!(redis.run("CONFIG SET maxmemory 1").starts_with("+OK"));
+    let counts = storm(&[gateway.address()], 1, 100).await;
+    assert_eq!(counts, Counts::from([(200, 100)]));
+    assert_eq!(degraded(&gateway), 100.0);
+    assert!(is_open(&gateway));
+    assert!(redis.run("CONFIG SET maxmemory 0").starts_with("+OK"));
+    let took = recovery(&gateway).await;
+    assert!(took < Duration::from_secs(2), "{took:?}");
+}
+
+#[tokio::test]
+async fn whatever_answers_in_the_place_of_redis_no_request_fails() {
+    for answer in [
+        "\0\0\0\0garbage\r\n",
+        "HTTP/1.1 400 Bad Request\r\n\r\n",
+        "+OK\r\n",
+        ":1\r\n",
+        "*-1\r\n",
+        "*5\r\n:1\r\n:0\r\n:99999999999\r\n:1\r\n:1\r\n",
+        "*5\r\n:1\r\n:7\r\n:1\r\n:1\r\n:1\r\n",
+        "*1000000\r\n:1\r\n",
+        "$99999999999\r\nx",
+        "-ERR no\r\n",
+        "-MOVED 1 127.0.0.1:1\r\n",
+        "",
+    ] {
+        let gateway = limited(&nonsense(answer).await, "quota = '5/1d'");
+        let counts = within(storm(&[gateway.address()], 1, 20)).await;
+        assert_eq!(counts, Counts::from([(200, 5), (429, 15)]), "{answer:?}");
+        assert_eq!(degraded(&gateway), 20.0, "{answer:?}");
+    }
+}
+
+/// A server that greets as Redis does, and then says one thing to every command.
+async fn nonsense(answer: &'static str) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("redis://{}", listener.local_addr().unwrap());
+    tokio::spawn(async move {
+        loop {
+            let (mut client, _) = listener.accept().await.unwrap();
+            tokio::spawn(async move {
+                let mut buffer = [0; 16384];
+                while let Ok(length @ 1..) = client.read(&mut buffer).await {
+                    let text = String::from_utf8_lossy(&buffer[..length]).into_owned();
+                    let greetings = text.matches("SETINFO").count();
+                    let answer = match greetings {
+                        0 => answer.to_owned(),
+                        more => "+OK\r\n".repeat(more),
+                    };
+                    if client.write_all(answer.as_bytes()).await.is_err() {
+                        return;
+                    }
+                }
+            });
+        }
+    });
+    url
+}
