@@ -26,8 +26,8 @@ mod moment;
 mod path;
 mod permission;
 mod quota;
-mod redis;
 mod rate_limit;
+mod redis;
 mod reference;
 mod rewrite;
 mod role;
@@ -52,10 +52,10 @@ pub use address::network_of;
 pub use admin::Admin;
 pub use auth::{
     ApiKeys, Auth, AuthRule, Basic, ClaimPath, CredentialPlace, External, Fact, Jwt, KeyRefresh,
-    KeyScheme, KeySet, KeysFrom, RevocationList, VerificationKey,
+    KeyScheme, KeySet, KeysFrom, RevocationList, RevocationSource, VerificationKey,
 };
-pub use cors::{Cors, Fields, Origin};
 pub use cache::{Cache, CacheQuery, CacheRule, CacheScope, CacheTier};
+pub use cors::{Cors, Fields, Origin};
 pub use diagnostic::{Diagnostic, Diagnostics, Related, Severity};
 pub use edits::{RequestEdits, ResponseEdits};
 pub use htpasswd::{Htpasswd, PasswordHash};

@@ -152,6 +152,7 @@ impl Gateway {
             files: FileWatch::new(control.handle()),
             blocking: Blocking::for_this_machine(),
             workers,
+            redis: None,
         };
         let policies = Policies::build(&config, &tools, &Policies::default());
         let materials = Materials {

@@ -61,6 +61,8 @@ pub struct Tools {
     pub subrequest: SharedSubrequest,
     /// Values made from files.
     pub files: FileWatch,
+    /// What gateways share, in the configuration that is being built.
+    pub redis: Option<Arc<Redis>>,
     /// How many workers there are; a connection knows its own.
     pub workers: usize,
     /// Where work is done that would hold up a worker.
@@ -116,6 +118,10 @@ impl Policies {
         let identity = config.identity_headers();
         let redis = redis_of(config, tools, running);
         let shared = redis.as_ref().map(|(_, redis)| redis);
+        let tools = &Tools {
+            redis: shared.cloned(),
+            ..tools.clone()
+        };
         Self {
             judge: running.judge.with_pool(&tools.blocking),
             authenticators: Authenticators::build(&config.auth, tools, &running.authenticators),
@@ -131,7 +137,7 @@ impl Policies {
                 shared,
             ),
             ip_sets: IpSets::build(&config.ip_sets, tools, &running.ip_sets),
-            cache: cache_of(config, tools, running),
+            cache: cache_of(config, tools, running, shared),
             redis,
         }
     }
@@ -183,12 +189,17 @@ fn cache_of(
     config: &Config,
     tools: &Tools,
     running: &Policies,
+    redis: Option<&Arc<Redis>>,
 ) -> Option<(config::Cache, Arc<Cache>)> {
     config.routes.iter().find(|route| route.cache.is_some())?;
+    let before = running.redis.as_ref().map(|(_, redis)| Arc::as_ptr(redis));
+    let reaches = !config.cache.share_purges || before == redis.map(Arc::as_ptr);
     match &running.cache {
-        Some((known, cache)) if *known == config.cache => Some((known.clone(), Arc::clone(cache))),
+        Some((known, cache)) if *known == config.cache && reaches => {
+            Some((known.clone(), Arc::clone(cache)))
+        }
         _ => {
-            let cache = Cache::from_config(&config.cache, tools);
+            let cache = Cache::from_config(&config.cache, tools, redis);
             Some((config.cache.clone(), cache))
         }
     }

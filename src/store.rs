@@ -25,7 +25,7 @@ pub use counting::{
     Algorithm, FixedWindow, InFlight, SlidingLog, SlidingWindow, TokenBucket, Windows,
 };
 pub use key::{KeyHash, KeyHasher};
-pub use redis::{Away, Redis, SharedAlgorithm, SharedAsk, SharedTaken};
+pub use redis::{Away, Heard, Redis, SharedAlgorithm, SharedAsk, SharedTaken};
 pub use table::{Slot, Table};
 pub use throttle::{Allowed, Denied, Throttle};
 pub use window::{Refused, Standing, Window, nanos};

@@ -8,6 +8,10 @@ mod cluster;
 mod config;
 #[path = "redis/limits.rs"]
 mod limits;
+#[path = "redis/purges.rs"]
+mod purges;
+#[path = "redis/revocation.rs"]
+mod revocation;
 #[path = "redis/tls.rs"]
 mod tls;
 
@@ -28,7 +32,11 @@ use tokio::task::JoinSet;
 
 /// A gateway that answers itself, under one limit.
 fn limited(url: &str, limit: &str) -> Gateway {
-    limited_by(url, &format!("[rate_limits.one]\nkey = 'client_ip'\nstore = 'redis'\n{limit}"), "['one']")
+    limited_by(
+        url,
+        &format!("[rate_limits.one]\nkey = 'client_ip'\nstore = 'redis'\n{limit}"),
+        "['one']",
+    )
 }
 
 fn limited_by(url: &str, tables: &str, limits: &str) -> Gateway {

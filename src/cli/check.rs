@@ -29,5 +29,7 @@ pub(super) fn run(file: &Path) -> Outcome {
 /// What taking tokens in advance may cost at worst.
 fn overshoot(limit: &RateLimit) -> String {
     let (name, most) = (&limit.name, limit.lease - 1);
-    format!("limit `{name}`: with its lease each gateway may let {most} more through in a window than the quota says")
+    format!(
+        "limit `{name}`: with its lease each gateway may let {most} more through in a window than the quota says"
+    )
 }

@@ -23,7 +23,7 @@ pub use jwt::{Jwt, KeysFrom};
 pub use key_set::{KeySet, VerificationKey};
 pub use place::CredentialPlace;
 pub use refresh::KeyRefresh;
-pub use revocation::RevocationList;
+pub use revocation::{RevocationList, RevocationSource};
 pub use rule::AuthRule;
 
 pub(super) use api_keys::ApiKeysTable;

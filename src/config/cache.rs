@@ -22,6 +22,9 @@ table! {
         pub memory: u64 => Size<u64, { 1 << 20 }, { 1 << 46 }> = 256 << 20,
         /// `max_object`: the largest body that is stored; a quarter of `memory` at most.
         pub max_object: u64 => Size<u64, 1, { 1 << 40 }> = 8 << 20,
+        /// `share_purges`: purges reach all gateways with the same `[redis]` and this key. A gateway
+        /// that was cut off from Redis forgets what it has stored when it is back.
+        pub share_purges: bool => Flag = false,
     }
 }
 

@@ -12,7 +12,8 @@ use std::{
 };
 
 use super::{
-    Address, Config, Diagnostics, LimitKey, LimitStore, RateLimit, Upstream, UpstreamServer,
+    Address, Auth, Cache, Config, Diagnostics, LimitKey, LimitStore, RateLimit, Redis,
+    RevocationSource, Upstream, UpstreamServer,
     access::ip_sets,
     address::overlap,
     conflicts,
@@ -298,7 +299,7 @@ impl Loader {
             admin: document.admin.and_then(|set| set.value).unwrap_or_default(),
             log: document.log.and_then(|set| set.value).unwrap_or_default(),
             cache: document.cache.and_then(|set| set.value).unwrap_or_default(),
-            auth: document.auth.build(),
+            auth: self.with_redis(document.auth.build(), document.redis.as_ref()),
             roles,
             ip_sets: ip_sets(&document.ip_sets),
             subrequests: document
@@ -312,16 +313,49 @@ impl Loader {
         }
     }
 
+    /// Tells lists of revoked tokens in which Redis they are.
+    fn with_redis(&mut self, mut auth: Auth, redis: Option<&Set<Redis>>) -> Auth {
+        let redis = redis.and_then(|set| set.value.as_ref());
+        for jwt in auth.jwt.values_mut() {
+            let source = jwt.revocation.as_mut().map(|list| &mut list.source);
+            if let Some(RevocationSource::RedisSet { redis: known, .. }) = source {
+                *known = redis.cloned();
+                if redis.is_none() {
+                    let message = format!(
+                        "`{}` has its revoked tokens in Redis, and there is no `[redis]`",
+                        jwt.name
+                    );
+                    let place = self.sources.place(0, 0..0);
+                    let finding = Finding::about_file(place, message);
+                    self.findings.push(
+                        finding.help("write `[redis]` with `url = \"redis://127.0.0.1:6379\"`"),
+                    );
+                }
+            }
+        }
+        auth
+    }
+
     /// What is to be shared needs a place.
     fn check_redis(&mut self, document: &Document, limits: &BTreeMap<Arc<str>, RateLimit>) {
         if document.redis.is_some() {
             return;
         }
+        let cache = document.cache.as_ref();
+        let shares = |cache: &Cache| cache.share_purges;
+        if let Some(set) = cache.filter(|set| set.value.as_ref().is_some_and(shares)) {
+            let message = "purges are shared over Redis, and there is no `[redis]`";
+            let finding = Finding::error(set.key, message);
+            self.findings
+                .push(finding.help("write `[redis]` with `url = \"redis://127.0.0.1:6379\"`"));
+        }
         let shared = limits
             .iter()
             .filter(|(_, limit)| limit.store == LimitStore::Redis);
-        for (name, entry) in shared.filter_map(|(name, _)| document.rate_limits.get_key_value(name)) {
-            let message = format!("the limit `{name}` is counted in Redis, and there is no `[redis]`");
+        for (name, entry) in shared.filter_map(|(name, _)| document.rate_limits.get_key_value(name))
+        {
+            let message =
+                format!("the limit `{name}` is counted in Redis, and there is no `[redis]`");
             let finding = Finding::error(entry.place, message);
             self.findings
                 .push(finding.help("write `[redis]` with `url = \"redis://127.0.0.1:6379\"`"));

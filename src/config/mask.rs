@@ -128,7 +128,9 @@ fn user_parts(text: &str) -> impl Iterator<Item = Range<usize>> {
     text.match_indices("://").filter_map(|(at, scheme)| {
         let start = at + scheme.len();
         // A password that should have been encoded is one all the same.
-        let redis = ["redis", "rediss"].iter().any(|scheme| text[..at].ends_with(scheme));
+        let redis = ["redis", "rediss"]
+            .iter()
+            .any(|scheme| text[..at].ends_with(scheme));
         let end = |c: char| {
             c.is_whitespace() || matches!(c, '"' | '\'') || !redis && matches!(c, '/' | '?' | '#')
         };

@@ -171,7 +171,10 @@ mod tests {
     #[test]
     fn a_url_names_a_host_and_perhaps_a_database() {
         let url = redis_url("rediss://user:secret@cache.example/2").unwrap();
-        assert_eq!((&*url.host, url.port, url.tls), ("cache.example", 6379, true));
+        assert_eq!(
+            (&*url.host, url.port, url.tls),
+            ("cache.example", 6379, true)
+        );
         assert!(!format!("{url:?}").contains("secret"));
         let url = redis_url("redis://[::1]:7000").unwrap();
         assert_eq!((&*url.host, url.port, url.tls), ("::1", 7000, false));

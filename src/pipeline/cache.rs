@@ -26,6 +26,7 @@ pub mod key;
 mod object;
 pub mod policy;
 mod purge;
+mod purges_shared;
 mod serve;
 mod shared;
 pub mod store;

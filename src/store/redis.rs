@@ -10,9 +10,11 @@
 //! may listen at that address.
 
 mod breaker;
+mod channel;
 mod link;
 mod quota;
 
+pub use channel::Heard;
 pub use quota::{SharedAlgorithm, SharedAsk, SharedTaken};
 
 use std::{
@@ -208,7 +210,11 @@ impl Redis {
             return;
         };
         let mut command = redis::cmd("SET");
-        command.arg(format!("{}probe", self.prefix)).arg(1).arg("PX").arg(1_000);
+        command
+            .arg(format!("{}probe", self.prefix))
+            .arg(1)
+            .arg("PX")
+            .arg(1_000);
         let answer = timeout(self.timeout, link.send(&command)).await;
         if matches!(answer, Ok(Ok(Value::Okay))) {
             self.slot(worker).put(link);
@@ -223,13 +229,19 @@ impl Redis {
         if away == Away::Open {
             return away;
         }
-        self.metrics.errors.with_label_values(&[away.as_str()]).inc();
+        self.metrics
+            .errors
+            .with_label_values(&[away.as_str()])
+            .inc();
         let gone = away == Away::Unreachable;
         if self.breaker.failed(self.now(), gone) {
             self.generation.fetch_add(1, Relaxed);
             self.metrics.up.set(0);
             self.metrics.open.set(1);
-            tracing::warn!(cause = away.as_str(), "Redis is away; requests go on without it");
+            tracing::warn!(
+                cause = away.as_str(),
+                "Redis is away; requests go on without it"
+            );
         }
         away
     }

@@ -42,7 +42,10 @@ async fn without_redis_everything_passes_where_that_is_asked_for() {
     let url = format!("redis://127.0.0.1:{}", free_port());
     let gateway = limited(&url, "quota = '5/1d'\non_store_error = 'allow'");
     let counts = storm(&[gateway.address()], 1, 20).await;
-    assert_eq!((counts, degraded(&gateway)), (Counts::from([(200, 20)]), 20.0));
+    assert_eq!(
+        (counts, degraded(&gateway)),
+        (Counts::from([(200, 20)]), 20.0)
+    );
 }
 
 #[tokio::test]

@@ -26,12 +26,20 @@ fn what_does_not_go_with_redis_is_refused() {
         ))
     };
     let concurrency = found("quota = 5\nalgorithm = 'concurrency'\nstore = 'redis'");
-    assert!(concurrency.contains("counted in memory only"), "{concurrency}");
+    assert!(
+        concurrency.contains("counted in memory only"),
+        "{concurrency}"
+    );
     let large = found("quota = '5/1m'\nlease = 6\nstore = 'redis'");
     assert!(large.contains("smallest quota (5)"), "{large}");
     let local = found("quota = '5/1m'\nlease = 5\non_store_error = 'deny'");
-    assert_eq!(local.matches("this limit is in memory").count(), 2, "{local}");
-    let exact = "quota = '5/1m'\nalgorithm = 'sliding_window'\nexact = true\nlease = 2\nstore = 'redis'";
+    assert_eq!(
+        local.matches("this limit is in memory").count(),
+        2,
+        "{local}"
+    );
+    let exact =
+        "quota = '5/1m'\nalgorithm = 'sliding_window'\nexact = true\nlease = 2\nstore = 'redis'";
     assert!(found(exact).contains("not exact"));
 }
 
@@ -43,7 +51,9 @@ fn a_password_is_never_shown() {
         "http://:hidden@host",
         "redis+sentinel://:hidden@host",
     ] {
-        let found = findings(&format!("[redis]\nurl = '{url}'\n[routes.all]\nrespond = {{}}"));
+        let found = findings(&format!(
+            "[redis]\nurl = '{url}'\n[routes.all]\nrespond = {{}}"
+        ));
         assert!(!found.contains("hidden"), "{found}");
         assert!(found.contains("url"), "{found}");
     }

@@ -29,12 +29,18 @@ async fn four_gateways_let_one_bucket_through() {
 
 #[tokio::test]
 async fn four_gateways_let_one_fixed_window_through() {
-    exact(&format!("quota = '300/1d'\nalgorithm = 'fixed_window'{PATIENT}")).await;
+    exact(&format!(
+        "quota = '300/1d'\nalgorithm = 'fixed_window'{PATIENT}"
+    ))
+    .await;
 }
 
 #[tokio::test]
 async fn four_gateways_let_one_sliding_window_through() {
-    exact(&format!("quota = '300/1d'\nalgorithm = 'sliding_window'{PATIENT}")).await;
+    exact(&format!(
+        "quota = '300/1d'\nalgorithm = 'sliding_window'{PATIENT}"
+    ))
+    .await;
 }
 
 #[tokio::test]
@@ -51,7 +57,10 @@ async fn leases_save_round_trips_and_keep_their_bound() {
     let (counts, gateways) = rush(&redis, "quota = '1000/1d'\nlease = 50").await;
     let passed = counts[&200];
     // Of each gateway's last batch up to 49 may be left.
-    assert!((1000 - 4 * 49..=1000 + 4 * 49).contains(&passed), "{counts:?}");
+    assert!(
+        (1000 - 4 * 49..=1000 + 4 * 49).contains(&passed),
+        "{counts:?}"
+    );
     assert_eq!(gateways.iter().map(degraded).sum::<f64>(), 0.0);
     let calls = redis.calls("evalsha");
     println!("{passed} of 1000 passed, {calls} round trips for 2000 requests");
@@ -61,8 +70,19 @@ async fn leases_save_round_trips_and_keep_their_bound() {
 #[tokio::test]
 async fn a_refusal_tells_when_to_come_again_and_an_answer_what_is_left() {
     let redis = RedisServer::start();
-    let gateway = limited(&redis.url(), "quota = ['2/1h', '1000/1d']\nalgorithm = 'fixed_window'");
-    assert_eq!(get(&gateway).await.header("ratelimit").unwrap().split(";t=").next(), Some("\"one-1h\";r=1"));
+    let gateway = limited(
+        &redis.url(),
+        "quota = ['2/1h', '1000/1d']\nalgorithm = 'fixed_window'",
+    );
+    assert_eq!(
+        get(&gateway)
+            .await
+            .header("ratelimit")
+            .unwrap()
+            .split(";t=")
+            .next(),
+        Some("\"one-1h\";r=1")
+    );
     get(&gateway).await;
     let refused = get(&gateway).await;
     assert_eq!(refused.refusal(), (429, "limit.exceeded".to_owned()));
@@ -72,7 +92,12 @@ async fn a_refusal_tells_when_to_come_again_and_an_answer_what_is_left() {
 
 #[tokio::test]
 async fn a_window_that_has_passed_lets_more_through() {
-    for algorithm in ["token_bucket", "fixed_window", "sliding_window", "sliding_window'\nexact = true\nmax_keys = 1000#"] {
+    for algorithm in [
+        "token_bucket",
+        "fixed_window",
+        "sliding_window",
+        "sliding_window'\nexact = true\nmax_keys = 1000#",
+    ] {
         let redis = RedisServer::start();
         let algorithm = format!("quota = '3/1s'\nalgorithm = '{algorithm}'").replace("#'", "");
         let gateway = limited(&redis.url(), &algorithm);
@@ -101,7 +126,11 @@ async fn of_two_limits_none_is_charged_when_the_other_refuses() {
     assert_eq!(counts, Counts::from([(200, 5), (429, 35)]));
     let other = limited_by(&redis.url(), tables, "['wide', 'here']");
     let counts = storm(&[other.address()], 1, 120).await;
-    assert_eq!(counts, Counts::from([(200, 50), (429, 70)]), "the local one is full first");
+    assert_eq!(
+        counts,
+        Counts::from([(200, 50), (429, 70)]),
+        "the local one is full first"
+    );
     let tables = tables.replace("50/1d", "500/1d");
     let third = limited_by(&redis.url(), &tables, "['wide', 'here']");
     let counts = storm(&[third.address()], 1, 60).await;
@@ -113,7 +142,10 @@ async fn of_two_limits_none_is_charged_when_the_other_refuses() {
 async fn a_limit_in_shadow_mode_counts_and_holds_up_nobody() {
     let redis = RedisServer::start();
     let gateway = limited(&redis.url(), "quota = '3/1d'\nenforce = false");
-    assert_eq!(storm(&[gateway.address()], 1, 10).await, Counts::from([(200, 10)]));
+    assert_eq!(
+        storm(&[gateway.address()], 1, 10).await,
+        Counts::from([(200, 10)])
+    );
     let shadow = gateway.metric("tollgate_rate_limit_decisions_total", &["shadow_deny"]);
     assert_eq!(shadow, 7.0);
 }
@@ -161,7 +193,10 @@ async fn keys_expire_and_hold_no_address() {
     let gateway = limited(&redis.url(), "quota = ['5/1s', '9/2s']");
     get(&gateway).await;
     let keys = redis.run("KEYS *");
-    assert!(keys.contains("tollgate:limit:{") && keys.contains("}:t:one"), "{keys}");
+    assert!(
+        keys.contains("tollgate:limit:{") && keys.contains("}:t:one"),
+        "{keys}"
+    );
     assert!(!keys.contains("127.0.0.1"));
     eventually(|| redis.run("DBSIZE").starts_with(":0")).await;
 }
@@ -170,9 +205,15 @@ async fn keys_expire_and_hold_no_address() {
 async fn counters_in_redis_survive_a_reload_and_the_gateway() {
     let redis = RedisServer::start();
     let first = limited(&redis.url(), "quota = '10/1d'");
-    assert_eq!(storm(&[first.address()], 1, 6).await, Counts::from([(200, 6)]));
+    assert_eq!(
+        storm(&[first.address()], 1, 6).await,
+        Counts::from([(200, 6)])
+    );
     drop(first);
     let second = limited(&redis.url(), "quota = '20/1d'");
-    assert_eq!(storm(&[second.address()], 1, 20).await, Counts::from([(200, 14), (429, 6)]));
+    assert_eq!(
+        storm(&[second.address()], 1, 20).await,
+        Counts::from([(200, 14), (429, 6)])
+    );
     let _ = Raw::connect(second.address()).await;
 }

@@ -93,7 +93,10 @@ impl RedisServer {
     pub fn calls(&self, command: &str) -> u64 {
         let stats = self.run("INFO commandstats");
         let line = format!("cmdstat_{command}:calls=");
-        let calls = stats.split(&line).nth(1).and_then(|rest| rest.split(',').next());
+        let calls = stats
+            .split(&line)
+            .nth(1)
+            .and_then(|rest| rest.split(',').next());
         calls.map_or(0, |calls| calls.parse().expect("a number"))
     }
 
@@ -105,7 +108,10 @@ impl RedisServer {
             if answers {
                 return;
             }
-            assert!(began.elapsed() < super::PATIENCE, "redis-server did not start");
+            assert!(
+                began.elapsed() < super::PATIENCE,
+                "redis-server did not start"
+            );
             std::thread::sleep(Duration::from_millis(5));
         }
     }

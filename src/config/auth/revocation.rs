@@ -3,6 +3,7 @@
 use std::{path::PathBuf, time::Duration};
 
 use crate::config::{
+    Redis,
     decode::{Format, Node, OptionOf, Reader, TableNode, Text, Time, table},
     diagnostic::Finding,
 };
@@ -13,8 +14,13 @@ table! {
     pub(in crate::config) struct RevocationKeys ["auth.jwt.NAME.revocation", check check_revocation] {
         /// `file`: a token's `jti` on each line, or `sub:` and a subject whose tokens are all
         /// refused. It is read again when it changes.
-        file: Option<PathBuf> => OptionOf<ListFile> = None; "needed",
-        /// `max_stale`: how long the list serves while its file can't be read; then all tokens are
+        file: Option<PathBuf> => OptionOf<ListFile> = None; "this or `redis_set`",
+        /// `redis_set`: the name of a set in Redis whose members are what a file's lines are. It is
+        /// read again every `refresh`.
+        redis_set: Option<String> => OptionOf<Text> = None; "this or `file`",
+        /// `refresh`: how long a token that was added to `redis_set` may still be taken.
+        refresh: Duration => Time = Duration::from_secs(10),
+        /// `max_stale`: how long the list serves while it can't be read; then all tokens are
         /// refused with 503.
         max_stale: Duration => Time = Duration::from_secs(3600),
     }
@@ -23,27 +29,63 @@ table! {
 /// `[auth.jwt.NAME.revocation]`, checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RevocationList {
-    /// `file`: the list.
-    pub file: PathBuf,
-    /// `max_stale`: how long the list serves while its file can't be read.
+    /// Where the list is.
+    pub source: RevocationSource,
+    /// `max_stale`: how long the list serves while it can't be read.
     pub max_stale: Duration,
+}
+
+/// Where a list of revoked tokens is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RevocationSource {
+    /// `file`.
+    File(PathBuf),
+    /// `redis_set`.
+    RedisSet {
+        /// The set's name.
+        set: String,
+        /// `refresh`: how often it is read.
+        refresh: Duration,
+        /// The Redis that it is in, so that another one is another list.
+        redis: Option<Redis>,
+    },
 }
 
 impl RevocationKeys {
     /// The checked table; `None` when it has been found wrong.
     pub(super) fn checked(self) -> Option<RevocationList> {
+        let source = match (self.file, self.redis_set) {
+            (Some(file), _) => RevocationSource::File(file),
+            (None, set) => RevocationSource::RedisSet {
+                set: set?,
+                refresh: self.refresh,
+                redis: None,
+            },
+        };
         Some(RevocationList {
-            file: self.file?,
+            source,
             max_stale: self.max_stale,
         })
     }
 }
 
 fn check_revocation(_: &RevocationKeys, table: TableNode<'_>, reader: &mut Reader<'_>) {
-    if !table.has("file") {
-        let finding = Finding::error(table.node.place, "a list of revoked tokens needs a `file`")
-            .help("write `file = \"revoked.txt\"`");
+    let (file, set) = (table.has("file"), table.has("redis_set"));
+    if !file && !set {
+        let message = "a list of revoked tokens needs a `file` or a `redis_set`";
+        let finding =
+            Finding::error(table.node.place, message).help("write `file = \"revoked.txt\"`");
         reader.report(finding);
+    }
+    if file && set {
+        let place = table.value_place("redis_set", reader);
+        let finding = Finding::error(place, "the list is in a `file` or in a `redis_set`");
+        reader.report(finding.help("leave out one of them"));
+    }
+    if table.has("refresh") && !set {
+        let place = table.value_place("refresh", reader);
+        let finding = Finding::error(place, "a `file` is read again whenever it changes");
+        reader.report(finding.help("leave `refresh` out"));
     }
 }
 

@@ -186,7 +186,11 @@ impl Checker<'_, '_, '_> {
         if self.limit.algorithm == LimitAlgorithm::Concurrency {
             let message = "requests in flight are counted in memory only: what a gateway that died \
                            held would never be given back";
-            self.refuse("store", message, "write `store = \"memory\"`: so many a gateway");
+            self.refuse(
+                "store",
+                message,
+                "write `store = \"memory\"`: so many a gateway",
+            );
         }
         let counts = self.limit.quota.iter().chain(&self.limit.anonymous);
         let counts = counts.map(|quota| quota.count).chain(self.limit.bucket);

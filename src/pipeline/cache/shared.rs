@@ -1,7 +1,7 @@
 //! The cache of a process: what all routes share.
 
 use std::{
-    sync::{Arc, atomic::AtomicU64},
+    sync::{Arc, OnceLock, atomic::AtomicU64},
     time::Duration,
 };
 
@@ -16,9 +16,10 @@ use super::{
     object::Object,
     policy::{Facts, Moment},
     purge::{Aim, Purges, Reached, Stamp},
+    purges_shared::PurgesShared,
     store::{Shelf, Store},
 };
-use crate::{config, exchange::Clock, pipeline::Tools, telemetry::Metrics};
+use crate::{config, exchange::Clock, pipeline::Tools, store::Redis, telemetry::Metrics};
 
 /// Stored answers, fetches under way and purges.
 ///
@@ -32,6 +33,8 @@ pub struct Cache {
     clock: Clock,
     metrics: Arc<Metrics>,
     memory: u64,
+    /// Set when other gateways are told of purges.
+    others: OnceLock<PurgesShared>,
     tasks: TaskTracker,
     stop: CancellationToken,
 }
@@ -73,13 +76,20 @@ pub(super) enum Stored {
 impl Cache {
     /// The cache of `[cache]`.
     #[must_use]
-    pub fn from_config(config: &config::Cache, tools: &Tools) -> Arc<Self> {
+    pub fn from_config(
+        config: &config::Cache,
+        tools: &Tools,
+        redis: Option<&Arc<Redis>>,
+    ) -> Arc<Self> {
+        let redis = redis.filter(|_| config.share_purges);
+
         let purges = Purges::new(config.memory);
         // Fetches under way have a part of the memory that stored answers can't take.
         let fetching = config.memory / SHARE_OF_FETCHES;
         let stored = config.memory - fetching - purges.weight();
         let evictions = tools.metrics.cache_evictions();
-        Arc::new(Self {
+        let cache = Arc::new(Self {
+            others: OnceLock::new(),
             store: Store::new(stored, config.max_object, evictions),
             purges,
             flights: Flights::new(),
@@ -90,12 +100,26 @@ impl Cache {
             memory: config.memory,
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),
-        })
+        });
+        if let Some(redis) = redis {
+            // It can hear of purges now that it is there.
+            let heard = PurgesShared::start(redis, &tools.control, Arc::downgrade(&cache));
+            cache.others.get_or_init(|| heard);
+        }
+        cache
     }
 
     /// Purges; `soft` makes stale what a hard purge forgets. A fetch that is under way can't bring
     /// back what was there before.
     pub fn purge(&self, aim: &Aim, soft: bool) {
+        self.purge_here(aim, soft);
+        if let Some(others) = self.others.get() {
+            others.tell(aim, soft);
+        }
+    }
+
+    /// The same in this process alone.
+    pub(super) fn purge_here(&self, aim: &Aim, soft: bool) {
         self.metrics.cache_purged();
         self.forget(aim, soft);
         if *aim == Aim::Everything && !soft {

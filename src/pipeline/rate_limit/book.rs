@@ -51,8 +51,7 @@ impl LimitBook {
     ) -> Self {
         let limits = limits.iter().map(|(name, config)| {
             let known = running.limits.get(name);
-            let unchanged =
-                known.filter(|known| known.config == *config && known.counts_in(redis));
+            let unchanged = known.filter(|known| known.config == *config && known.counts_in(redis));
             let limit = unchanged.map_or_else(
                 || {
                     Arc::new(Limit::new(

@@ -65,7 +65,13 @@ impl Leases {
         {
             batch.left = left;
             let remaining = standing.remaining.saturating_add(left);
-            return Leased::Given(batch.window, Standing { remaining, ..standing });
+            return Leased::Given(
+                batch.window,
+                Standing {
+                    remaining,
+                    ..standing
+                },
+            );
         }
         if batch.fetching {
             return Leased::Alone;
@@ -159,6 +165,9 @@ mod tests {
         leases.give_back(key, 1);
         assert!(matches!(leases.take(key, 1, 1), Leased::Given(..)));
         leases.give_back(key, 1);
-        assert!(matches!(leases.take(key, windows[0].per + 1, 1), Leased::Fetch(_)));
+        assert!(matches!(
+            leases.take(key, windows[0].per + 1, 1),
+            Leased::Fetch(_)
+        ));
     }
 }

@@ -17,8 +17,8 @@ use crate::{
     config::{LimitAlgorithm, LimitKey, LimitStore, LimitedWho, MissingKey, Quota, RateLimit},
     exchange::{Clock, Context, Principal, Request},
     store::{
-        Counters, Counting, FixedWindow, InFlight, KeyHash, KeyHasher, Redis, SlidingLog, SlidingWindow,
-        TokenBucket, nanos,
+        Counters, Counting, FixedWindow, InFlight, KeyHash, KeyHasher, Redis, SlidingLog,
+        SlidingWindow, TokenBucket, nanos,
     },
     telemetry::{Metrics, TableMetrics},
 };

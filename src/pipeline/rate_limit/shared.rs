@@ -107,7 +107,9 @@ impl Stage {
         let mut pending = AllPending::new();
         for (index, question) in questions.iter_mut().enumerate() {
             let limit = &question.on_route.limit;
-            let Some(shared) = &limit.shared else { continue };
+            let Some(shared) = &limit.shared else {
+                continue;
+            };
             let now = limit.counters.at(context.began());
             let leased = shared.leases.as_ref();
             match leased.map(|leases| leases.take(question.ask.key, now, self.cost)) {
@@ -137,7 +139,9 @@ impl Stage {
     ) -> Result<(), Refusing> {
         let worker = context.connection.worker;
         let answers = {
-            let asked = group.iter().filter_map(|pending| self.shared_ask(pending, questions));
+            let asked = group
+                .iter()
+                .filter_map(|pending| self.shared_ask(pending, questions));
             let asks: SmallVec<[_; 2]> = asked.collect();
             match redis_of(questions, group) {
                 Some(redis) => redis.take(worker, &asks).await,
@@ -205,7 +209,9 @@ impl Stage {
     ) {
         let limit = &question.on_route.limit;
         let Decision::Granted { window, standing } = taken.decision else {
-            question.on_route.would_refuse(context, Reason::LimitExceeded);
+            question
+                .on_route
+                .would_refuse(context, Reason::LimitExceeded);
             return;
         };
         let left = taken.got.saturating_sub(self.cost);

@@ -111,7 +111,9 @@ impl Stage {
 
     /// Whether a limit is counted elsewhere, so that deciding has to wait.
     pub(super) fn is_shared(&self) -> bool {
-        self.limits.iter().any(|on_route| on_route.limit.shared.is_some())
+        self.limits
+            .iter()
+            .any(|on_route| on_route.limit.shared.is_some())
     }
 
     /// Asks every limit.
@@ -148,12 +150,7 @@ impl Stage {
         }
     }
 
-    fn refuse(
-        &self,
-        refusing: &Refusing,
-        questions: &Questions<'_>,
-        context: &Context,
-    ) -> Verdict {
+    fn refuse(&self, refusing: &Refusing, questions: &Questions<'_>, context: &Context) -> Verdict {
         self.give_back(questions, context);
         let (Refusing::Exceeded(index, ..) | Refusing::Away(index)) = *refusing;
         let question = &questions[index];
@@ -223,7 +220,9 @@ impl Stage {
                 });
             }
             Decision::Refused { .. } if !limit.config.enforce => {
-                question.on_route.would_refuse(context, Reason::LimitExceeded);
+                question
+                    .on_route
+                    .would_refuse(context, Reason::LimitExceeded);
             }
             Decision::Refused { window, refusal } => {
                 return Err(Refusing::Exceeded(index, window, refusal));
@@ -235,7 +234,9 @@ impl Stage {
     /// Undoes what was taken before a limit refused.
     fn give_back(&self, questions: &Questions<'_>, context: &Context) {
         for question in questions {
-            let Some(granted) = &question.taken else { continue };
+            let Some(granted) = &question.taken else {
+                continue;
+            };
             let limit = &question.on_route.limit;
             let (tier, cost) = (&question.ask.tier, self.cost_of(limit));
             match granted.source {

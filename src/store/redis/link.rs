@@ -6,7 +6,7 @@ use arc_swap::ArcSwapOption;
 use base64::{Engine, engine::general_purpose::STANDARD};
 use redis::{
     AsyncConnectionConfig, Client, Cmd, RedisResult, TlsCertificates, Value,
-    aio::{ConnectionLike, MultiplexedConnection},
+    aio::{ConnectionLike, MultiplexedConnection, PubSubSink, PubSubStream},
     cluster::ClusterClient,
     cluster_async::ClusterConnection,
 };
@@ -21,7 +21,8 @@ use crate::config;
 /// Whom to connect to.
 pub(super) enum Target {
     Single(Client),
-    Cluster(ClusterClient),
+    /// The second for messages, which any node passes on to all.
+    Cluster(ClusterClient, Vec<Client>),
     /// The configuration has been checked, so this does not happen; it is as good as away.
     None,
 }
@@ -32,13 +33,20 @@ impl Target {
             // The driver takes the process's provider. Another one that is there already is fine.
             let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         }
-        let certificates = config.ca_file.as_deref().map(|certificates| TlsCertificates {
-            client_tls: None,
-            root_cert: Some(pem(certificates)),
-        });
+        let certificates = config
+            .ca_file
+            .as_deref()
+            .map(|certificates| TlsCertificates {
+                client_tls: None,
+                root_cert: Some(pem(certificates)),
+            });
         let target = match config.is_cluster() {
-            true => cluster(config, certificates).map(Self::Cluster),
-            false => single(config, certificates).map(Self::Single),
+            true => nodes(config, certificates.as_ref()).and_then(|nodes| {
+                let cluster = cluster(config, certificates)?;
+                Ok(Self::Cluster(cluster, nodes))
+            }),
+            false => nodes(config, certificates.as_ref())
+                .map(|nodes| nodes.into_iter().next().map_or(Self::None, Self::Single)),
         };
         target.unwrap_or_else(|error| {
             tracing::error!(cause = error.category(), "Redis can't be used");
@@ -47,7 +55,7 @@ impl Target {
     }
 
     pub(super) fn is_cluster(&self) -> bool {
-        matches!(self, Self::Cluster(_))
+        matches!(self, Self::Cluster(..))
     }
 
     /// A new connection, on the runtime that asks; `None` when there is none to be had.
@@ -62,7 +70,7 @@ impl Target {
                     let link = client.get_multiplexed_async_connection_with_config(&config);
                     link.await.map(Wire::Single).ok()
                 }
-                Self::Cluster(client) => {
+                Self::Cluster(client, _) => {
                     client.get_async_connection().await.map(Wire::Cluster).ok()
                 }
                 Self::None => None,
@@ -71,17 +79,39 @@ impl Target {
         let wire = timeout(CONNECTING, connecting).await.ok()??;
         Some(Arc::new(Link { wire, generation }))
     }
+
+    /// A connection that hears a channel; of a cluster's nodes the first that lets us.
+    pub(super) async fn subscribe(&self, channel: &str) -> Option<(PubSubSink, PubSubStream)> {
+        let clients = match self {
+            Self::Single(client) => std::slice::from_ref(client),
+            Self::Cluster(_, nodes) => nodes,
+            Self::None => &[],
+        };
+        for client in clients {
+            let subscribing = async {
+                let (mut sink, stream) = client.get_async_pubsub().await?.split();
+                sink.subscribe(channel).await?;
+                RedisResult::Ok((sink, stream))
+            };
+            if let Ok(Ok(subscription)) = timeout(CONNECTING, subscribing).await {
+                return Some(subscription);
+            }
+        }
+        None
+    }
 }
 
-fn single(
+/// Each address by itself.
+fn nodes(
     config: &config::Redis,
-    certificates: Option<TlsCertificates>,
-) -> RedisResult<Client> {
-    let url = config.url.first().map_or("", |url| url.url.expose());
-    match certificates {
-        Some(certificates) => Client::build_with_tls(url, certificates),
+    certificates: Option<&TlsCertificates>,
+) -> RedisResult<Vec<Client>> {
+    let urls = config.url.iter().map(|url| url.url.expose());
+    urls.map(|url| match certificates {
+        Some(certificates) => Client::build_with_tls(url, certificates.clone()),
         None => Client::open(url),
-    }
+    })
+    .collect()
 }
 
 fn cluster(
@@ -107,7 +137,11 @@ fn pem(certificates: &[rustls::pki_types::CertificateDer<'_>]) -> Vec<u8> {
         let text = STANDARD.encode(certificate);
         format!("-----BEGIN CERTIFICATE-----\n{text}\n-----END CERTIFICATE-----\n")
     };
-    certificates.iter().map(block).collect::<String>().into_bytes()
+    certificates
+        .iter()
+        .map(block)
+        .collect::<String>()
+        .into_bytes()
 }
 
 /// A connection.

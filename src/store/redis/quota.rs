@@ -124,15 +124,24 @@ impl Redis {
         for ask in asks {
             let (prefix, letter) = (self.prefix(), ask.algorithm.letter());
             // What is in braces alone decides on the node.
-            command.arg(format!("{prefix}limit:{{{}}}:{letter}:{}", ask.key, ask.limit));
+            command.arg(format!(
+                "{prefix}limit:{{{}}}:{letter}:{}",
+                ask.key, ask.limit
+            ));
         }
         command.arg(operation).arg(fastrand::u64(..));
         for ask in asks {
             let enforced = u8::from(ask.enforced);
-            command.arg(ask.algorithm.letter()).arg(enforced).arg(ask.cost);
+            command
+                .arg(ask.algorithm.letter())
+                .arg(enforced)
+                .arg(ask.cost);
             command.arg(ask.want.max(ask.cost)).arg(ask.windows.len());
             for window in ask.windows {
-                command.arg(window.quota).arg(micros(window.per)).arg(window.bucket);
+                command
+                    .arg(window.quota)
+                    .arg(micros(window.per))
+                    .arg(window.bucket);
             }
         }
     }

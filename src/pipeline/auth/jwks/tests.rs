@@ -62,6 +62,7 @@ fn start(texts: &[String]) -> (Jwks, Arc<Script>) {
         files: FileWatch::new(Handle::current()),
         blocking: Blocking::for_this_machine(),
         workers: 1,
+        redis: None,
     };
     let fetcher = Fetcher {
         client: script.clone(),

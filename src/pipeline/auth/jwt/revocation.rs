@@ -2,11 +2,15 @@
 
 mod file;
 mod list;
+mod redis_set;
 
 use std::sync::Arc;
 
-use self::file::FileRevocations;
-use crate::{config::Jwt, pipeline::Tools};
+use self::{file::FileRevocations, redis_set::RedisRevocations};
+use crate::{
+    config::{Jwt, RevocationSource},
+    pipeline::Tools,
+};
 
 /// What was taken back. Asked at every request, remembered tokens included: it must be a look-up in
 /// memory.
@@ -31,5 +35,13 @@ pub enum Revocation {
 /// A list that can't be read does not hold up anything: its tokens are refused until it can be.
 pub(super) fn revocations(config: &Jwt, tools: &Tools) -> Option<Arc<dyn Revocations>> {
     let list = config.revocation.as_ref()?;
-    Some(Arc::new(FileRevocations::watch(&config.name, list, tools)))
+    let max_stale = list.max_stale;
+    Some(match &list.source {
+        RevocationSource::File(path) => {
+            Arc::new(FileRevocations::watch(&config.name, path, max_stale, tools))
+        }
+        RevocationSource::RedisSet { set, refresh, .. } => {
+            RedisRevocations::mirror(set, *refresh, max_stale, tools)
+        }
+    })
 }

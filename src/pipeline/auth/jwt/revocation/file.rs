@@ -1,6 +1,7 @@
 //! Revocations in a file.
 
 use std::{
+    path::Path,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -10,7 +11,6 @@ use std::{
 
 use super::{Revocation, Revocations, list::List};
 use crate::{
-    config::RevocationList,
     exchange::{Clock, Watched, WatchedFile},
     pipeline::Tools,
 };
@@ -31,14 +31,14 @@ struct Broken(AtomicU64);
 
 impl FileRevocations {
     /// Reads the file and watches it. `owner` is whose list it is: `jwt.customers`.
-    pub(super) fn watch(owner: &str, config: &RevocationList, tools: &Tools) -> Self {
+    pub(super) fn watch(owner: &str, path: &Path, max_stale: Duration, tools: &Tools) -> Self {
         let owner: Arc<str> = format!("{owner}.revocation").into();
         let broken = Arc::new(Broken(AtomicU64::new(NEVER)));
         let (told, metrics) = (Arc::clone(&broken), tools.metrics.file(&owner));
         let clock = tools.clock.clone();
         let file = WatchedFile {
             owner,
-            path: config.file.clone(),
+            path: path.to_owned(),
             most: LARGEST,
             report: Box::new(move |usable| {
                 metrics.was_read(usable);
@@ -49,7 +49,7 @@ impl FileRevocations {
             list: tools.files.watch(file, List::parse),
             broken,
             clock: tools.clock.clone(),
-            max_stale: config.max_stale,
+            max_stale,
         }
     }
 }
