@@ -44,6 +44,9 @@ fn route(name: &str, segments: &[&str], rest: bool) -> Route {
         timeouts: Timeouts::default(),
         encoded_slash: EncodedSlash::Refuse,
         upgrade: true,
+        auth: None,
+        forward_credentials: None,
+        close_on_token_expiry: false,
         access: Access::default(),
     }
 }

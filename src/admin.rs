@@ -11,11 +11,13 @@ mod answer;
 mod endpoint;
 mod guard;
 mod keys;
+mod limits;
 mod page;
 mod readiness;
 mod server;
 mod state;
 
+pub use limits::{LimitKey, LimitKeys, LimitState, LimitWindow};
 pub use readiness::{Check, CheckStatus, Readiness, ReadinessStatus, ServerStatus};
 pub use server::serve;
 pub use state::{Build, ListenerState, RouteState, ServerState, State, UpstreamState, WorkerState};
@@ -35,6 +37,18 @@ pub trait Gateway: Send + Sync + 'static {
 
     /// The metrics in the text format of Prometheus.
     fn metrics(&self) -> String;
+
+    /// The rate limits.
+    fn limits(&self) -> Vec<LimitState>;
+
+    /// The busiest keys of a limit, so many at most; `None` when there is no such limit.
+    fn limit_keys(&self, limit: &str, most: usize) -> Option<LimitKeys>;
+
+    /// How a key of a limit stands; `None` when it is not held.
+    fn limit_key(&self, limit: &str, key: &str) -> Option<LimitKey>;
+
+    /// Forgets what a key of a limit has used; whether it was held.
+    fn reset_limit_key(&self, limit: &str, key: &str) -> bool;
 
     /// Reloads the configuration; on failure the diagnostics, and the old one stays.
     ///

@@ -10,6 +10,7 @@ mod health;
 mod key;
 mod output;
 mod reference;
+mod roles;
 mod routes;
 mod run;
 mod signals;
@@ -43,6 +44,9 @@ enum Command {
     Check(ConfigFile),
     /// Print the routes in the order in which they are tried, the most specific first.
     Routes(ConfigFile),
+    /// Ask who may do what, by the configuration alone.
+    #[command(subcommand)]
+    Roles(roles::Command),
     /// Print every table and key of the configuration, with default and example.
     Reference,
     /// Try Tollgate: start a backend to play with and the gateway in front of it.
@@ -73,6 +77,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Run(options) => run::run(&options),
         Command::Check(file) => check::run(&file.config),
         Command::Routes(file) => routes::run(&file.config),
+        Command::Roles(command) => roles::run(&command),
         Command::Reference => reference::run(),
         Command::Demo(file) => demo::run(&file.config),
         Command::Health(options) => health::run(&options),

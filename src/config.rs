@@ -23,6 +23,7 @@ mod moment;
 mod path;
 mod permission;
 mod quota;
+mod rate_limit;
 mod reference;
 mod rewrite;
 mod role;
@@ -44,8 +45,8 @@ pub use access::{
 pub use address::network_of;
 pub use admin::Admin;
 pub use auth::{
-    ApiKeys, Auth, AuthRule, Basic, ClaimPath, CredentialPlace, Jwt, KeyScheme, KeySet, KeysFrom,
-    VerificationKey,
+    ApiKeys, Auth, AuthRule, Basic, ClaimPath, CredentialPlace, External, Fact, Jwt, KeyRefresh,
+    KeyScheme, KeySet, KeysFrom, RevocationList, VerificationKey,
 };
 pub use diagnostic::{Diagnostic, Diagnostics, Related, Severity};
 pub use htpasswd::{Htpasswd, PasswordHash};
@@ -54,7 +55,10 @@ pub use loading::Loaded;
 pub use log::{AccessLog, Log, QueryLogging};
 pub use moment::{date_of, moment_of};
 pub use permission::Permission;
-pub use quota::{quota_of, quota_text};
+pub use quota::quota_of;
+pub use rate_limit::{
+    LimitAlgorithm, LimitHeaders, LimitKey, LimitedWho, MissingKey, Quota, RateLimit,
+};
 pub use reference::reference;
 pub use rewrite::{HostRewrite, Rewrite};
 pub use role::Role;
@@ -89,6 +93,8 @@ pub struct Config {
     pub subrequests: Subrequests,
     /// `[upstreams.*]`, and one for each inline URL, named by that URL.
     pub upstreams: BTreeMap<Arc<str>, Upstream>,
+    /// `[rate_limits.*]`.
+    pub rate_limits: BTreeMap<Arc<str>, RateLimit>,
     /// `[routes.*]` with `[groups.*]` and `[defaults]` merged in, in the order of their names.
     pub routes: Vec<Route>,
 }

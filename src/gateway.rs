@@ -5,6 +5,7 @@
 //! counters) is the same object before and after, so open streams never notice.
 
 mod control;
+mod inquiry;
 mod observer;
 mod routes;
 mod subrequest;
@@ -33,6 +34,8 @@ use crate::{
     telemetry::{AccessLogWriter, LogHandle, Metrics},
     upstream::{Registry, UpstreamGroup, Via},
 };
+
+pub use inquiry::{Inquiry, Outcome, route_of};
 
 use control::Control;
 use observer::Figures;
@@ -376,6 +379,12 @@ impl Shared {
         };
         self.metrics
             .retain(|route| running.routes.contains(route), serves);
+        let limited = |route: &str, limit: &str| {
+            let mut routes = running.config.routes.iter();
+            routes.any(|it| *it.name == *route && it.rate_limits.iter().any(|it| **it == *limit))
+        };
+        let known = |limit: &str| running.config.rate_limits.contains_key(limit);
+        self.metrics.retain_limits(limited, known);
         let listening = self.listeners.addresses();
         let listening: Vec<_> = listening.iter().map(Address::to_string).collect();
         self.metrics
@@ -389,8 +398,11 @@ impl Shared {
     }
 
     fn sweep(&self) {
-        let upstreams = self.running().upstreams.clone();
+        let running = self.running();
+        let (upstreams, limits) = (running.upstreams.clone(), running.policies.limits.clone());
+        drop(running);
         self.registry.sweep(&upstreams);
+        limits.sweep();
     }
 }
 

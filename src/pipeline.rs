@@ -6,6 +6,7 @@
 pub mod auth;
 pub mod cache;
 mod ip;
+mod rate_limit;
 mod rbac;
 mod redirect;
 mod request_body;
@@ -15,6 +16,7 @@ mod rewrite;
 
 pub use auth::{AuthLayer, Authenticators};
 pub use ip::{IpLayer, IpSet, IpSets, Ranges};
+pub use rate_limit::{Limit, LimitBook, LimitKeyState, LimitWindowState, RateLimitLayer};
 pub use rbac::{Denial, RbacLayer, Rules};
 pub use redirect::RedirectTo;
 pub use request_body::RequestBodyLayer;
@@ -82,6 +84,8 @@ pub type Held = Arc<dyn Any + Send + Sync>;
 /// configuration did not change, so counters, keys and stored answers live on.
 #[derive(Default)]
 pub struct Policies {
+    /// `[rate_limits.*]`.
+    pub limits: LimitBook,
     /// The ways to authenticate.
     authenticators: Authenticators,
     /// The headers that no client may send, on any route: they tell who the caller is.
@@ -100,6 +104,12 @@ impl Policies {
                 true => Arc::clone(&running.identity),
                 false => Arc::new(identity),
             },
+            limits: LimitBook::build(
+                &config.rate_limits,
+                &tools.clock,
+                &tools.metrics,
+                &running.limits,
+            ),
             ip_sets: IpSets::build(&config.ip_sets, tools, &running.ip_sets),
         }
     }
@@ -130,6 +140,8 @@ impl Policies {
         }
         let sets = self.ip_sets.held_by(route);
         held.extend(sets.map(|set| set as Held));
+        let limits = route.rate_limits.iter();
+        held.extend(limits.filter_map(|name| Some(Arc::clone(self.limits.get(name)?) as Held)));
         held
     }
 }
@@ -159,6 +171,9 @@ fn guarded(
     mut service: RouteService,
 ) -> RouteService {
     // Limits by caller.
+    if let Some(limits) = RateLimitLayer::by_caller(route, &policies.limits) {
+        service = service.layer(&limits);
+    }
     // RBAC and claims: they read the principal.
     if let Some(rbac) = RbacLayer::from_config(&route.access) {
         service = service.layer(&rbac);
@@ -168,6 +183,9 @@ fn guarded(
         service = service.layer(&auth);
     }
     // Limits on what is known before authentication: they spare it.
+    if let Some(limits) = RateLimitLayer::before_auth(route, &policies.limits) {
+        service = service.layer(&limits);
+    }
     // IP and origin rules: they cost least, and what they refuse is not worth a count.
     if let Some(ip) = IpLayer::from_config(&route.access, &policies.ip_sets) {
         service = service.layer(&ip);

@@ -5,9 +5,12 @@
 //! series is capped.
 
 mod cells;
+mod external;
 mod families;
 mod file;
+mod issuer;
 pub mod json;
+mod limit;
 mod listener;
 mod log;
 mod metrics;
@@ -19,7 +22,10 @@ mod server;
 pub mod timestamp;
 mod writer;
 
+pub use external::{ExternalMetrics, ExternalResult};
 pub use file::FileMetrics;
+pub use issuer::IssuerMetrics;
+pub use limit::{LimitDecision, LimitMetrics, TableMetrics};
 pub use listener::ListenerMetrics;
 pub use log::{LogHandle, init};
 pub use metrics::Metrics;

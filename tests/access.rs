@@ -5,9 +5,14 @@
 
 mod support;
 
-use std::fs;
+use std::{
+    fs,
+    time::{SystemTime, UNIX_EPOCH},
+};
 
 use http::Response;
+use jsonwebtoken::{EncodingKey, Header, encode};
+use serde_json::{Value, json};
 use support::{Gateway, Sent, Server, empty, eventually, full, http1, read, request, within};
 
 /// A server that says "here".
@@ -99,14 +104,6 @@ async fn an_address_that_a_client_claims_without_our_proxy_is_not_believed() {
 }
 
 #[tokio::test]
-async fn addresses_are_checked_before_anything_is_known_of_the_caller() {
-    let gateway = Gateway::start(
-        "[routes.a]\nrespond = {}\nip = { deny = ['127.0.0.1'] }\nroles = ['admin']\n",
-    );
-    assert_eq!(send(&gateway, "GET", "/", &[]).await.reason(), "ip.denied");
-}
-
-#[tokio::test]
 async fn a_set_in_a_file_is_read_again_when_it_changes_and_kept_when_it_breaks() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("office.txt");
@@ -180,4 +177,259 @@ async fn a_rule_on_addresses_in_shadow_mode_lets_through_logs_and_counts() {
     let counted = |name: &str| gateway.metric(name, &["route=\"office\"", "ip.denied"]);
     assert_eq!(counted("tollgate_shadow_refusals_total"), 1.0);
     assert_eq!(counted("tollgate_rejections_total"), 0.0);
+}
+
+const SECRET: &str = "0123456789abcdef0123456789abcdef";
+
+const GUARDED: &str = "
+    [auth.jwt.customers]
+    issuer = 'https://id.example.com/'
+    algorithms = ['HS256']
+    secret = '0123456789abcdef0123456789abcdef'
+    roles_claim = ['realm', 'roles']
+    permissions_claim = 'scope'
+    [roles.viewer]
+    permissions = ['orders:read']
+    [roles.editor]
+    includes = ['viewer']
+    permissions = ['orders:write']
+    [routes.orders]
+    hosts = ['{tenant}.example.com']
+    auth = ['jwt.customers']
+";
+
+fn guarded(origin: &Server, keys: &str) -> Gateway {
+    Gateway::start(&format!(
+        "{GUARDED}\nupstream = '{}'\n{keys}\n",
+        origin.url()
+    ))
+}
+
+fn token(claims: &Value) -> String {
+    let in_an_hour = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap()
+        .as_secs()
+        + 3600;
+    let mut all = json!({ "iss": "https://id.example.com/", "sub": "alice", "exp": in_an_hour });
+    all.as_object_mut()
+        .unwrap()
+        .extend(claims.as_object().unwrap().clone());
+    let key = EncodingKey::from_secret(SECRET.as_bytes());
+    encode(&Header::default(), &all, &key).unwrap()
+}
+
+fn with_roles(roles: &[&str]) -> Value {
+    json!({ "realm": { "roles": roles } })
+}
+
+/// A request of a caller whose token says this.
+async fn call(gateway: &Gateway, method: &str, claims: Value) -> Sent {
+    let bearer = format!("Bearer {}", token(&claims));
+    let headers = [("authorization", &*bearer), ("host", "acme.example.com")];
+    let mut request = http::Request::builder().method(method).uri("/orders/1");
+    for (name, value) in headers {
+        request = request.header(name, value);
+    }
+    let mut connection = http1(gateway.address()).await;
+    let answer = within(connection.send_request(request.body(empty()).unwrap())).await;
+    read(answer.unwrap()).await
+}
+
+#[tokio::test]
+async fn a_caller_may_do_what_its_roles_permit() {
+    let origin = origin().await;
+    let keys = "permissions = { GET = 'orders:read', DELETE = 'orders:write' }";
+    let gateway = guarded(&origin, keys);
+    for (method, roles, status) in [
+        ("GET", &["viewer"][..], 200),
+        ("HEAD", &["viewer"], 200),
+        ("GET", &["editor"], 200),
+        ("DELETE", &["editor"], 200),
+        ("DELETE", &["viewer"], 403),
+        ("GET", &[], 403),
+        ("GET", &["stranger"], 403),
+        ("POST", &["editor"], 403),
+    ] {
+        let sent = call(&gateway, method, with_roles(roles)).await;
+        assert_eq!(sent.status(), status, "{method} {roles:?}");
+        assert!(status == 200 || sent.reason() == "rbac.denied");
+    }
+    let carried = call(
+        &gateway,
+        "DELETE",
+        json!({ "scope": "openid orders:write" }),
+    )
+    .await;
+    assert_eq!(
+        carried.status(),
+        200,
+        "the token carries the permission itself"
+    );
+}
+
+#[tokio::test]
+async fn a_denied_caller_is_told_nothing_and_the_log_what_was_missing() {
+    let origin = origin().await;
+    let gateway = guarded(&origin, "permissions = ['orders:write', 'orders:export']");
+    let sent = call(&gateway, "GET", with_roles(&["viewer"])).await;
+    let body: Value = serde_json::from_slice(&sent.body).unwrap();
+    assert_eq!((sent.status(), &*sent.reason()), (403, "rbac.denied"));
+    assert_eq!(body["error"]["code"], "FORBIDDEN");
+    assert!(body["error"]["details"].is_null(), "{body:#}");
+    assert!(!String::from_utf8_lossy(&sent.body).contains("orders"));
+    assert_eq!(
+        sent.header("www-authenticate"),
+        None,
+        "RFC 9110 15.5.4: another login does not help"
+    );
+    let line = gateway.log_line().await;
+    assert_eq!(
+        line["detail"],
+        "permission needed: orders:write or orders:export"
+    );
+    assert_eq!(line["principal"], "jwt.customers:alice");
+    assert_eq!(
+        gateway.metric("tollgate_rejections_total", &["orders", "rbac.denied"]),
+        1.0
+    );
+}
+
+#[tokio::test]
+async fn a_tenant_gets_no_further_than_its_own_host() {
+    let origin = origin().await;
+    let gateway = guarded(&origin, "claims = { tenant = '${host.tenant}' }");
+    assert_eq!(
+        call(&gateway, "GET", json!({ "tenant": "acme" }))
+            .await
+            .status(),
+        200
+    );
+    for claims in [
+        json!({ "tenant": "other" }),
+        json!({ "tenant": "" }),
+        json!({}),
+    ] {
+        let sent = call(&gateway, "GET", claims).await;
+        assert_eq!((sent.status(), &*sent.reason()), (403, "rbac.denied"));
+    }
+}
+
+#[tokio::test]
+async fn who_is_not_known_is_401_before_any_rule_is_asked() {
+    let origin = origin().await;
+    let gateway = guarded(&origin, "roles = ['editor']");
+    let headers = [("host", "acme.example.com")];
+    let request = headers
+        .iter()
+        .fold(http::Request::builder().uri("/"), |it, (name, value)| {
+            it.header(*name, *value)
+        });
+    let mut connection = http1(gateway.address()).await;
+    let sent = read(
+        connection
+            .send_request(request.body(empty()).unwrap())
+            .await
+            .unwrap(),
+    )
+    .await;
+    assert_eq!(sent.status(), 401);
+    assert_eq!(
+        call(&gateway, "GET", with_roles(&["editor"]))
+            .await
+            .status(),
+        200
+    );
+    assert_eq!(
+        call(&gateway, "GET", with_roles(&["viewer"]))
+            .await
+            .reason(),
+        "rbac.denied"
+    );
+}
+
+#[tokio::test]
+async fn anonymous_callers_hold_no_rule() {
+    let origin = origin().await;
+    let text = GUARDED
+        .replace(
+            "auth = ['jwt.customers']",
+            "auth = ['jwt.customers', 'anonymous']",
+        )
+        .replace("hosts = ['{tenant}.example.com']", "");
+    let gateway = Gateway::start(&format!(
+        "{text}\nupstream = '{}'\npermissions = 'authenticated'\n",
+        origin.url()
+    ));
+    assert_eq!(
+        send(&gateway, "GET", "/", &[]).await.reason(),
+        "rbac.denied"
+    );
+    assert_eq!(call(&gateway, "GET", json!({})).await.status(), 200);
+}
+
+#[tokio::test]
+async fn addresses_are_checked_before_anybody_is_asked_who_they_are() {
+    let origin = origin().await;
+    let gateway = guarded(&origin, "ip = { deny = ['127.0.0.1'] }");
+    let sent = call(&gateway, "GET", json!({})).await;
+    assert_eq!(sent.reason(), "ip.denied");
+    assert!(gateway.log_line().await["principal"].is_null());
+}
+
+#[tokio::test]
+async fn rules_about_callers_in_shadow_mode_let_through_log_and_count() {
+    let origin = origin().await;
+    let gateway = guarded(
+        &origin,
+        "permissions = 'orders:write'\nrbac = { enforce = false }",
+    );
+    assert_eq!(
+        call(&gateway, "GET", with_roles(&["editor"]))
+            .await
+            .status(),
+        200
+    );
+    assert_eq!(
+        call(&gateway, "GET", with_roles(&["viewer"]))
+            .await
+            .status(),
+        200
+    );
+    let lines = gateway.log_lines(2).await;
+    let shadows: Vec<&Value> = lines.iter().map(|line| &line["shadow"]).collect();
+    assert_eq!(shadows, [&Value::Null, &json!("rbac.denied")]);
+    assert_eq!(lines[1]["detail"], "permission needed: orders:write");
+    let counted = gateway.metric("tollgate_shadow_refusals_total", &["orders", "rbac.denied"]);
+    assert_eq!(counted, 1.0);
+}
+
+#[tokio::test]
+async fn a_reload_that_changes_a_role_changes_what_its_holders_may() {
+    let origin = origin().await;
+    let text = |role: &str| {
+        let text = GUARDED.replace("permissions = ['orders:write']", role);
+        format!(
+            "{text}\nupstream = '{}'\npermissions = 'orders:write'\n[roles.root]\npermissions = ['*']\n",
+            origin.url()
+        )
+    };
+    let gateway = Gateway::start(&text("permissions = ['orders:write']"));
+    assert_eq!(
+        call(&gateway, "GET", with_roles(&["editor"]))
+            .await
+            .status(),
+        200
+    );
+    gateway.apply(&text("permissions = ['orders:list']"));
+    assert_eq!(
+        call(&gateway, "GET", with_roles(&["editor"]))
+            .await
+            .status(),
+        403
+    );
+    assert_eq!(
+        call(&gateway, "GET", with_roles(&["root"])).await.status(),
+        200
+    );
 }

@@ -22,6 +22,8 @@ mod meaning;
 mod reference;
 #[path = "config/secrets.rs"]
 mod secrets;
+#[path = "config/subrequests.rs"]
+mod subrequests;
 #[path = "config/tables.rs"]
 mod tables;
 #[path = "config/traps.rs"]

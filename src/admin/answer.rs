@@ -37,6 +37,13 @@ pub(super) fn page(items: &[impl Serialize], total: usize, cursor: Option<&str>)
     plain(StatusCode::OK, &envelope)
 }
 
+/// Nothing to say: 204.
+pub(super) fn nothing() -> Answer {
+    let mut answer = answer(StatusCode::NO_CONTENT, JSON, Bytes::new());
+    answer.headers_mut().remove(CONTENT_TYPE);
+    answer
+}
+
 /// The text format of Prometheus.
 pub(super) fn metrics(text: String) -> Answer {
     answer(StatusCode::OK, PROMETHEUS, text)

@@ -11,7 +11,9 @@ use crate::config::Secret;
 use super::{
     Gateway,
     answer::{self, Answer, Refusal},
-    guard, keys, page,
+    guard, keys,
+    limits::{self, Below},
+    page,
 };
 
 /// Answers the requests of all admin connections.
@@ -21,7 +23,7 @@ pub(super) struct Endpoints {
 }
 
 #[derive(Clone, Copy)]
-enum Endpoint {
+enum Endpoint<'p> {
     Health,
     Ready,
     Metrics,
@@ -29,11 +31,13 @@ enum Endpoint {
     Routes,
     Upstreams,
     Keys,
+    Limits,
+    BelowLimits(Below<'p>),
     Reload,
 }
 
-impl Endpoint {
-    fn at(path: &str) -> Option<Self> {
+impl<'p> Endpoint<'p> {
+    fn at(path: &'p str) -> Option<Self> {
         Some(match path {
             "/health" => Self::Health,
             "/health/ready" => Self::Ready,
@@ -43,7 +47,8 @@ impl Endpoint {
             "/api/upstreams" => Self::Upstreams,
             "/api/keys" => Self::Keys,
             "/api/reload" => Self::Reload,
-            _ => return None,
+            "/api/limits" => Self::Limits,
+            path => return Below::at(path).map(Self::BelowLimits),
         })
     }
 
@@ -56,6 +61,7 @@ impl Endpoint {
     fn allow(self) -> &'static str {
         match self {
             Self::Reload => "POST",
+            Self::BelowLimits(Below::Key(..)) => "GET, HEAD, DELETE",
             _ => "GET, HEAD",
         }
     }
@@ -87,7 +93,7 @@ impl Endpoints {
         }
         let endpoint = endpoint.ok_or_else(Refusal::not_found)?;
         check_method(endpoint, request.method())?;
-        self.run(endpoint, authorized, request.uri().query()).await
+        self.run(endpoint, authorized, request).await
     }
 
     /// Whether the caller may see everything; an error when it may see nothing.
@@ -104,12 +110,13 @@ impl Endpoints {
         Ok(guard::is_authorized(self.token.as_ref(), headers))
     }
 
-    async fn run(
+    async fn run<B>(
         &self,
-        endpoint: Endpoint,
+        endpoint: Endpoint<'_>,
         authorized: bool,
-        query: Option<&str>,
+        request: &Request<B>,
     ) -> Result<Answer, Refusal> {
+        let query = request.uri().query();
         Ok(match endpoint {
             Endpoint::Health => answer::plain(StatusCode::OK, &json!({ "status": "ok" })),
             Endpoint::Ready => self.ready(authorized),
@@ -118,8 +125,21 @@ impl Endpoints {
             Endpoint::Routes => page::page(self.gateway.state().routes, query)?,
             Endpoint::Upstreams => page::page(self.gateway.state().upstreams, query)?,
             Endpoint::Keys => page::page(keys::keys(self.gateway.keys()), query)?,
+            Endpoint::Limits => page::page(self.gateway.limits(), query)?,
+            Endpoint::BelowLimits(below) => self.below_limits(below, request)?,
             Endpoint::Reload => self.reload().await?,
         })
+    }
+
+    fn below_limits<B>(&self, below: Below<'_>, request: &Request<B>) -> Result<Answer, Refusal> {
+        let gateway = &*self.gateway;
+        match below {
+            Below::Keys(name) => limits::keys(gateway, name, request.uri().query()),
+            Below::Key(name, key) if request.method() == Method::DELETE => {
+                limits::reset(gateway, name, key)
+            }
+            Below::Key(name, key) => limits::key(gateway, name, key),
+        }
     }
 
     /// The servers' names are the inside: they are shown to who may see it.
@@ -145,7 +165,7 @@ impl Endpoints {
     }
 }
 
-fn check_method(endpoint: Endpoint, method: &Method) -> Result<(), Refusal> {
+fn check_method(endpoint: Endpoint<'_>, method: &Method) -> Result<(), Refusal> {
     let allow = endpoint.allow();
     let allowed = allow.split(", ").any(|allowed| method == allowed);
     if allowed {

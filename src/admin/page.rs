@@ -4,7 +4,7 @@ use percent_encoding::percent_decode_str;
 use serde::Serialize;
 
 use super::{
-    RouteState, UpstreamState,
+    LimitState, RouteState, UpstreamState,
     answer::{self, Answer, Refusal},
 };
 
@@ -15,6 +15,12 @@ pub(super) trait Named: Serialize {
 }
 
 impl Named for RouteState {
+    fn name(&self) -> &str {
+        &self.name
+    }
+}
+
+impl Named for LimitState {
     fn name(&self) -> &str {
         &self.name
     }
@@ -46,6 +52,30 @@ pub(super) fn page<T: Named>(mut items: Vec<T>, query: Option<&str>) -> Result<A
         total,
         last.map(Named::name),
     ))
+}
+
+/// One page of a list in the order that it has, of which there may be more than are listed.
+///
+/// The order changes while it is read; the cursor is how many were shown.
+pub(super) fn ranked(
+    items: &[impl Serialize],
+    total: usize,
+    query: Option<&str>,
+) -> Result<Answer, Refusal> {
+    let query = Query::parse(query.unwrap_or_default())?;
+    if !query.name.is_empty() {
+        return Err(Refusal::query("known are limit and cursor"));
+    }
+    let start = match query.cursor.as_deref() {
+        Some(cursor) => cursor
+            .parse::<usize>()
+            .map_err(|_| Refusal::query("cursor is one of an answer"))?,
+        None => 0,
+    };
+    let start = start.min(items.len());
+    let end = items.len().min(start + query.limit);
+    let more = (end < items.len()).then(|| end.to_string());
+    Ok(answer::page(&items[start..end], total, more.as_deref()))
 }
 
 struct Query {

@@ -52,6 +52,22 @@ impl Gateway for Reloading {
         self.0.ready.lock().unwrap().clone()
     }
 
+    fn limits(&self) -> Vec<LimitState> {
+        Vec::new()
+    }
+
+    fn limit_keys(&self, _: &str, _: usize) -> Option<LimitKeys> {
+        None
+    }
+
+    fn limit_key(&self, _: &str, _: &str) -> Option<LimitKey> {
+        None
+    }
+
+    fn reset_limit_key(&self, _: &str, _: &str) -> bool {
+        false
+    }
+
     fn state(&self) -> State {
         let route = |name: &&str| RouteState {
             name: (*name).to_owned(),

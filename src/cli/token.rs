@@ -117,7 +117,7 @@ impl Options {
 fn signing(jwt: &Jwt) -> Result<(Secret, Algorithm), Failure> {
     let secret = match &jwt.keys {
         KeysFrom::Fixed(keys) => keys.secret(),
-        KeysFrom::JwksUrl(_) | KeysFrom::Discovery => None,
+        KeysFrom::JwksFile(_) | KeysFrom::JwksUrl(_) | KeysFrom::Discovery => None,
     };
     secret.zip(jwt.algorithms.first().copied()).ok_or_else(|| {
         Failure::Run(format!(

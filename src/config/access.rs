@@ -80,13 +80,11 @@ impl<T> ByMethod<T> {
     /// that speak gRPC take the same call as gRPC-Web or Connect too.
     #[must_use]
     pub fn of(&self, method: &Method, path: &str) -> Option<&T> {
-        if !self.rpc.is_empty() {
-            let last = path.rfind('/').map_or(path, |slash| &path[slash + 1..]);
-            if let Some(rule) = self.rpc.get(last) {
-                return Some(rule);
-            }
-        }
-        self.of_method(method)
+        let by_rpc = match self.rpc.is_empty() {
+            true => None,
+            false => self.rpc.get(rpc_name(path)),
+        };
+        by_rpc.or_else(|| self.of_method(method))
     }
 
     /// The rule for a method where the path has none.
@@ -226,6 +224,12 @@ impl fmt::Display for ClaimRule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} = {}", self.path.join("."), self.written)
     }
+}
+
+/// The path's last segment without a parameter: a server that ignores `;x` runs the method.
+fn rpc_name(path: &str) -> &str {
+    let last = path.rfind('/').map_or(path, |slash| &path[slash + 1..]);
+    last.split(';').next().unwrap_or(last)
 }
 
 fn join<T: fmt::Display>(

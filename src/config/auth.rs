@@ -6,22 +6,30 @@
 mod api_keys;
 mod basic;
 mod claim;
+mod external;
 mod jwt;
 mod key_set;
 mod place;
+mod refresh;
+mod revocation;
 mod rule;
 
 pub use api_keys::{ApiKeys, KeyScheme};
 pub use basic::Basic;
 pub use claim::ClaimPath;
+pub use external::{External, Fact};
 pub use jwt::{Jwt, KeysFrom};
 pub use key_set::{KeySet, VerificationKey};
 pub use place::CredentialPlace;
+pub use refresh::KeyRefresh;
+pub use revocation::RevocationList;
 pub use rule::AuthRule;
 
 pub(super) use api_keys::ApiKeysTable;
 pub(super) use basic::BasicTable;
+pub(super) use external::ExternalKeys;
 pub(super) use jwt::JwtKeys;
+pub(super) use revocation::RevocationKeys;
 pub(super) use rule::{AllKeys, Member, MemberFormat, resolve};
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
@@ -32,7 +40,7 @@ use super::{
     decode::{Entry, Keyed, Named, Off, OrWord, Set, table},
     diagnostic::Finding,
     document::Doubles,
-    quota::Quota,
+    quota::TimedQuota,
     source::{Place, Sources},
 };
 
@@ -53,7 +61,9 @@ table! {
         pub(super) basic: Names<BasicTable> => Named<BasicTable> = Names::new(); "none",
         /// `failures`: how often a client address may present a credential that is made up, before
         /// further ones are refused unread. Of IPv6 the first 64 bits count.
-        pub(super) failures: Option<Set<Failures>> => Keyed<OrWord<Quota, Off>> = None; "`\"20/1m\"`",
+        pub(super) failures: Option<Set<Failures>> => Keyed<OrWord<TimedQuota, Off>> = None; "`\"20/1m\"`",
+        /// `external`: other services that decide.
+        pub(super) external: Names<ExternalKeys> => Named<ExternalKeys> = Names::new(); "none",
     }
 }
 
@@ -64,6 +74,7 @@ impl AuthTables {
         doubles.names("auth.api_keys", &mut self.api_keys, other.api_keys);
         doubles.names("auth.basic", &mut self.basic, other.basic);
         doubles.table("auth.failures", &mut self.failures, other.failures);
+        doubles.names("auth.external", &mut self.external, other.external);
     }
 
     /// The full names of all ways to authenticate, and where they stand.
@@ -72,6 +83,7 @@ impl AuthTables {
             names("jwt", &self.jwt),
             names("api_keys", &self.api_keys),
             names("basic", &self.basic),
+            names("external", &self.external),
         ];
         kinds.into_iter().flatten().collect()
     }
@@ -95,6 +107,7 @@ impl AuthTables {
             api_keys: named("api_keys", self.api_keys, ApiKeysTable::named),
             basic: named("basic", self.basic, BasicTable::named),
             failures: self.failures.map_or(FAILURES, |set| set.value.flatten()),
+            external: named("external", self.external, ExternalKeys::named),
         }
     }
 }
@@ -130,6 +143,8 @@ pub struct Auth {
     pub api_keys: BTreeMap<Arc<str>, ApiKeys>,
     /// `[auth.basic.*]`.
     pub basic: BTreeMap<Arc<str>, Basic>,
+    /// `[auth.external.*]`.
+    pub external: BTreeMap<Arc<str>, External>,
     /// `failures`: how many credentials that are made up a client address may present in such a
     /// time.
     pub failures: Option<(u64, Duration)>,
@@ -148,6 +163,8 @@ impl Auth {
     pub fn identity_headers(&self) -> Vec<HeaderName> {
         let claims = self.jwt.values().flat_map(|jwt| &jwt.forward_claims);
         let mut headers: Vec<_> = claims.map(|(name, _)| name.clone()).collect();
+        let external = self.external.values();
+        headers.extend(external.flat_map(|external| external.forward_headers.iter().cloned()));
         headers.sort_unstable_by(|one, other| one.as_str().cmp(other.as_str()));
         headers.dedup();
         headers

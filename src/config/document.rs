@@ -13,6 +13,7 @@ use super::{
         read_keys, table,
     },
     diagnostic::Finding,
+    rate_limit::RateLimitKeys,
     role::RoleKeys,
     route::{Key, RouteKeys},
     share::{DefaultKeys, GroupKeys},
@@ -45,6 +46,8 @@ table! {
         pub(super) subrequests: Key<Subrequests> => Keyed<Sub<Subrequests>> = None; "see there",
         /// `upstreams`: the servers behind the gateway.
         pub(super) upstreams: Names<UpstreamKeys> => Named<UpstreamKeys> = Names::new(); "none",
+        /// `rate_limits`: how much who may ask for.
+        pub(super) rate_limits: Names<RateLimitKeys> => Named<RateLimitKeys> = Names::new(); "none",
         /// `defaults`: keys of all routes.
         pub(super) defaults: Key<DefaultKeys> => Keyed<Sub<DefaultKeys>> = None; "none",
         /// `groups`: keys that routes share.
@@ -105,6 +108,7 @@ impl Document {
         doubles.table("log", &mut self.log, other.log);
         doubles.table("subrequests", &mut self.subrequests, other.subrequests);
         doubles.table("defaults", &mut self.defaults, other.defaults);
+        doubles.names("rate_limits", &mut self.rate_limits, other.rate_limits);
         self.auth.merge(other.auth, doubles);
         doubles.names("roles", &mut self.roles, other.roles);
         doubles.names("ip_sets", &mut self.ip_sets, other.ip_sets);

@@ -5,13 +5,14 @@ mod disk;
 use std::{
     collections::BTreeMap,
     fs,
+    net::IpAddr,
     num::NonZeroU32,
     path::{Path, PathBuf},
     sync::Arc,
 };
 
 use super::{
-    Address, Config, Diagnostics, Upstream, UpstreamServer,
+    Address, Config, Diagnostics, LimitKey, RateLimit, Upstream, UpstreamServer,
     access::ip_sets,
     address::overlap,
     conflicts,
@@ -271,6 +272,7 @@ impl Loader {
             builder.warn_of_unused();
         }
         let upstreams = builder.upstreams;
+        let rate_limits = builder.rate_limits;
         let roles = builder.roles;
         self.findings.append(&mut builder.findings);
         conflicts::check(&built, &mut self.findings);
@@ -286,6 +288,7 @@ impl Loader {
                 .auth
                 .check_files(&mut self.sources, &mut self.findings);
         }
+        self.check_one_bucket(&document, &rate_limits);
         Config {
             server: document
                 .server
@@ -301,7 +304,34 @@ impl Loader {
                 .and_then(|set| set.value)
                 .unwrap_or_default(),
             upstreams,
+            rate_limits,
             routes: built.into_iter().map(|built| built.route).collect(),
+        }
+    }
+
+    /// Behind a proxy that is not trusted all clients have one address, the proxy's.
+    fn check_one_bucket(&mut self, document: &Document, limits: &BTreeMap<Arc<str>, RateLimit>) {
+        let server = document.server.as_ref().and_then(|set| set.value.clone());
+        let server = server.unwrap_or_default();
+        let local = |address: &Address| match address {
+            Address::Tcp(address) => is_local(address.ip()),
+            Address::Unix(_) => true,
+        };
+        if !server.trusted_proxies.is_empty() || !server.listen.iter().all(local) {
+            return;
+        }
+        let by_address = |key: &LimitKey| matches!(key, LimitKey::ClientIp | LimitKey::Caller);
+        let limit = limits
+            .iter()
+            .find(|(_, limit)| limit.key.iter().any(by_address));
+        let entry = limit.and_then(|(name, _)| Some((name, document.rate_limits.get(name)?)));
+        if let Some((name, entry)) = entry {
+            let message = format!(
+                "`{name}` counts by the client's address, the gateway listens on a private address and trusts no proxy: behind one, everybody is one client"
+            );
+            let help = "if there is a proxy in front, name it: `[server]` with `trusted_proxies = [\"10.0.0.0/8\"]`";
+            let finding = Finding::warning(entry.place, message);
+            self.findings.push(finding.help(help));
         }
     }
 
@@ -326,6 +356,14 @@ impl Loader {
             let finding = Finding::error(place, message).help("give each its own `listen`");
             self.findings.push(finding);
         }
+    }
+}
+
+/// Whether only this machine or a private network reaches an address.
+fn is_local(address: IpAddr) -> bool {
+    match address.to_canonical() {
+        IpAddr::V4(address) => address.is_loopback() || address.is_private(),
+        IpAddr::V6(address) => address.is_loopback() || address.is_unique_local(),
     }
 }
 

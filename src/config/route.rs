@@ -11,13 +11,14 @@ use super::{
     auth::{Member, MemberFormat},
     condition::{HeaderConditions, QueryConditions},
     decode::{
-        Choice, Flag, Int, Keyed, Off, OneOrList, OrWord, Set, Size, Sub, Time, Unlimited, Word,
-        table,
+        Choice, Count, Flag, Int, Keyed, Off, OneOrList, OrWord, Set, Size, Sub, Time, Unlimited,
+        Word, table,
     },
     host::Host,
     path::Path,
+    rate_limit::{LimitName, LimitReference},
     role::{RoleName, RoleReference},
-    share::{GroupName, Item, Items, MethodName},
+    share::{GroupName, Item, Items, MethodName, OneItem},
     target::{RedirectTo, Reference, Split, UpstreamName},
 };
 
@@ -51,6 +52,10 @@ pub struct Route {
     pub max_body_is_own: bool,
     /// `[routes.NAME.timeouts]`.
     pub timeouts: Timeouts,
+    /// `rate_limits`: names in [`super::Config::rate_limits`]; all must hold.
+    pub rate_limits: Vec<Arc<str>>,
+    /// `cost`: how much of each limit a request takes. Default 1.
+    pub cost: u32,
     /// `encoded_slash`.
     pub encoded_slash: EncodedSlash,
     /// `upgrade`: whether WebSocket and other upgrades pass. Default true.
@@ -235,6 +240,11 @@ table! {
             Keyed<OrWord<Size<u64, 0, { u64::MAX }>, Unlimited>> = None; "`\"10MiB\"`",
         /// `timeouts`: how long a request may take.
         pub(super) timeouts: Key<Timeouts> => Keyed<Sub<Timeouts>> = None; "see there",
+        /// `rate_limits`: the limits that must all hold; an empty list is none.
+        pub(super) rate_limits: Key<Vec<Item<LimitReference>>> =>
+            Keyed<OneOrList<OneItem<LimitName>>> = None; "none",
+        /// `cost`: how much of each limit a request takes.
+        pub(super) cost: Key<u32> => Keyed<Count<u32, 1, 1_000_000>> = None; "`1`",
         /// `encoded_slash`: what becomes of `%2F` and `%5C` in a path: `"refuse"` answers 400,
         /// `"keep"` leaves them encoded.
         pub(super) encoded_slash: Key<EncodedSlash> => Keyed<Choice<EncodedSlash>> = None; "`\"refuse\"`",

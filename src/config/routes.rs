@@ -2,6 +2,7 @@
 
 mod access;
 mod check;
+mod limits;
 
 use std::{
     collections::{BTreeMap, HashSet},
@@ -10,7 +11,7 @@ use std::{
 };
 
 use super::{
-    Access, AuthRule, HostPattern, PathPattern, PathSegment, Route, Target, Upstream,
+    Access, AuthRule, HostPattern, PathPattern, PathSegment, RateLimit, Route, Target, Upstream,
     UpstreamServer, auth,
     decode::{Entry, Set, nearest, quoted_key},
     diagnostic::Finding,
@@ -45,6 +46,9 @@ pub(super) struct Builder<'a> {
     /// The upstreams and groups that a route uses.
     used: HashSet<Arc<str>>,
     used_groups: HashSet<Arc<str>>,
+    used_limits: HashSet<Arc<str>>,
+    /// All limits.
+    pub(super) rate_limits: BTreeMap<Arc<str>, RateLimit>,
     /// The full names of `[auth.*]`, and those that a route uses.
     callers: Vec<(Arc<str>, Place)>,
     used_callers: HashSet<Arc<str>>,
@@ -68,6 +72,8 @@ impl<'a> Builder<'a> {
             upstreams: document.upstreams.iter().map(named).collect(),
             used: HashSet::new(),
             used_groups: HashSet::new(),
+            used_limits: HashSet::new(),
+            rate_limits: limits::named(document),
             callers: document.auth.names(),
             used_callers: HashSet::new(),
             findings,
@@ -101,6 +107,7 @@ impl<'a> Builder<'a> {
         let auth = self.auth(name, entry.place, layers);
         let mut route = assemble(name, layers, target, hosts.unwrap_or_default(), methods);
         route.auth = auth;
+        route.rate_limits = self.limits(&route, layers);
         let mut checker = Checker {
             findings: &mut self.findings,
         };
@@ -224,6 +231,7 @@ impl<'a> Builder<'a> {
                 self.findings.push(Finding::warning(entry.place, message));
             }
         }
+        self.warn_of_unused_limits();
         for (name, place) in &self.callers {
             if !self.used_callers.contains(name) {
                 let message = format!("no route uses `[auth.{name}]`");
@@ -262,6 +270,8 @@ fn assemble(
             .unwrap_or(Some(DEFAULT_MAX_BODY)),
         max_body_is_own: layers.layers[0].is_some_and(|own| own.max_body.is_some()),
         timeouts: layers.value(|keys| &keys.timeouts).unwrap_or_default(),
+        rate_limits: Vec::new(),
+        cost: layers.value(|keys| &keys.cost).unwrap_or(1),
         encoded_slash: layers.value(|keys| &keys.encoded_slash).unwrap_or_default(),
         upgrade: layers.value(|keys| &keys.upgrade).unwrap_or(true),
         auth: None,

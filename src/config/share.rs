@@ -49,7 +49,8 @@ impl<F: Format> Format for Items<F> {
     }
 }
 
-struct OneItem<F>(PhantomData<F>);
+/// A member of a list that can be inherited, or the whole of it.
+pub(super) struct OneItem<F>(PhantomData<F>);
 
 impl<F: Format> Format for OneItem<F> {
     type Value = Item<F::Value>;
@@ -138,6 +139,8 @@ impl Table for GroupKeys {
         "rewrite",
         "max_body",
         "timeouts",
+        "rate_limits",
+        "cost",
         "encoded_slash",
         "upgrade",
         "auth",
@@ -172,6 +175,8 @@ impl Table for DefaultKeys {
         "rewrite",
         "max_body",
         "timeouts",
+        "rate_limits",
+        "cost",
         "encoded_slash",
         "upgrade",
         "auth",

@@ -151,7 +151,11 @@ impl<T: Send + Sync> Look for File<T> {
         match stamp(&self.file.path) {
             Ok(stamp) if seen.is_settled(stamp) => self.read(&mut seen, stamp),
             Ok(_) => {}
-            Err(error) => self.fault(&mut seen, format!("it can't be read: {error}")),
+            Err(error) => {
+                // One that comes back as it was is read again, or it would count as gone for ever.
+                seen.read = None;
+                self.fault(&mut seen, format!("it can't be read: {error}"));
+            }
         }
     }
 }

@@ -93,6 +93,10 @@ reasons! {
     RouteNotFound = "route.not_found", 404, "NOT_FOUND", "Nothing is served here.";
     /// The best route does not serve the method.
     MethodNotAllowed = "route.method_not_allowed", 405, "METHOD_NOT_ALLOWED", "This method is not served here.";
+    /// A limit's quota is used up.
+    LimitExceeded = "limit.exceeded", 429, "RATE_LIMIT_EXCEEDED", "Too many requests: try again later.";
+    /// The request has no key to count it by, and the limit has `on_missing_key = "refuse"`.
+    LimitKeyMissing = "limit.key_missing", 400, "VALIDATION_ERROR", "The request lacks what it is counted by.";
     /// The route asks for a credential and none came.
     AuthMissing = "auth.missing", 401, "UNAUTHORIZED", "A credential is needed.";
     /// A credential stands in more than one place, or twice in one.
@@ -155,6 +159,14 @@ reasons! {
     IpDenied = "ip.denied", 403, "FORBIDDEN", "Access from this address is not allowed.";
     /// The route's `permissions`, `roles` or `claims` do not let the caller do this.
     RbacDenied = "rbac.denied", 403, "FORBIDDEN", "The caller may not do this.";
+    /// A service of external auth answered 401; its answer is passed on.
+    ExternalUnauthorized = "auth.external.unauthorized", 401, "UNAUTHORIZED", "Another service did not accept the credential.";
+    /// A service of external auth answered 403; its answer is passed on.
+    ExternalForbidden = "auth.external.forbidden", 403, "FORBIDDEN", "Another service did not allow the request.";
+    /// A service of external auth answered with a redirect, which is passed on.
+    ExternalRedirected = "auth.external.redirected", 302, "UNAUTHORIZED", "Another service wants the caller to log in.";
+    /// A service of external auth gave no answer that can be used, or none in time.
+    ExternalUnavailable = "auth.external.unavailable", 503, "UNAVAILABLE", "Credentials can't be checked at the moment.";
     /// Nobody listens at the server's address.
     ConnectRefused = "upstream.connect_refused", 502, "BAD_GATEWAY", "The service behind the gateway can't be reached.";
     /// The connection was not there within `connect_timeout`.

@@ -92,7 +92,10 @@ async fn exchange(
     request: Request<Full<Bytes>>,
     most: usize,
 ) -> Result<Response<Bytes>, SubrequestError> {
-    let answer = client.request(request).await.map_err(failed)?;
+    let answer = client
+        .request(request)
+        .await
+        .map_err(|error| failed(&error))?;
     let (head, body) = answer.into_parts();
     Ok(Response::from_parts(head, collect(body, most).await?))
 }
@@ -110,9 +113,9 @@ async fn collect(body: Incoming, most: usize) -> Result<Bytes, SubrequestError> 
 }
 
 /// hyper's own words end at "client error (Connect)"; the cause below tells more.
-fn failed(error: legacy::Error) -> SubrequestError {
+fn failed(error: &legacy::Error) -> SubrequestError {
     let mut text = error.to_string();
-    let mut cause = std::error::Error::source(&error);
+    let mut cause = std::error::Error::source(error);
     while let Some(error) = cause {
         text = format!("{text}: {error}");
         cause = error.source();

@@ -1,5 +1,7 @@
 //! What the admin listener may ask of the gateway.
 
+mod limits;
+
 use std::{
     collections::BTreeMap,
     sync::{Arc, atomic::Ordering},
@@ -8,11 +10,12 @@ use std::{
 use super::{Running, Shared, control::Control};
 use crate::{
     admin::{
-        self, Build, Check, ListenerState, Readiness, RouteState, ServerState, ServerStatus, State,
-        UpstreamState, WorkerState,
+        self, Build, Check, LimitKey, LimitKeys, LimitState, ListenerState, Readiness, RouteState,
+        ServerState, ServerStatus, State, UpstreamState, WorkerState,
     },
     config::{Route, Target},
     exchange::{BoxFuture, KeyState},
+    pipeline::LimitBook,
     upstream::{Health, Server, UpstreamGroup},
 };
 
@@ -48,6 +51,30 @@ impl admin::Gateway for View {
         self.shared.metrics.encode()
     }
 
+    fn limits(&self) -> Vec<LimitState> {
+        self.shared
+            .limits()
+            .iter()
+            .map(|limit| limits::state(limit))
+            .collect()
+    }
+
+    fn limit_keys(&self, limit: &str, most: usize) -> Option<LimitKeys> {
+        self.shared
+            .limits()
+            .get(limit)
+            .map(|limit| limits::keys(limit, most))
+    }
+
+    fn limit_key(&self, limit: &str, key: &str) -> Option<LimitKey> {
+        self.shared.limits().get(limit)?.state(key).map(limits::key)
+    }
+
+    fn reset_limit_key(&self, limit: &str, key: &str) -> bool {
+        let limits = self.shared.limits();
+        limits.get(limit).is_some_and(|limit| limit.reset(key))
+    }
+
     fn reload(&self) -> BoxFuture<Result<(), String>> {
         let (shared, control) = (Arc::clone(&self.shared), self.control.clone());
         Box::pin(async move {
@@ -59,6 +86,11 @@ impl admin::Gateway for View {
 }
 
 impl Shared {
+    /// The limits in force; a clone holds no lock.
+    fn limits(&self) -> LimitBook {
+        self.running().policies.limits.clone()
+    }
+
     fn ready(&self) -> Readiness {
         let running = self.running();
         let checks = running

@@ -14,6 +14,8 @@ pub mod challenge;
 pub mod credential;
 mod expression;
 mod failures;
+pub mod external;
+mod jwks;
 pub mod jwt;
 pub mod method;
 mod registry;

@@ -17,7 +17,7 @@ use std::sync::{
 use hashbrown::HashTable;
 
 use super::KeyHash;
-use crate::telemetry::{IntCounter, IntGauge};
+use crate::telemetry::TableMetrics;
 
 /// What is kept of one key.
 pub trait Slot: Clone + Default + Send + 'static {
@@ -30,35 +30,29 @@ pub trait Slot: Clone + Default + Send + 'static {
     fn debt(&self, now: u64) -> u64;
 }
 
-/// Where a table tells how full it is.
-#[derive(Clone, Debug)]
-pub struct TableFigures {
-    /// Keys that are held.
-    pub keys: IntGauge,
-    /// Keys that had to go although they owed something.
-    pub evictions: IntCounter,
-}
-
 /// State by key.
 pub struct Table<S> {
     shards: Box<[Mutex<Shard<S>>]>,
-    max_keys: usize,
+    max_keys: AtomicUsize,
     keys: AtomicUsize,
-    figures: Option<TableFigures>,
+    /// The shard that a sweep begins with.
+    swept: AtomicUsize,
+    figures: Option<TableMetrics>,
 }
 
 impl<S: Slot> Table<S> {
     /// A table for so many keys, 1 at least.
     #[must_use]
-    pub fn new(max_keys: usize, figures: Option<TableFigures>) -> Self {
+    pub fn new(max_keys: usize, figures: Option<TableMetrics>) -> Self {
         let max_keys = max_keys.max(1);
         let shards = (max_keys / KEYS_A_SHARD).clamp(1, MOST_SHARDS);
         // A power of two, so that bits of the hash choose.
         let shards = shards.next_power_of_two();
         Self {
             shards: (0..shards).map(|_| Mutex::default()).collect(),
-            max_keys,
+            max_keys: AtomicUsize::new(max_keys),
             keys: AtomicUsize::new(0),
+            swept: AtomicUsize::new(0),
             figures,
         }
     }
@@ -120,6 +114,11 @@ impl<S: Slot> Table<S> {
         known
     }
 
+    /// Changes the bound. Keys over a lower one stay until they owe nothing.
+    pub fn hold(&self, max_keys: usize) {
+        self.max_keys.store(max_keys.max(1), Ordering::Relaxed);
+    }
+
     /// Keys that are held.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -132,13 +131,15 @@ impl<S: Slot> Table<S> {
         self.len() == 0
     }
 
-    /// Lets every key go that owes nothing, and gives memory back. For a thread that has time.
+    /// Lets keys go that owe nothing, and gives memory back: in a part of the table, so that after
+    /// [`SWEEPS`] calls all of it was swept. For a thread that has time.
     pub fn sweep(&self, now: u64) {
         if self.is_empty() {
             return;
         }
-        for shard in &self.shards {
-            let left = locked(shard).forget_all(now);
+        for _ in 0..self.shards.len().div_ceil(SWEEPS) {
+            let next = self.swept.fetch_add(1, Ordering::Relaxed) % self.shards.len();
+            let left = locked(&self.shards[next]).forget_all(now);
             self.left(left);
         }
     }
@@ -204,7 +205,8 @@ impl<S: Slot> Table<S> {
 
     /// Takes a place; `false` when all are taken.
     fn reserve(&self) -> bool {
-        let take = |keys| (keys < self.max_keys).then_some(keys + 1);
+        let most = self.max_keys.load(Ordering::Relaxed);
+        let take = |keys| (keys < most).then_some(keys + 1);
         let taken = self
             .keys
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, take);
@@ -354,6 +356,8 @@ const SAMPLED: usize = 8;
 const MOST_TRIES: usize = 64;
 /// Places that each newcomer looks at for keys that may leave.
 const LOOKED_AT: usize = 4;
+/// Calls of [`Table::sweep`] that sweep the whole table.
+pub(super) const SWEEPS: usize = 4;
 /// A table with room for so many times its keys gives memory back.
 const SPARSE: usize = 4;
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{KeyHasher, Refused, Standing, Table, TokenBucket, Window, window::nanos};
+use super::{Algorithm, KeyHasher, Refused, Standing, Table, TokenBucket, Window, window::nanos};
 
 /// A bounded limit of its own. Its memory is that of [`Table`].
 pub struct Throttle {

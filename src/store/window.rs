@@ -30,6 +30,12 @@ impl Window {
         }
     }
 
+    /// A quota of what may be held at a time.
+    #[must_use]
+    pub fn held(quota: u64) -> Self {
+        Self::new(quota, Duration::from_nanos(1), None)
+    }
+
     /// Nanoseconds a request, rounded up: never more than the quota is let through in the long run,
     /// and less than a nanosecond a request is lost.
     #[must_use]
@@ -47,6 +53,21 @@ pub struct Standing {
     pub reset: Option<u64>,
 }
 
+impl Standing {
+    /// Nothing limits.
+    pub(super) const UNLIMITED: Self = Self {
+        remaining: u32::MAX,
+        reset: None,
+    };
+
+    /// Whether less is left than elsewhere, or as little for longer.
+    #[must_use]
+    pub fn is_tighter(&self, other: &Self) -> bool {
+        let key = |it: &Self| (it.remaining, std::cmp::Reverse(it.reset));
+        key(self) < key(other)
+    }
+}
+
 /// A request does not fit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Refused {
@@ -58,6 +79,13 @@ pub struct Refused {
 #[must_use]
 pub fn nanos(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// The end of the window of such a length that holds a moment. Windows begin at multiples of their
+/// length.
+pub(super) fn end_of(per: u64, now: u64) -> u64 {
+    let begun = now - now % per.max(1);
+    begun.saturating_add(per)
 }
 
 fn interval(quota: u32, per: u64) -> u64 {

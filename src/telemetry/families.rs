@@ -16,6 +16,7 @@ pub(super) struct Families {
     pub(super) route: RouteFamilies,
     pub(super) server: ServerFamilies,
     pub(super) listener: ListenerFamilies,
+    pub(super) limit: LimitFamilies,
 }
 
 impl Families {
@@ -26,6 +27,7 @@ impl Families {
             route: RouteFamilies::new(&make),
             server: ServerFamilies::new(&make),
             listener: ListenerFamilies::new(&make),
+            limit: LimitFamilies::new(&make),
         }
     }
 }
@@ -181,6 +183,36 @@ impl ListenerFamilies {
     }
 }
 
+/// Families of rate limits.
+#[derive(Debug)]
+pub(super) struct LimitFamilies {
+    pub(super) decisions: IntCounterVec,
+    pub(super) keys: IntGaugeVec,
+    pub(super) evictions: IntCounterVec,
+}
+
+impl LimitFamilies {
+    fn new(make: &Maker<'_>) -> Self {
+        Self {
+            decisions: make.counters(
+                "tollgate_rate_limit_decisions_total",
+                "Decisions of rate limits: allow, deny, shadow_deny.",
+                &["route", "limit", "decision"],
+            ),
+            keys: make.gauges(
+                "tollgate_rate_limit_keys",
+                "Keys that a rate limit holds.",
+                &["limit"],
+            ),
+            evictions: make.counters(
+                "tollgate_rate_limit_evictions_total",
+                "Keys that had to make room although they owed something.",
+                &["limit"],
+            ),
+        }
+    }
+}
+
 /// The metrics that have no labels of their own.
 #[derive(Debug)]
 pub(super) struct Singles {
@@ -193,6 +225,10 @@ pub(super) struct Singles {
     pub(super) generation: IntGauge,
     pub(super) file_successful: IntGaugeVec,
     pub(super) file_reads: IntCounterVec,
+    pub(super) issuer_keys: IntGaugeVec,
+    pub(super) issuer_refreshed: IntGaugeVec,
+    pub(super) issuer_refreshes: IntCounterVec,
+    pub(super) external_auth: IntCounterVec,
     pub(super) uptime: Gauge,
 }
 
@@ -246,6 +282,26 @@ impl Singles {
                 "tollgate_file_reads_total",
                 "Readings of changed files, by whose they are and by result.",
                 &["owner", "result"],
+            ),
+            issuer_keys: make.gauges(
+                "tollgate_jwks_keys",
+                "Keys that were fetched last, by issuer.",
+                &["issuer"],
+            ),
+            issuer_refreshed: make.gauges(
+                "tollgate_jwks_last_refresh_timestamp_seconds",
+                "When an issuer's keys were fetched last; their age is the time since then.",
+                &["issuer"],
+            ),
+            issuer_refreshes: make.counters(
+                "tollgate_jwks_refreshes_total",
+                "Fetches of an issuer's keys, by result.",
+                &["issuer", "result"],
+            ),
+            external_auth: make.counters(
+                "tollgate_external_auth_requests_total",
+                "Requests that a service of external auth had to judge, by result.",
+                &["service", "result"],
             ),
             uptime: make.seconds(
                 "tollgate_uptime_seconds",

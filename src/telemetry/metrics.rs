@@ -10,9 +10,11 @@ use std::{
 use prometheus::{IntCounter, Registry, TextEncoder, process_collector::ProcessCollector};
 
 use super::{
-    FileMetrics, ListenerMetrics, RouteMetrics, ServerMetrics,
+    ExternalMetrics, FileMetrics, IssuerMetrics, ListenerMetrics, RouteMetrics, ServerMetrics,
     families::{Families, Singles},
     file::Files,
+    issuer::Issuers,
+    limit::{LimitMetrics, LimitTable, TableMetrics},
     remembered::{Memories, MemoryMetrics},
     series::Shared,
 };
@@ -28,7 +30,10 @@ pub struct Metrics {
     routes: Handles<Arc<str>, RouteMetrics>,
     servers: Handles<(Arc<str>, Arc<str>), ServerMetrics>,
     listeners: Handles<Arc<str>, ListenerMetrics>,
+    limits: Handles<(Arc<str>, Arc<str>), LimitMetrics>,
+    limit_tables: Handles<Arc<str>, LimitTable>,
     files: Arc<Files>,
+    issuers: Arc<Issuers>,
     memories: Arc<Memories>,
     started: Instant,
 }
@@ -51,12 +56,15 @@ impl Metrics {
         Arc::new(Self {
             shared: Shared::new(shown, series, singles.series_refused.clone()),
             files: Files::new(&singles),
+            issuers: Issuers::new(&singles),
             memories: Memories::new(&singles),
             registry,
             singles,
             routes: Handles::new(),
             servers: Handles::new(),
             listeners: Handles::new(),
+            limits: Handles::new(),
+            limit_tables: Handles::new(),
             started: Instant::now(),
         })
     }
@@ -89,6 +97,33 @@ impl Metrics {
         known.unwrap_or_else(|| self.listeners.get(name.into(), make))
     }
 
+    /// The handle of a limit on a route.
+    #[must_use]
+    pub fn limit(&self, route: &Arc<str>, limit: &Arc<str>) -> Arc<LimitMetrics> {
+        let make = || LimitMetrics::new(route, limit, &self.shared);
+        let key = (Arc::clone(route), Arc::clone(limit));
+        self.limits.get(key, make)
+    }
+
+    /// The figures of a limit's table of keys.
+    #[must_use]
+    pub fn limit_table(&self, limit: &Arc<str>) -> TableMetrics {
+        let make = || LimitTable::new(limit, &self.shared);
+        self.limit_tables.get(Arc::clone(limit), make).metrics()
+    }
+
+    /// Drops the series of limits that the configuration, or the route in it, no longer has.
+    pub fn retain_limits(
+        &self,
+        on_route: impl Fn(&str, &str) -> bool,
+        known: impl Fn(&str) -> bool,
+    ) {
+        let limits = |(route, limit): &(Arc<str>, Arc<str>)| on_route(route, limit);
+        self.limits.retain(limits, LimitMetrics::remove);
+        self.limit_tables
+            .retain(|limit| known(limit), LimitTable::remove);
+    }
+
     /// The handle of what one way to authenticate remembers.
     #[must_use]
     pub fn memory(&self, method: &Arc<str>) -> MemoryMetrics {
@@ -99,6 +134,18 @@ impl Metrics {
     #[must_use]
     pub fn file(&self, owner: &str) -> FileMetrics {
         FileMetrics::new(owner, &self.files)
+    }
+
+    /// The handle of an issuer's keys, by the name of its table: `jwt.customers`.
+    #[must_use]
+    pub fn issuer(&self, name: &str) -> IssuerMetrics {
+        IssuerMetrics::new(name, &self.issuers)
+    }
+
+    /// The handle of a service of external auth, by the name of its table: `external.sso`.
+    #[must_use]
+    pub fn external_auth(&self, name: &Arc<str>) -> ExternalMetrics {
+        ExternalMetrics::new(name, &self.singles.external_auth)
     }
 
     /// The counter of lost lines of the access log.

@@ -4,12 +4,20 @@ use std::fs;
 
 use super::{ROUTE, error, error_in_route, findings, valid, warning};
 
-/// A route with these keys, and roles; the keys begin in line 3.
+const AUTH: &str = "[auth.jwt.c]\nissuer = \"https://id.example.com/\"\nalgorithms = [\"HS256\"]\n\
+                    secret = \"0123456789abcdef0123456789abcdef\"\n";
+
+/// A route with these keys and callers, and roles; the keys begin in line 3.
 fn route(keys: &str) -> String {
     format!(
-        "[routes.a]\nupstream = \"http://a\"\n{keys}\n[roles.viewer]\npermissions = [\"orders:read\"]\n\
-         [roles.editor]\nincludes = [\"viewer\"]\npermissions = [\"orders:write\"]\n"
+        "[routes.a]\nupstream = \"http://a\"\n{keys}\nauth = \"jwt.c\"\n[roles.viewer]\npermissions = [\"orders:read\"]\n\
+         [roles.editor]\nincludes = [\"viewer\"]\npermissions = [\"orders:write\"]\n{AUTH}"
     )
+}
+
+/// The same without roles.
+fn without_roles(keys: &str) -> String {
+    format!("[routes.a]\nupstream = \"http://a\"\n{keys}\nauth = \"jwt.c\"\n{AUTH}")
 }
 
 #[test]
@@ -121,11 +129,12 @@ fn keys_of_permissions_are_checked_like_all_others() {
             "{line}"
         );
     }
-    let (message, _) = error_in_route("permissions = { all = \"a\", GET = \"b\" }");
+    let (message, help) = error_in_route("permissions = { all = \"a\", GET = \"b\" }");
     assert_eq!(
         message,
-        "3:28 unknown key `GET` in `[routes.a.permissions]`"
+        "3:28 `all` is for every method: `GET` can't stand beside it"
     );
+    assert_eq!(help, "write `GET = { all = [...] }`");
     let (message, _) = error_in_route("permissions = true");
     assert!(
         message.starts_with("3:15 `permissions`: expected the name of a permission"),
@@ -153,7 +162,7 @@ fn claims_have_values_that_can_be_compared() {
         message.starts_with("3:21 `tenant`: expected a string, an integer"),
         "{message}"
     );
-    let (message, help) = error_in_route("claims = { tenant = \"${host.tenant}\" }");
+    let (message, help) = error(&without_roles("claims = { tenant = \"${host.tenant}\" }"));
     assert_eq!(
         message,
         "3:10 `${host.tenant}` is not captured by every pattern of the route `a`"
@@ -177,7 +186,7 @@ fn a_permission_that_no_role_grants_is_a_warning() {
     assert_eq!(message, "3:15 no role grants `bills:pay`");
     assert!(help.contains("add it to a role"));
     // Without any role, credentials carry permissions themselves.
-    valid("[routes.a]\nupstream = \"http://a\"\npermissions = \"bills:pay\"\n");
+    valid(&without_roles("permissions = \"bills:pay\""));
 }
 
 #[test]
@@ -190,7 +199,7 @@ fn an_unknown_role_of_a_route_is_a_warning() {
     assert_eq!(help, "did you mean `\"editor\"`?");
     let (_, help) = warning(&route("roles = \"billing\""));
     assert_eq!(help, "define it, if only by name: `[roles.billing]`");
-    valid("[routes.a]\nupstream = \"http://a\"\nroles = \"billing\"\n");
+    valid(&without_roles("roles = \"billing\""));
 }
 
 #[test]
@@ -225,10 +234,10 @@ fn rules_that_are_never_asked_are_warnings() {
 
 #[test]
 fn a_group_shares_its_rules_and_a_route_replaces_them_whole() {
-    let text = "[groups.g]\nroles = [\"one\"]\n[groups.g.permissions]\nGET = \"a\"\n\"*\" = \"b\"\n\
+    let text = "[defaults]\nauth = \"jwt.c\"\n[groups.g]\nroles = [\"one\"]\n[groups.g.permissions]\nGET = \"a\"\n\"*\" = \"b\"\n\
                 [routes.x]\ngroup = \"g\"\nupstream = \"http://a\"\npath = \"/x\"\nroles = [\"two\", \"inherit\"]\n\
                 [routes.y]\ngroup = \"g\"\nupstream = \"http://a\"\npath = \"/y\"\npermissions = \"c\"\n";
-    let config = valid(text);
+    let config = valid(&format!("{text}{AUTH}"));
     let shown = |route: usize| format!("{:?}", config.routes[route].access.permissions);
     assert!(shown(0).contains("\"b\"") && !shown(1).contains("\"b\""));
     let roles = config.routes[0].access.roles.as_ref().unwrap();
@@ -333,4 +342,48 @@ fn trusted_proxies_that_cover_an_allowed_network_are_a_warning() {
         Some("7:17")
     );
     assert_eq!(findings(&text("\"192.0.2.0/24\", \"0.0.0.0/0\"")).len(), 0);
+}
+
+#[test]
+fn rules_about_callers_need_callers() {
+    let route = "[routes.a]\nupstream = \"http://a\"\n";
+    for key in [
+        "permissions = \"a\"",
+        "roles = [\"a\"]",
+        "claims = { a = 1 }",
+    ] {
+        let name = key.split(' ').next().unwrap();
+        let (message, help) = error(&format!("{route}{key}\n"));
+        let wanted = format!("3:1 `{name}` on the route `a`, which asks nobody who they are");
+        assert_eq!(message, wanted);
+        assert!(help.starts_with("define a way to authenticate"), "{help}");
+        let (message, help) = error(&format!(
+            "{route}{key}\nauth = \"public\"\n{AUTH}[routes.b]\npath = \"/b\"\nauth = \"jwt.c\"\nupstream = \"http://a\"\n"
+        ));
+        assert_eq!(
+            (message, &*help),
+            (wanted, "write for example `auth = \"jwt.c\"`")
+        );
+    }
+}
+
+#[test]
+fn a_route_without_auth_is_told_once() {
+    let (message, _) = error(&format!(
+        "[routes.a]\nupstream = \"http://a\"\npermissions = \"a\"\n{AUTH}[routes.b]\npath = \"/b\"\nauth = \"jwt.c\"\nupstream = \"http://a\"\n"
+    ));
+    assert!(
+        message.starts_with("1:9 the route `a` does not say who may call it"),
+        "{message}"
+    );
+}
+
+#[test]
+fn a_public_route_of_a_guarded_group_is_public() {
+    let text = "[groups.g]\nauth = \"jwt.c\"\npermissions = \"a\"\nclaims = { b = 1 }\n\
+                [routes.open]\ngroup = \"g\"\npath = \"/open\"\nauth = \"public\"\nupstream = \"http://a\"\n\
+                [routes.shut]\ngroup = \"g\"\nupstream = \"http://a\"\n";
+    let config = valid(&format!("{text}{AUTH}"));
+    let needs = |at: usize| config.routes[at].access.needs_principal();
+    assert!(!needs(0) && needs(1));
 }

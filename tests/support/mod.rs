@@ -7,6 +7,7 @@
 // Every test file compiles this module for itself and uses its own part of it.
 #![allow(dead_code, unreachable_pub, unused_imports)]
 
+mod authority;
 mod client;
 mod file_gateway;
 mod gateway;
@@ -25,6 +26,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+pub use authority::Authority;
 pub use client::{Sent, body, empty, http1, http2, read, request};
 pub use file_gateway::{FileGateway, Logged};
 pub use gateway::Gateway;
@@ -70,4 +72,14 @@ pub fn eventually(mut condition: impl FnMut() -> bool) -> impl Future<Output = (
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     }
+}
+
+/// The first whole configuration on a page of the documentation.
+#[track_caller]
+pub fn example(page: &str) -> String {
+    let file = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(page);
+    let text = std::fs::read_to_string(file).expect("the page is there");
+    let (_, block) = text.split_once("```toml\n").expect("it has an example");
+    let (example, _) = block.split_once("```").expect("which ends");
+    example.to_owned()
 }

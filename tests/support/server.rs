@@ -27,6 +27,8 @@ use tokio::{
     task::{JoinHandle, JoinSet},
 };
 
+use super::Authority;
+
 /// The body of an origin's answers.
 pub type BoxBody = http_body_util::combinators::UnsyncBoxBody<Bytes, std::io::Error>;
 
@@ -83,6 +85,25 @@ impl Server {
         let listener = TcpListener::bind(address).await.expect("a free port");
         Self::tcp(listener, "http", move |stream| {
             serve_http1(stream, handler.clone())
+        })
+    }
+
+    /// Serves HTTP/1.1 over TLS, with a certificate of that authority for `localhost`.
+    pub async fn https<F, Fut>(authority: &Authority, handler: F) -> Self
+    where
+        F: Fn(Request<Incoming>) -> Fut + Clone + Send + 'static,
+        Fut: Future<Output = Response<BoxBody>> + Send + 'static,
+    {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let acceptor = authority.acceptor("localhost");
+        Self::tcp(listener, "https", move |stream| {
+            let (acceptor, handler) = (acceptor.clone(), handler.clone());
+            async move {
+                // Whoever does not trust the certificate leaves half-way.
+                if let Ok(stream) = acceptor.accept(stream).await {
+                    serve_http1(stream, handler).await;
+                }
+            }
         })
     }
 
@@ -177,6 +198,9 @@ impl Server {
     /// Its URL for `upstream` and `servers`.
     pub fn url(&self) -> String {
         match &self.place {
+            Place::Tcp(address) if self.protocol == "https" => {
+                format!("https://localhost:{}", address.port())
+            }
             Place::Tcp(address) => format!("{}://{address}", self.protocol),
             Place::Unix(path) => format!("unix:{}", path.display()),
         }

@@ -62,14 +62,18 @@ impl Format for PermissionsKey {
         let DeValue::Table(table) = node.value else {
             return DemandKey::read(node, reader).map(Self::Always);
         };
+        let scope = node.inner(&[], reader);
         if table.contains_key("all") {
-            return DemandKey::read(node, reader).map(Self::Always);
+            let mut children = table.iter().map(|entry| Node::child(entry, &scope, reader));
+            return match children.find(|child| method_key(child.name).is_ok()) {
+                Some(method) => refuse_beside_all(method, reader),
+                None => DemandKey::read(node, reader).map(Self::Always),
+            };
         }
         if table.is_empty() {
             let problem = Problem::what("a table without methods denies everybody");
             return reader.refuse(node, &Self::expected(), problem);
         }
-        let scope = node.inner(&[], reader);
         let rules: Vec<_> = table
             .iter()
             .map(|entry| rule(Node::child(entry, &scope, reader), reader))
@@ -77,6 +81,14 @@ impl Format for PermissionsKey {
         let rules: Option<Vec<_>> = rules.into_iter().collect();
         rules.map(Self::ByMethod)
     }
+}
+
+fn refuse_beside_all<T>(method: Node<'_>, reader: &mut Reader<'_>) -> Option<T> {
+    let name = method.name;
+    let message = format!("`all` is for every method: `{name}` can't stand beside it");
+    let help = format!("write `{name} = {{ all = [...] }}`");
+    reader.report(Finding::error(method.key, message).help(help));
+    None
 }
 
 fn rule(node: Node<'_>, reader: &mut Reader<'_>) -> Option<(MethodKey, Place, DemandKey)> {

@@ -1,6 +1,6 @@
 //! `[auth.jwt.NAME]`: signed tokens of one issuer.
 
-use std::{sync::Arc, time::Duration};
+use std::{net::IpAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use http::{
     HeaderName,
@@ -10,19 +10,21 @@ use jsonwebtoken::{Algorithm, AlgorithmFamily};
 use toml::de::DeValue;
 
 use super::{
-    ClaimPath, CredentialPlace, KeySet,
+    ClaimPath, CredentialPlace, KeyRefresh, KeySet, RevocationList,
     claim::Claim,
     key_set::{SHORTEST_SECRET, of_family},
     place::From,
+    revocation::RevocationKeys,
 };
 use crate::config::{
     Secret,
     decode::{
         Choice, Flag, Format, Keyed, Node, Off, OneOrList, OptionOf, OrWord, Problem, Reader, Set,
-        Size, TableNode, Text, Time, TimeOrZero, Word, table,
+        Size, Sub, TableNode, Text, Time, TimeOrZero, Word, table,
     },
     diagnostic::Finding,
     header::{is_hop_by_hop, key_name, refuse_double},
+    source::Place,
 };
 
 /// `[auth.jwt.NAME]`, checked.
@@ -38,6 +40,10 @@ pub struct Jwt {
     pub algorithms: Vec<Algorithm>,
     /// Where the keys come from.
     pub keys: KeysFrom,
+    /// `refresh`: how keys that are fetched are kept fresh.
+    pub refresh: KeyRefresh,
+    /// `revocation`: the list of tokens that were taken back.
+    pub revocation: Option<RevocationList>,
     /// `from`: where tokens are looked for.
     pub from: Vec<CredentialPlace>,
     /// `leeway`: how far clocks may differ.
@@ -67,8 +73,10 @@ pub struct Jwt {
 /// Where the keys of an issuer come from.
 #[derive(Clone, Debug, PartialEq)]
 pub enum KeysFrom {
-    /// `secret`, `public_key`, `jwks_file`.
+    /// `secret`, `public_key`.
     Fixed(KeySet),
+    /// `jwks_file`: a file with a JWK set, read again when it changes.
+    JwksFile(PathBuf),
     /// `jwks_url`: a JWK set over HTTP.
     JwksUrl(Box<str>),
     /// `issuer` alone: its metadata tell where the set is (OpenID Connect Discovery 1.0, 4).
@@ -110,10 +118,14 @@ table! {
         secret: Key<Secret> => Keyed<SecretText> = None; "none",
         /// `public_key`: a public key in PEM, or the name of a file with one.
         public_key: Key<String> => Keyed<PemText> = None; "none",
-        /// `jwks_file`: a file with a JWK set.
-        jwks_file: Key<String> => Keyed<FileText> = None; "none",
+        /// `jwks_file`: a file with a JWK set. It is read again when it changes.
+        jwks_file: Key<TextFile> => Keyed<FileText> = None; "none",
         /// `jwks_url`: where a JWK set is fetched, and kept up to date.
         jwks_url: Key<String> => Keyed<UrlText> = None; "none",
+        /// `refresh`: how keys that are fetched are kept fresh.
+        refresh: KeyRefresh => Sub<KeyRefresh> = KeyRefresh::default(); "see there",
+        /// `revocation`: a list of tokens that are refused before their time.
+        revocation: Option<RevocationKeys> => OptionOf<Sub<RevocationKeys>> = None; "none",
         /// `from`: where tokens are looked for. In more than one of the places at once is 400. Answers
         /// to requests with a token in the query or a cookie are not stored (`no-store`).
         from: Vec<CredentialPlace> => OneOrList<From> = vec![CredentialPlace::Header(AUTHORIZATION)],
@@ -146,6 +158,7 @@ table! {
 
 fn check_jwt(jwt: &JwtKeys, table: TableNode<'_>, reader: &mut Reader<'_>) {
     check_source(jwt, table, reader);
+    warn_of_cleartext(jwt, table, reader);
     check_keys(jwt, table, reader);
     if jwt.from.is_empty() && table.has("from") {
         let place = table.value_place("from", reader);
@@ -174,6 +187,36 @@ fn check_source(jwt: &JwtKeys, table: TableNode<'_>, reader: &mut Reader<'_>) {
     }
 }
 
+/// Whoever stands between us and the keys could put others in their place.
+fn warn_of_cleartext(jwt: &JwtKeys, table: TableNode<'_>, reader: &mut Reader<'_>) {
+    let is_open = |url: &str| {
+        let uri = url.parse::<http::Uri>().unwrap_or_default();
+        let host = uri.host().unwrap_or_default();
+        let local = host == "localhost"
+            || host
+                .trim_matches(['[', ']'])
+                .parse::<IpAddr>()
+                .is_ok_and(|ip| ip.is_loopback());
+        uri.scheme_str() == Some("http") && !local
+    };
+    let elsewhere = SOURCES.iter().any(|key| table.has(key));
+    let url = jwt.jwks_url.as_ref().and_then(|set| set.value.as_deref());
+    let (key, url) = match (url, jwt.issuer.as_deref()) {
+        (Some(url), _) => ("jwks_url", url),
+        (None, Some(issuer)) if !elsewhere => ("issuer", issuer),
+        _ => return,
+    };
+    if is_open(url) {
+        let message = format!("`{key}`: keys that come over `http://` can be forged on the way");
+        let finding = Finding::warning(table.value_place(key, reader), message);
+        reader.report(
+            finding.help(
+                "use `https://`; `[subrequests]` has a `ca_file` for certificates of your own",
+            ),
+        );
+    }
+}
+
 /// What the texts are good for shows only together with `algorithms`.
 fn check_keys(jwt: &JwtKeys, table: TableNode<'_>, reader: &mut Reader<'_>) {
     let algorithms = jwt.algorithms();
@@ -192,20 +235,18 @@ fn check_keys(jwt: &JwtKeys, table: TableNode<'_>, reader: &mut Reader<'_>) {
         let message = "`algorithms`: HS256, HS384 and HS512 need a `secret`, not a `public_key`";
         reader.report(Finding::error(place, message));
     }
-    for (set, build) in [
-        (&jwt.public_key, KeySet::from_pem as Build),
-        (&jwt.jwks_file, KeySet::from_jwks),
-    ] {
-        let Some(Set {
-            place,
-            value: Some(text),
-            ..
-        }) = set
-        else {
-            continue;
-        };
-        if let Err(message) = build(text, &algorithms) {
-            reader.report(Finding::error(*place, message));
+    let pem = jwt
+        .public_key
+        .as_ref()
+        .map(|set| (set.place, set.value.as_deref()));
+    let jwks = jwt.jwks_file.as_ref();
+    let jwks = jwks.map(|set| (set.place, set.value.as_ref().map(|file| &*file.text)));
+    let texts = [(pem, KeySet::from_pem as Build), (jwks, KeySet::from_jwks)];
+    for (text, build) in texts {
+        if let Some((place, Some(text))) = text
+            && let Err(message) = build(text, &algorithms)
+        {
+            reader.report(Finding::error(place, message));
         }
     }
 }
@@ -217,11 +258,17 @@ impl JwtKeys {
     pub(super) fn named(self, name: Arc<str>) -> Option<Jwt> {
         let algorithms = self.algorithms();
         let keys = self.keys(&algorithms)?;
+        let revocation = match self.revocation {
+            Some(keys) => Some(keys.checked()?),
+            None => None,
+        };
         Some(Jwt {
             name,
             issuer: self.issuer.map(Into::into),
             audience: boxed(self.audience),
             keys,
+            refresh: self.refresh,
+            revocation,
             algorithms,
             from: self.from,
             leeway: self.leeway,
@@ -256,8 +303,7 @@ impl JwtKeys {
             return keys.ok().map(KeysFrom::Fixed);
         }
         if let Some(set) = &self.jwks_file {
-            let keys = KeySet::from_jwks(set.value.as_ref()?, algorithms);
-            return keys.ok().map(KeysFrom::Fixed);
+            return Some(KeysFrom::JwksFile(set.value.as_ref()?.path.clone()));
         }
         match &self.jwks_url {
             Some(set) => Some(KeysFrom::JwksUrl(set.value.as_deref()?.into())),
@@ -330,10 +376,17 @@ impl Format for PemText {
     }
 }
 
+/// A file that has been read.
+#[derive(Clone, Debug)]
+struct TextFile {
+    path: PathBuf,
+    text: String,
+}
+
 struct FileText;
 
 impl Format for FileText {
-    type Value = String;
+    type Value = TextFile;
 
     fn expected() -> String {
         "the name of a file".to_owned()
@@ -343,9 +396,11 @@ impl Format for FileText {
         "\"issuer.jwks.json\"".to_owned()
     }
 
-    fn read(node: Node<'_>, reader: &mut Reader<'_>) -> Option<String> {
+    fn read(node: Node<'_>, reader: &mut Reader<'_>) -> Option<TextFile> {
         let name = Text::read(node, reader)?;
-        reader.file(node, &name)
+        let path = reader.sources.of(node.place).directory.join(&name);
+        let text = reader.file(node, &name)?;
+        Some(TextFile { path, text })
     }
 }
 
@@ -429,11 +484,17 @@ impl Format for ForwardClaims {
 
 /// A header that the gateway alone may set. Those that mean something to every server are not for
 /// it, and neither are those that a client can't send anyway.
-pub(in crate::config) fn identity_header(
-    node: Node<'_>,
+fn identity_header(node: Node<'_>, reader: &mut Reader<'_>) -> Option<HeaderName> {
+    let name = key_name(node, reader)?;
+    identity_name(name, node.key, reader)
+}
+
+/// The same for a name that stands somewhere else than in front of a `=`.
+pub(super) fn identity_name(
+    name: HeaderName,
+    place: Place,
     reader: &mut Reader<'_>,
 ) -> Option<HeaderName> {
-    let name = key_name(node, reader)?;
     let text = name.as_str();
     let taken = [AUTHORIZATION, CONTENT_LENGTH, COOKIE, HOST].contains(&name)
         || is_hop_by_hop(&name)
@@ -450,14 +511,14 @@ pub(in crate::config) fn identity_header(
         || text.starts_with("x-forwarded-");
     if taken {
         let message = format!("`{text}` has a meaning of its own: it can't tell who the caller is");
-        let finding = Finding::error(node.key, message);
+        let finding = Finding::error(place, message);
         reader.report(finding.help("take a name such as `x-user-id`"));
         return None;
     }
     if text.contains('_') {
         let message = format!("`{text}`: servers read `_` and `-` in header names as one");
         let help = format!("write `{}`", text.replace('_', "-"));
-        reader.report(Finding::error(node.key, message).help(help));
+        reader.report(Finding::error(place, message).help(help));
         return None;
     }
     Some(name)

@@ -7,7 +7,7 @@
 use std::{fmt, sync::Arc};
 
 use jsonwebtoken::{
-    Algorithm, AlgorithmFamily, DecodingKey,
+    Algorithm, AlgorithmFamily, DecodingKey, DecodingKeyKind,
     jwk::{AlgorithmParameters, EllipticCurve, Jwk, KeyOperations, PublicKeyUse},
 };
 use serde_json::Value;
@@ -18,8 +18,6 @@ use crate::config::Secret;
 #[derive(Clone)]
 pub struct KeySet {
     keys: Vec<Arc<VerificationKey>>,
-    /// What they were made from: equal text, equal keys.
-    text: Arc<str>,
 }
 
 /// One key.
@@ -39,7 +37,7 @@ impl KeySet {
     #[must_use]
     pub fn from_secret(secret: &str, algorithms: &[Algorithm]) -> Self {
         let key = DecodingKey::from_secret(secret.as_bytes());
-        Self::only(secret, key, of_family(algorithms, AlgorithmFamily::Hmac))
+        Self::only(key, of_family(algorithms, AlgorithmFamily::Hmac))
     }
 
     /// A public key in PEM.
@@ -69,7 +67,7 @@ impl KeySet {
                 listed(algorithms)
             ));
         }
-        Ok(Self::only(pem, key, fitting))
+        Ok(Self::only(key, fitting))
     }
 
     /// A JWK set. Keys that are not for verifying, or fit none of the algorithms, are left out.
@@ -78,12 +76,30 @@ impl KeySet {
     ///
     /// When it is none, or no key is left. The message does not quote.
     pub fn from_jwks(text: &str, algorithms: &[Algorithm]) -> Result<Self, String> {
+        Self::read(text, algorithms, true)
+    }
+
+    /// A JWK set that came over the network: public keys only. A secret that stands at a URL is
+    /// none, and whoever can read it could sign.
+    ///
+    /// # Errors
+    ///
+    /// As [`from_jwks`](Self::from_jwks).
+    pub fn from_fetched_jwks(text: &str, algorithms: &[Algorithm]) -> Result<Self, String> {
+        Self::read(text, algorithms, false)
+    }
+
+    fn read(text: &str, algorithms: &[Algorithm], secrets: bool) -> Result<Self, String> {
         let value: Value =
             serde_json::from_str(text).map_err(|error| format!("this is not JSON: {error}"))?;
         let list = value.get("keys").and_then(Value::as_array);
         let list = list.ok_or("a JWK set has a list `keys`")?;
-        let keys = list.iter().take(MOST_KEYS);
-        let keys: Vec<_> = keys.filter_map(|jwk| from_jwk(jwk, algorithms)).collect();
+        if list.len() > MOST_KEYS {
+            return Err(format!("the JWK set has more than {MOST_KEYS} keys"));
+        }
+        let read = list.iter().filter_map(|jwk| from_jwk(jwk, algorithms));
+        let usable = |key: &VerificationKey| secrets || key.key.family() != AlgorithmFamily::Hmac;
+        let keys = without_ambiguous(read.filter(usable).collect());
         if keys.is_empty() {
             return Err(format!(
                 "the JWK set has no key for the algorithms {}",
@@ -92,11 +108,10 @@ impl KeySet {
         }
         Ok(Self {
             keys: keys.into_iter().map(Arc::new).collect(),
-            text: text.into(),
         })
     }
 
-    fn only(text: &str, key: DecodingKey, algorithms: Vec<Algorithm>) -> Self {
+    fn only(key: DecodingKey, algorithms: Vec<Algorithm>) -> Self {
         let key = VerificationKey {
             id: None,
             algorithms,
@@ -105,7 +120,6 @@ impl KeySet {
         };
         Self {
             keys: vec![Arc::new(key)],
-            text: text.into(),
         }
     }
 
@@ -115,7 +129,8 @@ impl KeySet {
         let [only] = &self.keys[..] else { return None };
         let is_hmac = |algorithm: &Algorithm| algorithm.family() == AlgorithmFamily::Hmac;
         let given = only.any_id && only.algorithms.iter().all(is_hmac);
-        given.then(|| Secret::new(Arc::clone(&self.text)))
+        let bytes = only.key.try_get_as_bytes().ok().filter(|_| given)?;
+        std::str::from_utf8(bytes).ok().map(Secret::new)
     }
 
     /// All keys.
@@ -142,10 +157,20 @@ impl KeySet {
     }
 }
 
-/// Keys are told apart by what they were made from.
+/// In whatever order they stand.
 impl PartialEq for KeySet {
     fn eq(&self, other: &Self) -> bool {
-        self.text == other.text
+        let is_in = |key: &Arc<VerificationKey>| other.keys.contains(key);
+        self.keys.len() == other.keys.len() && self.keys.iter().all(is_in)
+    }
+}
+
+impl PartialEq for VerificationKey {
+    fn eq(&self, other: &Self) -> bool {
+        self.id == other.id
+            && self.any_id == other.any_id
+            && self.algorithms == other.algorithms
+            && is_same(&self.key, &other.key)
     }
 }
 
@@ -202,6 +227,9 @@ fn from_jwk(value: &Value, algorithms: &[Algorithm]) -> Option<VerificationKey> 
     {
         return None;
     }
+    if !is_strong(&key) {
+        return None;
+    }
     let mut algorithms = fitting(&key, algorithms);
     if let Some(own) = jwk.common.key_algorithm {
         let own: Algorithm = own.to_string().parse().ok()?;
@@ -213,6 +241,55 @@ fn from_jwk(value: &Value, algorithms: &[Algorithm]) -> Option<VerificationKey> 
         key,
         any_id: false,
     })
+}
+
+/// Takes out keys that share a name and an algorithm with another: which of them the issuer means
+/// can't be told, and one of them may be one that it no longer has. The same key twice is one.
+fn without_ambiguous(keys: Vec<VerificationKey>) -> Vec<VerificationKey> {
+    let mut unique: Vec<VerificationKey> = Vec::with_capacity(keys.len());
+    for key in keys {
+        if !unique.contains(&key) {
+            unique.push(key);
+        }
+    }
+    let is_ambiguous = |key| unique.iter().any(|other| are_rivals(key, other));
+    let ambiguous: Vec<bool> = unique.iter().map(is_ambiguous).collect();
+    let kept = unique.into_iter().zip(ambiguous);
+    kept.filter_map(|(key, ambiguous)| (!ambiguous).then_some(key))
+        .collect()
+}
+
+fn are_rivals(one: &VerificationKey, other: &VerificationKey) -> bool {
+    let mut shared = one.algorithms.iter();
+    one.id.is_some()
+        && one.id == other.id
+        && shared.any(|algorithm| other.algorithms.contains(algorithm))
+        && one != other
+}
+
+/// RFC 7518 3.3 asks for 2048 bits; the upper bound is that of the library, and of the time that a
+/// verification takes.
+fn is_strong(key: &DecodingKey) -> bool {
+    let DecodingKeyKind::RsaModulusExponent { n, .. } = key.kind() else {
+        return true;
+    };
+    let zeros = n.iter().take_while(|byte| **byte == 0).count();
+    let bits = n.get(zeros).map_or(0, |first| {
+        8 * (n.len() - zeros) - first.leading_zeros() as usize
+    });
+    (2048..=8192).contains(&bits)
+}
+
+fn is_same(one: &DecodingKey, other: &DecodingKey) -> bool {
+    use DecodingKeyKind::{RsaModulusExponent, SecretOrDer};
+    let material = match (one.kind(), other.kind()) {
+        (SecretOrDer(one), SecretOrDer(other)) => one == other,
+        (RsaModulusExponent { n: n1, e: e1 }, RsaModulusExponent { n: n2, e: e2 }) => {
+            n1 == n2 && e1 == e2
+        }
+        _ => false,
+    };
+    one.family() == other.family() && material
 }
 
 /// RFC 7517 4.2 and 4.3.
@@ -242,11 +319,19 @@ const MOST_KEYS: usize = 1000;
 mod tests {
     use super::*;
 
-    const RSA: &str = r#"{"kty":"RSA","kid":"a","n":"AQAB","e":"AQAB""#;
+    /// Of 2048 bits; no such key could sign.
+    const MODULUS: &str = concat!(
+        "_____________________________________________________________________________________",
+        "_____________________________________________________________________________________",
+        "_____________________________________________________________________________________",
+        "______________________________________________________________________________________w",
+    );
+    const RSA: &str = r#"{"kty":"RSA","kid":"a","e":"AQAB","n":"MODULUS""#;
 
     fn set(keys: &str) -> Result<KeySet, String> {
         let all = [Algorithm::RS256, Algorithm::PS256, Algorithm::HS256];
-        KeySet::from_jwks(&format!("{{\"keys\":[{keys}]}}"), &all)
+        let text = format!("{{\"keys\":[{keys}]}}").replace("MODULUS", MODULUS);
+        KeySet::from_jwks(&text, &all)
     }
 
     #[test]
@@ -281,6 +366,70 @@ mod tests {
     fn a_key_that_cannot_be_used_does_not_spoil_its_set() {
         let keys = set(&format!("{{\"kty\":\"x\"}},7,{RSA}}}")).unwrap();
         assert_eq!(keys.keys().len(), 1);
+    }
+
+    #[test]
+    fn keys_that_share_a_name_and_an_algorithm_are_not_used() {
+        let other = RSA.replace("AQAB", "Aw");
+        let p256 = r#"{"kty":"EC","crv":"P-256","kid":"a","x":"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA","y":"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"}"#;
+        assert_eq!(set(&format!("{RSA}}},{RSA}}}")).unwrap().keys().len(), 1);
+        assert!(set(&format!("{RSA}}},{other}}}")).is_err());
+        let named = other.replace("\"kid\":\"a\"", "\"kid\":\"b\"");
+        assert_eq!(set(&format!("{RSA}}},{named}}}")).unwrap().keys().len(), 2);
+        // RFC 7517 4.5: one name for keys of different kinds is allowed.
+        let all = [Algorithm::RS256, Algorithm::ES256];
+        let text = format!("{{\"keys\":[{RSA}}},{p256}]}}").replace("MODULUS", MODULUS);
+        assert_eq!(KeySet::from_jwks(&text, &all).unwrap().keys().len(), 2);
+    }
+
+    #[test]
+    fn rsa_keys_must_be_long_enough_and_not_too_long() {
+        let of = |modulus: &str| set(&format!("{RSA}}}").replace("MODULUS", modulus)).is_ok();
+        assert!(!of("AQAB"));
+        // A zero in front makes a number of 2040 bits no longer.
+        assert!(!of(&format!("AP{}", &MODULUS[2..])));
+        assert!(!of(&MODULUS.repeat(5).replace('w', "_")));
+        assert!(!of(""));
+    }
+
+    #[test]
+    fn secrets_are_taken_from_files_and_not_from_the_network() {
+        let text = format!(
+            r#"{{"keys":[{{"kty":"oct","kid":"s","k":"{}"}}]}}"#,
+            "A".repeat(43)
+        );
+        let all = [Algorithm::HS256];
+        assert!(KeySet::from_jwks(&text, &all).is_ok());
+        assert!(KeySet::from_fetched_jwks(&text, &all).is_err());
+    }
+
+    #[test]
+    fn sets_are_equal_when_their_keys_are_in_whatever_order() {
+        let other = RSA.replace("\"a\"", "\"b\"");
+        let one = set(&format!("{RSA}}},{other}}}")).unwrap();
+        assert_eq!(
+            one,
+            set(&format!("{other}}}, {RSA},\"x5t\":\"new\"}}")).unwrap()
+        );
+        assert_ne!(one, set(&format!("{RSA}}}")).unwrap());
+        assert_ne!(
+            one,
+            set(&format!("{RSA}}},{other},\"alg\":\"RS256\"}}")).unwrap()
+        );
+    }
+
+    #[test]
+    fn a_set_of_too_many_keys_is_refused() {
+        let many = vec![format!("{RSA}}}"); MOST_KEYS + 1].join(",");
+        assert!(set(&many).unwrap_err().contains("more than"));
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_text_makes_a_key_set_panic(text: String, member: String) {
+            let _ = KeySet::from_jwks(&text, &[Algorithm::RS256]);
+            let _ = set(&format!("{RSA},{}:1}}", Value::from(member)));
+        }
     }
 
     #[test]

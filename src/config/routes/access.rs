@@ -14,6 +14,7 @@ use crate::config::{
     decode::{Set, nearest},
     diagnostic::Finding,
     role::{self, RoleReference},
+    route::{Key, RouteKeys},
     share::Layers,
     source::Place,
 };
@@ -21,6 +22,13 @@ use crate::config::{
 impl Builder<'_> {
     /// Who may use a route.
     pub(super) fn access(&mut self, route: &Route, layers: Layers<'_>) -> Access {
+        let ip = self.ip(layers);
+        if route.auth.is_none() && !self.is_known_caller(route, layers) {
+            return Access {
+                ip,
+                ..Access::default()
+            };
+        }
         let permissions = layers.pick(|keys| &keys.permissions);
         let claims = layers.pick(|keys| &keys.claims);
         Access {
@@ -28,8 +36,36 @@ impl Builder<'_> {
             roles: self.role_demand(layers),
             claims: claims.map_or_else(Vec::new, |set| self.claims(route, set)),
             rbac: layers.value(|keys| &keys.rbac).unwrap_or_default(),
-            ip: self.ip(layers),
+            ip,
         }
+    }
+
+    /// Whether rules that need a caller stand on a route without `auth`; then there is a finding.
+    ///
+    /// `auth = "public"` takes back what a layer behind it asks for: it says on purpose that
+    /// everybody may.
+    fn is_known_caller(&mut self, route: &Route, layers: Layers<'_>) -> bool {
+        let Some((layer, key, place)) = layers.asks_for_caller() else {
+            return false;
+        };
+        let public = layers.found("auth", |keys| &keys.auth);
+        if public.is_some_and(|(public, ..)| public < layer) {
+            return false;
+        }
+        // Where callers can show who they are, the route was told already that it has no `auth`.
+        if public.is_some() || self.callers.is_empty() {
+            let message = format!(
+                "`{key}` on the route `{}`, which asks nobody who they are",
+                route.name
+            );
+            let help = match self.callers.first() {
+                Some((name, _)) => format!("write for example `auth = \"{name}\"`"),
+                None => "define a way to authenticate, such as `[auth.jwt.NAME]`, and write `auth = \"jwt.NAME\"`".to_owned(),
+            };
+            self.findings
+                .push(Finding::error(place, message).help(help));
+        }
+        true
     }
 
     fn permissions(&mut self, route: &Route, set: &Set<PermissionsKey>) -> Option<Permissions> {
@@ -239,6 +275,31 @@ impl Builder<'_> {
             self.findings
                 .push(Finding::warning(place, message).help(help));
         }
+    }
+}
+
+impl Layers<'_> {
+    /// Where the nearest of the keys that need a caller stands, and in which layer.
+    fn asks_for_caller(self) -> Option<(usize, &'static str, Place)> {
+        let keys = [
+            self.found("permissions", |keys| &keys.permissions),
+            self.found("roles", |keys| &keys.roles),
+            self.found("claims", |keys| &keys.claims),
+        ];
+        keys.into_iter().flatten().min_by_key(|(layer, ..)| *layer)
+    }
+
+    /// A key that could be read: in which layer and where.
+    fn found<T>(
+        self,
+        name: &'static str,
+        key: impl Fn(&RouteKeys) -> &Key<T>,
+    ) -> Option<(usize, &'static str, Place)> {
+        let mut layers = self.layers.into_iter().enumerate();
+        layers.find_map(|(layer, keys)| {
+            let set = key(keys?).as_ref()?;
+            set.value.as_ref().map(|_| (layer, name, set.key))
+        })
     }
 }
 

@@ -130,6 +130,15 @@ impl Method for JwtMethod {
     fn places(&self) -> &[CredentialPlace] {
         &self.0.config.from
     }
+
+    /// A token that was verified before; to guess one is to forge a signature.
+    fn recall(&self, request: &Request, context: &Arc<Context>) -> Option<Arc<Grant>> {
+        let token = token::find(request, &self.0.config.from).ok()??;
+        match self.0.remembered(&token, since_epoch(context.started_at))? {
+            Verdict::Granted(grant) => Some(grant),
+            _ => None,
+        }
+    }
 }
 
 impl JwtMethod {
@@ -152,7 +161,6 @@ impl JwtMethod {
                     let lookup = lookup.await;
                     match issuer.open(&token) {
                         Ok((parts, header)) => {
-                            let generation = issuer.keys.generation();
                             issuer.conclude(&token, &parts, &header, lookup, generation, now)
                         }
                         Err(reason) => Verdict::refused(reason),
@@ -210,7 +218,10 @@ impl Issuer {
             Lookup::Found(keys) => keys,
             Lookup::Unknown => return Verdict::refused(Reason::JwtUnknownKey),
             Lookup::Unavailable | Lookup::Pending(_) => {
-                return Verdict::refused(Reason::JwtKeysUnavailable);
+                return Verdict::Refused(Refusal {
+                    reason: Reason::JwtKeysUnavailable,
+                    retry_after: self.keys.retry_after(),
+                });
             }
         };
         match self.verify(parts, header, &keys, generation, now) {

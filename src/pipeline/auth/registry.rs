@@ -6,6 +6,7 @@ use super::{
     api_keys::ApiKeyMethod,
     basic::BasicMethod,
     failures::Failures,
+    external::ExternalMethod,
     jwt::JwtMethod,
     method::{Method, Refusal, Verdict},
 };
@@ -46,6 +47,9 @@ impl Authenticators {
         });
         next.add(&config.basic, |basic| {
             Arc::new(BasicMethod::from_config(basic, tools))
+        });
+        next.add(&config.external, |external| {
+            Arc::new(ExternalMethod::from_config(external, tools))
         });
         Self {
             methods: next.made,

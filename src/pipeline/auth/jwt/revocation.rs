@@ -1,7 +1,11 @@
 //! Tokens that were taken back before their time.
 
+mod file;
+mod list;
+
 use std::sync::Arc;
 
+use self::file::FileRevocations;
 use crate::{config::Jwt, pipeline::Tools};
 
 /// What was taken back. Asked at every request, remembered tokens included: it must be a look-up in
@@ -23,6 +27,9 @@ pub enum Revocation {
 }
 
 /// The revocations that a configuration names.
-pub(super) fn revocations(_: &Jwt, _: &Tools) -> Option<Arc<dyn Revocations>> {
-    None
+///
+/// A list that can't be read does not hold up anything: its tokens are refused until it can be.
+pub(super) fn revocations(config: &Jwt, tools: &Tools) -> Option<Arc<dyn Revocations>> {
+    let list = config.revocation.as_ref()?;
+    Some(Arc::new(FileRevocations::watch(&config.name, list, tools)))
 }

@@ -20,7 +20,8 @@ use governor::{
     state::{NotKeyed, StateStore},
 };
 
-use super::{Refused, Slot, Standing, Window, window::nanos};
+use super::Algorithm;
+use crate::store::{Refused, Slot, Standing, Window, window::nanos};
 
 /// What is kept of one key: when its bucket will be full again, and at which rate that was counted.
 ///
@@ -38,47 +39,39 @@ impl Slot for TokenBucket {
     }
 }
 
-impl TokenBucket {
-    /// Takes `cost` tokens, if there are so many.
-    ///
-    /// # Errors
-    ///
-    /// When there are fewer; nothing is taken then. A cost over the bucket's size never fits: its
-    /// wait is that of a full bucket.
-    pub fn take(&mut self, window: &Window, now: u64, cost: u32) -> Result<Standing, Refused> {
+impl Algorithm for TokenBucket {
+    fn take(&mut self, window: &Window, now: u64, cost: u32) -> Result<Standing, Refused> {
         let (taken, debt) = self.ask(window, now, cost);
         let standing = taken?;
         self.write(window, now, debt);
         Ok(standing)
     }
 
-    /// What taking would say.
-    ///
-    /// # Errors
-    ///
-    /// As [`take`](Self::take).
-    pub fn peek(&self, window: &Window, now: u64, cost: u32) -> Result<Standing, Refused> {
-        self.ask(window, now, cost).0
-    }
-
-    /// How many tokens are there, and when there will be one more.
-    #[must_use]
-    pub fn standing(&self, window: &Window, now: u64) -> Standing {
+    fn standing(&self, window: &Window, now: u64) -> Standing {
         let debt = self.debt_at(window, now);
         standing(window, debt)
     }
 
-    /// Gives back what [`take`](Self::take) took.
-    pub fn give_back(&mut self, window: &Window, now: u64, cost: u32) {
+    fn give_back(&mut self, window: &Window, now: u64, cost: u32) {
         let debt = self.debt_at(window, now);
         self.write(window, now, debt.saturating_sub(weight(window, cost)));
     }
 
-    /// Takes `cost` tokens that need not be there: what is missing is owed.
-    pub fn charge(&mut self, window: &Window, now: u64, cost: u32) {
+    fn charge(&mut self, window: &Window, now: u64, cost: u32) {
         let debt = self.debt_at(window, now);
         let debt = debt.saturating_add(weight(window, cost));
         self.write(window, now, debt.min(MOST_DEBT));
+    }
+}
+
+impl TokenBucket {
+    /// What taking would say.
+    ///
+    /// # Errors
+    ///
+    /// As [`take`](Algorithm::take).
+    pub fn peek(&self, window: &Window, now: u64, cost: u32) -> Result<Standing, Refused> {
+        self.ask(window, now, cost).0
     }
 
     /// The decision, and the debt behind it.
@@ -94,11 +87,12 @@ impl TokenBucket {
         }
         let limiter = limiter(window, debt);
         let answer = match limiter.check_n(cost) {
+            Ok(Ok(())) => Ok(()),
             Ok(Err(refusal)) => Err(Refused {
                 wait: Some(nanos(refusal.wait_time_from(START))),
             }),
-            // A cost over the bucket's size has been refused.
-            Ok(Ok(())) | Err(_) => Ok(()),
+            // Over the bucket's size, which has been refused already.
+            Err(_) => Err(Refused { wait: None }),
         };
         let debt = u64::from(limiter.into_state_store().0.get());
         (answer.map(|()| standing(window, debt)), debt)

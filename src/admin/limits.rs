@@ -1,0 +1,152 @@
+//! `/api/limits`: the rate limits and who uses them.
+//!
+//! ```text
+//! GET     /api/limits                  the limits
+//! GET     /api/limits/NAME/keys        the busiest keys, as hashes unless the limit shows them
+//! GET     /api/limits/NAME/keys/KEY    one key, by its hash or its value
+//! DELETE  /api/limits/NAME/keys/KEY    forgets what it has used
+//! ```
+
+use std::borrow::Cow;
+
+use percent_encoding::percent_decode_str;
+use serde::Serialize;
+
+use super::{
+    Gateway,
+    answer::{self, Answer, Refusal},
+    page,
+};
+
+/// One rate limit.
+#[derive(Clone, Debug, Serialize)]
+pub struct LimitState {
+    /// Its name.
+    pub name: String,
+    /// How it counts.
+    pub algorithm: &'static str,
+    /// By what, as written.
+    pub key: Vec<String>,
+    /// Its quotas, as written.
+    pub quota: Vec<String>,
+    /// Whether it refuses.
+    pub enforce: bool,
+    /// Keys that it holds.
+    pub keys: usize,
+    /// Keys that it may hold.
+    pub max_keys: usize,
+    /// Bytes that it holds for them.
+    pub bytes: usize,
+}
+
+/// The busiest keys of a limit.
+#[derive(Clone, Debug)]
+pub struct LimitKeys {
+    /// How many keys it holds in all.
+    pub total: usize,
+    /// The busiest first.
+    pub keys: Vec<LimitKey>,
+}
+
+/// One key of a limit.
+#[derive(Clone, Debug, Serialize)]
+pub struct LimitKey {
+    /// The hash under which it is held.
+    pub hash: String,
+    /// The key itself, where the limit shows keys.
+    pub key: Option<String>,
+    /// How each window of the limit stands for it.
+    pub windows: Vec<LimitWindow>,
+}
+
+/// One window of a key.
+#[derive(Clone, Debug, Serialize)]
+pub struct LimitWindow {
+    /// How many.
+    pub quota: u32,
+    /// In how many seconds; none for a limit of concurrency.
+    pub seconds: Option<f64>,
+    /// How many are left.
+    pub remaining: u32,
+    /// Seconds until there will be more; none where time alone brings none.
+    pub reset_seconds: Option<f64>,
+}
+
+/// What stands below `/api/limits/`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Below<'p> {
+    /// `NAME/keys`.
+    Keys(&'p str),
+    /// `NAME/keys/KEY`.
+    Key(&'p str, &'p str),
+}
+
+impl<'p> Below<'p> {
+    /// Reads a path; its parts are still percent-encoded.
+    pub(super) fn at(path: &'p str) -> Option<Self> {
+        let mut parts = path.strip_prefix("/api/limits/")?.split('/');
+        let (name, keys) = (parts.next()?, parts.next()?);
+        match (keys, parts.next(), parts.next()) {
+            ("keys", None, None) => Some(Self::Keys(name)),
+            ("keys", Some(key), None) if !key.is_empty() => Some(Self::Key(name, key)),
+            _ => None,
+        }
+    }
+}
+
+/// One page of a limit's busiest keys.
+pub(super) fn keys(
+    gateway: &dyn Gateway,
+    name: &str,
+    query: Option<&str>,
+) -> Result<Answer, Refusal> {
+    let name = decoded(name)?;
+    let keys = gateway.limit_keys(&name, MOST_LISTED);
+    let keys = keys.ok_or_else(Refusal::not_found)?;
+    page::ranked(&keys.keys, keys.total, query)
+}
+
+/// One key.
+pub(super) fn key(gateway: &dyn Gateway, name: &str, key: &str) -> Result<Answer, Refusal> {
+    let found = gateway.limit_key(&*decoded(name)?, &*decoded(key)?);
+    found
+        .map(|key| answer::data(&key))
+        .ok_or_else(Refusal::not_found)
+}
+
+/// Forgets what a key has used.
+pub(super) fn reset(gateway: &dyn Gateway, name: &str, key: &str) -> Result<Answer, Refusal> {
+    match gateway.reset_limit_key(&*decoded(name)?, &*decoded(key)?) {
+        true => Ok(answer::nothing()),
+        false => Err(Refusal::not_found()),
+    }
+}
+
+fn decoded(part: &str) -> Result<Cow<'_, str>, Refusal> {
+    percent_decode_str(part)
+        .decode_utf8()
+        .map_err(|_| Refusal::not_found())
+}
+
+/// How far down the list of a limit's keys goes.
+const MOST_LISTED: usize = 10_000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_are_read_part_by_part() {
+        assert_eq!(Below::at("/api/limits/a/keys"), Some(Below::Keys("a")));
+        let key = Some(Below::Key("a", "b%2Fc"));
+        assert_eq!(Below::at("/api/limits/a/keys/b%2Fc"), key);
+        for other in [
+            "/api/limits/a",
+            "/api/limits/a/keys/",
+            "/api/limits/a/x",
+            "/api/limits/a/keys/b/c",
+        ] {
+            assert_eq!(Below::at(other), None, "{other}");
+        }
+    }
+}

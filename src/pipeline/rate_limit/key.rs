@@ -1,0 +1,229 @@
+//! A request's key: what it is counted by.
+//!
+//! The parts are written one behind the other, each with its length, and hashed: no two lists of parts
+//! make the same bytes.
+
+use std::net::IpAddr;
+
+use http::{Method, header::COOKIE};
+use smallvec::SmallVec;
+
+use super::super::host;
+use crate::{
+    config::LimitKey,
+    exchange::{Context, Principal, Request},
+};
+
+/// The bytes of a key.
+pub(super) type KeyBytes = SmallVec<[u8; 128]>;
+
+/// One part of a request's key.
+pub(super) enum Part<'a> {
+    /// An address, masked.
+    Address(IpAddr),
+    /// Any other value.
+    Bytes(&'a [u8]),
+    /// A value that had to be made.
+    Text(String),
+    /// There is none.
+    Missing,
+}
+
+/// What the parts of a key are taken from.
+#[derive(Clone, Copy)]
+pub(super) struct Subject<'a> {
+    pub(super) request: &'a Request,
+    pub(super) context: &'a Context,
+    /// How many bits of an IPv6 address count.
+    pub(super) ipv6_prefix: u8,
+}
+
+impl<'a> Subject<'a> {
+    /// The client's address as far as it counts.
+    pub(super) fn address(self) -> Part<'a> {
+        Part::Address(masked(self.context.client, self.ipv6_prefix))
+    }
+
+    /// One part of the key.
+    pub(super) fn part(self, key: &'a LimitKey) -> Part<'a> {
+        let context = self.context;
+        let principal = context.principal().map(|principal| &**principal);
+        match key {
+            LimitKey::ClientIp => self.address(),
+            LimitKey::Caller => match principal {
+                Some(principal) => Part::text(Some(&principal.name)),
+                None => self.address(),
+            },
+            LimitKey::Principal => Part::text(principal.map(|it| &*it.name)),
+            LimitKey::ApiKey => {
+                let key = principal.filter(|it| it.method.starts_with(API_KEYS));
+                Part::text(key.map(|it| &*it.name))
+            }
+            LimitKey::Role => Part::text(principal.and_then(|it| it.roles.first()).map(|it| &**it)),
+            LimitKey::Claim(name) => principal.map_or(Part::Missing, |it| claim(it, name)),
+            LimitKey::Header(name) => match self.request.headers().get(name) {
+                Some(value) => Part::Bytes(value.as_bytes()),
+                None => Part::Missing,
+            },
+            LimitKey::Cookie(name) => self.cookie(name),
+            LimitKey::Host => Part::lower(host(context)),
+            LimitKey::Capture(name) if name.starts_with("host.") => {
+                context.capture(name).map_or(Part::Missing, Part::lower)
+            }
+            LimitKey::Capture(name) => Part::text(context.capture(name)),
+            LimitKey::Route => Part::text(context.route().map(|route| &**route)),
+            LimitKey::Method => Part::Bytes(method(&context.head.method)),
+        }
+    }
+
+    fn cookie(self, name: &str) -> Part<'a> {
+        let lines = self.request.headers().get_all(COOKIE).into_iter();
+        let mut pairs = lines.flat_map(|line| line.as_bytes().split(|byte| *byte == b';'));
+        let value = pairs.find_map(|pair| {
+            let pair = pair.trim_ascii();
+            let rest = pair.strip_prefix(name.as_bytes())?;
+            rest.strip_prefix(b"=")
+        });
+        value.map_or(Part::Missing, Part::Bytes)
+    }
+}
+
+impl<'a> Part<'a> {
+    fn text(text: Option<&'a str>) -> Self {
+        text.map_or(Self::Missing, |text| Self::Bytes(text.as_bytes()))
+    }
+
+    /// Names of hosts have no case.
+    fn lower(text: &'a str) -> Self {
+        match text.bytes().any(|byte| byte.is_ascii_uppercase()) {
+            true => Self::Text(text.to_ascii_lowercase()),
+            false => Self::Bytes(text.as_bytes()),
+        }
+    }
+
+    /// Whether there is none.
+    pub(super) fn is_missing(&self) -> bool {
+        matches!(self, Self::Missing)
+    }
+
+    /// Adds the part to a key. An address is told from a name that spells the same bytes.
+    pub(super) fn write(&self, key: &mut KeyBytes) {
+        match self {
+            Self::Address(IpAddr::V4(address)) => write(key, b'4', &address.octets()),
+            Self::Address(IpAddr::V6(address)) => write(key, b'6', &address.octets()),
+            Self::Bytes(bytes) => write(key, b'=', bytes),
+            Self::Text(text) => write(key, b'=', text.as_bytes()),
+            Self::Missing => write(key, b'-', b""),
+        }
+    }
+
+    /// Adds the part to what the operator is shown.
+    pub(super) fn show(&self, text: &mut String) {
+        match self {
+            Self::Address(address) => text.push_str(&address.to_string()),
+            Self::Bytes(bytes) => text.push_str(&String::from_utf8_lossy(bytes)),
+            Self::Text(own) => text.push_str(own),
+            Self::Missing => text.push('-'),
+        }
+    }
+}
+
+/// The key of a value that the operator wrote: an address for a limit that counts by them, else as it
+/// stands.
+pub(super) fn key_of_text(key: &LimitKey, text: &str, ipv6_prefix: u8) -> KeyBytes {
+    let by_address = matches!(key, LimitKey::ClientIp | LimitKey::Caller);
+    let address = by_address.then(|| text.parse::<IpAddr>().ok()).flatten();
+    let part = match address {
+        Some(address) => Part::Address(masked(address.to_canonical(), ipv6_prefix)),
+        None => Part::Bytes(text.as_bytes()),
+    };
+    let mut bytes = KeyBytes::new();
+    part.write(&mut bytes);
+    bytes
+}
+
+fn write(key: &mut KeyBytes, tag: u8, bytes: &[u8]) {
+    key.push(tag);
+    key.extend_from_slice(&bytes.len().to_le_bytes());
+    key.extend_from_slice(bytes);
+}
+
+/// Text, numbers and truth values; a list or an object is no key.
+fn claim<'a>(principal: &'a Principal, name: &'a Box<str>) -> Part<'a> {
+    use serde_json::Value;
+    match principal.claim(std::slice::from_ref(name)) {
+        Some(Value::String(text)) => Part::Bytes(text.as_bytes()),
+        Some(value @ (Value::Number(_) | Value::Bool(_))) => Part::Text(value.to_string()),
+        _ => Part::Missing,
+    }
+}
+
+/// A client may invent methods: those that are not standard count as one.
+fn method(method: &Method) -> &'static [u8] {
+    match *method {
+        Method::GET => b"GET",
+        Method::HEAD => b"HEAD",
+        Method::POST => b"POST",
+        Method::PUT => b"PUT",
+        Method::DELETE => b"DELETE",
+        Method::PATCH => b"PATCH",
+        Method::OPTIONS => b"OPTIONS",
+        _ => b"OTHER",
+    }
+}
+
+/// The first bits of an IPv6 address; an IPv4 one as a whole.
+fn masked(address: IpAddr, ipv6_prefix: u8) -> IpAddr {
+    let IpAddr::V6(address) = address else {
+        return address;
+    };
+    let dropped = 128 - u32::from(ipv6_prefix.min(128));
+    let mask = u128::MAX.checked_shl(dropped).unwrap_or(0);
+    IpAddr::V6((address.to_bits() & mask).into())
+}
+
+const API_KEYS: &str = "api_keys.";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn address(text: &str, prefix: u8) -> String {
+        masked(text.parse().unwrap(), prefix).to_string()
+    }
+
+    #[test]
+    fn an_ipv6_address_counts_by_its_prefix() {
+        assert_eq!(address("2001:db8:1:2:3:4:5:6", 64), "2001:db8:1:2::");
+        assert_eq!(address("2001:db8:1:2:3:4:5:6", 128), "2001:db8:1:2:3:4:5:6");
+        assert_eq!(address("2001:db8:1:2:3:4:5:6", 1), "::");
+        assert_eq!(address("192.0.2.77", 64), "192.0.2.77");
+    }
+
+    #[test]
+    fn no_two_lists_of_parts_make_the_same_key() {
+        let key = |parts: &[Part<'_>]| {
+            let mut key = KeyBytes::new();
+            parts.iter().for_each(|part| part.write(&mut key));
+            key
+        };
+        let (ab, a, b) = (Part::Bytes(b"ab"), Part::Bytes(b"a"), Part::Bytes(b"b"));
+        assert_ne!(key(&[ab, Part::Bytes(b"")]), key(&[a, b]));
+        let address = Part::Address("97.98.99.100".parse().unwrap());
+        assert_ne!(key(&[address]), key(&[Part::Bytes(b"abcd")]));
+    }
+
+    #[test]
+    fn an_operator_finds_a_key_by_what_it_is() {
+        let mut expected = KeyBytes::new();
+        Part::Address("2001:db8::".parse().unwrap()).write(&mut expected);
+        assert_eq!(
+            key_of_text(&LimitKey::ClientIp, "2001:db8::1", 64),
+            expected
+        );
+        assert_ne!(
+            key_of_text(&LimitKey::Principal, "2001:db8::1", 64),
+            expected
+        );
+    }
+}

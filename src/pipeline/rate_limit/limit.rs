@@ -1,0 +1,366 @@
+//! One limit as it runs, shared by its routes.
+
+use std::{
+    collections::HashMap,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use quick_cache::sync::Cache;
+
+use super::{
+    key::{KeyBytes, Subject, key_of_text},
+    tier::Tier,
+};
+use crate::{
+    config::{LimitAlgorithm, LimitKey, LimitedWho, MissingKey, Quota, RateLimit},
+    exchange::{Clock, Context, Principal, Request},
+    store::{
+        Counters, Counting, FixedWindow, InFlight, KeyHash, KeyHasher, SlidingLog, SlidingWindow,
+        TokenBucket, nanos,
+    },
+    telemetry::{Metrics, TableMetrics},
+};
+
+/// A limit and its counters.
+pub struct Limit {
+    pub(super) config: RateLimit,
+    pub(super) counters: Arc<LimitCounters>,
+    tier: Arc<Tier>,
+    anonymous: Option<Arc<Tier>>,
+    principals: HashMap<Box<str>, Arc<Tier>>,
+    /// The most generous first.
+    roles: Vec<(Box<str>, Arc<Tier>)>,
+    /// Tiers of principals that bring quotas of their own.
+    brought: Cache<Box<[(u64, Duration)]>, Arc<Tier>>,
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) clock: Clock,
+}
+
+/// What is asked of a limit for one request.
+pub(super) struct Ask {
+    pub(super) key: KeyHash,
+    pub(super) tier: Arc<Tier>,
+}
+
+/// Whether, and by what, a request is counted.
+pub(super) enum Asked {
+    /// It is counted.
+    Ask(Ask),
+    /// It is exempt, or has no key and is let through.
+    Skip,
+    /// It has no key and is refused.
+    NoKey,
+}
+
+impl Limit {
+    /// A limit; the counters of the running one live on where they still count the same.
+    pub(super) fn new(
+        config: &RateLimit,
+        clock: &Clock,
+        metrics: &Arc<Metrics>,
+        running: Option<&Self>,
+    ) -> Self {
+        let kept = running.filter(|running| running.counts_like(config));
+        let counters = kept.map(|running| Arc::clone(&running.counters));
+        let counters = counters.unwrap_or_else(|| {
+            Arc::new(LimitCounters::new(
+                config,
+                clock,
+                metrics.limit_table(&config.name),
+            ))
+        });
+        counters.counting.hold(config.max_keys);
+        let tier =
+            |quotas: &[Quota]| Tier::new(&config.name, config.algorithm, quotas, config.bucket);
+        // The bucket's size belongs to the limit's own quota.
+        let other = |quotas: &[Quota]| Tier::new(&config.name, config.algorithm, quotas, None);
+        let (mut principals, mut roles) = (HashMap::new(), Vec::new());
+        for (who, quotas) in &config.overrides {
+            match who {
+                LimitedWho::Principal(name) => drop(principals.insert(name.clone(), other(quotas))),
+                LimitedWho::Role(role) => roles.push((role.clone(), other(quotas))),
+            }
+        }
+        roles.sort_by_key(|(_, tier)| std::cmp::Reverse(tier.generosity()));
+        Self {
+            tier: tier(&config.quota),
+            anonymous: (!config.anonymous.is_empty()).then(|| other(&config.anonymous)),
+            principals,
+            roles,
+            brought: Cache::new(MOST_BROUGHT),
+            counters,
+            config: config.clone(),
+            metrics: Arc::clone(metrics),
+            clock: clock.clone(),
+        }
+    }
+
+    /// Whether it stands behind authentication.
+    pub(super) fn is_by_caller(&self) -> bool {
+        self.config.is_by_caller()
+    }
+
+    /// By what a request is counted, and how much it may.
+    pub(super) fn ask(&self, request: &Request, context: &Context) -> Asked {
+        if self.is_exempt(context) {
+            return Asked::Skip;
+        }
+        let subject = Subject {
+            request,
+            context,
+            ipv6_prefix: self.config.ipv6_prefix,
+        };
+        let key = match self.key(subject) {
+            Ok(key) => key,
+            Err(asked) => return asked,
+        };
+        Asked::Ask(Ask {
+            key: self.counters.hash(&key, || self.shown(subject)),
+            tier: self.tier_of(context.principal().map(|principal| &**principal)),
+        })
+    }
+
+    /// The limit's own quota.
+    pub(super) fn tier(&self) -> &Arc<Tier> {
+        &self.tier
+    }
+
+    /// The key that an operator names: by its hash, or by its value where the key has one part.
+    pub(super) fn key_named(&self, text: &str) -> Option<KeyHash> {
+        if let Some(hash) = KeyHash::parse(text) {
+            return Some(hash);
+        }
+        let [key] = &*self.config.key else {
+            return None;
+        };
+        if self.config.per_route {
+            return None;
+        }
+        let bytes = key_of_text(key, text, self.config.ipv6_prefix);
+        Some(self.counters.hasher.hash(&bytes))
+    }
+
+    /// Whether a limit of that configuration can go on with these counters: it tells the same keys
+    /// apart in the same way. A changed quota is no obstacle: every state knows its own.
+    fn counts_like(&self, config: &RateLimit) -> bool {
+        let identity = |config: &RateLimit| {
+            (
+                config.key.clone(),
+                config.algorithm,
+                config.exact,
+                windows(config),
+                config.per_route,
+                config.ipv6_prefix,
+                config.show_keys,
+            )
+        };
+        identity(&self.config) == identity(config)
+    }
+
+    fn is_exempt(&self, context: &Context) -> bool {
+        let networks = &self.config.exempt_networks;
+        if networks
+            .iter()
+            .any(|network| network.contains(&context.client))
+        {
+            return true;
+        }
+        let callers = &self.config.exempt_callers;
+        let Some(principal) = context.principal().filter(|_| !callers.is_empty()) else {
+            return false;
+        };
+        callers.iter().any(|who| match who {
+            LimitedWho::Principal(name) => **name == *principal.name,
+            LimitedWho::Role(role) => principal.has_role(role),
+        })
+    }
+
+    fn key(&self, subject: Subject<'_>) -> Result<KeyBytes, Asked> {
+        let mut bytes = KeyBytes::new();
+        if self.config.per_route {
+            subject.part(&LimitKey::Route).write(&mut bytes);
+        }
+        for key in &self.config.key {
+            let mut part = subject.part(key);
+            if part.is_missing() {
+                part = match self.config.on_missing_key {
+                    MissingKey::ClientIp => subject.address(),
+                    MissingKey::Skip => return Err(Asked::Skip),
+                    MissingKey::Refuse => return Err(Asked::NoKey),
+                };
+            }
+            part.write(&mut bytes);
+        }
+        Ok(bytes)
+    }
+
+    /// The key as an operator reads it.
+    fn shown(&self, subject: Subject<'_>) -> String {
+        let mut text = String::new();
+        if self.config.per_route {
+            subject.part(&LimitKey::Route).show(&mut text);
+        }
+        for key in &self.config.key {
+            if !text.is_empty() {
+                text.push(',');
+            }
+            match subject.part(key) {
+                part if part.is_missing() => subject.address().show(&mut text),
+                part => part.show(&mut text),
+            }
+        }
+        text
+    }
+
+    /// What was said of the principal itself comes first, then what it brings, then its best role.
+    fn tier_of(&self, principal: Option<&Principal>) -> Arc<Tier> {
+        if !self.is_by_caller() {
+            return Arc::clone(&self.tier);
+        }
+        let Some(principal) = principal else {
+            return Arc::clone(self.anonymous.as_ref().unwrap_or(&self.tier));
+        };
+        let named = self.principals.get(&*principal.name);
+        let brought = || self.brought_by(principal);
+        let role = || self.roles.iter().find(|(role, _)| principal.has_role(role));
+        named
+            .map(Arc::clone)
+            .or_else(brought)
+            .or_else(|| role().map(|(_, tier)| Arc::clone(tier)))
+            .unwrap_or_else(|| Arc::clone(&self.tier))
+    }
+
+    /// Quotas of a credential's own: they take the place of those of a limit that counts each caller
+    /// by itself.
+    fn brought_by(&self, principal: &Principal) -> Option<Arc<Tier>> {
+        let quotas = &*principal.quotas;
+        if quotas.is_empty() || !is_of_one_caller(&self.config) {
+            return None;
+        }
+        if let Some(tier) = self.brought.get(quotas) {
+            return Some(tier);
+        }
+        let of = |&(count, per): &(u64, Duration)| Quota {
+            count: u32::try_from(count).unwrap_or(u32::MAX).max(1),
+            per: Some(per),
+        };
+        let list: Vec<_> = quotas.iter().take(MOST_WINDOWS).map(of).collect();
+        let tier = Tier::new(&self.config.name, self.config.algorithm, &list, None);
+        self.brought.insert(quotas.into(), Arc::clone(&tier));
+        Some(tier)
+    }
+}
+
+/// What outlives a changed quota: the counters of one limit.
+pub(super) struct LimitCounters {
+    pub(super) counting: Box<dyn Counting>,
+    hasher: KeyHasher,
+    /// The wall clock's time when the process's clock said 0. Read once: windows begin at full
+    /// minutes, and a wall clock that is set moves none.
+    epoch: u64,
+    /// Keys in the clear, where the operator asked for that.
+    shown: Option<Cache<KeyHash, Box<str>>>,
+}
+
+impl LimitCounters {
+    fn new(config: &RateLimit, clock: &Clock, table: TableMetrics) -> Self {
+        let wall = clock.wall().duration_since(SystemTime::UNIX_EPOCH);
+        let epoch = wall.unwrap_or_default().saturating_sub(clock.now());
+        let most_shown = config.max_keys.min(MOST_SHOWN);
+        Self {
+            counting: counting(config, table),
+            hasher: KeyHasher::default(),
+            epoch: nanos(epoch),
+            shown: config.show_keys.then(|| Cache::new(most_shown)),
+        }
+    }
+
+    /// A moment of the process's clock as the counters count.
+    pub(super) fn at(&self, moment: Duration) -> u64 {
+        self.epoch.saturating_add(nanos(moment))
+    }
+
+    /// The key in the clear, if it is kept.
+    pub(super) fn shown(&self, key: KeyHash) -> Option<Box<str>> {
+        self.shown.as_ref()?.get(&key)
+    }
+
+    fn hash(&self, key: &KeyBytes, shown: impl FnOnce() -> String) -> KeyHash {
+        let hash = self.hasher.hash(key);
+        if let Some(keys) = self
+            .shown
+            .as_ref()
+            .filter(|keys| keys.peek(&hash).is_none())
+        {
+            let mut text = shown();
+            // A key is as long as the client wants.
+            let end = text.floor_char_boundary(LONGEST_SHOWN);
+            text.truncate(end);
+            keys.insert(hash, text.into());
+        }
+        hash
+    }
+}
+
+fn counting(config: &RateLimit, table: TableMetrics) -> Box<dyn Counting> {
+    let (keys, table) = (config.max_keys, Some(table));
+    match (config.algorithm, config.exact, windows(config)) {
+        (LimitAlgorithm::TokenBucket, _, 1) => {
+            Box::new(Counters::<TokenBucket, 1>::new(keys, table))
+        }
+        (LimitAlgorithm::TokenBucket, ..) => {
+            Box::new(Counters::<TokenBucket, MOST_WINDOWS>::new(keys, table))
+        }
+        (LimitAlgorithm::SlidingWindow, true, 1) => {
+            Box::new(Counters::<SlidingLog, 1>::new(keys, table))
+        }
+        (LimitAlgorithm::SlidingWindow, true, _) => {
+            Box::new(Counters::<SlidingLog, MOST_WINDOWS>::new(keys, table))
+        }
+        (LimitAlgorithm::SlidingWindow, false, 1) => {
+            Box::new(Counters::<SlidingWindow, 1>::new(keys, table))
+        }
+        (LimitAlgorithm::SlidingWindow, false, _) => {
+            Box::new(Counters::<SlidingWindow, MOST_WINDOWS>::new(keys, table))
+        }
+        (LimitAlgorithm::FixedWindow, _, 1) => {
+            Box::new(Counters::<FixedWindow, 1>::new(keys, table))
+        }
+        (LimitAlgorithm::FixedWindow, ..) => {
+            Box::new(Counters::<FixedWindow, MOST_WINDOWS>::new(keys, table))
+        }
+        (LimitAlgorithm::Concurrency, ..) => Box::new(Counters::<InFlight, 1>::new(keys, table)),
+    }
+}
+
+/// Room for windows: one, where no caller can have more.
+fn windows(config: &RateLimit) -> usize {
+    let overrides = config.overrides.iter().map(|(_, quotas)| quotas.len());
+    let most = overrides
+        .chain([config.quota.len(), config.anonymous.len()])
+        .max();
+    match most {
+        Some(1) if !is_of_one_caller(config) => 1,
+        _ => MOST_WINDOWS,
+    }
+}
+
+/// Whether each caller is counted by itself, so that it may bring its own quota.
+fn is_of_one_caller(config: &RateLimit) -> bool {
+    let by_caller = |key: &LimitKey| {
+        matches!(
+            key,
+            LimitKey::Caller | LimitKey::Principal | LimitKey::ApiKey
+        )
+    };
+    config.algorithm != LimitAlgorithm::Concurrency && config.key.iter().any(by_caller)
+}
+
+/// Windows of one limit, as the configuration has it.
+const MOST_WINDOWS: usize = 4;
+/// Different sets of quotas that credentials bring.
+const MOST_BROUGHT: usize = 1_000;
+/// Keys that are kept in the clear for the operator, and how much of each.
+const MOST_SHOWN: usize = 10_000;
+const LONGEST_SHOWN: usize = 200;

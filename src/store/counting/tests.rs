@@ -1,0 +1,349 @@
+//! Each algorithm against a plain reference that keeps every request, over random traces.
+
+use super::*;
+use proptest::prelude::*;
+use std::time::Duration;
+
+const SECOND: u64 = 1_000_000_000;
+
+/// A moment and a cost.
+type Step = (u64, u32);
+
+fn window(quota: u64, per: Duration) -> Window {
+    Window::new(quota, per, None)
+}
+
+/// Traces whose steps are often short, sometimes nothing and sometimes longer than the window.
+fn trace(per: u64, costs: std::ops::Range<u32>) -> impl Strategy<Value = Vec<Step>> {
+    let step = prop_oneof![
+        3 => 0..per / 8,
+        1 => Just(0),
+        1 => 0..per * 3,
+    ];
+    prop::collection::vec((step, costs), 1..150).prop_map(|steps| {
+        let mut now = 1_700_000_000 * SECOND;
+        let at = |(step, cost)| {
+            now += step;
+            (now, cost)
+        };
+        steps.into_iter().map(at).collect()
+    })
+}
+
+/// Runs a trace; gives what was let through. A refusal must leave the state, and its wait must be the
+/// first moment at which the request fits.
+fn run<A: Algorithm + PartialEq + std::fmt::Debug>(window: &Window, trace: &[Step]) -> Vec<Step> {
+    let mut state = A::default();
+    let mut passed = Vec::new();
+    for &(now, cost) in trace {
+        let before = state.standing(window, now);
+        match state.take(window, now, cost) {
+            Ok(standing) => {
+                assert_eq!(standing, state.standing(window, now));
+                assert_eq!(standing.remaining + cost, before.remaining);
+                passed.push((now, cost));
+            }
+            Err(refused) => {
+                assert_eq!(state.standing(window, now), before);
+                assert!(before.remaining < cost);
+                first_fit(&state, window, now, cost, refused);
+            }
+        }
+        reset_is_right(&state, window, now);
+    }
+    passed
+}
+
+fn first_fit<A: Algorithm>(state: &A, window: &Window, now: u64, cost: u32, refused: Refused) {
+    if cost > window.quota {
+        return;
+    }
+    let wait = refused.wait.expect("time brings it");
+    assert!(wait > 0);
+    let fits = |at| state.clone().take(window, at, cost).is_ok();
+    assert!(fits(now + wait), "it fits after {wait}");
+    assert!(!fits(now + wait - 1), "and not before {wait}");
+}
+
+fn reset_is_right<A: Algorithm>(state: &A, window: &Window, now: u64) {
+    let standing = state.standing(window, now);
+    let reset = standing.reset.expect("time brings it");
+    if standing.remaining < window.quota {
+        let later = |at| state.standing(window, at).remaining;
+        assert!(reset > 0);
+        assert!(later(now + reset) > standing.remaining);
+        assert_eq!(later(now + reset - 1), standing.remaining);
+    }
+}
+
+/// The most that passed in any stretch of a length; the stretch is open at its beginning.
+fn most_within(passed: &[Step], length: u64) -> u64 {
+    let cost = |steps: &[Step]| steps.iter().map(|(_, cost)| u64::from(*cost)).sum();
+    let ends = 1..=passed.len();
+    let most = ends.map(|end| {
+        let last = passed[end - 1].0;
+        let begin = passed.partition_point(|(at, _)| at + length <= last);
+        cost(&passed[begin..end])
+    });
+    most.max().unwrap_or(0)
+}
+
+/// What a fixed window lets through, by keeping every request.
+fn fixed_reference(window: &Window, trace: &[Step]) -> Vec<Step> {
+    let mut passed: Vec<Step> = Vec::new();
+    for &(now, cost) in trace {
+        let same = |(at, _): &&Step| at / window.per == now / window.per;
+        let used: u64 = passed.iter().filter(same).map(|it| u64::from(it.1)).sum();
+        if used + u64::from(cost) <= window.quota.into() {
+            passed.push((now, cost));
+        }
+    }
+    passed
+}
+
+/// What an exact sliding window lets through.
+fn exact_reference(window: &Window, trace: &[Step]) -> Vec<Step> {
+    let mut passed: Vec<Step> = Vec::new();
+    for &(now, cost) in trace {
+        let within = |(at, _): &&Step| now - at < window.per;
+        let used: u64 = passed.iter().filter(within).map(|it| u64::from(it.1)).sum();
+        if used + u64::from(cost) <= window.quota.into() {
+            passed.push((now, cost));
+        }
+    }
+    passed
+}
+
+/// What a weighted window lets through, in exact fractions.
+fn weighted_reference(window: &Window, trace: &[Step]) -> Vec<Step> {
+    let mut passed: Vec<Step> = Vec::new();
+    for &(now, cost) in trace {
+        let number = now / window.per;
+        let used_in = |number: u64| -> u128 {
+            let of = |(at, _): &&Step| at / window.per == number;
+            passed.iter().filter(of).map(|it| u128::from(it.1)).sum()
+        };
+        let (per, left) = (
+            u128::from(window.per),
+            u128::from(window.per - now % window.per),
+        );
+        let counted = used_in(number) * per + used_in(number - 1) * left;
+        if counted + u128::from(cost) * per <= u128::from(window.quota) * per {
+            passed.push((now, cost));
+        }
+    }
+    passed
+}
+
+proptest! {
+    #[test]
+    fn a_fixed_window_is_its_reference(
+        quota in 1u64..40, trace in trace(SECOND, 1..5),
+    ) {
+        let window = window(quota, Duration::from_secs(1));
+        let passed = run::<FixedWindow>(&window, &trace);
+        prop_assert_eq!(&passed, &fixed_reference(&window, &trace));
+        prop_assert!(most_within(&passed, window.per) <= 2 * quota);
+    }
+
+    #[test]
+    fn a_log_is_its_reference_and_never_lets_more_than_the_quota_into_a_window(
+        quota in 1u64..40, trace in trace(SECOND, 1..5),
+    ) {
+        let window = window(quota, Duration::from_secs(1));
+        let passed = run::<SlidingLog>(&window, &trace);
+        prop_assert_eq!(&passed, &exact_reference(&window, &trace));
+        prop_assert!(most_within(&passed, window.per) <= quota);
+    }
+
+    #[test]
+    fn a_weighted_window_is_its_reference_and_keeps_its_bound(
+        quota in 1u64..40, trace in trace(SECOND, 1..5), stretch in 1u64..=8,
+    ) {
+        let window = window(quota, Duration::from_secs(1));
+        let passed = run::<SlidingWindow>(&window, &trace);
+        prop_assert_eq!(&passed, &weighted_reference(&window, &trace));
+        // Q * (1 + x) in any stretch of x windows.
+        let most = most_within(&passed, SECOND * stretch / 8);
+        prop_assert!(most * 8 <= quota * (8 + stretch), "{most} of {quota} in {stretch}/8");
+        prop_assert!(most_within(&passed, window.per) < 2 * quota.max(1) || quota == 1);
+    }
+
+    #[test]
+    fn giving_back_undoes_taking(quota in 5u64..40, trace in trace(SECOND, 1..5)) {
+        let window = window(quota, Duration::from_secs(1));
+        undone::<FixedWindow>(&window, &trace);
+        undone::<SlidingWindow>(&window, &trace);
+        undone::<SlidingLog>(&window, &trace);
+        undone::<TokenBucket>(&window, &trace);
+    }
+
+    #[test]
+    fn all_windows_are_charged_or_none(trace in trace(SECOND, 1..5)) {
+        let windows = [window(6, Duration::from_secs(1)), window(20, Duration::from_secs(10))];
+        let mut both = Windows::<SlidingLog, 4>::default();
+        let mut passed = Vec::new();
+        for (now, cost) in trace {
+            let before = both.standings(&windows, now);
+            let decision = both.take(&windows, now, cost);
+            let after = both.standings(&windows, now);
+            match decision {
+                Decision::Granted { window, standing } => {
+                    passed.push((now, cost));
+                    let least = after.iter().map(|it| it.remaining).min();
+                    prop_assert_eq!(Some(standing.remaining), least);
+                    prop_assert_eq!(standing, after[window]);
+                }
+                Decision::Refused { refusal, .. } => {
+                    prop_assert_eq!(before, after);
+                    let mut later = both.clone();
+                    let wait = refusal.wait.unwrap();
+                    let decision = later.take(&windows, now + wait, cost);
+                    let granted = matches!(decision, Decision::Granted { .. });
+                    prop_assert!(granted, "never early");
+                }
+            }
+        }
+        prop_assert!(most_within(&passed, SECOND) <= 6);
+        prop_assert!(most_within(&passed, 10 * SECOND) <= 20);
+    }
+
+    #[test]
+    fn a_clock_that_goes_back_is_safe(
+        steps in prop::collection::vec((any::<bool>(), 0..2 * SECOND), 1..200),
+    ) {
+        let window = window(10, Duration::from_secs(1));
+        jumps::<FixedWindow>(&window, &steps);
+        jumps::<SlidingWindow>(&window, &steps);
+        jumps::<SlidingLog>(&window, &steps);
+        jumps::<TokenBucket>(&window, &steps);
+    }
+}
+
+fn undone<A: Algorithm>(window: &Window, trace: &[Step]) {
+    let mut state = A::default();
+    for &(now, cost) in trace {
+        let before = state.standing(window, now);
+        if state.take(window, now, cost).is_ok() {
+            state.give_back(window, now, cost);
+            assert_eq!(state.standing(window, now), before);
+            let _ = state.take(window, now, 1);
+        }
+    }
+}
+
+/// However the clock jumps, no more passes than what the time it has covered allows: twice the quota
+/// for each window that was ever begun, and the first.
+fn jumps<A: Algorithm>(window: &Window, steps: &[(bool, u64)]) {
+    let (mut state, mut now, mut passed) = (A::default(), 1_000 * SECOND, 0u64);
+    let (mut earliest, mut latest) = (now, now);
+    for (back, step) in steps {
+        now = if *back {
+            now.saturating_sub(*step)
+        } else {
+            now + step
+        };
+        (earliest, latest) = (earliest.min(now), latest.max(now));
+        passed += u64::from(state.take(window, now, 1).is_ok());
+    }
+    let windows = (latest - earliest) / window.per + 2;
+    assert!(passed <= 10 * windows, "{passed} in {windows} windows");
+}
+
+#[test]
+fn there_is_no_drift_over_a_million_steps() {
+    let window = window(1_000, Duration::from_secs(1));
+    // Whoever takes what there is gets the quota in each window.
+    let greedy = |passed: u64| (1_000_000..=1_002_000).contains(&passed);
+    assert!(greedy(taken_in_a_thousand_windows::<FixedWindow>(&window)));
+    assert!(greedy(taken_in_a_thousand_windows::<SlidingLog>(&window)));
+    assert!(greedy(taken_in_a_thousand_windows::<TokenBucket>(&window)));
+    let weighted = taken_in_a_thousand_windows::<SlidingWindow>(&window);
+    // Rounding up costs less than one request a window.
+    assert!((998_000..=1_001_000).contains(&weighted), "{weighted}");
+}
+
+fn taken_in_a_thousand_windows<A: Algorithm>(window: &Window) -> u64 {
+    let (mut state, mut passed) = (A::default(), 0);
+    for step in 0..1_000_000 {
+        let now = step * SECOND / 1_000;
+        while state.take(window, now, 1).is_ok() {
+            passed += 1;
+        }
+    }
+    passed
+}
+
+#[test]
+fn the_edges_of_64_bits_are_safe() {
+    edges::<FixedWindow>();
+    edges::<SlidingWindow>();
+    edges::<SlidingLog>();
+    edges::<InFlight>();
+}
+
+fn edges<A: Algorithm>() {
+    let largest = window(u64::MAX, Duration::MAX);
+    let smallest = window(0, Duration::ZERO);
+    for window in [largest, smallest, window(1, Duration::MAX)] {
+        let mut state = A::default();
+        for now in [0, 1, u64::MAX / 2, u64::MAX - 1, u64::MAX, 0] {
+            for cost in [0, 1, u32::MAX] {
+                let _ = state.take(&window, now, cost);
+                state.charge(&window, now, cost);
+                let _ = (state.standing(&window, now), state.debt(now));
+                state.give_back(&window, now, cost);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_changed_window_keeps_what_was_used() {
+    let (minute, hour) = (
+        window(100, Duration::from_secs(60)),
+        window(200, Duration::from_secs(3600)),
+    );
+    let now = 1_000_000 * 3600 * SECOND + 90 * SECOND;
+    assert_eq!(carried::<FixedWindow>(&minute, &hour, now), 140);
+    assert_eq!(carried::<SlidingWindow>(&minute, &hour, now), 140);
+    assert_eq!(carried::<SlidingLog>(&minute, &hour, now), 140);
+    assert_eq!(carried::<TokenBucket>(&minute, &hour, now), 140);
+}
+
+fn carried<A: Algorithm>(before: &Window, after: &Window, now: u64) -> u32 {
+    let mut state = A::default();
+    state.take(before, now, 60).unwrap();
+    state.standing(after, now).remaining
+}
+
+#[test]
+fn a_charge_afterwards_goes_into_debt_and_time_pays_it() {
+    owed::<FixedWindow>(SECOND);
+    owed::<SlidingLog>(SECOND);
+    owed::<SlidingWindow>(2 * SECOND);
+    owed::<TokenBucket>(3 * SECOND);
+}
+
+fn owed<A: Algorithm>(paid: u64) {
+    let (window, now) = (window(10, Duration::from_secs(1)), 1_000 * SECOND);
+    let mut state = A::default();
+    state.charge(&window, now, 30);
+    assert_eq!(state.standing(&window, now).remaining, 0);
+    assert!(state.take(&window, now + SECOND / 2, 1).is_err());
+    assert_eq!(state.standing(&window, now + paid).remaining, 10);
+}
+
+#[test]
+fn what_is_held_is_freed_by_giving_back_alone() {
+    let window = Window::held(2);
+    let mut state = InFlight::default();
+    assert_eq!(state.take(&window, 0, 1).unwrap().remaining, 1);
+    assert!(state.take(&window, 0, 1).is_ok());
+    assert_eq!(
+        state.take(&window, u64::MAX, 1),
+        Err(Refused { wait: None })
+    );
+    state.give_back(&window, 0, 1);
+    assert!(state.take(&window, 0, 1).is_ok());
+}

@@ -1,0 +1,143 @@
+//! What the service is told, and what its answer does.
+
+use super::*;
+
+const COPIED: &str = "subject_header = 'x-auth-user'\nroles_header = 'x-auth-roles'\n\
+                      forward_headers = ['x-user-id', 'x-user-mail']";
+
+#[tokio::test]
+async fn the_service_is_told_about_the_request_and_nothing_more() {
+    let site = Site::with("").await;
+    let fields = "Authorization: Bearer abc\r\nCookie: a=b\r\nX-Secret: 1\r\n\
+                  X-Forwarded-For: 6.6.6.6\r\nX-Forwarded-Uri: /evil\r\nX-Forwarded-Method: PUT\r\n";
+    let body = "POST /a/../orders?q=1 HTTP/1.1\r\nHost: Gateway.test\r\nContent-Length: 4\r\n";
+    let request = format!("{body}{fields}\r\nbody");
+    let answer = Raw::ask(site.gateway.address(), request).await;
+    assert_eq!(answer.status, 200);
+    let (line, headers) = site.service.question();
+    assert_eq!(line, "GET /auth");
+    let all = |name: &str| -> Vec<String> {
+        let values = headers.get_all(name).iter();
+        values
+            .map(|value| value.to_str().unwrap().to_owned())
+            .collect()
+    };
+    assert_eq!(all("authorization"), ["Bearer abc"]);
+    assert_eq!(all("cookie"), ["a=b"]);
+    assert_eq!(all("x-forwarded-method"), ["POST"]);
+    // What the upstream gets: another path than the one that was judged must not come through.
+    assert_eq!(all("x-forwarded-uri"), ["/orders?q=1"]);
+    assert_eq!(all("x-forwarded-host"), ["Gateway.test"]);
+    assert_eq!(all("x-forwarded-proto"), ["http"]);
+    assert_eq!(all("x-forwarded-for"), ["127.0.0.1"]);
+    assert_eq!(all("x-request-id").len(), 1);
+    assert_eq!(all("user-agent").len(), 1);
+    assert!(headers.get("x-secret").is_none());
+    assert!(headers.get("content-length").is_none());
+    assert_eq!(site.origin.request().target(), "/orders?q=1");
+    assert_eq!(site.origin.request().body, b"body");
+}
+
+#[tokio::test]
+async fn what_the_service_says_about_the_caller_reaches_the_upstream_and_the_log() {
+    let site = Site::with(COPIED).await;
+    let fields = &[
+        ("x-auth-user", "alice"),
+        ("x-auth-roles", "a,b"),
+        ("x-user-id", "7"),
+        ("x-other", "1"),
+    ];
+    site.service.says(204, fields, "");
+    assert_eq!(site.get("/", "").await.status, 200);
+    let request = site.origin.request();
+    assert_eq!(request.all("x-user-id"), ["7"]);
+    assert_eq!(request.header("x-other"), None);
+    assert_eq!(request.header("x-auth-user"), None);
+    let line = site.gateway.log_line().await;
+    assert_eq!(line["principal"], "external.sso:alice", "{line}");
+    assert_eq!(site.results("allowed"), 1.0);
+}
+
+#[tokio::test]
+async fn what_a_client_sends_under_the_services_names_is_taken_out_on_every_route() {
+    let site = Site::with(COPIED).await;
+    site.service
+        .says(200, &[("x-auth-user", "alice"), ("x-user-id", "7")], "");
+    let spoofed = "X-User-Id: 1\r\nx-user-id: 2\r\nX_User_Id: 3\r\nX-User-Mail: a@b.test\r\n";
+    for target in ["/", "/open"] {
+        assert_eq!(site.get(target, spoofed).await.status, 200);
+    }
+    let requests = site.origin.requests();
+    assert_eq!(requests[0].all("x-user-id"), ["7"]);
+    assert!(requests[1].all("x-user-id").is_empty());
+    for request in requests {
+        assert!(request.header("x_user_id").is_none());
+        assert!(request.header("x-user-mail").is_none());
+    }
+}
+
+#[tokio::test]
+async fn a_refusal_reaches_the_client_with_its_challenge_and_its_body() {
+    let site = Site::with("").await;
+    let fields = &[
+        ("www-authenticate", "Basic realm=\"x\""),
+        ("content-type", "text/html"),
+        ("set-cookie", "a=b"),
+        ("x-internal", "1"),
+    ];
+    for (status, reason) in [(401, "unauthorized"), (403, "forbidden")] {
+        site.service.says(status, fields, "<p>no</p>");
+        let answer = site.get("/", "").await;
+        assert_eq!((answer.status, answer.text()), (status, "<p>no</p>"));
+        assert_eq!(answer.header("www-authenticate"), Some("Basic realm=\"x\""));
+        assert_eq!(answer.header("content-type"), Some("text/html"));
+        assert_eq!(answer.header("cache-control"), Some("no-store"));
+        assert_eq!(answer.header("set-cookie"), None);
+        assert_eq!(answer.header("x-internal"), None);
+        let label = format!("reason=\"auth.external.{reason}\"");
+        let decided = "tollgate_auth_decisions_total";
+        assert_eq!(site.gateway.metric(decided, &["external.sso", &label]), 1.0);
+    }
+    assert!(site.origin.requests().is_empty());
+    assert_eq!(site.results("denied"), 2.0);
+}
+
+#[tokio::test]
+async fn a_redirect_to_a_login_is_passed_on_by_option() {
+    let fields = &[
+        ("location", "https://login.test/"),
+        ("set-cookie", "state=1"),
+    ];
+    let site = Site::with("pass_redirects = true").await;
+    site.service.says(302, fields, "");
+    let answer = site.get("/", "").await;
+    assert_eq!(answer.status, 302);
+    assert_eq!(answer.header("location"), Some("https://login.test/"));
+    assert_eq!(answer.header("set-cookie"), Some("state=1"));
+
+    let site = Site::with("").await;
+    site.service.says(302, fields, "");
+    let answer = site.get("/", "").await;
+    assert_eq!(answer.refusal(), unavailable());
+    assert_eq!(answer.header("location"), None);
+}
+
+#[tokio::test]
+async fn the_service_decides_by_what_it_is_told() {
+    let site = Site::with("request_headers = 'x-key'\nsend = ['uri']").await;
+    site.service.decides(|question| {
+        let is = |name: &str, value: &str| question.headers.get(name).is_some_and(|it| it == value);
+        let allowed = is("x-key", "good") && is("x-forwarded-uri", "/a");
+        answer(if allowed { 200 } else { 403 }, &[], "")
+    });
+    assert_eq!(site.get("/a", "X-Key: good\r\n").await.status, 200);
+    assert_eq!(site.get("/b", "X-Key: good\r\n").await.status, 403);
+    assert_eq!(site.get("/a", "X-Key: bad\r\n").await.status, 403);
+    assert_eq!(site.get("/a", "").await.status, 403);
+    // Two values reach it as two: which of them counts is not for us to say.
+    let asked = site.service.asked();
+    site.get("/a", "X-Key: bad\r\nX-Key: good\r\n").await;
+    let questions = site.service.shared.asked.lock().unwrap();
+    assert_eq!(questions[asked].headers.get_all("x-key").iter().count(), 2);
+    assert!(questions[asked].headers.get("x-forwarded-for").is_none());
+}

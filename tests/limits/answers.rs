@@ -1,0 +1,127 @@
+//! What a limited client is told.
+
+use super::Limited;
+use crate::support::{empty, eventually, http2, read, request};
+
+#[tokio::test]
+async fn a_refusal_says_when_to_come_again_and_never_too_early() {
+    let limited = Limited::by("key = 'client_ip'\nquota = '2/1m'\nbucket = 1");
+    let first = limited.get().await;
+    assert_eq!(first.header("ratelimit-policy"), Some("\"one\";q=2;w=60"));
+    let told = first.header("ratelimit").expect("told");
+    assert!(
+        ["\"one\";r=0;t=30", "\"one\";r=0;t=29"].contains(&told),
+        "{told}"
+    );
+    assert_eq!(first.header("retry-after"), None);
+    let refused = limited.get().await;
+    assert_eq!(refused.refusal(), (429, "limit.exceeded".to_owned()));
+    let wait: u64 = refused
+        .header("retry-after")
+        .expect("told")
+        .parse()
+        .expect("seconds");
+    assert_eq!(
+        refused.header("ratelimit"),
+        Some(&*format!("\"one\";r=0;t={wait}"))
+    );
+    let json = refused.json();
+    assert_eq!(json["error"]["code"], "RATE_LIMIT_EXCEEDED");
+    assert_eq!(json["error"]["details"]["limit"], "one");
+    limited.clock.advance(std::time::Duration::from_secs(wait));
+    assert_eq!(limited.get().await.status, 200, "never early");
+}
+
+#[tokio::test]
+async fn the_older_fields_are_sent_when_asked_for() {
+    let limited = Limited::by(
+        "key = 'client_ip'\nquota = '5/1m'\nheaders = 'legacy'\nalgorithm = 'fixed_window'",
+    );
+    let answer = limited.get().await;
+    assert_eq!(answer.header("x-ratelimit-limit"), Some("5"));
+    assert_eq!(answer.header("x-ratelimit-remaining"), Some("4"));
+    let reset: u64 = answer
+        .header("x-ratelimit-reset")
+        .expect("told")
+        .parse()
+        .expect("seconds");
+    assert!((50..=60).contains(&reset));
+    assert_eq!(answer.header("ratelimit"), None);
+    let both = Limited::by("key = 'client_ip'\nquota = '5/1m'\nheaders = 'both'");
+    let answer = both.get().await;
+    assert!(answer.header("ratelimit").is_some() && answer.header("x-ratelimit-limit").is_some());
+    let off = Limited::by("key = 'client_ip'\nquota = '1/1m'\nheaders = 'off'");
+    assert_eq!(off.passed(1, "").await, 1);
+    let answer = off.get().await;
+    assert_eq!(answer.status, 429);
+    assert!(answer.header("retry-after").is_some());
+    let names = ["ratelimit", "ratelimit-policy", "x-ratelimit-limit"];
+    assert!(names.iter().all(|name| answer.header(name).is_none()));
+}
+
+#[tokio::test]
+async fn several_windows_are_told_by_their_times() {
+    let limited =
+        Limited::by("key = 'client_ip'\nquota = ['2/1s', '50/1h']\nalgorithm = 'fixed_window'");
+    let answer = limited.get().await;
+    let policy = answer.header("ratelimit-policy").expect("told");
+    assert_eq!(policy, "\"one-1s\";q=2;w=1, \"one-1h\";q=50;w=3600");
+    assert_eq!(answer.header("ratelimit"), Some("\"one-1s\";r=1;t=1"));
+}
+
+#[tokio::test]
+async fn problem_details_and_grpc_callers_are_told_in_their_form() {
+    let limited = Limited::by("key = 'client_ip'\nquota = '1/1h'");
+    assert_eq!(limited.get().await.status, 200);
+    let problem = limited.with("Accept: application/problem+json\r\n").await;
+    assert_eq!(
+        problem.header("content-type"),
+        Some("application/problem+json")
+    );
+    assert_eq!(problem.json()["limit"], "one");
+    let mut client = http2(limited.gateway.address()).await;
+    let call = request("POST", "/").header("content-type", "application/grpc");
+    let call = call.body(empty()).expect("a request");
+    let answer = read(client.send_request(call).await.expect("an answer")).await;
+    let status = (answer.status(), answer.header("grpc-status"));
+    assert_eq!(status, (200, Some("14")));
+    assert_eq!(answer.header("retry-after"), Some("3600"));
+}
+
+#[tokio::test]
+async fn the_limit_that_refused_stands_in_the_log_and_in_the_metrics() {
+    let limited = Limited::by("key = 'client_ip'\nquota = '1/1h'");
+    assert_eq!(limited.passed(3, "").await, 1);
+    let lines = limited.gateway.log_lines(3).await;
+    assert!(lines[0].get("limit").is_none());
+    assert_eq!(
+        (&lines[2]["reason"], &lines[2]["limit"]),
+        (&"limit.exceeded".into(), &"one".into())
+    );
+    let decisions = |decision: &str| {
+        let labels = [
+            "route=\"all\"",
+            "limit=\"one\"",
+            &format!("decision=\"{decision}\""),
+        ];
+        limited
+            .gateway
+            .metric("tollgate_rate_limit_decisions_total", &labels)
+    };
+    assert_eq!((decisions("allow"), decisions("deny")), (1.0, 2.0));
+    assert_eq!(
+        limited
+            .gateway
+            .metric("tollgate_rate_limit_keys", &["limit=\"one\""]),
+        1.0
+    );
+    limited.later(7200.0);
+    // Idle keys leave by themselves.
+    eventually(|| {
+        limited
+            .gateway
+            .metric("tollgate_rate_limit_keys", &["limit=\"one\""])
+            == 0.0
+    })
+    .await;
+}

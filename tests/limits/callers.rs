@@ -1,0 +1,118 @@
+//! Limits by caller: persons and not tokens, tiers, and who brings its own quota.
+
+use jsonwebtoken::{EncodingKey, Header, encode};
+use serde_json::{Value, json};
+
+use super::Limited;
+
+const SECRET: &str = "a secret of at least 32 bytes, for tests";
+
+/// A header line with a token.
+fn token(claims: Value) -> String {
+    let mut claims = claims;
+    claims["exp"] = json!(4_000_000_000_u64);
+    claims["iss"] = json!("https://id.test/");
+    claims["aud"] = json!("api");
+    let key = EncodingKey::from_secret(SECRET.as_bytes());
+    let token = encode(&Header::default(), &claims, &key).expect("it signs");
+    format!("Authorization: Bearer {token}\r\n")
+}
+
+fn of(subject: &str) -> String {
+    token(json!({ "sub": subject }))
+}
+
+/// A route behind tokens, or without a credential, with limits.
+fn behind(limits: &str, tables: &str) -> Limited {
+    Limited::start(&format!(
+        "[auth.jwt.main]\nissuer = 'https://id.test/'\naudience = 'api'\nsecret = '{SECRET}'\nroles_claim = 'roles'\n\
+         [routes.all]\nrespond = {{ body = 'ok' }}\nauth = ['jwt.main', 'anonymous']\nrate_limits = {limits}\n{tables}"
+    ))
+}
+
+fn by(keys: &str) -> Limited {
+    behind("['one']", &format!("[rate_limits.one]\n{keys}"))
+}
+
+#[tokio::test]
+async fn two_tokens_of_one_person_share_a_limit() {
+    let limited = by("key = 'caller'\nquota = '3/1h'");
+    let (one, other) = (of("alice"), token(json!({ "sub": "alice", "jti": "2" })));
+    assert_ne!(one, other);
+    assert_eq!(limited.passed(2, &one).await, 2);
+    assert_eq!(limited.passed(3, &other).await, 1);
+    assert_eq!(limited.passed(1, &of("bob")).await, 1);
+}
+
+#[tokio::test]
+async fn who_is_not_known_is_counted_by_its_address() {
+    let limited = by("key = 'caller'\nquota = '5/1h'\nanonymous = '2/1h'");
+    assert_eq!(limited.passed(4, "").await, 2);
+    assert_eq!(limited.passed(7, &of("alice")).await, 5);
+}
+
+#[tokio::test]
+async fn principals_and_roles_have_quotas_of_their_own() {
+    let limited = by("key = 'caller'\nquota = '1/1h'\n\
+         [rate_limits.one.overrides]\n'jwt.main:carol' = '4/1h'\n'role:silver' = '2/1h'\n'role:gold' = '3/1h'\n");
+    let with = |subject: &str, roles: &[&str]| token(json!({ "sub": subject, "roles": roles }));
+    assert_eq!(limited.passed(6, &with("alice", &[])).await, 1);
+    assert_eq!(limited.passed(6, &with("bob", &["silver"])).await, 2);
+    assert_eq!(
+        limited.passed(6, &with("dave", &["silver", "gold"])).await,
+        3
+    );
+    assert_eq!(limited.passed(6, &with("carol", &["silver"])).await, 4);
+}
+
+#[tokio::test]
+async fn exempt_principals_and_roles_are_not_limited() {
+    let limited = by("key = 'caller'\nquota = '1/1h'\nexempt = ['jwt.main:alice', 'role:admin']");
+    assert_eq!(limited.passed(3, &of("alice")).await, 3);
+    let admin = token(json!({ "sub": "x", "roles": ["admin"] }));
+    assert_eq!(limited.passed(3, &admin).await, 3);
+    assert_eq!(limited.passed(3, &of("bob")).await, 1);
+}
+
+#[tokio::test]
+async fn claims_and_roles_are_keys() {
+    let limited = by("key = 'claim:tenant'\nquota = '2/1h'");
+    let with = |subject: &str, tenant: Value| token(json!({ "sub": subject, "tenant": tenant }));
+    assert_eq!(limited.passed(1, &with("alice", json!("t1"))).await, 1);
+    assert_eq!(limited.passed(3, &with("bob", json!("t1"))).await, 1);
+    assert_eq!(limited.passed(3, &with("bob", json!(2))).await, 2);
+    // No tenant, or none that could be a key: by address.
+    assert_eq!(limited.passed(1, &with("bob", json!({ "a": 1 }))).await, 1);
+    assert_eq!(limited.passed(3, &of("carol")).await, 1);
+    let roles = by("key = 'role'\nquota = '2/1h'\non_missing_key = 'refuse'");
+    let gold = |subject: &str| token(json!({ "sub": subject, "roles": ["gold", "x"] }));
+    assert_eq!(roles.passed(1, &gold("alice")).await, 1);
+    assert_eq!(roles.passed(3, &gold("bob")).await, 1);
+    assert_eq!(
+        roles.with(&of("carol")).await.refusal().1,
+        "limit.key_missing"
+    );
+}
+
+#[tokio::test]
+async fn a_limit_by_address_spares_authentication() {
+    let limited = behind(
+        "['guessing', 'one']",
+        "[rate_limits.guessing]\nkey = 'client_ip'\nquota = '3/1h'\n\
+         [rate_limits.one]\nkey = 'caller'\nquota = '100/1h'\n",
+    );
+    let guess = "Authorization: Bearer nonsense\r\n";
+    let mut reasons = Vec::new();
+    for _ in 0..5 {
+        let answer = limited.with(guess).await;
+        assert!(
+            answer
+                .header("ratelimit")
+                .expect("a field")
+                .starts_with("\"guessing\";r=")
+        );
+        reasons.push(answer.status);
+    }
+    assert_eq!(reasons, [401, 401, 401, 429, 429]);
+    assert_eq!(limited.with(&of("alice")).await.status, 429);
+}

@@ -1,0 +1,163 @@
+//! By what callers are told apart, and ways round that are none.
+
+use super::Limited;
+use crate::support::{Gateway, Raw};
+
+#[tokio::test]
+async fn who_spoofs_x_forwarded_for_is_the_same_client() {
+    let limited = Limited::by("key = 'client_ip'\nquota = '3/1h'");
+    let mut passed = 0;
+    for number in 0..10 {
+        let spoofed = format!(
+            "X-Forwarded-For: 203.0.113.{number}\r\nForwarded: for=203.0.113.{number}\r\nX-Real-IP: 203.0.113.{number}\r\n"
+        );
+        passed += limited.passed(1, &spoofed).await;
+    }
+    assert_eq!(passed, 3);
+}
+
+/// Behind a trusted proxy, the rightmost untrusted hop counts and nothing left of it.
+const BEHIND: &str = "[server]\ntrusted_proxies = ['127.0.0.1']\n\
+     [routes.all]\nrespond = { body = 'ok' }\nrate_limits = ['one']\n\
+     [rate_limits.one]\nkey = 'client_ip'\nquota = '3/1h'\n";
+
+async fn passed_from(limited: &Limited, hops: impl Iterator<Item = String>) -> u32 {
+    let mut passed = 0;
+    for hop in hops {
+        let lines = format!("X-Forwarded-For: {hop}\r\n");
+        passed += limited.passed(1, &lines).await;
+    }
+    passed
+}
+
+#[tokio::test]
+async fn the_hop_before_a_trusted_proxy_is_the_client() {
+    let limited = Limited::start(BEHIND);
+    let spoofed = (0..10).map(|number| format!("10.9.8.{number}, 203.0.113.7"));
+    assert_eq!(passed_from(&limited, spoofed).await, 3);
+    let others = (0..10).map(|number| format!("203.0.113.{}", 10 + number));
+    assert_eq!(passed_from(&limited, others).await, 10);
+}
+
+#[tokio::test]
+async fn addresses_of_one_ipv6_network_are_one_client() {
+    let limited = Limited::start(BEHIND);
+    let rotating = (0..10).map(|number| format!("2001:db8:1:2:{number:x}::{number:x}"));
+    assert_eq!(passed_from(&limited, rotating).await, 3);
+    let networks = (0..10).map(|number| format!("2001:db8:1:{:x}::1", 16 + number));
+    assert_eq!(passed_from(&limited, networks).await, 10);
+}
+
+#[tokio::test]
+async fn the_network_of_an_ipv6_client_can_be_set() {
+    let limited = Limited::start(&format!("{BEHIND}ipv6_prefix = 48\n"));
+    let sites = (0..10).map(|number| format!("2001:db8:1:{number:x}::1"));
+    assert_eq!(passed_from(&limited, sites).await, 3);
+}
+
+#[tokio::test]
+async fn a_header_is_a_key_beside_an_address() {
+    let limited = Limited::answering(
+        "['tenant', 'address']",
+        "[rate_limits.tenant]\nkey = 'header:x-tenant'\nquota = '2/1h'\n\
+         [rate_limits.address]\nkey = 'client_ip'\nquota = '5/1h'\n",
+    );
+    assert_eq!(limited.passed(3, "X-Tenant: a\r\n").await, 2);
+    assert_eq!(limited.passed(3, "X-Tenant: b\r\n").await, 2);
+    // Who makes up one tenant after another is held by the address.
+    assert_eq!(limited.passed(1, "X-Tenant: c\r\n").await, 1);
+    assert_eq!(limited.passed(1, "X-Tenant: d\r\n").await, 0);
+}
+
+#[tokio::test]
+async fn cookies_captures_hosts_and_methods_are_keys() {
+    let limited = Limited::start(
+        "[routes.all]\npath = '/{item}'\nrespond = {}\nrate_limits = ['parts', 'address']\n\
+         [rate_limits.parts]\nkey = ['cookie:visitor', 'path.item', 'host', 'method', 'route']\nquota = '1/1h'\n\
+         [rate_limits.address]\nkey = 'client_ip'\nquota = '1000/1h'\n",
+    );
+    let ask = async |path: &str, lines: &str| limited.ask(path, lines).await.status;
+    let cookie = "Cookie: a=1; visitor=v1; b=2\r\n";
+    assert_eq!(ask("/x", cookie).await, 200);
+    assert_eq!(ask("/x", cookie).await, 429);
+    assert_eq!(ask("/x", "Cookie: visitor=v1\r\n").await, 429);
+    assert_eq!(ask("/x", "Cookie: visitor=v2\r\n").await, 200);
+    assert_eq!(ask("/y", cookie).await, 200);
+    let request =
+        format!("GET /x HTTP/1.1\r\nHost: B.test:80\r\nConnection: close\r\n{cookie}\r\n");
+    assert_eq!(
+        Raw::ask(limited.gateway.address(), request.clone())
+            .await
+            .status,
+        200
+    );
+    let same = request.replace("B.test:80", "b.TEST");
+    assert_eq!(Raw::ask(limited.gateway.address(), same).await.status, 429);
+}
+
+#[tokio::test]
+async fn what_becomes_of_requests_without_a_key_is_configured() {
+    let with = |missing: &str| {
+        Limited::answering(
+            "['tenant', 'address']",
+            &format!(
+                "[rate_limits.tenant]\nkey = 'header:x-tenant'\nquota = '2/1h'\n{missing}\n\
+                 [rate_limits.address]\nkey = 'client_ip'\nquota = '5/1h'\n"
+            ),
+        )
+    };
+    assert_eq!(with("").passed(9, "").await, 2);
+    assert_eq!(with("on_missing_key = 'client_ip'").passed(9, "").await, 2);
+    assert_eq!(with("on_missing_key = 'skip'").passed(9, "").await, 5);
+    let refusing = with("on_missing_key = 'refuse'");
+    let refusal = refusing.get().await.refusal();
+    assert_eq!(refusal, (400, "limit.key_missing".to_owned()));
+    assert_eq!(refusing.passed(3, "X-Tenant: a\r\n").await, 2);
+}
+
+#[tokio::test]
+async fn routes_share_a_limit_unless_it_says_otherwise() {
+    let with = |keys: &str| {
+        Limited::start(&format!(
+            "[routes.a]\npath = '/a'\nrespond = {{}}\nrate_limits = ['one']\n\
+             [routes.b]\npath = '/b'\nrespond = {{}}\nrate_limits = ['one']\n\
+             [rate_limits.one]\nkey = 'client_ip'\nquota = '1/1h'\n{keys}\n"
+        ))
+    };
+    let shared = with("");
+    assert_eq!(shared.ask("/a", "").await.status, 200);
+    assert_eq!(shared.ask("/b", "").await.status, 429);
+    let own = with("per = 'route'");
+    assert_eq!(own.ask("/a", "").await.status, 200);
+    assert_eq!(own.ask("/b", "").await.status, 200);
+    assert_eq!(own.ask("/b", "").await.status, 429);
+}
+
+#[tokio::test]
+async fn exempt_networks_are_not_limited() {
+    let limited = Limited::by("key = 'client_ip'\nquota = '1/1h'\nexempt = ['127.0.0.0/8']");
+    for _ in 0..5 {
+        let answer = limited.get().await;
+        assert_eq!((answer.status, answer.header("ratelimit")), (200, None));
+    }
+}
+
+#[tokio::test]
+async fn every_worker_counts_the_same() {
+    let gateway = Gateway::start(
+        "[server]\nworkers = 4\n[routes.all]\nrespond = {}\nrate_limits = ['one']\n\
+         [rate_limits.one]\nkey = 'client_ip'\nquota = '10/1h'\n",
+    );
+    let mut connections = Vec::new();
+    for _ in 0..8 {
+        connections.push(Raw::connect(gateway.address()).await);
+    }
+    let mut passed = 0;
+    for _ in 0..4 {
+        for connection in &mut connections {
+            connection.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
+            passed += u32::from(connection.answer().await.status == 200);
+        }
+    }
+    assert_eq!(passed, 10);
+}

@@ -1,0 +1,214 @@
+//! Several limits at once: all or none, the tightest told, shadow mode, costs that answers tell.
+
+use super::Limited;
+use crate::support::{Origin, Server, eventually, reply};
+
+const THREE: &str = "[rate_limits.a]\nkey = 'client_ip'\nquota = '5/1h'\n\
+     [rate_limits.b]\nkey = 'header:x-b'\nquota = '2/1h'\n\
+     [rate_limits.c]\nkey = 'header:x-c'\nquota = '3/1h'\n";
+
+#[tokio::test]
+async fn none_is_charged_when_another_refuses() {
+    let limited = Limited::answering("['a', 'b', 'c']", THREE);
+    assert_eq!(limited.passed(2, "X-B: 1\r\nX-C: 1\r\n").await, 2);
+    // Ten refusals by `b` take nothing from `a` and `c`.
+    assert_eq!(limited.passed(10, "X-B: 1\r\nX-C: 1\r\n").await, 0);
+    assert_eq!(limited.passed(2, "X-B: 2\r\nX-C: 1\r\n").await, 1);
+    assert_eq!(limited.passed(5, "X-B: 3\r\nX-C: 2\r\n").await, 2);
+}
+
+#[tokio::test]
+async fn the_tightest_is_told_and_all_policies() {
+    let limited = Limited::answering("['a', 'b', 'c']", THREE);
+    let answer = limited.with("X-B: 1\r\nX-C: 1\r\n").await;
+    assert!(
+        answer
+            .header("ratelimit")
+            .expect("told")
+            .starts_with("\"b\";r=1;t=")
+    );
+    let policies = answer.all("ratelimit-policy").join(", ");
+    assert_eq!(
+        policies,
+        "\"a\";q=5;w=3600, \"b\";q=2;w=3600, \"c\";q=3;w=3600"
+    );
+    assert_eq!(limited.passed(1, "X-B: 1\r\nX-C: 1\r\n").await, 1);
+    let answer = limited.with("X-B: 1\r\nX-C: 1\r\n").await;
+    assert_eq!(answer.json()["error"]["details"]["limit"], "b");
+    assert!(
+        answer
+            .header("ratelimit")
+            .expect("told")
+            .starts_with("\"b\";r=0;t=")
+    );
+    assert_eq!(answer.all("ratelimit-policy").join(", "), policies);
+}
+
+#[tokio::test]
+async fn a_limit_in_shadow_mode_counts_and_logs_only() {
+    let limited = Limited::answering(
+        "['a', 'shadow']",
+        "[rate_limits.a]\nkey = 'client_ip'\nquota = '100/1h'\n\
+         [rate_limits.shadow]\nkey = 'client_ip'\nquota = '1/1h'\nenforce = false\n",
+    );
+    assert_eq!(limited.passed(3, "").await, 3);
+    let answer = limited.get().await;
+    assert!(
+        answer
+            .header("ratelimit")
+            .expect("told")
+            .starts_with("\"a\"")
+    );
+    assert_eq!(answer.all("ratelimit-policy"), ["\"a\";q=100;w=3600"]);
+    let lines = limited.gateway.log_lines(4).await;
+    assert!(lines[0].get("shadow").is_none());
+    assert_eq!(
+        (&lines[3]["shadow"], &lines[3]["limit"]),
+        (&"limit.exceeded".into(), &"shadow".into())
+    );
+    let decisions = |decision: &str| {
+        let labels = ["limit=\"shadow\"", &format!("decision=\"{decision}\"")];
+        limited
+            .gateway
+            .metric("tollgate_rate_limit_decisions_total", &labels)
+    };
+    assert_eq!(
+        (
+            decisions("allow"),
+            decisions("shadow_deny"),
+            decisions("deny")
+        ),
+        (1.0, 3.0, 0.0)
+    );
+}
+
+#[tokio::test]
+async fn a_cost_that_the_answer_tells_is_charged_afterwards_and_may_go_into_debt() {
+    let server = Server::http1(|request| async move {
+        let cost = request.headers()["x-ask"].clone();
+        let mut response = reply("ok");
+        response.headers_mut().insert("x-cost", cost);
+        response
+    })
+    .await;
+    let limited = Limited::start(&format!(
+        "[routes.all]\nupstream = '{}'\nrate_limits = ['one']\n\
+         [rate_limits.one]\nkey = 'client_ip'\nquota = '60/1m'\ncost_header = 'x-cost'\n",
+        server.url()
+    ));
+    let remaining = async |cost: &str| {
+        let answer = limited.with(&format!("X-Ask: {cost}\r\n")).await;
+        let told = answer.header("ratelimit").expect("told").to_owned();
+        let (_, rest) = told.split_once("r=").expect("a number");
+        rest.split(';')
+            .next()
+            .expect("a number")
+            .parse::<u32>()
+            .expect("a number")
+    };
+    assert!(remaining("20").await >= 40);
+    assert!(remaining("0").await >= 40, "nothing was charged");
+    assert!(remaining("nonsense").await >= 39, "one, as ever");
+    assert_eq!(remaining("99").await, 0);
+    let answer = limited.with("X-Ask: 1\r\n").await;
+    assert_eq!(answer.refusal().0, 429);
+    // 119 of 60 and one more: a minute of debt.
+    let wait: u64 = answer
+        .header("retry-after")
+        .expect("told")
+        .parse()
+        .expect("a number");
+    assert!((55..=62).contains(&wait), "{wait}");
+    limited.later(62.0);
+    assert_eq!(limited.with("X-Ask: 1\r\n").await.status, 200);
+}
+
+#[tokio::test]
+async fn fields_of_the_upstream_give_way_to_ours() {
+    let origin = Origin::answering(
+        "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nRateLimit: \"theirs\";r=9999\r\n\
+         RateLimit-Policy: \"theirs\";q=9999\r\nRateLimit-Policy: \"more\";q=1\r\nX-RateLimit-Limit: 9999\r\n\r\nok",
+    )
+    .await;
+    let limited = Limited::start(&format!(
+        "[routes.all]\nupstream = '{}'\nrate_limits = ['a', 'b']\n\
+         [rate_limits.a]\nkey = 'client_ip'\nquota = '5/1h'\nheaders = 'both'\n\
+         [rate_limits.b]\nkey = 'caller'\nquota = '4/1h'\nheaders = 'both'\n\
+         [routes.off]\npath = '/off'\nupstream = '{}'\nrate_limits = ['off']\n\
+         [rate_limits.off]\nkey = 'client_ip'\nquota = '5/1h'\nheaders = 'off'\n",
+        origin.url(),
+        origin.url()
+    ));
+    let answer = limited.get().await;
+    assert_eq!(answer.all("ratelimit").len(), 1);
+    assert!(
+        answer
+            .header("ratelimit")
+            .expect("told")
+            .starts_with("\"b\";r=3;t=")
+    );
+    assert_eq!(answer.all("x-ratelimit-limit"), ["4"]);
+    assert_eq!(answer.all("x-ratelimit-remaining"), ["3"]);
+    let mut policies = answer.all("ratelimit-policy");
+    policies.sort_unstable();
+    assert_eq!(policies, ["\"a\";q=5;w=3600", "\"b\";q=4;w=3600"]);
+    let answer = limited.ask("/off", "").await;
+    assert_eq!(answer.header("ratelimit"), Some("\"theirs\";r=9999"));
+}
+
+#[tokio::test]
+async fn a_refusal_behind_authentication_tells_the_limits_before_it_too() {
+    let limited = Limited::answering(
+        "['early', 'late']",
+        "[rate_limits.early]\nkey = 'client_ip'\nquota = '100/1h'\n\
+         [rate_limits.late]\nkey = 'caller'\nquota = '1/1h'\n",
+    );
+    assert_eq!(limited.get().await.status, 200);
+    let answer = limited.get().await;
+    assert_eq!(answer.refusal(), (429, "limit.exceeded".to_owned()));
+    assert!(
+        answer
+            .header("ratelimit")
+            .expect("told")
+            .starts_with("\"late\";r=0;t=")
+    );
+    assert_eq!(answer.all("ratelimit-policy").len(), 2);
+    assert_eq!(answer.header("retry-after"), Some("3600"));
+}
+
+#[tokio::test]
+async fn limits_that_race_let_no_more_through_than_their_quota() {
+    let gateway = Limited::start(
+        "[server]\nworkers = 4\n[routes.all]\nrespond = {}\nrate_limits = ['a', 'b']\n\
+         [rate_limits.a]\nkey = 'client_ip'\nquota = '100/1h'\n\
+         [rate_limits.b]\nkey = 'method'\nquota = '60/1h'\nalgorithm = 'fixed_window'\n",
+    );
+    let mut tasks = tokio::task::JoinSet::new();
+    for _ in 0..8 {
+        let address = gateway.gateway.address();
+        tasks.spawn(async move {
+            let mut connection = crate::support::Raw::connect(address).await;
+            let mut passed = 0;
+            for _ in 0..40 {
+                connection.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
+                passed += u32::from(connection.answer().await.status == 200);
+            }
+            passed
+        });
+    }
+    let passed: u32 = tasks.join_all().await.into_iter().sum();
+    assert_eq!(passed, 60);
+    // What `b` refused was given back to `a`: 40 are left there.
+    let lines = gateway.gateway.metric(
+        "tollgate_rate_limit_decisions_total",
+        &["decision=\"deny\"", "limit=\"b\""],
+    );
+    assert_eq!(lines, 260.0);
+    eventually(|| {
+        gateway
+            .gateway
+            .metric("tollgate_rate_limit_keys", &["limit=\"a\""])
+            == 1.0
+    })
+    .await;
+}
