@@ -5,8 +5,8 @@ use std::{any::Any, collections::BTreeMap, sync::Arc};
 use super::{
     api_keys::ApiKeyMethod,
     basic::BasicMethod,
-    failures::Failures,
     external::ExternalMethod,
+    failures::Failures,
     jwt::JwtMethod,
     method::{Method, Refusal, Verdict},
 };
