@@ -6,12 +6,15 @@
 mod access;
 mod address;
 mod admin;
+mod cache;
 mod auth;
 mod condition;
 mod conflicts;
+mod cors;
 mod decode;
 mod diagnostic;
 mod document;
+mod edits;
 mod header;
 mod host;
 mod htpasswd;
@@ -29,6 +32,7 @@ mod rewrite;
 mod role;
 mod route;
 mod routes;
+mod security;
 mod server;
 mod server_url;
 mod share;
@@ -37,6 +41,7 @@ mod subrequests;
 mod target;
 mod text;
 mod upstream;
+mod validation;
 
 pub use access::{
     Access, ByMethod, ClaimRule, ClaimValue, Demand, IpList, IpRules, IpSet, LARGEST_NETWORKS,
@@ -44,11 +49,14 @@ pub use access::{
 };
 pub use address::network_of;
 pub use admin::Admin;
+pub use cache::{Cache, CacheQuery, CacheRule, CacheScope, CacheTier};
 pub use auth::{
     ApiKeys, Auth, AuthRule, Basic, ClaimPath, CredentialPlace, External, Fact, Jwt, KeyRefresh,
     KeyScheme, KeySet, KeysFrom, RevocationList, VerificationKey,
 };
+pub use cors::{Cors, Fields, Origin};
 pub use diagnostic::{Diagnostic, Diagnostics, Related, Severity};
+pub use edits::{RequestEdits, ResponseEdits};
 pub use htpasswd::{Htpasswd, PasswordHash};
 pub use keys_file::{KeyHash, KeysFile, StoredKey};
 pub use loading::Loaded;
@@ -66,13 +74,17 @@ pub use route::{
     EncodedSlash, HostPattern, PathPattern, PathSegment, Redirect, Route, Target, Timeouts,
     ValueMatch,
 };
+pub use security::{Frame, ReferrerPolicy, SecurityHeaders};
 pub use server::{Address, Drain, Http2, Limits, Server};
 pub use subrequests::{Certificates, Subrequests};
 pub use target::Respond;
 pub use text::{Secret, Template, TemplatePart};
 pub use upstream::{HealthCheck, ServerUrl, Upstream, UpstreamProtocol, UpstreamServer};
+pub use validation::{BodySchema, MediaRange, Validation};
 
 use std::{collections::BTreeMap, sync::Arc};
+
+use http::HeaderName;
 
 /// A whole, checked configuration.
 #[derive(Clone, Debug, Default)]
@@ -83,6 +95,8 @@ pub struct Config {
     pub admin: Admin,
     /// `[log]`: application and access log.
     pub log: Log,
+    /// `[cache]`: the memory in which answers are kept.
+    pub cache: Cache,
     /// `[auth.*]`: how callers show who they are.
     pub auth: Auth,
     /// `[roles.*]`, with what they include.
@@ -97,4 +111,22 @@ pub struct Config {
     pub rate_limits: BTreeMap<Arc<str>, RateLimit>,
     /// `[routes.*]` with `[groups.*]` and `[defaults]` merged in, in the order of their names.
     pub routes: Vec<Route>,
+}
+
+impl Config {
+    /// The header fields that tell an upstream who calls, on whichever route: no client may send
+    /// them. In the order of their names, each once.
+    #[must_use]
+    pub fn identity_headers(&self) -> Vec<HeaderName> {
+        let routes = self.routes.iter();
+        let set = routes.flat_map(|route| route.request_headers.identity_headers());
+        let mut headers = self.auth.identity_headers();
+        headers.extend(set.filter_map(|name| {
+            // Servers read `x_user` and `x-user` as one name; of clients `_` never passes.
+            HeaderName::try_from(name.as_str().replace('_', "-")).ok()
+        }));
+        headers.sort_unstable_by(|one, other| one.as_str().cmp(other.as_str()));
+        headers.dedup();
+        headers
+    }
 }

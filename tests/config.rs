@@ -10,6 +10,8 @@ mod auth;
 mod bad_input;
 #[path = "config/callers.rs"]
 mod callers;
+#[path = "config/edges.rs"]
+mod edges;
 #[path = "config/files.rs"]
 mod files;
 #[path = "config/keys_file.rs"]

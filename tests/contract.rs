@@ -69,6 +69,33 @@ const FORWARDING: &[Forwarding] = &[
         "conditions",
         "upstream = 'ORIGIN'\nmatch_query = { c = 'd' }\npath = '/{x}/b'",
     ),
+    route(
+        "authenticated",
+        "upstream = 'ORIGIN'\nauth = ['jwt.any', 'anonymous']\n\
+         [auth.jwt.any]\nsecret = 'a secret of thirty-two characters'",
+        "cors",
+        "upstream = 'ORIGIN'\ncors = { origins = 'https://a.test', credentials = true }",
+    ),
+    route(
+        "security_headers",
+        "upstream = 'ORIGIN'\nsecurity_headers = 'strict'",
+    ),
+    route(
+        "request_headers",
+        "upstream = 'ORIGIN'\nrequest_headers = { remove = ['x-a'], set = { x-b = '${request_id}' } }",
+    ),
+    route(
+        "response_headers",
+        "upstream = 'ORIGIN'\nresponse_headers = { add = { x-c = '${route}' } }",
+    ),
+    route(
+        "validation",
+        "upstream = 'ORIGIN'\nvalidation = { headers = { x-none = { present = false } }, query = { c = 'd' } }",
+    ),
+    route(
+        "validation_in_shadow",
+        "upstream = 'ORIGIN'\nvalidation = { content_types = ['text/plain'], enforce = false }",
+    ),
     rewriting(
         "strip",
         "upstream = 'ORIGIN'\nrewrite = { strip_prefix = '/a' }",
@@ -88,7 +115,10 @@ const FORWARDING: &[Forwarding] = &[
         "everything",
         "path = '/a/**'\nupstream = 'one'\nmax_body = '1MiB'\n\
          rewrite = { strip_prefix = '/a', add_prefix = '/x', host = 'other.test' }\n\
-         timeouts = { response = '1m', idle = '1m', total = '1m' }",
+         timeouts = { response = '1m', idle = '1m', total = '1m' }\n\
+         cors = { origins = '*' }\nsecurity_headers = 'strict'\n\
+         request_headers = { set = { x-b = '${request_id}' } }\n\
+         response_headers = { remove = ['server'] }\nvalidation = { query = ['c'] }",
         "/x/b?c=d",
     ),
 ];
@@ -103,6 +133,12 @@ const ANSWERING: &[(&str, &str, u16)] = &[
         503,
     ),
     ("redirect", "redirect = '/elsewhere${query}'", 308),
+    (
+        "respond_with_fields",
+        "respond = { body = 'here' }\ncors = { origins = '*' }\nsecurity_headers = 'strict'\n\
+         response_headers = { set = { x-c = '${route}' } }",
+        200,
+    ),
     (
         "redirect_found",
         "redirect = { to = 'https://a.test/', status = 302 }",

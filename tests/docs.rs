@@ -78,6 +78,9 @@ fn folder() -> TempDir {
     for file in ["api-keys.toml", "users.htpasswd"] {
         fs::write(folder.path().join(file), "").unwrap();
     }
+    fs::create_dir(folder.path().join("schemas")).unwrap();
+    let schema = Path::new("schemas/order.json");
+    fs::copy(root().join("docs").join(schema), folder.path().join(schema)).unwrap();
     folder
 }
 

@@ -73,11 +73,12 @@ impl<'a> Entry<'a> {
         )
     }
 
-    fn row(&self) -> [String; 5] {
+    fn row(&self) -> [String; 6] {
         [
             self.host.map_or("*".to_owned(), HostPattern::to_string),
             self.path.text.to_string(),
             self.demands(),
+            output::auth(self.route),
             self.route.name.to_string(),
             target_text(&self.route.target),
         ]
@@ -137,4 +138,11 @@ fn target_text(target: &Target) -> String {
     }
 }
 
-const HEADINGS: [&str; 5] = ["HOST", "PATH", "METHODS AND CONDITIONS", "ROUTE", "TARGET"];
+const HEADINGS: [&str; 6] = [
+    "HOST",
+    "PATH",
+    "METHODS AND CONDITIONS",
+    "AUTH",
+    "ROUTE",
+    "TARGET",
+];

@@ -7,6 +7,7 @@ mod api_keys;
 mod basic;
 mod claim;
 mod external;
+mod identity;
 mod jwt;
 mod key_set;
 mod place;
@@ -34,7 +35,7 @@ pub(super) use rule::{AllKeys, Member, MemberFormat, resolve};
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use http::HeaderName;
+use http::{HeaderName, header::COOKIE};
 
 use super::{
     decode::{Entry, Keyed, Named, Off, OrWord, Set, table},
@@ -55,6 +56,8 @@ table! {
     pub(super) struct AuthTables ["auth"] {
         /// `jwt`: signed tokens.
         pub(super) jwt: Names<JwtKeys> => Named<JwtKeys> = Names::new(); "none",
+        /// `external`: other services that decide.
+        pub(super) external: Names<ExternalKeys> => Named<ExternalKeys> = Names::new(); "none",
         /// `api_keys`: keys of partners and programs.
         pub(super) api_keys: Names<ApiKeysTable> => Named<ApiKeysTable> = Names::new(); "none",
         /// `basic`: users and passwords.
@@ -62,8 +65,6 @@ table! {
         /// `failures`: how often a client address may present a credential that is made up, before
         /// further ones are refused unread. Of IPv6 the first 64 bits count.
         pub(super) failures: Option<Set<Failures>> => Keyed<OrWord<TimedQuota, Off>> = None; "`\"20/1m\"`",
-        /// `external`: other services that decide.
-        pub(super) external: Names<ExternalKeys> => Named<ExternalKeys> = Names::new(); "none",
     }
 }
 
@@ -71,10 +72,10 @@ impl AuthTables {
     /// Takes in what another file says.
     pub(super) fn merge(&mut self, other: Self, doubles: &mut Doubles<'_>) {
         doubles.names("auth.jwt", &mut self.jwt, other.jwt);
+        doubles.names("auth.external", &mut self.external, other.external);
         doubles.names("auth.api_keys", &mut self.api_keys, other.api_keys);
         doubles.names("auth.basic", &mut self.basic, other.basic);
         doubles.table("auth.failures", &mut self.failures, other.failures);
-        doubles.names("auth.external", &mut self.external, other.external);
     }
 
     /// The full names of all ways to authenticate, and where they stand.
@@ -104,10 +105,10 @@ impl AuthTables {
     pub(super) fn build(self) -> Auth {
         Auth {
             jwt: named("jwt", self.jwt, JwtKeys::named),
+            external: named("external", self.external, ExternalKeys::named),
             api_keys: named("api_keys", self.api_keys, ApiKeysTable::named),
             basic: named("basic", self.basic, BasicTable::named),
             failures: self.failures.map_or(FAILURES, |set| set.value.flatten()),
-            external: named("external", self.external, ExternalKeys::named),
         }
     }
 }
@@ -139,12 +140,12 @@ fn full_name(kind: &str, name: &str) -> Arc<str> {
 pub struct Auth {
     /// `[auth.jwt.*]`.
     pub jwt: BTreeMap<Arc<str>, Jwt>,
+    /// `[auth.external.*]`.
+    pub external: BTreeMap<Arc<str>, External>,
     /// `[auth.api_keys.*]`.
     pub api_keys: BTreeMap<Arc<str>, ApiKeys>,
     /// `[auth.basic.*]`.
     pub basic: BTreeMap<Arc<str>, Basic>,
-    /// `[auth.external.*]`.
-    pub external: BTreeMap<Arc<str>, External>,
     /// `failures`: how many credentials that are made up a client address may present in such a
     /// time.
     pub failures: Option<(u64, Duration)>,
@@ -175,9 +176,11 @@ impl Auth {
     pub fn takes_cookie(&self, rule: &AuthRule) -> bool {
         let is_cookie = |place: &CredentialPlace| matches!(place, CredentialPlace::Cookie(_));
         rule.methods().any(|name| {
+            let external = self.external.get(name);
             let jwt = self.jwt.get(name).map(|jwt| &jwt.from);
             let from = jwt.or_else(|| self.api_keys.get(name).map(|keys| &keys.from));
             from.is_some_and(|from| from.iter().any(is_cookie))
+                || external.is_some_and(|external| external.request_headers.contains(&COOKIE))
         })
     }
 }

@@ -283,12 +283,12 @@ impl Loader {
         }
         let document = std::mem::take(&mut self.document);
         self.check_listeners(&document);
+        self.check_one_bucket(&document, &rate_limits);
         if !self.without_files {
             document
                 .auth
                 .check_files(&mut self.sources, &mut self.findings);
         }
-        self.check_one_bucket(&document, &rate_limits);
         Config {
             server: document
                 .server
@@ -296,6 +296,7 @@ impl Loader {
                 .unwrap_or_default(),
             admin: document.admin.and_then(|set| set.value).unwrap_or_default(),
             log: document.log.and_then(|set| set.value).unwrap_or_default(),
+            cache: document.cache.and_then(|set| set.value).unwrap_or_default(),
             auth: document.auth.build(),
             roles,
             ip_sets: ip_sets(&document.ip_sets),

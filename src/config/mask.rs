@@ -25,7 +25,8 @@ pub(super) fn secrets(text: &str) -> Vec<Range<usize>> {
         }
         let value = value_range(text, equals + 1);
         at = value.end.max(at);
-        if !is_reference(&text[value.clone()]) && !value.is_empty() {
+        let shown = &text[value.clone()];
+        if !is_reference(shown) && !is_boolean(shown) && !value.is_empty() {
             found.push(value);
         }
     }
@@ -116,6 +117,12 @@ fn is_reference(value: &str) -> bool {
     inner.is_some_and(|inner| !inner.contains(['}', '$']) && !inner.contains(":-"))
 }
 
+/// Whether a value is `true` or `false`, as in `credentials = true`.
+fn is_boolean(value: &str) -> bool {
+    let word = value.split([' ', '\t', '\r', '#', ',', '}']).next();
+    matches!(word, Some("true" | "false"))
+}
+
 /// `user:password` of `scheme://user:password@host`.
 fn user_parts(text: &str) -> impl Iterator<Item = Range<usize>> {
     text.match_indices("://").filter_map(|(at, scheme)| {
@@ -179,7 +186,7 @@ mod tests {
     use super::*;
 
     /// The keys of the configuration that hold a secret.
-    const SECRETS: [&str; 2] = ["token", "secret"];
+    const SECRETS: [&str; 3] = ["token", "secret", "credentials"];
 
     fn masked(text: &str) -> Vec<&str> {
         secrets(text)
@@ -194,6 +201,8 @@ mod tests {
         assert_eq!(masked("a = { token = 'x', b = 1 }"), ["'x'"]);
         assert_eq!(masked("\"X-Api-Key\" = \"a\\\"b\"\n"), ["\"a\\\"b\""]);
         assert_eq!(masked("admin.token=abc\nlisten=1"), ["abc"]);
+        assert_eq!(masked("credentials = true # yes\ntoken = false"), [""; 0]);
+        assert_eq!(masked("token = trueish"), ["trueish"]);
         assert_eq!(masked("level = \"info\"\npath = \"/token\""), [""; 0]);
     }
 

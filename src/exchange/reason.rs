@@ -87,12 +87,20 @@ reasons! {
     BodyTooLarge = "request.body_too_large", 413, "PAYLOAD_TOO_LARGE", "The request's body is too large.";
     /// No byte of the body came for `timeouts.idle`.
     BodyTimeout = "request.body_timeout", 408, "TIMEOUT", "The request's body did not arrive in time.";
+    /// The body's media type is not one of the route's `content_types`, or can't be read.
+    ContentType = "request.content_type", 415, "UNSUPPORTED_MEDIA_TYPE", "The media type of the request's body is not accepted.";
     /// The request has been through this gateway before, or through too many.
     Loop = "request.loop", 508, "LOOP_DETECTED", "The request went round in a loop.";
     /// No route matches.
     RouteNotFound = "route.not_found", 404, "NOT_FOUND", "Nothing is served here.";
     /// The best route does not serve the method.
     MethodNotAllowed = "route.method_not_allowed", 405, "METHOD_NOT_ALLOWED", "This method is not served here.";
+    /// A header field or query parameter of `validation` is missing or does not fit.
+    Parameters = "validation.parameters", 400, "VALIDATION_ERROR", "Parameters of the request are missing or not valid.";
+    /// The body does not fit the route's `body_schema`.
+    Body = "validation.body", 400, "VALIDATION_ERROR", "The request's body is not what is expected here.";
+    /// Bodies are held or judged as many as may be.
+    ValidationBusy = "validation.busy", 503, "UNAVAILABLE", "The gateway has too many bodies to check.";
     /// A limit's quota is used up.
     LimitExceeded = "limit.exceeded", 429, "RATE_LIMIT_EXCEEDED", "Too many requests: try again later.";
     /// The request has no key to count it by, and the limit has `on_missing_key = "refuse"`.
@@ -155,10 +163,6 @@ reasons! {
     JwtRevoked = "auth.jwt.revoked", 401, "UNAUTHORIZED", "The token has been revoked.";
     /// Whether the token has been revoked can't be told now.
     JwtRevocationUnknown = "auth.jwt.revocation_unknown", 503, "UNAVAILABLE", "Tokens can't be checked at the moment.";
-    /// The client's address is not one that the route's `ip` admits.
-    IpDenied = "ip.denied", 403, "FORBIDDEN", "Access from this address is not allowed.";
-    /// The route's `permissions`, `roles` or `claims` do not let the caller do this.
-    RbacDenied = "rbac.denied", 403, "FORBIDDEN", "The caller may not do this.";
     /// A service of external auth answered 401; its answer is passed on.
     ExternalUnauthorized = "auth.external.unauthorized", 401, "UNAUTHORIZED", "Another service did not accept the credential.";
     /// A service of external auth answered 403; its answer is passed on.
@@ -167,6 +171,10 @@ reasons! {
     ExternalRedirected = "auth.external.redirected", 302, "UNAUTHORIZED", "Another service wants the caller to log in.";
     /// A service of external auth gave no answer that can be used, or none in time.
     ExternalUnavailable = "auth.external.unavailable", 503, "UNAVAILABLE", "Credentials can't be checked at the moment.";
+    /// The client's address is not one that the route's `ip` admits.
+    IpDenied = "ip.denied", 403, "FORBIDDEN", "Access from this address is not allowed.";
+    /// The route's `permissions`, `roles` or `claims` do not let the caller do this.
+    RbacDenied = "rbac.denied", 403, "FORBIDDEN", "The caller may not do this.";
     /// Nobody listens at the server's address.
     ConnectRefused = "upstream.connect_refused", 502, "BAD_GATEWAY", "The service behind the gateway can't be reached.";
     /// The connection was not there within `connect_timeout`.
@@ -191,6 +199,8 @@ reasons! {
     UpstreamCut = "upstream.body_cut", 502, "BAD_GATEWAY", "The answer broke off.";
     /// No byte of the answer came for `timeouts.idle`; only in the log.
     UpstreamIdle = "upstream.idle_timeout", 504, "TIMEOUT", "The answer stalled.";
+    /// The client wants an answer out of the cache (`only-if-cached`), and there is none.
+    NotCached = "cache.not_cached", 504, "TIMEOUT", "There is no stored answer to this request.";
     /// The client left before the end; only in the log.
     ClientGone = "client.gone", 499, "CLIENT_GONE", "The client left before the answer ended.";
     /// A bug in the gateway.

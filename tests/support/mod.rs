@@ -7,6 +7,7 @@
 // Every test file compiles this module for itself and uses its own part of it.
 #![allow(dead_code, unreachable_pub, unused_imports)]
 
+mod ask;
 mod authority;
 mod client;
 mod file_gateway;
@@ -26,6 +27,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+pub use ask::{PROTOCOLS, Protocol, ask};
 pub use authority::Authority;
 pub use client::{Sent, body, empty, http1, http2, read, request};
 pub use file_gateway::{FileGateway, Logged};

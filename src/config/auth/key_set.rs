@@ -129,8 +129,11 @@ impl KeySet {
         let [only] = &self.keys[..] else { return None };
         let is_hmac = |algorithm: &Algorithm| algorithm.family() == AlgorithmFamily::Hmac;
         let given = only.any_id && only.algorithms.iter().all(is_hmac);
-        let bytes = only.key.try_get_as_bytes().ok().filter(|_| given)?;
-        std::str::from_utf8(bytes).ok().map(Secret::new)
+        let DecodingKeyKind::SecretOrDer(secret) = only.key.kind() else {
+            return None;
+        };
+        let secret = std::str::from_utf8(secret).ok()?;
+        given.then(|| Secret::new(secret))
     }
 
     /// All keys.

@@ -42,14 +42,14 @@ impl Authenticators {
         next.add(&config.jwt, |jwt| {
             Arc::new(JwtMethod::from_config(jwt, tools))
         });
+        next.add(&config.external, |external| {
+            Arc::new(ExternalMethod::from_config(external, tools))
+        });
         next.add(&config.api_keys, |keys| {
             Arc::new(ApiKeyMethod::from_config(keys, tools))
         });
         next.add(&config.basic, |basic| {
             Arc::new(BasicMethod::from_config(basic, tools))
-        });
-        next.add(&config.external, |external| {
-            Arc::new(ExternalMethod::from_config(external, tools))
         });
         Self {
             methods: next.made,
