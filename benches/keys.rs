@@ -62,6 +62,7 @@ fn context() -> Context {
             host: None,
             user_agent: None,
             accept: None,
+            origin: None,
             grpc: false,
             upgrade: None,
             trailers: false,

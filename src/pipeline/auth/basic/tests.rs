@@ -110,6 +110,7 @@ impl Staff {
                 host: None,
                 user_agent: None,
                 accept: None,
+                origin: None,
                 grpc: false,
                 upgrade: None,
                 trailers: false,
