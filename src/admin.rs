@@ -13,11 +13,13 @@ mod guard;
 mod keys;
 mod limits;
 mod page;
+mod purge;
 mod readiness;
 mod server;
 mod state;
 
 pub use limits::{LimitKey, LimitKeys, LimitState, LimitWindow};
+pub use purge::{CacheResult, CacheRouteState, CacheState, Purge, PurgeAim};
 pub use readiness::{Check, CheckStatus, Readiness, ReadinessStatus, ServerStatus};
 pub use server::serve;
 pub use state::{Build, ListenerState, RouteState, ServerState, State, UpstreamState, WorkerState};
@@ -49,6 +51,11 @@ pub trait Gateway: Send + Sync + 'static {
 
     /// Forgets what a key of a limit has used; whether it was held.
     fn reset_limit_key(&self, limit: &str, key: &str) -> bool;
+    /// What the cache holds; `None` when no route has one.
+    fn cache(&self) -> Option<CacheState>;
+
+    /// Purges in this process; `false` when no route has a cache.
+    fn purge(&self, purge: &Purge) -> bool;
 
     /// Reloads the configuration; on failure the diagnostics, and the old one stays.
     ///

@@ -9,6 +9,7 @@ mod demo;
 mod health;
 mod key;
 mod output;
+mod purge;
 mod reference;
 mod roles;
 mod routes;
@@ -57,6 +58,7 @@ enum Command {
     Health(health::Options),
     Key(key::Options),
     Token(token::Options),
+    Purge(purge::Options),
 }
 
 /// Which file to read.
@@ -83,6 +85,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Health(options) => health::run(&options),
         Command::Key(options) => key::run(&options),
         Command::Token(options) => token::run(&options),
+        Command::Purge(options) => purge::run(&options),
     };
     output::exit(outcome)
 }

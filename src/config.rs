@@ -7,6 +7,7 @@ mod access;
 mod address;
 mod admin;
 mod auth;
+mod cache;
 mod condition;
 mod conflicts;
 mod cors;
@@ -54,6 +55,7 @@ pub use auth::{
     ApiKeys, Auth, AuthRule, Basic, ClaimPath, CredentialPlace, External, Fact, Jwt, KeyRefresh,
     KeyScheme, KeySet, KeysFrom, RevocationList, VerificationKey,
 };
+pub use cache::{Cache, CacheQuery, CacheRule, CacheScope, CacheTier};
 pub use cors::{Cors, Fields, Origin};
 pub use diagnostic::{Diagnostic, Diagnostics, Related, Severity};
 pub use edits::{RequestEdits, ResponseEdits};
@@ -97,6 +99,8 @@ pub struct Config {
     pub admin: Admin,
     /// `[log]`: application and access log.
     pub log: Log,
+    /// `[cache]`: the memory in which answers are kept.
+    pub cache: Cache,
     /// `[auth.*]`: how callers show who they are.
     pub auth: Auth,
     /// `[roles.*]`, with what they include.

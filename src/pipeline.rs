@@ -20,6 +20,7 @@ mod security_headers;
 mod validation;
 
 pub use auth::{AuthLayer, Authenticators};
+pub use cache::{Aim, Cache, CacheFigures, CacheLayer};
 pub use cors::{CorsHeaders, CorsLayer};
 pub use header_edits::HeaderEditsLayer;
 pub use ip::{IpLayer, IpSet, IpSets, Ranges};
@@ -40,7 +41,7 @@ use http::HeaderName;
 use tokio::runtime::Handle;
 
 use crate::{
-    config::{Config, Route, Target, Template, TemplatePart},
+    config::{self, Config, Route, Target, Template, TemplatePart},
     exchange::{
         Blocking, Clock, Context, Decorate, FileWatch, KeyState, RouteService, SharedSubrequest,
         UpstreamService, Watched, WatchedFile,
@@ -102,6 +103,7 @@ pub struct Policies {
     /// The headers that no client may send, on any route: they tell who the caller is.
     identity: Arc<Vec<HeaderName>>,
     ip_sets: IpSets,
+    cache: Option<(config::Cache, Arc<Cache>)>,
 }
 
 impl Policies {
@@ -123,6 +125,7 @@ impl Policies {
                 &running.limits,
             ),
             ip_sets: IpSets::build(&config.ip_sets, tools, &running.ip_sets),
+            cache: cache_of(config, tools, running),
         }
     }
 
@@ -136,6 +139,12 @@ impl Policies {
     #[must_use]
     pub fn keys(&self) -> Vec<KeyState> {
         self.authenticators.keys()
+    }
+
+    /// The cache, if a route has one.
+    #[must_use]
+    pub fn cache(&self) -> Option<&Arc<Cache>> {
+        self.cache.as_ref().map(|(_, cache)| cache)
     }
 
     /// The objects that a route's pipeline holds: the route is built anew when one of them is
@@ -154,7 +163,27 @@ impl Policies {
         held.extend(sets.map(|set| set as Held));
         let limits = route.rate_limits.iter();
         held.extend(limits.filter_map(|name| Some(Arc::clone(self.limits.get(name)?) as Held)));
+        if let (Some(_), Some(cache)) = (&route.cache, self.cache()) {
+            held.push(Arc::clone(cache) as Held);
+        }
         held
+    }
+}
+
+/// One cache for all routes, if any has one; what is stored outlives a reload that leaves `[cache]`
+/// as it is.
+fn cache_of(
+    config: &Config,
+    tools: &Tools,
+    running: &Policies,
+) -> Option<(config::Cache, Arc<Cache>)> {
+    config.routes.iter().find(|route| route.cache.is_some())?;
+    match &running.cache {
+        Some((known, cache)) if *known == config.cache => Some((known.clone(), Arc::clone(cache))),
+        _ => {
+            let cache = Cache::from_config(&config.cache, tools);
+            Some((config.cache.clone(), cache))
+        }
     }
 }
 
@@ -241,10 +270,14 @@ fn guarded(
 fn forwarding<U: UpstreamService>(route: &Route, policies: &Policies, upstream: U) -> RouteService {
     // Innermost: below it failures are typed, above it every refusal is an answer.
     let mut service = RouteService::new(Rescue::new(upstream));
-    // Cache: it stands above whatever an upstream's failure becomes.
     // Inside everything that reads the path as the client sent it.
     if let Some(rewrite) = RewriteLayer::from_config(route) {
         service = service.layer(&rewrite);
+    }
+    // Above whatever an upstream's failure becomes, since it may answer stale instead; outside of
+    // the rewrite, since what is stored belongs to the URL that the client asked for.
+    if let Some(cache) = CacheLayer::from_config(route, policies.cache(), policies.identity()) {
+        service = service.layer(&cache);
     }
     // Outside the cache, which keeps what the upstream said.
     if let Some(edits) = HeaderEditsLayer::from_config(route) {

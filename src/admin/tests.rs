@@ -109,6 +109,14 @@ impl Gateway for Reloading {
         "tollgate_uptime_seconds 1\n".to_owned()
     }
 
+    fn cache(&self) -> Option<CacheState> {
+        None
+    }
+
+    fn purge(&self, _: &Purge) -> bool {
+        false
+    }
+
     fn reload(&self) -> BoxFuture<Result<(), String>> {
         let scripted = Arc::clone(&self.0);
         Box::pin(async move {

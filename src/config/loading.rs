@@ -296,6 +296,7 @@ impl Loader {
                 .unwrap_or_default(),
             admin: document.admin.and_then(|set| set.value).unwrap_or_default(),
             log: document.log.and_then(|set| set.value).unwrap_or_default(),
+            cache: document.cache.and_then(|set| set.value).unwrap_or_default(),
             auth: document.auth.build(),
             roles,
             ip_sets: ip_sets(&document.ip_sets),

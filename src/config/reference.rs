@@ -3,7 +3,8 @@
 use std::fmt::Write;
 
 use super::{
-    Admin, Cors, Log, Rbac, RequestEdits, ResponseEdits, SecurityHeaders, Validation,
+    Admin, Cache, CacheRule, Cors, Log, Rbac, RequestEdits, ResponseEdits, SecurityHeaders,
+    Validation,
     access::{AllKeys as AllPermissions, IpKeys, IpSetKeys},
     auth::{
         AllKeys, ApiKeysTable, AuthTables, BasicTable, ExternalKeys, JwtKeys, KeyRefresh,
@@ -47,6 +48,8 @@ pub(super) fn tables() -> Vec<TableDoc> {
         Admin::doc(),
         Log::doc(),
         AccessLog::doc(),
+        Cache::doc(),
+        CacheRule::doc(),
         Cors::doc(),
         AuthTables::doc(),
         JwtKeys::doc(),

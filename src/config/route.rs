@@ -6,10 +6,11 @@ use http::{HeaderName, Method, StatusCode};
 use regex::Regex;
 
 use super::{
-    Access, AuthRule, ClaimRule, Cors, OriginRule, Rbac, RequestEdits, Respond, ResponseEdits,
-    Rewrite, SecurityHeaders, Template, Validation,
+    Access, AuthRule, CacheRule, ClaimRule, Cors, OriginRule, Rbac, RequestEdits, Respond,
+    ResponseEdits, Rewrite, SecurityHeaders, Template, Validation,
     access::{Claims, IpKeys, PermissionsKey},
     auth::{Member, MemberFormat},
+    cache::{CacheKey, CacheUse},
     condition::{HeaderConditions, QueryConditions},
     cors::{CorsRule, CorsUse},
     decode::{
@@ -88,6 +89,8 @@ pub struct Route {
     pub origins: Option<OriginRule>,
     /// `permissions`, `roles`, `claims`, `rbac` and `ip`.
     pub access: Access,
+    /// `cache`: the rule by which answers are kept; `None` keeps nothing.
+    pub cache: Option<Arc<CacheRule>>,
 }
 
 /// A pattern of `hosts`, in lower case, without a port.
@@ -309,6 +312,9 @@ table! {
         pub(super) rbac: Key<Rbac> => Keyed<Sub<Rbac>> = None; "`{ enforce = true }`",
         /// `ip`: which client addresses may use the route.
         pub(super) ip: Key<IpKeys> => Keyed<Sub<IpKeys>> = None; "everybody",
+        /// `cache`: which of the `[cache_rules.*]` says what is kept of the answers; a table is a
+        /// rule of the route's own, `"off"` keeps nothing.
+        pub(super) cache: Key<CacheUse> => Keyed<CacheKey> = None; "`\"off\"`",
     }
 }
 

@@ -11,8 +11,9 @@ use std::{
 };
 
 use super::{
-    Access, AuthRule, Cors, HostPattern, PathPattern, PathSegment, RateLimit, Route, Target,
-    Upstream, UpstreamServer, auth,
+    Access, AuthRule, CacheRule, Cors, HostPattern, PathPattern, PathSegment, RateLimit, Route,
+    Target, Upstream, UpstreamServer, auth,
+    cache::CacheUse,
     cors::CorsUse,
     decode::{Entry, Set, nearest, quoted_key},
     diagnostic::Finding,
@@ -51,6 +52,9 @@ pub(super) struct Builder<'a> {
     used_limits: HashSet<Arc<str>>,
     /// All limits.
     pub(super) rate_limits: BTreeMap<Arc<str>, RateLimit>,
+    /// The `[cache_rules.*]`, and which of them a route uses.
+    cache_rules: BTreeMap<Arc<str>, Arc<CacheRule>>,
+    used_cache_rules: HashSet<Arc<str>>,
     /// The full names of `[auth.*]`, and those that a route uses.
     callers: Vec<(Arc<str>, Place)>,
     used_callers: HashSet<Arc<str>>,
@@ -77,6 +81,8 @@ impl<'a> Builder<'a> {
             used_cors: HashSet::new(),
             used_limits: HashSet::new(),
             rate_limits: limits::named(document),
+            cache_rules: cache_rules(document),
+            used_cache_rules: HashSet::new(),
             callers: document.auth.names(),
             used_callers: HashSet::new(),
             findings,
@@ -113,6 +119,7 @@ impl<'a> Builder<'a> {
         route.auth = auth;
         route.cors = cors;
         route.rate_limits = self.limits(&route, layers);
+        route.cache = self.cache_rule(layers);
         let mut checker = Checker {
             findings: &mut self.findings,
         };
@@ -137,6 +144,24 @@ impl<'a> Builder<'a> {
         }
         let known = self.document.groups.keys().map(|name| &**name);
         let finding = unknown_name("group", name, set.place, known, "groups");
+        self.findings.push(finding);
+        None
+    }
+
+    /// The cache rule that the route, its group or the defaults name.
+    fn cache_rule(&mut self, layers: Layers<'_>) -> Option<Arc<CacheRule>> {
+        let set = layers.pick(|keys| &keys.cache)?;
+        let name = match set.value.as_ref()? {
+            CacheUse::Off => return None,
+            CacheUse::Own(rule) => return Some(Arc::new((**rule).clone())),
+            CacheUse::Named(name) => name.as_str(),
+        };
+        if let Some((name, rule)) = self.cache_rules.get_key_value(name) {
+            self.used_cache_rules.insert(Arc::clone(name));
+            return Some(Arc::clone(rule));
+        }
+        let known = self.cache_rules.keys().map(|name| &**name);
+        let finding = unknown_name("cache rule", name, set.place, known, "cache_rules");
         self.findings.push(finding);
         None
     }
@@ -255,6 +280,12 @@ impl<'a> Builder<'a> {
             }
         }
         self.warn_of_unused_limits();
+        for (name, entry) in &document.cache_rules {
+            if !self.used_cache_rules.contains(name) {
+                let message = format!("no route uses the cache rule `{name}`");
+                self.findings.push(Finding::warning(entry.place, message));
+            }
+        }
         for (name, place) in &self.callers {
             if !self.used_callers.contains(name) {
                 let message = format!("no route uses `[auth.{name}]`");
@@ -274,6 +305,12 @@ impl<'a> Builder<'a> {
             }
         }
     }
+}
+
+fn cache_rules(document: &Document) -> BTreeMap<Arc<str>, Arc<CacheRule>> {
+    let rules = document.cache_rules.iter();
+    let rules = rules.map(|(name, entry)| (Arc::clone(name), Arc::new(entry.value.clone())));
+    rules.collect()
 }
 
 fn assemble(
@@ -303,6 +340,8 @@ fn assemble(
         cost: layers.value(|keys| &keys.cost).unwrap_or(1),
         encoded_slash: layers.value(|keys| &keys.encoded_slash).unwrap_or_default(),
         upgrade: layers.value(|keys| &keys.upgrade).unwrap_or(true),
+        // Rules are resolved by the builder, which knows their names.
+        cache: None,
         cors: None,
         security_headers: layers.value(|keys| &keys.security_headers).flatten(),
         request_headers: layers

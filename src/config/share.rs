@@ -157,6 +157,7 @@ impl Table for GroupKeys {
         "claims",
         "rbac",
         "ip",
+        "cache",
     ];
 
     fn set(&mut self, node: Node<'_>, reader: &mut Reader<'_>) -> bool {
@@ -199,6 +200,7 @@ impl Table for DefaultKeys {
         "claims",
         "rbac",
         "ip",
+        "cache",
     ];
 
     fn set(&mut self, node: Node<'_>, reader: &mut Reader<'_>) -> bool {

@@ -201,6 +201,8 @@ reasons! {
     UpstreamCut = "upstream.body_cut", 502, "BAD_GATEWAY", "The answer broke off.";
     /// No byte of the answer came for `timeouts.idle`; only in the log.
     UpstreamIdle = "upstream.idle_timeout", 504, "TIMEOUT", "The answer stalled.";
+    /// The client wants an answer out of the cache (`only-if-cached`), and there is none.
+    NotCached = "cache.not_cached", 504, "TIMEOUT", "There is no stored answer to this request.";
     /// The client left before the end; only in the log.
     ClientGone = "client.gone", 499, "CLIENT_GONE", "The client left before the answer ended.";
     /// A bug in the gateway.

@@ -1,3 +1,417 @@
-//! The response cache (RFC 9111).
+//! The response cache (RFC 9111): answers that are served again.
+//!
+//! It stands above whatever an upstream's failure becomes, so that it may answer stale instead, and
+//! outside of the rewrite, whose work a hit spares. Everything that asks who calls stands before
+//! it: the other way round one caller would be served another's answer.
+//!
+//! ```text
+//! request -> hit?  -> answer out of the store
+//!              no  -> another's fetch under way? -> read along
+//!                       no -> fetch, in a task of its own: a client is just a reader
+//! ```
+//!
+//! The rules are in [`policy`], as pure functions. Here is what they are applied to: the
+//! [`store`], [`key`]s, fills (one fetch for all who wait) and purges.
+//!
+//! Hazards: whatever the upstream sees of a request and neither the key nor `Vary` holds can be used
+//! to have a wrong answer stored for others. So the key is made of what the gateway understood, not
+//! of what was sent, and nothing that a client says about forwarding gets past the frame.
 
+mod beside;
+mod body;
+mod fetch;
+mod fill;
+mod flights;
+pub mod key;
+mod object;
 pub mod policy;
+mod purge;
+mod serve;
+mod shared;
+pub mod store;
+mod tags;
+
+use std::{hash::RandomState, sync::Arc, time::Duration};
+
+use http::{HeaderMap, HeaderName, HeaderValue};
+use http_body::Body as _;
+use tower::Layer;
+
+pub use purge::Aim;
+pub use shared::{Cache, CacheFigures};
+
+use crate::{
+    config::{CacheQuery, CacheRule, CacheScope, Route, Target},
+    exchange::{BoxFuture, CacheNote, Context, Handle, Request, Response, RouteService},
+};
+use key::{Key, KeyParts, KeyRef, public_host};
+use object::{NAME, Object};
+use policy::{Asked, CacheStatus, Forwarded, Incoming, Moment, Options, Reuse, Scope, Url, reuse};
+use purge::{Marks, Stamp};
+use serve::Serving;
+use shared::{Found, Stored, stamp};
+
+/// Puts a cache around a service.
+#[derive(Clone)]
+pub struct CacheLayer {
+    cache: Arc<Cache>,
+    rule: Arc<CacheRule>,
+    route: Arc<str>,
+    zones: Zones,
+    identity: Arc<Vec<HeaderName>>,
+}
+
+/// Which zone a request's key is of.
+#[derive(Clone)]
+enum Zones {
+    /// All requests are of one.
+    One(Arc<str>),
+    /// Each upstream of a `split` has its own, so the upstream is chosen before the store is asked.
+    Split(Arc<[(Arc<str>, u32)]>),
+}
+
+/// A route with a cache.
+struct CacheRoute {
+    cache: Arc<Cache>,
+    options: Options,
+    route: Arc<str>,
+    zones: Zones,
+    rule: Arc<CacheRule>,
+    wait: Option<Duration>,
+    show_key: bool,
+    inner: RouteService,
+    hasher: RandomState,
+}
+
+/// Serves out of the cache, or asks the inner service.
+struct CacheService(Arc<CacheRoute>);
+
+/// One request that the store had no fresh answer for.
+#[derive(Clone)]
+struct Visit {
+    asked: Asked,
+    context: Arc<Context>,
+    headers: HeaderMap,
+    keys: Keys,
+    host: Box<str>,
+    marks: Marks,
+    /// What the store has, stale.
+    stale: Option<Found>,
+    why: Forwarded,
+    /// What known variants of the key are told apart by, of this request.
+    variant: u64,
+    /// Whether requests for the key do not wait for each other now.
+    passes: bool,
+}
+
+/// The keys of a request.
+#[derive(Clone)]
+struct Keys {
+    everyone: Key,
+    /// That of the caller's own answers.
+    caller: Option<Key>,
+}
+
+impl CacheLayer {
+    /// A route's cache; `None` when it has none.
+    #[must_use]
+    ///
+    /// `identity` are the fields that tell the upstream who calls: the gateway writes them.
+    pub fn from_config(
+        route: &Route,
+        cache: Option<&Arc<Cache>>,
+        identity: &Arc<Vec<HeaderName>>,
+    ) -> Option<Self> {
+        let rule = route.cache.as_ref()?;
+        let zones = match (&rule.zone, &route.target) {
+            (Some(zone), _) => Zones::One(zone.as_str().into()),
+            (None, Target::Upstream(upstream)) => Zones::One(Arc::clone(upstream)),
+            (None, Target::Split(parts)) => Zones::Split(parts.as_slice().into()),
+            (None, Target::Respond(_) | Target::Redirect(_)) => return None,
+        };
+        Some(Self {
+            cache: Arc::clone(cache?),
+            rule: Arc::clone(rule),
+            route: Arc::clone(&route.name),
+            zones,
+            identity: Arc::clone(identity),
+        })
+    }
+}
+
+impl Layer<RouteService> for CacheLayer {
+    type Service = RouteService;
+
+    fn layer(&self, inner: RouteService) -> RouteService {
+        RouteService::new(CacheService(Arc::new(CacheRoute {
+            cache: Arc::clone(&self.cache),
+            options: options(&self.rule, &self.identity),
+            route: Arc::clone(&self.route),
+            zones: self.zones.clone(),
+            wait: self.rule.wait,
+            show_key: self.rule.show_key,
+            rule: Arc::clone(&self.rule),
+            inner,
+            hasher: RandomState::new(),
+        })))
+    }
+}
+
+impl Handle for CacheService {
+    fn handle(&self, request: Request, context: &Arc<Context>) -> BoxFuture<Response> {
+        let route = &self.0;
+        let asked = Asked::read(&incoming(&request, context), &route.options);
+        route.steer(context);
+        if !asked.looks_up() {
+            return Box::pin(Arc::clone(route).beside(asked, request, Arc::clone(context)));
+        }
+        match route.look(&asked, &request, context) {
+            Ok(response) => Box::pin(std::future::ready(response)),
+            Err(visit) => Box::pin(Arc::clone(route).fetch(request, *visit)),
+        }
+    }
+}
+
+impl CacheRoute {
+    /// An answer out of the store, or what is known for fetching one.
+    fn look(
+        self: &Arc<Self>,
+        asked: &Asked,
+        request: &Request,
+        context: &Arc<Context>,
+    ) -> Result<Response, Box<Visit>> {
+        let look = self.look_with(asked, request, context);
+        let found = look.stored()?;
+        match reuse(asked, &found.facts, look.now.0) {
+            Reuse::Fresh => Ok(look.hit(&found)),
+            Reuse::StaleAsWanted => Ok(look.stale(&found, "max-stale")),
+            Reuse::StaleWhileRevalidate => {
+                let response = look.stale(&found, "while-revalidate");
+                self.refresh(request, look.visit_for(found, Forwarded::Stale));
+                Ok(response)
+            }
+            Reuse::Validate => Err(Box::new(look.visit_for(found, Forwarded::Stale))),
+            Reuse::ValidateAsWanted => Err(Box::new(look.visit_for(found, Forwarded::Request))),
+        }
+    }
+
+    /// What a request is looked up by.
+    fn look_with<'a>(
+        self: &'a Arc<Self>,
+        asked: &'a Asked,
+        request: &'a Request,
+        context: &'a Arc<Context>,
+    ) -> Look<'a> {
+        let key = KeyRef::of(&self.parts(context), context, request.headers());
+        Look {
+            callers: self
+                .has_own_store(asked)
+                .then(|| key.clone().of_caller(context)),
+            key,
+            route: self,
+            asked,
+            request,
+            context,
+            now: (Moment::from(context.started_at), stamp(context.began())),
+        }
+    }
+
+    /// Whether the caller has answers of its own (RFC 9111 3.5): one that authentication knows, or
+    /// nobody at all. A credential that only the upstream knows names nobody to us.
+    fn has_own_store(&self, asked: &Asked) -> bool {
+        self.options.scope == Scope::Principal && (asked.principal || !asked.authorization)
+    }
+
+    fn parts<'a>(&'a self, context: &'a Context) -> KeyParts<'a> {
+        let zone = match &self.zones {
+            Zones::One(zone) => zone,
+            Zones::Split(parts) => context.steered().unwrap_or(&parts[0].0),
+        };
+        KeyParts {
+            zone,
+            route: &self.route,
+            query: &self.rule.query,
+            headers: &self.rule.key_headers,
+        }
+    }
+
+    fn marks(&self, key: &KeyRef<'_>, context: &Context) -> Marks {
+        let whole = self.rule.query == CacheQuery::AsIs;
+        let host = public_host(context);
+        self.cache
+            .purges
+            .marks(&host, key.target(), whole, &self.route)
+    }
+
+    /// Chooses the upstream of a `split` before the store is asked.
+    fn steer(&self, context: &Context) {
+        let Zones::Split(parts) = &self.zones else {
+            return;
+        };
+        let total: u32 = parts.iter().map(|(_, weight)| weight).sum();
+        let mut point = fastrand::u32(..total.max(1));
+        for (upstream, weight) in parts.iter() {
+            match point.checked_sub(*weight) {
+                Some(rest) => point = rest,
+                None => return context.steer(upstream),
+            }
+        }
+    }
+}
+
+/// One look into the store.
+struct Look<'a> {
+    route: &'a Arc<CacheRoute>,
+    asked: &'a Asked,
+    request: &'a Request,
+    context: &'a Arc<Context>,
+    key: KeyRef<'a>,
+    /// The key of the caller's own answers.
+    callers: Option<KeyRef<'a>>,
+    now: (Moment, Stamp),
+}
+
+impl Look<'_> {
+    /// What the request selects: of the caller's own answers, or of everybody's.
+    fn stored(&self) -> Result<Found, Box<Visit>> {
+        let look = |key| {
+            let cache = &self.route.cache;
+            cache.look(key, self.request.headers(), self.now)
+        };
+        let own = self.callers.as_ref().map_or(Stored::Nothing, look);
+        let stored = match own {
+            Stored::Found(_) => own,
+            own => or_others(look(&self.key), own),
+        };
+        match stored {
+            Stored::Found(found) => Ok(found),
+            Stored::Nothing => Err(Box::new(self.visit(None, Forwarded::UriMiss, 0))),
+            Stored::Others(shelf) => {
+                let newest = shelf.variants().first();
+                let why = newest.map_or(Forwarded::UriMiss, |_| Forwarded::VaryMiss);
+                let variant = newest.map_or(0, |object| self.variant(object));
+                let mut visit = self.visit(None, why, variant);
+                visit.passes = shelf.passes(self.now.1);
+                Err(Box::new(visit))
+            }
+        }
+    }
+
+    fn hit(&self, found: &Found) -> Response {
+        self.note("hit", None);
+        let status = self.route.show_key.then(|| self.status(found, None));
+        self.serving(found, status).object(&found.object)
+    }
+
+    fn stale(&self, found: &Found, why: &'static str) -> Response {
+        self.note("stale", Some(why));
+        let status = self.status(found, Some(why));
+        self.serving(found, Some(status)).object(&found.object)
+    }
+
+    fn note(&self, result: &'static str, detail: Option<&'static str>) {
+        self.context.cached(CacheNote { result, detail });
+    }
+
+    fn status(&self, found: &Found, detail: Option<&'static str>) -> HeaderValue {
+        let key = self.route.show_key.then(|| self.key.to_key().show());
+        let status = CacheStatus::hit(NAME, found.facts.ttl(self.now.0));
+        let key = key.as_deref();
+        CacheStatus {
+            key,
+            detail,
+            ..status
+        }
+        .header()
+    }
+
+    fn serving<'s>(&'s self, found: &'s Found, status: Option<HeaderValue>) -> Serving<'s> {
+        Serving {
+            asked: self.asked,
+            request: self.request.headers(),
+            facts: &found.facts,
+            now: self.now.0,
+            status,
+        }
+    }
+
+    fn variant(&self, object: &Object) -> u64 {
+        self.route.variant(&object.draft, self.request.headers())
+    }
+
+    fn visit_for(&self, found: Found, why: Forwarded) -> Visit {
+        let variant = self.variant(&found.object);
+        self.visit(Some(found), why, variant)
+    }
+
+    fn visit(&self, stale: Option<Found>, why: Forwarded, variant: u64) -> Visit {
+        Visit {
+            asked: *self.asked,
+            context: Arc::clone(self.context),
+            headers: self.request.headers().clone(),
+            host: public_host(self.context).into(),
+            marks: self.route.marks(&self.key, self.context),
+            keys: Keys {
+                everyone: self.key.to_key(),
+                caller: self.callers.as_ref().map(KeyRef::to_key),
+            },
+            stale,
+            why,
+            variant,
+            passes: false,
+        }
+    }
+}
+
+impl Visit {
+    fn note(&self, result: &'static str, detail: Option<&'static str>) {
+        self.context.cached(CacheNote { result, detail });
+    }
+
+    fn url(&self) -> Url<'_> {
+        Url {
+            scheme: self.context.scheme,
+            authority: &self.host,
+            target: self.context.target(),
+        }
+    }
+}
+
+/// What there is; if that is nothing, what the other look has shown.
+fn or_others(stored: Stored, other: Stored) -> Stored {
+    match stored {
+        Stored::Nothing => other,
+        stored => stored,
+    }
+}
+
+fn incoming<'a>(request: &'a Request, context: &Context) -> Incoming<'a> {
+    Incoming {
+        method: request.method(),
+        headers: request.headers(),
+        has_body: !request.body().is_end_stream(),
+        upgrade: context.head.upgrade.is_some(),
+        principal: context.principal().is_some(),
+    }
+}
+
+/// The rule as the policy takes it.
+fn options(rule: &CacheRule, identity: &[HeaderName]) -> Options {
+    Options {
+        scope: match rule.scope {
+            Some(CacheScope::Principal) => Scope::Principal,
+            Some(CacheScope::Shared) | None => Scope::Shared,
+        },
+        default_ttl: rule.default_ttl,
+        override_ttl: rule.override_ttl,
+        heuristics: rule.heuristics,
+        stale_while_revalidate: rule.stale_while_revalidate.unwrap_or_default(),
+        stale_if_error: rule.stale_if_error.unwrap_or_default(),
+        stale_if_unreachable: rule.stale_on_error.unwrap_or_default(),
+        store_set_cookie: rule.set_cookie,
+        request_directives: rule.request_directives,
+        targeted: rule.targeted.as_slice().into(),
+        identity_fields: identity.into(),
+        ..Options::default()
+    }
+}
