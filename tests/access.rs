@@ -579,3 +579,45 @@ async fn an_origin_that_cors_lets_act_with_credentials_passes_and_a_refused_one_
         Some("https://app.test")
     );
 }
+
+#[tokio::test]
+async fn a_grpc_method_has_a_rule_of_its_own_and_its_denial_is_a_grpc_status() {
+    let origin = Server::h2c(|_| async {
+        let mut response = Response::new(full(""));
+        let headers = response.headers_mut();
+        headers.insert("content-type", "application/grpc".parse().unwrap());
+        headers.insert("grpc-status", "0".parse().unwrap());
+        response
+    })
+    .await;
+    let keys = "permissions = { 'rpc:GetOrder' = 'orders:read', '*' = 'orders:write' }";
+    let gateway = guarded(&origin, keys);
+    let bearer = format!("Bearer {}", token(&with_roles(&["viewer"])));
+    let call = async |path: &str, media_type: &str| {
+        let request = http::Request::post(format!("http://acme.example.com{path}"))
+            .header("authorization", &bearer)
+            .header("content-type", media_type)
+            .header("te", "trailers");
+        let mut connection = support::http2(gateway.address()).await;
+        let sent = within(connection.send_request(request.body(empty()).unwrap())).await;
+        let sent = read(sent.unwrap()).await;
+        (sent.status(), sent.header("grpc-status").map(str::to_owned))
+    };
+    let grpc = "application/grpc";
+    assert_eq!(
+        call("/shop.v1.Orders/GetOrder", grpc).await,
+        (200, Some("0".into()))
+    );
+    assert_eq!(
+        call("/shop.v1.Orders/DropOrder", grpc).await,
+        (200, Some("7".into()))
+    );
+    // Connect: the same methods as JSON.
+    let json = "application/json";
+    assert_eq!(call("/shop.v1.Orders/DropOrder", json).await, (403, None));
+    assert_eq!(call("/shop.v1.Orders/GetOrder", json).await.0, 200);
+    assert_eq!(
+        gateway.metric("tollgate_rejections_total", &["orders", "rbac.denied"]),
+        2.0
+    );
+}
