@@ -67,7 +67,7 @@ pub use moment::{date_of, moment_of};
 pub use origin_set::OriginSet;
 pub use origins::OriginRule;
 pub use permission::Permission;
-pub use quota::{quota_of, quota_text};
+pub use quota::quota_of;
 pub use rate_limit::{
     LimitAlgorithm, LimitHeaders, LimitKey, LimitedWho, MissingKey, Quota, RateLimit,
 };
