@@ -117,6 +117,7 @@ fn context() -> Arc<Context> {
             target: "/".parse().unwrap(),
             version: http::Version::HTTP_11,
             host: None,
+            origin: None,
             user_agent: None,
             accept: None,
             grpc: false,
