@@ -31,11 +31,7 @@ mod shared;
 pub mod store;
 mod tags;
 
-use std::{
-    hash::RandomState,
-    sync::Arc,
-    time::Duration,
-};
+use std::{hash::RandomState, sync::Arc, time::Duration};
 
 use http::{HeaderMap, HeaderName};
 use http_body::Body as _;
@@ -46,15 +42,11 @@ pub use shared::{Cache, CacheFigures};
 
 use crate::{
     config::{CacheQuery, CacheRule, CacheScope, Route, Target},
-    exchange::{
-        BoxFuture, CacheNote, Context, Handle, Request, Response, RouteService,
-    },
+    exchange::{BoxFuture, CacheNote, Context, Handle, Request, Response, RouteService},
 };
 use key::{Key, KeyParts, KeyRef, public_host};
 use object::NAME;
-use policy::{
-    Asked, CacheStatus, Forwarded, Incoming, Moment, Options, Reuse, Scope, Url, reuse,
-};
+use policy::{Asked, CacheStatus, Forwarded, Incoming, Moment, Options, Reuse, Scope, Url, reuse};
 use purge::Marks;
 use serve::Serving;
 use shared::{Found, Stored, stamp};
@@ -190,7 +182,9 @@ impl CacheRoute {
     ) -> Result<Response, Box<Visit>> {
         let headers = request.headers();
         let key = KeyRef::of(&self.parts(context), context, headers);
-        let callers = self.has_own_store(asked).then(|| key.clone().of_caller(context));
+        let callers = self
+            .has_own_store(asked)
+            .then(|| key.clone().of_caller(context));
         let now = (Moment::from(context.started_at), stamp(context.began()));
         let look = |key| self.cache.look(key, headers, now);
         let mut stored = callers.as_ref().map_or(Stored::Nothing, look);
@@ -253,7 +247,10 @@ impl CacheRoute {
         let response = serving.object(&found.object);
         if detail == Some("while-revalidate") {
             let variant = self.variant(&found.object.draft, headers);
-            self.refresh(request, visit(Some(found), Forwarded::Stale, variant, false));
+            self.refresh(
+                request,
+                visit(Some(found), Forwarded::Stale, variant, false),
+            );
         }
         Ok(response)
     }
@@ -280,7 +277,9 @@ impl CacheRoute {
     fn marks(&self, key: &KeyRef<'_>, context: &Context) -> Marks {
         let whole = self.rule.query == CacheQuery::AsIs;
         let host = public_host(context);
-        self.cache.purges.marks(&host, key.target(), whole, &self.route)
+        self.cache
+            .purges
+            .marks(&host, key.target(), whole, &self.route)
     }
 
     /// Chooses the upstream of a `split` before the store is asked.

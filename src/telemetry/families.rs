@@ -329,10 +329,8 @@ impl Singles {
                 "tollgate_cache_evictions_total",
                 "URLs whose stored answers had to make room for others.",
             ),
-            cache_purges: make.counter(
-                "tollgate_cache_purges_total",
-                "Purges that were asked for.",
-            ),
+            cache_purges: make
+                .counter("tollgate_cache_purges_total", "Purges that were asked for."),
         }
     }
 }

@@ -25,10 +25,14 @@ impl CacheRoute {
         context: Arc<Context>,
     ) -> Response {
         note(&asked, &context);
-        let posted = asked.post.then(|| self.posted(&asked, request.headers(), &context));
+        let posted = asked
+            .post
+            .then(|| self.posted(&asked, request.headers(), &context));
         let (requested, began) = (self.cache.moment(), self.cache.stamp());
         let mut response = self.inner.handle(request, &context).await;
-        let changed = posted.as_ref().is_some_and(|visit| self.is_purged(visit, began));
+        let changed = posted
+            .as_ref()
+            .is_some_and(|visit| self.is_purged(visit, began));
         if asked.class == Class::Unsafe {
             self.invalidate(&response, &context);
         }
@@ -51,7 +55,9 @@ impl CacheRoute {
     /// What is known of a POST whose answer may be stored (RFC 9110 9.3.3).
     fn posted(&self, asked: &Asked, headers: &HeaderMap, context: &Arc<Context>) -> Visit {
         let key = KeyRef::of(&self.parts(context), context, headers);
-        let callers = self.has_own_store(asked).then(|| key.clone().of_caller(context));
+        let callers = self
+            .has_own_store(asked)
+            .then(|| key.clone().of_caller(context));
         Visit {
             asked: *asked,
             context: Arc::clone(context),
@@ -71,7 +77,10 @@ impl CacheRoute {
 
     /// Whether a purge, or another's change, has reached a URL since then.
     fn is_purged(&self, visit: &Visit, began: Stamp) -> bool {
-        let reached = self.cache.purges.reached(&visit.marks, began, &AtomicU64::new(0));
+        let reached = self
+            .cache
+            .purges
+            .reached(&visit.marks, began, &AtomicU64::new(0));
         reached != Reached::No
     }
 

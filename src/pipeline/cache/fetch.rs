@@ -20,17 +20,14 @@ use super::{
     key::Key,
     object::{CACHE_STATUS, Draft, NAME, Object, Origin},
     policy::{
-        self,
-        Answer, Audience, CacheStatus, Class, Failure, Forwarded, Moment, Reuse, Verdict,
+        self, Answer, Audience, CacheStatus, Class, Failure, Forwarded, Moment, Reuse, Verdict,
         judge, make_conditional, merge, reuse, stale_instead, unconditional,
     },
     serve::Serving,
     shared::Found,
     tags::Tags,
 };
-use crate::exchange::{
-    Body, Context, GatewayMade, Reason, Rejection, Request, Response,
-};
+use crate::exchange::{Body, Context, GatewayMade, Reason, Rejection, Request, Response};
 
 /// What the head of a shared fetch has become.
 #[derive(Clone, Debug)]
@@ -247,7 +244,9 @@ impl CacheRoute {
                 let body = reader.map_or_else(Body::empty, Body::boxed);
                 if visit.asked.conditional {
                     let facts = &draft.head.facts;
-                    return self.serving(visit, facts, now, Some(&status)).arriving(draft, body);
+                    return self
+                        .serving(visit, facts, now, Some(&status))
+                        .arriving(draft, body);
                 }
                 let response = self.handed(flight, visit);
                 self.told(response.map(|_| body), visit, status)
@@ -257,7 +256,8 @@ impl CacheRoute {
                 status.stored = true;
                 status.forwarded_status = Some(304);
                 let facts = &object.draft.head.facts;
-                self.serving(visit, facts, now, Some(&status)).object(object)
+                self.serving(visit, facts, now, Some(&status))
+                    .object(object)
             }
             Outcome::Failed(failure) => match self.stale_instead(visit, *failure, now) {
                 Some(response) => response,
@@ -433,7 +433,9 @@ impl CacheRoute {
         if !tags.can_be_kept() {
             return Head::Own("tags");
         }
-        self.cache.purges.tag(&mut origin.marks, tags.iter().flatten());
+        self.cache
+            .purges
+            .tag(&mut origin.marks, tags.iter().flatten());
         let received = self.cache.moment();
         let answer = Answer {
             status: response.status(),
@@ -442,9 +444,9 @@ impl CacheRoute {
             received,
         };
         match &visit.stale {
-            Some(stale) if answer.status == StatusCode::NOT_MODIFIED => {
-                self.merge(visit, stale, &answer, origin).into_head(response)
-            }
+            Some(stale) if answer.status == StatusCode::NOT_MODIFIED => self
+                .merge(visit, stale, &answer, origin)
+                .into_head(response),
             _ => self.store(visit, &answer, origin),
         }
     }
@@ -469,13 +471,7 @@ impl CacheRoute {
     }
 
     /// RFC 9111 4.3.4.
-    fn merge(
-        &self,
-        visit: &Visit,
-        stale: &Found,
-        answer: &Answer<'_>,
-        origin: Origin,
-    ) -> Merged {
+    fn merge(&self, visit: &Visit, stale: &Found, answer: &Answer<'_>, origin: Origin) -> Merged {
         let stored = stale.object.draft.as_received();
         match merge(&stored, &visit.asked, &visit.url(), answer, &self.options) {
             None => Merged::Mismatch,
@@ -518,7 +514,10 @@ impl CacheRoute {
             status.forwarded_status = Some(code.as_u16());
         }
         visit.note("stale", Some("upstream-failed"));
-        Some(self.serving(visit, facts, now, Some(&status)).object(object))
+        Some(
+            self.serving(visit, facts, now, Some(&status))
+                .object(object),
+        )
     }
 
     fn serving<'a>(
@@ -632,7 +631,11 @@ impl super::Keys {
     }
 }
 
-const STREAMS: [&[u8]; 3] = [b"text/event-stream", b"application/grpc", b"multipart/x-mixed"];
+const STREAMS: [&[u8]; 3] = [
+    b"text/event-stream",
+    b"application/grpc",
+    b"multipart/x-mixed",
+];
 /// How often a request joins in before it goes alone: for its variant, or behind a failure.
 const ROUNDS: usize = 3;
 /// A body that takes longer is handed on, but not stored.

@@ -246,7 +246,11 @@ impl<T> State<T> {
         if self.passing && self.slowest().is_none() {
             return Poll::Ready(());
         }
-        if !self.fetch.as_ref().is_some_and(|fetch| fetch.will_wake(task.waker())) {
+        if !self
+            .fetch
+            .as_ref()
+            .is_some_and(|fetch| fetch.will_wake(task.waker()))
+        {
             self.fetch = Some(task.waker().clone());
         }
         Poll::Pending
@@ -254,7 +258,9 @@ impl<T> State<T> {
 
     /// One who stalls may not hold up others; alone it holds up nobody.
     fn cut_slowest(&mut self) {
-        let Some(slowest) = self.slowest() else { return };
+        let Some(slowest) = self.slowest() else {
+            return;
+        };
         let readers = self.readers.iter().flatten();
         if readers.filter(|reading| reading.at > slowest).count() == 0 {
             return;

@@ -206,7 +206,11 @@ pub(super) fn behind(nearer: Option<&HeaderValue>, ours: HeaderValue) -> HeaderV
 
 /// All lines of a field as one.
 fn joined(headers: &HeaderMap, name: &HeaderName) -> Option<HeaderValue> {
-    let lines: Vec<_> = headers.get_all(name).iter().map(HeaderValue::as_bytes).collect();
+    let lines: Vec<_> = headers
+        .get_all(name)
+        .iter()
+        .map(HeaderValue::as_bytes)
+        .collect();
     if lines.is_empty() {
         return None;
     }

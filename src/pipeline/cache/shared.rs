@@ -193,7 +193,9 @@ impl Cache {
 /// A moment as purges count.
 pub(super) fn stamp(since_origin: Duration) -> Stamp {
     // Never the zero that stands for no purge.
-    u64::try_from(since_origin.as_nanos()).unwrap_or(u64::MAX).max(1)
+    u64::try_from(since_origin.as_nanos())
+        .unwrap_or(u64::MAX)
+        .max(1)
 }
 
 /// The part of the memory that fetches under way may hold, as a divisor: as much as one answer.
