@@ -106,7 +106,7 @@ fn context() -> Arc<Context> {
     let connection = Connection::new(0, "l".into(), Peer::Unix, false, Protocol::Http1);
     Arc::new(Context::new(ContextParts {
         connection: Arc::new(connection),
-        id: RequestId::generate(),
+        id: RequestId::generate(SystemTime::now()),
         trace: TraceContext::generate(),
         client: [127, 0, 0, 1].into(),
         forwarded_for: None,
@@ -117,12 +117,14 @@ fn context() -> Arc<Context> {
             target: "/".parse().unwrap(),
             version: http::Version::HTTP_11,
             host: None,
+            origin: None,
             user_agent: None,
             accept: None,
             grpc: false,
             upgrade: None,
             trailers: false,
         },
+        started_at: SystemTime::now(),
         clock: Clock::system(),
     }))
 }
