@@ -126,6 +126,7 @@ fn context() -> Arc<Context> {
         },
         started_at: SystemTime::now(),
         clock: Clock::system(),
+        started_at: SystemTime::now(),
     }))
 }
 
