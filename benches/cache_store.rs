@@ -49,6 +49,7 @@ fn context(target: &str) -> Context {
             grpc: false,
             upgrade: None,
             trailers: false,
+            origin: None,
         },
         started_at: clock.wall(),
         clock,

@@ -37,7 +37,7 @@ fn context(roles: &[&str]) -> Context {
     let connection = Connection::new(0, "bench".into(), Peer::Unix, false, Protocol::Http1);
     let context = Context::new(ContextParts {
         connection: Arc::new(connection),
-        id: RequestId::generate(),
+        id: RequestId::generate(std::time::SystemTime::now()),
         trace: TraceContext::generate(),
         client: Peer::Unix.ip(),
         forwarded_for: None,
@@ -53,8 +53,10 @@ fn context(roles: &[&str]) -> Context {
             grpc: false,
             upgrade: None,
             trailers: false,
+            origin: None,
         },
         clock: Clock::system(),
+        started_at: std::time::SystemTime::now(),
     });
     context.matched(&"one".into(), vec![("host.tenant".into(), "acme".into())]);
     let mut principal = Principal::new(&"jwt.customers".into(), "alice");

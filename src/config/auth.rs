@@ -41,7 +41,7 @@ use super::{
     decode::{Entry, Keyed, Named, Off, OrWord, Set, table},
     diagnostic::Finding,
     document::Doubles,
-    quota::Quota,
+    quota::TimedQuota,
     source::{Place, Sources},
 };
 
@@ -64,7 +64,7 @@ table! {
         pub(super) basic: Names<BasicTable> => Named<BasicTable> = Names::new(); "none",
         /// `failures`: how often a client address may present a credential that is made up, before
         /// further ones are refused unread. Of IPv6 the first 64 bits count.
-        pub(super) failures: Option<Set<Failures>> => Keyed<OrWord<Quota, Off>> = None; "`\"20/1m\"`",
+        pub(super) failures: Option<Set<Failures>> => Keyed<OrWord<TimedQuota, Off>> = None; "`\"20/1m\"`",
     }
 }
 
