@@ -125,6 +125,7 @@ fn context() -> Arc<Context> {
             trailers: false,
             origin: None,
         },
+        started_at: SystemTime::now(),
         clock: Clock::system(),
         started_at: SystemTime::now(),
     }))
