@@ -10,6 +10,8 @@ mod auth;
 mod bad_input;
 #[path = "config/files.rs"]
 mod files;
+#[path = "config/limits.rs"]
+mod limits;
 #[path = "config/matching.rs"]
 mod matching;
 #[path = "config/meaning.rs"]
