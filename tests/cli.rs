@@ -71,12 +71,140 @@ fn bad_usage_ends_with_2() {
     }
 }
 
+const GUARDED: &str = r#"
+[auth.jwt.customers]
+issuer = "https://id.example.com/"
+algorithms = ["HS256"]
+secret = "0123456789abcdef0123456789abcdef"
+[roles.viewer]
+permissions = ["orders:read"]
+[roles.editor]
+includes = ["viewer"]
+permissions = ["orders:write"]
+[roles.exporter]
+permissions = ["orders:export"]
+[ip_sets.office]
+cidrs = ["192.0.2.0/24"]
+[routes.orders]
+hosts = ["{tenant}.example.com"]
+path = "/orders/**"
+methods = ["GET", "PUT", "POST", "DELETE"]
+auth = "jwt.customers"
+claims = { tenant = "${host.tenant}" }
+ip = { allow = ["@office"], deny = ["192.0.2.9"] }
+upstream = "http://127.0.0.1:1"
+[routes.orders.permissions]
+GET = "orders:read"
+PUT = { all = ["orders:write", "orders:export"] }
+POST = ["orders:write", "orders:export"]
+DELETE = "orders:write"
+[routes.reports]
+path = "/reports"
+match_headers = { x-beta = "1" }
+auth = ["jwt.customers", "anonymous"]
+roles = ["exporter"]
+permissions = { GET = "authenticated" }
+rbac = { enforce = false }
+upstream = "http://127.0.0.1:1"
+[routes.open]
+path = "/open"
+auth = "public"
+upstream = "http://127.0.0.1:1"
+"#;
+
+/// What `roles who-can` says about a request, without its first line, and the exit status.
+fn who_can(arguments: &[&str]) -> (i32, String) {
+    let folder = folder(GUARDED);
+    let (status, out, err) = run(folder.path(), &[&["roles", "who-can"], arguments].concat());
+    assert_eq!(err, "");
+    let (_, answer) = out.split_once('\n').unwrap();
+    (status, answer.to_owned())
+}
+
+#[test]
+fn who_can_tells_what_a_request_needs_and_who_has_it() {
+    let host = ["--host", "acme.example.com"];
+    let of = |method: &str| who_can(&[&[method, "/orders/x/../1?a=b"], &host[..]].concat());
+    let (status, answer) = of("DELETE");
+    let wanted = "  route       orders
+  auth        jwt.customers
+  address     only @office; not 192.0.2.9/32
+  permission  orders:write (granted by editor)
+  claim       tenant = \"${host.tenant}\"
+  may         whoever has the role editor and that claim
+";
+    assert_eq!((status, &*answer), (0, wanted));
+    let verdict = |method: &str| of(method).1.lines().last().unwrap().trim().to_owned();
+    let may = "may         whoever has";
+    assert_eq!(
+        verdict("HEAD"),
+        format!("{may} the role editor or viewer and that claim")
+    );
+    assert_eq!(
+        verdict("POST"),
+        format!("{may} the role editor or exporter and that claim")
+    );
+    let wanted = format!("{may} all of that and that claim; no single role is enough");
+    assert_eq!(verdict("PUT"), wanted);
+}
+
+#[test]
+fn who_can_follows_the_router_and_says_nobody_with_status_1() {
+    for (arguments, wanted) in [
+        (
+            &["PATCH", "/orders/1", "--host", "a.example.com"][..],
+            "  nobody: 405 route.method_not_allowed\n",
+        ),
+        (
+            &["GET", "/reports"],
+            "  nobody: 404 route.not_found\n  some routes are for certain hosts: name one with --host\n",
+        ),
+        (
+            &["TRACE", "/open"],
+            "  nobody: 405 request.method_refused\n",
+        ),
+        (
+            &["GET", "/open/../../x"],
+            "  nobody: 400 request.target_invalid\n",
+        ),
+    ] {
+        assert_eq!(who_can(arguments), (1, wanted.to_owned()), "{arguments:?}");
+    }
+    let beta = ["--header", "x-beta: 1"];
+    let (status, answer) = who_can(&[&["GET", "/reports"], &beta[..]].concat());
+    let wanted = "  route       reports
+  auth        jwt.customers, or no credential at all
+  permission  to be known is enough, not enforced
+  role        exporter (held by exporter), not enforced
+  may         anybody
+";
+    assert_eq!((status, &*answer), (0, wanted));
+    let (status, answer) = who_can(&[&["PUT", "/reports"], &beta[..]].concat());
+    assert_eq!(status, 0, "it is not enforced: {answer}");
+    let (status, answer) = who_can(&["GET", "/open"]);
+    assert_eq!(
+        (status, &*answer),
+        (
+            0,
+            "  route       open\n  auth        none\n  may         anybody\n"
+        )
+    );
+}
+
 #[test]
 fn help_names_every_command_and_is_a_success() {
     let empty = TempDir::new().unwrap();
     let (status, out, _) = run(empty.path(), &["--help"]);
     assert_eq!(status, 0);
-    for command in ["run", "check", "routes", "reference", "demo", "health"] {
+    for command in [
+        "run",
+        "check",
+        "routes",
+        "roles",
+        "reference",
+        "demo",
+        "health",
+    ] {
         assert!(out.contains(&format!("\n  {command} ")), "{command}");
     }
 }

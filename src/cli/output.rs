@@ -7,7 +7,7 @@ use std::{
 };
 
 use crate::{
-    config::{Address, Config, Diagnostics, Loaded},
+    config::{Address, Config, Diagnostics, Loaded, Route},
     gateway::StartError,
 };
 
@@ -118,6 +118,17 @@ pub(super) fn url(address: &Address) -> String {
         }
         Address::Tcp(address) => format!("http://[::1]:{}", address.port()),
     }
+}
+
+/// What a route's `auth` asks for: `jwt.customers, or no credential at all`.
+pub(super) fn auth(route: &Route) -> String {
+    let Some(rule) = &route.auth else {
+        return "none".to_owned();
+    };
+    let ways = rule.alternatives.iter().map(|all| all.join(" and "));
+    let anonymous = rule.anonymous.then(|| "no credential at all".to_owned());
+    let ways: Vec<String> = ways.chain(anonymous).collect();
+    ways.join(", or ")
 }
 
 /// Prints to standard error.

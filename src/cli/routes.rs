@@ -73,11 +73,12 @@ impl<'a> Entry<'a> {
         )
     }
 
-    fn row(&self) -> [String; 5] {
+    fn row(&self) -> [String; 6] {
         [
             self.host.map_or("*".to_owned(), HostPattern::to_string),
             self.path.text.to_string(),
             self.demands(),
+            output::auth(self.route),
             self.route.name.to_string(),
             target_text(&self.route.target),
         ]
@@ -138,18 +139,25 @@ fn target_text(target: &Target) -> String {
 }
 
 /// Columns as wide as their widest cell; the last is not padded.
-fn aligned(rows: &[[String; 5]]) -> String {
+fn aligned(rows: &[[String; 6]]) -> String {
     let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max();
-    let widths: [usize; 4] = std::array::from_fn(|column| width(column).unwrap_or(0));
-    let line = |row: &[String; 5]| {
+    let widths: [usize; 5] = std::array::from_fn(|column| width(column).unwrap_or(0));
+    let line = |row: &[String; 6]| {
         let cells = row.iter().zip(widths);
         let padded: String = cells
             .map(|(cell, width)| format!("{cell:width$}  "))
             .collect();
-        padded + &row[4]
+        padded + &row[5]
     };
     let lines: Vec<String> = rows.iter().map(line).collect();
     lines.join("\n")
 }
 
-const HEADINGS: [&str; 5] = ["HOST", "PATH", "METHODS AND CONDITIONS", "ROUTE", "TARGET"];
+const HEADINGS: [&str; 6] = [
+    "HOST",
+    "PATH",
+    "METHODS AND CONDITIONS",
+    "AUTH",
+    "ROUTE",
+    "TARGET",
+];

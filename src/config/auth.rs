@@ -28,7 +28,7 @@ pub(super) use rule::{AllKeys, Member, MemberFormat, resolve};
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use http::HeaderName;
+use http::{HeaderName, header::COOKIE};
 
 use super::{
     decode::{Entry, Named, table},
@@ -123,7 +123,9 @@ impl Auth {
         let is_cookie = |place: &CredentialPlace| matches!(place, CredentialPlace::Cookie(_));
         rule.methods().any(|name| {
             let jwt = self.jwt.get(name);
+            let external = self.external.get(name);
             jwt.is_some_and(|jwt| jwt.from.iter().any(is_cookie))
+                || external.is_some_and(|external| external.request_headers.contains(&COOKIE))
         })
     }
 }

@@ -135,10 +135,6 @@ reasons! {
     JwtRevoked = "auth.jwt.revoked", 401, "UNAUTHORIZED", "The token has been revoked.";
     /// Whether the token has been revoked can't be told now.
     JwtRevocationUnknown = "auth.jwt.revocation_unknown", 503, "UNAVAILABLE", "Tokens can't be checked at the moment.";
-    /// The client's address is not one that the route's `ip` admits.
-    IpDenied = "ip.denied", 403, "FORBIDDEN", "Access from this address is not allowed.";
-    /// The route's `permissions`, `roles` or `claims` do not let the caller do this.
-    RbacDenied = "rbac.denied", 403, "FORBIDDEN", "The caller may not do this.";
     /// A service of external auth answered 401; its answer is passed on.
     ExternalUnauthorized = "auth.external.unauthorized", 401, "UNAUTHORIZED", "Another service did not accept the credential.";
     /// A service of external auth answered 403; its answer is passed on.
@@ -147,6 +143,10 @@ reasons! {
     ExternalRedirected = "auth.external.redirected", 302, "UNAUTHORIZED", "Another service wants the caller to log in.";
     /// A service of external auth gave no answer that can be used, or none in time.
     ExternalUnavailable = "auth.external.unavailable", 503, "UNAVAILABLE", "Credentials can't be checked at the moment.";
+    /// The client's address is not one that the route's `ip` admits.
+    IpDenied = "ip.denied", 403, "FORBIDDEN", "Access from this address is not allowed.";
+    /// The route's `permissions`, `roles` or `claims` do not let the caller do this.
+    RbacDenied = "rbac.denied", 403, "FORBIDDEN", "The caller may not do this.";
     /// Nobody listens at the server's address.
     ConnectRefused = "upstream.connect_refused", 502, "BAD_GATEWAY", "The service behind the gateway can't be reached.";
     /// The connection was not there within `connect_timeout`.

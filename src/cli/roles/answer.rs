@@ -4,6 +4,7 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use http::Method;
 
+use super::output;
 use crate::config::{Access, Config, Demand, IpList, Needed, Permissions, Route};
 
 /// What is printed, and whether anybody may.
@@ -19,20 +20,21 @@ pub(super) fn of_route(config: &Config, route: &Route, method: &Method, path: &s
     let mut lines = vec![format!("{method} {path}")];
     let mut row = |name: &str, value: String| lines.push(format!("  {name:<12}{value}"));
     row("route", route.name.to_string());
-    row("callers", callers(route));
-    ip_rows(&route.access, &mut row);
-    let demand = demand(&route.access, method, path);
-    let somebody = demand.is_some();
-    match demand {
-        Some(demand) => {
-            access_rows(&route.access, demand, &mut row);
-            row("so", verdict(config, route, demand));
-        }
-        None => row(
-            "so",
-            format!("nobody: no rule of `permissions` is for {method}"),
-        ),
+    row("auth", output::auth(route));
+    ip_row(&route.access, &mut row);
+    let access = &route.access;
+    let demand = demand(access, method, path);
+    let somebody = demand.is_some() || !access.rbac.enforce;
+    if demand.is_none() {
+        let none = format!("none: no rule is for {method}");
+        row("permission", none + shadow(access.rbac.enforce));
     }
+    access_rows(access, demand.flatten(), &mut row);
+    let may = match somebody {
+        true => verdict(config, route, demand.flatten()),
+        false => "nobody".to_owned(),
+    };
+    row("may", may);
     let text = lines.join("\n");
     Answer { text, somebody }
 }
@@ -46,31 +48,17 @@ fn demand<'r>(access: &'r Access, method: &Method, path: &str) -> Option<Option<
     }
 }
 
-/// What `auth` asks for: `jwt.customers, api_keys.partners or nobody at all`.
-fn callers(route: &Route) -> String {
-    let Some(rule) = &route.auth else {
-        return "anybody".to_owned();
-    };
-    let mut ways: Vec<String> = rule
-        .alternatives
-        .iter()
-        .map(|all| all.join(" and "))
-        .collect();
-    if rule.anonymous {
-        ways.push("nobody that is known".to_owned());
-    }
-    ways.join(", or ")
-}
-
-fn ip_rows(access: &Access, row: &mut impl FnMut(&str, String)) {
+fn ip_row(access: &Access, row: &mut impl FnMut(&str, String)) {
     let Some(ip) = &access.ip else { return };
-    let shadow = shadow(ip.enforce);
-    if let Some(allow) = &ip.allow {
-        row("addresses", format!("only {}{shadow}", networks(allow)));
-    }
-    if !ip.deny.networks.is_empty() || !ip.deny.sets.is_empty() {
-        row("addresses", format!("not {}{shadow}", networks(&ip.deny)));
-    }
+    let allow = ip.allow.as_ref();
+    let allow = allow.map(|list| format!("only {}", networks(list)));
+    let denies = !ip.deny.networks.is_empty() || !ip.deny.sets.is_empty();
+    let deny = denies.then(|| format!("not {}", networks(&ip.deny)));
+    let all: Vec<_> = allow.into_iter().chain(deny).collect();
+    row(
+        "address",
+        format!("{}{}", all.join("; "), shadow(ip.enforce)),
+    );
 }
 
 fn networks(list: &IpList) -> String {
@@ -83,42 +71,43 @@ fn networks(list: &IpList) -> String {
 fn access_rows(access: &Access, demand: Option<&Demand>, row: &mut impl FnMut(&str, String)) {
     let shadow = shadow(access.rbac.enforce);
     match demand {
-        Some(Demand::Authenticated) => row("permission", format!("none, but known{shadow}")),
-        Some(Demand::Any(needed) | Demand::All(needed)) => {
-            let all = matches!(demand, Some(Demand::All(_)));
-            let word = if all { "and " } else { "or " };
-            for (at, one) in needed.iter().enumerate() {
-                let word = if at == 0 { "" } else { word };
-                let granted = listed(&one.granted_by, "no role grants it");
-                row(
-                    "permission",
-                    format!("{word}{}: {granted}{shadow}", one.permission),
-                );
-            }
-        }
         None => {}
+        Some(Demand::Authenticated) => row("permission", format!("to be known is enough{shadow}")),
+        Some(Demand::Any(needed)) => permission_rows(needed, "or ", shadow, row),
+        Some(Demand::All(needed)) => permission_rows(needed, "and ", shadow, row),
     }
     if let Some(roles) = &access.roles {
-        let held = listed(&roles.held_by, "");
-        row("role", format!("{roles}: {held}{shadow}"));
+        let held = roles.held_by.join(", ");
+        row("role", format!("{roles} (held by {held}){shadow}"));
     }
     for claim in &access.claims {
         row("claim", format!("{claim}{shadow}"));
     }
 }
 
-/// Names behind a count: `2 roles (admin, editor)`.
-fn listed(names: &[Arc<str>], none: &str) -> String {
-    if names.is_empty() {
-        return none.to_owned();
+fn permission_rows(
+    needed: &[Needed],
+    between: &str,
+    shadow: &str,
+    row: &mut impl FnMut(&str, String),
+) {
+    for (at, one) in needed.iter().enumerate() {
+        let between = if at == 0 { "" } else { between };
+        let granted = match one.granted_by.as_slice() {
+            [] => "granted by no role".to_owned(),
+            roles => format!("granted by {}", roles.join(", ")),
+        };
+        row(
+            "permission",
+            format!("{between}{} ({granted}){shadow}", one.permission),
+        );
     }
-    format!("roles {}", names.join(", "))
 }
 
 fn shadow(enforce: bool) -> &'static str {
     match enforce {
         true => "",
-        false => " (not enforced)",
+        false => ", not enforced",
     }
 }
 
@@ -126,31 +115,36 @@ fn shadow(enforce: bool) -> &'static str {
 fn verdict(config: &Config, route: &Route, demand: Option<&Demand>) -> String {
     let access = &route.access;
     if !access.needs_principal() || !access.rbac.enforce {
-        return callers(route);
+        return match &route.auth {
+            Some(rule) if !rule.anonymous => "whoever is known".to_owned(),
+            _ => "anybody".to_owned(),
+        };
     }
-    let known = config.roles.keys();
-    let named = access.roles.iter().flat_map(|roles| &roles.any);
-    let all: BTreeSet<&Arc<str>> = known.chain(named).collect();
-    let enough = |role: &&Arc<str>| suffices(access, demand, role);
-    let enough: Vec<_> = all.into_iter().filter(enough).map(|role| &**role).collect();
     let claims = match access.claims.as_slice() {
         [] => "",
-        [_] => ", and has that claim",
-        _ => ", and has those claims",
+        [_] => " and that claim",
+        _ => " and those claims",
     };
-    let anybody = matches!(demand, None | Some(Demand::Authenticated)) && access.roles.is_none();
-    match enough.as_slice() {
-        _ if anybody => format!("whoever is known{claims}"),
-        [] => format!("nobody by one role alone; who has all of that, by several{claims}"),
-        [one] => format!("whoever has the role {one}{claims}"),
-        several => format!(
-            "whoever has one of the roles {}{claims}",
-            several.join(", ")
-        ),
+    let by_role = access.roles.is_some() || !matches!(demand, None | Some(Demand::Authenticated));
+    let roles = enough(config, access, demand);
+    match roles.as_slice() {
+        _ if !by_role && claims.is_empty() => "whoever is known".to_owned(),
+        _ if !by_role => format!("whoever has{}", claims.trim_start_matches(" and")),
+        [] => format!("whoever has all of that{claims}; no single role is enough"),
+        roles => format!("whoever has the role {}{claims}", roles.join(" or ")),
     }
 }
 
-/// Whether one role gives everything that roles can give.
+/// The roles each of which gives everything that roles can give.
+fn enough<'c>(config: &'c Config, access: &'c Access, demand: Option<&Demand>) -> Vec<&'c str> {
+    let named = access.roles.iter().flat_map(|roles| &roles.any);
+    let all: BTreeSet<&Arc<str>> = config.roles.keys().chain(named).collect();
+    let enough = all
+        .into_iter()
+        .filter(|role| suffices(access, demand, role));
+    enough.map(|role| &**role).collect()
+}
+
 fn suffices(access: &Access, demand: Option<&Demand>, role: &Arc<str>) -> bool {
     let grants = |needed: &Needed| needed.granted_by.contains(role);
     let permitted = match demand {

@@ -336,3 +336,6 @@ const UNKNOWN_FOR: Duration = Duration::from_secs(300);
 /// Just behind a moment.
 const TICK: Duration = Duration::from_millis(1);
 const SHORTEST_RETRY: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+mod tests;
