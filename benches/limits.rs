@@ -1,11 +1,25 @@
 //! What a limit costs a request: the table and the algorithms alone, and a whole refusal.
 
-use std::{hint::black_box, time::Duration};
+use std::{
+    hint::black_box,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
-use criterion::{Criterion, criterion_group, criterion_main};
-use tollgate::store::{
-    Algorithm, Counters, Counting, FixedWindow, KeyHash, KeyHasher, SlidingLog, SlidingWindow,
-    TokenBucket, Window,
+use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
+use futures_util::FutureExt;
+use tollgate::{
+    config::Config,
+    exchange::{
+        Body, BoxFuture, Clock, Connection, Context, ContextParts, Handle, Peer, Protocol, Request,
+        RequestHead, RequestId, Response, RouteService, TraceContext,
+    },
+    pipeline::{LimitBook, RateLimitLayer},
+    store::{
+        Algorithm, Counters, Counting, FixedWindow, KeyHash, KeyHasher, SlidingLog, SlidingWindow,
+        TokenBucket, Window,
+    },
+    telemetry::Metrics,
 };
 
 const SECOND: u64 = 1_000_000_000;
@@ -72,5 +86,92 @@ fn floods(criterion: &mut Criterion) {
     });
 }
 
-criterion_group!(benches, algorithms, refusals, floods);
+/// The end of a route, without and with a limit around it.
+fn layers(criterion: &mut Criterion) {
+    let cases = [
+        ("a route without a limit", None),
+        ("a route with a limit", Some("1000000000/1s")),
+        (
+            "a route with two windows",
+            Some("1000000000/1s', '4000000000/1h"),
+        ),
+        ("a route that refuses", Some("1/3650d")),
+    ];
+    for (name, quota) in cases {
+        let service = service(quota);
+        let _ = ask(&service, &context());
+        criterion.bench_function(name, |bencher| {
+            let run = |context: Arc<Context>| {
+                // The context is dropped outside of the measurement.
+                (black_box(ask(&service, &context)), context)
+            };
+            bencher.iter_batched(context, run, BatchSize::SmallInput);
+        });
+    }
+}
+
+fn ask(service: &RouteService, context: &Arc<Context>) -> Response {
+    let answer = service.handle(Request::new(Body::empty()), context);
+    answer.now_or_never().expect("nothing here waits")
+}
+
+fn service(quota: Option<&str>) -> RouteService {
+    let leaf = RouteService::new(Leaf);
+    let Some(quota) = quota else { return leaf };
+    let text = format!(
+        "[routes.all]\nrespond = {{}}\nrate_limits = ['one']\n\
+         [rate_limits.one]\nkey = 'client_ip'\nquota = ['{quota}']\n"
+    );
+    let config = Config::parse("bench.toml", &text)
+        .expect("it is valid")
+        .config;
+    let (clock, metrics) = (Clock::system(), Metrics::new());
+    let book = LimitBook::build(&config.rate_limits, &clock, &metrics, &LimitBook::default());
+    let layer = RateLimitLayer::before_auth(&config.routes[0], &book);
+    leaf.layer(&layer.expect("the route has a limit"))
+}
+
+/// An answer with a field or two, as upstreams make them.
+struct Leaf;
+
+impl Handle for Leaf {
+    fn handle(&self, _: Request, _: &Arc<Context>) -> BoxFuture<Response> {
+        Box::pin(async {
+            let mut response = Response::new(Body::empty());
+            let headers = response.headers_mut();
+            headers.insert("content-type", http::HeaderValue::from_static("text/plain"));
+            headers.insert("server", http::HeaderValue::from_static("bench"));
+            response
+        })
+    }
+}
+
+fn context() -> Arc<Context> {
+    let peer = Peer::Unix;
+    let connection = Connection::new(0, "bench".into(), peer, false, Protocol::Http1);
+    Arc::new(Context::new(ContextParts {
+        connection: Arc::new(connection),
+        id: RequestId::generate(SystemTime::now()),
+        trace: TraceContext::generate(),
+        client: peer.ip(),
+        forwarded_for: None,
+        scheme: "http",
+        forwarded_host: None,
+        head: RequestHead {
+            method: http::Method::GET,
+            target: http::Uri::from_static("/"),
+            version: http::Version::HTTP_11,
+            host: None,
+            user_agent: None,
+            accept: None,
+            grpc: false,
+            upgrade: None,
+            trailers: false,
+        },
+        clock: Clock::system(),
+        started_at: SystemTime::now(),
+    }))
+}
+
+criterion_group!(benches, layers, algorithms, refusals, floods);
 criterion_main!(benches);

@@ -63,7 +63,7 @@ type Questions<'s> = SmallVec<[Question<'s>; 2]>;
 
 impl Stage {
     /// The stage of those limits of a route that belong to it; `None` when there is none.
-    pub(super) fn new(
+    pub(super) fn layer(
         route: &Route,
         limits: &LimitBook,
         belongs: impl Fn(&Limit) -> bool,
@@ -90,7 +90,7 @@ impl Stage {
         let mut questions = match self.questions(request, context) {
             Ok(questions) if questions.is_empty() => return Verdict::Unlimited,
             Ok(questions) => questions,
-            Err(response) => return Verdict::Refused(response),
+            Err(reason) => return Verdict::Refused(Rejection::new(reason).respond(context)),
         };
         match self.take(&mut questions, context) {
             Ok(()) => Verdict::Granted(self.grant(questions)),
@@ -111,7 +111,7 @@ impl Stage {
     }
 
     /// What the limits are asked. Nothing is taken yet.
-    fn questions(&self, request: &Request, context: &Context) -> Result<Questions<'_>, Response> {
+    fn questions(&self, request: &Request, context: &Context) -> Result<Questions<'_>, Reason> {
         let mut questions = Questions::new();
         for on_route in &self.limits {
             match on_route.limit.ask(request, context) {
@@ -232,7 +232,7 @@ impl Stage {
 }
 
 impl OnRoute {
-    fn without_key(&self, context: &Context) -> Result<(), Response> {
+    fn without_key(&self, context: &Context) -> Result<(), Reason> {
         context.limited_by(&self.limit.config.name);
         if !self.limit.config.enforce {
             context.would_refuse(Reason::LimitKeyMissing);
@@ -240,7 +240,7 @@ impl OnRoute {
             return Ok(());
         }
         self.metrics.decided(LimitDecision::Deny);
-        Err(Rejection::new(Reason::LimitKeyMissing).respond(context))
+        Err(Reason::LimitKeyMissing)
     }
 }
 
