@@ -32,6 +32,7 @@ fn context() -> Context {
                 .expect("a target"),
             version: Version::HTTP_11,
             host: Some(HeaderValue::from_static("api.example.com")),
+            origin: None,
             user_agent: Some(HeaderValue::from_static("Mozilla/5.0 (X11; Linux x86_64)")),
             accept: None,
             grpc: false,

@@ -10,18 +10,21 @@
 mod answer;
 mod endpoint;
 mod guard;
+mod keys;
 mod limits;
 mod page;
+mod purge;
 mod readiness;
 mod server;
 mod state;
 
 pub use limits::{LimitKey, LimitKeys, LimitState, LimitWindow};
+pub use purge::{CacheResult, CacheRouteState, CacheState, Purge, PurgeAim};
 pub use readiness::{Check, CheckStatus, Readiness, ReadinessStatus, ServerStatus};
 pub use server::serve;
 pub use state::{Build, ListenerState, RouteState, ServerState, State, UpstreamState, WorkerState};
 
-use crate::exchange::BoxFuture;
+use crate::exchange::{BoxFuture, KeyState};
 
 /// What the admin listener asks of the gateway; the composition root answers.
 pub trait Gateway: Send + Sync + 'static {
@@ -30,6 +33,9 @@ pub trait Gateway: Send + Sync + 'static {
 
     /// Everything that can be told about the running gateway.
     fn state(&self) -> State;
+
+    /// The API keys of all methods, and when each was used last.
+    fn keys(&self) -> Vec<KeyState>;
 
     /// The metrics in the text format of Prometheus.
     fn metrics(&self) -> String;
@@ -45,6 +51,11 @@ pub trait Gateway: Send + Sync + 'static {
 
     /// Forgets what a key of a limit has used; whether it was held.
     fn reset_limit_key(&self, limit: &str, key: &str) -> bool;
+    /// What the cache holds; `None` when no route has one.
+    fn cache(&self) -> Option<CacheState>;
+
+    /// Purges in this process; `false` when no route has a cache.
+    fn purge(&self, purge: &Purge) -> bool;
 
     /// Reloads the configuration; on failure the diagnostics, and the old one stays.
     ///

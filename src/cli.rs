@@ -7,12 +7,15 @@
 mod check;
 mod demo;
 mod health;
+mod key;
 mod output;
+mod purge;
 mod reference;
 mod roles;
 mod routes;
 mod run;
 mod signals;
+mod token;
 
 use std::{ffi::OsString, path::PathBuf, process::ExitCode};
 
@@ -53,6 +56,9 @@ enum Command {
     /// points every upstream of it to the backend. No other program is needed.
     Demo(ConfigFile),
     Health(health::Options),
+    Key(key::Options),
+    Token(token::Options),
+    Purge(purge::Options),
 }
 
 /// Which file to read.
@@ -77,6 +83,9 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Reference => reference::run(),
         Command::Demo(file) => demo::run(&file.config),
         Command::Health(options) => health::run(&options),
+        Command::Key(options) => key::run(&options),
+        Command::Token(options) => token::run(&options),
+        Command::Purge(options) => purge::run(&options),
     };
     output::exit(outcome)
 }

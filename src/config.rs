@@ -7,24 +7,32 @@ mod access;
 mod address;
 mod admin;
 mod auth;
+mod cache;
 mod condition;
 mod conflicts;
+mod cors;
 mod decode;
 mod diagnostic;
 mod document;
+mod edits;
 mod header;
 mod host;
+mod htpasswd;
+mod keys_file;
 mod loading;
 mod log;
 mod mask;
+mod moment;
 mod path;
 mod permission;
+mod quota;
 mod rate_limit;
 mod reference;
 mod rewrite;
 mod role;
 mod route;
 mod routes;
+mod security;
 mod server;
 mod server_url;
 mod share;
@@ -33,20 +41,29 @@ mod subrequests;
 mod target;
 mod text;
 mod upstream;
+mod validation;
 
 pub use access::{
     Access, ByMethod, ClaimRule, ClaimValue, Demand, IpList, IpRules, IpSet, LARGEST_NETWORKS,
     Needed, Permissions, Rbac, RoleDemand, parse_networks,
 };
+pub use address::network_of;
 pub use admin::Admin;
 pub use auth::{
-    Auth, AuthRule, ClaimPath, CredentialPlace, External, Fact, Jwt, KeyRefresh, KeySet, KeysFrom,
-    RevocationList, VerificationKey,
+    ApiKeys, Auth, AuthRule, Basic, ClaimPath, CredentialPlace, External, Fact, Jwt, KeyRefresh,
+    KeyScheme, KeySet, KeysFrom, RevocationList, VerificationKey,
 };
+pub use cache::{Cache, CacheQuery, CacheRule, CacheScope, CacheTier};
+pub use cors::{Cors, Fields, Origin};
 pub use diagnostic::{Diagnostic, Diagnostics, Related, Severity};
+pub use edits::{RequestEdits, ResponseEdits};
+pub use htpasswd::{Htpasswd, PasswordHash};
+pub use keys_file::{KeyHash, KeysFile, StoredKey};
 pub use loading::Loaded;
 pub use log::{AccessLog, Log, QueryLogging};
+pub use moment::{date_of, moment_of};
 pub use permission::Permission;
+pub use quota::{quota_of, quota_text};
 pub use rate_limit::{
     LimitAlgorithm, LimitHeaders, LimitKey, LimitedWho, MissingKey, Quota, RateLimit,
 };
@@ -57,13 +74,17 @@ pub use route::{
     EncodedSlash, HostPattern, PathPattern, PathSegment, Redirect, Route, Target, Timeouts,
     ValueMatch,
 };
+pub use security::{Frame, ReferrerPolicy, SecurityHeaders};
 pub use server::{Address, Drain, Http2, Limits, Server};
 pub use subrequests::{Certificates, Subrequests};
 pub use target::Respond;
 pub use text::{Secret, Template, TemplatePart};
 pub use upstream::{HealthCheck, ServerUrl, Upstream, UpstreamProtocol, UpstreamServer};
+pub use validation::{BodySchema, MediaRange, Validation};
 
 use std::{collections::BTreeMap, sync::Arc};
+
+use http::HeaderName;
 
 /// A whole, checked configuration.
 #[derive(Clone, Debug, Default)]
@@ -74,6 +95,8 @@ pub struct Config {
     pub admin: Admin,
     /// `[log]`: application and access log.
     pub log: Log,
+    /// `[cache]`: the memory in which answers are kept.
+    pub cache: Cache,
     /// `[auth.*]`: how callers show who they are.
     pub auth: Auth,
     /// `[roles.*]`, with what they include.
@@ -88,4 +111,22 @@ pub struct Config {
     pub rate_limits: BTreeMap<Arc<str>, RateLimit>,
     /// `[routes.*]` with `[groups.*]` and `[defaults]` merged in, in the order of their names.
     pub routes: Vec<Route>,
+}
+
+impl Config {
+    /// The header fields that tell an upstream who calls, on whichever route: no client may send
+    /// them. In the order of their names, each once.
+    #[must_use]
+    pub fn identity_headers(&self) -> Vec<HeaderName> {
+        let routes = self.routes.iter();
+        let set = routes.flat_map(|route| route.request_headers.identity_headers());
+        let mut headers = self.auth.identity_headers();
+        headers.extend(set.filter_map(|name| {
+            // Servers read `x_user` and `x-user` as one name; of clients `_` never passes.
+            HeaderName::try_from(name.as_str().replace('_', "-")).ok()
+        }));
+        headers.sort_unstable_by(|one, other| one.as_str().cmp(other.as_str()));
+        headers.dedup();
+        headers
+    }
 }

@@ -4,18 +4,22 @@
 //! [`Context`] in its extensions from the frame to the upstream and back; a refusal is always made
 //! by [`Rejection`]; a route is a [`RouteService`].
 
+pub mod api_key;
 mod blocking;
 mod body;
 mod clock;
 mod connection;
 mod context;
+mod decorate;
 mod failure;
 pub mod fields;
 mod file_watch;
 mod frame_meter;
 mod gather;
 mod id;
+mod key_state;
 mod principal;
+pub mod query;
 mod reason;
 mod rejection;
 mod route_service;
@@ -28,11 +32,13 @@ pub use body::{Body, BodyError, BodyFault, BoxError};
 pub use clock::Clock;
 pub use connection::{Connection, Handler, InFlight, Peer, Protocol};
 pub use context::{Attempt, CacheNote, Context, ContextParts, RequestHead};
+pub use decorate::{Decorate, preflight_method};
 pub use failure::{Retry, UpstreamError, UpstreamService};
 pub use file_watch::{FileWatch, Watched, WatchedFile};
 pub use frame_meter::{Far, FrameMeter};
 pub use gather::{Gathered, poll_write_gathered};
 pub use id::{RequestId, TraceContext};
+pub use key_state::KeyState;
 pub use principal::Principal;
 pub use reason::{Code, Reason};
 pub use rejection::{GatewayMade, Rejection};

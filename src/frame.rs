@@ -39,8 +39,8 @@ use host::{Host, HostError};
 use crate::{
     config::{EncodedSlash, Server},
     exchange::{
-        Body, Clock, Connection, Context, ContextParts, Handler, Reason, Rejection, RequestHead,
-        Response, RouteService, Tunnel, fields::X_REQUEST_ID,
+        Body, Clock, Connection, Context, ContextParts, Decorate, Handler, Reason, Rejection,
+        RequestHead, Response, RouteService, Tunnel, fields::X_REQUEST_ID, preflight_method,
     },
     router::{Found, Lookup, Router},
     telemetry::{AccessLogWriter, Metrics, RouteMetrics},
@@ -56,6 +56,37 @@ pub struct Route {
     pub metrics: Arc<RouteMetrics>,
     /// What becomes of `%2F` and `%5C`.
     pub encoded_slash: EncodedSlash,
+    /// Whether its pipeline answers CORS preflights for the methods that it serves.
+    pub preflights: bool,
+    /// What it adds to all of its answers.
+    pub decorations: Box<[Box<dyn Decorate>]>,
+}
+
+impl Route {
+    /// A tunnel's 101 is no answer that a page could read.
+    fn decorate(&self, context: &Context, response: &mut Response) {
+        if response.status() != StatusCode::SWITCHING_PROTOCOLS {
+            for decoration in &self.decorations {
+                decoration.decorate(context, response);
+            }
+        }
+    }
+}
+
+/// A request that matched no route in the end.
+struct Refused {
+    rejection: Rejection,
+    /// The route that would have served it, but for its method or the form of its path.
+    near: Option<Arc<Route>>,
+}
+
+impl From<Rejection> for Refused {
+    fn from(rejection: Rejection) -> Self {
+        Self {
+            rejection,
+            near: None,
+        }
+    }
 }
 
 /// What the frame takes from one configuration; swapped as a whole by a reload.
@@ -183,7 +214,7 @@ impl Handler for Frame {
         // On HTTP/2 a panic here would end the other streams of the connection too.
         let admitted = catch_unwind(AssertUnwindSafe(admit)).unwrap_or_else(|_| {
             tracing::error!(request_id = context.id.as_str(), "checking a head panicked");
-            Err(Rejection::new(Reason::Panic).close())
+            Err(Rejection::new(Reason::Panic).close().into())
         });
         let end = End::new(
             Arc::clone(&context),
@@ -194,13 +225,20 @@ impl Handler for Frame {
         // Boxed: hyper keeps room for this future in every connection, the idle ones too.
         Box::pin(async move {
             let response = match admitted {
-                Err(rejection) => rejection.respond(&context),
+                Err(Refused { rejection, near }) => {
+                    let mut response = rejection.respond(&context);
+                    if let Some(route) = near {
+                        route.decorate(&context, &mut response);
+                    }
+                    response
+                }
                 Ok((route, vary)) => {
                     let request = http::Request::from_parts(parts, Body::from(body));
                     let mut response = guarded(&route, request, &context).await;
                     if let Some(vary) = vary {
                         response.headers_mut().append(VARY, vary);
                     }
+                    route.decorate(&context, &mut response);
                     response
                 }
             };
@@ -265,6 +303,7 @@ fn request_head(parts: &Parts, seen: &Seen) -> RequestHead {
         target: parts.uri.clone(),
         version: parts.version,
         host: host_value(parts),
+        origin: seen.origin.clone(),
         user_agent: seen.user_agent.clone(),
         accept: seen.accept.clone(),
         grpc: seen.is_grpc_call(parts),
@@ -280,7 +319,7 @@ fn admit(
     trusted: bool,
     context: &Context,
     snapshot: &Snapshot,
-) -> Result<(Arc<Route>, Option<HeaderValue>), Rejection> {
+) -> Result<(Arc<Route>, Option<HeaderValue>), Refused> {
     let refuse = |reason: Reason| Rejection::new(reason).close();
     head::check(parts, seen, &snapshot.checks).map_err(|reason| match reason {
         Reason::MethodRefused => refuse(reason).header(ALLOW, SERVED_METHODS),
@@ -294,30 +333,55 @@ fn admit(
     for name in &*snapshot.identity {
         parts.headers.remove(name);
     }
-    let found = snapshot.router.find(&Lookup {
+    let (route, captures, vary) = match find(parts, &host, &snapshot.router) {
+        Found::Route {
+            payload,
+            captures,
+            vary,
+        } => (payload, captures, vary),
+        Found::MethodNotAllowed { allow, payload } => {
+            return Err(Refused {
+                rejection: Rejection::new(Reason::MethodNotAllowed).header(ALLOW, allow),
+                near: Some(Arc::clone(payload)),
+            });
+        }
+        Found::NotFound => return Err(Rejection::new(Reason::RouteNotFound).into()),
+    };
+    context.matched(&route.name, captures);
+    if encoded_slash && route.encoded_slash == EncodedSlash::Refuse {
+        return Err(Refused {
+            rejection: refuse(Reason::TargetInvalid).detail("target", "%2F and %5C are refused"),
+            near: Some(Arc::clone(route)),
+        });
+    }
+    Ok((Arc::clone(route), vary))
+}
+
+/// Looks the route up. A CORS preflight goes to the route of the request that it precedes if that
+/// one answers preflights; else it is an OPTIONS request like any other, for the server to answer.
+fn find<'r>(
+    parts: &Parts,
+    host: &Host<'_>,
+    router: &'r Router<Arc<Route>>,
+) -> Found<'r, Arc<Route>> {
+    let lookup = Lookup {
         host: &host.name,
         path: parts.uri.path(),
         query: parts.uri.query(),
         method: &parts.method,
         headers: &parts.headers,
         preflight: None,
-    });
-    let (route, captures, vary) = match found {
-        Found::Route {
-            payload,
-            captures,
-            vary,
-        } => (payload, captures, vary),
-        Found::MethodNotAllowed { allow } => {
-            return Err(Rejection::new(Reason::MethodNotAllowed).header(ALLOW, allow));
-        }
-        Found::NotFound => return Err(Rejection::new(Reason::RouteNotFound)),
     };
-    context.matched(&route.name, captures);
-    if encoded_slash && route.encoded_slash == EncodedSlash::Refuse {
-        return Err(refuse(Reason::TargetInvalid).detail("target", "%2F and %5C are refused"));
+    if let Some(asked) = preflight_method(&parts.method, &parts.headers) {
+        let found = router.find(&Lookup {
+            preflight: Some(&asked),
+            ..lookup
+        });
+        if matches!(&found, Found::Route { payload, .. } if payload.preflights) {
+            return found;
+        }
     }
-    Ok((Arc::clone(route), vary))
+    router.find(&lookup)
 }
 
 /// The one host. It borrows from the context, since the head is about to change.

@@ -223,7 +223,7 @@ impl Gateway {
     /// Everything that `/metrics` tells.
     #[must_use]
     pub fn metrics(&self) -> String {
-        self.shared.metrics.encode()
+        self.shared.scrape()
     }
 
     /// Reads the configuration again and swaps it in.
@@ -262,6 +262,11 @@ impl Gateway {
     /// Resolves when a drain has ended.
     pub async fn drained(&self) {
         self.shared.listeners.drained().await;
+        // Nobody reads what is still being fetched for the cache.
+        let cache = self.shared.running().policies.cache().map(Arc::clone);
+        if let Some(cache) = cache {
+            cache.stop().await;
+        }
     }
 
     /// Ends everything now.
@@ -367,6 +372,15 @@ impl Shared {
         self.forget(&running);
         self.loaded();
         Ok(())
+    }
+
+    /// Everything that `/metrics` tells, at this moment.
+    fn scrape(&self) -> String {
+        if let Some(cache) = self.running().policies.cache() {
+            let figures = cache.figures();
+            self.metrics.cache_holds(figures.used, figures.objects);
+        }
+        self.metrics.encode()
     }
 
     /// Drops the series of what is no longer configured.

@@ -5,6 +5,8 @@
 
 pub mod auth;
 pub mod cache;
+mod cors;
+mod header_edits;
 mod ip;
 mod rate_limit;
 mod rbac;
@@ -13,8 +15,13 @@ mod request_body;
 mod rescue;
 mod respond;
 mod rewrite;
+mod security_headers;
+mod validation;
 
 pub use auth::{AuthLayer, Authenticators};
+pub use cache::{Aim, Cache, CacheFigures, CacheLayer};
+pub use cors::{CorsHeaders, CorsLayer};
+pub use header_edits::HeaderEditsLayer;
 pub use ip::{IpLayer, IpSet, IpSets, Ranges};
 pub use rate_limit::{Limit, LimitBook, LimitKeyState, LimitWindowState, RateLimitLayer};
 pub use rbac::{Denial, RbacLayer, Rules};
@@ -23,6 +30,8 @@ pub use request_body::RequestBodyLayer;
 pub use rescue::Rescue;
 pub use respond::RespondWith;
 pub use rewrite::RewriteLayer;
+pub use security_headers::SecurityHeaders;
+pub use validation::{Judge, ValidationLayer};
 
 use std::{any::Any, path::Path, sync::Arc};
 
@@ -30,10 +39,10 @@ use http::HeaderName;
 use tokio::runtime::Handle;
 
 use crate::{
-    config::{Config, Route, Target, Template, TemplatePart},
+    config::{self, Config, Route, Target, Template, TemplatePart},
     exchange::{
-        Blocking, Clock, Context, FileWatch, RouteService, SharedSubrequest, UpstreamService,
-        Watched, WatchedFile,
+        Blocking, Clock, Context, Decorate, FileWatch, KeyState, RouteService, SharedSubrequest,
+        UpstreamService, Watched, WatchedFile,
     },
     telemetry::{Metrics, RouteMetrics},
 };
@@ -84,6 +93,7 @@ pub type Held = Arc<dyn Any + Send + Sync>;
 /// configuration did not change, so counters, keys and stored answers live on.
 #[derive(Default)]
 pub struct Policies {
+    judge: Judge,
     /// `[rate_limits.*]`.
     pub limits: LimitBook,
     /// The ways to authenticate.
@@ -91,14 +101,16 @@ pub struct Policies {
     /// The headers that no client may send, on any route: they tell who the caller is.
     identity: Arc<Vec<HeaderName>>,
     ip_sets: IpSets,
+    cache: Option<(config::Cache, Arc<Cache>)>,
 }
 
 impl Policies {
     /// Builds what is new or changed and takes over the rest from the running configuration.
     #[must_use]
     pub fn build(config: &Config, tools: &Tools, running: &Self) -> Self {
-        let identity = config.auth.identity_headers();
+        let identity = config.identity_headers();
         Self {
+            judge: running.judge.with_pool(&tools.blocking),
             authenticators: Authenticators::build(&config.auth, tools, &running.authenticators),
             identity: match identity == *running.identity {
                 true => Arc::clone(&running.identity),
@@ -111,6 +123,7 @@ impl Policies {
                 &running.limits,
             ),
             ip_sets: IpSets::build(&config.ip_sets, tools, &running.ip_sets),
+            cache: cache_of(config, tools, running),
         }
     }
 
@@ -118,6 +131,18 @@ impl Policies {
     #[must_use]
     pub fn identity(&self) -> &Arc<Vec<HeaderName>> {
         &self.identity
+    }
+
+    /// The API keys of all methods.
+    #[must_use]
+    pub fn keys(&self) -> Vec<KeyState> {
+        self.authenticators.keys()
+    }
+
+    /// The cache, if a route has one.
+    #[must_use]
+    pub fn cache(&self) -> Option<&Arc<Cache>> {
+        self.cache.as_ref().map(|(_, cache)| cache)
     }
 
     /// The objects that a route's pipeline holds: the route is built anew when one of them is
@@ -128,11 +153,35 @@ impl Policies {
         for name in route.auth.iter().flat_map(|rule| rule.methods()) {
             held.push(self.authenticators.get(name));
         }
+        if route.auth.is_some() {
+            let failures = self.authenticators.failures().map(Arc::clone);
+            held.extend(failures.map(|failures| failures as Held));
+        }
         let sets = self.ip_sets.held_by(route);
         held.extend(sets.map(|set| set as Held));
         let limits = route.rate_limits.iter();
         held.extend(limits.filter_map(|name| Some(Arc::clone(self.limits.get(name)?) as Held)));
+        if let (Some(_), Some(cache)) = (&route.cache, self.cache()) {
+            held.push(Arc::clone(cache) as Held);
+        }
         held
+    }
+}
+
+/// One cache for all routes, if any has one; what is stored outlives a reload that leaves `[cache]`
+/// as it is.
+fn cache_of(
+    config: &Config,
+    tools: &Tools,
+    running: &Policies,
+) -> Option<(config::Cache, Arc<Cache>)> {
+    config.routes.iter().find(|route| route.cache.is_some())?;
+    match &running.cache {
+        Some((known, cache)) if *known == config.cache => Some((known.clone(), Arc::clone(cache))),
+        _ => {
+            let cache = Cache::from_config(&config.cache, tools);
+            Some((config.cache.clone(), cache))
+        }
     }
 }
 
@@ -146,11 +195,36 @@ pub fn fold<U: UpstreamService>(
     forward: impl FnOnce() -> U,
 ) -> RouteService {
     let service = match &route.target {
-        Target::Respond(respond) => RouteService::new(RespondWith::from_config(respond)),
-        Target::Redirect(redirect) => RouteService::new(RedirectTo::from_config(redirect)),
+        Target::Respond(respond) => {
+            edited(route, RouteService::new(RespondWith::from_config(respond)))
+        }
+        Target::Redirect(redirect) => {
+            edited(route, RouteService::new(RedirectTo::from_config(redirect)))
+        }
         Target::Upstream(_) | Target::Split(_) => forwarding(route, policies, forward()),
     };
     guarded(route, policies, metrics, service)
+}
+
+/// What a route adds to all of its answers, those of the frame too.
+#[must_use]
+pub fn decorations(route: &Route) -> Box<[Box<dyn Decorate>]> {
+    let mut decorations: Vec<Box<dyn Decorate>> = Vec::new();
+    if let Some(config) = &route.security_headers {
+        decorations.push(Box::new(SecurityHeaders::from_config(config)));
+    }
+    if let Some(config) = &route.cors {
+        decorations.push(Box::new(CorsHeaders::from_config(config)));
+    }
+    decorations.into()
+}
+
+/// An answer of the gateway's own with the route's header edits.
+fn edited(route: &Route, service: RouteService) -> RouteService {
+    match HeaderEditsLayer::from_config(route) {
+        Some(edits) => service.layer(&edits),
+        None => service,
+    }
 }
 
 /// Who may call, and how often: what stands before every target, from the inside out.
@@ -180,7 +254,10 @@ fn guarded(
     if let Some(ip) = IpLayer::from_config(&route.access, &policies.ip_sets) {
         service = service.layer(&ip);
     }
-    // CORS: it answers preflights, and decorates every refusal below it.
+    // CORS: it answers preflights, which have no credentials and cost nothing.
+    if let Some(cors) = &route.cors {
+        service = service.layer(&CorsLayer::from_config(cors));
+    }
     service
 }
 
@@ -188,10 +265,22 @@ fn guarded(
 fn forwarding<U: UpstreamService>(route: &Route, policies: &Policies, upstream: U) -> RouteService {
     // Innermost: below it failures are typed, above it every refusal is an answer.
     let mut service = RouteService::new(Rescue::new(upstream));
-    // Cache: it stands above whatever an upstream's failure becomes.
     // Inside everything that reads the path as the client sent it.
     if let Some(rewrite) = RewriteLayer::from_config(route) {
         service = service.layer(&rewrite);
+    }
+    // Above whatever an upstream's failure becomes, since it may answer stale instead; outside of
+    // the rewrite, since what is stored belongs to the URL that the client asked for.
+    if let Some(cache) = CacheLayer::from_config(route, policies.cache(), policies.identity()) {
+        service = service.layer(&cache);
+    }
+    // Outside the cache, which keeps what the upstream said.
+    if let Some(edits) = HeaderEditsLayer::from_config(route) {
+        service = service.layer(&edits);
+    }
+    // Before header edits, which may add what the client should have sent.
+    if let Some(validation) = ValidationLayer::from_config(route, &policies.judge) {
+        service = service.layer(&validation);
     }
     // Before anything that would read or send the body.
     service.layer(&RequestBodyLayer::from_config(route, policies.identity()))
@@ -205,6 +294,9 @@ pub(crate) fn render(template: &Template, context: &Context) -> String {
             TemplatePart::Literal(literal) => text.push_str(literal),
             TemplatePart::ClientIp => text.push_str(&context.client.to_string()),
             TemplatePart::RequestId => text.push_str(context.id.as_str()),
+            TemplatePart::Principal => {
+                text.push_str(context.principal().map_or("", |known| &*known.subject));
+            }
             TemplatePart::Route => text.push_str(context.route().map_or("", |route| route)),
             TemplatePart::Scheme => text.push_str(context.scheme),
             TemplatePart::Host => text.push_str(host(context)),

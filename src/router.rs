@@ -79,6 +79,8 @@ pub enum Found<'r, T> {
     MethodNotAllowed {
         /// The methods that it serves, for `Allow`.
         allow: HeaderValue,
+        /// What was handed in with the most specific of the routes that serve other methods.
+        payload: &'r T,
     },
     /// No route matches.
     NotFound,
@@ -143,7 +145,10 @@ impl<T> Router<T> {
         });
         match verdict {
             None => Found::NotFound,
-            Some(Verdict::MethodNotAllowed(allow)) => Found::MethodNotAllowed { allow },
+            Some(Verdict::MethodNotAllowed(allow, candidate)) => Found::MethodNotAllowed {
+                allow,
+                payload: &self.payloads[candidate.rule()],
+            },
             Some(Verdict::Serve(candidate)) => Found::Route {
                 payload: &self.payloads[candidate.rule()],
                 captures: candidate.captures(lookup.host, lookup.path),

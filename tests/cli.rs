@@ -3,6 +3,11 @@
 // Clippy lets tests unwrap, but not the functions that they share.
 #![allow(clippy::unwrap_used)]
 
+#[path = "cli/keys.rs"]
+mod keys;
+#[path = "cli/token.rs"]
+mod token;
+
 use std::{
     fs,
     io::{BufRead, BufReader, ErrorKind, Read, Write},
@@ -204,6 +209,8 @@ fn help_names_every_command_and_is_a_success() {
         "reference",
         "demo",
         "health",
+        "key",
+        "token",
     ] {
         assert!(out.contains(&format!("\n  {command} ")), "{command}");
     }
@@ -488,6 +495,20 @@ impl Running {
     fn printed(&self, start: &str) -> String {
         let line = self.logged(start);
         line.strip_prefix(start).unwrap().to_owned()
+    }
+
+    /// The answer to a request with a header field more.
+    fn get_with(&self, path: &str, field: &str) -> String {
+        let mut stream = TcpStream::connect(&self.gateway).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        write!(
+            stream,
+            "GET {path} HTTP/1.1\r\nHost: a\r\n{field}\r\nConnection: close\r\n\r\n"
+        )
+        .unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        answer
     }
 
     /// Sends a request and leaves its answer to be read.

@@ -8,8 +8,14 @@ mod access;
 mod auth;
 #[path = "config/bad_input.rs"]
 mod bad_input;
+#[path = "config/callers.rs"]
+mod callers;
+#[path = "config/edges.rs"]
+mod edges;
 #[path = "config/files.rs"]
 mod files;
+#[path = "config/keys_file.rs"]
+mod keys_file;
 #[path = "config/limits.rs"]
 mod limits;
 #[path = "config/matching.rs"]

@@ -76,6 +76,30 @@ const FORWARDING: &[Forwarding] = &[
          [rate_limits.callers]\nkey = 'caller'\nquota = '10000/1s'\ncost_header = 'x-cost'\n\
          [rate_limits.slots]\nkey = 'client_ip'\nquota = 1000\nalgorithm = 'concurrency'",
     ),
+    route(
+        "cors",
+        "upstream = 'ORIGIN'\ncors = { origins = 'https://a.test', credentials = true }",
+    ),
+    route(
+        "security_headers",
+        "upstream = 'ORIGIN'\nsecurity_headers = 'strict'",
+    ),
+    route(
+        "request_headers",
+        "upstream = 'ORIGIN'\nrequest_headers = { remove = ['x-a'], set = { x-b = '${request_id}' } }",
+    ),
+    route(
+        "response_headers",
+        "upstream = 'ORIGIN'\nresponse_headers = { add = { x-c = '${route}' } }",
+    ),
+    route(
+        "validation",
+        "upstream = 'ORIGIN'\nvalidation = { headers = { x-none = { present = false } }, query = { c = 'd' } }",
+    ),
+    route(
+        "validation_in_shadow",
+        "upstream = 'ORIGIN'\nvalidation = { content_types = ['text/plain'], enforce = false }",
+    ),
     rewriting(
         "strip",
         "upstream = 'ORIGIN'\nrewrite = { strip_prefix = '/a' }",
@@ -95,7 +119,10 @@ const FORWARDING: &[Forwarding] = &[
         "everything",
         "path = '/a/**'\nupstream = 'one'\nmax_body = '1MiB'\n\
          rewrite = { strip_prefix = '/a', add_prefix = '/x', host = 'other.test' }\n\
-         timeouts = { response = '1m', idle = '1m', total = '1m' }",
+         timeouts = { response = '1m', idle = '1m', total = '1m' }\n\
+         cors = { origins = '*' }\nsecurity_headers = 'strict'\n\
+         request_headers = { set = { x-b = '${request_id}' } }\n\
+         response_headers = { remove = ['server'] }\nvalidation = { query = ['c'] }",
         "/x/b?c=d",
     ),
 ];
@@ -117,6 +144,12 @@ const ANSWERING: &[(&str, &str, u16)] = &[
         200,
     ),
     ("redirect", "redirect = '/elsewhere${query}'", 308),
+    (
+        "respond_with_fields",
+        "respond = { body = 'here' }\ncors = { origins = '*' }\nsecurity_headers = 'strict'\n\
+         response_headers = { set = { x-c = '${route}' } }",
+        200,
+    ),
     (
         "redirect_found",
         "redirect = { to = 'https://a.test/', status = 302 }",

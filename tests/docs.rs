@@ -9,6 +9,7 @@
 
 use std::{collections::BTreeSet, fs, path::Path};
 
+use tempfile::TempDir;
 use tollgate::{config::Config, exchange::Reason};
 
 #[test]
@@ -18,8 +19,10 @@ fn configuration_in_the_documents_can_be_used() {
     let documents = documents().into_iter();
     let others = documents.filter(|(name, _)| name != "docs/configuration.md");
     let blocks: Vec<Block> = others.flat_map(|document| blocks_of(&document)).collect();
+    let folder = folder();
     for block in &blocks {
-        let findings = match Config::parse(&block.place, &block.file()) {
+        let place = folder.path().join(block.place.replace('/', "-"));
+        let findings = match Config::parse(&place.display().to_string(), &block.file()) {
             Ok(loaded) => loaded.warnings,
             Err(findings) => findings,
         };
@@ -67,6 +70,18 @@ fn links_between_the_documents_lead_somewhere() {
         }
     }
     assert!(faults.is_empty(), "{}", faults.join("\n"));
+}
+
+/// Where the files are that blocks name.
+fn folder() -> TempDir {
+    let folder = TempDir::new().unwrap();
+    for file in ["api-keys.toml", "users.htpasswd"] {
+        fs::write(folder.path().join(file), "").unwrap();
+    }
+    fs::create_dir(folder.path().join("schemas")).unwrap();
+    let schema = Path::new("schemas/order.json");
+    fs::copy(root().join("docs").join(schema), folder.path().join(schema)).unwrap();
+    folder
 }
 
 /// A fenced block of TOML.

@@ -158,6 +158,29 @@ impl Refusal {
         }
     }
 
+    pub(super) fn purge(fault: &str) -> Self {
+        let message = "The purge is not valid.";
+        Self {
+            details: Some(json!({ "purge": fault })),
+            ..Self::new(
+                StatusCode::BAD_REQUEST,
+                "VALIDATION_ERROR",
+                "admin.purge_invalid",
+                message,
+            )
+        }
+    }
+
+    pub(super) fn no_cache() -> Self {
+        let message = "No route has a cache.";
+        Self::new(
+            StatusCode::NOT_FOUND,
+            "NOT_FOUND",
+            "admin.no_cache",
+            message,
+        )
+    }
+
     pub(super) fn timeout() -> Self {
         let message = "The gateway did not answer in time.";
         Self::new(

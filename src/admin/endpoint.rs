@@ -2,18 +2,22 @@
 
 use std::{sync::Arc, time::Duration};
 
+use bytes::Bytes;
 use http::{Method, Request, StatusCode, header::CONTENT_LENGTH};
+use http_body::Body;
+use http_body_util::{BodyExt, Limited};
 use serde_json::json;
 use tokio::time::timeout;
 
-use crate::config::Secret;
+use crate::{config::Secret, exchange::BoxError};
 
 use super::{
     Gateway,
     answer::{self, Answer, Refusal},
-    guard,
+    guard, keys,
     limits::{self, Below},
     page,
+    purge::Purge,
 };
 
 /// Answers the requests of all admin connections.
@@ -32,7 +36,10 @@ enum Endpoint<'p> {
     Upstreams,
     Limits,
     BelowLimits(Below<'p>),
+    Keys,
     Reload,
+    Cache,
+    Purges,
 }
 
 impl<'p> Endpoint<'p> {
@@ -44,8 +51,11 @@ impl<'p> Endpoint<'p> {
             "/api/state" => Self::State,
             "/api/routes" => Self::Routes,
             "/api/upstreams" => Self::Upstreams,
+            "/api/keys" => Self::Keys,
             "/api/reload" => Self::Reload,
             "/api/limits" => Self::Limits,
+            "/api/cache" => Self::Cache,
+            "/api/cache/purges" => Self::Purges,
             path => return Below::at(path).map(Self::BelowLimits),
         })
     }
@@ -58,7 +68,7 @@ impl<'p> Endpoint<'p> {
     /// hyper leaves out the body of an answer to HEAD (RFC 9110 9.3.2).
     fn allow(self) -> &'static str {
         match self {
-            Self::Reload => "POST",
+            Self::Reload | Self::Purges => "POST",
             Self::BelowLimits(Below::Key(..)) => "GET, HEAD, DELETE",
             _ => "GET, HEAD",
         }
@@ -72,8 +82,13 @@ impl Endpoints {
 
     /// Answers a request; a refusal is an answer too.
     ///
-    /// No endpoint reads a body; hyper closes the connection behind one that was not read.
-    pub(super) async fn answer<B>(&self, request: &Request<B>) -> Answer {
+    /// A body is read only where one is needed, and by who may; hyper closes the connection behind
+    /// one that was not read.
+    pub(super) async fn answer<B>(&self, request: Request<B>) -> Answer
+    where
+        B: Body<Data = Bytes>,
+        B::Error: Into<BoxError>,
+    {
         match timeout(LONGEST, self.dispatch(request)).await {
             Ok(Ok(answer)) => answer,
             Ok(Err(refusal)) => refusal.into(),
@@ -81,8 +96,12 @@ impl Endpoints {
         }
     }
 
-    async fn dispatch<B>(&self, request: &Request<B>) -> Result<Answer, Refusal> {
-        let authorized = self.admit(request)?;
+    async fn dispatch<B>(&self, request: Request<B>) -> Result<Answer, Refusal>
+    where
+        B: Body<Data = Bytes>,
+        B::Error: Into<BoxError>,
+    {
+        let authorized = self.admit(&request)?;
         let path = request.uri().path();
         let endpoint = Endpoint::at(path);
         // Without the token nobody learns which paths there are.
@@ -91,7 +110,10 @@ impl Endpoints {
         }
         let endpoint = endpoint.ok_or_else(Refusal::not_found)?;
         check_method(endpoint, request.method())?;
-        self.run(endpoint, authorized, request).await
+        if let Endpoint::Purges = endpoint {
+            return self.purge(request.into_body()).await;
+        }
+        self.run(endpoint, authorized, &request).await
     }
 
     /// Whether the caller may see everything; an error when it may see nothing.
@@ -124,7 +146,14 @@ impl Endpoints {
             Endpoint::Upstreams => page::page(self.gateway.state().upstreams, query)?,
             Endpoint::Limits => page::page(self.gateway.limits(), query)?,
             Endpoint::BelowLimits(below) => self.below_limits(below, request)?,
+            Endpoint::Keys => page::page(keys::keys(self.gateway.keys()), query)?,
             Endpoint::Reload => self.reload().await?,
+            Endpoint::Cache => {
+                let state = self.gateway.cache().ok_or_else(Refusal::no_cache)?;
+                answer::data(&state)
+            }
+            // Run where its body is.
+            Endpoint::Purges => return Err(Refusal::internal()),
         })
     }
 
@@ -152,6 +181,25 @@ impl Endpoints {
         answer::plain(status, &readiness.without_servers())
     }
 
+    async fn purge<B>(&self, body: B) -> Result<Answer, Refusal>
+    where
+        B: Body<Data = Bytes>,
+        B::Error: Into<BoxError>,
+    {
+        let body = Limited::new(body, LARGEST_BODY as usize).collect().await;
+        let body = body.map_err(|_| Refusal::purge("the body is too large, or broke off"))?;
+        let purge = Purge::read(&body.to_bytes())?;
+        if !self.gateway.purge(&purge) {
+            return Err(Refusal::no_cache());
+        }
+        // Others of the same service have caches of their own.
+        Ok(answer::data(&json!({
+            "purged": purge.aims.len(),
+            "soft": purge.soft,
+            "reach": "process",
+        })))
+    }
+
     /// Spawned: a client that leaves must not cut a reload in two.
     async fn reload(&self) -> Result<Answer, Refusal> {
         match tokio::spawn(self.gateway.reload()).await {
@@ -173,5 +221,5 @@ fn check_method(endpoint: Endpoint<'_>, method: &Method) -> Result<(), Refusal> 
 
 /// How long an answer may take; a reload is the longest.
 const LONGEST: Duration = Duration::from_secs(30);
-/// The largest body that is not refused, though none is read.
+/// The largest body that is not refused.
 const LARGEST_BODY: u64 = 64 << 10;

@@ -107,7 +107,7 @@ async fn answer(
 ) -> Result<Response<impl Body<Data = Bytes, Error = BoxError>>, Infallible> {
     let service = tower::service_fn(move |request: Request<Incoming>| {
         let endpoints = Arc::clone(&endpoints);
-        async move { Ok::<_, Infallible>(endpoints.answer(&request).await) }
+        async move { Ok::<_, Infallible>(endpoints.answer(request).await) }
     });
     let guarded = CatchPanicLayer::custom(panicked).layer(service);
     guarded.oneshot(request).await

@@ -19,7 +19,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use super::*;
 use crate::{
     config::{Admin, Secret},
-    exchange::BoxFuture,
+    exchange::{BoxFuture, KeyState},
 };
 
 /// A gateway of which a test says how it is.
@@ -90,9 +90,31 @@ impl Gateway for Reloading {
         }
     }
 
+    fn keys(&self) -> Vec<KeyState> {
+        let key = |id: &&str| KeyState {
+            name: format!("api_keys.partners:{id}"),
+            id: (*id).to_owned(),
+            roles: Vec::new(),
+            created: None,
+            not_before: None,
+            expires: None,
+            revoked: false,
+            last_used: None,
+        };
+        self.0.routes.iter().map(key).collect()
+    }
+
     fn metrics(&self) -> String {
         assert!(!self.0.routes.is_empty(), "a bug");
         "tollgate_uptime_seconds 1\n".to_owned()
+    }
+
+    fn cache(&self) -> Option<CacheState> {
+        None
+    }
+
+    fn purge(&self, _: &Purge) -> bool {
+        false
     }
 
     fn reload(&self) -> BoxFuture<Result<(), String>> {
@@ -286,6 +308,15 @@ async fn lists_are_filtered_by_a_part_of_the_name() {
     assert_eq!(page["meta"]["total"], 1);
     assert_eq!(page["data"][0]["name"], "orders");
     assert_eq!(page["meta"]["cursor"], Value::Null);
+}
+
+#[tokio::test]
+async fn keys_are_a_list_like_others() {
+    let admin = start(Scripted::default(), None);
+    let page = admin.get("/api/keys?limit=1").await.json();
+    assert_eq!(page["meta"]["total"], 2);
+    assert_eq!(page["meta"]["cursor"], "api_keys.partners:items");
+    assert_eq!(page["data"][0]["id"], "items");
 }
 
 #[tokio::test]

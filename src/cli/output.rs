@@ -108,6 +108,21 @@ pub(super) fn count(number: usize, noun: &str) -> String {
     }
 }
 
+/// Columns as wide as their widest cell; the last is not padded.
+pub(super) fn aligned<const COLUMNS: usize>(rows: &[[String; COLUMNS]]) -> String {
+    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max();
+    let widths: [usize; COLUMNS] = std::array::from_fn(|column| width(column).unwrap_or(0));
+    let line = |row: &[String; COLUMNS]| {
+        let cells = row.iter().zip(widths);
+        let padded: String = cells
+            .map(|(cell, width)| format!("{cell:width$}  "))
+            .collect();
+        padded.trim_end().to_owned()
+    };
+    let lines: Vec<String> = rows.iter().map(line).collect();
+    lines.join("\n")
+}
+
 /// An address as one pastes it into a client: any address is reached at loopback.
 pub(super) fn url(address: &Address) -> String {
     match address {

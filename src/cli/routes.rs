@@ -20,7 +20,7 @@ fn table(config: &Config) -> String {
     entries.sort_by_cached_key(Entry::rank);
     let mut rows = vec![HEADINGS.map(str::to_owned)];
     rows.extend(entries.iter().map(Entry::row));
-    aligned(&rows)
+    output::aligned(&rows)
 }
 
 /// A route at one of its hosts and paths.
@@ -136,21 +136,6 @@ fn target_text(target: &Target) -> String {
         Target::Respond(respond) => format!("respond {}", respond.status.as_u16()),
         Target::Redirect(redirect) => format!("redirect {}", redirect.status.as_u16()),
     }
-}
-
-/// Columns as wide as their widest cell; the last is not padded.
-fn aligned(rows: &[[String; 6]]) -> String {
-    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max();
-    let widths: [usize; 5] = std::array::from_fn(|column| width(column).unwrap_or(0));
-    let line = |row: &[String; 6]| {
-        let cells = row.iter().zip(widths);
-        let padded: String = cells
-            .map(|(cell, width)| format!("{cell:width$}  "))
-            .collect();
-        padded + &row[5]
-    };
-    let lines: Vec<String> = rows.iter().map(line).collect();
-    lines.join("\n")
 }
 
 const HEADINGS: [&str; 6] = [

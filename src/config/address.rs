@@ -238,6 +238,15 @@ impl Format for Network {
     }
 }
 
+/// Reads a network as one gives it to a command.
+///
+/// # Errors
+///
+/// What was expected.
+pub fn network_of(text: &str) -> Result<IpNet, String> {
+    network(text).map_err(|_| "expected a network such as 192.0.2.0/24, or an address".to_owned())
+}
+
 /// A network, or an address as one of its own.
 pub(super) fn network(text: &str) -> Result<IpNet, Problem> {
     if let Ok(address) = text.parse::<IpAddr>() {

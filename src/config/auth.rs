@@ -3,6 +3,8 @@
 //! One file per kind: `[auth.jwt.NAME]` is in `auth/jwt.rs`. A kind is a line in [`AuthTables`], one
 //! in [`AuthTables::merge`], one in [`AuthTables::names`] and one in [`Auth`].
 
+mod api_keys;
+mod basic;
 mod claim;
 mod external;
 mod jwt;
@@ -12,6 +14,8 @@ mod refresh;
 mod revocation;
 mod rule;
 
+pub use api_keys::{ApiKeys, KeyScheme};
+pub use basic::Basic;
 pub use claim::ClaimPath;
 pub use external::{External, Fact};
 pub use jwt::{Jwt, KeysFrom};
@@ -21,21 +25,27 @@ pub use refresh::KeyRefresh;
 pub use revocation::RevocationList;
 pub use rule::AuthRule;
 
+pub(super) use api_keys::ApiKeysTable;
+pub(super) use basic::BasicTable;
 pub(super) use external::ExternalKeys;
 pub(super) use jwt::JwtKeys;
 pub(super) use revocation::RevocationKeys;
 pub(super) use rule::{AllKeys, Member, MemberFormat, resolve};
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use http::{HeaderName, header::COOKIE};
 
 use super::{
-    decode::{Entry, Named, table},
+    decode::{Entry, Keyed, Named, Off, OrWord, Set, table},
+    diagnostic::Finding,
     document::Doubles,
-    source::Place,
+    quota::Quota,
+    source::{Place, Sources},
 };
 
+/// A quota, or off.
+type Failures = Option<(u64, Duration)>;
 type Names<T> = BTreeMap<Arc<str>, Entry<T>>;
 
 table! {
@@ -47,6 +57,13 @@ table! {
         pub(super) jwt: Names<JwtKeys> => Named<JwtKeys> = Names::new(); "none",
         /// `external`: other services that decide.
         pub(super) external: Names<ExternalKeys> => Named<ExternalKeys> = Names::new(); "none",
+        /// `api_keys`: keys of partners and programs.
+        pub(super) api_keys: Names<ApiKeysTable> => Named<ApiKeysTable> = Names::new(); "none",
+        /// `basic`: users and passwords.
+        pub(super) basic: Names<BasicTable> => Named<BasicTable> = Names::new(); "none",
+        /// `failures`: how often a client address may present a credential that is made up, before
+        /// further ones are refused unread. Of IPv6 the first 64 bits count.
+        pub(super) failures: Option<Set<Failures>> => Keyed<OrWord<Quota, Off>> = None; "`\"20/1m\"`",
     }
 }
 
@@ -55,12 +72,32 @@ impl AuthTables {
     pub(super) fn merge(&mut self, other: Self, doubles: &mut Doubles<'_>) {
         doubles.names("auth.jwt", &mut self.jwt, other.jwt);
         doubles.names("auth.external", &mut self.external, other.external);
+        doubles.names("auth.api_keys", &mut self.api_keys, other.api_keys);
+        doubles.names("auth.basic", &mut self.basic, other.basic);
+        doubles.table("auth.failures", &mut self.failures, other.failures);
     }
 
     /// The full names of all ways to authenticate, and where they stand.
     pub(super) fn names(&self) -> Vec<(Arc<str>, Place)> {
-        let kinds = [names("jwt", &self.jwt), names("external", &self.external)];
+        let kinds = [
+            names("jwt", &self.jwt),
+            names("api_keys", &self.api_keys),
+            names("basic", &self.basic),
+            names("external", &self.external),
+        ];
         kinds.into_iter().flatten().collect()
+    }
+
+    /// Checks the files that the tables name and that are read again while the gateway runs.
+    pub(super) fn check_files(&self, sources: &mut Sources, findings: &mut Vec<Finding>) {
+        let keys = self.api_keys.values().filter_map(|keys| keys.value.file());
+        for (path, place) in keys {
+            api_keys::check_file(path, place, sources, findings);
+        }
+        let users = self.basic.values().filter_map(|users| users.value.file());
+        for (path, place) in users {
+            basic::check_file(path, place, findings);
+        }
     }
 
     /// The checked tables. What is wrong has been reported when they were read.
@@ -68,6 +105,9 @@ impl AuthTables {
         Auth {
             jwt: named("jwt", self.jwt, JwtKeys::named),
             external: named("external", self.external, ExternalKeys::named),
+            api_keys: named("api_keys", self.api_keys, ApiKeysTable::named),
+            basic: named("basic", self.basic, BasicTable::named),
+            failures: self.failures.map_or(FAILURES, |set| set.value.flatten()),
         }
     }
 }
@@ -95,12 +135,25 @@ fn full_name(kind: &str, name: &str) -> Arc<str> {
 }
 
 /// `[auth.*]`, each kind by full names such as `jwt.customers`.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Auth {
     /// `[auth.jwt.*]`.
     pub jwt: BTreeMap<Arc<str>, Jwt>,
     /// `[auth.external.*]`.
     pub external: BTreeMap<Arc<str>, External>,
+    /// `[auth.api_keys.*]`.
+    pub api_keys: BTreeMap<Arc<str>, ApiKeys>,
+    /// `[auth.basic.*]`.
+    pub basic: BTreeMap<Arc<str>, Basic>,
+    /// `failures`: how many credentials that are made up a client address may present in such a
+    /// time.
+    pub failures: Option<(u64, Duration)>,
+}
+
+impl Default for Auth {
+    fn default() -> Self {
+        AuthTables::default().build()
+    }
 }
 
 impl Auth {
@@ -122,10 +175,14 @@ impl Auth {
     pub fn takes_cookie(&self, rule: &AuthRule) -> bool {
         let is_cookie = |place: &CredentialPlace| matches!(place, CredentialPlace::Cookie(_));
         rule.methods().any(|name| {
-            let jwt = self.jwt.get(name);
             let external = self.external.get(name);
-            jwt.is_some_and(|jwt| jwt.from.iter().any(is_cookie))
+            let jwt = self.jwt.get(name).map(|jwt| &jwt.from);
+            let from = jwt.or_else(|| self.api_keys.get(name).map(|keys| &keys.from));
+            from.is_some_and(|from| from.iter().any(is_cookie))
                 || external.is_some_and(|external| external.request_headers.contains(&COOKIE))
         })
     }
 }
+
+/// Far above what people mistype and far below what guessing needs.
+const FAILURES: Failures = Some((20, Duration::from_secs(60)));

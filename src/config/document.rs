@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use toml::de::DeTable;
 
 use super::{
-    Admin, Log, Server,
+    Admin, Cache, CacheRule, Cors, Log, Server,
     access::IpSetKeys,
     auth::AuthTables,
     decode::{
@@ -36,6 +36,12 @@ table! {
         pub(super) admin: Key<Admin> => Keyed<Sub<Admin>> = None; "see there",
         /// `log`: application and access log.
         pub(super) log: Key<Log> => Keyed<Sub<Log>> = None; "see there",
+        /// `cache`: the memory in which answers are kept.
+        pub(super) cache: Key<Cache> => Keyed<Sub<Cache>> = None; "see there",
+        /// `cache_rules`: what is kept of upstreams' answers.
+        pub(super) cache_rules: Names<CacheRule> => Named<CacheRule> = Names::new(); "none",
+        /// `cors`: pages of which other origins may call, by name.
+        pub(super) cors: Names<Cors> => Named<Cors> = Names::new(); "none",
         /// `auth`: how callers show who they are.
         pub(super) auth: AuthTables => Sub<AuthTables> = AuthTables::default(); "none",
         /// `roles`: what callers may do.
@@ -106,8 +112,11 @@ impl Document {
         doubles.table("server", &mut self.server, other.server);
         doubles.table("admin", &mut self.admin, other.admin);
         doubles.table("log", &mut self.log, other.log);
+        doubles.table("cache", &mut self.cache, other.cache);
+        doubles.names("cache_rules", &mut self.cache_rules, other.cache_rules);
         doubles.table("subrequests", &mut self.subrequests, other.subrequests);
         doubles.table("defaults", &mut self.defaults, other.defaults);
+        doubles.names("cors", &mut self.cors, other.cors);
         doubles.names("rate_limits", &mut self.rate_limits, other.rate_limits);
         self.auth.merge(other.auth, doubles);
         doubles.names("roles", &mut self.roles, other.roles);
@@ -130,7 +139,8 @@ pub(super) struct Doubles<'a> {
 }
 
 impl Doubles<'_> {
-    fn table<T>(&mut self, header: &str, all: &mut Key<T>, other: Key<T>) {
+    /// Takes in what stands once.
+    pub(super) fn table<T>(&mut self, header: &str, all: &mut Key<T>, other: Key<T>) {
         match (&all, other) {
             (Some(first), Some(second)) => self.report(header, first.key, second.key),
             (None, other) => *all = other,

@@ -61,6 +61,20 @@ impl Config {
         loader.finish()
     }
 
+    /// The files of `[auth.api_keys.*]`, by the full names of those. They need not exist: the first
+    /// key makes the file.
+    ///
+    /// # Errors
+    ///
+    /// All findings at once when one of them is an error.
+    pub fn keys_files(path: &Path) -> Result<Vec<(Arc<str>, PathBuf)>, Diagnostics> {
+        let mut loader = Loader::new(Environment::of_process());
+        loader.without_files = true;
+        loader.add_file(path);
+        let keys = loader.finish()?.config.auth.api_keys.into_values();
+        Ok(keys.map(|keys| (keys.name, keys.keys_file)).collect())
+    }
+
     /// The configuration of `tollgate run --to URL`: one route, `all`, to one server.
     ///
     /// # Errors
@@ -81,6 +95,11 @@ impl Config {
             ..Self::default()
         })
     }
+}
+
+/// Reads a file beside the configuration; the error tells what is wrong with it.
+pub(super) fn read_whole(path: &Path, cap: usize) -> Result<String, String> {
+    read_capped(path, cap).map_err(|unreadable| unreadable.message)
 }
 
 fn wrong_url(url: &str, problem: super::decode::Problem) -> Diagnostics {
@@ -110,6 +129,8 @@ struct Loader {
     files: Vec<PathBuf>,
     /// Whether a file could not be understood: then what it may have defined is not missed.
     incomplete: bool,
+    /// Whether files of keys and users are left unchecked.
+    without_files: bool,
 }
 
 impl Loader {
@@ -122,6 +143,7 @@ impl Loader {
             room: LARGEST,
             files: Vec::new(),
             incomplete: false,
+            without_files: false,
         }
     }
 
@@ -262,6 +284,11 @@ impl Loader {
         let document = std::mem::take(&mut self.document);
         self.check_listeners(&document);
         self.check_one_bucket(&document, &rate_limits);
+        if !self.without_files {
+            document
+                .auth
+                .check_files(&mut self.sources, &mut self.findings);
+        }
         Config {
             server: document
                 .server
@@ -269,6 +296,7 @@ impl Loader {
                 .unwrap_or_default(),
             admin: document.admin.and_then(|set| set.value).unwrap_or_default(),
             log: document.log.and_then(|set| set.value).unwrap_or_default(),
+            cache: document.cache.and_then(|set| set.value).unwrap_or_default(),
             auth: document.auth.build(),
             roles,
             ip_sets: ip_sets(&document.ip_sets),

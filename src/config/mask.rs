@@ -25,11 +25,13 @@ pub(super) fn secrets(text: &str) -> Vec<Range<usize>> {
         }
         let value = value_range(text, equals + 1);
         at = value.end.max(at);
-        if !is_reference(&text[value.clone()]) && !value.is_empty() {
+        let shown = &text[value.clone()];
+        if !is_reference(shown) && !is_boolean(shown) && !value.is_empty() {
             found.push(value);
         }
     }
     found.extend(user_parts(text));
+    found.extend(api_keys(text));
     found.sort_by_key(|range| range.start);
     found
 }
@@ -115,6 +117,12 @@ fn is_reference(value: &str) -> bool {
     inner.is_some_and(|inner| !inner.contains(['}', '$']) && !inner.contains(":-"))
 }
 
+/// Whether a value is `true` or `false`, as in `credentials = true`.
+fn is_boolean(value: &str) -> bool {
+    let word = value.split([' ', '\t', '\r', '#', ',', '}']).next();
+    matches!(word, Some("true" | "false"))
+}
+
 /// `user:password` of `scheme://user:password@host`.
 fn user_parts(text: &str) -> impl Iterator<Item = Range<usize>> {
     text.match_indices("://").filter_map(|(at, scheme)| {
@@ -123,6 +131,17 @@ fn user_parts(text: &str) -> impl Iterator<Item = Range<usize>> {
         let authority = text[start..].split(end).next().unwrap_or_default();
         let user = authority.rfind('@').filter(|at| *at > 0)?;
         Some(start..start + user)
+    })
+}
+
+/// Our own API keys, wherever somebody has put one.
+fn api_keys(text: &str) -> impl Iterator<Item = Range<usize>> {
+    text.match_indices("tgk_").filter_map(|(at, prefix)| {
+        let start = at + prefix.len();
+        let rest = &text[start..];
+        let end = rest.find(|c: char| !c.is_ascii_alphanumeric());
+        let length = end.unwrap_or(rest.len());
+        (length > 0).then_some(start..start + length)
     })
 }
 
@@ -153,7 +172,7 @@ const WORDS: [&str; 14] = [
     "bearer",
 ];
 /// Keys that end like a credential's and hold none.
-const HARMLESS: [&str; 1] = ["forward_credentials"];
+const HARMLESS: [&str; 2] = ["forward_credentials", "api_keys"];
 /// As many letters of a word allow for one slip.
 const LETTERS_PER_SLIP: usize = 4;
 /// Shorter names are near to too much.
@@ -167,7 +186,7 @@ mod tests {
     use super::*;
 
     /// The keys of the configuration that hold a secret.
-    const SECRETS: [&str; 2] = ["token", "secret"];
+    const SECRETS: [&str; 3] = ["token", "secret", "credentials"];
 
     fn masked(text: &str) -> Vec<&str> {
         secrets(text)
@@ -182,6 +201,8 @@ mod tests {
         assert_eq!(masked("a = { token = 'x', b = 1 }"), ["'x'"]);
         assert_eq!(masked("\"X-Api-Key\" = \"a\\\"b\"\n"), ["\"a\\\"b\""]);
         assert_eq!(masked("admin.token=abc\nlisten=1"), ["abc"]);
+        assert_eq!(masked("credentials = true # yes\ntoken = false"), [""; 0]);
+        assert_eq!(masked("token = trueish"), ["trueish"]);
         assert_eq!(masked("level = \"info\"\npath = \"/token\""), [""; 0]);
     }
 
@@ -244,6 +265,11 @@ mod tests {
         assert_eq!(masked("token = \"${env:T}\""), [""; 0]);
         assert_eq!(masked("token = \"${env:T:-abc}\"").len(), 1);
         assert_eq!(masked("token = \"${env:T}abc\"").len(), 1);
+    }
+
+    #[test]
+    fn an_api_key_is_secret_wherever_it_stands() {
+        assert_eq!(masked("hash = \"tgk_abc1\"\nnote = 'tgk_x'"), ["abc1", "x"]);
     }
 
     #[test]

@@ -6,10 +6,13 @@ use http::{HeaderName, Method, StatusCode};
 use regex::Regex;
 
 use super::{
-    Access, AuthRule, ClaimRule, Rbac, Respond, Rewrite, Template,
+    Access, AuthRule, CacheRule, ClaimRule, Cors, Rbac, RequestEdits, Respond, ResponseEdits,
+    Rewrite, SecurityHeaders, Template, Validation,
     access::{Claims, IpKeys, PermissionsKey},
     auth::{Member, MemberFormat},
+    cache::{CacheKey, CacheUse},
     condition::{HeaderConditions, QueryConditions},
+    cors::{CorsRule, CorsUse},
     decode::{
         Choice, Count, Flag, Int, Keyed, Off, OneOrList, OrWord, Set, Size, Sub, Time, Unlimited,
         Word, table,
@@ -18,6 +21,7 @@ use super::{
     path::Path,
     rate_limit::{LimitName, LimitReference},
     role::{RoleName, RoleReference},
+    security::Strictness,
     share::{GroupName, Item, Items, MethodName, OneItem},
     target::{RedirectTo, Reference, Split, UpstreamName},
 };
@@ -60,6 +64,18 @@ pub struct Route {
     pub encoded_slash: EncodedSlash,
     /// `upgrade`: whether WebSocket and other upgrades pass. Default true.
     pub upgrade: bool,
+    /// `cors`: the `[cors.*]` table that it names, or its own; `None` is `"off"`.
+    pub cors: Option<Cors>,
+    /// `security_headers`; `None` is `"off"`.
+    pub security_headers: Option<SecurityHeaders>,
+    /// `request_headers`.
+    pub request_headers: RequestEdits,
+    /// `response_headers`.
+    pub response_headers: ResponseEdits,
+    /// `validation`; `None` is `"off"`.
+    pub validation: Option<Validation>,
+    /// Whether the route itself (not its group or the defaults) sets `validation`.
+    pub validation_is_own: bool,
     /// `auth`: who may call; `None` is everybody.
     pub auth: Option<AuthRule>,
     /// `forward_credentials`: whether the upstream gets the credential; `None` leaves it to each way
@@ -69,6 +85,8 @@ pub struct Route {
     pub close_on_token_expiry: bool,
     /// `permissions`, `roles`, `claims`, `rbac` and `ip`.
     pub access: Access,
+    /// `cache`: the rule by which answers are kept; `None` keeps nothing.
+    pub cache: Option<Arc<CacheRule>>,
 }
 
 /// A pattern of `hosts`, in lower case, without a port.
@@ -250,6 +268,18 @@ table! {
         pub(super) encoded_slash: Key<EncodedSlash> => Keyed<Choice<EncodedSlash>> = None; "`\"refuse\"`",
         /// `upgrade`: whether WebSocket and other upgrades pass.
         pub(super) upgrade: Key<bool> => Keyed<Flag> = None; "`true`",
+        /// `cors`: pages of which other origins may call: the name of a `[cors.*]` table, or a
+        /// table.
+        pub(super) cors: Key<Option<CorsUse>> => Keyed<OrWord<CorsRule, Off>> = None; "`\"off\"`",
+        /// `security_headers`: what browsers are told to be strict about.
+        pub(super) security_headers: Key<Option<SecurityHeaders>> => Keyed<Strictness> = None; "`\"off\"`",
+        /// `request_headers`: header fields that the upstream gets instead of what the client sent.
+        pub(super) request_headers: Key<RequestEdits> => Keyed<Sub<RequestEdits>> = None; "none",
+        /// `response_headers`: header fields that the client gets instead of what the target
+        /// answered.
+        pub(super) response_headers: Key<ResponseEdits> => Keyed<Sub<ResponseEdits>> = None; "none",
+        /// `validation`: what a request must look like before it is forwarded.
+        pub(super) validation: Key<Option<Validation>> => Keyed<OrWord<Sub<Validation>, Off>> = None; "`\"off\"`",
         /// `auth`: who may call: a name, or a list of which any one suffices. `{ all = [...] }` asks
         /// for all of several, `"anonymous"` in a list admits requests without any credential, and
         /// `"public"` alone admits everybody. Needed as soon as there is any `[auth.*]`.
@@ -274,6 +304,9 @@ table! {
         pub(super) rbac: Key<Rbac> => Keyed<Sub<Rbac>> = None; "`{ enforce = true }`",
         /// `ip`: which client addresses may use the route.
         pub(super) ip: Key<IpKeys> => Keyed<Sub<IpKeys>> = None; "everybody",
+        /// `cache`: which of the `[cache_rules.*]` says what is kept of the answers; a table is a
+        /// rule of the route's own, `"off"` keeps nothing.
+        pub(super) cache: Key<CacheUse> => Keyed<CacheKey> = None; "`\"off\"`",
     }
 }
 

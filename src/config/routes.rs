@@ -11,8 +11,10 @@ use std::{
 };
 
 use super::{
-    Access, AuthRule, HostPattern, PathPattern, PathSegment, RateLimit, Route, Target, Upstream,
-    UpstreamServer, auth,
+    Access, AuthRule, CacheRule, Cors, HostPattern, PathPattern, PathSegment, RateLimit, Route,
+    Target, Upstream, UpstreamServer, auth,
+    cache::CacheUse,
+    cors::CorsUse,
     decode::{Entry, Set, nearest, quoted_key},
     diagnostic::Finding,
     document::Document,
@@ -46,9 +48,13 @@ pub(super) struct Builder<'a> {
     /// The upstreams and groups that a route uses.
     used: HashSet<Arc<str>>,
     used_groups: HashSet<Arc<str>>,
+    used_cors: HashSet<Arc<str>>,
     used_limits: HashSet<Arc<str>>,
     /// All limits.
     pub(super) rate_limits: BTreeMap<Arc<str>, RateLimit>,
+    /// The `[cache_rules.*]`, and which of them a route uses.
+    cache_rules: BTreeMap<Arc<str>, Arc<CacheRule>>,
+    used_cache_rules: HashSet<Arc<str>>,
     /// The full names of `[auth.*]`, and those that a route uses.
     callers: Vec<(Arc<str>, Place)>,
     used_callers: HashSet<Arc<str>>,
@@ -72,8 +78,11 @@ impl<'a> Builder<'a> {
             upstreams: document.upstreams.iter().map(named).collect(),
             used: HashSet::new(),
             used_groups: HashSet::new(),
+            used_cors: HashSet::new(),
             used_limits: HashSet::new(),
             rate_limits: limits::named(document),
+            cache_rules: cache_rules(document),
+            used_cache_rules: HashSet::new(),
             callers: document.auth.names(),
             used_callers: HashSet::new(),
             findings,
@@ -105,9 +114,12 @@ impl<'a> Builder<'a> {
         let hosts = layers.list(|keys| &keys.hosts, &mut self.findings);
         let methods = layers.list(|keys| &keys.methods, &mut self.findings);
         let auth = self.auth(name, entry.place, layers);
+        let cors = self.cors(layers);
         let mut route = assemble(name, layers, target, hosts.unwrap_or_default(), methods);
         route.auth = auth;
+        route.cors = cors;
         route.rate_limits = self.limits(&route, layers);
+        route.cache = self.cache_rule(layers);
         let mut checker = Checker {
             findings: &mut self.findings,
         };
@@ -134,6 +146,42 @@ impl<'a> Builder<'a> {
         let finding = unknown_name("group", name, set.place, known, "groups");
         self.findings.push(finding);
         None
+    }
+
+    /// The cache rule that the route, its group or the defaults name.
+    fn cache_rule(&mut self, layers: Layers<'_>) -> Option<Arc<CacheRule>> {
+        let set = layers.pick(|keys| &keys.cache)?;
+        let name = match set.value.as_ref()? {
+            CacheUse::Off => return None,
+            CacheUse::Own(rule) => return Some(Arc::new((**rule).clone())),
+            CacheUse::Named(name) => name.as_str(),
+        };
+        if let Some((name, rule)) = self.cache_rules.get_key_value(name) {
+            self.used_cache_rules.insert(Arc::clone(name));
+            return Some(Arc::clone(rule));
+        }
+        let known = self.cache_rules.keys().map(|name| &**name);
+        let finding = unknown_name("cache rule", name, set.place, known, "cache_rules");
+        self.findings.push(finding);
+        None
+    }
+
+    /// Resolves the name of a `[cors.*]` table.
+    fn cors(&mut self, layers: Layers<'_>) -> Option<Cors> {
+        match layers.value(|keys| &keys.cors).flatten()? {
+            CorsUse::Own(cors) => Some(cors),
+            CorsUse::Named(name, place) => {
+                let document = self.document;
+                if let Some((name, entry)) = document.cors.get_key_value(&*name) {
+                    self.used_cors.insert(Arc::clone(name));
+                    return Some(entry.value.clone());
+                }
+                let known = document.cors.keys().map(|name| &**name);
+                let finding = unknown_name("`cors` table", &name, place, known, "cors");
+                self.findings.push(finding);
+                None
+            }
+        }
     }
 
     /// Who may call. As soon as there is any way to authenticate, a route that asks for none has to
@@ -232,6 +280,12 @@ impl<'a> Builder<'a> {
             }
         }
         self.warn_of_unused_limits();
+        for (name, entry) in &document.cache_rules {
+            if !self.used_cache_rules.contains(name) {
+                let message = format!("no route uses the cache rule `{name}`");
+                self.findings.push(Finding::warning(entry.place, message));
+            }
+        }
         for (name, place) in &self.callers {
             if !self.used_callers.contains(name) {
                 let message = format!("no route uses `[auth.{name}]`");
@@ -244,7 +298,19 @@ impl<'a> Builder<'a> {
                 self.findings.push(Finding::warning(entry.place, message));
             }
         }
+        for (name, entry) in &document.cors {
+            if !self.used_cors.contains(name) {
+                let message = format!("no route uses the `cors` table `{name}`");
+                self.findings.push(Finding::warning(entry.place, message));
+            }
+        }
     }
+}
+
+fn cache_rules(document: &Document) -> BTreeMap<Arc<str>, Arc<CacheRule>> {
+    let rules = document.cache_rules.iter();
+    let rules = rules.map(|(name, entry)| (Arc::clone(name), Arc::new(entry.value.clone())));
+    rules.collect()
 }
 
 fn assemble(
@@ -274,6 +340,18 @@ fn assemble(
         cost: layers.value(|keys| &keys.cost).unwrap_or(1),
         encoded_slash: layers.value(|keys| &keys.encoded_slash).unwrap_or_default(),
         upgrade: layers.value(|keys| &keys.upgrade).unwrap_or(true),
+        // Rules are resolved by the builder, which knows their names.
+        cache: None,
+        cors: None,
+        security_headers: layers.value(|keys| &keys.security_headers).flatten(),
+        request_headers: layers
+            .value(|keys| &keys.request_headers)
+            .unwrap_or_default(),
+        response_headers: layers
+            .value(|keys| &keys.response_headers)
+            .unwrap_or_default(),
+        validation: layers.value(|keys| &keys.validation).flatten(),
+        validation_is_own: layers.layers[0].is_some_and(|own| own.validation.is_some()),
         auth: None,
         forward_credentials: layers.value(|keys| &keys.forward_credentials),
         close_on_token_expiry: layers

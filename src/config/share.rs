@@ -143,6 +143,11 @@ impl Table for GroupKeys {
         "cost",
         "encoded_slash",
         "upgrade",
+        "cors",
+        "security_headers",
+        "request_headers",
+        "response_headers",
+        "validation",
         "auth",
         "forward_credentials",
         "close_on_token_expiry",
@@ -151,6 +156,7 @@ impl Table for GroupKeys {
         "claims",
         "rbac",
         "ip",
+        "cache",
     ];
 
     fn set(&mut self, node: Node<'_>, reader: &mut Reader<'_>) -> bool {
@@ -179,6 +185,11 @@ impl Table for DefaultKeys {
         "cost",
         "encoded_slash",
         "upgrade",
+        "cors",
+        "security_headers",
+        "request_headers",
+        "response_headers",
+        "validation",
         "auth",
         "forward_credentials",
         "close_on_token_expiry",
@@ -187,6 +198,7 @@ impl Table for DefaultKeys {
         "claims",
         "rbac",
         "ip",
+        "cache",
     ];
 
     fn set(&mut self, node: Node<'_>, reader: &mut Reader<'_>) -> bool {

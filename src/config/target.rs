@@ -300,6 +300,13 @@ pub(super) fn refuse_controls(
     template: &Template,
     reader: &mut Reader<'_>,
 ) -> bool {
+    if template.names_principal() {
+        // A subject is any text; in a path it could lead anywhere.
+        let message = format!("`{}`: `${{principal}}` can't stand here", node.name);
+        let help = "write it in `request_headers`";
+        reader.report(Finding::error(node.place, message).help(help));
+        return false;
+    }
     let sane = template.parts.iter().all(|part| match part {
         TemplatePart::Literal(text) => text.bytes().all(|byte| byte.is_ascii_graphic()),
         _ => true,

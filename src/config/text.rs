@@ -33,6 +33,14 @@ pub struct Template {
     pub parts: Vec<TemplatePart>,
 }
 
+impl Template {
+    /// Whether it tells who calls.
+    #[must_use]
+    pub fn names_principal(&self) -> bool {
+        self.parts.contains(&TemplatePart::Principal)
+    }
+}
+
 /// One part of a [`Template`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TemplatePart {
@@ -42,6 +50,8 @@ pub enum TemplatePart {
     ClientIp,
     /// `${request_id}`.
     RequestId,
+    /// `${principal}`: who calls, as authentication found out.
+    Principal,
     /// `${route}`: the route's name.
     Route,
     /// `${scheme}`: `http` or `https`, as the client sees it.

@@ -15,7 +15,7 @@ use tokio::time::Instant;
 use super::{Clock, Connection, Principal, Reason, Request, RequestId, TraceContext};
 
 /// The parts of a request's head that outlive it, for refusals, forwarding and the log.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct RequestHead {
     /// The method.
     pub method: Method,
@@ -25,6 +25,9 @@ pub struct RequestHead {
     pub version: Version,
     /// `Host`, or `:authority` on HTTP/2.
     pub host: Option<HeaderValue>,
+    /// `Origin`: where a page that made the request comes from. An empty value, which no rule can
+    /// name, when there is more than one.
+    pub origin: Option<HeaderValue>,
     /// `User-Agent`.
     pub user_agent: Option<HeaderValue>,
     /// `Accept`: the form in which the client wants refusals, read only when there is one.
@@ -134,6 +137,7 @@ pub struct Context {
     logged_headers: OnceLock<Box<[(HeaderName, HeaderValue)]>>,
     principal: OnceLock<Arc<Principal>>,
     cache: OnceLock<CacheNote>,
+    steered: OnceLock<Arc<str>>,
     notes: OnceLock<Box<Mutex<Notes>>>,
     attempts: Mutex<Attempts>,
     bytes_in: AtomicU64,
@@ -162,10 +166,64 @@ impl Context {
             logged_headers: OnceLock::new(),
             principal: OnceLock::new(),
             cache: OnceLock::new(),
+            steered: OnceLock::new(),
             notes: OnceLock::new(),
             attempts: Mutex::default(),
             bytes_in: AtomicU64::new(0),
         }
+    }
+
+    /// The record of a request that the gateway makes for this one and that outlives it: a fetch
+    /// whose answer others wait for too.
+    ///
+    /// It is the same caller, route and trace. Its times are its own, and what becomes of it is told
+    /// to this record only by [`follow`](Self::follow). It asks for no upgrade.
+    #[must_use]
+    pub fn child(&self) -> Self {
+        let mut child = Self::new(ContextParts {
+            connection: Arc::clone(&self.connection),
+            id: self.id.clone(),
+            trace: self.trace,
+            client: self.client,
+            forwarded_for: self.forwarded_for.clone(),
+            scheme: self.scheme,
+            forwarded_host: self.forwarded_host.clone(),
+            head: RequestHead {
+                upgrade: None,
+                ..self.head.clone()
+            },
+            started_at: self.clock.wall(),
+            clock: self.clock.clone(),
+        });
+        child.normalised = self.normalised.clone();
+        child.route = self.route.clone();
+        child.captures = self.captures.clone();
+        child.principal = self.principal.clone();
+        child.steered = self.steered.clone();
+        child
+    }
+
+    /// Takes over which server a [`child`](Self::child) was answered by.
+    pub fn follow(&self, child: &Self) {
+        let (made, last) = {
+            let attempts = child.attempts_locked();
+            (attempts.made, attempts.last.clone())
+        };
+        let mut attempts = self.attempts_locked();
+        attempts.made += made;
+        attempts.last = last.or_else(|| attempts.last.take());
+    }
+
+    /// Written by the cache on a route with a `split`: which upstream the answer is to come from,
+    /// since it is part of the key.
+    pub fn steer(&self, upstream: &Arc<str>) {
+        let _ = self.steered.set(Arc::clone(upstream));
+    }
+
+    /// The upstream that the request must go to, if that has been decided.
+    #[must_use]
+    pub fn steered(&self) -> Option<&Arc<str>> {
+        self.steered.get()
     }
 
     /// The context of a request that is on its way through foreign layers.

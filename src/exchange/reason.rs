@@ -87,12 +87,20 @@ reasons! {
     BodyTooLarge = "request.body_too_large", 413, "PAYLOAD_TOO_LARGE", "The request's body is too large.";
     /// No byte of the body came for `timeouts.idle`.
     BodyTimeout = "request.body_timeout", 408, "TIMEOUT", "The request's body did not arrive in time.";
+    /// The body's media type is not one of the route's `content_types`, or can't be read.
+    ContentType = "request.content_type", 415, "UNSUPPORTED_MEDIA_TYPE", "The media type of the request's body is not accepted.";
     /// The request has been through this gateway before, or through too many.
     Loop = "request.loop", 508, "LOOP_DETECTED", "The request went round in a loop.";
     /// No route matches.
     RouteNotFound = "route.not_found", 404, "NOT_FOUND", "Nothing is served here.";
     /// The best route does not serve the method.
     MethodNotAllowed = "route.method_not_allowed", 405, "METHOD_NOT_ALLOWED", "This method is not served here.";
+    /// A header field or query parameter of `validation` is missing or does not fit.
+    Parameters = "validation.parameters", 400, "VALIDATION_ERROR", "Parameters of the request are missing or not valid.";
+    /// The body does not fit the route's `body_schema`.
+    Body = "validation.body", 400, "VALIDATION_ERROR", "The request's body is not what is expected here.";
+    /// Bodies are held or judged as many as may be.
+    ValidationBusy = "validation.busy", 503, "UNAVAILABLE", "The gateway has too many bodies to check.";
     /// A limit's quota is used up.
     LimitExceeded = "limit.exceeded", 429, "RATE_LIMIT_EXCEEDED", "Too many requests: try again later.";
     /// The request has no key to count it by, and the limit has `on_missing_key = "refuse"`.
@@ -103,6 +111,26 @@ reasons! {
     AuthAmbiguous = "auth.ambiguous", 400, "VALIDATION_ERROR", "The request has more than one credential.";
     /// Whether a credential is good can't be told now.
     AuthUnavailable = "auth.unavailable", 503, "UNAVAILABLE", "Credentials can't be checked at the moment.";
+    /// Too many credentials that were made up have come from the client's address.
+    AuthTooManyFailures = "auth.too_many_failures", 429, "RATE_LIMIT_EXCEEDED", "Too many wrong credentials came from this address.";
+    /// More passwords wait to be checked than can be.
+    AuthBusy = "auth.busy", 503, "UNAVAILABLE", "Too many passwords wait to be checked.";
+    /// The key has not the form of one: another prefix, length or checksum.
+    ApiKeyMalformed = "auth.api_key.malformed", 401, "UNAUTHORIZED", "The key is malformed.";
+    /// No key of the file has this hash.
+    ApiKeyUnknown = "auth.api_key.unknown", 401, "UNAUTHORIZED", "The key is not known.";
+    /// The key, or the time for which it goes on after a rotation, has expired.
+    ApiKeyExpired = "auth.api_key.expired", 401, "UNAUTHORIZED", "The key has expired.";
+    /// The key's `not_before` has not come.
+    ApiKeyNotYetValid = "auth.api_key.not_yet_valid", 401, "UNAUTHORIZED", "The key is not valid yet.";
+    /// The key has been revoked.
+    ApiKeyRevoked = "auth.api_key.revoked", 401, "UNAUTHORIZED", "The key has been revoked.";
+    /// The key is not for this route, or not for the client's network.
+    ApiKeyNotAllowedHere = "auth.api_key.not_allowed_here", 403, "FORBIDDEN", "The key can't be used here.";
+    /// The credential is not base64 of `user:password` in UTF-8.
+    BasicMalformed = "auth.basic.malformed", 401, "UNAUTHORIZED", "User and password are malformed.";
+    /// There is no such user, or the password is another.
+    BasicWrong = "auth.basic.wrong", 401, "UNAUTHORIZED", "User or password is wrong.";
     /// The token is no JWT, or says something in a form that it must not have.
     JwtMalformed = "auth.jwt.malformed", 401, "UNAUTHORIZED", "The token is malformed.";
     /// The token is longer than `max_size`.
@@ -171,6 +199,8 @@ reasons! {
     UpstreamCut = "upstream.body_cut", 502, "BAD_GATEWAY", "The answer broke off.";
     /// No byte of the answer came for `timeouts.idle`; only in the log.
     UpstreamIdle = "upstream.idle_timeout", 504, "TIMEOUT", "The answer stalled.";
+    /// The client wants an answer out of the cache (`only-if-cached`), and there is none.
+    NotCached = "cache.not_cached", 504, "TIMEOUT", "There is no stored answer to this request.";
     /// The client left before the end; only in the log.
     ClientGone = "client.gone", 499, "CLIENT_GONE", "The client left before the answer ended.";
     /// A bug in the gateway.

@@ -93,6 +93,12 @@ impl Rejection {
         }
     }
 
+    /// Why.
+    #[must_use]
+    pub fn reason(&self) -> Reason {
+        self.reason
+    }
+
     /// Adds a fact that helps the caller and tells nothing about the inside.
     #[must_use]
     pub fn detail(mut self, key: &'static str, value: impl Into<Value>) -> Self {

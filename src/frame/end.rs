@@ -98,6 +98,9 @@ impl Drop for End {
         if let Some(reason) = self.context.reason() {
             self.metrics.rejected(reason);
         }
+        if let Some(note) = self.context.cache() {
+            self.metrics.cached(note);
+        }
         self.context.with_notes(|_, shadow, _| {
             for reason in shadow {
                 self.metrics.shadow_refused(*reason);

@@ -34,6 +34,7 @@ pub(super) struct Seen {
     pub(super) accept: Option<HeaderValue>,
     grpc: bool,
     pub(super) user_agent: Option<HeaderValue>,
+    pub(super) origin: Option<HeaderValue>,
     request_id: Option<HeaderValue>,
     traceparent: Option<HeaderValue>,
 }
@@ -49,6 +50,7 @@ impl Seen {
                 "cookie" => seen.cookies += 1,
                 "content-length" => seen.content_length += 1,
                 "user-agent" => seen.user_agent = Some(value.clone()),
+                "origin" => seen.origin = Some(seen.one_origin(value)),
                 "connection" => seen.connection = true,
                 "transfer-encoding" => seen.transfer_encoding += 1,
                 "te" | "upgrade" | "keep-alive" | "proxy-connection" | "proxy-authorization" => {
@@ -65,6 +67,14 @@ impl Seen {
             }
         }
         seen
+    }
+
+    /// A page has one origin. Of two nobody knows which the server behind would believe.
+    fn one_origin(&self, value: &HeaderValue) -> HeaderValue {
+        match self.origin {
+            None => value.clone(),
+            Some(_) => HeaderValue::from_static(""),
+        }
     }
 
     pub(super) fn has_one_host(&self) -> bool {

@@ -63,6 +63,8 @@ impl RouteBook {
                             service,
                             metrics,
                             encoded_slash: route.encoded_slash,
+                            preflights: route.cors.is_some(),
+                            decorations: pipeline::decorations(route),
                         }),
                     }
                 });

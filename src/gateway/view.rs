@@ -10,12 +10,13 @@ use std::{
 use super::{Running, Shared, control::Control};
 use crate::{
     admin::{
-        self, Build, Check, LimitKey, LimitKeys, LimitState, ListenerState, Readiness, RouteState,
-        ServerState, ServerStatus, State, UpstreamState, WorkerState,
+        self, Build, CacheResult, CacheRouteState, CacheState, Check, LimitKey, LimitKeys,
+        LimitState, ListenerState, Purge, PurgeAim, Readiness, RouteState, ServerState,
+        ServerStatus, State, UpstreamState, WorkerState,
     },
     config::{Route, Target},
-    exchange::BoxFuture,
-    pipeline::LimitBook,
+    exchange::{BoxFuture, CacheNote, KeyState},
+    pipeline::{Aim, LimitBook},
     upstream::{Health, Server, UpstreamGroup},
 };
 
@@ -43,8 +44,27 @@ impl admin::Gateway for View {
         self.shared.state()
     }
 
+    fn keys(&self) -> Vec<KeyState> {
+        self.shared.running().policies.keys()
+    }
+
     fn metrics(&self) -> String {
-        self.shared.metrics.encode()
+        self.shared.scrape()
+    }
+
+    fn cache(&self) -> Option<CacheState> {
+        self.shared.cache()
+    }
+
+    fn purge(&self, purge: &Purge) -> bool {
+        let running = self.shared.running();
+        let Some(cache) = running.policies.cache() else {
+            return false;
+        };
+        for aim in &purge.aims {
+            cache.purge(&pipeline_aim(aim), purge.soft);
+        }
+        true
     }
 
     fn limits(&self) -> Vec<LimitState> {
@@ -129,6 +149,29 @@ impl Shared {
         }
     }
 
+    fn cache(&self) -> Option<CacheState> {
+        let running = self.running();
+        let figures = running.policies.cache()?.figures();
+        let routes = running.config.routes.iter();
+        let routes: Vec<_> = routes
+            .filter(|route| route.cache.is_some())
+            .map(|route| CacheRouteState {
+                name: route.name.to_string(),
+                results: results(self.metrics.route(&route.name).cache_results()),
+            })
+            .collect();
+        Some(CacheState {
+            memory_limit: figures.memory,
+            memory_used: figures.used,
+            objects: figures.objects,
+            evictions: figures.evictions,
+            fetches: figures.fetches,
+            bans: figures.bans,
+            hit_ratio: hit_ratio(&routes),
+            routes,
+        })
+    }
+
     fn listener_states(&self) -> Vec<ListenerState> {
         self.listeners
             .addresses()
@@ -159,6 +202,48 @@ impl Shared {
                 in_flight: self.metrics.route(&route.name).in_flight(),
             })
             .collect()
+    }
+}
+
+fn results(counts: Vec<(CacheNote, u64)>) -> Vec<CacheResult> {
+    let result = |(note, requests): (CacheNote, u64)| CacheResult {
+        result: note.result,
+        detail: note.detail,
+        requests,
+    };
+    counts.into_iter().map(result).collect()
+}
+
+/// Of the requests that were looked up, those that were answered without asking the upstream first.
+fn hit_ratio(routes: &[CacheRouteState]) -> Option<f64> {
+    let results = || routes.iter().flat_map(|route| &route.results);
+    let sum = |of: &dyn Fn(&CacheResult) -> bool| -> u64 {
+        let counted = results().filter(|result| of(result));
+        counted.map(|result| result.requests).sum()
+    };
+    let asked = sum(&|result| result.result != "bypass");
+    let served = sum(&|result| {
+        let at_once = result.detail != Some("upstream-failed");
+        result.result == "hit" || result.result == "stale" && at_once
+    });
+    (asked > 0).then(|| served as f64 / asked as f64)
+}
+
+fn pipeline_aim(aim: &PurgeAim) -> Aim {
+    let text = |text: &String| text.as_str().into();
+    match aim {
+        PurgeAim::Url(host, target) => Aim::Url {
+            host: text(host),
+            target: text(target),
+        },
+        PurgeAim::Prefix(host, path) => Aim::Prefix {
+            host: host.as_ref().map(text),
+            path: text(path),
+        },
+        PurgeAim::Host(host) => Aim::Host(text(host)),
+        PurgeAim::Route(route) => Aim::Route(text(route)),
+        PurgeAim::Tag(tag) => Aim::Tag(text(tag)),
+        PurgeAim::Everything => Aim::Everything,
     }
 }
 

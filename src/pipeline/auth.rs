@@ -8,10 +8,13 @@
 //! It fails closed: what can't be told is a refusal. A 401 carries one challenge for each scheme
 //! (RFC 9110 11.6.1).
 
+pub mod api_keys;
+pub mod basic;
 pub mod challenge;
 pub mod credential;
 mod expression;
 pub mod external;
+mod failures;
 mod jwks;
 pub mod jwt;
 pub mod method;
@@ -31,6 +34,7 @@ use crate::{
     telemetry::{AuthMetrics, RouteMetrics},
 };
 use expression::{Decision, Expression, Step, Walk};
+use failures::Failures;
 use method::{Grant, Method, Refusal};
 pub use registry::Authenticators;
 
@@ -67,6 +71,7 @@ impl AuthLayer {
                 .cloned()
                 .collect(),
             exposed: exposed(&expression),
+            failures: authenticators.failures().map(Arc::clone),
             expression,
         })))
     }
@@ -86,6 +91,8 @@ impl Layer<RouteService> for AuthLayer {
 /// A route's rule and what follows from it.
 struct Rules {
     expression: Expression,
+    /// How often credentials that are made up may come from one address.
+    failures: Option<Arc<Failures>>,
     /// How often each of its methods decided what.
     decisions: Vec<AuthMetrics>,
     anonymous: AuthMetrics,
@@ -104,7 +111,7 @@ struct Authenticate {
 
 impl Handle for Authenticate {
     fn handle(&self, request: Request, context: &Arc<Context>) -> BoxFuture<Response> {
-        let mut walk = Walk::new();
+        let mut walk = Walk::new(self.rules.throttled(context));
         match self.rules.expression.walk(&mut walk, &request, context) {
             Step::Done(decision) => conclude(&self.rules, &self.inner, decision, request, context),
             Step::Wait(mut verdict) => {
@@ -160,6 +167,9 @@ fn conclude(
         }
         Decision::Refused(by, refusal) => {
             rules.decisions[by].count(Some(refusal.reason));
+            if let Some(failures) = &rules.failures {
+                failures.note(refusal.reason, context);
+            }
             rules.refuse(Some(by), refusal, context)
         }
     };
@@ -167,6 +177,11 @@ fn conclude(
 }
 
 impl Rules {
+    /// How long the client's address has to wait, if too much that was made up came from it.
+    fn throttled(&self, context: &Context) -> Option<Duration> {
+        self.failures.as_ref()?.wait(context)
+    }
+
     fn count_granted(&self, by: &Range<usize>) {
         for decisions in &self.decisions[by.clone()] {
             decisions.count(None);

@@ -125,8 +125,8 @@ impl Candidate {
 pub(super) enum Verdict<'t> {
     /// This route serves it.
     Serve(&'t Candidate),
-    /// Routes would, but for the method; the methods for `Allow`.
-    MethodNotAllowed(HeaderValue),
+    /// Routes would, but for the method; the methods for `Allow`, and the most specific route.
+    MethodNotAllowed(HeaderValue, &'t Candidate),
 }
 
 /// The routes whose patterns end at one place.
@@ -161,7 +161,7 @@ impl Terminal {
     pub(super) fn judge(&self, rules: &[Rule], lookup: &Lookup<'_>) -> Option<Verdict<'_>> {
         let method = lookup.preflight.unwrap_or(lookup.method);
         let mut best: Option<(Rank, Fit, &Candidate)> = None;
-        let mut held = false;
+        let mut held = None;
         for candidate in &self.candidates {
             let rule = &rules[candidate.rule];
             if best.is_some_and(|(rank, ..)| rule.rank() < rank) {
@@ -170,7 +170,7 @@ impl Terminal {
             let Some(quality) = rule.conditions.hold(lookup) else {
                 continue;
             };
-            held = true;
+            held.get_or_insert(candidate);
             let Some(by_name) = rule.serves(method) else {
                 continue;
             };
@@ -179,10 +179,13 @@ impl Terminal {
                 best = Some((rule.rank(), fit, candidate));
             }
         }
-        match best {
-            Some((.., candidate)) => Some(Verdict::Serve(candidate)),
-            None if held => Some(Verdict::MethodNotAllowed(self.allow(rules, lookup))),
-            None => None,
+        match (best, held) {
+            (Some((.., candidate)), _) => Some(Verdict::Serve(candidate)),
+            (None, Some(held)) => {
+                let allow = self.allow(rules, lookup);
+                Some(Verdict::MethodNotAllowed(allow, held))
+            }
+            (None, None) => None,
         }
     }
 

@@ -6,11 +6,13 @@
 use std::borrow::Cow;
 
 use http::HeaderName;
-use percent_encoding::percent_decode;
 use regex::Regex;
 
 use super::{Lookup, media_type::MediaType};
-use crate::config::{Route, ValueMatch};
+use crate::{
+    config::{Route, ValueMatch},
+    exchange::query::parameters,
+};
 
 /// How well a request meets a condition, in thousandths: the client's weight of a media type,
 /// [`FULL`] for all else.
@@ -66,7 +68,8 @@ impl Conditions {
             condition.quality(values.map(|value| Cow::Borrowed(value.as_bytes())))
         });
         let query = self.query.iter();
-        let query = query.map(|(name, condition)| condition.quality(parameters(lookup, name)));
+        let query =
+            query.map(|(name, condition)| condition.quality(parameters(lookup.query, name)));
         headers
             .chain(query)
             .try_fold(FULL, |least, quality| Some(least.min(quality?)))
@@ -112,22 +115,4 @@ fn matches_whole(regex: &Regex, value: &[u8]) -> bool {
         let found = regex.find(value);
         found.is_some_and(|found| found.len() == value.len())
     })
-}
-
-/// The values of a query parameter, decoded as forms are (WHATWG URL, section 5.1).
-fn parameters<'q>(lookup: &Lookup<'q>, name: &str) -> impl Iterator<Item = Cow<'q, [u8]>> {
-    let pairs = lookup.query.unwrap_or_default().split('&');
-    pairs
-        .filter(|pair| !pair.is_empty())
-        .map(|pair| pair.split_once('=').unwrap_or((pair, "")))
-        .filter(move |(key, _)| *decode(key) == *name.as_bytes())
-        .map(|(_, value)| decode(value))
-}
-
-fn decode(text: &str) -> Cow<'_, [u8]> {
-    if text.contains('+') {
-        let spaced = text.replace('+', " ");
-        return Cow::Owned(percent_decode(spaced.as_bytes()).collect());
-    }
-    percent_decode(text.as_bytes()).into()
 }

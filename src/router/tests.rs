@@ -174,7 +174,7 @@ impl Asked {
     fn outcome(&self, routes: &[Route]) -> String {
         match self.find(&router(routes)) {
             Found::Route { payload, .. } => payload.to_string(),
-            Found::MethodNotAllowed { allow } => format!("405 {}", allow.to_str().unwrap()),
+            Found::MethodNotAllowed { allow, .. } => format!("405 {}", allow.to_str().unwrap()),
             Found::NotFound => "404".to_owned(),
         }
     }

@@ -41,6 +41,12 @@ impl<K: Copy + PartialEq, V> Cells<K, V> {
         }
         None
     }
+
+    /// What there is so far, in the order in which it was made.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (K, &V)> {
+        let cells = std::iter::successors(self.first.get(), |cell| cell.next.get());
+        cells.map(|cell| (cell.key, &cell.value))
+    }
 }
 
 /// Links of one chain at most; 40 or so methods and statuses are a lively route.

@@ -43,6 +43,7 @@ pub(super) struct RouteFamilies {
     pub(super) rejections: IntCounterVec,
     pub(super) auth: IntCounterVec,
     pub(super) shadow_refusals: IntCounterVec,
+    pub(super) cache: IntCounterVec,
 }
 
 impl RouteFamilies {
@@ -87,6 +88,11 @@ impl RouteFamilies {
                 "tollgate_shadow_refusals_total",
                 "Requests that a rule with enforce = false would have refused, by reason.",
                 &["route", "reason"],
+            ),
+            cache: make.counters(
+                "tollgate_cache_requests_total",
+                "Requests of routes with a cache, by what the cache did, and why where it did not serve or store.",
+                &["route", "result", "detail"],
             ),
         }
     }
@@ -230,6 +236,10 @@ pub(super) struct Singles {
     pub(super) issuer_refreshes: IntCounterVec,
     pub(super) external_auth: IntCounterVec,
     pub(super) uptime: Gauge,
+    pub(super) cache_bytes: IntGauge,
+    pub(super) cache_objects: IntGauge,
+    pub(super) cache_evictions: IntCounter,
+    pub(super) cache_purges: IntCounter,
 }
 
 impl Singles {
@@ -307,6 +317,20 @@ impl Singles {
                 "tollgate_uptime_seconds",
                 "Time since the process started serving.",
             ),
+            cache_bytes: make.gauge(
+                "tollgate_cache_memory_bytes",
+                "Memory that stored answers take, with their keys and bookkeeping.",
+            ),
+            cache_objects: make.gauge(
+                "tollgate_cache_objects",
+                "URLs of which answers are stored.",
+            ),
+            cache_evictions: make.counter(
+                "tollgate_cache_evictions_total",
+                "URLs whose stored answers had to make room for others.",
+            ),
+            cache_purges: make
+                .counter("tollgate_cache_purges_total", "Purges that were asked for."),
         }
     }
 }

@@ -154,6 +154,23 @@ impl Metrics {
         self.singles.lines_dropped.clone()
     }
 
+    /// The counter of stored answers that had to make room.
+    #[must_use]
+    pub fn cache_evictions(&self) -> IntCounter {
+        self.singles.cache_evictions.clone()
+    }
+
+    /// Counts a purge.
+    pub fn cache_purged(&self) {
+        self.singles.cache_purges.inc();
+    }
+
+    /// Notes what the cache holds; it is asked for when somebody looks.
+    pub fn cache_holds(&self, bytes: u64, objects: u64) {
+        self.singles.cache_bytes.set(clamped(bytes));
+        self.singles.cache_objects.set(clamped(objects));
+    }
+
     /// Counts a trailer section that could not be passed on.
     pub fn trailers_dropped(&self) {
         self.singles.trailers_dropped.inc();

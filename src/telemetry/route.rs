@@ -9,7 +9,7 @@ use std::{
 use http::{Method, StatusCode};
 use prometheus::{Histogram, IntCounter, IntGauge};
 
-use crate::exchange::Reason;
+use crate::exchange::{CacheNote, Reason};
 
 use super::{
     cells::Cells,
@@ -28,6 +28,7 @@ pub struct RouteMetrics {
     requests: Cells<(&'static str, u16), IntCounter>,
     rejections: Cells<Reason, IntCounter>,
     shadow_refusals: Cells<Reason, IntCounter>,
+    cache: Cells<CacheNote, IntCounter>,
     /// For methods and statuses over the length of the list.
     other: OnceLock<IntCounter>,
     /// What each way to authenticate decided; kept here, so that a route that is built anew finds
@@ -86,6 +87,7 @@ enum Series {
     Rejections(Reason),
     Auth(Arc<str>, Option<Reason>),
     ShadowRefusals(Reason),
+    Cache(CacheNote),
 }
 
 impl RouteMetrics {
@@ -96,6 +98,7 @@ impl RouteMetrics {
             requests: Cells::new(),
             rejections: Cells::new(),
             shadow_refusals: Cells::new(),
+            cache: Cells::new(),
             other: OnceLock::new(),
             auth: Mutex::default(),
             owned: Owned::new(shared),
@@ -150,6 +153,22 @@ impl RouteMetrics {
         }
     }
 
+    /// Counts what the cache did with a request.
+    pub fn cached(&self, note: CacheNote) {
+        let made = self.cache.get(note, || {
+            let make = |place: Place<'_>| {
+                let (families, route) = self.place(&place);
+                let labels = [route, note.result, note.detail.unwrap_or_default()];
+                families.route.cache.with_label_values(&labels)
+            };
+            self.owned.make(Series::Cache(note), 1, make)
+        });
+        // The words are literals of the source: fewer than the list is long.
+        if let Some(counter) = made {
+            counter.inc();
+        }
+    }
+
     /// Counts a request that a rule in shadow mode would have refused.
     pub fn shadow_refused(&self, reason: Reason) {
         let made = self.shadow_refusals.get(reason, || {
@@ -164,6 +183,13 @@ impl RouteMetrics {
         if let Some(counter) = made {
             counter.inc();
         }
+    }
+
+    /// What the cache did with requests so far.
+    #[must_use]
+    pub fn cache_results(&self) -> Vec<(CacheNote, u64)> {
+        let cells = self.cache.iter();
+        cells.map(|(note, count)| (note, count.get())).collect()
     }
 
     /// Requests under way.
@@ -291,6 +317,10 @@ impl Series {
             Self::Rejections(reason) => {
                 let labels = [route, reason.as_str()];
                 families.rejections.remove_label_values(&labels)
+            }
+            Self::Cache(note) => {
+                let labels = [route, note.result, note.detail.unwrap_or_default()];
+                families.cache.remove_label_values(&labels)
             }
             Self::ShadowRefusals(reason) => {
                 let labels = [route, reason.as_str()];

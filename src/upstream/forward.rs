@@ -84,7 +84,13 @@ impl Forward {
         Self { targets, options }
     }
 
-    fn target(&self) -> Result<&Arc<UpstreamGroup>, UpstreamError> {
+    fn target(&self, context: &Context) -> Result<&Arc<UpstreamGroup>, UpstreamError> {
+        if let Some(name) = context.steered() {
+            let mut groups = self.targets.iter().map(|(group, _)| group);
+            let steered = groups.find(|group| group.config.name == *name);
+            return steered
+                .ok_or_else(|| UpstreamError::new(Reason::NoHealthyServer, Retry::Never));
+        }
         let total: u32 = self.targets.iter().map(|(_, weight)| weight).sum();
         let mut point = match self.targets.len() {
             1 => 0,
@@ -106,7 +112,7 @@ impl UpstreamService for Forward {
         mut request: Request,
         context: &Arc<Context>,
     ) -> Result<Response, UpstreamError> {
-        let group = self.target()?;
+        let group = self.target(context)?;
         let permit = group.admit()?;
         let server = group.choose()?;
         let upgrade = self.passes_upgrade(context, server);

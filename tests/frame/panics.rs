@@ -65,6 +65,8 @@ fn site() -> Site {
             service: RouteService::new(Faulty),
             metrics: metrics.route(&route.name),
             encoded_slash: EncodedSlash::Refuse,
+            preflights: false,
+            decorations: Box::default(),
         };
         (route, Arc::new(faulty))
     }));

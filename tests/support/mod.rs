@@ -7,11 +7,13 @@
 // Every test file compiles this module for itself and uses its own part of it.
 #![allow(dead_code, unreachable_pub, unused_imports)]
 
+mod ask;
 mod authority;
 mod client;
 mod file_gateway;
 mod gateway;
 mod h2_frames;
+mod keys;
 mod load;
 mod message;
 mod origin;
@@ -25,11 +27,13 @@ use std::{
     time::{Duration, Instant},
 };
 
+pub use ask::{PROTOCOLS, Protocol, ask};
 pub use authority::Authority;
 pub use client::{Sent, body, empty, http1, http2, read, request};
 pub use file_gateway::{FileGateway, Logged};
 pub use gateway::Gateway;
 pub use h2_frames::{Frame, FrameClient, encode};
+pub use keys::{KeysFile, new_key};
 pub use load::Load;
 pub use message::{Answer, Recorded};
 pub use origin::{Origin, Peer};

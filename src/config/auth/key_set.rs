@@ -12,6 +12,8 @@ use jsonwebtoken::{
 };
 use serde_json::Value;
 
+use crate::config::Secret;
+
 /// The keys of one issuer at one time.
 #[derive(Clone)]
 pub struct KeySet {
@@ -119,6 +121,19 @@ impl KeySet {
         Self {
             keys: vec![Arc::new(key)],
         }
+    }
+
+    /// The secret, where the key is one: for signing tokens to try things with.
+    #[must_use]
+    pub fn secret(&self) -> Option<Secret> {
+        let [only] = &self.keys[..] else { return None };
+        let is_hmac = |algorithm: &Algorithm| algorithm.family() == AlgorithmFamily::Hmac;
+        let given = only.any_id && only.algorithms.iter().all(is_hmac);
+        let DecodingKeyKind::SecretOrDer(secret) = only.key.kind() else {
+            return None;
+        };
+        let secret = std::str::from_utf8(secret).ok()?;
+        given.then(|| Secret::new(secret))
     }
 
     /// All keys.

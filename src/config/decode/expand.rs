@@ -287,9 +287,10 @@ fn unknown_name(name: &str, per_request: bool, known_elsewhere: bool) -> Problem
     ))
 }
 
-const PER_REQUEST: [(&str, TemplatePart); 7] = [
+const PER_REQUEST: [(&str, TemplatePart); 8] = [
     ("client_ip", TemplatePart::ClientIp),
     ("request_id", TemplatePart::RequestId),
+    ("principal", TemplatePart::Principal),
     ("route", TemplatePart::Route),
     ("scheme", TemplatePart::Scheme),
     ("host", TemplatePart::Host),

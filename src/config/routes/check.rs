@@ -1,5 +1,7 @@
 //! What one route says against itself.
 
+mod edges;
+
 use std::collections::HashSet;
 
 use super::shape;
@@ -35,10 +37,27 @@ impl Checker<'_> {
         self.check_doubles(route, paths);
         self.check_encoded(route, paths);
         self.check_strip(route, rewrite);
+        self.check_cache(route, layers);
+        self.check_edges(route, place, layers);
         let answers = matches!(route.target, Target::Respond(_) | Target::Redirect(_));
         let own = layers.layers[0].and_then(|own| own.rewrite.as_ref());
         if let (true, Some(set)) = (answers, own) {
             let message = "`rewrite` has no effect: the gateway answers itself";
+            self.findings.push(Finding::warning(set.key, message));
+        }
+    }
+
+    fn check_cache(&mut self, route: &Route, layers: Layers<'_>) {
+        let (Some(rule), Some(set)) = (&route.cache, layers.pick(|keys| &keys.cache)) else {
+            return;
+        };
+        let own = layers.layers[0].is_some_and(|own| own.cache.is_some());
+        let unsaid = rule.has_ttl() && rule.scope.is_none();
+        if unsaid && route.auth.is_some() {
+            self.findings.push(no_scope(&route.name, set.place));
+        }
+        if let (true, Target::Respond(_) | Target::Redirect(_)) = (own, &route.target) {
+            let message = "`cache` has no effect: the gateway answers itself";
             self.findings.push(Finding::warning(set.key, message));
         }
     }
@@ -127,6 +146,17 @@ impl Checker<'_> {
             self.findings.push(Finding::error(place, message));
         }
     }
+}
+
+/// Left unsaid, it would have to be guessed whether callers may see each other's answers.
+fn no_scope(route: &str, place: Place) -> Finding {
+    let message = format!(
+        "the route `{route}` knows its callers, and its cache says how long answers are fresh but not for whom"
+    );
+    Finding::error(place, message).help(
+        "write `scope = \"principal\"` in the cache rule: each caller has answers of its own; or \
+         `scope = \"shared\"`: only what the upstream marks as public is kept",
+    )
 }
 
 fn is_captured(route: &Route, name: &str) -> bool {

@@ -29,6 +29,7 @@ fn context(target: &str, change: impl FnOnce(&mut ContextParts)) -> Context {
             target: target.parse::<Uri>().unwrap(),
             version: Version::HTTP_11,
             host: Some(HeaderValue::from_static("api.example.com")),
+            origin: None,
             user_agent: Some(HeaderValue::from_static("curl/8.5.0")),
             accept: None,
             grpc: false,

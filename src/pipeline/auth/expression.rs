@@ -5,7 +5,7 @@
 //! somebody else. The same credential may be for another method of the list though, as with two
 //! issuers that both use Authorization: then the one that accepts it decides.
 
-use std::{ops::Range, sync::Arc};
+use std::{ops::Range, sync::Arc, time::Duration};
 
 use smallvec::SmallVec;
 
@@ -51,6 +51,8 @@ pub(super) struct Walk {
     failures: SmallVec<[(usize, Failure); 1]>,
     /// The alternative that holds; what follows only looks for bad credentials elsewhere.
     granted: Option<Range<usize>>,
+    /// How long the client's address has to wait before a credential is looked at.
+    throttled: Option<Duration>,
 }
 
 enum Failure {
@@ -79,7 +81,7 @@ impl Expression {
     /// Judges a request as far as it goes without waiting.
     pub(super) fn walk(&self, walk: &mut Walk, request: &Request, context: &Arc<Context>) -> Step {
         while walk.granted.is_none() && walk.at < self.methods.len() {
-            match self.methods[walk.at].check(request, context) {
+            match self.ask(walk, request, context) {
                 Verdict::Pending(verdict) => return Step::Wait(verdict),
                 verdict => self.take(walk, verdict),
             }
@@ -88,6 +90,24 @@ impl Expression {
             Some(granted) => self.seek_bad(walk, &granted, request, context),
             None => Step::Done(self.ungranted(walk, request)),
         }
+    }
+
+    /// Asks the method at hand. Where too much that was made up came from the client's address, only
+    /// what is known to be good without work is good.
+    fn ask(&self, walk: &Walk, request: &Request, context: &Arc<Context>) -> Verdict {
+        let method = &self.methods[walk.at];
+        let Some(wait) = walk.throttled.filter(|_| !method.places().is_empty()) else {
+            return method.check(request, context);
+        };
+        if method.presented(request).is_none() {
+            return Verdict::Absent;
+        }
+        let refusal = || Refusal {
+            reason: Reason::AuthTooManyFailures,
+            retry_after: Some(wait),
+        };
+        let known = method.recall(request, context);
+        known.map_or_else(|| Verdict::Refused(refusal()), Verdict::Granted)
     }
 
     /// Takes the verdict that was waited for and goes on.
@@ -150,7 +170,7 @@ impl Expression {
             if let Some(bad) = walk.failure_of(at) {
                 return Step::Done(bad);
             }
-            match self.methods[at].check(request, context) {
+            match self.ask(walk, request, context) {
                 Verdict::Pending(verdict) => return Step::Wait(verdict),
                 verdict => walk.look(verdict),
             }
@@ -182,13 +202,14 @@ impl Expression {
 }
 
 impl Walk {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(throttled: Option<Duration>) -> Self {
         Self {
             at: 0,
             alternative: 0,
             grants: SmallVec::new(),
             failures: SmallVec::new(),
             granted: None,
+            throttled,
         }
     }
 

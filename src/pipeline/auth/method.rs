@@ -6,7 +6,7 @@ use http::{HeaderName, HeaderValue};
 
 use crate::{
     config::CredentialPlace,
-    exchange::{BoxFuture, Context, Principal, Reason, Request, Response},
+    exchange::{BoxFuture, Context, KeyState, Principal, Reason, Request, Response},
 };
 
 /// One configured way to authenticate: an issuer's tokens, a file of keys.
@@ -39,6 +39,18 @@ pub trait Method: Any + Send + Sync {
 
     /// The places where the method looks for its credential.
     fn places(&self) -> &[CredentialPlace];
+
+    /// Grants what is known to be good already, without work: asked instead of [`check`](Self::check)
+    /// for clients whose address has presented too much that was made up. A method whose credentials
+    /// could be guessed must remember nothing here, or this would be the way to guess them.
+    fn recall(&self, _: &Request, _: &Arc<Context>) -> Option<Arc<Grant>> {
+        None
+    }
+
+    /// The API keys of the method, as an operator may see them.
+    fn keys(&self) -> Vec<KeyState> {
+        Vec::new()
+    }
 }
 
 /// What a [`Method`] says about a request.

@@ -3,13 +3,16 @@
 use std::{any::Any, collections::BTreeMap, sync::Arc};
 
 use super::{
+    api_keys::ApiKeyMethod,
+    basic::BasicMethod,
     external::ExternalMethod,
+    failures::Failures,
     jwt::JwtMethod,
     method::{Method, Refusal, Verdict},
 };
 use crate::{
     config::{Auth, CredentialPlace},
-    exchange::{Context, Reason, Request},
+    exchange::{Context, KeyState, Reason, Request},
     pipeline::Tools,
 };
 use http::HeaderValue;
@@ -17,7 +20,10 @@ use http::HeaderValue;
 /// The methods of one configuration. One whose own configuration did not change is the same object
 /// before and after a reload: its keys and what it remembers live on.
 #[derive(Default)]
-pub struct Authenticators(BTreeMap<Arc<str>, Entry>);
+pub struct Authenticators {
+    methods: BTreeMap<Arc<str>, Entry>,
+    failures: Option<Arc<Failures>>,
+}
 
 struct Entry {
     /// A copy of its configuration.
@@ -39,14 +45,36 @@ impl Authenticators {
         next.add(&config.external, |external| {
             Arc::new(ExternalMethod::from_config(external, tools))
         });
-        Self(next.made)
+        next.add(&config.api_keys, |keys| {
+            Arc::new(ApiKeyMethod::from_config(keys, tools))
+        });
+        next.add(&config.basic, |basic| {
+            Arc::new(BasicMethod::from_config(basic, tools))
+        });
+        Self {
+            methods: next.made,
+            failures: Failures::from_config(config, running.failures.as_ref()),
+        }
+    }
+
+    /// What is counted of made-up credentials, if it is.
+    #[must_use]
+    pub fn failures(&self) -> Option<&Arc<Failures>> {
+        self.failures.as_ref()
+    }
+
+    /// The API keys of all methods.
+    #[must_use]
+    pub fn keys(&self) -> Vec<KeyState> {
+        let methods = self.methods.values();
+        methods.flat_map(|entry| entry.method.keys()).collect()
     }
 
     /// A method by its full name. Names in a checked configuration resolve; one that does not lets
     /// nobody in.
     #[must_use]
     pub fn get(&self, name: &Arc<str>) -> Arc<dyn Method> {
-        match self.0.get(name) {
+        match self.methods.get(name) {
             Some(entry) => Arc::clone(&entry.method),
             None => Arc::new(Closed(Arc::clone(name))),
         }
@@ -65,7 +93,7 @@ impl Builder<'_> {
         C: Clone + PartialEq + Send + Sync + 'static,
     {
         for (name, config) in configs {
-            let unchanged = self.running.0.get(name).filter(|entry| {
+            let unchanged = self.running.methods.get(name).filter(|entry| {
                 let made_from = entry.made_from.downcast_ref::<C>();
                 made_from == Some(config)
             });

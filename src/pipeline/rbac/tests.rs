@@ -61,6 +61,7 @@ fn context() -> Context {
             target: Uri::from_static("/"),
             version: Version::HTTP_11,
             host: None,
+            origin: None,
             user_agent: None,
             accept: None,
             grpc: false,

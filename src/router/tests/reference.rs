@@ -185,7 +185,7 @@ fn routed(routes: &[Route], asked: &Asked) -> Outcome {
             });
             Outcome::Route(*payload, vary.into_iter().collect())
         }
-        Found::MethodNotAllowed { allow } => {
+        Found::MethodNotAllowed { allow, .. } => {
             let allow = allow.to_str().unwrap().split(", ");
             Outcome::MethodNotAllowed(allow.map(ToOwned::to_owned).collect())
         }

@@ -1,0 +1,644 @@
+//! Asking the upstream: for one request alone, or once for all that wait.
+
+use std::{
+    hash::{BuildHasher, Hash, Hasher},
+    sync::Arc,
+    time::Duration,
+};
+
+use http::{
+    HeaderMap, HeaderValue, Method, StatusCode,
+    header::{CONTENT_LENGTH, CONTENT_TYPE},
+};
+use tokio::time::{Instant, timeout_at};
+
+use super::{
+    CacheRoute, Visit,
+    body::StoredBody,
+    fill::{Fetching, Fill, FillBody},
+    flights::{Flight, Id, Role, Ticket},
+    key::Key,
+    object::{CACHE_STATUS, Draft, NAME, Object, Origin},
+    policy::{
+        self, Answer, Audience, CacheStatus, Class, Failure, Forwarded, Moment, Reuse, Verdict,
+        judge, make_conditional, merge, reuse, stale_instead, unconditional,
+    },
+    serve::Serving,
+    shared::Found,
+    tags::Tags,
+};
+use crate::exchange::{Body, Context, GatewayMade, Reason, Rejection, Request, Response};
+
+/// What the head of a shared fetch has become.
+#[derive(Clone, Debug)]
+pub(super) enum Outcome {
+    /// The answer is being stored; whom it suits may read along.
+    Storing(Arc<Draft>),
+    /// What was stored is valid, and up to date again.
+    Refreshed(Arc<Object>),
+    /// The answer is for the first who asked alone.
+    Own(&'static str),
+    /// The upstream failed, and who asked first may have what is stale instead.
+    Failed(Failure),
+    /// The fetch ended without an answer.
+    Lost,
+}
+
+/// What is to be done with a head.
+pub(super) enum Head {
+    Store(Box<Draft>),
+    Refreshed(Arc<Object>),
+    /// Not stored, for this reason.
+    Own(&'static str),
+    Failed(Failure),
+    /// The upstream's 304 is about something that we do not have.
+    AskAgain,
+}
+
+/// One fetch that others may wait for.
+struct Job {
+    visit: Visit,
+    child: Arc<Context>,
+    flight: Arc<Flight<Outcome>>,
+    key: Key,
+    _ticket: Ticket<Outcome>,
+}
+
+impl CacheRoute {
+    /// Gets an answer that the store does not have, or not fresh.
+    pub(super) async fn fetch(self: Arc<Self>, request: Request, visit: Visit) -> Response {
+        if visit.asked.wants.only_if_cached {
+            // RFC 9111 5.2.1.7.
+            visit.note("miss", Some("only-if-cached"));
+            return Rejection::new(Reason::NotCached).respond(&visit.context);
+        }
+        if visit.asked.class == Class::Head {
+            return self.pass(request, &visit, "head").await;
+        }
+        let may_lead = visit.stale.is_some() || visit.asked.may_lead();
+        let Some(wait) = self.wait.filter(|_| may_lead && !visit.passes) else {
+            return self.alone(request, visit).await;
+        };
+        self.together(request, visit, wait).await
+    }
+
+    /// Waits for the fetch of another, or makes one that others wait for.
+    async fn together(self: Arc<Self>, request: Request, visit: Visit, wait: Duration) -> Response {
+        let deadline = Instant::now() + wait;
+        let key = visit.keys.of_flight().clone();
+        let mut variant = visit.variant;
+        for _ in 0..ROUNDS {
+            let id = Id {
+                key: key.clone(),
+                variant,
+            };
+            let will_do = |flight: &Flight<Outcome>| self.cache.will_do(flight);
+            let flight = match self.cache.flights.join(id, will_do, || self.flight(&visit)) {
+                Role::Follow(flight) => flight,
+                Role::Lead(flight, ticket) => {
+                    return self.lead(request, visit, flight, ticket).await;
+                }
+            };
+            let Ok(outcome) = timeout_at(deadline, flight.fill.outcome()).await else {
+                break;
+            };
+            if let Some(response) = self.follow(&visit, &flight, &outcome) {
+                return response;
+            }
+            match outcome {
+                // Another variant than ours: who wants ours waits for each other.
+                Outcome::Storing(draft) => variant = self.variant(&draft, &visit.headers),
+                Outcome::Own(_) => break,
+                _ => {}
+            }
+        }
+        self.alone(request, visit).await
+    }
+
+    fn flight(&self, visit: &Visit) -> Flight<Outcome> {
+        Flight {
+            fill: Fill::new(),
+            began: self.cache.stamp(),
+            marks: visit.marks.clone(),
+        }
+    }
+
+    /// A digest of the values that tell variants like this one apart.
+    pub(super) fn variant(&self, draft: &Draft, request: &HeaderMap) -> u64 {
+        let mut hasher = self.hasher.build_hasher();
+        draft.nominated.names().hash(&mut hasher);
+        draft.nominated.key(request).hash(&mut hasher);
+        hasher.finish()
+    }
+
+    /// The answer that another's fetch has for this request, if it has one.
+    fn follow(
+        &self,
+        visit: &Visit,
+        flight: &Flight<Outcome>,
+        outcome: &Outcome,
+    ) -> Option<Response> {
+        let now = self.cache.moment();
+        let status = CacheStatus {
+            collapsed: true,
+            ..CacheStatus::forwarded(NAME, visit.why)
+        };
+        match outcome {
+            Outcome::Storing(draft) if self.suits(visit, draft, now) => {
+                let reader = flight.fill.read(&visit.context)?;
+                visit.note("coalesced", None);
+                let serving = self.serving(visit, &draft.head.facts, now, Some(&status));
+                Some(serving.arriving(draft, Body::boxed(reader)))
+            }
+            Outcome::Refreshed(object) if self.suits(visit, &object.draft, now) => {
+                visit.note("coalesced", None);
+                let serving = self.serving(visit, &object.draft.head.facts, now, Some(&status));
+                Some(serving.object(object))
+            }
+            Outcome::Failed(failure) => self.stale_instead(visit, *failure, now),
+            _ => None,
+        }
+    }
+
+    /// Whether an answer that was fetched for another may be this request's too.
+    fn suits(&self, visit: &Visit, draft: &Draft, now: Moment) -> bool {
+        let reuse = reuse(&visit.asked, &draft.head.facts, now);
+        draft.is_selected_by(&visit.headers)
+            && matches!(
+                reuse,
+                Reuse::Fresh | Reuse::StaleWhileRevalidate | Reuse::StaleAsWanted
+            )
+    }
+
+    /// Fetches for all who wait; this request is the first reader.
+    async fn lead(
+        self: Arc<Self>,
+        request: Request,
+        visit: Visit,
+        flight: Arc<Flight<Outcome>>,
+        ticket: Ticket<Outcome>,
+    ) -> Response {
+        let reader = flight.fill.read(&visit.context);
+        let child = Arc::new(visit.context.child());
+        let job = Job {
+            visit: visit.clone(),
+            child: Arc::clone(&child),
+            key: visit.keys.of_flight().clone(),
+            flight: Arc::clone(&flight),
+            _ticket: ticket,
+        };
+        self.begin(job, fill_request(&request));
+        let outcome = flight.fill.outcome().await;
+        visit.context.follow(&child);
+        self.led(&visit, &flight, reader, &outcome, &child)
+    }
+
+    /// Fetches anew what was just served stale; nobody waits for it, and of many requests one does it.
+    pub(super) fn refresh(self: &Arc<Self>, request: &Request, visit: Visit) {
+        let key = visit.keys.of_flight().clone();
+        let id = Id {
+            key: key.clone(),
+            variant: visit.variant,
+        };
+        if self.cache.flights.is_under_way(&id) {
+            return;
+        }
+        let will_do = |flight: &Flight<Outcome>| self.cache.will_do(flight);
+        let role = self.cache.flights.join(id, will_do, || self.flight(&visit));
+        if let Role::Lead(flight, ticket) = role {
+            let job = Job {
+                child: Arc::new(visit.context.child()),
+                visit,
+                flight,
+                key,
+                _ticket: ticket,
+            };
+            self.begin(job, fill_request(request));
+        }
+    }
+
+    fn begin(self: &Arc<Self>, job: Job, mut request: Request) {
+        let headers = request.headers_mut();
+        match &job.visit.stale {
+            Some(stale) => make_conditional(headers, &stale.object.draft.head),
+            None => unconditional(headers),
+        }
+        self.cache.spawn(Arc::clone(self).run(job, request));
+    }
+
+    /// What the first reader gets.
+    fn led(
+        &self,
+        visit: &Visit,
+        flight: &Flight<Outcome>,
+        reader: Option<FillBody<Outcome>>,
+        outcome: &Outcome,
+        child: &Arc<Context>,
+    ) -> Response {
+        let now = self.cache.moment();
+        let mut status = CacheStatus::forwarded(NAME, visit.why);
+        match outcome {
+            Outcome::Storing(draft) => {
+                status.stored = true;
+                visit.note("miss", None);
+                let body = reader.map_or_else(Body::empty, Body::boxed);
+                if visit.asked.conditional {
+                    let facts = &draft.head.facts;
+                    return self
+                        .serving(visit, facts, now, Some(&status))
+                        .arriving(draft, body);
+                }
+                let response = self.handed(flight, visit);
+                self.told(response.map(|_| body), visit, status)
+            }
+            Outcome::Refreshed(object) => {
+                visit.note("revalidated", None);
+                status.stored = true;
+                status.forwarded_status = Some(304);
+                let facts = &object.draft.head.facts;
+                self.serving(visit, facts, now, Some(&status))
+                    .object(object)
+            }
+            Outcome::Failed(failure) => match self.stale_instead(visit, *failure, now) {
+                Some(response) => response,
+                None => self.told(self.handed(flight, visit), visit, status),
+            },
+            Outcome::Own(why) => {
+                visit.note("miss", Some(why));
+                status.detail = Some(why);
+                let response = self.handed(flight, visit);
+                if let Some(reason) = child.reason() {
+                    visit.context.note(reason);
+                }
+                self.told(response, visit, status)
+            }
+            Outcome::Lost => Rejection::new(Reason::Panic).respond(&visit.context),
+        }
+    }
+
+    fn handed(&self, flight: &Flight<Outcome>, visit: &Visit) -> Response {
+        let handed = flight.fill.take_response();
+        // It is there for the one who leads.
+        handed.unwrap_or_else(|| Rejection::new(Reason::Panic).respond(&visit.context))
+    }
+
+    /// The fetch itself.
+    async fn run(self: Arc<Self>, mut job: Job, request: Request) {
+        let fetching = Fetching::new(&job.flight.fill, Outcome::Lost);
+        let mut again = fill_request(&request);
+        let (mut response, mut head) = self.ask(&job, request).await;
+        if let Head::AskAgain = head {
+            unconditional(again.headers_mut());
+            job.visit.stale = None;
+            (response, head) = self.ask(&job, again).await;
+        }
+        match head {
+            Head::Store(draft) => {
+                let draft = Arc::new(*draft);
+                let body = std::mem::take(response.body_mut());
+                fetching.settle(Outcome::Storing(Arc::clone(&draft)), Some(response));
+                self.keep(&fetching, draft, body, &job.visit).await;
+            }
+            Head::Refreshed(object) => {
+                self.cache.put(job.visit.keys.of(&object.draft), &object);
+                fetching.settle(Outcome::Refreshed(object), None);
+            }
+            Head::Failed(failure) => fetching.settle(Outcome::Failed(failure), Some(response)),
+            Head::Own(why) => {
+                self.pass_for_a_while(&job.key, &response, why);
+                fetching.settle(Outcome::Own(why), Some(response));
+            }
+            // Without conditions no 304 is one of ours.
+            Head::AskAgain => fetching.settle(Outcome::Own("status"), Some(response)),
+        }
+    }
+
+    async fn ask(&self, job: &Job, request: Request) -> (Response, Head) {
+        let requested = self.cache.moment();
+        let mut response = self.inner.handle(request, &job.child).await;
+        let origin = Origin {
+            marks: job.flight.marks.clone(),
+            began: job.flight.began,
+        };
+        let head = self.judge(&job.visit, &mut response, requested, origin);
+        (response, head)
+    }
+
+    /// Hands a body on and stores it when it is whole.
+    async fn keep(
+        &self,
+        fetching: &Fetching<Outcome>,
+        draft: Arc<Draft>,
+        body: Body,
+        visit: &Visit,
+    ) {
+        let deadline = Instant::now() + LONGEST_FETCH;
+        let room = self.cache.budget.room(self.cache.largest, deadline);
+        if let Some(collected) = fetching.collect(body, room).await {
+            let key = visit.keys.of(&draft);
+            let body = StoredBody::compact(&collected.pieces);
+            let object = Object::new(draft, body, collected.trailers);
+            self.cache.put(key, &Arc::new(object));
+        }
+    }
+
+    /// Requests for what nobody may share do not wait for each other for a while. Failures pass by
+    /// themselves, and what one client wants says nothing of others.
+    fn pass_for_a_while(&self, key: &Key, response: &Response, why: &str) {
+        let failed = response.extensions().get::<GatewayMade>().is_some()
+            || response.status().is_server_error();
+        if !failed && why != "request-no-store" {
+            let until = self.cache.stamp() + PASS.as_nanos() as u64;
+            self.cache.store.pass_until(key, until);
+        }
+    }
+
+    /// Asks for one request alone. What comes may still be stored.
+    pub(super) async fn alone(self: Arc<Self>, request: Request, visit: Visit) -> Response {
+        let flight = self.flight(&visit);
+        let requested = self.cache.moment();
+        let mut response = self.inner.handle(request, &visit.context).await;
+        let origin = Origin {
+            marks: flight.marks,
+            began: flight.began,
+        };
+        let mut status = CacheStatus::forwarded(NAME, visit.why);
+        match self.judge(&visit, &mut response, requested, origin) {
+            Head::Store(draft) => {
+                visit.note("miss", None);
+                status.stored = true;
+                let response = self.keep_aside(*draft, response, &visit);
+                self.told(response, &visit, status)
+            }
+            Head::Failed(failure) => {
+                let instead = self.stale_instead(&visit, failure, self.cache.moment());
+                instead.unwrap_or_else(|| self.told(response, &visit, status))
+            }
+            Head::Own(why) => {
+                visit.note("miss", Some(why));
+                status.detail = Some(why);
+                self.told(response, &visit, status)
+            }
+            Head::Refreshed(_) | Head::AskAgain => {
+                visit.note("miss", Some("status"));
+                self.told(response, &visit, status)
+            }
+        }
+    }
+
+    /// Stores an answer beside serving it.
+    pub(super) fn keep_aside(
+        self: &Arc<Self>,
+        draft: Draft,
+        response: Response,
+        visit: &Visit,
+    ) -> Response {
+        let fill = Fill::new();
+        let reader = fill.read(&visit.context);
+        let (head, body) = response.into_parts();
+        let (cache, visit) = (Arc::clone(self), visit.clone());
+        let fetching = Fetching::new(&fill, Outcome::Lost);
+        self.cache.spawn(async move {
+            cache.keep(&fetching, Arc::new(draft), body, &visit).await;
+        });
+        Response::from_parts(head, reader.map_or_else(Body::empty, Body::boxed))
+    }
+
+    /// Hands a request on; nothing is stored.
+    async fn pass(&self, request: Request, visit: &Visit, why: &'static str) -> Response {
+        visit.note("miss", Some(why));
+        let mut response = self.inner.handle(request, &visit.context).await;
+        drop(Tags::take(response.headers_mut()));
+        let mut status = CacheStatus::forwarded(NAME, visit.why);
+        status.detail = Some(why);
+        self.told(response, visit, status)
+    }
+
+    /// Decides what becomes of an answer.
+    pub(super) fn judge(
+        &self,
+        visit: &Visit,
+        response: &mut Response,
+        requested: Moment,
+        mut origin: Origin,
+    ) -> Head {
+        let tags = Tags::take(response.headers_mut());
+        let made = response.extensions().get::<GatewayMade>().is_some();
+        if let Some(failure) = self.failure(visit, response, made) {
+            return Head::Failed(failure);
+        }
+        if made {
+            return Head::Own("upstream-failed");
+        }
+        if !tags.can_be_kept() {
+            return Head::Own("tags");
+        }
+        self.cache
+            .purges
+            .tag(&mut origin.marks, tags.iter().flatten());
+        let received = self.cache.moment();
+        let answer = Answer {
+            status: response.status(),
+            headers: response.headers(),
+            requested,
+            received,
+        };
+        match &visit.stale {
+            Some(stale) if answer.status == StatusCode::NOT_MODIFIED => self
+                .merge(visit, stale, &answer, origin)
+                .into_head(response),
+            _ => self.store(visit, &answer, origin),
+        }
+    }
+
+    fn store(&self, visit: &Visit, answer: &Answer<'_>, origin: Origin) -> Head {
+        if self.is_too_large(answer.headers) {
+            return Head::Own("too-large");
+        }
+        if is_stream(answer.headers) {
+            return Head::Own("stream");
+        }
+        match judge(&visit.asked, &visit.url(), answer, &self.options) {
+            Ok(verdict) => Head::Store(Box::new(Draft::new(
+                verdict,
+                answer.status,
+                answer.headers.clone(),
+                &visit.headers,
+                origin,
+            ))),
+            Err(why) => Head::Own(why.as_str()),
+        }
+    }
+
+    /// RFC 9111 4.3.4.
+    fn merge(&self, visit: &Visit, stale: &Found, answer: &Answer<'_>, origin: Origin) -> Merged {
+        let stored = stale.object.draft.as_received();
+        match merge(&stored, &visit.asked, &visit.url(), answer, &self.options) {
+            None => Merged::Mismatch,
+            Some(policy::Merged { headers, verdict }) => match verdict {
+                Ok(verdict) => Merged::Kept(refreshed(stale, headers, verdict, visit, origin)),
+                Err(why) => {
+                    let body = stale.object.body.whole(None);
+                    Merged::Once(stored.status, headers, body, why.as_str())
+                }
+            },
+        }
+    }
+
+    fn is_too_large(&self, headers: &HeaderMap) -> bool {
+        let length = headers.get(CONTENT_LENGTH);
+        let length = length.and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
+        length.is_some_and(|length| length > self.cache.largest)
+    }
+
+    /// A failure in whose place this request may have what is stale.
+    fn failure(&self, visit: &Visit, response: &Response, made: bool) -> Option<Failure> {
+        let failure = match made {
+            true => Failure::Unreachable,
+            false => Failure::Status(response.status()),
+        };
+        let facts = &visit.stale.as_ref()?.facts;
+        let instead = stale_instead(&visit.asked, facts, self.cache.moment(), failure);
+        instead.then_some(failure)
+    }
+
+    fn stale_instead(&self, visit: &Visit, failure: Failure, now: Moment) -> Option<Response> {
+        let Found { object, facts } = visit.stale.as_ref()?;
+        if !stale_instead(&visit.asked, facts, now, failure) {
+            return None;
+        }
+        let mut status = CacheStatus::forwarded(NAME, Forwarded::Stale);
+        status.ttl = Some(facts.ttl(now));
+        status.detail = Some("stale-if-error");
+        if let Failure::Status(code) = failure {
+            status.forwarded_status = Some(code.as_u16());
+        }
+        visit.note("stale", Some("upstream-failed"));
+        Some(
+            self.serving(visit, facts, now, Some(&status))
+                .object(object),
+        )
+    }
+
+    fn serving<'a>(
+        &self,
+        visit: &'a Visit,
+        facts: &'a super::policy::Facts,
+        now: Moment,
+        status: Option<&CacheStatus<'_>>,
+    ) -> Serving<'a> {
+        Serving {
+            asked: &visit.asked,
+            request: &visit.headers,
+            facts,
+            now,
+            status: status.map(|status| self.status(visit, *status)),
+        }
+    }
+
+    fn status(&self, visit: &Visit, status: CacheStatus<'_>) -> HeaderValue {
+        let key = self.show_key.then(|| visit.keys.everyone.show());
+        let key = key.as_deref();
+        CacheStatus { key, ..status }.header()
+    }
+
+    /// Tells the client what the cache did.
+    pub(super) fn told(
+        &self,
+        mut response: Response,
+        visit: &Visit,
+        status: CacheStatus<'_>,
+    ) -> Response {
+        let status = self.status(visit, status);
+        response.headers_mut().append(CACHE_STATUS, status);
+        response
+    }
+}
+
+/// What a 304 has made of what was stored.
+enum Merged {
+    Kept(Arc<Object>),
+    /// It is served this once.
+    Once(StatusCode, HeaderMap, Body, &'static str),
+    Mismatch,
+}
+
+impl Merged {
+    fn into_head(self, response: &mut Response) -> Head {
+        match self {
+            Self::Kept(object) => Head::Refreshed(object),
+            Self::Mismatch => Head::AskAgain,
+            Self::Once(status, headers, body, why) => {
+                *response.status_mut() = status;
+                *response.headers_mut() = headers;
+                *response.body_mut() = body;
+                Head::Own(why)
+            }
+        }
+    }
+}
+
+/// What is stored with the fields of a 304. Its tags are those that it had, and new ones.
+fn refreshed(
+    stale: &Found,
+    headers: HeaderMap,
+    verdict: Verdict,
+    visit: &Visit,
+    mut origin: Origin,
+) -> Arc<Object> {
+    let old = &stale.object;
+    origin.marks.extend(&old.draft.origin.marks);
+    let status = old.draft.head.status;
+    let draft = Draft::new(verdict, status, headers, &visit.headers, origin);
+    let object = Object::new(Arc::new(draft), old.body.clone(), old.trailers.clone());
+    Arc::new(object)
+}
+
+/// A GET for the whole with the fields of a request.
+fn fill_request(request: &Request) -> Request {
+    let mut fill = Request::new(Body::empty());
+    *fill.method_mut() = Method::GET;
+    *fill.uri_mut() = request.uri().clone();
+    *fill.version_mut() = request.version();
+    *fill.headers_mut() = request.headers().clone();
+    fill
+}
+
+/// What goes on for as long as somebody listens is no answer to keep.
+fn is_stream(headers: &HeaderMap) -> bool {
+    let media_type = headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes);
+    media_type.is_some_and(|media_type| {
+        STREAMS.iter().any(|stream| {
+            let start = media_type.get(..stream.len());
+            start.is_some_and(|start| start.eq_ignore_ascii_case(stream))
+        })
+    })
+}
+
+impl super::Keys {
+    /// The key under which an answer is stored.
+    pub(super) fn of(&self, draft: &Draft) -> &Key {
+        match draft.audience {
+            Audience::Everyone => &self.everyone,
+            Audience::Caller => self.of_flight(),
+        }
+    }
+
+    /// The key by which requests wait for each other: only those of one caller, where callers have
+    /// stores of their own.
+    pub(super) fn of_flight(&self) -> &Key {
+        self.caller.as_ref().unwrap_or(&self.everyone)
+    }
+}
+
+const STREAMS: [&[u8]; 3] = [
+    b"text/event-stream",
+    b"application/grpc",
+    b"multipart/x-mixed",
+];
+/// How often a request joins in before it goes alone: for its variant, or behind a failure.
+const ROUNDS: usize = 3;
+/// A body that takes longer is handed on, but not stored.
+const LONGEST_FETCH: Duration = Duration::from_secs(300);
+/// How long requests for what can't be shared do not wait for each other.
+const PASS: Duration = Duration::from_secs(5);

@@ -1,0 +1,237 @@
+//! What is stored of one answer.
+
+use std::sync::{Arc, atomic::AtomicU64};
+
+use bytes::{Bytes, BytesMut};
+use http::{
+    HeaderMap, HeaderName, HeaderValue, StatusCode,
+    header::{AGE, CONTENT_LENGTH, TRANSFER_ENCODING},
+};
+
+use super::{
+    body::StoredBody,
+    policy::{Audience, Facts, Moment, Nominated, StoredHead, VariantKey, Verdict},
+    purge::{Marks, Purges, Reached, Stamp},
+    store::Weighed,
+};
+use crate::exchange::fields::X_REQUEST_ID;
+
+/// A head that is being stored: all that is known before the body has come.
+#[derive(Clone, Debug)]
+pub(super) struct Draft {
+    /// The status, the fields as a hit sends them, and what decides on reuse.
+    ///
+    /// The fields have a place for each that a hit writes, so that a copy of them need not grow:
+    /// `Age`, `Cache-Status` (which says `hit` already) and the request id.
+    pub(super) head: StoredHead,
+    /// `Cache-Status` of caches nearer to the origin.
+    pub(super) nearer: Option<HeaderValue>,
+    /// By which request fields the answer varies, and the values that select it.
+    pub(super) nominated: Nominated,
+    pub(super) variant: VariantKey,
+    /// Who may have it.
+    pub(super) audience: Audience,
+    /// What it can be purged by.
+    pub(super) origin: Origin,
+}
+
+/// Where an answer comes from, as far as purges need to know.
+#[derive(Clone, Debug)]
+pub(super) struct Origin {
+    pub(super) marks: Marks,
+    pub(super) began: Stamp,
+}
+
+/// A whole stored answer.
+#[derive(Debug)]
+pub(super) struct Object {
+    pub(super) draft: Arc<Draft>,
+    pub(super) body: StoredBody,
+    pub(super) trailers: Option<HeaderMap>,
+    /// The last ban that it was compared with.
+    checked: AtomicU64,
+    weight: u64,
+}
+
+impl Draft {
+    /// What is stored of an answer to a request with these fields.
+    pub(super) fn new(
+        verdict: Verdict,
+        status: StatusCode,
+        headers: HeaderMap,
+        request: &HeaderMap,
+        origin: Origin,
+    ) -> Self {
+        let nominated = verdict.nominated.clone();
+        let audience = verdict.audience;
+        let head = verdict.store(status, headers);
+        let nearer = joined(&head.headers, &CACHE_STATUS);
+        let headers = ready(&head.headers, nearer.as_ref());
+        Self {
+            variant: nominated.key(request),
+            nominated,
+            audience,
+            nearer,
+            origin,
+            head: StoredHead { headers, ..head },
+        }
+    }
+
+    /// The head as the upstream sent it, without the places for what a hit writes.
+    pub(super) fn as_received(&self) -> StoredHead {
+        let mut head = self.head.clone();
+        head.headers.remove(AGE);
+        head.headers.remove(X_REQUEST_ID);
+        match &self.nearer {
+            Some(nearer) => drop(head.headers.insert(CACHE_STATUS, nearer.clone())),
+            None => drop(head.headers.remove(CACHE_STATUS)),
+        }
+        head
+    }
+
+    /// Whether a request selects it by the fields that it varies by.
+    pub(super) fn is_selected_by(&self, request: &HeaderMap) -> bool {
+        self.nominated.is_empty() || self.nominated.key(request) == self.variant
+    }
+
+    /// Whether it takes the place of another.
+    pub(super) fn replaces(&self, other: &Self) -> bool {
+        self.nominated == other.nominated && self.variant == other.variant
+    }
+
+    /// What decides on reuse, unless a purge has reached it: a soft one lets it be stale.
+    pub(super) fn facts(
+        &self,
+        purges: &Purges,
+        checked: &AtomicU64,
+        (now, stamp): (Moment, Stamp),
+    ) -> Option<Facts> {
+        match purges.reached(&self.origin.marks, self.origin.began, checked) {
+            Reached::No => Some(self.head.facts),
+            Reached::Gone => None,
+            Reached::Stale(at) => {
+                let ago = stamp.saturating_sub(at) / NANOS_PER_MILLI;
+                let at = Moment::from_millis(now.millis().saturating_sub(ago));
+                Some(self.head.facts.expired_at(at))
+            }
+        }
+    }
+
+    fn weight(&self) -> usize {
+        let fields: usize = fields_weight(&self.head.headers);
+        let names = self.nominated.names().len() * size_of::<HeaderName>();
+        // A long variant is on the heap.
+        let variant = self.variant.as_bytes().len();
+        size_of::<Self>() + fields + names + variant + self.origin.marks.weight() + COUNTS
+    }
+}
+
+impl Object {
+    /// A whole answer.
+    pub(super) fn new(draft: Arc<Draft>, body: StoredBody, trailers: Option<HeaderMap>) -> Self {
+        let of_trailers = trailers.as_ref().map_or(0, fields_weight);
+        let weight = size_of::<Self>() + COUNTS + draft.weight() + body.weight() + of_trailers;
+        let draft = complete(draft, &body, trailers.is_some());
+        Self {
+            draft,
+            body,
+            trailers,
+            checked: AtomicU64::new(0),
+            weight: weight as u64,
+        }
+    }
+
+    /// What decides on reuse, unless it was purged.
+    pub(super) fn facts(&self, purges: &Purges, now: (Moment, Stamp)) -> Option<Facts> {
+        self.draft.facts(purges, &self.checked, now)
+    }
+}
+
+impl Weighed for Object {
+    fn weight(&self) -> u64 {
+        self.weight
+    }
+}
+
+/// Now that the body is there its length is told, so that HEAD gets it too.
+fn complete(draft: Arc<Draft>, body: &StoredBody, trailers: bool) -> Arc<Draft> {
+    let head = &draft.head;
+    let told = head.headers.contains_key(CONTENT_LENGTH);
+    // RFC 9110 8.6: none in a 204. Trailers need chunks (RFC 9112 7.1.2).
+    if told || trailers || head.status == StatusCode::NO_CONTENT {
+        return draft;
+    }
+    let mut headers = HeaderMap::with_capacity(head.headers.len() + 1);
+    for (name, value) in &head.headers {
+        headers.append(name, value.clone());
+    }
+    headers.insert(CONTENT_LENGTH, HeaderValue::from(body.length()));
+    // Readers who came while it arrived hold the other one.
+    let mut draft = Arc::unwrap_or_clone(draft);
+    draft.head.headers = headers;
+    Arc::new(draft)
+}
+
+/// The fields as a hit sends them: their values in one piece of memory of their own. As they came
+/// they are slices of a reader's buffer, which each of them would keep alive.
+fn ready(headers: &HeaderMap, nearer: Option<&HeaderValue>) -> HeaderMap {
+    let mut text = BytesMut::with_capacity(headers.values().map(HeaderValue::len).sum());
+    for value in headers.values() {
+        text.extend_from_slice(value.as_bytes());
+    }
+    let mut text = text.freeze();
+    let mut ready = HeaderMap::with_capacity(headers.len() + OF_A_HIT);
+    for (name, value) in headers {
+        let own = text.split_to(value.len());
+        if *name != CACHE_STATUS && *name != TRANSFER_ENCODING {
+            ready.append(name, same(value, own));
+        }
+    }
+    ready.insert(AGE, HeaderValue::from_static("0"));
+    ready.insert(CACHE_STATUS, behind(nearer, HIT));
+    ready.insert(X_REQUEST_ID, HeaderValue::from_static("-"));
+    ready
+}
+
+fn same(value: &HeaderValue, bytes: Bytes) -> HeaderValue {
+    HeaderValue::from_maybe_shared(bytes).unwrap_or_else(|_| value.clone())
+}
+
+/// Our member of `Cache-Status` behind those of others (RFC 9211 2).
+pub(super) fn behind(nearer: Option<&HeaderValue>, ours: HeaderValue) -> HeaderValue {
+    let Some(nearer) = nearer else { return ours };
+    let all = [nearer.as_bytes(), b", ", ours.as_bytes()].concat();
+    HeaderValue::from_maybe_shared(Bytes::from(all)).unwrap_or(ours)
+}
+
+/// All lines of a field as one.
+fn joined(headers: &HeaderMap, name: &HeaderName) -> Option<HeaderValue> {
+    let lines: Vec<_> = headers
+        .get_all(name)
+        .iter()
+        .map(HeaderValue::as_bytes)
+        .collect();
+    if lines.is_empty() {
+        return None;
+    }
+    HeaderValue::from_maybe_shared(Bytes::from(lines.join(&b", "[..]))).ok()
+}
+
+fn fields_weight(headers: &HeaderMap) -> usize {
+    let fields = headers.iter();
+    let weight = |(name, value): (&HeaderName, &HeaderValue)| name.as_str().len() + value.len();
+    fields.map(|field| weight(field) + FIELD).sum()
+}
+
+/// `Cache-Status` (RFC 9211).
+pub(super) const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
+/// Our name there.
+pub(super) const NAME: &str = "tollgate";
+const HIT: HeaderValue = HeaderValue::from_static("tollgate; hit");
+/// The fields that a hit adds.
+const OF_A_HIT: usize = 4;
+/// What a map holds for each of its fields, free places included.
+const FIELD: usize = 136;
+/// The counts of a shared object.
+const COUNTS: usize = 16;
+const NANOS_PER_MILLI: u64 = 1_000_000;

@@ -1,0 +1,428 @@
+//! What has been purged, and when.
+//!
+//! Nothing is looked for: a purge writes down its moment, and whoever takes an answer out of the
+//! store, or is about to put one in, compares that with the moment at which the answer's fetch
+//! began. So a purge costs the same whatever is stored, and a fetch that was under way when it came
+//! can't bring the old answer back.
+//!
+//! The moments stand in cells that URLs, hosts, routes and tags share by their hash. Two that meet
+//! in a cell are purged together: that loses an answer, and never keeps one. Prefixes are bans, a
+//! short list; when it is full the oldest becomes a purge of everything that old.
+
+use std::{
+    hash::{BuildHasher, Hash, RandomState},
+    sync::{
+        Arc, Mutex, OnceLock, PoisonError,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+};
+
+use arc_swap::ArcSwap;
+use smallvec::SmallVec;
+
+/// A moment in nanoseconds since the process began.
+pub(super) type Stamp = u64;
+
+/// What an answer can be purged by; made once, when its fetch begins.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Marks {
+    cells: SmallVec<[u32; 4]>,
+    host: Box<str>,
+    path: Box<str>,
+}
+
+impl Marks {
+    /// Adds what another answer could be purged by.
+    pub(super) fn extend(&mut self, other: &Self) {
+        for cell in &other.cells {
+            if !self.cells.contains(cell) {
+                self.cells.push(*cell);
+            }
+        }
+    }
+
+    /// Bytes on the heap.
+    pub(super) fn weight(&self) -> usize {
+        let spilled = match self.cells.spilled() {
+            true => self.cells.capacity() * 4,
+            false => 0,
+        };
+        spilled + self.host.len() + self.path.len()
+    }
+}
+
+/// What a purge is aimed at.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Aim {
+    /// One URL, whatever it varies by.
+    Url {
+        /// The host as the client uses it, with a port other than the scheme's own.
+        host: Box<str>,
+        /// Path and query.
+        target: Box<str>,
+    },
+    /// All paths that begin so, at any host or at one.
+    Prefix {
+        /// The host; none is any.
+        host: Option<Box<str>>,
+        /// The beginning of the path.
+        path: Box<str>,
+    },
+    /// All of one host.
+    Host(Box<str>),
+    /// All that one route has stored.
+    Route(Box<str>),
+    /// All answers that the upstream gave this tag.
+    Tag(Box<str>),
+    /// Everything.
+    Everything,
+}
+
+/// How a purge reaches an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Reached {
+    /// Not at all.
+    No,
+    /// It is stale since then.
+    Stale(Stamp),
+    /// It is gone.
+    Gone,
+}
+
+/// All purges of one store.
+#[derive(Debug)]
+pub(super) struct Purges {
+    hasher: RandomState,
+    hard: Moments,
+    /// Soft purges are rare, so their cells are made by the first.
+    soft: OnceLock<Moments>,
+    size: usize,
+    bans: ArcSwap<Bans>,
+    /// The moment of the newest ban, so that a look at answers younger than it costs one load.
+    newest_ban: AtomicU64,
+    writing: Mutex<()>,
+}
+
+#[derive(Debug)]
+struct Moments {
+    cells: Box<[AtomicU64]>,
+    everything: AtomicU64,
+}
+
+#[derive(Debug, Default)]
+struct Bans {
+    list: Vec<Ban>,
+}
+
+#[derive(Clone, Debug)]
+struct Ban {
+    at: Stamp,
+    soft: bool,
+    host: Option<Box<str>>,
+    path: Box<str>,
+}
+
+impl Purges {
+    /// For a store of so many bytes.
+    pub(super) fn new(memory: u64) -> Self {
+        let cells = (memory / BYTES_PER_CELL).clamp(FEWEST_CELLS, MOST_CELLS);
+        let size = (cells as usize).next_power_of_two();
+        Self {
+            hasher: RandomState::new(),
+            hard: Moments::new(size),
+            soft: OnceLock::new(),
+            size,
+            bans: ArcSwap::default(),
+            newest_ban: AtomicU64::new(0),
+            writing: Mutex::new(()),
+        }
+    }
+
+    /// Bytes that the bookkeeping takes.
+    pub(super) fn weight(&self) -> u64 {
+        (self.size * size_of::<AtomicU64>()) as u64
+    }
+
+    /// What an answer to a request can be purged by.
+    ///
+    /// `whole_query` tells whether the target holds the query as it came; else a purge of a URL
+    /// reaches the answer by its path.
+    pub(super) fn marks(&self, host: &str, target: &str, whole_query: bool, route: &str) -> Marks {
+        let path = path_of(target);
+        let url = match whole_query {
+            true => self.cell(Kind::Url, &(host, target)),
+            false => self.cell(Kind::Path, &(host, path)),
+        };
+        let host_cell = self.cell(Kind::Host, &host);
+        let route = self.cell(Kind::Route, &route);
+        Marks {
+            cells: SmallVec::from_slice(&[url, host_cell, route]),
+            host: host.into(),
+            path: path.into(),
+        }
+    }
+
+    /// Adds the tags that the upstream gave the answer.
+    pub(super) fn tag<'a>(&self, marks: &mut Marks, tags: impl Iterator<Item = &'a str>) {
+        marks
+            .cells
+            .extend(tags.map(|tag| self.cell(Kind::Tag, &tag)));
+    }
+
+    /// Purges. `now` must be read after the purge was asked for.
+    pub(super) fn purge(&self, aim: &Aim, soft: bool, now: Stamp) {
+        let moments = match soft {
+            true => self.soft.get_or_init(|| Moments::new(self.size)),
+            false => &self.hard,
+        };
+        match aim {
+            Aim::Url { host, target } => {
+                let (host, target) = (&**host, &**target);
+                moments.write(self.cell(Kind::Url, &(host, target)), now);
+                moments.write(self.cell(Kind::Path, &(host, path_of(target))), now);
+            }
+            Aim::Host(host) => moments.write(self.cell(Kind::Host, &&**host), now),
+            Aim::Route(route) => moments.write(self.cell(Kind::Route, &&**route), now),
+            Aim::Tag(tag) => moments.write(self.cell(Kind::Tag, &&**tag), now),
+            Aim::Everything => {
+                moments.everything.fetch_max(now, Relaxed);
+            }
+            Aim::Prefix { host, path } => self.ban(Ban {
+                at: now,
+                soft,
+                host: host.clone(),
+                path: path.clone(),
+            }),
+        }
+    }
+
+    /// Whether a purge has reached an answer whose fetch began then.
+    ///
+    /// `checked` remembers up to which ban the answer was compared.
+    pub(super) fn reached(&self, marks: &Marks, began: Stamp, checked: &AtomicU64) -> Reached {
+        if self.hard.latest(&marks.cells) >= began {
+            return Reached::Gone;
+        }
+        let mut stale = 0;
+        if let Some(soft) = self.soft.get() {
+            let latest = soft.latest(&marks.cells);
+            stale = if latest >= began { latest } else { 0 };
+        }
+        let newest = self.newest_ban.load(Relaxed);
+        if newest >= began && newest != checked.load(Relaxed) {
+            match self.banned(marks, began) {
+                Reached::Gone => return Reached::Gone,
+                Reached::Stale(at) => stale = stale.max(at),
+                Reached::No => checked.store(newest, Relaxed),
+            }
+        }
+        match stale {
+            0 => Reached::No,
+            at => Reached::Stale(at),
+        }
+    }
+
+    /// Bans in force.
+    pub(super) fn bans(&self) -> usize {
+        self.bans.load().list.len()
+    }
+
+    fn banned(&self, marks: &Marks, began: Stamp) -> Reached {
+        let bans = self.bans.load();
+        let mut stale = 0;
+        for ban in bans.list.iter().filter(|ban| ban.at >= began) {
+            match (ban.matches(marks), ban.soft) {
+                (true, false) => return Reached::Gone,
+                (true, true) => stale = stale.max(ban.at),
+                (false, _) => {}
+            }
+        }
+        match stale {
+            0 => Reached::No,
+            at => Reached::Stale(at),
+        }
+    }
+
+    fn ban(&self, ban: Ban) {
+        let _alone = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut list = self.bans.load().list.clone();
+        let at = ban.at;
+        // The same ban again takes the place of the old one.
+        list.retain(|known| {
+            (known.soft, &known.host, &known.path) != (ban.soft, &ban.host, &ban.path)
+        });
+        if list.len() >= MOST_BANS {
+            let oldest = list.remove(0);
+            self.hard.everything.fetch_max(oldest.at, Relaxed);
+        }
+        list.push(ban);
+        self.bans.store(Arc::new(Bans { list }));
+        self.newest_ban.fetch_max(at, Relaxed);
+    }
+
+    fn cell(&self, kind: Kind, what: &impl Hash) -> u32 {
+        let hash = self.hasher.hash_one((kind, what));
+        (hash as usize & (self.size - 1)) as u32
+    }
+}
+
+impl Moments {
+    fn new(size: usize) -> Self {
+        Self {
+            cells: (0..size).map(|_| AtomicU64::new(0)).collect(),
+            everything: AtomicU64::new(0),
+        }
+    }
+
+    fn write(&self, cell: u32, at: Stamp) {
+        if let Some(cell) = self.cells.get(cell as usize) {
+            cell.fetch_max(at, Relaxed);
+        }
+    }
+
+    fn latest(&self, cells: &[u32]) -> Stamp {
+        let cells = cells
+            .iter()
+            .filter_map(|cell| self.cells.get(*cell as usize));
+        let latest = cells.map(|cell| cell.load(Relaxed)).max();
+        latest.unwrap_or(0).max(self.everything.load(Relaxed))
+    }
+}
+
+impl Ban {
+    fn matches(&self, marks: &Marks) -> bool {
+        let here = self.host.as_ref().is_none_or(|host| *host == marks.host);
+        here && marks.path.starts_with(&*self.path)
+    }
+}
+
+fn path_of(target: &str) -> &str {
+    target.split('?').next().unwrap_or_default()
+}
+
+/// Keeps the names of a host, a route and a tag apart.
+#[derive(Hash)]
+enum Kind {
+    Url,
+    Path,
+    Host,
+    Route,
+    Tag,
+}
+
+/// One cell for each so many bytes of memory: about one for each small answer.
+const BYTES_PER_CELL: u64 = 1 << 10;
+const FEWEST_CELLS: u64 = 1 << 12;
+const MOST_CELLS: u64 = 1 << 20;
+const MOST_BANS: usize = 256;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn reached(purges: &Purges, marks: &Marks, began: Stamp) -> Reached {
+        purges.reached(marks, began, &AtomicU64::new(0))
+    }
+
+    fn url(host: &str, target: &str) -> Aim {
+        Aim::Url {
+            host: host.into(),
+            target: target.into(),
+        }
+    }
+
+    fn prefix(host: Option<&str>, path: &str) -> Aim {
+        Aim::Prefix {
+            host: host.map(Into::into),
+            path: path.into(),
+        }
+    }
+
+    #[test]
+    fn each_aim_reaches_what_it_names_and_what_was_fetched_before_it() {
+        let reaching = [
+            url("a.test", "/x/y?q"),
+            prefix(None, "/x/"),
+            prefix(Some("a.test"), "/x"),
+            Aim::Host("a.test".into()),
+            Aim::Route("r".into()),
+            Aim::Tag("t2".into()),
+            Aim::Everything,
+        ];
+        let others = [
+            url("a.test", "/x/y"),
+            url("b.test", "/x/y?q"),
+            prefix(None, "/y"),
+            prefix(Some("b.test"), "/x"),
+            Aim::Host("r".into()),
+            Aim::Route("a.test".into()),
+            Aim::Tag("t3".into()),
+        ];
+        for (aims, wanted) in [(&reaching[..], Reached::Gone), (&others[..], Reached::No)] {
+            for aim in aims {
+                let purges = Purges::new(1 << 30);
+                let mut marks = purges.marks("a.test", "/x/y?q", true, "r");
+                purges.tag(&mut marks, ["t1", "t2"].into_iter());
+                purges.purge(aim, false, 100);
+                assert_eq!(reached(&purges, &marks, 100), wanted, "{aim:?}");
+                assert_eq!(reached(&purges, &marks, 101), Reached::No, "{aim:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_soft_purge_makes_stale_and_a_hard_one_stands_above_it() {
+        for aim in [url("a.test", "/x"), prefix(None, "/x"), Aim::Everything] {
+            let purges = Purges::new(1 << 20);
+            let marks = purges.marks("a.test", "/x", true, "r");
+            purges.purge(&aim, true, 100);
+            assert_eq!(reached(&purges, &marks, 50), Reached::Stale(100));
+            purges.purge(&aim, false, 90);
+            assert_eq!(reached(&purges, &marks, 50), Reached::Gone);
+            assert_eq!(reached(&purges, &marks, 95), Reached::Stale(100));
+        }
+    }
+
+    #[test]
+    fn a_url_is_purged_by_its_path_where_not_all_of_its_query_counts() {
+        let purges = Purges::new(1 << 20);
+        let marks = purges.marks("a.test", "/x?page=1", false, "r");
+        purges.purge(&url("a.test", "/x?page=1&utm=2"), false, 100);
+        assert_eq!(reached(&purges, &marks, 50), Reached::Gone);
+    }
+
+    #[test]
+    fn bans_over_the_cap_purge_more_and_never_less() {
+        let purges = Purges::new(1 << 20);
+        let marks = purges.marks("a.test", "/first/x", true, "r");
+        let other = purges.marks("a.test", "/other", true, "r");
+        for at in 1..=300 {
+            let path = if at == 1 {
+                "/first".into()
+            } else {
+                format!("/{at}")
+            };
+            purges.purge(&prefix(None, &path), false, at);
+        }
+        assert_eq!(purges.bans(), MOST_BANS);
+        assert_eq!(reached(&purges, &marks, 1), Reached::Gone);
+        assert_eq!(
+            reached(&purges, &other, 1),
+            Reached::Gone,
+            "as old as a ban that was dropped"
+        );
+        assert_eq!(reached(&purges, &other, 299), Reached::No);
+    }
+
+    #[test]
+    fn an_answer_is_compared_with_a_ban_once() {
+        let purges = Purges::new(1 << 20);
+        let marks = purges.marks("a.test", "/x", true, "r");
+        let checked = AtomicU64::new(0);
+        purges.purge(&prefix(None, "/y"), false, 100);
+        assert_eq!(purges.reached(&marks, 50, &checked), Reached::No);
+        assert_eq!(checked.load(Relaxed), 100);
+        purges.purge(&prefix(None, "/x"), false, 101);
+        assert_eq!(purges.reached(&marks, 50, &checked), Reached::Gone);
+    }
+}

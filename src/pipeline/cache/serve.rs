@@ -1,0 +1,89 @@
+//! Answers out of what is stored.
+
+use http::{HeaderMap, HeaderValue, Response as HttpResponse, StatusCode, header::AGE};
+
+use super::{
+    object::{CACHE_STATUS, Draft, Object, behind},
+    policy::{Asked, Facts, Moment, Selected, not_modified, partial, select, unsatisfiable},
+};
+use crate::exchange::{Body, Response};
+
+/// The answer to one request.
+pub(super) struct Serving<'a> {
+    pub(super) asked: &'a Asked,
+    pub(super) request: &'a HeaderMap,
+    pub(super) facts: &'a Facts,
+    pub(super) now: Moment,
+    /// Our member of `Cache-Status`, where it does not just say `hit`.
+    pub(super) status: Option<HeaderValue>,
+}
+
+impl Serving<'_> {
+    /// A stored answer, or what the request's conditions and range make of it.
+    pub(super) fn object(&self, object: &Object) -> Response {
+        let length = Some(object.body.length());
+        let selected = self.select(&object.draft, length);
+        match selected {
+            Selected::Whole => {
+                let body = object.body.whole(object.trailers.as_ref());
+                self.whole(&object.draft, body)
+            }
+            Selected::Part(range) => {
+                let body = object.body.part(range.first..range.last + 1);
+                let mut response = self.whole(&object.draft, body);
+                *response.status_mut() = StatusCode::PARTIAL_CONTENT;
+                partial(response.headers_mut(), range);
+                response
+            }
+            other => self.bodiless(&object.draft, other),
+        }
+    }
+
+    /// An answer whose body is still on its way.
+    pub(super) fn arriving(&self, draft: &Draft, body: Body) -> Response {
+        match self.select(draft, None) {
+            Selected::Whole | Selected::Part(_) => self.whole(draft, body),
+            other => self.bodiless(draft, other),
+        }
+    }
+
+    fn select(&self, draft: &Draft, length: Option<u64>) -> Selected {
+        // What most requests are.
+        if !self.asked.conditional && !self.asked.range {
+            return Selected::Whole;
+        }
+        select(self.asked, self.request, &draft.head, length, self.now)
+    }
+
+    fn whole(&self, draft: &Draft, body: Body) -> Response {
+        let mut response = HttpResponse::new(body);
+        *response.status_mut() = draft.head.status;
+        *response.headers_mut() = draft.head.headers.clone();
+        self.finish(draft, &mut response);
+        response
+    }
+
+    fn bodiless(&self, draft: &Draft, selected: Selected) -> Response {
+        let mut response = HttpResponse::new(Body::empty());
+        let (status, headers) = match selected {
+            Selected::Unsatisfiable(whole) => {
+                (StatusCode::RANGE_NOT_SATISFIABLE, unsatisfiable(whole))
+            }
+            _ => (StatusCode::NOT_MODIFIED, not_modified(&draft.head.headers)),
+        };
+        *response.status_mut() = status;
+        *response.headers_mut() = headers;
+        self.finish(draft, &mut response);
+        response
+    }
+
+    /// `Age` on every answer out of the store (RFC 9111 5.1), and how it came to be.
+    fn finish(&self, draft: &Draft, response: &mut Response) {
+        let headers = response.headers_mut();
+        headers.insert(AGE, self.facts.age_header(self.now));
+        if let Some(status) = &self.status {
+            let status = behind(draft.nearer.as_ref(), status.clone());
+            headers.insert(CACHE_STATUS, status);
+        }
+    }
+}

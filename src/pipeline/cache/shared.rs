@@ -1,0 +1,202 @@
+//! The cache of a process: what all routes share.
+
+use std::{
+    sync::{Arc, atomic::AtomicU64},
+    time::Duration,
+};
+
+use http::HeaderMap;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use super::{
+    fetch::Outcome,
+    fill::Budget,
+    flights::{Flight, Flights},
+    key::{Key, KeyRef},
+    object::Object,
+    policy::{Facts, Moment},
+    purge::{Aim, Purges, Reached, Stamp},
+    store::{Shelf, Store},
+};
+use crate::{config, exchange::Clock, pipeline::Tools, telemetry::Metrics};
+
+/// Stored answers, fetches under way and purges.
+///
+/// A reload keeps it while `[cache]` is unchanged.
+pub struct Cache {
+    pub(super) store: Store<Object>,
+    pub(super) purges: Purges,
+    pub(super) flights: Arc<Flights<Outcome>>,
+    pub(super) budget: Arc<Budget>,
+    pub(super) largest: u64,
+    clock: Clock,
+    metrics: Arc<Metrics>,
+    memory: u64,
+    tasks: TaskTracker,
+    stop: CancellationToken,
+}
+
+/// What a cache holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CacheFigures {
+    /// Bytes that there are.
+    pub memory: u64,
+    /// Bytes that are taken: by stored answers, fetches under way and bookkeeping.
+    pub used: u64,
+    /// Keys of which answers are stored.
+    pub objects: u64,
+    /// Keys that had to make room so far.
+    pub evictions: u64,
+    /// Fetches under way.
+    pub fetches: u64,
+    /// Prefixes that were purged and are still looked at.
+    pub bans: u64,
+}
+
+/// A stored answer that a request selects.
+#[derive(Clone, Debug)]
+pub(super) struct Found {
+    pub(super) object: Arc<Object>,
+    pub(super) facts: Facts,
+}
+
+/// What the store has for a request.
+pub(super) enum Stored {
+    /// An answer.
+    Found(Found),
+    /// Answers that other requests select.
+    Others(Arc<Shelf<Object>>),
+    /// Nothing.
+    Nothing,
+}
+
+impl Cache {
+    /// The cache of `[cache]`.
+    #[must_use]
+    pub fn from_config(config: &config::Cache, tools: &Tools) -> Arc<Self> {
+        let purges = Purges::new(config.memory);
+        // Fetches under way have a part of the memory that stored answers can't take.
+        let fetching = config.memory / SHARE_OF_FETCHES;
+        let stored = config.memory - fetching - purges.weight();
+        let evictions = tools.metrics.cache_evictions();
+        Arc::new(Self {
+            store: Store::new(stored, config.max_object, evictions),
+            purges,
+            flights: Flights::new(),
+            budget: Budget::new(fetching),
+            largest: config.max_object,
+            clock: tools.clock.clone(),
+            metrics: Arc::clone(&tools.metrics),
+            memory: config.memory,
+            tasks: TaskTracker::new(),
+            stop: CancellationToken::new(),
+        })
+    }
+
+    /// Purges; `soft` makes stale what a hard purge forgets. A fetch that is under way can't bring
+    /// back what was there before.
+    pub fn purge(&self, aim: &Aim, soft: bool) {
+        self.metrics.cache_purged();
+        self.forget(aim, soft);
+        if *aim == Aim::Everything && !soft {
+            // Nothing of it can be served any more; its memory is free at once, too.
+            self.store.clear();
+        }
+    }
+
+    /// Does what [`purge`](Self::purge) does, without counting it: the request of a client has
+    /// changed what is stored.
+    pub(super) fn forget(&self, aim: &Aim, soft: bool) {
+        self.purges.purge(aim, soft, self.stamp());
+    }
+
+    /// What it holds.
+    #[must_use]
+    pub fn figures(&self) -> CacheFigures {
+        CacheFigures {
+            memory: self.memory,
+            used: self.store.weight() + self.budget.used() + self.purges.weight(),
+            objects: self.store.len() as u64,
+            evictions: self.store.evicted(),
+            fetches: self.flights.len() as u64,
+            bans: self.purges.bans() as u64,
+        }
+    }
+
+    /// Ends the fetches under way, and waits for that. Nobody reads them any more when a drain is
+    /// over, and what they would store goes with the process.
+    pub async fn stop(&self) {
+        self.stop.cancel();
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+
+    /// Runs a fetch on the worker of who asked for it; it is ended by [`stop`](Self::stop).
+    pub(super) fn spawn(&self, fetch: impl Future<Output = ()> + Send + 'static) {
+        let stop = self.stop.clone();
+        self.tasks.spawn(async move {
+            let _ = stop.run_until_cancelled_owned(fetch).await;
+        });
+    }
+
+    /// Now, as purges count.
+    pub(super) fn stamp(&self) -> Stamp {
+        stamp(self.clock.now())
+    }
+
+    /// Now, on the wall clock.
+    pub(super) fn moment(&self) -> Moment {
+        Moment::from(self.clock.wall())
+    }
+
+    /// Looks for what a request selects under a key.
+    pub(super) fn look(
+        &self,
+        key: &KeyRef<'_>,
+        request: &HeaderMap,
+        now: (Moment, Stamp),
+    ) -> Stored {
+        let Some(shelf) = self.store.find(key) else {
+            return Stored::Nothing;
+        };
+        let selected = |object: &&Arc<Object>| object.draft.is_selected_by(request);
+        for object in shelf.variants().iter().filter(selected) {
+            if let Some(facts) = object.facts(&self.purges, now) {
+                let object = Arc::clone(object);
+                return Stored::Found(Found { object, facts });
+            }
+        }
+        Stored::Others(shelf)
+    }
+
+    /// Stores a whole answer, unless a purge has reached it since its fetch began.
+    pub(super) fn put(&self, key: &Key, object: &Arc<Object>) {
+        let origin = &object.draft.origin;
+        let none = AtomicU64::new(0);
+        let reached = || self.purges.reached(&origin.marks, origin.began, &none);
+        if reached() == Reached::Gone {
+            return;
+        }
+        let replaces = |known: &Object| object.draft.replaces(&known.draft);
+        // A purge that comes from here on reaches it where it stands.
+        self.store.put(key, Arc::clone(object), replaces);
+    }
+
+    /// Whether who asks now may wait for a fetch: no purge has come since it began.
+    pub(super) fn will_do(&self, flight: &Flight<Outcome>) -> bool {
+        let none = AtomicU64::new(0);
+        let reached = self.purges.reached(&flight.marks, flight.began, &none);
+        reached == Reached::No
+    }
+}
+
+/// A moment as purges count.
+pub(super) fn stamp(since_origin: Duration) -> Stamp {
+    // Never the zero that stands for no purge.
+    u64::try_from(since_origin.as_nanos())
+        .unwrap_or(u64::MAX)
+        .max(1)
+}
+
+/// The part of the memory that fetches under way may hold, as a divisor: as much as one answer.
+const SHARE_OF_FETCHES: u64 = 4;

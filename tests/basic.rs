@@ -1,0 +1,213 @@
+//! Users and passwords: who is let in, and a file that changes under a running gateway.
+
+#![allow(clippy::unwrap_used)] // Helpers of tests are tests.
+
+mod support;
+
+use base64::{Engine, prelude::BASE64_STANDARD};
+use support::{Answer, Gateway, Origin, Raw, eventually};
+use tempfile::TempDir;
+
+/// The cheapest hash that is taken: tests are many.
+fn hash(password: &str) -> String {
+    bcrypt::hash_with_result(password, 5)
+        .unwrap()
+        .format_for_version(bcrypt::Version::TwoY)
+}
+
+struct Staff {
+    folder: TempDir,
+    gateway: Gateway,
+}
+
+impl Staff {
+    /// A gateway with these users, and these further keys of the method and of the route.
+    fn start(users: &str, keys: &str, route: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("users");
+        std::fs::write(&file, users).unwrap();
+        let text = format!(
+            "[auth.basic.staff]\nusers_file = '{}'\n{keys}\n[routes.all]\nauth = 'basic.staff'\n{route}\n",
+            file.display()
+        );
+        let gateway = Gateway::start(&text);
+        Self { folder, gateway }
+    }
+
+    fn with(users: &str) -> Self {
+        Self::start(users, "", "respond = { body = 'here' }")
+    }
+
+    async fn ask(&self, authorization: &str) -> Answer {
+        let field = match authorization {
+            "" => String::new(),
+            value => format!("Authorization: {value}\r\n"),
+        };
+        let request = format!("GET / HTTP/1.1\r\nHost: a\r\n{field}\r\n");
+        Raw::ask(self.gateway.address(), request).await
+    }
+
+    async fn login(&self, user: &str, password: &str) -> (u16, String) {
+        self.ask(&basic(user, password)).await.refusal()
+    }
+
+    /// Replaces the file and waits until it was read.
+    async fn replace(&self, users: &str, result: &str) {
+        let labels = ["owner=\"basic.staff\"", result];
+        let reads = || self.gateway.metric("tollgate_file_reads_total", &labels);
+        let before = reads();
+        let new = self.folder.path().join("new");
+        std::fs::write(&new, users).unwrap();
+        std::fs::rename(new, self.folder.path().join("users")).unwrap();
+        eventually(|| reads() > before).await;
+    }
+}
+
+fn basic(user: &str, password: &str) -> String {
+    format!(
+        "Basic {}",
+        BASE64_STANDARD.encode(format!("{user}:{password}"))
+    )
+}
+
+fn refused(status: u16, reason: &str) -> (u16, String) {
+    (status, reason.to_owned())
+}
+
+fn let_in() -> (u16, String) {
+    refused(200, "")
+}
+
+#[tokio::test]
+async fn a_right_password_lets_in_and_names_the_caller() {
+    let staff = Staff::with(&format!("alice:{}\n", hash("open:sesame")));
+    assert_eq!(staff.login("alice", "open:sesame").await, let_in());
+    let line = staff.gateway.log_line().await;
+    assert_eq!(line["principal"], "basic.staff:alice");
+    assert!(!line.to_string().contains("sesame"));
+}
+
+#[tokio::test]
+async fn a_wrong_password_and_an_unknown_user_are_told_alike() {
+    let staff = Staff::with(&format!("alice:{}\n", hash("secret")));
+    let wrong = staff.ask(&basic("alice", "guess")).await;
+    let unknown = staff.ask(&basic("mallory", "secret")).await;
+    assert_eq!(wrong.refusal(), refused(401, "auth.basic.wrong"));
+    assert_eq!(wrong.refusal(), unknown.refusal());
+    let message = |answer: &Answer| answer.json()["error"].clone();
+    assert_eq!(message(&wrong), message(&unknown));
+    let challenge = Some("Basic realm=\"tollgate\", charset=\"UTF-8\"");
+    assert_eq!(wrong.header("www-authenticate"), challenge);
+}
+
+#[tokio::test]
+async fn a_request_without_a_password_is_asked_for_one_with_the_realm() {
+    let staff = Staff::start("", "realm = 'The staff'", "respond = { body = 'here' }");
+    let answer = staff.ask("").await;
+    assert_eq!(answer.refusal(), refused(401, "auth.missing"));
+    let challenge = Some("Basic realm=\"The staff\", charset=\"UTF-8\"");
+    assert_eq!(answer.header("www-authenticate"), challenge);
+}
+
+#[tokio::test]
+async fn names_and_passwords_are_utf_8() {
+    let staff = Staff::with(&format!("jürgen:{}\n", hash("pässwörd")));
+    assert_eq!(staff.login("jürgen", "pässwörd").await, let_in());
+    let latin1 = format!("Basic {}", BASE64_STANDARD.encode(b"j\xfcrgen:x"));
+    let malformed = refused(401, "auth.basic.malformed");
+    assert_eq!(staff.ask(&latin1).await.refusal(), malformed);
+    assert_eq!(staff.ask("Basic nonsense!").await.refusal(), malformed);
+}
+
+#[tokio::test]
+async fn argon2id_is_taken_too() {
+    use argon2::{Argon2, Params, PasswordHasher, password_hash::SaltString};
+    let params = Params::new(64, 1, 1, None).unwrap();
+    let argon2 = Argon2::new(argon2::Algorithm::Argon2id, argon2::Version::V0x13, params);
+    let salt = SaltString::encode_b64(b"somesaltsomesalt").unwrap();
+    let hash = argon2.hash_password(b"secret", &salt).unwrap().to_string();
+    let staff = Staff::with(&format!("alice:{hash}\n"));
+    assert_eq!(staff.login("alice", "secret").await, let_in());
+    assert_eq!(staff.login("alice", "guess").await.0, 401);
+}
+
+#[tokio::test]
+async fn a_changed_password_is_wrong_although_it_was_remembered() {
+    let staff = Staff::with(&format!("alice:{}\n", hash("old")));
+    assert_eq!(staff.login("alice", "old").await, let_in());
+    staff
+        .replace(&format!("alice:{}\n", hash("new")), "success")
+        .await;
+    assert_eq!(
+        staff.login("alice", "old").await,
+        refused(401, "auth.basic.wrong")
+    );
+    assert_eq!(staff.login("alice", "new").await, let_in());
+    staff.replace("alice:{SHA}nonsense\n", "failure").await;
+    assert_eq!(
+        staff.login("alice", "new").await,
+        let_in(),
+        "a broken file changes nothing"
+    );
+}
+
+#[tokio::test]
+async fn many_requests_at_once_with_one_password_are_all_let_in() {
+    let staff = Staff::with(&format!("alice:{}\n", hash("secret")));
+    let all = (0..50).map(|_| staff.login("alice", "secret"));
+    for outcome in futures_util::future::join_all(all).await {
+        assert_eq!(outcome, let_in());
+    }
+}
+
+#[tokio::test]
+async fn wrong_passwords_are_limited_by_address_whoever_is_named() {
+    let staff = Staff::start(
+        &format!("alice:{}\n", hash("secret")),
+        "[auth]\nfailures = '3/1m'",
+        "respond = { body = 'here' }",
+    );
+    assert_eq!(staff.login("alice", "secret").await, let_in());
+    for user in ["alice", "bob", "carol"] {
+        assert_eq!(staff.login(user, "guess").await.0, 401);
+    }
+    let too_many = refused(429, "auth.too_many_failures");
+    assert_eq!(staff.login("dave", "guess").await, too_many);
+    let right = staff.login("alice", "secret").await;
+    assert_eq!(
+        right, too_many,
+        "what is remembered would tell a right guess"
+    );
+}
+
+#[tokio::test]
+async fn the_upstream_gets_the_password_unless_it_should_not() {
+    for (forward, expected) in [(true, true), (false, false)] {
+        let origin = Origin::ok().await;
+        let staff = Staff::start(
+            &format!("alice:{}\n", hash("secret")),
+            &format!("forward_credentials = {forward}"),
+            &format!("upstream = '{}'", origin.url()),
+        );
+        assert_eq!(staff.ask(&basic("alice", "secret")).await.status, 200);
+        let sent = origin.requests()[0].header("authorization").is_some();
+        assert_eq!(sent, expected);
+    }
+}
+
+#[tokio::test]
+async fn every_user_of_a_file_has_its_roles() {
+    let staff = Staff::start(
+        &format!("alice:{}\n", hash("secret")),
+        "roles = ['staff']\n[roles.staff]\npermissions = ['x']\n[roles.boss]\npermissions = ['y']",
+        "respond = { body = 'here' }\nroles = 'staff'\n[routes.boss]\npath = '/boss'\n\
+         auth = 'basic.staff'\nroles = 'boss'\nrespond = { body = 'there' }",
+    );
+    assert_eq!(staff.login("alice", "secret").await, let_in());
+    let request = format!(
+        "GET /boss HTTP/1.1\r\nHost: a\r\nAuthorization: {}\r\n\r\n",
+        basic("alice", "secret")
+    );
+    let answer = Raw::ask(staff.gateway.address(), request).await;
+    assert_eq!(answer.refusal(), refused(403, "rbac.denied"));
+}

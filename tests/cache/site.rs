@@ -1,0 +1,203 @@
+//! An origin that counts, and a gateway with a cache in front of it.
+
+// Test files are crates of their own: nothing in them is public.
+#![allow(unreachable_pub)]
+
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use http::{HeaderMap, Method, Request, Response};
+use hyper::body::Incoming;
+use tollgate::{
+    exchange::Clock,
+    pipeline::cache::policy::{Moment, format_http_date},
+};
+
+use crate::support::{BoxBody, Gateway, Sent, Server, empty, full, http1, http2, read, within};
+
+/// A request as the origin saw it.
+#[derive(Clone, Debug)]
+pub struct Seen {
+    pub method: Method,
+    pub target: String,
+    pub headers: HeaderMap,
+}
+
+impl Seen {
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name)?.to_str().ok()
+    }
+}
+
+/// An origin and a gateway with a cache, whose clock stands still but for what it is moved.
+pub struct Site {
+    pub gateway: Gateway,
+    pub clock: Clock,
+    pub origin: Server,
+    seen: Arc<Mutex<Vec<Seen>>>,
+}
+
+impl Site {
+    /// A route with these keys in its `cache` table, to an origin that answers so. The closure gets
+    /// the number of the request, from 1.
+    pub async fn start<F>(rule: &str, answer: F) -> Self
+    where
+        F: Fn(usize, Seen) -> Response<BoxBody> + Clone + Send + 'static,
+    {
+        let route = format!("[routes.site]\nupstream = 'ORIGIN'\n[routes.site.cache]\n{rule}\n");
+        Self::configured(&route, answer).await
+    }
+
+    /// The same with all of the configuration; `ORIGIN` stands for the origin's URL.
+    pub async fn configured<F>(text: &str, answer: F) -> Self
+    where
+        F: Fn(usize, Seen) -> Response<BoxBody> + Clone + Send + 'static,
+    {
+        let seen = Arc::<Mutex<Vec<Seen>>>::default();
+        let kept = Arc::clone(&seen);
+        let clock = Clock::movable();
+        let told = clock.clone();
+        let origin = Server::http1(move |request: Request<Incoming>| {
+            let request = Seen {
+                method: request.method().clone(),
+                target: request.uri().to_string(),
+                headers: request.headers().clone(),
+            };
+            let count = {
+                let mut kept = kept.lock().expect("no panic");
+                kept.push(request.clone());
+                kept.len()
+            };
+            let mut answer = answer(count, request);
+            // The origin's clock goes with the gateway's.
+            let date = format_http_date(Moment::from(told.wall()));
+            answer.headers_mut().entry("date").or_insert(date);
+            async move { answer }
+        })
+        .await;
+        let gateway = Gateway::start_at(&text.replace("ORIGIN", &origin.url()), clock.clone());
+        Self {
+            gateway,
+            clock,
+            origin,
+            seen,
+        }
+    }
+
+    /// An origin whose answers all have these fields, and their number as the body.
+    pub async fn with(rule: &str, fields: &'static [(&'static str, &'static str)]) -> Self {
+        Self::start(rule, move |count, _| numbered(count, fields)).await
+    }
+
+    /// Requests that reached the origin.
+    pub fn seen(&self) -> Vec<Seen> {
+        self.seen.lock().expect("no panic").clone()
+    }
+
+    pub fn count(&self) -> usize {
+        self.seen().len()
+    }
+
+    pub fn later(&self, seconds: u64) {
+        self.clock.advance(Duration::from_secs(seconds));
+    }
+
+    pub async fn get(&self, path: &str) -> Sent {
+        self.get_with(path, &[]).await
+    }
+
+    pub async fn get_with(&self, path: &str, fields: &[(&str, &str)]) -> Sent {
+        self.send("GET", path, fields, empty()).await
+    }
+
+    pub async fn send(
+        &self,
+        method: &str,
+        path: &str,
+        fields: &[(&str, &str)],
+        body: BoxBody,
+    ) -> Sent {
+        let request = request(method, path, fields, body);
+        let mut connection = http1(self.gateway.address()).await;
+        read(
+            within(connection.send_request(request))
+                .await
+                .expect("an answer"),
+        )
+        .await
+    }
+
+    /// GET over HTTP/2.
+    pub async fn get_http2(&self, path: &str) -> Sent {
+        let request = Request::get(format!("http://a.test{path}")).body(empty());
+        let mut connection = http2(self.gateway.address()).await;
+        let answer = connection.send_request(request.expect("a request"));
+        read(within(answer).await.expect("an answer")).await
+    }
+
+    /// The bodies of several requests for a path, one after another.
+    pub async fn bodies(&self, path: &str, times: usize) -> Vec<String> {
+        let mut bodies = Vec::new();
+        for _ in 0..times {
+            let sent = self.get(path).await;
+            bodies.push(String::from_utf8_lossy(&sent.body).into_owned());
+        }
+        bodies
+    }
+
+    /// The last line of the access log, once there are so many: what the cache did and why.
+    pub async fn logged(&self, lines: usize) -> (String, String) {
+        let lines = self.gateway.log_lines(lines).await;
+        let last = lines.last().expect("a line");
+        let word = |key: &str| last[key].as_str().unwrap_or_default().to_owned();
+        (word("cache"), word("cache_detail"))
+    }
+
+    /// Asks the admin listener to purge.
+    pub async fn purge(&self, body: &str) -> Sent {
+        let request = Request::post("/api/cache/purges")
+            .header("host", "localhost")
+            .body(full(body.to_owned()));
+        let mut connection = http1(self.gateway.admin()).await;
+        let answer = connection.send_request(request.expect("a request"));
+        read(within(answer).await.expect("an answer")).await
+    }
+}
+
+pub fn request(
+    method: &str,
+    path: &str,
+    fields: &[(&str, &str)],
+    body: BoxBody,
+) -> Request<BoxBody> {
+    let mut request = Request::builder().method(method).uri(path);
+    if !fields
+        .iter()
+        .any(|(name, _)| name.eq_ignore_ascii_case("host"))
+    {
+        request = request.header("host", "a.test");
+    }
+    for (name, value) in fields {
+        request = request.header(*name, *value);
+    }
+    request.body(body).expect("a request")
+}
+
+/// An answer with these fields and a number as its body.
+pub fn numbered(count: usize, fields: &[(&str, &str)]) -> Response<BoxBody> {
+    answer(200, fields, count.to_string())
+}
+
+pub fn answer(
+    status: u16,
+    fields: &[(&str, &str)],
+    body: impl Into<bytes::Bytes>,
+) -> Response<BoxBody> {
+    let mut response = Response::builder().status(status);
+    for (name, value) in fields {
+        response = response.header(*name, *value);
+    }
+    response.body(full(body)).expect("an answer")
+}

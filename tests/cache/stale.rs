@@ -1,0 +1,213 @@
+//! Stale answers: validated, served meanwhile, served instead of failures, and where they are not.
+
+use http::StatusCode;
+
+use crate::{
+    site::{Site, answer, numbered},
+    support::eventually,
+};
+
+const TAGGED: &[(&str, &str)] = &[("cache-control", "max-age=60"), ("etag", "\"one\"")];
+
+#[tokio::test]
+async fn a_stale_answer_is_validated_and_fresh_again() {
+    let site = Site::start("", |count, seen| match seen.header("if-none-match") {
+        Some("\"one\"") => answer(304, &[("etag", "\"one\""), ("x-count", "new")], ""),
+        _ => numbered(count, TAGGED),
+    })
+    .await;
+    site.get("/a").await;
+    site.later(61);
+    let sent = site.get("/a").await;
+    assert_eq!((sent.status(), &*sent.body), (200, &b"1"[..]));
+    assert_eq!(sent.header("x-count"), Some("new"));
+    assert_eq!(
+        sent.header("cache-status"),
+        Some("tollgate; fwd=stale; fwd-status=304; stored")
+    );
+    assert_eq!(site.logged(2).await, ("revalidated".into(), String::new()));
+    let again = site.get("/a").await;
+    assert_eq!(again.header("cache-status"), Some("tollgate; hit"));
+    assert_eq!(again.header("x-count"), Some("new"));
+    assert_eq!(site.count(), 2);
+}
+
+#[tokio::test]
+async fn a_changed_answer_takes_the_place_of_the_stale_one() {
+    let site = Site::with("", TAGGED).await;
+    site.get("/a").await;
+    site.later(61);
+    assert_eq!(site.bodies("/a", 2).await, ["2", "2"]);
+}
+
+#[tokio::test]
+async fn the_clients_own_condition_is_applied_to_the_validated_answer() {
+    let site = Site::start("", |count, seen| match seen.header("if-none-match") {
+        Some("\"one\"") => answer(304, &[], ""),
+        _ => numbered(count, TAGGED),
+    })
+    .await;
+    site.get("/a").await;
+    site.later(61);
+    let sent = site
+        .get_with("/a", &[("if-none-match", "\"two\", \"one\"")])
+        .await;
+    assert_eq!(sent.status(), 304);
+    assert_eq!(site.seen()[1].header("if-none-match"), Some("\"one\""));
+    site.later(61);
+    let sent = site
+        .get_with(
+            "/a",
+            &[("if-none-match", "\"two\""), ("range", "bytes=0-0")],
+        )
+        .await;
+    assert_eq!((sent.status(), &*sent.body), (206, &b"1"[..]));
+    assert_eq!(site.seen()[2].header("range"), None);
+}
+
+#[tokio::test]
+async fn a_304_about_something_else_is_asked_again_without_conditions() {
+    let site = Site::start("", |count, seen| match seen.header("if-none-match") {
+        Some(_) => answer(304, &[("etag", "\"other\"")], ""),
+        None => numbered(count, TAGGED),
+    })
+    .await;
+    site.get("/a").await;
+    site.later(61);
+    let sent = site.get("/a").await;
+    assert_eq!((sent.status(), &*sent.body), (200, &b"3"[..]));
+    assert_eq!(site.count(), 3);
+}
+
+#[tokio::test]
+async fn a_304_that_forbids_keeping_serves_the_answer_once_more() {
+    let site = Site::start("", |count, seen| match seen.header("if-none-match") {
+        Some(_) => answer(304, &[("cache-control", "no-store")], ""),
+        None => numbered(count, TAGGED),
+    })
+    .await;
+    site.get("/a").await;
+    site.later(61);
+    let sent = site.get("/a").await;
+    assert_eq!((sent.status(), &*sent.body), (200, &b"1"[..]));
+    assert_eq!(site.logged(2).await, ("miss".into(), "no-store".into()));
+}
+
+#[tokio::test]
+async fn while_it_is_fetched_anew_the_stale_answer_is_served() {
+    let fields = &[("cache-control", "max-age=1, stale-while-revalidate=60")];
+    let site = Site::with("", fields).await;
+    site.get_with("/a", &[("x-mark", "first")]).await;
+    site.later(2);
+    let sent = site.get_with("/a", &[("x-mark", "second")]).await;
+    assert_eq!(sent.body, "1");
+    let status = sent.header("cache-status").expect("a status");
+    assert!(status.starts_with("tollgate; hit; ttl=-"), "{status}");
+    assert!(status.ends_with("; detail=while-revalidate"), "{status}");
+    eventually(|| site.count() == 2).await;
+    assert_eq!(site.seen()[1].header("x-mark"), Some("second"));
+    // The new one takes its place as soon as it is whole.
+    let mut body = String::new();
+    for _ in 0..1000 {
+        body = site.bodies("/a", 1).await.remove(0);
+        if body == "2" {
+            break;
+        }
+    }
+    assert_eq!((body.as_str(), site.count()), ("2", 2));
+    site.later(62);
+    assert_eq!(
+        site.get("/a").await.body,
+        "3",
+        "behind the window nobody is served stale"
+    );
+}
+
+#[tokio::test]
+async fn an_error_is_answered_by_what_is_stale_where_that_is_allowed() {
+    for (rule, control, instead) in [
+        ("", "max-age=1, stale-if-error=60", true),
+        ("stale_if_error = '1m'", "max-age=1", true),
+        ("", "max-age=1", false),
+        ("stale_if_error = '1m'", "max-age=1, must-revalidate", false),
+    ] {
+        let site = Site::start(rule, move |count, _| match count {
+            1 => numbered(1, &[("cache-control", control), ("etag", "\"one\"")]),
+            _ => answer(503, &[], "busy"),
+        })
+        .await;
+        site.get("/a").await;
+        site.later(2);
+        let sent = site.get("/a").await;
+        match instead {
+            true => {
+                assert_eq!((sent.status(), &*sent.body), (200, &b"1"[..]), "{control}");
+                let logged = site.logged(2).await;
+                assert_eq!(logged, ("stale".into(), "upstream-failed".into()));
+                let status = sent.header("cache-status").expect("a status");
+                assert!(status.contains("fwd=stale; fwd-status=503"), "{status}");
+                site.later(120);
+                assert_eq!(site.get("/a").await.status(), 503);
+            }
+            false => assert_eq!((sent.status(), &*sent.body), (503, &b"busy"[..])),
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_dead_upstream_is_stood_in_for_within_the_bound() {
+    for (rule, control, instead) in [
+        ("", "max-age=1", true),
+        ("", "max-age=1, must-revalidate", false),
+        ("", "max-age=1, no-cache", false),
+        ("", "s-maxage=1", false),
+        ("stale_on_error = 'off'", "max-age=1", false),
+        ("stale_on_error = '1s'", "max-age=1", false),
+    ] {
+        let site = Site::start(rule, move |count, _| {
+            numbered(count, &[("cache-control", control), ("etag", "\"one\"")])
+        })
+        .await;
+        site.get("/a").await;
+        site.later(5);
+        let (gateway, origin) = (&site.gateway, site.origin);
+        origin.stop().await;
+        let sent = get(gateway, "/a").await;
+        match instead {
+            true => assert_eq!((sent.status(), &*sent.body), (200, &b"1"[..]), "{control}"),
+            false => {
+                assert!(sent.head.status.is_server_error(), "{control} {rule}");
+                assert_eq!(sent.header("etag"), None, "nothing that was stored");
+            }
+        }
+    }
+}
+
+async fn get(gateway: &crate::support::Gateway, path: &str) -> crate::support::Sent {
+    let request = crate::site::request("GET", path, &[], crate::support::empty());
+    let mut connection = crate::support::http1(gateway.address()).await;
+    let answer = crate::support::within(connection.send_request(request));
+    crate::support::read(answer.await.expect("an answer")).await
+}
+
+#[tokio::test]
+async fn clients_may_ask_for_fresh_answers_only_where_the_rule_lets_them() {
+    let obeyed = Site::with("request_directives = true", TAGGED).await;
+    let ignored = Site::with("", TAGGED).await;
+    for (site, second) in [(&obeyed, "2"), (&ignored, "1")] {
+        site.get("/a").await;
+        let sent = site.get_with("/a", &[("cache-control", "no-cache")]).await;
+        assert_eq!(sent.body, second);
+    }
+    let sent = obeyed
+        .get_with("/b", &[("cache-control", "only-if-cached")])
+        .await;
+    assert_eq!(
+        (sent.head.status, &*sent.reason()),
+        (StatusCode::GATEWAY_TIMEOUT, "cache.not_cached")
+    );
+    let sent = obeyed
+        .get_with("/a", &[("cache-control", "only-if-cached")])
+        .await;
+    assert_eq!(sent.body, "2");
+}

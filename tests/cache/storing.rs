@@ -1,0 +1,336 @@
+//! What is stored, and what never is: truncated, oversized, private, or changed meanwhile.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use http::{HeaderMap, Response};
+use http_body_util::{BodyExt, StreamBody};
+use hyper::body::Frame;
+use tokio::sync::watch;
+
+use crate::{
+    site::{Site, answer, numbered, request},
+    support::{Gateway, Origin, Raw, Server, empty, full, http1, read},
+};
+
+const FRESH: &[(&str, &str)] = &[("cache-control", "max-age=60")];
+
+#[tokio::test]
+async fn what_the_upstream_forbids_is_not_stored_and_the_log_says_why() {
+    for (rule, fields, why) in [
+        (
+            "override_ttl = '1m'",
+            vec![("cache-control", "no-store")],
+            "no-store",
+        ),
+        (
+            "override_ttl = '1m'",
+            vec![("cache-control", "private")],
+            "private",
+        ),
+        (
+            "override_ttl = '1m'",
+            vec![("set-cookie", "a=b")],
+            "set-cookie",
+        ),
+        ("", vec![FRESH[0], ("vary", "*")], "vary-star"),
+        (
+            "default_ttl = '1m'",
+            vec![("content-type", "text/event-stream")],
+            "stream",
+        ),
+    ] {
+        let kept = fields.clone();
+        let site = Site::start(rule, move |count, _| numbered(count, &kept)).await;
+        assert_eq!(site.bodies("/a", 2).await, ["1", "2"], "{fields:?}");
+        assert_eq!(site.logged(2).await, ("miss".into(), why.into()));
+        let status = site.get("/a").await;
+        let status = status.header("cache-status").expect("a status").to_owned();
+        assert!(status.ends_with(&format!("detail={why}")), "{status}");
+    }
+}
+
+#[tokio::test]
+async fn a_rule_gives_lifetimes_where_the_upstream_is_silent() {
+    let site = Site::with("default_ttl = '10s'", &[]).await;
+    assert_eq!(site.bodies("/a", 2).await, ["1", "1"]);
+    site.later(11);
+    assert_eq!(site.get("/a").await.body, "2");
+    let cookies = [("cookie", "session=1")];
+    assert_eq!(site.get_with("/b", &cookies).await.body, "3");
+    assert_eq!(
+        site.get_with("/b", &cookies).await.body,
+        "4",
+        "cookies may name somebody"
+    );
+    let longer = Site::with("override_ttl = '100s'", FRESH).await;
+    longer.get("/a").await;
+    longer.later(61);
+    assert_eq!(longer.get("/a").await.body, "1");
+}
+
+#[tokio::test]
+async fn answers_that_set_cookies_are_stored_where_the_switch_says_so() {
+    const FIELDS: &[(&str, &str)] = &[FRESH[0], ("set-cookie", "a=b")];
+    let site = Site::with("set_cookie = true", FIELDS).await;
+    site.get("/a").await;
+    let sent = site.get("/a").await;
+    assert_eq!(
+        (&*sent.body, sent.header("set-cookie")),
+        (&b"1"[..], Some("a=b"))
+    );
+}
+
+/// Whatever is cut, at whatever byte, is served cut and not stored.
+#[tokio::test]
+async fn a_truncated_body_is_not_stored_and_never_looks_whole() {
+    let answers = [
+        "HTTP/1.1 200 OK\r\nCache-Control: max-age=60\r\nContent-Length: 10\r\n\r\n12345",
+        "HTTP/1.1 200 OK\r\nCache-Control: max-age=60\r\nContent-Length: 10\r\n\r\n",
+        "HTTP/1.1 200 OK\r\nCache-Control: max-age=60\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n12345\r\n",
+        "HTTP/1.1 200 OK\r\nCache-Control: max-age=60\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n12",
+    ];
+    for text in answers {
+        let origin = Origin::answering_once(text).await;
+        let route = format!("[routes.a]\nupstream = '{}'\ncache = {{}}\n", origin.url());
+        let gateway = Gateway::start(&route);
+        for asked in 1..=2 {
+            let sent = Raw::ask(gateway.address(), "GET /a HTTP/1.1\r\nHost: a.test\r\n\r\n").await;
+            assert_eq!((sent.status, sent.complete), (200, false), "{text:?}");
+            assert_eq!(origin.requests().len(), asked, "{text:?}");
+        }
+        assert_eq!(gateway.metric("tollgate_cache_objects", &[]), 0.0);
+    }
+}
+
+#[tokio::test]
+async fn what_is_larger_than_an_object_may_be_passes_whole_and_is_not_stored() {
+    let body: Bytes = (0..3_000_000_u32)
+        .map(|index| (index % 251) as u8)
+        .collect();
+    for told in [true, false] {
+        let sent = body.clone();
+        let route = "[cache]\nmemory = '16MiB'\nmax_object = '1MiB'\n\
+                     [routes.site]\nupstream = 'ORIGIN'\ncache = {}\n";
+        let site = Site::configured(route, move |_, _| match told {
+            true => answer(200, FRESH, sent.clone()),
+            false => in_pieces(sent.clone(), None),
+        })
+        .await;
+        for _ in 0..2 {
+            let got = site.get("/a").await;
+            assert!(got.body == body, "told {told}");
+        }
+        assert_eq!(site.count(), 2);
+        assert_eq!(
+            site.gateway.metric("tollgate_cache_objects", &["none"]),
+            0.0
+        );
+        site.get("/a").await;
+    }
+}
+
+fn in_pieces(body: Bytes, trailers: Option<HeaderMap>) -> Response<crate::support::BoxBody> {
+    let pieces: Vec<_> = body.chunks(10_000).map(Bytes::copy_from_slice).collect();
+    let frames = pieces.into_iter().map(Frame::data);
+    let frames = frames.chain(trailers.map(Frame::trailers)).map(Ok);
+    let body = StreamBody::new(futures_util::stream::iter(frames)).boxed_unsync();
+    Response::builder()
+        .header("cache-control", "max-age=60")
+        .header("trailer", "x-sum")
+        .body(body)
+        .expect("an answer")
+}
+
+#[tokio::test]
+async fn a_large_answer_of_unknown_length_and_its_trailers_are_served_again() {
+    let body: Bytes = (0..900_000_u32).map(|index| (index % 251) as u8).collect();
+    let mut trailers = HeaderMap::new();
+    trailers.insert("x-sum", 17.into());
+    let (sent, added) = (body.clone(), trailers.clone());
+    let site = Site::start("", move |_, _| in_pieces(sent.clone(), Some(added.clone()))).await;
+    for _ in 0..3 {
+        let got = site
+            .send(
+                "GET",
+                "/a",
+                &[("te", "trailers"), ("connection", "te")],
+                empty(),
+            )
+            .await;
+        assert!(got.body == body);
+        assert_eq!(got.trailers.as_ref(), Some(&trailers));
+        assert!(site.get_http2("/a").await.trailers.is_some());
+    }
+    assert_eq!(site.count(), 1);
+}
+
+#[tokio::test]
+async fn a_reload_that_leaves_the_cache_as_it_is_keeps_what_is_stored() {
+    let site = Site::with("", FRESH).await;
+    site.get("/a").await;
+    let url = site.origin.url();
+    let text = |cache: &str| {
+        format!(
+            "{cache}\n[routes.site]\nupstream = '{url}'\nmax_body = '1MiB'\n[routes.site.cache]\n"
+        )
+    };
+    site.gateway.apply(&text(""));
+    assert_eq!(site.get("/a").await.body, "1");
+    site.gateway
+        .apply(&text("[cache]\nmemory = '8MiB'\nmax_object = '1MiB'"));
+    assert_eq!(site.get("/a").await.body, "2");
+    let bytes = site.gateway.metric("tollgate_cache_memory_bytes", &[]);
+    assert!(bytes < 200_000.0, "{bytes}");
+}
+
+#[tokio::test]
+async fn memory_stays_within_its_bound() {
+    let route = "[cache]\nmemory = '1MiB'\nmax_object = '128KiB'\n\
+                 [routes.site]\nupstream = 'ORIGIN'\ncache = {}\n";
+    let body = Bytes::from(vec![b'x'; 60_000]);
+    let site = Site::configured(route, move |_, _| answer(200, FRESH, body.clone())).await;
+    for index in 0..60 {
+        site.get(&format!("/{index}")).await;
+        let bytes = site.gateway.metric("tollgate_cache_memory_bytes", &[]);
+        assert!(bytes <= 1024.0 * 1024.0, "{bytes}");
+    }
+    assert!(site.gateway.metric("tollgate_cache_evictions_total", &[]) > 30.0);
+}
+
+#[tokio::test]
+async fn unsafe_methods_make_what_they_changed_be_forgotten() {
+    for (status, location, forgotten) in [
+        (200, "", true),
+        (303, "", true),
+        (500, "", false),
+        (404, "", false),
+        (201, "/b", true),
+    ] {
+        let site = Site::start("", move |count, seen| match seen.method.as_str() {
+            "GET" => numbered(count, FRESH),
+            _ => answer(status, &[("location", location)], ""),
+        })
+        .await;
+        assert_eq!(site.get("/a?x").await.body, "1");
+        assert_eq!(site.get("/b").await.body, "2");
+        site.send("PATCH", "/a?x", &[], full("change")).await;
+        let body = site.get("/a?x").await.body;
+        assert_eq!(body == "4", forgotten, "{status} {body:?}");
+        let other = site.get("/b").await.body;
+        assert_eq!(other != "2", location == "/b", "{status} {other:?}");
+    }
+}
+
+#[tokio::test]
+async fn an_upstream_of_a_split_has_its_own_answers() {
+    let one = Origin::answering(
+        "HTTP/1.1 200 OK\r\nCache-Control: max-age=60\r\nContent-Length: 3\r\n\r\none",
+    )
+    .await;
+    let two = Origin::answering(
+        "HTTP/1.1 200 OK\r\nCache-Control: max-age=60\r\nContent-Length: 3\r\n\r\ntwo",
+    )
+    .await;
+    for (zone, both) in [("", true), ("zone = 'all'", false)] {
+        let text = format!(
+            "[upstreams.one]\nservers = ['{}']\n[upstreams.two]\nservers = ['{}']\n\
+             [routes.s]\nsplit = {{ one = 1, two = 1 }}\n[routes.s.cache]\n{zone}\n",
+            one.url(),
+            two.url()
+        );
+        let gateway = Gateway::start(&text);
+        let mut seen = std::collections::BTreeSet::new();
+        for _ in 0..60 {
+            let sent = Raw::ask(gateway.address(), "GET /a HTTP/1.1\r\nHost: a.test\r\n\r\n").await;
+            seen.insert(sent.text().to_owned());
+        }
+        assert_eq!(seen.len(), if both { 2 } else { 1 }, "{seen:?}");
+    }
+    assert!(one.requests().len() + two.requests().len() <= 3);
+}
+
+#[tokio::test]
+async fn a_drain_does_not_wait_for_a_fetch_that_nobody_reads() {
+    let origin = Origin::start(|mut peer| async move {
+        while peer.request().await.is_some() {
+            peer.write(
+                "HTTP/1.1 200 OK\r\nCache-Control: max-age=60\r\nContent-Length: 9\r\n\r\n1",
+            )
+            .await;
+        }
+    })
+    .await;
+    let text = format!(
+        "[server.drain]\ndelay = '0s'\n[routes.a]\nupstream = '{}'\ncache = {{}}\n",
+        origin.url()
+    );
+    let gateway = Gateway::start(&text);
+    let mut client = Raw::connect(gateway.address()).await;
+    client.send("GET /a HTTP/1.1\r\nHost: a.test\r\n\r\n").await;
+    client.head().await;
+    client.reset();
+    let inner = gateway.inner();
+    inner.drain();
+    let drained = tokio::time::timeout(Duration::from_secs(5), inner.drained());
+    drained.await.expect("the drain ends");
+}
+
+#[tokio::test]
+async fn a_posts_answer_that_says_it_is_the_url_itself_serves_later_gets() {
+    const OWN: &[(&str, &str)] = &[FRESH[0], ("content-location", "/a")];
+    let site = Site::with("", OWN).await;
+    assert_eq!(site.bodies("/a", 2).await, ["1", "1"]);
+    assert_eq!(site.send("POST", "/a", &[], full("x")).await.body, "2");
+    assert_eq!(
+        site.bodies("/a", 2).await,
+        ["2", "2"],
+        "the new answer took the old one's place"
+    );
+    site.send("POST", "/other", &[], full("x")).await;
+    assert_eq!(
+        site.get("/other").await.body,
+        "4",
+        "it is not about the URL that was posted to"
+    );
+}
+
+#[tokio::test]
+async fn a_posts_answer_is_not_stored_when_the_url_was_changed_meanwhile() {
+    let (free, wait) = watch::channel(false);
+    let (begun, begins) = watch::channel(false);
+    let begun = Arc::new(begun);
+    let origin = Server::http1(move |request: http::Request<hyper::body::Incoming>| {
+        let (mut wait, begun) = (wait.clone(), Arc::clone(&begun));
+        async move {
+            let fields = [FRESH[0], ("content-location", "/a")];
+            if request.method() != http::Method::POST {
+                return numbered(2, &fields);
+            }
+            begun.send_replace(true);
+            wait.wait_for(|free| *free).await.expect("the test goes on");
+            numbered(1, &fields)
+        }
+    })
+    .await;
+    let route = format!("[routes.a]\nupstream = '{}'\ncache = {{}}\n", origin.url());
+    let gateway = Gateway::start(&route);
+    let send = |method: &'static str| {
+        let address = gateway.address();
+        async move {
+            let mut connection = http1(address).await;
+            let answer = connection.send_request(request(method, "/a", &[], empty()));
+            read(answer.await.expect("an answer")).await
+        }
+    };
+    let posting = tokio::spawn(send("POST"));
+    begins
+        .clone()
+        .wait_for(|begun| *begun)
+        .await
+        .expect("the origin is there");
+    send("PUT").await;
+    free.send_replace(true);
+    assert_eq!(posting.await.expect("no panic").body, "1");
+    assert_eq!(send("GET").await.body, "2");
+}

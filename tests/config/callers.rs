@@ -1,0 +1,162 @@
+//! `[auth.api_keys.*]`, `[auth.basic.*]` and their files.
+
+use std::{fs, path::Path, time::Duration};
+
+use tempfile::TempDir;
+use tollgate::config::{Config, CredentialPlace, Diagnostics, KeyScheme};
+
+use super::said;
+
+const HASH: &str = "sha256:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08";
+
+/// A folder with a configuration that uses one method, and files beside it.
+fn folder(table: &str, method: &str, files: &[(&str, &str)]) -> TempDir {
+    let folder = TempDir::new().unwrap();
+    let text =
+        format!("{table}\n[routes.all]\nauth = \"{method}\"\nrespond = {{ status = 204 }}\n");
+    fs::write(folder.path().join("gateway.toml"), text).unwrap();
+    for (name, text) in files {
+        fs::write(folder.path().join(name), text).unwrap();
+    }
+    folder
+}
+
+fn load(folder: &Path) -> Result<Config, Diagnostics> {
+    Config::load(&folder.join("gateway.toml")).map(|loaded| loaded.config)
+}
+
+/// The message and help of the only finding of a table that the route uses.
+fn only(table: &str, method: &str, files: &[(&str, &str)]) -> (String, String) {
+    let folder = folder(table, method, files);
+    let findings = match Config::load(&folder.path().join("gateway.toml")) {
+        Ok(loaded) => loaded.warnings,
+        Err(findings) => findings,
+    };
+    assert_eq!(findings.len(), 1, "{findings}");
+    said(findings.iter().next().unwrap())
+}
+
+const KEYS: &str = "[auth.api_keys.a]\nkeys_file = \"keys.toml\"";
+
+#[test]
+fn keys_are_in_a_file_beside_the_configuration() {
+    let text = format!("[keys.x]\nhash = \"{HASH}\"\n");
+    let table =
+        format!("{KEYS}\nfrom = [\"query:key\", \"header:authorization\"]\nscheme = \"Bearer\"");
+    let folder = folder(&table, "api_keys.a", &[("keys.toml", &text)]);
+    let config = load(folder.path()).unwrap();
+    let keys = &config.auth.api_keys["api_keys.a"];
+    assert_eq!(keys.keys_file, folder.path().join("keys.toml"));
+    assert_eq!(keys.from[0], CredentialPlace::Query("key".into()));
+    assert_eq!(keys.scheme, KeyScheme::Bearer);
+    assert_eq!(config.auth.failures, Some((20, Duration::from_secs(60))));
+}
+
+#[test]
+fn a_missing_file_of_keys_says_how_to_make_one_and_does_not_keep_one_from_it() {
+    let (message, help) = only(KEYS, "api_keys.a", &[]);
+    assert!(
+        message.starts_with("2:13 `keys_file`: the file can't be read"),
+        "{message}"
+    );
+    assert!(help.contains("tollgate key new --id NAME"), "{help}");
+    let folder = folder(KEYS, "api_keys.a", &[]);
+    let files = Config::keys_files(&folder.path().join("gateway.toml")).unwrap();
+    assert_eq!(
+        files,
+        [("api_keys.a".into(), folder.path().join("keys.toml"))]
+    );
+}
+
+#[test]
+fn what_is_wrong_in_a_file_of_keys_is_found_where_it_stands() {
+    let folder = folder(
+        KEYS,
+        "api_keys.a",
+        &[("keys.toml", "[keys.x]\nhsh = \"x\"\n")],
+    );
+    let findings = load(folder.path()).unwrap_err();
+    let files: Vec<_> = findings
+        .iter()
+        .map(|it| (it.file.ends_with("keys.toml"), it.line))
+        .collect();
+    assert!(files.contains(&(true, 2)), "{findings}");
+}
+
+#[test]
+fn mistakes_in_tables_of_callers_are_findings() {
+    let keys = [("keys.toml", "")];
+    let (message, help) = only("[auth.api_keys.a]", "api_keys.a", &keys);
+    assert_eq!(message, "1:16 `[auth.api_keys.a]` has no keys");
+    assert!(help.contains("keys_file = \"api-keys.toml\""), "{help}");
+    let (message, help) = only(&format!("{KEYS}\nkeys_fil = \"x\""), "api_keys.a", &keys);
+    assert_eq!(message, "3:1 unknown key `keys_fil` in `[auth.api_keys.a]`");
+    assert_eq!(help, "write `keys_file`");
+    let (message, _) = only(&format!("{KEYS}\nscheme = \"Bearer\""), "api_keys.a", &keys);
+    assert_eq!(message, "3:10 `scheme` has no effect");
+    let (message, _) = only(
+        &format!("{KEYS}\nfrom = \"header:authorization\"\nscheme = \"Basic\""),
+        "api_keys.a",
+        &keys,
+    );
+    assert!(message.contains("\"ApiKey\" or \"Bearer\""), "{message}");
+    let (message, _) = only(
+        &format!("[auth]\nfailures = \"many\"\n{KEYS}"),
+        "api_keys.a",
+        &keys,
+    );
+    assert!(
+        message.starts_with("2:12 `failures`: expected a quota"),
+        "{message}"
+    );
+}
+
+#[test]
+fn failures_can_be_off_or_another_quota() {
+    for (value, expected) in [
+        ("off", None),
+        ("5/1h", Some((5, Duration::from_secs(3600)))),
+    ] {
+        let table = format!("[auth]\nfailures = \"{value}\"\n{KEYS}");
+        let folder = folder(&table, "api_keys.a", &[("keys.toml", "")]);
+        assert_eq!(load(folder.path()).unwrap().auth.failures, expected);
+    }
+}
+
+const USERS: &str = "[auth.basic.a]\nusers_file = \"users\"";
+
+#[test]
+fn hashes_of_users_are_checked_and_never_shown() {
+    let (message, help) = only(USERS, "basic.a", &[]);
+    assert!(
+        message.starts_with("2:14 `users_file`: the file can't be read"),
+        "{message}"
+    );
+    assert!(help.contains("htpasswd -B"), "{help}");
+    let folder = folder(
+        USERS,
+        "basic.a",
+        &[("users", "a:{SHA}hush\nb:$apr1$hush\n")],
+    );
+    let findings = load(folder.path()).unwrap_err();
+    assert_eq!(findings.len(), 2, "{findings}");
+    let text = findings.render(false);
+    assert!(
+        text.contains("line 1: SHA-1") && text.contains("line 2: MD5"),
+        "{text}"
+    );
+    assert!(!text.contains("hush"), "{text}");
+}
+
+#[test]
+fn a_realm_fits_between_quotes() {
+    let (message, _) = only(
+        &format!("{USERS}\nrealm = 'a\"b'"),
+        "basic.a",
+        &[("users", "")],
+    );
+    assert!(
+        message.starts_with("3:9 `realm`: expected a text of visible"),
+        "{message}"
+    );
+}
