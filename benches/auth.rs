@@ -106,7 +106,7 @@ fn context() -> Arc<Context> {
     let connection = Connection::new(0, "l".into(), Peer::Unix, false, Protocol::Http1);
     Arc::new(Context::new(ContextParts {
         connection: Arc::new(connection),
-        id: RequestId::generate(),
+        id: RequestId::generate(SystemTime::now()),
         trace: TraceContext::generate(),
         client: [127, 0, 0, 1].into(),
         forwarded_for: None,
@@ -124,6 +124,7 @@ fn context() -> Arc<Context> {
             trailers: false,
         },
         clock: Clock::system(),
+        started_at: SystemTime::now(),
     }))
 }
 

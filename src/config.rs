@@ -55,6 +55,7 @@ pub use auth::{
 };
 pub use cache::{Cache, CacheQuery, CacheRule, CacheScope, CacheTier};
 pub use cors::{Cors, Fields, Origin};
+pub use cache::{Cache, CacheQuery, CacheRule, CacheScope, CacheTier};
 pub use diagnostic::{Diagnostic, Diagnostics, Related, Severity};
 pub use edits::{RequestEdits, ResponseEdits};
 pub use htpasswd::{Htpasswd, PasswordHash};

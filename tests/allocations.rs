@@ -16,12 +16,17 @@ use std::{
 use futures_util::FutureExt;
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 use tollgate::{
-    config::{Address, Config},
+    config::{Address, Config, KeysFrom},
     exchange::{
         Body, BoxFuture, Clock, Connection, Context, ContextParts, Handle, Peer, Protocol, Request,
         RequestHead, RequestId, Response, RouteService, TraceContext,
     },
     gateway::Gateway,
+    pipeline::auth::{
+        jwt::{JwtMethod, keys::Fixed},
+        method::{Method, Verdict},
+    },
+    telemetry::Metrics,
 };
 use tower::Layer;
 
@@ -33,8 +38,10 @@ static COUNTED: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 fn a_request_allocates_no_more_than_it_did() {
     a_layer_costs_one_allocation();
     a_foreign_layer_costs_two();
+    a_remembered_token_costs_none();
     a_proxied_request();
     a_request_that_the_gateway_answers();
+    a_hit();
 }
 
 /// The end of a stack.
@@ -105,6 +112,39 @@ fn allocations_of(service: &RouteService) -> usize {
     made
 }
 
+/// A token that was verified before: the caller is known by a look-up.
+fn a_remembered_token_costs_none() {
+    let secret = "a secret of thirty-two characters";
+    let text = format!(
+        "[routes.all]\nrespond = {{}}\nauth = 'jwt.a'\n[auth.jwt.a]\nsecret = '{secret}'\n"
+    );
+    let config = Config::parse("test.toml", &text)
+        .expect("it is valid")
+        .config;
+    let config = &config.auth.jwt["jwt.a"];
+    let KeysFrom::Fixed(keys) = config.keys.clone() else {
+        panic!("the key stands in the configuration");
+    };
+    let method = JwtMethod::with(config, Arc::new(Fixed(keys)), None, &Metrics::new());
+    let claims = serde_json::json!({ "sub": "alice", "exp": 9_999_999_999_u64 });
+    let key = jsonwebtoken::EncodingKey::from_secret(secret.as_bytes());
+    let token = jsonwebtoken::encode(&jsonwebtoken::Header::default(), &claims, &key);
+    let request = http::Request::get("/")
+        .header(
+            "authorization",
+            format!("Bearer {}", token.expect("a token")),
+        )
+        .body(Body::empty())
+        .expect("a request");
+    let context = context();
+    let check = || method.check(&request, &context);
+    assert!(matches!(check(), Verdict::Granted(_)));
+    let region = Region::new(COUNTED);
+    let verdict = black_box(check());
+    assert_eq!(made(&region), 0);
+    assert!(matches!(verdict, Verdict::Granted(_)));
+}
+
 fn context() -> Arc<Context> {
     let peer = Peer::Unix;
     let connection = Connection::new(0, "test".into(), peer, false, Protocol::Http1);
@@ -159,6 +199,17 @@ fn a_request_that_the_gateway_answers() {
         measured <= ANSWERED + SLACK,
         "{measured}, which was {ANSWERED}"
     );
+}
+
+/// The same answer of 1 KiB out of the cache.
+fn a_hit() {
+    let origin = origin();
+    let route = format!(
+        "[routes.all]\nupstream = \"http://{origin}\"\ncache = {{ override_ttl = \"1h\" }}\n"
+    );
+    let measured = per_request(&route);
+    eprintln!("a hit: {measured}");
+    assert!(measured <= HIT + SLACK, "{measured}, which was {HIT}");
 }
 
 /// Allocations per request of a gateway with one worker, once everything is warm.
@@ -236,5 +287,6 @@ const COUNT: usize = 1_000;
 /// Measured.
 const PROXIED: f64 = 17.0;
 const ANSWERED: f64 = 11.0;
+const HIT: f64 = 12.0;
 /// For the threads that do something now and then: the log's writer, the sweep of the pools.
 const SLACK: f64 = 0.25;

@@ -54,6 +54,11 @@ const FORWARDING: &[Forwarding] = &[
         "total_timeout",
         "upstream = 'ORIGIN'\ntimeouts = { total = '1h' }",
     ),
+    route("cache", "upstream = 'ORIGIN'\ncache = {}"),
+    route(
+        "cache_shown",
+        "upstream = 'one'\ncache = { show_key = true, query = 'sorted', wait = 'off' }",
+    ),
     route("split", "split = { 'ORIGIN' = 1, one = 1 }"),
     route("guarded_upstream", "upstream = 'one'"),
     route(
@@ -75,6 +80,11 @@ const FORWARDING: &[Forwarding] = &[
          [rate_limits.many]\nkey = 'client_ip'\nquota = ['10000/1s', '1000000/1h']\n\
          [rate_limits.callers]\nkey = 'caller'\nquota = '10000/1s'\ncost_header = 'x-cost'\n\
          [rate_limits.slots]\nkey = 'client_ip'\nquota = 1000\nalgorithm = 'concurrency'",
+    ),
+    route(
+        "authenticated",
+        "upstream = 'ORIGIN'\nauth = ['jwt.any', 'anonymous']\n\
+         [auth.jwt.any]\nsecret = 'a secret of thirty-two characters'",
     ),
     route(
         "cors",

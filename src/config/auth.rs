@@ -7,6 +7,7 @@ mod api_keys;
 mod basic;
 mod claim;
 mod external;
+mod identity;
 mod jwt;
 mod key_set;
 mod place;

@@ -1,7 +1,7 @@
 //! Header fields that several rooms handle alike: those of one hop, and those we write.
 
 use http::{
-    HeaderMap, HeaderName,
+    HeaderMap, HeaderName, HeaderValue,
     header::{
         AUTHORIZATION, CACHE_CONTROL, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE,
         CONTENT_TYPE, COOKIE, HOST, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, SET_COOKIE, TE,
@@ -23,6 +23,14 @@ pub const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-ho
 pub const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 /// `Proxy-Connection`.
 pub const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
+
+/// A text as a field value that every reader takes for just this text: printable ASCII, not empty, no
+/// spaces at its ends (they would be trimmed, RFC 9110 5.5).
+#[must_use]
+pub fn exact_value(text: &str) -> Option<HeaderValue> {
+    let exact = !text.is_empty() && text.is_ascii() && text.trim_ascii() == text;
+    HeaderValue::from_str(text).ok().filter(|_| exact)
+}
 
 /// The members of a comma list over all lines of a field, from left to right.
 ///
@@ -143,7 +151,6 @@ const END_TO_END: [HeaderName; 13] = [
 #[cfg(test)]
 mod tests {
     use super::*;
-    use http::HeaderValue;
 
     fn cleaned(lines: &[(&'static str, &'static str)], named: bool) -> Vec<String> {
         let mut headers = HeaderMap::new();

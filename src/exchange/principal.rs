@@ -9,6 +9,8 @@ use std::{
 use http::HeaderValue;
 use serde_json::Value;
 
+use super::fields::exact_value;
+
 /// A caller that has been authenticated.
 ///
 /// Made once per credential and shared by its requests where the method remembers credentials.
@@ -20,7 +22,7 @@ pub struct Principal {
     pub subject: Box<str>,
     /// `jwt.customers:alice`: unique over all methods; what limits and caches tell callers apart by.
     pub name: Arc<str>,
-    /// The subject as a header value, where it can be one.
+    /// The subject as a header value, where it can be one that says just this.
     pub subject_header: Option<HeaderValue>,
     /// The roles that the credential names.
     pub roles: Box<[Box<str>]>,
@@ -43,7 +45,7 @@ impl Principal {
             method: Arc::clone(method),
             subject: subject.into(),
             name: format!("{method}:{subject}").into(),
-            subject_header: HeaderValue::from_str(subject).ok(),
+            subject_header: exact_value(subject),
             roles: Box::default(),
             permissions: Box::default(),
             claims: Value::Null,

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::{
     Site, let_in, refused,
-    signer::{Signer, alice, alice_with, encode, now},
+    signer::{Signer, alice, alice_with, encode, now, with},
 };
 
 /// Everything of a list is refused for one reason, and the good token is not.
@@ -25,11 +25,7 @@ fn hs256() -> Signer {
 
 /// Signed well, with these fields beside those of the usual header.
 fn with_header(signer: &Signer, more: Value) -> String {
-    let mut header = signer.header();
-    for (name, value) in more.as_object().unwrap() {
-        header[name] = value.clone();
-    }
-    signer.sign(&header, &alice())
+    signer.sign(&with(signer.header(), more), &alice())
 }
 
 #[tokio::test]

@@ -7,15 +7,15 @@ use jsonwebtoken::{Algorithm, AlgorithmFamily, DecodingKey, EncodingKey, jwk::Jw
 use serde_json::{Value, json};
 
 /// One key pair, or one secret.
-pub struct Signer {
-    pub algorithm: Algorithm,
+pub(crate) struct Signer {
+    pub(crate) algorithm: Algorithm,
     key: EncodingKey,
     /// The public key in PEM, or the secret.
-    pub public: String,
+    pub(crate) public: String,
 }
 
 impl Signer {
-    pub fn new(algorithm: Algorithm) -> Self {
+    pub(crate) fn new(algorithm: Algorithm) -> Self {
         if algorithm.family() == AlgorithmFamily::Hmac {
             let secret = format!(
                 "a secret for {algorithm:?} of the tests, {}",
@@ -38,7 +38,7 @@ impl Signer {
         }
     }
 
-    pub fn with_secret(algorithm: Algorithm, secret: &str) -> Self {
+    pub(crate) fn with_secret(algorithm: Algorithm, secret: &str) -> Self {
         Self {
             algorithm,
             key: EncodingKey::from_secret(secret.as_bytes()),
@@ -47,12 +47,12 @@ impl Signer {
     }
 
     /// The same key with another algorithm.
-    pub fn using(self, algorithm: Algorithm) -> Self {
+    pub(crate) fn using(self, algorithm: Algorithm) -> Self {
         Self { algorithm, ..self }
     }
 
     /// The keys of `[auth.jwt.*]` that name this key.
-    pub fn keys(&self) -> String {
+    pub(crate) fn keys(&self) -> String {
         let kind = match self.algorithm.family() {
             AlgorithmFamily::Hmac => "secret",
             _ => "public_key",
@@ -64,7 +64,7 @@ impl Signer {
     }
 
     /// The public key as a JWK with a name.
-    pub fn jwk(&self, id: &str) -> Value {
+    pub(crate) fn jwk(&self, id: &str) -> Value {
         let pem = self.public.as_bytes();
         let key = match self.algorithm.family() {
             AlgorithmFamily::Rsa => DecodingKey::from_rsa_pem(pem),
@@ -78,27 +78,27 @@ impl Signer {
     }
 
     /// A token with these claims and the usual header.
-    pub fn token(&self, claims: &Value) -> String {
+    pub(crate) fn token(&self, claims: &Value) -> String {
         self.sign(&self.header(), claims)
     }
 
     /// A token with a name of the key in its header.
-    pub fn named(&self, id: &str, claims: &Value) -> String {
+    pub(crate) fn named(&self, id: &str, claims: &Value) -> String {
         let mut header = self.header();
         header["kid"] = id.into();
         self.sign(&header, claims)
     }
 
-    pub fn header(&self) -> Value {
+    pub(crate) fn header(&self) -> Value {
         json!({ "alg": self.algorithm, "typ": "JWT" })
     }
 
-    pub fn sign(&self, header: &Value, claims: &Value) -> String {
+    pub(crate) fn sign(&self, header: &Value, claims: &Value) -> String {
         self.sign_text(&header.to_string(), &claims.to_string())
     }
 
     /// A token whose signature holds, whatever stands in it.
-    pub fn sign_text(&self, header: &str, claims: &str) -> String {
+    pub(crate) fn sign_text(&self, header: &str, claims: &str) -> String {
         let message = format!("{}.{}", encode(header), encode(claims));
         let signature = jsonwebtoken::crypto::sign(message.as_bytes(), &self.key, self.algorithm);
         format!("{message}.{}", signature.unwrap())
@@ -115,33 +115,38 @@ fn pair(algorithm: Algorithm) -> rcgen::KeyPair {
     pair.unwrap()
 }
 
-pub fn encode(text: impl AsRef<[u8]>) -> String {
+pub(crate) fn encode(text: impl AsRef<[u8]>) -> String {
     URL_SAFE_NO_PAD.encode(text)
 }
 
 /// Claims that are good for an hour.
-pub fn alice() -> Value {
+pub(crate) fn alice() -> Value {
     json!({ "sub": "alice", "exp": now() + 3600 })
 }
 
 /// The same with more, or with others in their place.
-pub fn alice_with(more: Value) -> Value {
-    let mut claims = alice();
-    for (name, value) in more.as_object().unwrap() {
-        claims[name] = value.clone();
-    }
-    claims
+pub(crate) fn alice_with(more: Value) -> Value {
+    with(alice(), more)
+}
+
+/// An object with more fields, or with others in their place.
+pub(crate) fn with(mut object: Value, more: Value) -> Value {
+    let Value::Object(more) = more else {
+        panic!("{more} is no object");
+    };
+    object.as_object_mut().unwrap().extend(more);
+    object
 }
 
 /// Seconds since 1970.
-pub fn now() -> u64 {
+pub(crate) fn now() -> u64 {
     SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .unwrap()
         .as_secs()
 }
 
-pub const ALL: [Algorithm; 12] = [
+pub(crate) const ALL: [Algorithm; 12] = [
     Algorithm::HS256,
     Algorithm::HS384,
     Algorithm::HS512,

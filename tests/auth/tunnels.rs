@@ -16,13 +16,12 @@ const SWITCH: &str = "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\
 /// An origin that switches and says back what it hears, four bytes at a time.
 async fn echo() -> Origin {
     Origin::start(|mut peer| async move {
-        while peer.request().await.is_some() {
-            peer.write(SWITCH).await;
-            loop {
-                let bytes = peer.read(4).await;
-                if bytes.len() < 4 || !peer.write(bytes).await {
-                    return;
-                }
+        peer.request().await;
+        peer.write(SWITCH).await;
+        loop {
+            let bytes = peer.read(4).await;
+            if bytes.len() < 4 || !peer.write(bytes).await {
+                return;
             }
         }
     })

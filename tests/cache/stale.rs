@@ -33,6 +33,28 @@ async fn a_stale_answer_is_validated_and_fresh_again() {
 }
 
 #[tokio::test]
+async fn it_is_validated_where_nobody_waits_for_others_too() {
+    let site = Site::start("wait = 'off'", |count, seen| {
+        match seen.header("if-none-match") {
+            Some("\"one\"") => answer(304, &[], ""),
+            Some(_) => answer(304, &[("etag", "\"two\"")], ""),
+            None => numbered(count, TAGGED),
+        }
+    })
+    .await;
+    site.get("/a").await;
+    site.later(61);
+    // What the client has is another matter: it is not asked for by that.
+    let sent = site.get_with("/a", &[("if-none-match", "\"two\"")]).await;
+    assert_eq!((sent.status(), &*sent.body), (200, &b"1"[..]));
+    assert_eq!(site.seen()[1].header("if-none-match"), Some("\"one\""));
+    assert_eq!(
+        site.get("/a").await.header("cache-status"),
+        Some("tollgate; hit")
+    );
+}
+
+#[tokio::test]
 async fn a_changed_answer_takes_the_place_of_the_stale_one() {
     let site = Site::with("", TAGGED).await;
     site.get("/a").await;

@@ -95,8 +95,12 @@ async fn a_truncated_body_is_not_stored_and_never_looks_whole() {
         let route = format!("[routes.a]\nupstream = '{}'\ncache = {{}}\n", origin.url());
         let gateway = Gateway::start(&route);
         for asked in 1..=2 {
-            let sent = Raw::ask(gateway.address(), "GET /a HTTP/1.1\r\nHost: a.test\r\n\r\n").await;
-            assert_eq!((sent.status, sent.complete), (200, false), "{text:?}");
+            let mut client = Raw::connect(gateway.address()).await;
+            client.send("GET /a HTTP/1.1\r\nHost: a.test\r\n\r\n").await;
+            // Cut before the first byte, not even the head need be there.
+            if let Some(sent) = client.answer_or_end().await {
+                assert_eq!((sent.status, sent.complete), (200, false), "{text:?}");
+            }
             assert_eq!(origin.requests().len(), asked, "{text:?}");
         }
         assert_eq!(gateway.metric("tollgate_cache_objects", &[]), 0.0);
@@ -114,7 +118,7 @@ async fn what_is_larger_than_an_object_may_be_passes_whole_and_is_not_stored() {
                      [routes.site]\nupstream = 'ORIGIN'\ncache = {}\n";
         let site = Site::configured(route, move |_, _| match told {
             true => answer(200, FRESH, sent.clone()),
-            false => in_pieces(sent.clone(), None),
+            false => in_pieces(&sent, None),
         })
         .await;
         for _ in 0..2 {
@@ -130,7 +134,7 @@ async fn what_is_larger_than_an_object_may_be_passes_whole_and_is_not_stored() {
     }
 }
 
-fn in_pieces(body: Bytes, trailers: Option<HeaderMap>) -> Response<crate::support::BoxBody> {
+fn in_pieces(body: &Bytes, trailers: Option<HeaderMap>) -> Response<crate::support::BoxBody> {
     let pieces: Vec<_> = body.chunks(10_000).map(Bytes::copy_from_slice).collect();
     let frames = pieces.into_iter().map(Frame::data);
     let frames = frames.chain(trailers.map(Frame::trailers)).map(Ok);
@@ -148,7 +152,7 @@ async fn a_large_answer_of_unknown_length_and_its_trailers_are_served_again() {
     let mut trailers = HeaderMap::new();
     trailers.insert("x-sum", 17.into());
     let (sent, added) = (body.clone(), trailers.clone());
-    let site = Site::start("", move |_, _| in_pieces(sent.clone(), Some(added.clone()))).await;
+    let site = Site::start("", move |_, _| in_pieces(&sent, Some(added.clone()))).await;
     for _ in 0..3 {
         let got = site
             .send(

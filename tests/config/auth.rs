@@ -154,7 +154,7 @@ fn the_keys_of_an_issuer_come_from_one_place() {
     let text =
         |lines| format!("[routes.a]\nrespond = {{}}\nauth = 'jwt.a'\n[auth.jwt.a]\n{lines}\n");
     valid(&text("issuer = 'https://id.test/'"));
-    valid(&text("jwks_url = 'http://id.test:8080/keys'"));
+    valid(&text("jwks_url = 'https://id.test:8080/keys'"));
 }
 
 #[test]

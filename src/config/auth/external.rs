@@ -7,7 +7,7 @@ use http::{
     header::{AUTHORIZATION, CONTENT_LENGTH, COOKIE, EXPECT, HOST},
 };
 
-use super::jwt::identity_name;
+use super::identity::identity_name;
 use crate::config::{
     decode::{
         Choice, Count, Flag, Format, Node, Off, OneOrList, OptionOf, OrWord, Problem, Reader, Show,

@@ -1,31 +1,25 @@
 //! `[auth.jwt.NAME]`: signed tokens of one issuer.
 
+mod text;
+
 use std::{net::IpAddr, path::PathBuf, sync::Arc, time::Duration};
 
-use http::{
-    HeaderName,
-    header::{AUTHORIZATION, CONTENT_LENGTH, COOKIE, HOST},
-};
+use http::{HeaderName, header::AUTHORIZATION};
 use jsonwebtoken::{Algorithm, AlgorithmFamily};
-use toml::de::DeValue;
 
 use super::{
-    ClaimPath, CredentialPlace, KeyRefresh, KeySet, RevocationList,
-    claim::Claim,
-    key_set::{SHORTEST_SECRET, of_family},
-    place::From,
-    revocation::RevocationKeys,
+    ClaimPath, CredentialPlace, KeyRefresh, KeySet, RevocationList, claim::Claim,
+    identity::ForwardClaims, key_set::of_family, place::From, revocation::RevocationKeys,
 };
 use crate::config::{
     Secret,
     decode::{
-        Choice, Flag, Format, Keyed, Node, Off, OneOrList, OptionOf, OrWord, Problem, Reader, Set,
-        Size, Sub, TableNode, Text, Time, TimeOrZero, Word, table,
+        Choice, Flag, Keyed, Off, OneOrList, OptionOf, OrWord, Reader, Set, Size, Sub, TableNode,
+        Text, Time, TimeOrZero, Word, table,
     },
     diagnostic::Finding,
-    header::{is_hop_by_hop, key_name, refuse_double},
-    source::Place,
 };
+use text::{ClaimList, FileText, PemText, SecretText, TextFile, UrlText};
 
 /// `[auth.jwt.NAME]`, checked.
 #[derive(Clone, Debug, PartialEq)]
@@ -327,201 +321,6 @@ fn is_url(text: &str) -> bool {
     uri.is_some_and(|uri| {
         matches!(uri.scheme_str(), Some("http" | "https")) && uri.authority().is_some()
     })
-}
-
-struct SecretText;
-
-impl Format for SecretText {
-    type Value = Secret;
-
-    fn expected() -> String {
-        format!("a secret of {SHORTEST_SECRET} bytes at least")
-    }
-
-    fn example() -> String {
-        "\"${env:JWT_SECRET}\"".to_owned()
-    }
-
-    fn read(node: Node<'_>, reader: &mut Reader<'_>) -> Option<Secret> {
-        reader.parse(node, &Self::expected(), |text| {
-            // RFC 7518 3.2; a shorter one can be guessed from any token.
-            if text.len() < SHORTEST_SECRET {
-                let problem = Problem::what("the secret is too short: it could be guessed");
-                return Err(problem.help("`openssl rand -base64 32` makes one"));
-            }
-            Ok(Secret::new(text))
-        })
-    }
-}
-
-struct PemText;
-
-impl Format for PemText {
-    type Value = String;
-
-    fn expected() -> String {
-        "the name of a file with a public key in PEM, or the PEM itself".to_owned()
-    }
-
-    fn example() -> String {
-        "\"issuer.pem\"".to_owned()
-    }
-
-    fn read(node: Node<'_>, reader: &mut Reader<'_>) -> Option<String> {
-        let text = Text::read(node, reader)?;
-        match text.trim_start().starts_with("-----BEGIN") {
-            true => Some(text),
-            false => reader.file(node, &text),
-        }
-    }
-}
-
-/// A file that has been read.
-#[derive(Clone, Debug)]
-struct TextFile {
-    path: PathBuf,
-    text: String,
-}
-
-struct FileText;
-
-impl Format for FileText {
-    type Value = TextFile;
-
-    fn expected() -> String {
-        "the name of a file".to_owned()
-    }
-
-    fn example() -> String {
-        "\"issuer.jwks.json\"".to_owned()
-    }
-
-    fn read(node: Node<'_>, reader: &mut Reader<'_>) -> Option<TextFile> {
-        let name = Text::read(node, reader)?;
-        let path = reader.sources.of(node.place).directory.join(&name);
-        let text = reader.file(node, &name)?;
-        Some(TextFile { path, text })
-    }
-}
-
-struct UrlText;
-
-impl Format for UrlText {
-    type Value = String;
-
-    fn expected() -> String {
-        "a URL such as \"https://id.example.com/jwks.json\"".to_owned()
-    }
-
-    fn example() -> String {
-        "\"https://id.example.com/jwks.json\"".to_owned()
-    }
-
-    fn read(node: Node<'_>, reader: &mut Reader<'_>) -> Option<String> {
-        reader.parse(node, &Self::expected(), |text| match is_url(text) {
-            true => Ok(text.to_owned()),
-            false => Err(Problem::plain()),
-        })
-    }
-}
-
-/// A list of claims; a list within it is a path.
-struct ClaimList;
-
-impl Format for ClaimList {
-    type Value = Vec<ClaimPath>;
-
-    fn expected() -> String {
-        "a list of claims, each a name or a path".to_owned()
-    }
-
-    fn example() -> String {
-        "[\"tenant\", [\"realm_access\", \"roles\"]]".to_owned()
-    }
-
-    fn read(node: Node<'_>, reader: &mut Reader<'_>) -> Option<Self::Value> {
-        OneOrList::<Claim>::read(node, reader)
-    }
-}
-
-struct ForwardClaims;
-
-impl Format for ForwardClaims {
-    type Value = Vec<(HeaderName, ClaimPath)>;
-
-    fn expected() -> String {
-        "a table of header fields and claims".to_owned()
-    }
-
-    fn example() -> String {
-        "{ x-user-id = \"sub\" }".to_owned()
-    }
-
-    fn read(node: Node<'_>, reader: &mut Reader<'_>) -> Option<Self::Value> {
-        let DeValue::Table(table) = node.value else {
-            let help = format!("for example `{} = {}`", node.name, Self::example());
-            return reader.wrong(node, &Self::expected(), Some(help));
-        };
-        let scope = node.inner(&[], reader);
-        let mut claims: Vec<(HeaderName, ClaimPath)> = Vec::with_capacity(table.len());
-        for entry in table {
-            let child = Node::child(entry, &scope, reader);
-            let Some(name) = identity_header(child, reader) else {
-                continue;
-            };
-            refuse_double(
-                child,
-                claims.iter().any(|(known, _)| *known == name),
-                reader,
-            );
-            if let Some(claim) = Claim::read(child, reader) {
-                claims.push((name, claim));
-            }
-        }
-        Some(claims)
-    }
-}
-
-/// A header that the gateway alone may set. Those that mean something to every server are not for
-/// it, and neither are those that a client can't send anyway.
-fn identity_header(node: Node<'_>, reader: &mut Reader<'_>) -> Option<HeaderName> {
-    let name = key_name(node, reader)?;
-    identity_name(name, node.key, reader)
-}
-
-/// The same for a name that stands somewhere else than in front of a `=`.
-pub(super) fn identity_name(
-    name: HeaderName,
-    place: Place,
-    reader: &mut Reader<'_>,
-) -> Option<HeaderName> {
-    let text = name.as_str();
-    let taken = [AUTHORIZATION, CONTENT_LENGTH, COOKIE, HOST].contains(&name)
-        || is_hop_by_hop(&name)
-        || [
-            "forwarded",
-            "via",
-            "x-request-id",
-            "traceparent",
-            "tracestate",
-            "accept",
-            "content-type",
-        ]
-        .contains(&text)
-        || text.starts_with("x-forwarded-");
-    if taken {
-        let message = format!("`{text}` has a meaning of its own: it can't tell who the caller is");
-        let finding = Finding::error(place, message);
-        reader.report(finding.help("take a name such as `x-user-id`"));
-        return None;
-    }
-    if text.contains('_') {
-        let message = format!("`{text}`: servers read `_` and `-` in header names as one");
-        let help = format!("write `{}`", text.replace('_', "-"));
-        reader.report(Finding::error(place, message).help(help));
-        return None;
-    }
-    Some(name)
 }
 
 /// The keys that name the keys.

@@ -119,7 +119,7 @@ impl Draft {
 
     fn weight(&self) -> usize {
         let fields: usize = fields_weight(&self.head.headers);
-        let names = self.nominated.names().len() * size_of::<HeaderName>();
+        let names = size_of_val(self.nominated.names());
         // A long variant is on the heap.
         let variant = self.variant.as_bytes().len();
         size_of::<Self>() + fields + names + variant + self.origin.marks.weight() + COUNTS

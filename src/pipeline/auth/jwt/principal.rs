@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::claims::{Claims, Times};
 use crate::{
     config::{ClaimPath, Jwt},
-    exchange::{Principal, Reason},
+    exchange::{Principal, Reason, fields::exact_value},
 };
 
 /// A principal without its claims, which are still being read.
@@ -64,9 +64,9 @@ fn value(claim: &Value) -> Option<HeaderValue> {
     match claim {
         Value::Array(list) => {
             let members: Option<Vec<_>> = list.iter().map(member).collect();
-            text(&members?.join(","))
+            exact_value(&members?.join(","))
         }
-        claim => text(&scalar(claim)?),
+        claim => exact_value(&scalar(claim)?),
     }
 }
 
@@ -82,12 +82,6 @@ fn scalar(claim: &Value) -> Option<String> {
         Value::Bool(flag) => Some(flag.to_string()),
         _ => None,
     }
-}
-
-/// Visible ASCII, without spaces at the ends: a server would trim them and see another value.
-fn text(value: &str) -> Option<HeaderValue> {
-    let exact = !value.is_empty() && value.trim_ascii() == value;
-    HeaderValue::from_str(value).ok().filter(|_| exact)
 }
 
 #[cfg(test)]
