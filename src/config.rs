@@ -53,7 +53,6 @@ pub use auth::{
     ApiKeys, Auth, AuthRule, Basic, ClaimPath, CredentialPlace, External, Fact, Jwt, KeyRefresh,
     KeyScheme, KeySet, KeysFrom, RevocationList, VerificationKey,
 };
-pub use cache::{Cache, CacheQuery, CacheRule, CacheScope, CacheTier};
 pub use cors::{Cors, Fields, Origin};
 pub use cache::{Cache, CacheQuery, CacheRule, CacheScope, CacheTier};
 pub use diagnostic::{Diagnostic, Diagnostics, Related, Severity};
