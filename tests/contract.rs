@@ -73,6 +73,8 @@ const FORWARDING: &[Forwarding] = &[
         "authenticated",
         "upstream = 'ORIGIN'\nauth = ['jwt.any', 'anonymous']\n\
          [auth.jwt.any]\nsecret = 'a secret of thirty-two characters'",
+    ),
+    route(
         "cors",
         "upstream = 'ORIGIN'\ncors = { origins = 'https://a.test', credentials = true }",
     ),
