@@ -3,12 +3,9 @@
 use std::hint::black_box;
 
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
-use http::{HeaderMap, HeaderName, Method, StatusCode, uri::PathAndQuery};
+use http::{HeaderMap, HeaderName, Method, uri::PathAndQuery};
 use tollgate::{
-    config::{
-        Access, EncodedSlash, HostPattern, PathPattern, PathSegment, Respond, Rewrite, Route,
-        Target, Timeouts, ValueMatch,
-    },
+    config::{Config, HostPattern, PathPattern, PathSegment, Route, ValueMatch},
     frame::target::normalise,
     router::{Lookup, Router},
 };
@@ -22,33 +19,20 @@ fn route(name: &str, segments: &[&str], rest: bool) -> Route {
     };
     Route {
         name: name.into(),
-        hosts: Vec::new(),
         paths: vec![PathPattern {
             text: segments.join("/").into(),
             segments: segments.iter().map(segment).collect(),
             rest: rest.then_some(None),
         }],
-        ignore_case: false,
-        methods: None,
-        match_headers: Vec::new(),
-        match_query: Vec::new(),
-        priority: 0,
-        target: Target::Respond(Respond {
-            status: StatusCode::OK,
-            headers: Vec::new(),
-            body: bytes::Bytes::new(),
-        }),
-        rewrite: Rewrite::default(),
-        max_body: None,
-        max_body_is_own: false,
-        timeouts: Timeouts::default(),
-        encoded_slash: EncodedSlash::Refuse,
-        upgrade: true,
-        auth: None,
-        forward_credentials: None,
-        close_on_token_expiry: false,
-        access: Access::default(),
+        ..blank()
     }
+}
+
+/// A route with every default.
+fn blank() -> Route {
+    let loaded = Config::parse("bench.toml", "[routes.x]\nrespond = {}");
+    let mut routes = loaded.expect("it is valid").config.routes;
+    routes.remove(0)
 }
 
 /// Prefixes, captures, hosts and a condition, over and over, and a catch-all.

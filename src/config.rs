@@ -6,8 +6,8 @@
 mod access;
 mod address;
 mod admin;
-mod cache;
 mod auth;
+mod cache;
 mod condition;
 mod conflicts;
 mod cors;
@@ -49,12 +49,12 @@ pub use access::{
 };
 pub use address::network_of;
 pub use admin::Admin;
-pub use cache::{Cache, CacheQuery, CacheRule, CacheScope, CacheTier};
 pub use auth::{
     ApiKeys, Auth, AuthRule, Basic, ClaimPath, CredentialPlace, External, Fact, Jwt, KeyRefresh,
     KeyScheme, KeySet, KeysFrom, RevocationList, VerificationKey,
 };
 pub use cors::{Cors, Fields, Origin};
+pub use cache::{Cache, CacheQuery, CacheRule, CacheScope, CacheTier};
 pub use diagnostic::{Diagnostic, Diagnostics, Related, Severity};
 pub use edits::{RequestEdits, ResponseEdits};
 pub use htpasswd::{Htpasswd, PasswordHash};

@@ -177,9 +177,7 @@ fn cache_of(
 ) -> Option<(config::Cache, Arc<Cache>)> {
     config.routes.iter().find(|route| route.cache.is_some())?;
     match &running.cache {
-        Some((known, cache)) if *known == config.cache => {
-            Some((known.clone(), Arc::clone(cache)))
-        }
+        Some((known, cache)) if *known == config.cache => Some((known.clone(), Arc::clone(cache))),
         _ => {
             let cache = Cache::from_config(&config.cache, tools);
             Some((config.cache.clone(), cache))

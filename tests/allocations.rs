@@ -41,6 +41,7 @@ fn a_request_allocates_no_more_than_it_did() {
     a_remembered_token_costs_none();
     a_proxied_request();
     a_request_that_the_gateway_answers();
+    a_hit();
 }
 
 /// The end of a stack.
@@ -200,6 +201,17 @@ fn a_request_that_the_gateway_answers() {
     );
 }
 
+/// The same answer of 1 KiB out of the cache.
+fn a_hit() {
+    let origin = origin();
+    let route = format!(
+        "[routes.all]\nupstream = \"http://{origin}\"\ncache = {{ override_ttl = \"1h\" }}\n"
+    );
+    let measured = per_request(&route);
+    eprintln!("a hit: {measured}");
+    assert!(measured <= HIT + SLACK, "{measured}, which was {HIT}");
+}
+
 /// Allocations per request of a gateway with one worker, once everything is warm.
 fn per_request(route: &str) -> f64 {
     let directory = tempfile::tempdir().expect("a temporary directory");
@@ -275,5 +287,6 @@ const COUNT: usize = 1_000;
 /// Measured.
 const PROXIED: f64 = 17.0;
 const ANSWERED: f64 = 11.0;
+const HIT: f64 = 12.0;
 /// For the threads that do something now and then: the log's writer, the sweep of the pools.
 const SLACK: f64 = 0.25;

@@ -8,6 +8,8 @@ mod access;
 mod auth;
 #[path = "config/bad_input.rs"]
 mod bad_input;
+#[path = "config/cache.rs"]
+mod cache;
 #[path = "config/callers.rs"]
 mod callers;
 #[path = "config/edges.rs"]

@@ -54,6 +54,11 @@ const FORWARDING: &[Forwarding] = &[
         "total_timeout",
         "upstream = 'ORIGIN'\ntimeouts = { total = '1h' }",
     ),
+    route("cache", "upstream = 'ORIGIN'\ncache = {}"),
+    route(
+        "cache_shown",
+        "upstream = 'one'\ncache = { show_key = true, query = 'sorted', wait = 'off' }",
+    ),
     route("split", "split = { 'ORIGIN' = 1, one = 1 }"),
     route("guarded_upstream", "upstream = 'one'"),
     route(

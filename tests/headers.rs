@@ -117,15 +117,14 @@ async fn trailers_do_not_say_who_calls() {
 #[tokio::test]
 async fn a_subject_that_no_field_can_hold_is_left_out() {
     let (gateway, origin) = with_callers().await;
-    for (count, subject) in ["josé", "a\r\nx-admin: 1"].into_iter().enumerate() {
-        let bearer = format!("Bearer {}", token(subject));
+    let bearer = format!("Bearer {}", token("a\r\nx-admin: 1"));
+    for (count, protocol) in PROTOCOLS.into_iter().enumerate() {
         let fields = [("authorization", &*bearer), ("x-user", "admin")];
-        let sent = get(&gateway, Protocol::Http1, "/guarded", &fields).await;
-        if sent.status() == 200 {
-            let seen = &origin.requests()[count];
-            assert_eq!((seen.all("x-user"), seen.all("x-note")), (vec![], vec![]));
-            assert_eq!(seen.all("x-admin"), [""; 0]);
-        }
+        let sent = get(&gateway, protocol, "/guarded", &fields).await;
+        assert_eq!(sent.status(), 200);
+        let seen = &origin.requests()[count];
+        assert_eq!((seen.all("x-user"), seen.all("x-note")), (vec![], vec![]));
+        assert_eq!(seen.all("x-admin"), [""; 0]);
     }
 }
 

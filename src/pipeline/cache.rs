@@ -31,13 +31,9 @@ mod shared;
 pub mod store;
 mod tags;
 
-use std::{
-    hash::RandomState,
-    sync::Arc,
-    time::Duration,
-};
+use std::{hash::RandomState, sync::Arc, time::Duration};
 
-use http::{HeaderMap, HeaderName};
+use http::{HeaderMap, HeaderName, HeaderValue};
 use http_body::Body as _;
 use tower::Layer;
 
@@ -46,16 +42,12 @@ pub use shared::{Cache, CacheFigures};
 
 use crate::{
     config::{CacheQuery, CacheRule, CacheScope, Route, Target},
-    exchange::{
-        BoxFuture, CacheNote, Context, Handle, Request, Response, RouteService,
-    },
+    exchange::{BoxFuture, CacheNote, Context, Handle, Request, Response, RouteService},
 };
 use key::{Key, KeyParts, KeyRef, public_host};
-use object::NAME;
-use policy::{
-    Asked, CacheStatus, Forwarded, Incoming, Moment, Options, Reuse, Scope, Url, reuse,
-};
-use purge::Marks;
+use object::{NAME, Object};
+use policy::{Asked, CacheStatus, Forwarded, Incoming, Moment, Options, Reuse, Scope, Url, reuse};
+use purge::{Marks, Stamp};
 use serve::Serving;
 use shared::{Found, Stored, stamp};
 
@@ -188,74 +180,40 @@ impl CacheRoute {
         request: &Request,
         context: &Arc<Context>,
     ) -> Result<Response, Box<Visit>> {
-        let headers = request.headers();
-        let key = KeyRef::of(&self.parts(context), context, headers);
-        let callers = self.has_own_store(asked).then(|| key.clone().of_caller(context));
-        let now = (Moment::from(context.started_at), stamp(context.began()));
-        let look = |key| self.cache.look(key, headers, now);
-        let mut stored = callers.as_ref().map_or(Stored::Nothing, look);
-        if !matches!(stored, Stored::Found(_)) {
-            stored = or_others(look(&key), stored);
+        let look = self.look_with(asked, request, context);
+        let found = look.stored()?;
+        match reuse(asked, &found.facts, look.now.0) {
+            Reuse::Fresh => Ok(look.hit(&found)),
+            Reuse::StaleAsWanted => Ok(look.stale(&found, "max-stale")),
+            Reuse::StaleWhileRevalidate => {
+                let response = look.stale(&found, "while-revalidate");
+                self.refresh(request, look.visit_for(found, Forwarded::Stale));
+                Ok(response)
+            }
+            Reuse::Validate => Err(Box::new(look.visit_for(found, Forwarded::Stale))),
+            Reuse::ValidateAsWanted => Err(Box::new(look.visit_for(found, Forwarded::Request))),
         }
-        let visit = |stale, why, variant, passes| Visit {
-            asked: *asked,
-            context: Arc::clone(context),
-            headers: headers.clone(),
-            host: public_host(context).into(),
-            marks: self.marks(&key, context),
-            keys: Keys {
-                everyone: key.to_key(),
-                caller: callers.as_ref().map(KeyRef::to_key),
-            },
-            stale,
-            why,
-            variant,
-            passes,
-        };
-        let found = match stored {
-            Stored::Found(found) => found,
-            Stored::Nothing => return Err(Box::new(visit(None, Forwarded::UriMiss, 0, false))),
-            Stored::Others(shelf) => {
-                let newest = shelf.variants().first();
-                let variant = newest.map_or(0, |object| self.variant(&object.draft, headers));
-                let why = newest.map_or(Forwarded::UriMiss, |_| Forwarded::VaryMiss);
-                return Err(Box::new(visit(None, why, variant, shelf.passes(now.1))));
-            }
-        };
-        let (result, detail) = match reuse(asked, &found.facts, now.0) {
-            Reuse::Fresh => ("hit", None),
-            Reuse::StaleAsWanted => ("stale", Some("max-stale")),
-            Reuse::StaleWhileRevalidate => ("stale", Some("while-revalidate")),
-            other => {
-                let variant = self.variant(&found.object.draft, headers);
-                let why = match other {
-                    Reuse::ValidateAsWanted => Forwarded::Request,
-                    _ => Forwarded::Stale,
-                };
-                return Err(Box::new(visit(Some(found), why, variant, false)));
-            }
-        };
-        context.cached(CacheNote { result, detail });
-        let mut serving = Serving {
+    }
+
+    /// What a request is looked up by.
+    fn look_with<'a>(
+        self: &'a Arc<Self>,
+        asked: &'a Asked,
+        request: &'a Request,
+        context: &'a Arc<Context>,
+    ) -> Look<'a> {
+        let key = KeyRef::of(&self.parts(context), context, request.headers());
+        Look {
+            callers: self
+                .has_own_store(asked)
+                .then(|| key.clone().of_caller(context)),
+            key,
+            route: self,
             asked,
-            request: headers,
-            facts: &found.facts,
-            now: now.0,
-            status: None,
-        };
-        if result == "stale" || self.show_key {
-            let mut status = CacheStatus::hit(NAME, found.facts.ttl(now.0));
-            status.detail = detail;
-            let shown = self.show_key.then(|| key.to_key().show());
-            status.key = shown.as_deref();
-            serving.status = Some(status.header());
+            request,
+            context,
+            now: (Moment::from(context.started_at), stamp(context.began())),
         }
-        let response = serving.object(&found.object);
-        if detail == Some("while-revalidate") {
-            let variant = self.variant(&found.object.draft, headers);
-            self.refresh(request, visit(Some(found), Forwarded::Stale, variant, false));
-        }
-        Ok(response)
     }
 
     /// Whether the caller has answers of its own (RFC 9111 3.5): one that authentication knows, or
@@ -280,7 +238,9 @@ impl CacheRoute {
     fn marks(&self, key: &KeyRef<'_>, context: &Context) -> Marks {
         let whole = self.rule.query == CacheQuery::AsIs;
         let host = public_host(context);
-        self.cache.purges.marks(&host, key.target(), whole, &self.route)
+        self.cache
+            .purges
+            .marks(&host, key.target(), whole, &self.route)
     }
 
     /// Chooses the upstream of a `split` before the store is asked.
@@ -295,6 +255,110 @@ impl CacheRoute {
                 Some(rest) => point = rest,
                 None => return context.steer(upstream),
             }
+        }
+    }
+}
+
+/// One look into the store.
+struct Look<'a> {
+    route: &'a Arc<CacheRoute>,
+    asked: &'a Asked,
+    request: &'a Request,
+    context: &'a Arc<Context>,
+    key: KeyRef<'a>,
+    /// The key of the caller's own answers.
+    callers: Option<KeyRef<'a>>,
+    now: (Moment, Stamp),
+}
+
+impl Look<'_> {
+    /// What the request selects: of the caller's own answers, or of everybody's.
+    fn stored(&self) -> Result<Found, Box<Visit>> {
+        let look = |key| {
+            let cache = &self.route.cache;
+            cache.look(key, self.request.headers(), self.now)
+        };
+        let own = self.callers.as_ref().map_or(Stored::Nothing, look);
+        let stored = match own {
+            Stored::Found(_) => own,
+            own => or_others(look(&self.key), own),
+        };
+        match stored {
+            Stored::Found(found) => Ok(found),
+            Stored::Nothing => Err(Box::new(self.visit(None, Forwarded::UriMiss, 0))),
+            Stored::Others(shelf) => {
+                let newest = shelf.variants().first();
+                let why = newest.map_or(Forwarded::UriMiss, |_| Forwarded::VaryMiss);
+                let variant = newest.map_or(0, |object| self.variant(object));
+                let mut visit = self.visit(None, why, variant);
+                visit.passes = shelf.passes(self.now.1);
+                Err(Box::new(visit))
+            }
+        }
+    }
+
+    fn hit(&self, found: &Found) -> Response {
+        self.note("hit", None);
+        let status = self.route.show_key.then(|| self.status(found, None));
+        self.serving(found, status).object(&found.object)
+    }
+
+    fn stale(&self, found: &Found, why: &'static str) -> Response {
+        self.note("stale", Some(why));
+        let status = self.status(found, Some(why));
+        self.serving(found, Some(status)).object(&found.object)
+    }
+
+    fn note(&self, result: &'static str, detail: Option<&'static str>) {
+        self.context.cached(CacheNote { result, detail });
+    }
+
+    fn status(&self, found: &Found, detail: Option<&'static str>) -> HeaderValue {
+        let key = self.route.show_key.then(|| self.key.to_key().show());
+        let status = CacheStatus::hit(NAME, found.facts.ttl(self.now.0));
+        let key = key.as_deref();
+        CacheStatus {
+            key,
+            detail,
+            ..status
+        }
+        .header()
+    }
+
+    fn serving<'s>(&'s self, found: &'s Found, status: Option<HeaderValue>) -> Serving<'s> {
+        Serving {
+            asked: self.asked,
+            request: self.request.headers(),
+            facts: &found.facts,
+            now: self.now.0,
+            status,
+        }
+    }
+
+    fn variant(&self, object: &Object) -> u64 {
+        self.route.variant(&object.draft, self.request.headers())
+    }
+
+    fn visit_for(&self, found: Found, why: Forwarded) -> Visit {
+        let variant = self.variant(&found.object);
+        self.visit(Some(found), why, variant)
+    }
+
+    fn visit(&self, stale: Option<Found>, why: Forwarded, variant: u64) -> Visit {
+        Visit {
+            asked: *self.asked,
+            context: Arc::clone(self.context),
+            headers: self.request.headers().clone(),
+            host: public_host(self.context).into(),
+            marks: self.route.marks(&self.key, self.context),
+            keys: Keys {
+                everyone: self.key.to_key(),
+                caller: self.callers.as_ref().map(KeyRef::to_key),
+            },
+            stale,
+            why,
+            variant,
+            passes: false,
         }
     }
 }

@@ -323,16 +323,14 @@ impl Singles {
             ),
             cache_objects: make.gauge(
                 "tollgate_cache_objects",
-                "URLs of which answers are stored.",
+                "Keys of which answers are stored.",
             ),
             cache_evictions: make.counter(
                 "tollgate_cache_evictions_total",
-                "URLs whose stored answers had to make room for others.",
+                "Keys whose stored answers had to make room for others.",
             ),
-            cache_purges: make.counter(
-                "tollgate_cache_purges_total",
-                "Purges that were asked for.",
-            ),
+            cache_purges: make
+                .counter("tollgate_cache_purges_total", "Purges that were asked for."),
         }
     }
 }

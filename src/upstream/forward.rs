@@ -88,7 +88,8 @@ impl Forward {
         if let Some(name) = context.steered() {
             let mut groups = self.targets.iter().map(|(group, _)| group);
             let steered = groups.find(|group| group.config.name == *name);
-            return steered.ok_or_else(|| UpstreamError::new(Reason::NoHealthyServer, Retry::Never));
+            return steered
+                .ok_or_else(|| UpstreamError::new(Reason::NoHealthyServer, Retry::Never));
         }
         let total: u32 = self.targets.iter().map(|(_, weight)| weight).sum();
         let mut point = match self.targets.len() {

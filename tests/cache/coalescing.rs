@@ -1,1 +1,309 @@
-//! to come
+//! One fetch for all who ask at the same time, whoever of them leaves.
+
+use std::sync::Arc;
+
+use futures_util::future::join_all;
+use tokio::sync::{Notify, Semaphore};
+
+use crate::{
+    site::{Site, numbered},
+    support::{Gateway, Origin, Peer, Raw, eventually},
+};
+
+const GET: &str = "GET /a HTTP/1.1\r\nHost: a.test\r\n\r\n";
+
+/// An origin that sends an answer in two halves, the second when it is let go on.
+struct Halves {
+    origin: Origin,
+    go_on: Arc<Semaphore>,
+}
+
+impl Halves {
+    /// `cut` bytes of the answer come at once.
+    async fn start(answer: &'static str, cut: usize) -> Self {
+        let go_on = Arc::new(Semaphore::new(0));
+        let waiting = Arc::clone(&go_on);
+        let origin = Origin::start(move |mut peer: Peer| {
+            let waiting = Arc::clone(&waiting);
+            async move {
+                while peer.request().await.is_some() {
+                    peer.write(&answer[..cut]).await;
+                    let permit = waiting.acquire().await;
+                    permit.expect("it is open").forget();
+                    peer.write(&answer[cut..]).await;
+                }
+            }
+        })
+        .await;
+        Self { origin, go_on }
+    }
+
+    fn gateway(&self, rule: &str) -> Gateway {
+        Gateway::start(&format!(
+            "[server.limits]\nmax_connections = 5000\n\
+             [routes.a]\nupstream = '{}'\n[routes.a.cache]\n{rule}\n",
+            self.origin.url()
+        ))
+    }
+
+    fn asked(&self) -> usize {
+        self.origin.requests().len()
+    }
+}
+
+const ANSWER: &str = "HTTP/1.1 200 OK\r\nCache-Control: max-age=60\r\nContent-Length: 20\r\n\r\n\
+                      01234567890123456789";
+
+#[tokio::test]
+async fn a_thousand_clients_make_one_fetch_and_all_get_the_whole() {
+    let halves = Halves::start(ANSWER, ANSWER.len() - 7).await;
+    let gateway = halves.gateway("");
+    let address = gateway.address();
+    let clients = join_all((0..1000).map(|_| async move {
+        let mut client = Raw::connect(address).await;
+        client.send(GET).await;
+        client
+    }));
+    let mut clients = clients.await;
+    eventually(|| halves.asked() == 1).await;
+    // All of them have been taken in before the answer goes on.
+    eventually(|| gateway.metric("tollgate_requests_in_flight", &[]) == 1000.0).await;
+    halves.go_on.add_permits(1);
+    for client in &mut clients {
+        let answer = client.answer().await;
+        assert_eq!(
+            (answer.text(), answer.complete),
+            ("01234567890123456789", true)
+        );
+    }
+    assert_eq!(halves.asked(), 1);
+    eventually(|| gateway.log().len() == 1000).await;
+    let cache = |word: &str| {
+        gateway
+            .log()
+            .iter()
+            .filter(|line| line["cache"] == word)
+            .count()
+    };
+    assert_eq!((cache("miss"), cache("coalesced") + cache("hit")), (1, 999));
+}
+
+/// Before the head, in it, behind it, and within the body.
+#[tokio::test]
+async fn whoever_asked_first_may_leave_at_any_byte() {
+    let head = ANSWER.find("\r\n\r\n").expect("a head") + 4;
+    for cut in [0, 1, head - 2, head, head + 1, head + 10, ANSWER.len() - 1] {
+        let halves = Halves::start(ANSWER, cut).await;
+        let gateway = halves.gateway("");
+        let mut first = Raw::connect(gateway.address()).await;
+        first.send(GET).await;
+        eventually(|| halves.asked() == 1).await;
+        let mut second = Raw::connect(gateway.address()).await;
+        second.send(GET).await;
+        eventually(|| gateway.metric("tollgate_requests_in_flight", &[]) == 2.0).await;
+        if cut > head {
+            first.head().await;
+        }
+        first.reset();
+        eventually(|| gateway.log().len() == 1).await;
+        halves.go_on.add_permits(1);
+        let answer = second.answer().await;
+        assert_eq!(
+            (answer.text(), answer.complete),
+            ("01234567890123456789", true),
+            "{cut}"
+        );
+        let third = Raw::ask(gateway.address(), GET).await;
+        assert_eq!(third.text(), "01234567890123456789");
+        assert_eq!(halves.asked(), 1, "{cut}");
+    }
+}
+
+#[tokio::test]
+async fn a_fetch_that_all_have_left_is_still_stored() {
+    let halves = Halves::start(ANSWER, ANSWER.len() - 1).await;
+    let gateway = halves.gateway("");
+    let mut first = Raw::connect(gateway.address()).await;
+    first.send(GET).await;
+    first.head().await;
+    first.reset();
+    eventually(|| gateway.log().len() == 1).await;
+    halves.go_on.add_permits(1);
+    eventually(|| gateway.metric("tollgate_cache_objects", &[]) == 1.0).await;
+    assert_eq!(
+        Raw::ask(gateway.address(), GET).await.text(),
+        "01234567890123456789"
+    );
+    assert_eq!(halves.asked(), 1);
+}
+
+#[tokio::test]
+async fn a_fetch_that_breaks_is_broken_for_all_and_stored_for_none() {
+    let origin = {
+        let breaks = Arc::new(Notify::new());
+        let told = Arc::clone(&breaks);
+        let origin = Origin::start(move |mut peer: Peer| {
+            let told = Arc::clone(&told);
+            async move {
+                peer.request().await;
+                peer.write(&ANSWER[..ANSWER.len() - 5]).await;
+                told.notified().await;
+            }
+        })
+        .await;
+        (origin, breaks)
+    };
+    let (origin, breaks) = origin;
+    let gateway = Gateway::start(&format!(
+        "[routes.a]\nupstream = '{}'\ncache = {{}}\n",
+        origin.url()
+    ));
+    let mut clients = Vec::new();
+    for _ in 0..5 {
+        let mut client = Raw::connect(gateway.address()).await;
+        client.send(GET).await;
+        client.head().await;
+        clients.push(client);
+    }
+    assert_eq!(origin.requests().len(), 1);
+    breaks.notify_one();
+    for client in &mut clients {
+        let rest = client.rest().await;
+        assert_eq!(
+            rest, b"012345678901234",
+            "no more than came, and then the end"
+        );
+    }
+    assert_eq!(gateway.metric("tollgate_cache_objects", &[]), 0.0);
+}
+
+#[tokio::test]
+async fn what_nobody_may_share_is_fetched_by_each_and_soon_not_waited_for() {
+    let answer = "HTTP/1.1 200 OK\r\nCache-Control: no-store\r\nContent-Length: 2\r\n\r\nok";
+    let halves = Halves::start(answer, 0).await;
+    let gateway = halves.gateway("");
+    let mut clients = Vec::new();
+    for _ in 0..5 {
+        let mut client = Raw::connect(gateway.address()).await;
+        client.send(GET).await;
+        clients.push(client);
+    }
+    eventually(|| halves.asked() == 1).await;
+    eventually(|| gateway.metric("tollgate_requests_in_flight", &[]) == 5.0).await;
+    // Each gets its own answer as soon as the first is known to be nobody else's.
+    halves.go_on.add_permits(1);
+    eventually(|| halves.asked() == 5).await;
+    // Who comes now does not wait for another.
+    for _ in 0..3 {
+        let mut client = Raw::connect(gateway.address()).await;
+        client.send(GET).await;
+        clients.push(client);
+    }
+    eventually(|| halves.asked() == 8).await;
+    halves.go_on.add_permits(20);
+    for client in &mut clients {
+        assert_eq!(client.answer().await.text(), "ok");
+    }
+}
+
+#[tokio::test]
+async fn nobody_waits_for_a_head_longer_than_the_rule_says() {
+    let halves = Halves::start(ANSWER, 0).await;
+    let gateway = halves.gateway("wait = '50ms'");
+    let mut clients = Vec::new();
+    for _ in 0..3 {
+        let mut client = Raw::connect(gateway.address()).await;
+        client.send(GET).await;
+        clients.push(client);
+    }
+    eventually(|| halves.asked() == 3).await;
+    halves.go_on.add_permits(3);
+    for client in &mut clients {
+        assert_eq!(client.answer().await.text(), "01234567890123456789");
+    }
+    let off = Halves::start(ANSWER, 0).await;
+    let gateway = off.gateway("wait = 'off'");
+    let mut clients = Vec::new();
+    for _ in 0..3 {
+        let mut client = Raw::connect(gateway.address()).await;
+        client.send(GET).await;
+        clients.push(client);
+    }
+    eventually(|| off.asked() == 3).await;
+}
+
+#[tokio::test]
+async fn requests_for_other_variants_wait_for_their_own() {
+    let answer =
+        "HTTP/1.1 200 OK\r\nCache-Control: max-age=60\r\nVary: x-a\r\nContent-Length: 2\r\n\r\nok";
+    let halves = Halves::start(answer, 0).await;
+    let gateway = halves.gateway("");
+    let mut clients = Vec::new();
+    for index in 0..9 {
+        let mut client = Raw::connect(gateway.address()).await;
+        let variant = index % 3;
+        let request = format!("GET /a HTTP/1.1\r\nHost: a.test\r\nX-A: {variant}\r\n\r\n");
+        client.send(request).await;
+        clients.push(client);
+    }
+    eventually(|| gateway.metric("tollgate_requests_in_flight", &[]) == 9.0).await;
+    halves.go_on.add_permits(100);
+    for client in &mut clients {
+        assert_eq!(client.answer().await.text(), "ok");
+    }
+    assert_eq!(halves.asked(), 3);
+}
+
+#[tokio::test]
+async fn one_request_validates_for_all() {
+    let site = Site::start("", |count, seen| match seen.header("if-none-match") {
+        Some(_) => crate::site::answer(304, &[], ""),
+        None => numbered(
+            count,
+            &[("cache-control", "max-age=60"), ("etag", "\"one\"")],
+        ),
+    })
+    .await;
+    site.get("/a").await;
+    site.later(61);
+    let all = join_all((0..20).map(|_| site.get("/a"))).await;
+    assert!(all.iter().all(|sent| sent.body == "1"));
+    assert_eq!(site.count(), 2);
+}
+
+#[tokio::test]
+async fn a_slow_reader_of_what_is_too_large_slows_the_fetch_and_not_the_memory() {
+    let body = vec![b'x'; 40 << 20];
+    let route = "[cache]\nmemory = '8MiB'\nmax_object = '1MiB'\n\
+                 [routes.site]\nupstream = 'ORIGIN'\ncache = {}\n";
+    let body = bytes::Bytes::from(body);
+    let length = body.len();
+    let site = Site::configured(route, move |_, _| {
+        let pieces: Vec<_> = body
+            .chunks(64 << 10)
+            .map(bytes::Bytes::copy_from_slice)
+            .collect();
+        let frames = pieces
+            .into_iter()
+            .map(|piece| Ok(hyper::body::Frame::data(piece)));
+        let stream = http_body_util::StreamBody::new(futures_util::stream::iter(frames));
+        http::Response::builder()
+            .header("cache-control", "max-age=60")
+            .body(http_body_util::BodyExt::boxed_unsync(stream))
+            .expect("an answer")
+    })
+    .await;
+    let mut slow = Raw::connect(site.gateway.address()).await;
+    slow.send(GET).await;
+    eventually(|| site.count() == 1).await;
+    let used = || site.gateway.metric("tollgate_cache_memory_bytes", &[]);
+    let mut most: f64 = 0.0;
+    for _ in 0..50 {
+        most = most.max(used());
+        tokio::task::yield_now().await;
+    }
+    let answer = slow.answer().await;
+    assert!(answer.complete && answer.body.len() == length);
+    assert!(most < 8e6, "{most}");
+    assert!(used() < 1e6, "nothing of it is kept: {}", used());
+}

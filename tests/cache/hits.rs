@@ -24,7 +24,11 @@ async fn a_fresh_answer_is_served_again_with_its_age() {
     assert_eq!(again.header("content-length"), Some("1"));
     assert_eq!(again.header("date"), first.header("date"));
     assert_eq!(again.header("cache-status"), Some("tollgate; hit"));
-    let age: u64 = again.header("age").expect("an age").parse().expect("a number");
+    let age: u64 = again
+        .header("age")
+        .expect("an age")
+        .parse()
+        .expect("a number");
     assert!((7..10).contains(&age), "{age}");
     assert_ne!(again.header("x-request-id"), first.header("x-request-id"));
     assert_eq!(site.count(), 1);
@@ -73,7 +77,11 @@ async fn a_rule_says_what_of_the_query_counts() {
     assert_eq!(chosen.get("/a?page=1&utm=x").await.body, "1");
     assert_eq!(chosen.get("/a?utm=y&page=1").await.body, "1");
     assert_eq!(chosen.get("/a?page=2").await.body, "2");
-    assert_eq!(chosen.seen()[0].target, "/a?page=1&utm=x", "it goes on whole");
+    assert_eq!(
+        chosen.seen()[0].target,
+        "/a?page=1&utm=x",
+        "it goes on whole"
+    );
 }
 
 #[tokio::test]
@@ -208,7 +216,10 @@ async fn the_status_of_caches_behind_us_stands_before_ours() {
     site.get("/a").await;
     let sent = site.get("/a").await;
     let status = sent.header("cache-status").expect("a status");
-    assert!(status.starts_with("one; hit, tollgate; hit; ttl="), "{status}");
+    assert!(
+        status.starts_with("one; hit, tollgate; hit; ttl="),
+        "{status}"
+    );
     assert!(status.ends_with("http://a.test/a\""), "{status}");
 }
 
@@ -225,7 +236,10 @@ async fn what_became_of_requests_is_logged_and_counted() {
         site.gateway
             .metric("tollgate_cache_requests_total", &["route=\"site\"", &label])
     };
-    assert_eq!((counted("hit"), counted("miss"), counted("bypass")), (2.0, 2.0, 1.0));
+    assert_eq!(
+        (counted("hit"), counted("miss"), counted("bypass")),
+        (2.0, 2.0, 1.0)
+    );
     assert_eq!(site.gateway.metric("tollgate_cache_objects", &[]), 2.0);
     let bytes = site.gateway.metric("tollgate_cache_memory_bytes", &[]);
     assert!(bytes > 1000.0, "{bytes}");

@@ -1,1 +1,173 @@
-//! to come
+//! Attempts to have a wrong answer stored for others.
+
+use crate::{
+    site::{Site, answer, numbered},
+    support::{Raw, empty, full},
+};
+
+const FRESH: &[(&str, &str)] = &[("cache-control", "max-age=60")];
+
+#[tokio::test]
+async fn what_a_client_says_about_forwarding_reaches_neither_the_upstream_nor_the_store() {
+    let site = Site::start("", |_, seen| {
+        let told = seen.header("x-forwarded-host").unwrap_or("none").to_owned();
+        answer(200, FRESH, told)
+    })
+    .await;
+    for field in [
+        "x-forwarded-host",
+        "x-forwarded-proto",
+        "forwarded",
+        "x-forwarded-prefix",
+        "x-real-ip",
+    ] {
+        let path = format!("/{field}");
+        let sent = site.get_with(&path, &[(field, "evil.test")]).await;
+        assert_eq!(sent.body, "a.test", "{field}");
+        assert_eq!(site.get(&path).await.body, "a.test");
+        let seen = site.seen().pop().expect("a request");
+        assert!(!format!("{:?}", seen.headers).contains("evil"), "{seen:?}");
+    }
+}
+
+#[tokio::test]
+async fn what_a_trusted_proxy_says_is_part_of_the_key() {
+    let text = "[server]\ntrusted_proxies = ['127.0.0.1']\n\
+                [routes.site]\nupstream = 'ORIGIN'\ncache = {}\n";
+    let site = Site::configured(text, |_, seen| {
+        let of = |name: &str| seen.header(name).unwrap_or("none").to_owned();
+        answer(
+            200,
+            FRESH,
+            format!("{} {}", of("x-forwarded-proto"), of("x-forwarded-host")),
+        )
+    })
+    .await;
+    for (scheme, host) in [
+        ("http", "a.test"),
+        ("https", "a.test"),
+        ("https", "b.test"),
+        ("http", "a.test"),
+    ] {
+        let fields = [
+            ("x-forwarded-proto", scheme),
+            ("x-forwarded-host", host),
+            ("x-forwarded-for", "192.0.2.1"),
+        ];
+        let sent = site.get_with("/", &fields).await;
+        assert_eq!(sent.body, format!("{scheme} {host}"));
+    }
+    assert_eq!(site.count(), 3);
+}
+
+#[tokio::test]
+async fn a_get_with_a_body_is_passed_by() {
+    let site = Site::with("", FRESH).await;
+    let sent = site.send("GET", "/a", &[], full("evil")).await;
+    assert_eq!(sent.body, "1");
+    assert_eq!(
+        site.logged(1).await,
+        ("bypass".into(), "request-body".into())
+    );
+    assert_eq!(site.get("/a").await.body, "2", "it was not stored");
+    let sent = site.send("GET", "/a", &[], full("evil")).await;
+    assert_eq!(sent.body, "3", "and is not answered out of the store");
+}
+
+#[tokio::test]
+async fn other_methods_store_nothing_for_get() {
+    let site = Site::with("", FRESH).await;
+    for method in ["POST", "PUT", "OPTIONS", "QUERY", "PROPFIND", "get"] {
+        site.send(method, "/a", &[], empty()).await;
+        let before = site.count();
+        site.get("/a").await;
+        assert_eq!(site.count(), before + 1, "{method}");
+        site.purge(r#"{"everything": true}"#).await;
+    }
+}
+
+#[tokio::test]
+async fn a_path_has_one_meaning_for_the_upstream_and_the_store() {
+    let site = Site::start("", |_, seen| answer(200, FRESH, seen.target)).await;
+    for (asked, meant) in [
+        ("/static/../account", "/account"),
+        ("/static/%2e%2e/account", "/account"),
+        ("/account;x.css", "/account;x.css"),
+        ("/account/x.css", "/account/x.css"),
+        ("/account%3Fx", "/account%3Fx"),
+        ("/account?x.css", "/account?x.css"),
+    ] {
+        let text = format!("GET {asked} HTTP/1.1\r\nHost: a.test\r\n\r\n");
+        let sent = Raw::ask(site.gateway.address(), text).await;
+        assert_eq!(sent.text(), meant, "{asked}");
+    }
+    // None of them was stored under the plain path but the one that means it.
+    let before = site.count();
+    assert_eq!(site.get("/account").await.body, "/account");
+    assert_eq!(site.count(), before);
+    for refused in [
+        "/static%2F..%2Faccount",
+        "/static/..;/account",
+        "/a%00b",
+        "/a\\b",
+    ] {
+        let text = format!("GET {refused} HTTP/1.1\r\nHost: a.test\r\n\r\n");
+        let sent = Raw::ask(site.gateway.address(), text).await;
+        assert_eq!(sent.status, 400, "{refused}");
+    }
+    let absolute = "GET http://b.test/account HTTP/1.1\r\nHost: b.test\r\n\r\n";
+    Raw::ask(site.gateway.address(), absolute).await;
+    assert_eq!(site.count(), before + 1, "another host has another answer");
+}
+
+/// An error that one client's oversized or odd fields provoke must not be everybody's.
+#[tokio::test]
+async fn errors_get_no_lifetime_of_ours() {
+    let rule = "default_ttl = '1m'\nheuristics = true";
+    let site = Site::start(rule, |count, seen| match seen.header("x-odd") {
+        Some("large") => answer(431, &[], "too large"),
+        Some("bad") => answer(400, &[], "bad"),
+        Some("broken") => answer(500, &[], "broken"),
+        _ => numbered(count, &[]),
+    })
+    .await;
+    for odd in ["large", "bad", "broken"] {
+        let path = format!("/{odd}");
+        assert!(site.get_with(&path, &[("x-odd", odd)]).await.status() >= 400);
+        assert_eq!(site.get(&path).await.status(), 200);
+    }
+    let large = "x".repeat(100_000);
+    let sent = site.get_with("/", &[("x-odd", &large)]).await;
+    assert_eq!(sent.status(), 431);
+    assert_eq!(site.get("/").await.status(), 200);
+}
+
+#[tokio::test]
+async fn refusals_of_the_gateway_are_never_stored() {
+    let site = Site::start("override_ttl = '1m'", |count, _| numbered(count, FRESH)).await;
+    let address = site.origin.address();
+    let (gateway, origin) = (site.gateway, site.origin);
+    origin.stop().await;
+    let get = "GET /a HTTP/1.1\r\nHost: a.test\r\n\r\n";
+    let refused = Raw::ask(gateway.address(), get).await;
+    assert_eq!(refused.refusal(), (502, "upstream.connect_refused".into()));
+    let _again = crate::support::Server::http1_at(address, |_| async {
+        crate::site::answer(200, FRESH, "here")
+    })
+    .await;
+    assert_eq!(Raw::ask(gateway.address(), get).await.text(), "here");
+}
+
+#[tokio::test]
+async fn one_rule_does_not_answer_for_another() {
+    let text = "[routes.one]\nupstream = 'ORIGIN'\nmatch_headers = { x-beta = '1' }\ncache = {}\n\
+                [routes.two]\nupstream = 'ORIGIN'\ncache = {}\n";
+    let site = Site::configured(text, |count, _| numbered(count, FRESH)).await;
+    assert_eq!(site.get_with("/a", &[("x-beta", "1")]).await.body, "1");
+    assert_eq!(site.get("/a").await.body, "2");
+    assert_eq!(site.get_with("/a", &[("x-beta", "1")]).await.body, "1");
+    // What changes the URL is forgotten for both.
+    site.send("DELETE", "/a", &[], empty()).await;
+    assert_eq!(site.get("/a").await.body, "4");
+    assert_eq!(site.get_with("/a", &[("x-beta", "1")]).await.body, "5");
+}

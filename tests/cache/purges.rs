@@ -1,1 +1,242 @@
-//! to come
+//! Purges of every kind, by the admin listener and by the command.
+
+use std::{process::Command, sync::Arc};
+
+use serde_json::{Value, json};
+use tokio::sync::Semaphore;
+
+use crate::{
+    site::{Site, answer},
+    support::{Gateway, Origin, Peer, Raw, empty, eventually, http1, read, within},
+};
+
+const GET: &str = "GET /a HTTP/1.1\r\nHost: a.test\r\n\r\n";
+
+const ROUTES: &str = "[routes.x]\nupstream = 'ORIGIN'\npath = '/x/**'\ncache = {}\n\
+                      [routes.y]\nupstream = 'ORIGIN'\npath = '/y/**'\ncache = {}\n";
+
+/// Two routes; the answers of `/x/1` have the tags `one` and `both`, all others `both`.
+async fn site() -> Site {
+    Site::configured(ROUTES, |count, seen| {
+        let tags = match seen.target.as_str() {
+            "/x/1" => "one, both",
+            _ => "both",
+        };
+        let fields = [
+            ("cache-control", "max-age=60"),
+            ("x-cache-tags", tags),
+            ("etag", "\"e\""),
+        ];
+        match seen.header("if-none-match") {
+            Some(_) => answer(304, &fields, ""),
+            None => answer(200, &fields, count.to_string()),
+        }
+    })
+    .await
+}
+
+/// What is asked for, by host and path; all of it is stored.
+const ALL: [(&str, &str); 5] = [
+    ("a.test", "/x/1"),
+    ("a.test", "/x/1?q"),
+    ("a.test", "/x/2"),
+    ("b.test", "/x/1"),
+    ("a.test", "/y/1"),
+];
+
+async fn ask_all(site: &Site) -> Vec<String> {
+    let mut bodies = Vec::new();
+    for (host, path) in ALL {
+        let sent = site.get_with(path, &[("host", host)]).await;
+        assert_eq!(
+            sent.header("x-cache-tags"),
+            None,
+            "tags are the upstream's and ours"
+        );
+        bodies.push(String::from_utf8_lossy(&sent.body).into_owned());
+    }
+    bodies
+}
+
+#[tokio::test]
+async fn each_kind_of_purge_forgets_what_it_names() {
+    for (purge, gone) in [
+        (json!({"url": "http://a.test/x/1"}), &[0][..]),
+        (json!({"url": "http://A.TEST:80/x/1?q"}), &[1]),
+        (
+            json!({"url": ["http://a.test/x/1", "http://b.test/x/1"]}),
+            &[0, 3],
+        ),
+        (json!({"prefix": "/x/"}), &[0, 1, 2, 3]),
+        (json!({"prefix": "http://a.test/x/"}), &[0, 1, 2]),
+        (json!({"host": "b.test"}), &[3]),
+        (json!({"route": "y"}), &[4]),
+        (json!({"tag": "one"}), &[0, 3]),
+        (json!({"tag": "both"}), &[0, 1, 2, 3, 4]),
+        (json!({"everything": true}), &[0, 1, 2, 3, 4]),
+        (json!({"tag": "none"}), &[]),
+    ] {
+        let site = site().await;
+        let before = ask_all(&site).await;
+        assert_eq!(ask_all(&site).await, before);
+        let answer = site.purge(&purge.to_string()).await;
+        assert_eq!(answer.status(), 200);
+        let told: Value = serde_json::from_slice(&answer.body).expect("JSON");
+        assert_eq!(told["data"]["reach"], "process");
+        let after = ask_all(&site).await;
+        let changed: Vec<_> = (0..ALL.len())
+            .filter(|at| before[*at] != after[*at])
+            .collect();
+        assert_eq!(changed, gone, "{purge}");
+        assert_eq!(ask_all(&site).await, after, "what came since is kept");
+    }
+}
+
+#[tokio::test]
+async fn a_soft_purge_lets_what_is_stored_be_validated_and_stand_in() {
+    for purge in [
+        json!({"url": "http://a.test/x/1", "soft": true}),
+        json!({"prefix": "/x", "soft": true}),
+        json!({"tag": "one", "soft": true}),
+        json!({"everything": true, "soft": true}),
+    ] {
+        let site = site().await;
+        site.get("/x/1").await;
+        site.purge(&purge.to_string()).await;
+        let sent = site.get("/x/1").await;
+        let status = sent.header("cache-status").expect("a status").to_owned();
+        assert_eq!(
+            status, "tollgate; fwd=stale; fwd-status=304; stored",
+            "{purge}"
+        );
+        assert_eq!((&*sent.body, site.count()), (&b"1"[..], 2));
+        let hit = site.get("/x/1").await;
+        assert_eq!(hit.header("cache-status"), Some("tollgate; hit"), "{purge}");
+    }
+}
+
+#[tokio::test]
+async fn a_fetch_under_way_cannot_bring_the_old_answer_back() {
+    for purge in [
+        json!({"url": "http://a.test/a"}),
+        json!({"prefix": "/"}),
+        json!({"host": "a.test"}),
+        json!({"route": "r"}),
+        json!({"tag": "t"}),
+        json!({"everything": true}),
+    ] {
+        let go_on = Arc::new(Semaphore::new(0));
+        let waiting = Arc::clone(&go_on);
+        let origin = Origin::start(move |mut peer: Peer| {
+            let waiting = Arc::clone(&waiting);
+            async move {
+                while peer.request().await.is_some() {
+                    let head = "HTTP/1.1 200 OK\r\nCache-Control: max-age=60\r\n\
+                                Surrogate-Key: t u\r\nContent-Length: 3\r\n\r\n";
+                    peer.write(head).await;
+                    waiting.acquire().await.expect("open").forget();
+                    peer.write("old").await;
+                }
+            }
+        })
+        .await;
+        let text = format!("[routes.r]\nupstream = '{}'\ncache = {{}}\n", origin.url());
+        let gateway = Gateway::start(&text);
+        let mut first = Raw::connect(gateway.address()).await;
+        first.send(GET).await;
+        eventually(|| origin.requests().len() == 1).await;
+        post(&gateway, &purge).await;
+        // Who asks now is not given what began before.
+        let mut second = Raw::connect(gateway.address()).await;
+        second.send(GET).await;
+        eventually(|| origin.requests().len() == 2).await;
+        go_on.add_permits(1);
+        let answer = first.answer().await;
+        assert_eq!(answer.text(), "old", "{purge}");
+        assert_eq!(answer.header("surrogate-key"), None);
+        go_on.add_permits(10);
+        second.answer().await;
+        Raw::ask(gateway.address(), GET).await;
+        assert_eq!(origin.requests().len(), 2, "the second is kept: {purge}");
+    }
+}
+
+async fn post(gateway: &Gateway, body: &Value) {
+    let request = http::Request::post("/api/cache/purges")
+        .header("host", "localhost")
+        .body(crate::support::full(body.to_string()))
+        .expect("a request");
+    let mut connection = http1(gateway.admin()).await;
+    let answer = within(connection.send_request(request)).await;
+    assert_eq!(read(answer.expect("an answer")).await.status(), 200);
+}
+
+#[tokio::test]
+async fn what_is_no_purge_is_refused_with_the_reason() {
+    let site = site().await;
+    for (body, reason) in [
+        ("{}", "admin.purge_invalid"),
+        ("{", "admin.purge_invalid"),
+        (r#"{"url": "/x"}"#, "admin.purge_invalid"),
+        (r#"{"colour": "red"}"#, "admin.purge_invalid"),
+    ] {
+        let sent = site.purge(body).await;
+        assert_eq!((sent.status(), &*sent.reason()), (400, reason), "{body}");
+    }
+    let without = Gateway::to("http://127.0.0.1:9");
+    let request = http::Request::post("/api/cache/purges").header("host", "localhost");
+    let request = request.body(crate::support::full(r#"{"everything": true}"#));
+    let mut connection = http1(without.admin()).await;
+    let answer = within(connection.send_request(request.expect("a request"))).await;
+    let sent = read(answer.expect("an answer")).await;
+    assert_eq!((sent.status(), &*sent.reason()), (404, "admin.no_cache"));
+}
+
+#[tokio::test]
+async fn the_admin_listener_tells_what_the_cache_holds() {
+    let site = site().await;
+    for path in ["/x/1", "/x/1", "/x/1", "/x/2"] {
+        site.get(path).await;
+    }
+    let request = http::Request::get("/api/cache").header("host", "localhost");
+    let mut connection = http1(site.gateway.admin()).await;
+    let answer = within(connection.send_request(request.body(empty()).expect("a request"))).await;
+    let sent = read(answer.expect("an answer")).await;
+    let state: Value = serde_json::from_slice(&sent.body).expect("JSON");
+    let state = &state["data"];
+    assert_eq!(
+        (&state["objects"], &state["hit_ratio"]),
+        (&json!(2), &json!(0.5))
+    );
+    assert_eq!(state["memory_limit"], 256 << 20);
+    let results = &state["routes"][0]["results"];
+    assert_eq!(results[0], json!({"result": "miss", "requests": 2}));
+    assert_eq!(results[1], json!({"result": "hit", "requests": 2}));
+}
+
+#[tokio::test]
+async fn the_command_purges_a_running_gateway() {
+    let site = site().await;
+    let before = ask_all(&site).await;
+    let admin = site.gateway.admin().to_string();
+    let run = move |arguments: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_tollgate"));
+        command.args(["purge", "--admin", &admin]).args(arguments);
+        command.output()
+    };
+    let run = Arc::new(run);
+    let purge = Arc::clone(&run);
+    let output = tokio::task::spawn_blocking(move || purge(&["--tag", "one", "--route", "y"]));
+    let output = output.await.expect("no panic").expect("it runs");
+    assert!(output.status.success(), "{output:?}");
+    assert!(String::from_utf8_lossy(&output.stdout).contains("\"purged\":2"));
+    let after = ask_all(&site).await;
+    let changed: Vec<_> = (0..ALL.len())
+        .filter(|at| before[*at] != after[*at])
+        .collect();
+    assert_eq!(changed, [0, 3, 4]);
+    let output = tokio::task::spawn_blocking(move || run(&["--url", "nonsense"]));
+    let output = output.await.expect("no panic").expect("it runs");
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&output.stdout).contains("admin.purge_invalid"));
+}

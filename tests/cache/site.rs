@@ -121,7 +121,12 @@ impl Site {
     ) -> Sent {
         let request = request(method, path, fields, body);
         let mut connection = http1(self.gateway.address()).await;
-        read(within(connection.send_request(request)).await.expect("an answer")).await
+        read(
+            within(connection.send_request(request))
+                .await
+                .expect("an answer"),
+        )
+        .await
     }
 
     /// GET over HTTP/2.
@@ -168,7 +173,10 @@ pub fn request(
     body: BoxBody,
 ) -> Request<BoxBody> {
     let mut request = Request::builder().method(method).uri(path);
-    if !fields.iter().any(|(name, _)| name.eq_ignore_ascii_case("host")) {
+    if !fields
+        .iter()
+        .any(|(name, _)| name.eq_ignore_ascii_case("host"))
+    {
         request = request.header("host", "a.test");
     }
     for (name, value) in fields {

@@ -33,6 +33,28 @@ async fn a_stale_answer_is_validated_and_fresh_again() {
 }
 
 #[tokio::test]
+async fn it_is_validated_where_nobody_waits_for_others_too() {
+    let site = Site::start("wait = 'off'", |count, seen| {
+        match seen.header("if-none-match") {
+            Some("\"one\"") => answer(304, &[], ""),
+            Some(_) => answer(304, &[("etag", "\"two\"")], ""),
+            None => numbered(count, TAGGED),
+        }
+    })
+    .await;
+    site.get("/a").await;
+    site.later(61);
+    // What the client has is another matter: it is not asked for by that.
+    let sent = site.get_with("/a", &[("if-none-match", "\"two\"")]).await;
+    assert_eq!((sent.status(), &*sent.body), (200, &b"1"[..]));
+    assert_eq!(site.seen()[1].header("if-none-match"), Some("\"one\""));
+    assert_eq!(
+        site.get("/a").await.header("cache-status"),
+        Some("tollgate; hit")
+    );
+}
+
+#[tokio::test]
 async fn a_changed_answer_takes_the_place_of_the_stale_one() {
     let site = Site::with("", TAGGED).await;
     site.get("/a").await;
@@ -49,11 +71,18 @@ async fn the_clients_own_condition_is_applied_to_the_validated_answer() {
     .await;
     site.get("/a").await;
     site.later(61);
-    let sent = site.get_with("/a", &[("if-none-match", "\"two\", \"one\"")]).await;
+    let sent = site
+        .get_with("/a", &[("if-none-match", "\"two\", \"one\"")])
+        .await;
     assert_eq!(sent.status(), 304);
     assert_eq!(site.seen()[1].header("if-none-match"), Some("\"one\""));
     site.later(61);
-    let sent = site.get_with("/a", &[("if-none-match", "\"two\""), ("range", "bytes=0-0")]).await;
+    let sent = site
+        .get_with(
+            "/a",
+            &[("if-none-match", "\"two\""), ("range", "bytes=0-0")],
+        )
+        .await;
     assert_eq!((sent.status(), &*sent.body), (206, &b"1"[..]));
     assert_eq!(site.seen()[2].header("range"), None);
 }
@@ -109,7 +138,11 @@ async fn while_it_is_fetched_anew_the_stale_answer_is_served() {
     }
     assert_eq!((body.as_str(), site.count()), ("2", 2));
     site.later(62);
-    assert_eq!(site.get("/a").await.body, "3", "behind the window nobody is served stale");
+    assert_eq!(
+        site.get("/a").await.body,
+        "3",
+        "behind the window nobody is served stale"
+    );
 }
 
 #[tokio::test]
@@ -188,11 +221,15 @@ async fn clients_may_ask_for_fresh_answers_only_where_the_rule_lets_them() {
         let sent = site.get_with("/a", &[("cache-control", "no-cache")]).await;
         assert_eq!(sent.body, second);
     }
-    let sent = obeyed.get_with("/b", &[("cache-control", "only-if-cached")]).await;
+    let sent = obeyed
+        .get_with("/b", &[("cache-control", "only-if-cached")])
+        .await;
     assert_eq!(
         (sent.head.status, &*sent.reason()),
         (StatusCode::GATEWAY_TIMEOUT, "cache.not_cached")
     );
-    let sent = obeyed.get_with("/a", &[("cache-control", "only-if-cached")]).await;
+    let sent = obeyed
+        .get_with("/a", &[("cache-control", "only-if-cached")])
+        .await;
     assert_eq!(sent.body, "2");
 }

@@ -2,12 +2,12 @@
 
 use std::sync::{Arc, atomic::AtomicU64};
 
-use http::{HeaderMap, header::CONTENT_LOCATION};
+use http::header::CONTENT_LOCATION;
 
 use super::{
-    CacheRoute, Keys, Visit,
+    CacheRoute, Visit,
     fetch::Head,
-    key::{KeyRef, public_host},
+    key::public_host,
     object::Origin,
     policy::{Asked, Class, Forwarded, Url, invalidated},
     purge::{Aim, Reached, Stamp},
@@ -25,10 +25,12 @@ impl CacheRoute {
         context: Arc<Context>,
     ) -> Response {
         note(&asked, &context);
-        let posted = asked.post.then(|| self.posted(&asked, request.headers(), &context));
+        let posted = asked.post.then(|| self.posted(&asked, &request, &context));
         let (requested, began) = (self.cache.moment(), self.cache.stamp());
         let mut response = self.inner.handle(request, &context).await;
-        let changed = posted.as_ref().is_some_and(|visit| self.is_purged(visit, began));
+        let changed = posted
+            .as_ref()
+            .is_some_and(|visit| self.is_purged(visit, began));
         if asked.class == Class::Unsafe {
             self.invalidate(&response, &context);
         }
@@ -49,29 +51,17 @@ impl CacheRoute {
     }
 
     /// What is known of a POST whose answer may be stored (RFC 9110 9.3.3).
-    fn posted(&self, asked: &Asked, headers: &HeaderMap, context: &Arc<Context>) -> Visit {
-        let key = KeyRef::of(&self.parts(context), context, headers);
-        let callers = self.has_own_store(asked).then(|| key.clone().of_caller(context));
-        Visit {
-            asked: *asked,
-            context: Arc::clone(context),
-            headers: headers.clone(),
-            host: public_host(context).into(),
-            marks: self.marks(&key, context),
-            keys: Keys {
-                everyone: key.to_key(),
-                caller: callers.as_ref().map(KeyRef::to_key),
-            },
-            stale: None,
-            why: Forwarded::Method,
-            variant: 0,
-            passes: false,
-        }
+    fn posted(self: &Arc<Self>, asked: &Asked, request: &Request, context: &Arc<Context>) -> Visit {
+        let look = self.look_with(asked, request, context);
+        look.visit(None, Forwarded::Method, 0)
     }
 
     /// Whether a purge, or another's change, has reached a URL since then.
     fn is_purged(&self, visit: &Visit, began: Stamp) -> bool {
-        let reached = self.cache.purges.reached(&visit.marks, began, &AtomicU64::new(0));
+        let reached = self
+            .cache
+            .purges
+            .reached(&visit.marks, began, &AtomicU64::new(0));
         reached != Reached::No
     }
 

@@ -155,6 +155,10 @@ impl HttpBody for Reader {
     }
 
     fn size_hint(&self) -> SizeHint {
+        // Told a length, hyper would send no chunks, and behind those alone trailers can follow.
+        if self.trailers.is_some() {
+            return SizeHint::default();
+        }
         SizeHint::with_exact(self.end - self.at)
     }
 }

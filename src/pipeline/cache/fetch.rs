@@ -2,14 +2,18 @@
 
 use std::{
     hash::{BuildHasher, Hash, Hasher},
+    pin::Pin,
     sync::Arc,
+    task::{Context as Task, Poll},
     time::Duration,
 };
 
+use bytes::Bytes;
 use http::{
     HeaderMap, HeaderValue, Method, StatusCode,
     header::{CONTENT_LENGTH, CONTENT_TYPE},
 };
+use http_body::{Body as HttpBody, Frame, SizeHint};
 use tokio::time::{Instant, timeout_at};
 
 use super::{
@@ -20,8 +24,7 @@ use super::{
     key::Key,
     object::{CACHE_STATUS, Draft, NAME, Object, Origin},
     policy::{
-        self,
-        Answer, Audience, CacheStatus, Class, Failure, Forwarded, Moment, Reuse, Verdict,
+        self, Answer, Audience, CacheStatus, Class, Failure, Forwarded, Moment, Reuse, Verdict,
         judge, make_conditional, merge, reuse, stale_instead, unconditional,
     },
     serve::Serving,
@@ -29,7 +32,7 @@ use super::{
     tags::Tags,
 };
 use crate::exchange::{
-    Body, Context, GatewayMade, Reason, Rejection, Request, Response,
+    Body, BodyError, Context, GatewayMade, Reason, Rejection, Request, Response,
 };
 
 /// What the head of a shared fetch has become.
@@ -247,18 +250,14 @@ impl CacheRoute {
                 let body = reader.map_or_else(Body::empty, Body::boxed);
                 if visit.asked.conditional {
                     let facts = &draft.head.facts;
-                    return self.serving(visit, facts, now, Some(&status)).arriving(draft, body);
+                    return self
+                        .serving(visit, facts, now, Some(&status))
+                        .arriving(draft, body);
                 }
                 let response = self.handed(flight, visit);
                 self.told(response.map(|_| body), visit, status)
             }
-            Outcome::Refreshed(object) => {
-                visit.note("revalidated", None);
-                status.stored = true;
-                status.forwarded_status = Some(304);
-                let facts = &object.draft.head.facts;
-                self.serving(visit, facts, now, Some(&status)).object(object)
-            }
+            Outcome::Refreshed(object) => self.revalidated(visit, object, status),
             Outcome::Failed(failure) => match self.stale_instead(visit, *failure, now) {
                 Some(response) => response,
                 None => self.told(self.handed(flight, visit), visit, status),
@@ -270,6 +269,7 @@ impl CacheRoute {
                 if let Some(reason) = child.reason() {
                     visit.context.note(reason);
                 }
+                let response = response.map(|body| Handed::over(body, child, &visit.context));
                 self.told(response, visit, status)
             }
             Outcome::Lost => Rejection::new(Reason::Panic).respond(&visit.context),
@@ -354,36 +354,67 @@ impl CacheRoute {
     }
 
     /// Asks for one request alone. What comes may still be stored.
-    pub(super) async fn alone(self: Arc<Self>, request: Request, visit: Visit) -> Response {
-        let flight = self.flight(&visit);
-        let requested = self.cache.moment();
-        let mut response = self.inner.handle(request, &visit.context).await;
-        let origin = Origin {
-            marks: flight.marks,
-            began: flight.began,
-        };
+    pub(super) async fn alone(self: Arc<Self>, mut request: Request, mut visit: Visit) -> Response {
+        let again = visit.stale.as_ref().map(|stale| {
+            let again = fill_request(&request);
+            make_conditional(request.headers_mut(), &stale.object.draft.head);
+            again
+        });
+        let (mut response, mut head) = self.ask_alone(request, &visit).await;
+        if let (Head::AskAgain, Some(mut again)) = (&head, again) {
+            unconditional(again.headers_mut());
+            visit.stale = None;
+            (response, head) = self.ask_alone(again, &visit).await;
+        }
         let mut status = CacheStatus::forwarded(NAME, visit.why);
-        match self.judge(&visit, &mut response, requested, origin) {
+        match head {
             Head::Store(draft) => {
                 visit.note("miss", None);
                 status.stored = true;
                 let response = self.keep_aside(*draft, response, &visit);
                 self.told(response, &visit, status)
             }
+            Head::Refreshed(object) => {
+                self.cache.put(visit.keys.of(&object.draft), &object);
+                self.revalidated(&visit, &object, status)
+            }
             Head::Failed(failure) => {
                 let instead = self.stale_instead(&visit, failure, self.cache.moment());
                 instead.unwrap_or_else(|| self.told(response, &visit, status))
             }
-            Head::Own(why) => {
+            head => {
+                let why = match head {
+                    Head::Own(why) => why,
+                    // Without conditions of ours a 304 is the client's.
+                    _ => "status",
+                };
                 visit.note("miss", Some(why));
                 status.detail = Some(why);
                 self.told(response, &visit, status)
             }
-            Head::Refreshed(_) | Head::AskAgain => {
-                visit.note("miss", Some("status"));
-                self.told(response, &visit, status)
-            }
         }
+    }
+
+    async fn ask_alone(&self, request: Request, visit: &Visit) -> (Response, Head) {
+        let requested = self.cache.moment();
+        let origin = Origin {
+            marks: visit.marks.clone(),
+            began: self.cache.stamp(),
+        };
+        let mut response = self.inner.handle(request, &visit.context).await;
+        let head = self.judge(visit, &mut response, requested, origin);
+        (response, head)
+    }
+
+    /// What the upstream has said to be right still.
+    fn revalidated(&self, visit: &Visit, object: &Object, mut status: CacheStatus<'_>) -> Response {
+        visit.note("revalidated", None);
+        status.stored = true;
+        status.forwarded_status = Some(304);
+        let facts = &object.draft.head.facts;
+        let now = self.cache.moment();
+        self.serving(visit, facts, now, Some(&status))
+            .object(object)
     }
 
     /// Stores an answer beside serving it.
@@ -433,7 +464,9 @@ impl CacheRoute {
         if !tags.can_be_kept() {
             return Head::Own("tags");
         }
-        self.cache.purges.tag(&mut origin.marks, tags.iter().flatten());
+        self.cache
+            .purges
+            .tag(&mut origin.marks, tags.iter().flatten());
         let received = self.cache.moment();
         let answer = Answer {
             status: response.status(),
@@ -442,9 +475,9 @@ impl CacheRoute {
             received,
         };
         match &visit.stale {
-            Some(stale) if answer.status == StatusCode::NOT_MODIFIED => {
-                self.merge(visit, stale, &answer, origin).into_head(response)
-            }
+            Some(stale) if answer.status == StatusCode::NOT_MODIFIED => self
+                .merge(visit, stale, &answer, origin)
+                .into_head(response),
             _ => self.store(visit, &answer, origin),
         }
     }
@@ -469,13 +502,7 @@ impl CacheRoute {
     }
 
     /// RFC 9111 4.3.4.
-    fn merge(
-        &self,
-        visit: &Visit,
-        stale: &Found,
-        answer: &Answer<'_>,
-        origin: Origin,
-    ) -> Merged {
+    fn merge(&self, visit: &Visit, stale: &Found, answer: &Answer<'_>, origin: Origin) -> Merged {
         let stored = stale.object.draft.as_received();
         match merge(&stored, &visit.asked, &visit.url(), answer, &self.options) {
             None => Merged::Mismatch,
@@ -518,7 +545,10 @@ impl CacheRoute {
             status.forwarded_status = Some(code.as_u16());
         }
         visit.note("stale", Some("upstream-failed"));
-        Some(self.serving(visit, facts, now, Some(&status)).object(object))
+        Some(
+            self.serving(visit, facts, now, Some(&status))
+                .object(object),
+        )
     }
 
     fn serving<'a>(
@@ -553,6 +583,51 @@ impl CacheRoute {
         let status = self.status(visit, status);
         response.headers_mut().append(CACHE_STATUS, status);
         response
+    }
+}
+
+/// A body that only the first who asked gets. What it says of its breaking off, it says to the
+/// record of the fetch: here that is told on to the client's.
+struct Handed {
+    body: Body,
+    child: Arc<Context>,
+    context: Arc<Context>,
+}
+
+impl Handed {
+    fn over(body: Body, child: &Arc<Context>, context: &Arc<Context>) -> Body {
+        if body.is_end_stream() {
+            return body;
+        }
+        Body::boxed(Self {
+            body,
+            child: Arc::clone(child),
+            context: Arc::clone(context),
+        })
+    }
+}
+
+impl HttpBody for Handed {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        task: &mut Task<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let polled = Pin::new(&mut self.body).poll_frame(task);
+        if let (Poll::Ready(Some(Err(_))), Some(reason)) = (&polled, self.child.reason()) {
+            self.context.note(reason);
+        }
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
     }
 }
 
@@ -632,7 +707,11 @@ impl super::Keys {
     }
 }
 
-const STREAMS: [&[u8]; 3] = [b"text/event-stream", b"application/grpc", b"multipart/x-mixed"];
+const STREAMS: [&[u8]; 3] = [
+    b"text/event-stream",
+    b"application/grpc",
+    b"multipart/x-mixed",
+];
 /// How often a request joins in before it goes alone: for its variant, or behind a failure.
 const ROUNDS: usize = 3;
 /// A body that takes longer is handed on, but not stored.

@@ -33,7 +33,7 @@ use crate::exchange::{Body, BodyError, BodyFault, Context, Reason, Response};
 /// One fetch. `T` is what its head became.
 #[derive(Debug)]
 pub(super) struct Fill<T> {
-    settled: Notify,
+    changed: Notify,
     state: Mutex<State<T>>,
 }
 
@@ -96,7 +96,7 @@ pub(super) struct Room {
 impl<T: Clone> Fill<T> {
     pub(super) fn new() -> Arc<Self> {
         Arc::new(Self {
-            settled: Notify::new(),
+            changed: Notify::new(),
             state: Mutex::new(State {
                 outcome: None,
                 handed: None,
@@ -116,15 +116,16 @@ impl<T: Clone> Fill<T> {
     pub(super) async fn outcome(&self) -> T {
         loop {
             // Made before the look, or what happens in between would be missed.
-            let settled = self.settled.notified();
-            if let Some(outcome) = self.settled_outcome() {
+            let changed = self.changed.notified();
+            if let Some(outcome) = self.settled() {
                 return outcome;
             }
-            settled.await;
+            changed.await;
         }
     }
 
-    fn settled_outcome(&self) -> Option<T> {
+    /// What the head has become, if it is there.
+    pub(super) fn settled(&self) -> Option<T> {
         self.locked().outcome.clone()
     }
 
@@ -246,7 +247,11 @@ impl<T> State<T> {
         if self.passing && self.slowest().is_none() {
             return Poll::Ready(());
         }
-        if !self.fetch.as_ref().is_some_and(|fetch| fetch.will_wake(task.waker())) {
+        if !self
+            .fetch
+            .as_ref()
+            .is_some_and(|fetch| fetch.will_wake(task.waker()))
+        {
             self.fetch = Some(task.waker().clone());
         }
         Poll::Pending
@@ -254,7 +259,9 @@ impl<T> State<T> {
 
     /// One who stalls may not hold up others; alone it holds up nobody.
     fn cut_slowest(&mut self) {
-        let Some(slowest) = self.slowest() else { return };
+        let Some(slowest) = self.slowest() else {
+            return;
+        };
         let readers = self.readers.iter().flatten();
         if readers.filter(|reading| reading.at > slowest).count() == 0 {
             return;
@@ -331,7 +338,7 @@ impl<T: Clone> Fetching<T> {
             state.handed = handed;
         }
         drop(state);
-        self.fill.settled.notify_waiters();
+        self.fill.changed.notify_waiters();
     }
 
     /// Hands a body on and collects it. `None` when it is not to be stored: it broke off, or grew

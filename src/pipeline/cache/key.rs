@@ -15,10 +15,7 @@ use std::{
 use http::{HeaderMap, HeaderName};
 use quick_cache::Equivalent;
 
-use crate::{
-    config::CacheQuery,
-    exchange::Context,
-};
+use crate::{config::CacheQuery, exchange::Context};
 
 /// A key as it is looked up: borrowed from the request, so that a hit copies nothing.
 #[derive(Clone, Debug)]

@@ -119,7 +119,7 @@ impl Draft {
 
     fn weight(&self) -> usize {
         let fields: usize = fields_weight(&self.head.headers);
-        let names = self.nominated.names().len() * size_of::<HeaderName>();
+        let names = size_of_val(self.nominated.names());
         // A long variant is on the heap.
         let variant = self.variant.as_bytes().len();
         size_of::<Self>() + fields + names + variant + self.origin.marks.weight() + COUNTS
@@ -206,7 +206,11 @@ pub(super) fn behind(nearer: Option<&HeaderValue>, ours: HeaderValue) -> HeaderV
 
 /// All lines of a field as one.
 fn joined(headers: &HeaderMap, name: &HeaderName) -> Option<HeaderValue> {
-    let lines: Vec<_> = headers.get_all(name).iter().map(HeaderValue::as_bytes).collect();
+    let lines: Vec<_> = headers
+        .get_all(name)
+        .iter()
+        .map(HeaderValue::as_bytes)
+        .collect();
     if lines.is_empty() {
         return None;
     }

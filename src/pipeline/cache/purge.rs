@@ -281,7 +281,9 @@ impl Moments {
     }
 
     fn latest(&self, cells: &[u32]) -> Stamp {
-        let cells = cells.iter().filter_map(|cell| self.cells.get(*cell as usize));
+        let cells = cells
+            .iter()
+            .filter_map(|cell| self.cells.get(*cell as usize));
         let latest = cells.map(|cell| cell.load(Relaxed)).max();
         latest.unwrap_or(0).max(self.everything.load(Relaxed))
     }
@@ -395,12 +397,20 @@ mod tests {
         let marks = purges.marks("a.test", "/first/x", true, "r");
         let other = purges.marks("a.test", "/other", true, "r");
         for at in 1..=300 {
-            let path = if at == 1 { "/first".into() } else { format!("/{at}") };
+            let path = if at == 1 {
+                "/first".into()
+            } else {
+                format!("/{at}")
+            };
             purges.purge(&prefix(None, &path), false, at);
         }
         assert_eq!(purges.bans(), MOST_BANS);
         assert_eq!(reached(&purges, &marks, 1), Reached::Gone);
-        assert_eq!(reached(&purges, &other, 1), Reached::Gone, "as old as a ban that was dropped");
+        assert_eq!(
+            reached(&purges, &other, 1),
+            Reached::Gone,
+            "as old as a ban that was dropped"
+        );
         assert_eq!(reached(&purges, &other, 299), Reached::No);
     }
 

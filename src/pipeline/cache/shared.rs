@@ -179,21 +179,30 @@ impl Cache {
         }
         let replaces = |known: &Object| object.draft.replaces(&known.draft);
         // A purge that comes from here on reaches it where it stands.
-        self.store.put(key, Arc::clone(object), replaces);
+        self.store.put(key, object, replaces);
     }
 
     /// Whether who asks now may wait for a fetch: no purge has come since it began.
     pub(super) fn will_do(&self, flight: &Flight<Outcome>) -> bool {
         let none = AtomicU64::new(0);
-        let reached = self.purges.reached(&flight.marks, flight.began, &none);
-        reached == Reached::No
+        // Of its tags one knows when its head is there.
+        let known = match flight.fill.settled() {
+            Some(Outcome::Storing(draft)) => Some(draft),
+            _ => None,
+        };
+        let marks = known
+            .as_ref()
+            .map_or(&flight.marks, |draft| &draft.origin.marks);
+        self.purges.reached(marks, flight.began, &none) == Reached::No
     }
 }
 
 /// A moment as purges count.
 pub(super) fn stamp(since_origin: Duration) -> Stamp {
     // Never the zero that stands for no purge.
-    u64::try_from(since_origin.as_nanos()).unwrap_or(u64::MAX).max(1)
+    u64::try_from(since_origin.as_nanos())
+        .unwrap_or(u64::MAX)
+        .max(1)
 }
 
 /// The part of the memory that fetches under way may hold, as a divisor: as much as one answer.

@@ -95,11 +95,11 @@ impl<V: Weighed> Store<V> {
     }
 
     /// Puts a variant in the place of those that it replaces.
-    pub fn put(&self, key: &Key, variant: Arc<V>, replaces: impl Fn(&V) -> bool) {
+    pub fn put(&self, key: &Key, variant: &Arc<V>, replaces: impl Fn(&V) -> bool) {
         self.change(key, |old| {
             let kept = old.iter().flat_map(|shelf| &shelf.variants);
             let kept = kept.filter(|known| !replaces(known)).cloned();
-            let variants = std::iter::once(Arc::clone(&variant)).chain(kept);
+            let variants = std::iter::once(Arc::clone(variant)).chain(kept);
             Some(Shelf::new(self.fitting(variants), 0))
         });
     }
@@ -267,7 +267,7 @@ mod tests {
 
     fn put(store: &Store<Blob>, name: &str, weight: u64, variant: u32) {
         let blob = Arc::new(Blob(weight, variant));
-        store.put(&key(name).to_key(), blob, |known| known.1 == variant);
+        store.put(&key(name).to_key(), &blob, |known| known.1 == variant);
     }
 
     #[test]

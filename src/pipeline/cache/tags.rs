@@ -12,10 +12,7 @@ pub(super) struct Tags(Vec<HeaderValue>, Vec<HeaderValue>);
 impl Tags {
     /// Takes them out of an answer's fields.
     pub(super) fn take(headers: &mut HeaderMap) -> Self {
-        Self(
-            take(headers, &X_CACHE_TAGS),
-            take(headers, &SURROGATE_KEY),
-        )
+        Self(take(headers, &X_CACHE_TAGS), take(headers, &SURROGATE_KEY))
     }
 
     /// The tags. One that is no text is `None`: no purge could name it.

@@ -84,7 +84,10 @@ impl Facts {
     #[must_use]
     pub fn age_header(&self, now: Moment) -> HeaderValue {
         // 2^31 is where the count may stop (RFC 9111 1.2.2).
-        HeaderValue::from(self.age(now).as_secs().min(1 << 31))
+        let mut digits = itoa::Buffer::new();
+        let age = digits.format(self.age(now).as_secs().min(1 << 31));
+        // Made of a number it would be allocated twice. Digits are always a value.
+        HeaderValue::from_str(age).unwrap_or(HeaderValue::from_static("0"))
     }
 
     /// Fresh if and only if the lifetime is greater than the age (RFC 9111 4.2).

@@ -198,28 +198,31 @@ impl Form {
         }
     }
 
-    /// Appends a line's members behind those of the lines before.
+    /// Appends a line behind the lines before.
     fn append(self, value: &mut SmallVec<[u8; 128]>, line: &[u8]) {
-        let mut rest = Some(line);
-        while let Some(list) = rest {
-            let end = match self {
-                Self::Secret => list.len(),
-                _ => member_end(list),
-            };
-            let member = &list[..end];
-            rest = list.get(end + 1..);
-            if !value.is_empty() {
-                value.push(b',');
-            }
-            match self {
-                Self::Codings | Self::Ranges => {
-                    let told = member.iter().filter(|byte| !matches!(byte, b' ' | b'\t'));
-                    value.extend(told.map(u8::to_ascii_lowercase));
-                }
-                Self::List => value.extend_from_slice(member.trim_ascii()),
-                Self::Secret => value.extend_from_slice(member),
-            }
+        if !value.is_empty() {
+            value.push(b',');
         }
+        match self {
+            Self::Codings | Self::Ranges => {
+                let told = line.iter().filter(|byte| !matches!(byte, b' ' | b'\t'));
+                value.extend(told.map(u8::to_ascii_lowercase));
+            }
+            Self::List => append_members(value, line),
+            Self::Secret => value.extend_from_slice(line),
+        }
+    }
+}
+
+fn append_members(value: &mut SmallVec<[u8; 128]>, line: &[u8]) {
+    let end = member_end(line);
+    value.extend_from_slice(line[..end].trim_ascii());
+    let mut rest = line.get(end + 1..);
+    while let Some(list) = rest {
+        let end = member_end(list);
+        value.push(b',');
+        value.extend_from_slice(list[..end].trim_ascii());
+        rest = list.get(end + 1..);
     }
 }
 

@@ -1,0 +1,96 @@
+//! Looking up stored answers: 100,000 keys, asked for in no order, by the key of a request.
+//!
+//! The budget is 300 ns: a hit is made of one look.
+
+use std::{hint::black_box, sync::Arc, time::Duration};
+
+use criterion::{Criterion, criterion_group, criterion_main};
+use http::{HeaderMap, HeaderValue, Method, Uri, Version};
+use prometheus::IntCounter;
+use tollgate::{
+    config::CacheQuery,
+    exchange::{
+        Clock, Connection, Context, ContextParts, Peer, Protocol, RequestHead, RequestId,
+        TraceContext,
+    },
+    pipeline::cache::{
+        key::{KeyParts, KeyRef},
+        store::{Store, Weighed},
+    },
+};
+
+/// Something to be found.
+struct Answer([u8; 64]);
+
+impl Weighed for Answer {
+    fn weight(&self) -> u64 {
+        1024
+    }
+}
+
+fn context(target: &str) -> Context {
+    let connection = Connection::new(0, "bench".into(), Peer::Unix, false, Protocol::Http1);
+    let clock = Clock::system();
+    Context::new(ContextParts {
+        connection: Arc::new(connection),
+        id: RequestId::generate(clock.wall()),
+        trace: TraceContext::generate(),
+        client: Peer::Unix.ip(),
+        forwarded_for: None,
+        scheme: "http",
+        forwarded_host: None,
+        head: RequestHead {
+            method: Method::GET,
+            target: target.parse::<Uri>().expect("a target"),
+            version: Version::HTTP_11,
+            host: Some(HeaderValue::from_static("api.example.com")),
+            user_agent: None,
+            accept: None,
+            grpc: false,
+            upgrade: None,
+            trailers: false,
+        },
+        started_at: clock.wall(),
+        clock,
+    })
+}
+
+fn look_up(criterion: &mut Criterion) {
+    let counter = IntCounter::new("evictions", "evictions").expect("a name");
+    let store = Store::new(512 << 20, 8 << 20, counter);
+    let parts = KeyParts {
+        zone: "orders",
+        route: "orders",
+        query: &CacheQuery::AsIs,
+        headers: &[],
+    };
+    let none = HeaderMap::new();
+    let contexts: Vec<_> = (0..KEYS)
+        .map(|index| context(&format!("/api/v1/orders/{index}?page={}", index % 7)))
+        .collect();
+    for context in &contexts {
+        let key = KeyRef::of(&parts, context, &none).to_key();
+        store.put(&key, &Arc::new(Answer([7; 64])), |_| true);
+    }
+    assert_eq!(store.len(), KEYS);
+    let mut random = fastrand::Rng::with_seed(1);
+    criterion.bench_function("cache/look_up_100k", |bencher| {
+        bencher.iter(|| {
+            let key = KeyRef::of(&parts, &contexts[random.usize(..KEYS)], &none);
+            let shelf = store.find(black_box(&key)).expect("it is there");
+            shelf.variants()[0].0[0]
+        });
+    });
+    criterion.bench_function("cache/key", |bencher| {
+        bencher.iter(|| black_box(KeyRef::of(&parts, &contexts[7], &none)));
+    });
+}
+
+const KEYS: usize = 100_000;
+
+criterion_group! {
+    name = benches;
+    config = Criterion::default().measurement_time(Duration::from_secs(3));
+    targets = look_up
+}
+criterion_main!(benches);
