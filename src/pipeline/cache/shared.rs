@@ -15,12 +15,12 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
     fetch::Outcome,
-    fill::Budget,
     flights::{Flight, Flights},
     key::{Key, KeyRef},
     object::Object,
     policy::{Facts, Moment},
     purge::{Aim, Purges, Reached, Stamp},
+    room::Budget,
     store::{Shelf, Store},
 };
 use crate::{config, exchange::Clock, pipeline::Tools, telemetry::Metrics};
