@@ -1,5 +1,8 @@
 //! What gateways share over Redis, with a real `redis-server` of each test's own.
 
+// Clippy lets tests unwrap, but not the functions that they share.
+#![allow(clippy::unwrap_used)]
+
 #[path = "redis/away.rs"]
 mod away;
 #[path = "redis/cluster.rs"]

@@ -291,7 +291,7 @@ impl Loader {
                 .auth
                 .check_files(&mut self.sources, &mut self.findings);
         }
-        Config {
+        let mut config = Config {
             server: document
                 .server
                 .and_then(|set| set.value)
@@ -310,7 +310,9 @@ impl Loader {
             upstreams,
             rate_limits,
             routes: built.into_iter().map(|built| built.route).collect(),
-        }
+        };
+        config.guard_origins();
+        config
     }
 
     /// Tells lists of revoked tokens in which Redis they are.

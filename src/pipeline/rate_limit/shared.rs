@@ -7,7 +7,7 @@ use smallvec::SmallVec;
 use super::{
     lease::{Fetch, Leased, Leases},
     limit::Limit,
-    stage::{Granted, Question, Questions, Refusing, Source, Stage},
+    stage::{Granted, Question, Questions, Refusing, Source, Stage, longest},
     tier::Tier,
 };
 use crate::{
@@ -151,8 +151,11 @@ impl Stage {
         match answers {
             Ok(answers) => self.apply(group, &answers, questions, context),
             Err(_) => {
-                let mut waiting = group.iter();
-                waiting.try_for_each(|it| self.degraded(it.index, questions, context))
+                let mut taken = Ok(());
+                for pending in group {
+                    taken = longest(taken, self.degraded(pending.index, questions, context));
+                }
+                taken
             }
         }
     }
@@ -187,13 +190,15 @@ impl Stage {
             Decision::Refused { window, refusal }
                 if questions[pending.index].on_route.limit.config.enforce =>
             {
-                Some(Refusing::Exceeded(pending.index, window, refusal))
+                Err(Refusing::Exceeded(pending.index, window, refusal))
             }
-            _ => None,
+            _ => Ok(()),
         };
-        if let Some(refusing) = group.iter().zip(answers).find_map(refused) {
-            return Err(refusing);
-        }
+        group
+            .iter()
+            .zip(answers)
+            .map(refused)
+            .fold(Ok(()), longest)?;
         for (pending, taken) in group.iter().zip(answers) {
             self.keep(pending, taken, &mut questions[pending.index], context);
         }

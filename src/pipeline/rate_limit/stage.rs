@@ -87,7 +87,7 @@ pub(super) type Questions<'s> = SmallVec<[Question<'s>; 2]>;
 
 impl Stage {
     /// The stage of those limits of a route that belong to it; `None` when there is none.
-    pub(super) fn new(
+    pub(super) fn layer(
         route: &Route,
         limits: &LimitBook,
         belongs: impl Fn(&Limit) -> bool,
@@ -121,7 +121,7 @@ impl Stage {
         let mut questions = match self.questions(request, context) {
             Ok(questions) if questions.is_empty() => return Verdict::Unlimited,
             Ok(questions) => questions,
-            Err(response) => return Verdict::Refused(response),
+            Err(reason) => return Verdict::Refused(Rejection::new(reason).respond(context)),
         };
         match self.take(&mut questions, context) {
             Ok(()) => Verdict::Granted(self.grant(questions, context)),
@@ -132,13 +132,13 @@ impl Stage {
     /// Asks every limit; those in memory first, which cost least.
     pub(super) async fn decide_shared(
         &self,
-        questions: Result<Questions<'_>, Response>,
+        questions: Result<Questions<'_>, Reason>,
         context: &Context,
     ) -> Verdict {
         let mut questions = match questions {
             Ok(questions) if questions.is_empty() => return Verdict::Unlimited,
             Ok(questions) => questions,
-            Err(response) => return Verdict::Refused(response),
+            Err(reason) => return Verdict::Refused(Rejection::new(reason).respond(context)),
         };
         let mut taken = self.take(&mut questions, context);
         if taken.is_ok() {
@@ -172,7 +172,7 @@ impl Stage {
         &self,
         request: &Request,
         context: &Context,
-    ) -> Result<Questions<'_>, Response> {
+    ) -> Result<Questions<'_>, Reason> {
         let mut questions = Questions::new();
         for on_route in &self.limits {
             match on_route.limit.ask(request, context) {
@@ -188,14 +188,17 @@ impl Stage {
         Ok(questions)
     }
 
-    /// Takes from each in memory in turn, up to the first that refuses.
+    /// Takes from each in memory in turn. Of several that refuse the one that takes longest has the
+    /// word, so that `Retry-After` is true for all: they are all asked, also behind the first that
+    /// refuses.
     fn take(&self, questions: &mut Questions<'_>, context: &Context) -> Result<(), Refusing> {
+        let mut taken = Ok(());
         for (index, question) in questions.iter_mut().enumerate() {
             if question.on_route.limit.shared.is_none() {
-                self.take_one(index, question, context)?;
+                taken = longest(taken, self.take_one(index, question, context));
             }
         }
-        Ok(())
+        taken
     }
 
     /// Takes from one limit in memory.
@@ -231,7 +234,7 @@ impl Stage {
         Ok(())
     }
 
-    /// Undoes what was taken before a limit refused.
+    /// Undoes what was taken beside a limit that refused.
     fn give_back(&self, questions: &Questions<'_>, context: &Context) {
         for question in questions {
             let Some(granted) = &question.taken else {
@@ -317,6 +320,23 @@ impl Stage {
     }
 }
 
+/// Of two refusals the one that takes longer.
+pub(super) fn longest(
+    one: Result<(), Refusing>,
+    other: Result<(), Refusing>,
+) -> Result<(), Refusing> {
+    match (&one, &other) {
+        (_, Ok(())) | (Err(Refusing::Away(_)), _) => one,
+        (Ok(()), _) | (_, Err(Refusing::Away(_))) => other,
+        (Err(Refusing::Exceeded(_, _, first)), Err(Refusing::Exceeded(_, _, second))) => {
+            match second.wait > first.wait {
+                true => other,
+                false => one,
+            }
+        }
+    }
+}
+
 impl OnRoute {
     /// Notes what the limit, in shadow mode, would have done.
     pub(super) fn would_refuse(&self, context: &Context, reason: Reason) {
@@ -324,7 +344,7 @@ impl OnRoute {
         context.limited_by(&self.limit.config.name);
     }
 
-    fn without_key(&self, context: &Context) -> Result<(), Response> {
+    fn without_key(&self, context: &Context) -> Result<(), Reason> {
         context.limited_by(&self.limit.config.name);
         if !self.limit.config.enforce {
             context.would_refuse(Reason::LimitKeyMissing);
@@ -332,7 +352,7 @@ impl OnRoute {
             return Ok(());
         }
         self.metrics.decided(LimitDecision::Deny);
-        Err(Rejection::new(Reason::LimitKeyMissing).respond(context))
+        Err(Reason::LimitKeyMissing)
     }
 }
 

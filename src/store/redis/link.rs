@@ -20,9 +20,9 @@ use crate::config;
 
 /// Whom to connect to.
 pub(super) enum Target {
-    Single(Client),
+    Single(Box<Client>),
     /// The second for messages, which any node passes on to all.
-    Cluster(ClusterClient, Vec<Client>),
+    Cluster(Box<ClusterClient>, Vec<Client>),
     /// The configuration has been checked, so this does not happen; it is as good as away.
     None,
 }
@@ -43,10 +43,14 @@ impl Target {
         let target = match config.is_cluster() {
             true => nodes(config, certificates.as_ref()).and_then(|nodes| {
                 let cluster = cluster(config, certificates)?;
-                Ok(Self::Cluster(cluster, nodes))
+                Ok(Self::Cluster(Box::new(cluster), nodes))
             }),
-            false => nodes(config, certificates.as_ref())
-                .map(|nodes| nodes.into_iter().next().map_or(Self::None, Self::Single)),
+            false => nodes(config, certificates.as_ref()).map(|nodes| {
+                nodes
+                    .into_iter()
+                    .next()
+                    .map_or(Self::None, |node| Self::Single(Box::new(node)))
+            }),
         };
         target.unwrap_or_else(|error| {
             tracing::error!(cause = error.category(), "Redis can't be used");
@@ -83,7 +87,7 @@ impl Target {
     /// A connection that hears a channel; of a cluster's nodes the first that lets us.
     pub(super) async fn subscribe(&self, channel: &str) -> Option<(PubSubSink, PubSubStream)> {
         let clients = match self {
-            Self::Single(client) => std::slice::from_ref(client),
+            Self::Single(client) => std::slice::from_ref(&**client),
             Self::Cluster(_, nodes) => nodes,
             Self::None => &[],
         };
