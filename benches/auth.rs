@@ -123,6 +123,7 @@ fn context() -> Arc<Context> {
             grpc: false,
             upgrade: None,
             trailers: false,
+            origin: None,
         },
         started_at: SystemTime::now(),
         clock: Clock::system(),
