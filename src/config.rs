@@ -53,8 +53,8 @@ pub use auth::{
     ApiKeys, Auth, AuthRule, Basic, ClaimPath, CredentialPlace, External, Fact, Jwt, KeyRefresh,
     KeyScheme, KeySet, KeysFrom, RevocationList, VerificationKey,
 };
-pub use cors::{Cors, Fields, Origin};
 pub use cache::{Cache, CacheQuery, CacheRule, CacheScope, CacheTier};
+pub use cors::{Cors, Fields, Origin};
 pub use diagnostic::{Diagnostic, Diagnostics, Related, Severity};
 pub use edits::{RequestEdits, ResponseEdits};
 pub use htpasswd::{Htpasswd, PasswordHash};
