@@ -97,11 +97,11 @@ impl Place {
                 format!("curl -i -X DELETE -H \"Authorization: Bearer $TOKEN\" {private}/items/3"),
             ),
             (
-                "An API key of an editor: 200, and the next one 201.",
+                "An API key of an editor: 200.",
                 format!("curl -i -H \"X-Api-Key: $KEY\" {private}/items/3"),
             ),
             (
-                "An editor may write.",
+                "An editor may write: 201.",
                 format!(
                     "curl -i -H \"X-Api-Key: $KEY\" -d '{{\"name\": \"saw\"}}' {private}/items"
                 ),
@@ -158,7 +158,7 @@ type Step = (&'static str, String);
 fn credentials(callers: &Callers) -> String {
     let Callers { token, key, .. } = callers;
     format!(
-        "\n  0. A token and a key, good as long as this demo runs.\n     TOKEN={token}\n     KEY={key}\n"
+        "\n  0. A token (good for a day) and a key; both end with this demo.\n     TOKEN={token}\n     KEY={key}\n"
     )
 }
 
