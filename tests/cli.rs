@@ -154,6 +154,41 @@ fn who_can_tells_what_a_request_needs_and_who_has_it() {
 }
 
 #[test]
+fn who_can_names_the_api_keys_that_may() {
+    let folder = folder(
+        r#"
+        [auth.api_keys.partners]
+        keys_file = "keys.toml"
+        [roles.reader]
+        permissions = ["orders:read"]
+        [routes.orders]
+        auth = "api_keys.partners"
+        permissions = { GET = "orders:read", PUT = "orders:write" }
+        upstream = "http://127.0.0.1:1"
+        "#,
+    );
+    let key =
+        |id: &str, more: &str| format!("[keys.{id}]\nhash = \"sha256:{:064}\"\n{more}\n", id.len());
+    let keys = [
+        key("one", "roles = [\"reader\"]"),
+        key("four", "permissions = [\"orders:*\"]"),
+        key(
+            "revoked",
+            "roles = [\"reader\"]\nrevoked = 2020-01-01T00:00:00Z",
+        ),
+        key("other-route", "roles = [\"reader\"]\nroutes = [\"other\"]"),
+        key("stranger", "roles = [\"stranger\"]"),
+    ];
+    fs::write(folder.path().join("keys.toml"), keys.concat()).unwrap();
+    for (method, wanted) in [("GET", "four, one"), ("PUT", "four")] {
+        let (status, out, err) = run(folder.path(), &["roles", "who-can", method, "/x"]);
+        assert_eq!(status, 0, "{err}");
+        let last = out.lines().last().unwrap();
+        assert_eq!(last, format!("  keys        api_keys.partners: {wanted}"));
+    }
+}
+
+#[test]
 fn who_can_follows_the_router_and_says_nobody_with_status_1() {
     for (arguments, wanted) in [
         (

@@ -18,6 +18,8 @@ mod edges;
 mod files;
 #[path = "config/keys_file.rs"]
 mod keys_file;
+#[path = "config/limits.rs"]
+mod limits;
 #[path = "config/matching.rs"]
 mod matching;
 #[path = "config/meaning.rs"]

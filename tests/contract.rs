@@ -66,6 +66,10 @@ const FORWARDING: &[Forwarding] = &[
         "upstream = 'ORIGIN'\nip = { allow = ['127.0.0.0/8', '::1'], deny = ['192.0.2.0/24'] }",
     ),
     route(
+        "origins",
+        "upstream = 'ORIGIN'\norigins = ['same-host', 'https://app.test']",
+    ),
+    route(
         "addresses_in_shadow",
         "upstream = 'ORIGIN'\nip = { deny = ['127.0.0.0/8'], enforce = false }",
     ),
@@ -73,6 +77,13 @@ const FORWARDING: &[Forwarding] = &[
     route(
         "conditions",
         "upstream = 'ORIGIN'\nmatch_query = { c = 'd' }\npath = '/{x}/b'",
+    ),
+    route(
+        "limited",
+        "upstream = 'ORIGIN'\nrate_limits = ['many', 'callers', 'slots']\n\
+         [rate_limits.many]\nkey = 'client_ip'\nquota = ['10000/1s', '1000000/1h']\n\
+         [rate_limits.callers]\nkey = 'caller'\nquota = '10000/1s'\ncost_header = 'x-cost'\n\
+         [rate_limits.slots]\nkey = 'client_ip'\nquota = 1000\nalgorithm = 'concurrency'",
     ),
     route(
         "authenticated",
@@ -138,6 +149,13 @@ const ANSWERING: &[(&str, &str, u16)] = &[
         "respond_error",
         "respond = { status = 503, body = 'closed' }",
         503,
+    ),
+    (
+        "limited_respond",
+        "respond = { body = 'here' }\nrate_limits = ['address', 'slots']\n\
+         [rate_limits.address]\nkey = 'client_ip'\nquota = '1000000/1h'\n\
+         [rate_limits.slots]\nkey = 'client_ip'\nquota = 1000\nalgorithm = 'concurrency'",
+        200,
     ),
     ("redirect", "redirect = '/elsewhere${query}'", 308),
     (
@@ -481,5 +499,25 @@ async fn a_refusal_of_a_middleware_is_one_line_with_its_reason() {
             let labels = ["request.body_too_large", case.name];
             assert_eq!(gateway.metric("tollgate_rejections_total", &labels), 1.0);
         }
+    }
+}
+
+#[tokio::test]
+async fn a_request_over_a_limit_is_one_line_with_its_reason() {
+    let keys = "respond = {}\nrate_limits = ['few']\n\
+         [rate_limits.few]\nkey = 'client_ip'\nquota = '1/1h'";
+    for protocol in PROTOCOLS {
+        let gateway = start("few", keys, "");
+        let get = || request(protocol, "GET", "/", empty());
+        assert_eq!(ask(&gateway, protocol, get()).await.status(), 200);
+        let sent = ask(&gateway, protocol, get()).await;
+        assert_eq!((sent.status(), &*sent.reason()), (429, "limit.exceeded"));
+        let line = gateway.log_lines(2).await.remove(1);
+        assert_eq!(
+            (&line["reason"], &line["limit"]),
+            (&"limit.exceeded".into(), &"few".into())
+        );
+        let labels = ["limit.exceeded", "few"];
+        assert_eq!(gateway.metric("tollgate_rejections_total", &labels), 1.0);
     }
 }

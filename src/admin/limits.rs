@@ -108,7 +108,7 @@ pub(super) fn keys(
 
 /// One key.
 pub(super) fn key(gateway: &dyn Gateway, name: &str, key: &str) -> Result<Answer, Refusal> {
-    let found = gateway.limit_key(&*decoded(name)?, &*decoded(key)?);
+    let found = gateway.limit_key(&decoded(name)?, &decoded(key)?);
     found
         .map(|key| answer::data(&key))
         .ok_or_else(Refusal::not_found)
@@ -116,7 +116,7 @@ pub(super) fn key(gateway: &dyn Gateway, name: &str, key: &str) -> Result<Answer
 
 /// Forgets what a key has used.
 pub(super) fn reset(gateway: &dyn Gateway, name: &str, key: &str) -> Result<Answer, Refusal> {
-    match gateway.reset_limit_key(&*decoded(name)?, &*decoded(key)?) {
+    match gateway.reset_limit_key(&decoded(name)?, &decoded(key)?) {
         true => Ok(answer::nothing()),
         false => Err(Refusal::not_found()),
     }

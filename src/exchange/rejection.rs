@@ -6,10 +6,11 @@
 
 use bytes::Bytes;
 use http::{
-    HeaderMap, HeaderName, HeaderValue, Response as HttpResponse, StatusCode,
+    HeaderName, HeaderValue, Response as HttpResponse, StatusCode,
     header::{CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE},
 };
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
+use smallvec::SmallVec;
 
 use super::{Body, Context, Reason, RequestHead, Response};
 
@@ -71,9 +72,15 @@ fn prefers_problem(accept: &HeaderValue) -> bool {
 #[derive(Debug)]
 pub struct Rejection {
     reason: Reason,
-    details: Map<String, Value>,
     /// Boxed: refusals travel as the errors of results, whose good case should stay small.
-    headers: Box<HeaderMap>,
+    more: Box<More>,
+}
+
+/// What few refusals have. Lists and no maps: a flood of refusals must be cheap to answer.
+#[derive(Debug, Default)]
+struct More {
+    details: SmallVec<[(&'static str, Value); 1]>,
+    headers: SmallVec<[(HeaderName, HeaderValue); 2]>,
 }
 
 impl Rejection {
@@ -82,8 +89,7 @@ impl Rejection {
     pub fn new(reason: Reason) -> Self {
         Self {
             reason,
-            details: Map::new(),
-            headers: Box::default(),
+            more: Box::default(),
         }
     }
 
@@ -95,15 +101,15 @@ impl Rejection {
 
     /// Adds a fact that helps the caller and tells nothing about the inside.
     #[must_use]
-    pub fn detail(mut self, key: &str, value: impl Into<Value>) -> Self {
-        self.details.insert(key.to_owned(), value.into());
+    pub fn detail(mut self, key: &'static str, value: impl Into<Value>) -> Self {
+        self.more.details.push((key, value.into()));
         self
     }
 
     /// Adds a header field, such as `Allow` or `Retry-After`.
     #[must_use]
     pub fn header(mut self, name: HeaderName, value: HeaderValue) -> Self {
-        self.headers.append(name, value);
+        self.more.headers.push((name, value));
         self
     }
 
@@ -119,41 +125,62 @@ impl Rejection {
     pub fn respond(mut self, context: &Context) -> Response {
         context.note(self.reason);
         if context.head.version == http::Version::HTTP_2 {
-            self.headers.remove(CONNECTION);
+            self.more.headers.retain(|(name, _)| *name != CONNECTION);
         }
         let mut response = match AnswerForm::of(&context.head) {
             AnswerForm::Json => self.json(context),
             AnswerForm::Problem => self.problem(context),
             AnswerForm::Grpc => self.grpc(),
         };
-        response.headers_mut().extend(*self.headers);
+        let headers = response.headers_mut();
+        for (name, value) in self.more.headers {
+            headers.append(name, value);
+        }
         response.extensions_mut().insert(GatewayMade(self.reason));
         response
     }
 
+    /// The envelope, written as it stands: words and messages of reasons need no escapes, which a
+    /// test sees to, and neither do ids.
     fn json(&self, context: &Context) -> Response {
-        let mut error = json!({
-            "code": self.reason.code().as_str(),
-            "reason": self.reason.as_str(),
-            "message": self.reason.message(),
-        });
-        if !self.details.is_empty() {
-            error["details"] = Value::Object(self.details.clone());
+        let mut text = Vec::with_capacity(ENVELOPE);
+        text.extend_from_slice(br#"{"success":false,"error":{"code":""#);
+        text.extend_from_slice(self.reason.code().as_str().as_bytes());
+        text.extend_from_slice(br#"","reason":""#);
+        text.extend_from_slice(self.reason.as_str().as_bytes());
+        text.extend_from_slice(br#"","message":""#);
+        text.extend_from_slice(self.reason.message().as_bytes());
+        text.push(b'"');
+        self.write_details(&mut text);
+        text.extend_from_slice(br#"},"request_id":""#);
+        text.extend_from_slice(context.id.as_str().as_bytes());
+        text.extend_from_slice(br#""}"#);
+        with_body(self.reason.status(), "application/json", text)
+    }
+
+    fn write_details(&self, text: &mut Vec<u8>) {
+        for (index, (name, value)) in self.more.details.iter().enumerate() {
+            let begin: &[u8] = if index == 0 {
+                br#","details":{""#
+            } else {
+                br#",""#
+            };
+            text.extend_from_slice(begin);
+            text.extend_from_slice(name.as_bytes());
+            text.extend_from_slice(br#"":"#);
+            // Writing to memory can't fail, and a value always has a form.
+            let _ = serde_json::to_writer(&mut *text, value);
         }
-        let envelope = json!({
-            "success": false,
-            "error": error,
-            "request_id": context.id.as_str(),
-        });
-        with_body(
-            self.reason.status(),
-            "application/json",
-            envelope.to_string(),
-        )
+        if !self.more.details.is_empty() {
+            text.push(b'}');
+        }
     }
 
     fn problem(&self, context: &Context) -> Response {
-        let mut problem = self.details.clone();
+        let details = self.more.details.iter();
+        let mut problem: Map<String, Value> = details
+            .map(|(name, value)| ((*name).to_owned(), value.clone()))
+            .collect();
         let status = self.reason.status();
         problem.insert("type".into(), "about:blank".into());
         problem.insert(
@@ -165,7 +192,7 @@ impl Rejection {
         problem.insert("code".into(), self.reason.code().as_str().into());
         problem.insert("reason".into(), self.reason.as_str().into());
         problem.insert("request_id".into(), context.id.as_str().into());
-        let body = Value::Object(problem).to_string();
+        let body = Value::Object(problem).to_string().into_bytes();
         with_body(status, "application/problem+json", body)
     }
 
@@ -199,7 +226,7 @@ fn grpc_status(status: StatusCode) -> u16 {
     }
 }
 
-fn with_body(status: StatusCode, media_type: &'static str, text: String) -> Response {
+fn with_body(status: StatusCode, media_type: &'static str, text: Vec<u8>) -> Response {
     let bytes = Bytes::from(text);
     let mut response = HttpResponse::new(Body::empty());
     *response.status_mut() = status;
@@ -211,9 +238,35 @@ fn with_body(status: StatusCode, media_type: &'static str, text: String) -> Resp
     response
 }
 
+/// Room for an envelope with a detail or two.
+const ENVELOPE: usize = 320;
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn words_and_messages_stand_in_json_as_they_are() {
+        for reason in Reason::ALL {
+            for text in [reason.as_str(), reason.message(), reason.code().as_str()] {
+                let json = serde_json::to_string(text).unwrap();
+                assert_eq!(json, format!("\"{text}\""));
+            }
+        }
+    }
+
+    #[test]
+    fn details_are_escaped() {
+        let rejection = Rejection::new(Reason::TargetInvalid)
+            .detail("target", "a\"b\n")
+            .detail("most", 7);
+        let mut text = b"{\"x\":0".to_vec();
+        rejection.write_details(&mut text);
+        text.push(b'}');
+        let json: Value = serde_json::from_slice(&text).unwrap();
+        assert_eq!(json["details"]["target"], "a\"b\n");
+        assert_eq!(json["details"]["most"], 7);
+    }
 
     #[test]
     fn problem_details_are_sent_only_to_who_prefers_them() {

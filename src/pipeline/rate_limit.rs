@@ -52,7 +52,7 @@ impl RateLimitLayer {
     /// The limits on what is known before authentication, if the route has any.
     #[must_use]
     pub fn before_auth(route: &Route, limits: &LimitBook) -> Option<Self> {
-        Stage::new(route, limits, |limit| !limit.is_by_caller(), false)
+        Stage::layer(route, limits, |limit| !limit.is_by_caller(), false)
     }
 
     /// The limits by caller, if the route has any.
@@ -62,7 +62,7 @@ impl RateLimitLayer {
         let outer = of_route
             .filter_map(|name| limits.get(name))
             .any(|limit| !limit.is_by_caller());
-        Stage::new(route, limits, Limit::is_by_caller, outer)
+        Stage::layer(route, limits, Limit::is_by_caller, outer)
     }
 }
 

@@ -4,6 +4,7 @@ use jsonwebtoken::{EncodingKey, Header, encode};
 use serde_json::{Value, json};
 
 use super::Limited;
+use crate::support::KeysFile;
 
 const SECRET: &str = "a secret of at least 32 bytes, for tests";
 
@@ -115,4 +116,32 @@ async fn a_limit_by_address_spares_authentication() {
     }
     assert_eq!(reasons, [401, 401, 401, 429, 429]);
     assert_eq!(limited.with(&of("alice")).await.status, 429);
+}
+
+#[tokio::test]
+async fn a_key_brings_its_own_quota() {
+    let mut file = KeysFile::new();
+    let (plain, bringing) = (
+        file.add("plain", ""),
+        file.add("bringing", "quota = ['4/1h', '100/1d']"),
+    );
+    let named = file.add("named", "quota = '4/1h'");
+    let limited = Limited::start(&format!(
+        "[auth.api_keys.partners]\nkeys_file = '{}'\n\
+         [routes.all]\nrespond = {{ body = 'ok' }}\nauth = 'api_keys.partners'\nrate_limits = ['one', 'slots']\n\
+         [rate_limits.one]\nkey = 'api_key'\nquota = '2/1h'\n\
+         [rate_limits.one.overrides]\n'api_keys.partners:named' = '3/1h'\n\
+         [rate_limits.slots]\nkey = 'caller'\nquota = 100\nalgorithm = 'concurrency'\n",
+        file.path().display()
+    ));
+    let with = |key: &str| format!("X-Api-Key: {key}\r\n");
+    assert_eq!(limited.passed(6, &with(&plain)).await, 2);
+    assert_eq!(limited.passed(3, &with(&named)).await, 3);
+    let answer = limited.with(&with(&bringing)).await;
+    let policies = answer.all("ratelimit-policy").join(", ");
+    assert!(
+        policies.starts_with("\"one-1h\";q=4;w=3600, \"one-1d\";q=100;w=86400"),
+        "{policies}"
+    );
+    assert_eq!(limited.passed(6, &with(&bringing)).await, 3);
 }

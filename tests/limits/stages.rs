@@ -212,3 +212,49 @@ async fn limits_that_race_let_no_more_through_than_their_quota() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn who_comes_when_told_is_let_in_by_all() {
+    // Of one stage, and of two.
+    for second in ["client_ip", "caller"] {
+        let limited = Limited::answering(
+            "['short', 'long']",
+            &format!(
+                "[rate_limits.short]\nkey = '{second}'\nquota = '3/10s'\nalgorithm = 'fixed_window'\n\
+                 [rate_limits.long]\nkey = 'client_ip'\nquota = '3/1h'\nalgorithm = 'fixed_window'\n"
+            ),
+        );
+        assert_eq!(limited.passed(3, "").await, 3);
+        let answer = limited.get().await;
+        assert_eq!(answer.status, 429, "{second}");
+        let wait = answer.header("retry-after").expect("told");
+        let wait: u64 = wait.parse().expect("a number");
+        let told = answer.header("ratelimit").expect("told");
+        assert!(told.ends_with(&format!(";r=0;t={wait}")), "{told}");
+        limited.clock.advance(std::time::Duration::from_secs(wait));
+        assert_eq!(limited.get().await.status, 200, "{second}");
+    }
+}
+
+#[tokio::test]
+async fn the_stage_before_authentication_draws_the_wait_of_the_one_behind_it_out() {
+    let limited = Limited::answering(
+        "['short', 'long']",
+        "[rate_limits.short]\nkey = 'caller'\nquota = '2/10s'\nalgorithm = 'fixed_window'\n\
+         [rate_limits.long]\nkey = 'client_ip'\nquota = '3/1m'\nalgorithm = 'fixed_window'\n",
+    );
+    assert_eq!(limited.passed(2, "").await, 2);
+    // Refused behind, and the last of three before: nothing more before the minute is over.
+    let answer = limited.get().await;
+    assert_eq!(answer.json()["error"]["details"]["limit"], "short");
+    let wait: u64 = answer
+        .header("retry-after")
+        .expect("told")
+        .parse()
+        .expect("a number");
+    assert!(wait > 40, "{wait}");
+    assert_eq!(
+        answer.header("ratelimit"),
+        Some(&*format!("\"long\";r=0;t={wait}"))
+    );
+}

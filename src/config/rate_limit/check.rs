@@ -161,7 +161,7 @@ impl Checker<'_, '_, '_> {
         if self.limit.max_keys > most {
             let message = format!(
                 "an exact window keeps 16 bytes a request: with so many keys that can be {} MiB",
-                self.limit.max_keys * windows.max(largest as usize) * 16 >> 20
+                (self.limit.max_keys * windows.max(largest as usize) * 16) >> 20
             );
             self.refuse(
                 "exact",

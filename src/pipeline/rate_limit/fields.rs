@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue, header::RETRY_AFTER};
 use smallvec::SmallVec;
 
 use super::tier::Tier;
@@ -58,6 +58,26 @@ impl Reports {
         }
         if report.headers.legacy() {
             report.write_legacy(headers);
+        }
+    }
+}
+
+impl Reports {
+    /// Draws `Retry-After` out to when the tightest window has more: whoever came earlier would be
+    /// refused by that one.
+    pub(super) fn delay(&self, headers: &mut HeaderMap) {
+        let used_up = self
+            .tightest
+            .as_ref()
+            .filter(|it| it.standing.remaining == 0);
+        let Some(reset) = used_up.and_then(|report| report.standing.reset) else {
+            return;
+        };
+        let told = headers
+            .get(RETRY_AFTER)
+            .and_then(|told| told.to_str().ok()?.parse().ok());
+        if told.is_some_and(|told: u64| told < seconds(reset)) {
+            headers.insert(RETRY_AFTER, seconds(reset).into());
         }
     }
 }

@@ -33,7 +33,11 @@ pub(super) struct OpenCharge {
 
 /// What an inner stage has told, for the outer one.
 #[derive(Clone)]
-struct Told(Reports);
+struct Told {
+    reports: Reports,
+    /// Whether it refused.
+    refused: bool,
+}
 
 impl Grant {
     /// Settles what the answer tells, writes the fields and ties what is held to the answer's end.
@@ -41,22 +45,25 @@ impl Grant {
         for charge in &self.open {
             charge.settle(&response, &mut self.reports);
         }
-        tell(&mut response, self.reports, self.outer);
+        tell(&mut response, self.reports, false, self.outer);
         hold_until_end(response, self.held)
     }
 }
 
 /// Writes a stage's fields on an answer, beside those of an inner stage.
-pub(super) fn tell(response: &mut Response, mut reports: Reports, outer: bool) {
+pub(super) fn tell(response: &mut Response, mut reports: Reports, refused: bool, outer: bool) {
     let inner = response.extensions_mut().remove::<Told>();
     let beside_ours = inner.is_some();
-    let tightest = inner.and_then(|Told(inner)| inner.tightest);
-    if let Some(report) = tightest {
+    let inner_refused = inner.as_ref().is_some_and(|inner| inner.refused);
+    if let Some(report) = inner.and_then(|inner| inner.reports.tightest) {
         reports.stands(report);
     }
     reports.write(response.headers_mut(), beside_ours);
+    if inner_refused {
+        reports.delay(response.headers_mut());
+    }
     if outer {
-        response.extensions_mut().insert(Told(reports));
+        response.extensions_mut().insert(Told { reports, refused });
     }
 }
 

@@ -60,7 +60,10 @@ impl<'a> Subject<'a> {
                 Part::text(key.map(|it| &*it.name))
             }
             LimitKey::Role => Part::text(principal.and_then(|it| it.roles.first()).map(|it| &**it)),
-            LimitKey::Claim(name) => principal.map_or(Part::Missing, |it| claim(it, name)),
+            LimitKey::Claim(name) => {
+                let path = std::slice::from_ref(name);
+                principal.map_or(Part::Missing, |it| claim(it, path))
+            }
             LimitKey::Header(name) => match self.request.headers().get(name) {
                 Some(value) => Part::Bytes(value.as_bytes()),
                 None => Part::Missing,
@@ -149,9 +152,9 @@ fn write(key: &mut KeyBytes, tag: u8, bytes: &[u8]) {
 }
 
 /// Text, numbers and truth values; a list or an object is no key.
-fn claim<'a>(principal: &'a Principal, name: &'a Box<str>) -> Part<'a> {
+fn claim<'a>(principal: &'a Principal, path: &[Box<str>]) -> Part<'a> {
     use serde_json::Value;
-    match principal.claim(std::slice::from_ref(name)) {
+    match principal.claim(path) {
         Some(Value::String(text)) => Part::Bytes(text.as_bytes()),
         Some(value @ (Value::Number(_) | Value::Bool(_))) => Part::Text(value.to_string()),
         _ => Part::Missing,

@@ -293,10 +293,8 @@ impl LimitCounters {
             .as_ref()
             .filter(|keys| keys.peek(&hash).is_none())
         {
-            let mut text = shown();
             // A key is as long as the client wants.
-            let end = text.floor_char_boundary(LONGEST_SHOWN);
-            text.truncate(end);
+            let text: String = shown().chars().take(LONGEST_SHOWN).collect();
             keys.insert(hash, text.into());
         }
         hash

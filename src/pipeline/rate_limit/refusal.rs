@@ -47,7 +47,7 @@ impl Refusal<'_> {
                 reset: self.refused.wait,
             },
         });
-        tell(&mut response, reports, outer);
+        tell(&mut response, reports, true, outer);
         response
     }
 }

@@ -59,11 +59,18 @@ struct Granted {
     standing: Standing,
 }
 
+/// Which limit refuses, and for how long.
+struct Refusing {
+    question: usize,
+    window: usize,
+    refused: Refused,
+}
+
 type Questions<'s> = SmallVec<[Question<'s>; 2]>;
 
 impl Stage {
     /// The stage of those limits of a route that belong to it; `None` when there is none.
-    pub(super) fn new(
+    pub(super) fn layer(
         route: &Route,
         limits: &LimitBook,
         belongs: impl Fn(&Limit) -> bool,
@@ -90,28 +97,36 @@ impl Stage {
         let mut questions = match self.questions(request, context) {
             Ok(questions) if questions.is_empty() => return Verdict::Unlimited,
             Ok(questions) => questions,
-            Err(response) => return Verdict::Refused(response),
+            Err(reason) => return Verdict::Refused(Rejection::new(reason).respond(context)),
         };
         match self.take(&mut questions, context) {
-            Ok(()) => Verdict::Granted(self.grant(questions)),
-            Err((index, window, refused)) => {
+            None => Verdict::Granted(self.grant(questions)),
+            Some(refusing) => {
                 self.give_back(&questions, context);
-                let question = &questions[index];
-                question.on_route.metrics.decided(LimitDecision::Deny);
-                let refusal = Refusal {
-                    limit: &question.on_route.limit,
-                    tier: &question.ask.tier,
-                    window,
-                    refused,
-                };
-                let answer = refusal.respond(context, policies(&questions), self.outer);
-                Verdict::Refused(answer)
+                Verdict::Refused(self.refuse(&questions, &refusing, context))
             }
         }
     }
 
+    fn refuse(
+        &self,
+        questions: &Questions<'_>,
+        refusing: &Refusing,
+        context: &Context,
+    ) -> Response {
+        let question = &questions[refusing.question];
+        question.on_route.metrics.decided(LimitDecision::Deny);
+        let refusal = Refusal {
+            limit: &question.on_route.limit,
+            tier: &question.ask.tier,
+            window: refusing.window,
+            refused: refusing.refused,
+        };
+        refusal.respond(context, policies(questions), self.outer)
+    }
+
     /// What the limits are asked. Nothing is taken yet.
-    fn questions(&self, request: &Request, context: &Context) -> Result<Questions<'_>, Response> {
+    fn questions(&self, request: &Request, context: &Context) -> Result<Questions<'_>, Reason> {
         let mut questions = Questions::new();
         for on_route in &self.limits {
             match on_route.limit.ask(request, context) {
@@ -127,21 +142,16 @@ impl Stage {
         Ok(questions)
     }
 
-    /// Takes from each in turn, up to the first that refuses: its place, its window and its wait.
-    fn take(
-        &self,
-        questions: &mut Questions<'_>,
-        context: &Context,
-    ) -> Result<(), (usize, usize, Refused)> {
+    /// Takes from each in turn. Of several that refuse the one that takes longest has the word, so
+    /// that `Retry-After` is true for all: they are all asked, also behind the first that refuses.
+    fn take(&self, questions: &mut Questions<'_>, context: &Context) -> Option<Refusing> {
         let began = context.began();
+        let mut refusing = None::<Refusing>;
         for (index, question) in questions.iter_mut().enumerate() {
             let limit = &question.on_route.limit;
             let (now, cost) = (limit.counters.at(began), self.cost_of(limit));
-            let windows = &question.ask.tier.windows;
-            let taken = limit
-                .counters
-                .counting
-                .take(question.ask.key, windows, now, cost);
+            let (counting, tier) = (&limit.counters.counting, &question.ask.tier);
+            let taken = counting.take(question.ask.key, &tier.windows, now, cost);
             match taken.decision {
                 Decision::Granted { window, standing } => {
                     let under = taken.under;
@@ -155,13 +165,22 @@ impl Stage {
                     context.would_refuse(Reason::LimitExceeded);
                     context.limited_by(&limit.config.name);
                 }
-                Decision::Refused { window, refusal } => return Err((index, window, refusal)),
+                Decision::Refused { window, refusal } => {
+                    let longer = |known: &Refusing| refusal.wait > known.refused.wait;
+                    if refusing.as_ref().is_none_or(longer) {
+                        refusing = Some(Refusing {
+                            question: index,
+                            window,
+                            refused: refusal,
+                        });
+                    }
+                }
             }
         }
-        Ok(())
+        refusing
     }
 
-    /// Undoes what was taken before a limit refused.
+    /// Undoes what was taken beside a limit that refused.
     fn give_back(&self, questions: &Questions<'_>, context: &Context) {
         let began = context.began();
         for question in questions {
@@ -232,7 +251,7 @@ impl Stage {
 }
 
 impl OnRoute {
-    fn without_key(&self, context: &Context) -> Result<(), Response> {
+    fn without_key(&self, context: &Context) -> Result<(), Reason> {
         context.limited_by(&self.limit.config.name);
         if !self.limit.config.enforce {
             context.would_refuse(Reason::LimitKeyMissing);
@@ -240,7 +259,7 @@ impl OnRoute {
             return Ok(());
         }
         self.metrics.decided(LimitDecision::Deny);
-        Err(Rejection::new(Reason::LimitKeyMissing).respond(context))
+        Err(Reason::LimitKeyMissing)
     }
 }
 
