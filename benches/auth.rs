@@ -117,14 +117,15 @@ fn context() -> Arc<Context> {
             target: "/".parse().unwrap(),
             version: http::Version::HTTP_11,
             host: None,
+            origin: None,
             user_agent: None,
             accept: None,
             grpc: false,
             upgrade: None,
             trailers: false,
         },
-        clock: Clock::system(),
         started_at: SystemTime::now(),
+        clock: Clock::system(),
     }))
 }
 

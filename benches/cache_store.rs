@@ -44,6 +44,7 @@ fn context(target: &str) -> Context {
             target: target.parse::<Uri>().expect("a target"),
             version: Version::HTTP_11,
             host: Some(HeaderValue::from_static("api.example.com")),
+            origin: None,
             user_agent: None,
             accept: None,
             grpc: false,

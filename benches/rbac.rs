@@ -35,9 +35,12 @@ fn route(keys: &str) -> Route {
 
 fn context(roles: &[&str]) -> Context {
     let connection = Connection::new(0, "bench".into(), Peer::Unix, false, Protocol::Http1);
+    let clock = Clock::system();
+    let started_at = clock.wall();
     let context = Context::new(ContextParts {
+        started_at,
         connection: Arc::new(connection),
-        id: RequestId::generate(),
+        id: RequestId::generate(started_at),
         trace: TraceContext::generate(),
         client: Peer::Unix.ip(),
         forwarded_for: None,
@@ -48,13 +51,14 @@ fn context(roles: &[&str]) -> Context {
             target: Uri::from_static("/api/v1/orders/1"),
             version: Version::HTTP_11,
             host: None,
+            origin: None,
             user_agent: None,
             accept: None,
             grpc: false,
             upgrade: None,
             trailers: false,
         },
-        clock: Clock::system(),
+        clock,
     });
     context.matched(&"one".into(), vec![("host.tenant".into(), "acme".into())]);
     let mut principal = Principal::new(&"jwt.customers".into(), "alice");

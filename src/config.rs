@@ -23,6 +23,8 @@ mod loading;
 mod log;
 mod mask;
 mod moment;
+mod origin_set;
+mod origins;
 mod path;
 mod permission;
 mod quota;
@@ -53,8 +55,8 @@ pub use auth::{
     ApiKeys, Auth, AuthRule, Basic, ClaimPath, CredentialPlace, External, Fact, Jwt, KeyRefresh,
     KeyScheme, KeySet, KeysFrom, RevocationList, VerificationKey,
 };
-pub use cors::{Cors, Fields, Origin};
 pub use cache::{Cache, CacheQuery, CacheRule, CacheScope, CacheTier};
+pub use cors::{Cors, Fields, Origin};
 pub use diagnostic::{Diagnostic, Diagnostics, Related, Severity};
 pub use edits::{RequestEdits, ResponseEdits};
 pub use htpasswd::{Htpasswd, PasswordHash};
@@ -62,8 +64,10 @@ pub use keys_file::{KeyHash, KeysFile, StoredKey};
 pub use loading::Loaded;
 pub use log::{AccessLog, Log, QueryLogging};
 pub use moment::{date_of, moment_of};
+pub use origin_set::OriginSet;
+pub use origins::OriginRule;
 pub use permission::Permission;
-pub use quota::{quota_of, quota_text};
+pub use quota::quota_of;
 pub use rate_limit::{
     LimitAlgorithm, LimitHeaders, LimitKey, LimitedWho, MissingKey, Quota, RateLimit,
 };

@@ -8,6 +8,7 @@ pub mod cache;
 mod cors;
 mod header_edits;
 mod ip;
+mod origins;
 mod rate_limit;
 mod rbac;
 mod redirect;
@@ -23,6 +24,7 @@ pub use cache::{Aim, Cache, CacheFigures, CacheLayer};
 pub use cors::{CorsHeaders, CorsLayer};
 pub use header_edits::HeaderEditsLayer;
 pub use ip::{IpLayer, IpSet, IpSets, Ranges};
+pub use origins::OriginsLayer;
 pub use rate_limit::{Limit, LimitBook, LimitKeyState, LimitWindowState, RateLimitLayer};
 pub use rbac::{Denial, RbacLayer, Rules};
 pub use redirect::RedirectTo;
@@ -253,6 +255,9 @@ fn guarded(
     // IP and origin rules: they cost least, and what they refuse is not worth a count.
     if let Some(ip) = IpLayer::from_config(&route.access, &policies.ip_sets) {
         service = service.layer(&ip);
+    }
+    if let Some(origins) = OriginsLayer::from_config(route) {
+        service = service.layer(&origins);
     }
     // CORS: it answers preflights, which have no credentials and cost nothing.
     if let Some(cors) = &route.cors {

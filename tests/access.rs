@@ -186,6 +186,7 @@ const GUARDED: &str = "
     issuer = 'https://id.example.com/'
     algorithms = ['HS256']
     secret = '0123456789abcdef0123456789abcdef'
+    from = ['header:authorization', 'cookie:session']
     roles_claim = ['realm', 'roles']
     permissions_claim = 'scope'
     [roles.viewer]
@@ -431,5 +432,192 @@ async fn a_reload_that_changes_a_role_changes_what_its_holders_may() {
     assert_eq!(
         call(&gateway, "GET", with_roles(&["root"])).await.status(),
         200
+    );
+}
+
+/// A request of a page of an origin, with the caller's token in a cookie.
+async fn from_page(gateway: &Gateway, method: &str, origin: &str, more: &[(&str, &str)]) -> Sent {
+    let cookie = format!("a=b; session={}", token(&json!({})));
+    let headers = [
+        ("origin", origin),
+        ("cookie", &*cookie),
+        ("host", "acme.example.com"),
+    ];
+    let builder = http::Request::builder().method(method).uri("/");
+    let headers = headers.iter().chain(more);
+    let builder = headers.fold(builder, |builder, (name, value)| {
+        builder.header(*name, *value)
+    });
+    let mut connection = http1(gateway.address()).await;
+    let answer = within(connection.send_request(builder.body(empty()).unwrap())).await;
+    read(answer.unwrap()).await
+}
+
+#[tokio::test]
+async fn a_page_of_another_origin_does_nothing_with_the_readers_cookie() {
+    let origin = origin().await;
+    let gateway = guarded(&origin, "");
+    let (own, evil) = ("https://acme.example.com", "https://evil.test");
+    assert_eq!(from_page(&gateway, "POST", own, &[]).await.status(), 200);
+    assert_eq!(
+        from_page(&gateway, "GET", evil, &[]).await.status(),
+        200,
+        "it can't read that"
+    );
+    for (method, more) in [
+        ("POST", &[][..]),
+        ("DELETE", &[]),
+        ("POST", &[("sec-fetch-site", "cross-site")]),
+        (
+            "GET",
+            &[("connection", "upgrade"), ("upgrade", "websocket")],
+        ),
+    ] {
+        let sent = from_page(&gateway, method, evil, more).await;
+        assert_eq!(
+            (sent.status(), &*sent.reason()),
+            (403, "origin.denied"),
+            "{method} {more:?}"
+        );
+    }
+    let from_proxied = [("sec-fetch-site", "same-origin")];
+    assert_eq!(
+        from_page(&gateway, "POST", "https://public.test", &from_proxied)
+            .await
+            .status(),
+        200
+    );
+    let twice = from_page(&gateway, "POST", own, &[("origin", evil)]).await;
+    assert_eq!(
+        twice.reason(),
+        "origin.denied",
+        "of two origins neither is believed"
+    );
+}
+
+#[tokio::test]
+async fn who_brings_no_cookie_is_not_asked_where_it_comes_from() {
+    let origin = origin().await;
+    let gateway = guarded(&origin, "");
+    assert_eq!(call(&gateway, "POST", json!({})).await.status(), 200);
+    let bearer = format!("Bearer {}", token(&json!({})));
+    let headers = [("authorization", &*bearer), ("origin", "https://app.test")];
+    let builder = http::Request::builder()
+        .method("POST")
+        .uri("/")
+        .header("host", "acme.example.com");
+    let builder = headers.iter().fold(builder, |builder, (name, value)| {
+        builder.header(*name, *value)
+    });
+    let mut connection = http1(gateway.address()).await;
+    let sent = read(
+        connection
+            .send_request(builder.body(empty()).unwrap())
+            .await
+            .unwrap(),
+    )
+    .await;
+    assert_eq!(
+        sent.status(),
+        200,
+        "a page must know the token to send it so"
+    );
+}
+
+#[tokio::test]
+async fn a_route_names_the_origins_that_it_knows() {
+    let origin = origin().await;
+    let gateway = guarded(&origin, "origins = ['same-host', 'https://*.app.test']");
+    for (page, status) in [
+        ("https://acme.example.com", 200),
+        ("https://one.app.test", 200),
+        ("https://app.test", 403),
+        ("https://evil.test", 403),
+        ("null", 403),
+    ] {
+        assert_eq!(
+            from_page(&gateway, "POST", page, &[]).await.status(),
+            status,
+            "{page}"
+        );
+    }
+    let gateway = guarded(&origin, "origins = 'any'");
+    assert_eq!(
+        from_page(&gateway, "POST", "https://evil.test", &[])
+            .await
+            .status(),
+        200
+    );
+}
+
+#[tokio::test]
+async fn an_origin_that_cors_lets_act_with_credentials_passes_and_a_refused_one_can_read_why() {
+    let origin = origin().await;
+    let cors = "cors = { origins = ['https://app.test'], credentials = true }";
+    let gateway = guarded(&origin, cors);
+    assert_eq!(
+        from_page(&gateway, "POST", "https://app.test", &[])
+            .await
+            .status(),
+        200
+    );
+    assert_eq!(
+        from_page(&gateway, "POST", "https://evil.test", &[])
+            .await
+            .reason(),
+        "origin.denied"
+    );
+    let gateway = guarded(&origin, &format!("{cors}\norigins = 'same-host'"));
+    let sent = from_page(&gateway, "POST", "https://app.test", &[]).await;
+    assert_eq!(
+        sent.reason(),
+        "origin.denied",
+        "the route's own rule is all of it"
+    );
+    assert_eq!(
+        sent.header("access-control-allow-origin"),
+        Some("https://app.test")
+    );
+}
+
+#[tokio::test]
+async fn a_grpc_method_has_a_rule_of_its_own_and_its_denial_is_a_grpc_status() {
+    let origin = Server::h2c(|_| async {
+        let mut response = Response::new(full(""));
+        let headers = response.headers_mut();
+        headers.insert("content-type", "application/grpc".parse().unwrap());
+        headers.insert("grpc-status", "0".parse().unwrap());
+        response
+    })
+    .await;
+    let keys = "permissions = { 'rpc:GetOrder' = 'orders:read', '*' = 'orders:write' }";
+    let gateway = guarded(&origin, keys);
+    let bearer = format!("Bearer {}", token(&with_roles(&["viewer"])));
+    let call = async |path: &str, media_type: &str| {
+        let request = http::Request::post(format!("http://acme.example.com{path}"))
+            .header("authorization", &bearer)
+            .header("content-type", media_type)
+            .header("te", "trailers");
+        let mut connection = support::http2(gateway.address()).await;
+        let sent = within(connection.send_request(request.body(empty()).unwrap())).await;
+        let sent = read(sent.unwrap()).await;
+        (sent.status(), sent.header("grpc-status").map(str::to_owned))
+    };
+    let grpc = "application/grpc";
+    assert_eq!(
+        call("/shop.v1.Orders/GetOrder", grpc).await,
+        (200, Some("0".into()))
+    );
+    assert_eq!(
+        call("/shop.v1.Orders/DropOrder", grpc).await,
+        (200, Some("7".into()))
+    );
+    // Connect: the same methods as JSON.
+    let json = "application/json";
+    assert_eq!(call("/shop.v1.Orders/DropOrder", json).await, (403, None));
+    assert_eq!(call("/shop.v1.Orders/GetOrder", json).await.0, 200);
+    assert_eq!(
+        gateway.metric("tollgate_rejections_total", &["orders", "rbac.denied"]),
+        2.0
     );
 }

@@ -9,6 +9,8 @@ mod algorithms;
 mod attacks;
 #[path = "auth/claims.rs"]
 mod claims;
+#[path = "auth/failures.rs"]
+mod failures;
 #[path = "auth/identity.rs"]
 mod identity;
 #[path = "auth/memory.rs"]
@@ -38,7 +40,14 @@ struct Site {
 impl Site {
     /// With these tables, and these keys of the route beside its upstream. `ORIGIN` stands for the
     /// origin's URL.
+    /// Failures are not limited: tests make many.
     async fn with(tables: &str, route: &str) -> Self {
+        let tables = format!("{tables}\n[auth]\nfailures = \"off\"\n");
+        Self::limited(&tables, route).await
+    }
+
+    /// As [`Site::with`], with a limit on failures.
+    async fn limited(tables: &str, route: &str) -> Self {
         let origin = Origin::ok().await;
         let clock = Clock::movable();
         let text = format!("{tables}\n[routes.all]\nupstream = \"ORIGIN\"\n{route}\n");

@@ -154,6 +154,41 @@ fn who_can_tells_what_a_request_needs_and_who_has_it() {
 }
 
 #[test]
+fn who_can_names_the_api_keys_that_may() {
+    let folder = folder(
+        r#"
+        [auth.api_keys.partners]
+        keys_file = "keys.toml"
+        [roles.reader]
+        permissions = ["orders:read"]
+        [routes.orders]
+        auth = "api_keys.partners"
+        permissions = { GET = "orders:read", PUT = "orders:write" }
+        upstream = "http://127.0.0.1:1"
+        "#,
+    );
+    let key =
+        |id: &str, more: &str| format!("[keys.{id}]\nhash = \"sha256:{:064}\"\n{more}\n", id.len());
+    let keys = [
+        key("one", "roles = [\"reader\"]"),
+        key("four", "permissions = [\"orders:*\"]"),
+        key(
+            "revoked",
+            "roles = [\"reader\"]\nrevoked = 2020-01-01T00:00:00Z",
+        ),
+        key("other-route", "roles = [\"reader\"]\nroutes = [\"other\"]"),
+        key("stranger", "roles = [\"stranger\"]"),
+    ];
+    fs::write(folder.path().join("keys.toml"), keys.concat()).unwrap();
+    for (method, wanted) in [("GET", "four, one"), ("PUT", "four")] {
+        let (status, out, err) = run(folder.path(), &["roles", "who-can", method, "/x"]);
+        assert_eq!(status, 0, "{err}");
+        let last = out.lines().last().unwrap();
+        assert_eq!(last, format!("  keys        api_keys.partners: {wanted}"));
+    }
+}
+
+#[test]
 fn who_can_follows_the_router_and_says_nobody_with_status_1() {
     for (arguments, wanted) in [
         (
@@ -387,14 +422,40 @@ fn the_demo_needs_nothing_and_ends_well() {
     let mut demo = Running::spawn(empty.path(), &["demo"]);
     let gateway = demo.printed("  gateway  http://");
     let gateway = gateway.split_whitespace().next().unwrap().to_owned();
+    let token = demo.printed("     TOKEN=");
+    let key = demo.printed("     KEY=");
     let line = demo.printed("     curl -i -H");
     assert!(line.contains("/api/echo"));
     demo.printed("Ctrl-C");
     demo.gateway = gateway;
     let answer = demo.get("/api/items?limit=1");
     assert!(answer.contains("anvil"), "{answer}");
+    callers_are_told_apart(&demo, &token, &key);
     demo.signal("INT");
     assert_eq!(demo.wait().code(), Some(0));
+    let left: Vec<_> = fs::read_dir(empty.path()).unwrap().collect();
+    assert!(left.is_empty(), "{left:?}");
+}
+
+fn callers_are_told_apart(demo: &Running, token: &str, key: &str) {
+    let nobody = demo.get("/private/items/3");
+    assert!(nobody.starts_with("HTTP/1.1 401"), "{nobody}");
+    let alice = demo.get_with("/private/echo", &format!("Authorization: Bearer {token}"));
+    assert!(alice.contains(r#""x-user-id":"alice""#), "{alice}");
+    let partner = demo.get_with("/private/items/3", &format!("X-Api-Key: {key}"));
+    assert!(partner.starts_with("HTTP/1.1 200"), "{partner}");
+    let stranger = demo.get_with("/private/items/3", "Authorization: Bearer made.up.token");
+    assert!(stranger.contains("auth.jwt."), "{stranger}");
+}
+
+#[test]
+fn the_demo_of_another_file_adds_no_callers() {
+    let folder = folder(&format!("{QUICK}{ANSWERS}"));
+    let mut demo = Running::spawn(folder.path(), &["demo"]);
+    let gateway = demo.printed("  gateway  http://");
+    demo.gateway = gateway.split_whitespace().next().unwrap().to_owned();
+    demo.printed("(They were written for the file that Tollgate ships");
+    assert!(demo.get("/private/items/3").contains("first"));
 }
 
 /// Free ports, and a drain that does not wait for a load balancer.
@@ -424,6 +485,8 @@ fn tollgate(folder: &Path, arguments: &[&str]) -> Command {
     command
         .args(arguments)
         .current_dir(folder)
+        // What is left behind anywhere is left where tests look.
+        .env("TMPDIR", folder)
         .stdin(Stdio::null());
     command
 }

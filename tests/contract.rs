@@ -66,6 +66,10 @@ const FORWARDING: &[Forwarding] = &[
         "upstream = 'ORIGIN'\nip = { allow = ['127.0.0.0/8', '::1'], deny = ['192.0.2.0/24'] }",
     ),
     route(
+        "origins",
+        "upstream = 'ORIGIN'\norigins = ['same-host', 'https://app.test']",
+    ),
+    route(
         "addresses_in_shadow",
         "upstream = 'ORIGIN'\nip = { deny = ['127.0.0.0/8'], enforce = false }",
     ),

@@ -1,6 +1,7 @@
 //! `tollgate roles`: who may do what, by the configuration alone.
 
 mod answer;
+mod keys;
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method, uri::PathAndQuery};
 

@@ -41,7 +41,7 @@ use super::{
     decode::{Entry, Keyed, Named, Off, OrWord, Set, table},
     diagnostic::Finding,
     document::Doubles,
-    quota::Quota,
+    quota::TimedQuota,
     source::{Place, Sources},
 };
 
@@ -64,7 +64,7 @@ table! {
         pub(super) basic: Names<BasicTable> => Named<BasicTable> = Names::new(); "none",
         /// `failures`: how often a client address may present a credential that is made up, before
         /// further ones are refused unread. Of IPv6 the first 64 bits count.
-        pub(super) failures: Option<Set<Failures>> => Keyed<OrWord<Quota, Off>> = None; "`\"20/1m\"`",
+        pub(super) failures: Option<Set<Failures>> => Keyed<OrWord<TimedQuota, Off>> = None; "`\"20/1m\"`",
     }
 }
 
@@ -171,9 +171,10 @@ impl Auth {
         headers
     }
 
-    /// Whether a rule takes a credential from a cookie, which a browser sends whoever asks it to.
+    /// Whether a rule takes a credential that a browser sends whoever asks it to: a cookie, or a
+    /// password that it was told once.
     #[must_use]
-    pub fn takes_cookie(&self, rule: &AuthRule) -> bool {
+    pub fn is_sent_by_browsers(&self, rule: &AuthRule) -> bool {
         let is_cookie = |place: &CredentialPlace| matches!(place, CredentialPlace::Cookie(_));
         rule.methods().any(|name| {
             let external = self.external.get(name);
@@ -181,6 +182,7 @@ impl Auth {
             let from = jwt.or_else(|| self.api_keys.get(name).map(|keys| &keys.from));
             from.is_some_and(|from| from.iter().any(is_cookie))
                 || external.is_some_and(|external| external.request_headers.contains(&COOKIE))
+                || self.basic.contains_key(name)
         })
     }
 }

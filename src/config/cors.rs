@@ -143,7 +143,8 @@ fn check_credentials(cors: &Cors, table: TableNode<'_>, reader: &mut Reader<'_>)
     }
 }
 
-struct OriginText;
+/// One origin.
+pub(super) struct OriginText;
 
 impl Format for OriginText {
     type Value = Origin;

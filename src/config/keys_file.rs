@@ -26,7 +26,7 @@ use super::{
     diagnostic::{self, Finding},
     loading::read_whole,
     moment::Moment,
-    quota::Quota,
+    quota::TimedQuota,
     source::{Place, Source, Sources},
 };
 
@@ -209,7 +209,7 @@ table! {
         /// `cidrs`: the networks that it is good from.
         cidrs: Vec<IpNet> => OneOrList<From> = Vec::new(); "all",
         /// `quota`: so many requests in such a time, in place of a limit's own.
-        quota: Vec<(u64, Duration)> => OneOrList<Quota> = Vec::new(); "none",
+        quota: Vec<(u64, Duration)> => OneOrList<TimedQuota> = Vec::new(); "none",
         /// `note`: what a person wants to know about it.
         note: Option<String> => OptionOf<Text> = None; "none",
     }

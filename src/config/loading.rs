@@ -289,7 +289,7 @@ impl Loader {
                 .auth
                 .check_files(&mut self.sources, &mut self.findings);
         }
-        Config {
+        let mut config = Config {
             server: document
                 .server
                 .and_then(|set| set.value)
@@ -307,7 +307,9 @@ impl Loader {
             upstreams,
             rate_limits,
             routes: built.into_iter().map(|built| built.route).collect(),
-        }
+        };
+        config.guard_origins();
+        config
     }
 
     /// Behind a proxy that is not trusted all clients have one address, the proxy's.

@@ -172,7 +172,7 @@ const WORDS: [&str; 14] = [
     "bearer",
 ];
 /// Keys that end like a credential's and hold none.
-const HARMLESS: [&str; 2] = ["forward_credentials", "api_keys"];
+const HARMLESS: [&str; 3] = ["forward_credentials", "api_keys", "set_cookie"];
 /// As many letters of a word allow for one slip.
 const LETTERS_PER_SLIP: usize = 4;
 /// Shorter names are near to too much.

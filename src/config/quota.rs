@@ -1,13 +1,17 @@
-//! Quotas as one writes them: `"1000/1h"`, so many in such a time.
+//! Quotas that always have a time: those of API keys, and of failures.
 
 use std::time::Duration;
 
-use super::decode::{Format, Node, Problem, Reader, Show, TimeOrZero, duration, quoted};
+use super::{
+    Quota,
+    decode::{Format, Node, Problem, Reader, Show, quoted},
+    rate_limit::quota,
+};
 
 /// `"1000/1h"`.
-pub(super) struct Quota;
+pub(super) struct TimedQuota;
 
-impl Format for Quota {
+impl Format for TimedQuota {
     type Value = (u64, Duration);
 
     fn expected() -> String {
@@ -19,40 +23,24 @@ impl Format for Quota {
     }
 
     fn read(node: Node<'_>, reader: &mut Reader<'_>) -> Option<(u64, Duration)> {
-        reader.parse(node, &Self::expected(), quota)
+        reader.parse(node, &Self::expected(), timed)
     }
 }
 
-impl Show for Quota {
-    fn show(value: &(u64, Duration)) -> String {
-        quoted(&quota_text(*value))
+impl Show for TimedQuota {
+    fn show((count, per): &(u64, Duration)) -> String {
+        let quota = Quota {
+            count: u32::try_from(*count).unwrap_or(u32::MAX),
+            per: Some(*per),
+        };
+        quoted(&quota.to_string())
     }
 }
 
-/// Reads a quota: `100/1m`, `100/min`, `10/s`.
-fn quota(text: &str) -> Result<(u64, Duration), Problem> {
-    let (count, window) = text.split_once('/').ok_or_else(Problem::plain)?;
-    let count: u64 = count.parse().map_err(|_| Problem::plain())?;
-    let window = window_of(window)?;
-    if count == 0 {
-        return Err(Problem::what("a quota of nothing admits nobody"));
-    }
-    if window < SHORTEST {
-        return Err(Problem::what(
-            "the time is too short: it has a second at least",
-        ));
-    }
-    Ok((count, window))
-}
-
-fn window_of(text: &str) -> Result<Duration, Problem> {
-    match text {
-        "s" | "sec" | "second" => Ok(Duration::from_secs(1)),
-        "m" | "min" | "minute" => Ok(Duration::from_secs(60)),
-        "h" | "hour" => Ok(Duration::from_secs(3600)),
-        "d" | "day" => Ok(Duration::from_secs(86_400)),
-        _ => duration(text),
-    }
+fn timed(text: &str) -> Result<(u64, Duration), Problem> {
+    let quota = quota(text)?;
+    let per = quota.per.ok_or_else(Problem::plain)?;
+    Ok((u64::from(quota.count), per))
 }
 
 /// Reads a quota as one gives it to a command.
@@ -61,33 +49,5 @@ fn window_of(text: &str) -> Result<Duration, Problem> {
 ///
 /// What was expected.
 pub fn quota_of(text: &str) -> Result<(u64, Duration), String> {
-    quota(text).map_err(|_| "expected a quota such as 1000/1h".to_owned())
-}
-
-/// A quota as it is written.
-#[must_use]
-pub fn quota_text((count, window): (u64, Duration)) -> String {
-    format!("{count}/{}", TimeOrZero::show(&window).trim_matches('"'))
-}
-
-const SHORTEST: Duration = Duration::from_secs(1);
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_quota_is_a_number_and_a_time() {
-        assert_eq!(quota("100/1m"), Ok((100, Duration::from_secs(60))));
-        assert_eq!(quota("100/min"), Ok((100, Duration::from_secs(60))));
-        assert_eq!(quota("10/s"), Ok((10, Duration::from_secs(1))));
-        assert_eq!(quota("5/90s"), Ok((5, Duration::from_secs(90))));
-        for wrong in [
-            "", "5", "/1m", "0/1m", "5/", "5/0s", "5/1ms", "-1/s", "5/1y",
-        ] {
-            assert!(quota(wrong).is_err(), "{wrong}");
-        }
-        assert_eq!(quota_text((5, Duration::from_secs(90))), "5/90s");
-        assert_eq!(quota_text((5, Duration::from_secs(3600))), "5/1h");
-    }
+    timed(text).map_err(|_| "expected a quota such as 1000/1h".to_owned())
 }

@@ -22,6 +22,7 @@ use key::KeyName;
 pub use key::LimitKey;
 pub use quota::Quota;
 use quota::Quotas;
+pub(super) use quota::quota;
 pub use who::LimitedWho;
 use who::{Exempted, Overrides};
 

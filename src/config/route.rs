@@ -6,8 +6,8 @@ use http::{HeaderName, Method, StatusCode};
 use regex::Regex;
 
 use super::{
-    Access, AuthRule, CacheRule, ClaimRule, Cors, Rbac, RequestEdits, Respond, ResponseEdits,
-    Rewrite, SecurityHeaders, Template, Validation,
+    Access, AuthRule, CacheRule, ClaimRule, Cors, OriginRule, Rbac, RequestEdits, Respond,
+    ResponseEdits, Rewrite, SecurityHeaders, Template, Validation,
     access::{Claims, IpKeys, PermissionsKey},
     auth::{Member, MemberFormat},
     cache::{CacheKey, CacheUse},
@@ -18,6 +18,7 @@ use super::{
         Word, table,
     },
     host::Host,
+    origins::Origins,
     path::Path,
     rate_limit::{LimitName, LimitReference},
     role::{RoleName, RoleReference},
@@ -83,6 +84,9 @@ pub struct Route {
     pub forward_credentials: Option<bool>,
     /// `close_on_token_expiry`: whether a tunnel ends when the caller's credential expires.
     pub close_on_token_expiry: bool,
+    /// `origins`; also where nothing is written, on routes that take credentials which browsers
+    /// send by themselves.
+    pub origins: Option<OriginRule>,
     /// `permissions`, `roles`, `claims`, `rbac` and `ip`.
     pub access: Access,
     /// `cache`: the rule by which answers are kept; `None` keeps nothing.
@@ -290,6 +294,10 @@ table! {
         /// `close_on_token_expiry`: whether a WebSocket or another tunnel is closed when the caller's
         /// credential expires.
         pub(super) close_on_token_expiry: Key<bool> => Keyed<Flag> = None; "`false`",
+        /// `origins`: pages of which origins may send unsafe methods and open WebSockets: `"same-host"`,
+        /// origins, or `"any"`. It is the default where cookies or passwords are taken, which browsers
+        /// add to what any page sends.
+        pub(super) origins: Key<OriginRule> => Keyed<Origins> = None; "`\"same-host\"` with cookies",
         /// `permissions`: what the caller must be allowed to do: one permission, a list of which one is
         /// enough, `{ all = [...] }`, or a table of these by method. HEAD follows GET, `"rpc:GetOrder"`
         /// is a gRPC method, `"*"` all others; a method without a rule is denied. `"authenticated"`

@@ -357,6 +357,7 @@ fn assemble(
         close_on_token_expiry: layers
             .value(|keys| &keys.close_on_token_expiry)
             .unwrap_or_default(),
+        origins: layers.value(|keys| &keys.origins),
         access: Access::default(),
     }
 }

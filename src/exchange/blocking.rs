@@ -50,7 +50,9 @@ struct Queue {
     closed: bool,
 }
 
-type Job = Box<dyn FnOnce() + Send>;
+/// It tells the pool when its work is done, before it tells who waits: the next job of a caller who
+/// has its result must find the thread free.
+type Job = Box<dyn FnOnce(&Pool) + Send>;
 
 impl Blocking {
     /// A pool of so many threads at most, and so many jobs that wait for one.
@@ -82,10 +84,14 @@ impl Blocking {
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, Undone> {
         let (sender, receiver) = oneshot::channel();
-        let job = move || {
-            if !sender.is_closed() {
+        let job = move |pool: &Pool| {
+            let wanted = !sender.is_closed();
+            // The panic hook has told of a panic; who waits is told by its channel.
+            let result = wanted.then(|| catch_unwind(AssertUnwindSafe(work)));
+            pool.locked().busy -= 1;
+            if let Some(Ok(result)) = result {
                 // Who asked may have left meanwhile.
-                let _ = sender.send(work());
+                let _ = sender.send(result);
             }
         };
         self.0.0.add(Box::new(job))?;
@@ -136,9 +142,7 @@ impl Pool {
     /// The life of a thread.
     fn work(&self) {
         while let Some(job) = self.next() {
-            // The panic hook has told of it; who waits is told by its channel.
-            let _ = catch_unwind(AssertUnwindSafe(job));
-            self.locked().busy -= 1;
+            job(self);
         }
     }
 

@@ -114,9 +114,12 @@ trait Look: Send + Sync {
     fn look(&self);
 }
 
+/// Makes a value of a text, or tells what is wrong with it.
+type Parse<T> = Box<dyn Fn(&str) -> Result<T, String> + Send + Sync>;
+
 struct File<T> {
     file: WatchedFile,
-    parse: Box<dyn Fn(&str) -> Result<T, String> + Send + Sync>,
+    parse: Parse<T>,
     value: ArcSwapOption<T>,
     seen: Mutex<Seen>,
 }

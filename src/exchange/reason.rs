@@ -173,6 +173,8 @@ reasons! {
     ExternalUnavailable = "auth.external.unavailable", 503, "UNAVAILABLE", "Credentials can't be checked at the moment.";
     /// The client's address is not one that the route's `ip` admits.
     IpDenied = "ip.denied", 403, "FORBIDDEN", "Access from this address is not allowed.";
+    /// The page that sent the request is of an origin that the route's `origins` does not admit.
+    OriginDenied = "origin.denied", 403, "FORBIDDEN", "Pages of this origin may not do this.";
     /// The route's `permissions`, `roles` or `claims` do not let the caller do this.
     RbacDenied = "rbac.denied", 403, "FORBIDDEN", "The caller may not do this.";
     /// Nobody listens at the server's address.

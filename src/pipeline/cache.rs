@@ -17,15 +17,19 @@
 //! to have a wrong answer stored for others. So the key is made of what the gateway understood, not
 //! of what was sent, and nothing that a client says about forwarding gets past the frame.
 
+mod alone;
 mod beside;
 mod body;
 mod fetch;
 mod fill;
 mod flights;
+mod handed;
+mod judge;
 pub mod key;
 mod object;
 pub mod policy;
 mod purge;
+mod room;
 mod serve;
 mod shared;
 pub mod store;

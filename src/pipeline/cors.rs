@@ -28,7 +28,7 @@ use http::{
 use tower::Layer;
 
 use crate::{
-    config::{Cors as Config, Fields, Origin},
+    config::{Cors as Config, Fields, OriginSet},
     exchange::{
         Body, BoxFuture, Context, Decorate, Handle, Request, Response, RouteService,
         fields::{list, remove_where},
@@ -103,7 +103,7 @@ impl Handle for Preflights {
 struct Answered;
 
 struct Policy {
-    origins: Origins,
+    origins: OriginSet,
     credentials: bool,
     methods: HeaderValue,
     request_headers: RequestHeaders,
@@ -123,7 +123,7 @@ impl Policy {
     fn new(config: &Config) -> Self {
         let methods: Vec<_> = config.methods.iter().map(Method::as_str).collect();
         Self {
-            origins: Origins::new(&config.origins),
+            origins: OriginSet::new(&config.origins),
             credentials: config.credentials,
             methods: value(&methods).unwrap_or(HeaderValue::from_static("GET")),
             request_headers: match &config.request_headers {
@@ -143,7 +143,7 @@ impl Policy {
 
     /// What `Access-Control-Allow-Origin` says to a request, if anything.
     fn allowed(&self, origin: Option<&HeaderValue>) -> Option<HeaderValue> {
-        if self.origins.any {
+        if self.origins.is_any() {
             return Some(HeaderValue::from_static("*"));
         }
         origin
@@ -152,7 +152,7 @@ impl Policy {
     }
 
     fn decorate(&self, origin: Option<&HeaderValue>, headers: &mut HeaderMap) {
-        if !self.origins.any && !varies_by_origin(headers) {
+        if !self.origins.is_any() && !varies_by_origin(headers) {
             headers.append(VARY, HeaderValue::from_static("origin"));
         }
         let Some(allowed) = self.allowed(origin) else {
@@ -203,69 +203,6 @@ impl Policy {
     }
 }
 
-/// Whose pages may read answers.
-struct Origins {
-    any: bool,
-    /// In order, to be searched.
-    exact: Box<[Box<[u8]>]>,
-    below: Box<[Below]>,
-}
-
-/// Origins below a host.
-struct Below {
-    scheme: Box<[u8]>,
-    suffix: Box<[u8]>,
-    any_depth: bool,
-}
-
-impl Origins {
-    fn new(config: &[Origin]) -> Self {
-        let mut exact: Vec<Box<[u8]>> = Vec::new();
-        let mut below = Vec::new();
-        for origin in config {
-            match origin {
-                Origin::Any => {}
-                Origin::Exact(text) => exact.push(text.as_bytes().into()),
-                Origin::Below {
-                    scheme,
-                    suffix,
-                    any_depth,
-                } => below.push(Below {
-                    scheme: scheme.as_bytes().into(),
-                    suffix: suffix.as_bytes().into(),
-                    any_depth: *any_depth,
-                }),
-            }
-        }
-        exact.sort_unstable();
-        Self {
-            any: config.contains(&Origin::Any),
-            exact: exact.into(),
-            below: below.into(),
-        }
-    }
-
-    fn contains(&self, origin: &[u8]) -> bool {
-        let exact = self.exact.binary_search_by(|known| (**known).cmp(origin));
-        exact.is_ok() || self.below.iter().any(|below| below.contains(origin))
-    }
-}
-
-impl Below {
-    /// Whether nothing but whole labels stands between the scheme and the host.
-    fn contains(&self, origin: &[u8]) -> bool {
-        let labels = origin
-            .strip_prefix(&*self.scheme)
-            .and_then(|rest| rest.strip_suffix(&*self.suffix));
-        let in_label = |byte: &u8| byte.is_ascii_alphanumeric() || b"-_".contains(byte);
-        let is_label = |label: &[u8]| !label.is_empty() && label.iter().all(in_label);
-        labels.is_some_and(|labels| match self.any_depth {
-            true => labels.split(|byte| *byte == b'.').all(is_label),
-            false => is_label(labels),
-        })
-    }
-}
-
 fn varies_by_origin(headers: &HeaderMap) -> bool {
     list(headers, &VARY).any(|name| name == "*" || name.eq_ignore_ascii_case("origin"))
 }
@@ -294,10 +231,11 @@ const ALLOW_PRIVATE_NETWORK: HeaderName =
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Origin;
     use proptest::prelude::*;
 
     fn origins(config: &[Origin]) -> impl Fn(&str) -> bool + use<> {
-        let origins = Origins::new(config);
+        let origins = OriginSet::new(config);
         move |text| origins.contains(text.as_bytes())
     }
 

@@ -133,18 +133,28 @@ impl Rules {
             }
             return Ok(None);
         }
-        if let (Some(content), true) = (&self.content, self.grpc_too || !context.head.grpc) {
-            if let Err(what) = content.check(request.headers()) {
-                self.refuse(context, || {
-                    Rejection::new(Reason::ContentType)
-                        .detail("content_type", what)
-                        .header(ACCEPT, content.accepted())
-                })?;
-                // In shadow mode: what is not JSON can't be judged.
-                return Ok(None);
-            }
+        match self.check_content(request, context)? {
+            true => Ok(self.schema.as_ref()),
+            // In shadow mode: what is not JSON can't be judged.
+            false => Ok(None),
         }
-        Ok(self.schema.as_ref())
+    }
+
+    /// Whether the media type of a body is one that may be.
+    fn check_content(&self, request: &Request, context: &Context) -> Result<bool, Rejection> {
+        let exempt = context.head.grpc && !self.grpc_too;
+        let Some(content) = self.content.as_ref().filter(|_| !exempt) else {
+            return Ok(true);
+        };
+        let Err(what) = content.check(request.headers()) else {
+            return Ok(true);
+        };
+        self.refuse(context, || {
+            Rejection::new(Reason::ContentType)
+                .detail("content_type", what)
+                .header(ACCEPT, content.accepted())
+        })?;
+        Ok(false)
     }
 
     async fn check_body(

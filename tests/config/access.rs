@@ -387,3 +387,44 @@ fn a_public_route_of_a_guarded_group_is_public() {
     let needs = |at: usize| config.routes[at].access.needs_principal();
     assert!(!needs(0) && needs(1));
 }
+
+#[test]
+fn origins_are_words_or_origins() {
+    for (line, message, help) in [
+        (
+            "origins = \"*\"",
+            "3:11 `origins`: expected \"same-host\", \"any\", or a list of origins, found the string `\"*\"`",
+            "write `\"any\"` if every page may act as its reader",
+        ),
+        (
+            "origins = []",
+            "3:11 `origins`: an empty list denies every page",
+            "",
+        ),
+        (
+            "origins = [\"any\", \"same-host\"]",
+            "3:11 `origins`: \"any\" can't stand in a list",
+            "",
+        ),
+        (
+            "origins = \"https://a.test/\"",
+            "3:11 `origins`: an origin has no path",
+            "write `\"https://a.test\"`",
+        ),
+    ] {
+        assert_eq!(error_in_route(line), (message.to_owned(), help.to_owned()));
+    }
+}
+
+#[test]
+fn a_route_that_takes_cookies_has_the_rule_same_host() {
+    let jwt = |from: &str| AUTH.to_owned() + from;
+    let route = "[routes.a]\nupstream = \"http://a\"\nauth = \"jwt.c\"\n";
+    let origins = |from: &str| {
+        let config = valid(&format!("{route}{}", jwt(from)));
+        config.routes[0].origins.clone()
+    };
+    assert_eq!(origins(""), None);
+    let rule = origins("from = [\"header:authorization\", \"cookie:session\"]\n").unwrap();
+    assert!(rule.same_host && rule.only_credentials && rule.others.is_empty());
+}

@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use http::Method;
 
-use super::output;
+use super::{keys, output};
 use crate::config::{Access, Config, Demand, IpList, Needed, Permissions, Route};
 
 /// What is printed, and whether anybody may.
@@ -35,6 +35,11 @@ pub(super) fn of_route(config: &Config, route: &Route, method: &Method, path: &s
         false => "nobody".to_owned(),
     };
     row("may", may);
+    if somebody {
+        for keys in keys::rows(config, route, demand.flatten()) {
+            row("keys", keys);
+        }
+    }
     let text = lines.join("\n");
     Answer { text, somebody }
 }

@@ -1,6 +1,9 @@
 //! `[auth.api_keys.NAME]`: keys of partners and programs.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use http::{HeaderName, header::AUTHORIZATION};
 
@@ -113,7 +116,7 @@ impl ApiKeysTable {
 
 /// Checks a file of keys; what is wrong with its content is said where it stands.
 pub(super) fn check_file(
-    path: &PathBuf,
+    path: &Path,
     place: Place,
     sources: &mut Sources,
     findings: &mut Vec<Finding>,

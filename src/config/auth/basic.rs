@@ -1,6 +1,10 @@
 //! `[auth.basic.NAME]`: users and passwords.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use super::api_keys::FileName;
 use crate::config::{
@@ -81,7 +85,7 @@ impl BasicTable {
 }
 
 /// Checks a file of users. Its lines are not shown: they hold hashes of passwords.
-pub(super) fn check_file(path: &PathBuf, place: Place, findings: &mut Vec<Finding>) {
+pub(super) fn check_file(path: &Path, place: Place, findings: &mut Vec<Finding>) {
     let most = usize::try_from(Htpasswd::LARGEST).unwrap_or(usize::MAX);
     let text = match read_whole(path, most) {
         Ok(text) => text,

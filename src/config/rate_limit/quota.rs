@@ -61,7 +61,8 @@ impl Format for QuotaText {
     }
 }
 
-fn quota(text: &str) -> Result<Quota, Problem> {
+/// Reads a quota with a time.
+pub(in crate::config) fn quota(text: &str) -> Result<Quota, Problem> {
     let Some((count, per)) = text.split_once('/') else {
         let help = "so many and such a time, with `/` between: `\"100/1m\"`";
         return Err(Problem::plain().help(help));

@@ -55,12 +55,15 @@ impl BasicMethod {
     /// Reads the users, and reads them again whenever their file changes.
     #[must_use]
     pub fn from_config(config: &Basic, tools: &Tools) -> Self {
-        let users = {
-            let make = users::maker(&config.name, &config.roles);
-            tools.watch(&config.name, &config.users_file, Htpasswd::LARGEST, {
-                move |text| Htpasswd::parse(text).map(|file| make(file))
-            })
-        };
+        let make = users::maker(&config.name, &config.roles);
+        let (name, file) = (&config.name, &config.users_file);
+        let users = tools.watch(name, file, Htpasswd::LARGEST, move |text| {
+            Htpasswd::parse(text).map(&make)
+        });
+        Self::with(config, users, &tools.blocking)
+    }
+
+    fn with(config: &Basic, users: Watched<Users>, blocking: &Blocking) -> Self {
         // The configuration lets nothing into a realm that a field can't hold.
         let challenge = format!("Basic realm=\"{}\", charset=\"UTF-8\"", config.realm);
         let challenge = HeaderValue::try_from(challenge);
@@ -68,7 +71,7 @@ impl BasicMethod {
             challenge: challenge.unwrap_or(HeaderValue::from_static("Basic realm=\"tollgate\"")),
             config: config.clone(),
             users,
-            blocking: tools.blocking.clone(),
+            blocking: blocking.clone(),
             secret: Secret::random(),
             remembered: Cache::new(MOST_REMEMBERED),
         }))
@@ -189,3 +192,6 @@ const PLACES: [CredentialPlace; 1] = [CredentialPlace::Header(AUTHORIZATION)];
 /// Passwords that are remembered at a time; each takes some 100 bytes.
 const MOST_REMEMBERED: usize = 10_000;
 const BUSY: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+mod tests;

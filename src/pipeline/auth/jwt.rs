@@ -130,6 +130,15 @@ impl Method for JwtMethod {
     fn places(&self) -> &[CredentialPlace] {
         &self.0.config.from
     }
+
+    /// A token that was verified before; to guess one is to forge a signature.
+    fn recall(&self, request: &Request, context: &Arc<Context>) -> Option<Arc<Grant>> {
+        let token = token::find(request, &self.0.config.from).ok()??;
+        match self.0.remembered(&token, since_epoch(context.started_at))? {
+            Verdict::Granted(grant) => Some(grant),
+            _ => None,
+        }
+    }
 }
 
 impl JwtMethod {

@@ -6,7 +6,7 @@ use http::header::CONTENT_LOCATION;
 
 use super::{
     CacheRoute, Visit,
-    fetch::Head,
+    judge::Head,
     key::public_host,
     object::Origin,
     policy::{Asked, Class, Forwarded, Url, invalidated},

@@ -1,19 +1,12 @@
-//! Asking the upstream: for one request alone, or once for all that wait.
+//! Asking the upstream once for all who wait.
 
 use std::{
     hash::{BuildHasher, Hash, Hasher},
-    pin::Pin,
     sync::Arc,
-    task::{Context as Task, Poll},
     time::Duration,
 };
 
-use bytes::Bytes;
-use http::{
-    HeaderMap, HeaderValue, Method, StatusCode,
-    header::{CONTENT_LENGTH, CONTENT_TYPE},
-};
-use http_body::{Body as HttpBody, Frame, SizeHint};
+use http::{HeaderMap, HeaderValue, Method};
 use tokio::time::{Instant, timeout_at};
 
 use super::{
@@ -21,19 +14,18 @@ use super::{
     body::StoredBody,
     fill::{Fetching, Fill, FillBody},
     flights::{Flight, Id, Role, Ticket},
+    handed::Handed,
+    judge::Head,
     key::Key,
     object::{CACHE_STATUS, Draft, NAME, Object, Origin},
     policy::{
-        self, Answer, Audience, CacheStatus, Class, Failure, Forwarded, Moment, Reuse, Verdict,
-        judge, make_conditional, merge, reuse, stale_instead, unconditional,
+        Audience, CacheStatus, Class, Facts, Failure, Forwarded, Moment, Reuse, make_conditional,
+        reuse, stale_instead, unconditional,
     },
     serve::Serving,
     shared::Found,
-    tags::Tags,
 };
-use crate::exchange::{
-    Body, BodyError, Context, GatewayMade, Reason, Rejection, Request, Response,
-};
+use crate::exchange::{Body, Context, GatewayMade, Reason, Rejection, Request, Response};
 
 /// What the head of a shared fetch has become.
 #[derive(Clone, Debug)]
@@ -48,17 +40,6 @@ pub(super) enum Outcome {
     Failed(Failure),
     /// The fetch ended without an answer.
     Lost,
-}
-
-/// What is to be done with a head.
-pub(super) enum Head {
-    Store(Box<Draft>),
-    Refreshed(Arc<Object>),
-    /// Not stored, for this reason.
-    Own(&'static str),
-    Failed(Failure),
-    /// The upstream's 304 is about something that we do not have.
-    AskAgain,
 }
 
 /// One fetch that others may wait for.
@@ -325,7 +306,7 @@ impl CacheRoute {
     }
 
     /// Hands a body on and stores it when it is whole.
-    async fn keep(
+    pub(super) async fn keep(
         &self,
         fetching: &Fetching<Outcome>,
         draft: Arc<Draft>,
@@ -353,187 +334,12 @@ impl CacheRoute {
         }
     }
 
-    /// Asks for one request alone. What comes may still be stored.
-    pub(super) async fn alone(self: Arc<Self>, mut request: Request, mut visit: Visit) -> Response {
-        let again = visit.stale.as_ref().map(|stale| {
-            let again = fill_request(&request);
-            make_conditional(request.headers_mut(), &stale.object.draft.head);
-            again
-        });
-        let (mut response, mut head) = self.ask_alone(request, &visit).await;
-        if let (Head::AskAgain, Some(mut again)) = (&head, again) {
-            unconditional(again.headers_mut());
-            visit.stale = None;
-            (response, head) = self.ask_alone(again, &visit).await;
-        }
-        let mut status = CacheStatus::forwarded(NAME, visit.why);
-        match head {
-            Head::Store(draft) => {
-                visit.note("miss", None);
-                status.stored = true;
-                let response = self.keep_aside(*draft, response, &visit);
-                self.told(response, &visit, status)
-            }
-            Head::Refreshed(object) => {
-                self.cache.put(visit.keys.of(&object.draft), &object);
-                self.revalidated(&visit, &object, status)
-            }
-            Head::Failed(failure) => {
-                let instead = self.stale_instead(&visit, failure, self.cache.moment());
-                instead.unwrap_or_else(|| self.told(response, &visit, status))
-            }
-            head => {
-                let why = match head {
-                    Head::Own(why) => why,
-                    // Without conditions of ours a 304 is the client's.
-                    _ => "status",
-                };
-                visit.note("miss", Some(why));
-                status.detail = Some(why);
-                self.told(response, &visit, status)
-            }
-        }
-    }
-
-    async fn ask_alone(&self, request: Request, visit: &Visit) -> (Response, Head) {
-        let requested = self.cache.moment();
-        let origin = Origin {
-            marks: visit.marks.clone(),
-            began: self.cache.stamp(),
-        };
-        let mut response = self.inner.handle(request, &visit.context).await;
-        let head = self.judge(visit, &mut response, requested, origin);
-        (response, head)
-    }
-
-    /// What the upstream has said to be right still.
-    fn revalidated(&self, visit: &Visit, object: &Object, mut status: CacheStatus<'_>) -> Response {
-        visit.note("revalidated", None);
-        status.stored = true;
-        status.forwarded_status = Some(304);
-        let facts = &object.draft.head.facts;
-        let now = self.cache.moment();
-        self.serving(visit, facts, now, Some(&status))
-            .object(object)
-    }
-
-    /// Stores an answer beside serving it.
-    pub(super) fn keep_aside(
-        self: &Arc<Self>,
-        draft: Draft,
-        response: Response,
-        visit: &Visit,
-    ) -> Response {
-        let fill = Fill::new();
-        let reader = fill.read(&visit.context);
-        let (head, body) = response.into_parts();
-        let (cache, visit) = (Arc::clone(self), visit.clone());
-        let fetching = Fetching::new(&fill, Outcome::Lost);
-        self.cache.spawn(async move {
-            cache.keep(&fetching, Arc::new(draft), body, &visit).await;
-        });
-        Response::from_parts(head, reader.map_or_else(Body::empty, Body::boxed))
-    }
-
-    /// Hands a request on; nothing is stored.
-    async fn pass(&self, request: Request, visit: &Visit, why: &'static str) -> Response {
-        visit.note("miss", Some(why));
-        let mut response = self.inner.handle(request, &visit.context).await;
-        drop(Tags::take(response.headers_mut()));
-        let mut status = CacheStatus::forwarded(NAME, visit.why);
-        status.detail = Some(why);
-        self.told(response, visit, status)
-    }
-
-    /// Decides what becomes of an answer.
-    pub(super) fn judge(
+    pub(super) fn stale_instead(
         &self,
         visit: &Visit,
-        response: &mut Response,
-        requested: Moment,
-        mut origin: Origin,
-    ) -> Head {
-        let tags = Tags::take(response.headers_mut());
-        let made = response.extensions().get::<GatewayMade>().is_some();
-        if let Some(failure) = self.failure(visit, response, made) {
-            return Head::Failed(failure);
-        }
-        if made {
-            return Head::Own("upstream-failed");
-        }
-        if !tags.can_be_kept() {
-            return Head::Own("tags");
-        }
-        self.cache
-            .purges
-            .tag(&mut origin.marks, tags.iter().flatten());
-        let received = self.cache.moment();
-        let answer = Answer {
-            status: response.status(),
-            headers: response.headers(),
-            requested,
-            received,
-        };
-        match &visit.stale {
-            Some(stale) if answer.status == StatusCode::NOT_MODIFIED => self
-                .merge(visit, stale, &answer, origin)
-                .into_head(response),
-            _ => self.store(visit, &answer, origin),
-        }
-    }
-
-    fn store(&self, visit: &Visit, answer: &Answer<'_>, origin: Origin) -> Head {
-        if self.is_too_large(answer.headers) {
-            return Head::Own("too-large");
-        }
-        if is_stream(answer.headers) {
-            return Head::Own("stream");
-        }
-        match judge(&visit.asked, &visit.url(), answer, &self.options) {
-            Ok(verdict) => Head::Store(Box::new(Draft::new(
-                verdict,
-                answer.status,
-                answer.headers.clone(),
-                &visit.headers,
-                origin,
-            ))),
-            Err(why) => Head::Own(why.as_str()),
-        }
-    }
-
-    /// RFC 9111 4.3.4.
-    fn merge(&self, visit: &Visit, stale: &Found, answer: &Answer<'_>, origin: Origin) -> Merged {
-        let stored = stale.object.draft.as_received();
-        match merge(&stored, &visit.asked, &visit.url(), answer, &self.options) {
-            None => Merged::Mismatch,
-            Some(policy::Merged { headers, verdict }) => match verdict {
-                Ok(verdict) => Merged::Kept(refreshed(stale, headers, verdict, visit, origin)),
-                Err(why) => {
-                    let body = stale.object.body.whole(None);
-                    Merged::Once(stored.status, headers, body, why.as_str())
-                }
-            },
-        }
-    }
-
-    fn is_too_large(&self, headers: &HeaderMap) -> bool {
-        let length = headers.get(CONTENT_LENGTH);
-        let length = length.and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
-        length.is_some_and(|length| length > self.cache.largest)
-    }
-
-    /// A failure in whose place this request may have what is stale.
-    fn failure(&self, visit: &Visit, response: &Response, made: bool) -> Option<Failure> {
-        let failure = match made {
-            true => Failure::Unreachable,
-            false => Failure::Status(response.status()),
-        };
-        let facts = &visit.stale.as_ref()?.facts;
-        let instead = stale_instead(&visit.asked, facts, self.cache.moment(), failure);
-        instead.then_some(failure)
-    }
-
-    fn stale_instead(&self, visit: &Visit, failure: Failure, now: Moment) -> Option<Response> {
+        failure: Failure,
+        now: Moment,
+    ) -> Option<Response> {
         let Found { object, facts } = visit.stale.as_ref()?;
         if !stale_instead(&visit.asked, facts, now, failure) {
             return None;
@@ -551,10 +357,10 @@ impl CacheRoute {
         )
     }
 
-    fn serving<'a>(
+    pub(super) fn serving<'a>(
         &self,
         visit: &'a Visit,
-        facts: &'a super::policy::Facts,
+        facts: &'a Facts,
         now: Moment,
         status: Option<&CacheStatus<'_>>,
     ) -> Serving<'a> {
@@ -586,109 +392,14 @@ impl CacheRoute {
     }
 }
 
-/// A body that only the first who asked gets. What it says of its breaking off, it says to the
-/// record of the fetch: here that is told on to the client's.
-struct Handed {
-    body: Body,
-    child: Arc<Context>,
-    context: Arc<Context>,
-}
-
-impl Handed {
-    fn over(body: Body, child: &Arc<Context>, context: &Arc<Context>) -> Body {
-        if body.is_end_stream() {
-            return body;
-        }
-        Body::boxed(Self {
-            body,
-            child: Arc::clone(child),
-            context: Arc::clone(context),
-        })
-    }
-}
-
-impl HttpBody for Handed {
-    type Data = Bytes;
-    type Error = BodyError;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        task: &mut Task<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let polled = Pin::new(&mut self.body).poll_frame(task);
-        if let (Poll::Ready(Some(Err(_))), Some(reason)) = (&polled, self.child.reason()) {
-            self.context.note(reason);
-        }
-        polled
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
-    }
-}
-
-/// What a 304 has made of what was stored.
-enum Merged {
-    Kept(Arc<Object>),
-    /// It is served this once.
-    Once(StatusCode, HeaderMap, Body, &'static str),
-    Mismatch,
-}
-
-impl Merged {
-    fn into_head(self, response: &mut Response) -> Head {
-        match self {
-            Self::Kept(object) => Head::Refreshed(object),
-            Self::Mismatch => Head::AskAgain,
-            Self::Once(status, headers, body, why) => {
-                *response.status_mut() = status;
-                *response.headers_mut() = headers;
-                *response.body_mut() = body;
-                Head::Own(why)
-            }
-        }
-    }
-}
-
-/// What is stored with the fields of a 304. Its tags are those that it had, and new ones.
-fn refreshed(
-    stale: &Found,
-    headers: HeaderMap,
-    verdict: Verdict,
-    visit: &Visit,
-    mut origin: Origin,
-) -> Arc<Object> {
-    let old = &stale.object;
-    origin.marks.extend(&old.draft.origin.marks);
-    let status = old.draft.head.status;
-    let draft = Draft::new(verdict, status, headers, &visit.headers, origin);
-    let object = Object::new(Arc::new(draft), old.body.clone(), old.trailers.clone());
-    Arc::new(object)
-}
-
 /// A GET for the whole with the fields of a request.
-fn fill_request(request: &Request) -> Request {
+pub(super) fn fill_request(request: &Request) -> Request {
     let mut fill = Request::new(Body::empty());
     *fill.method_mut() = Method::GET;
     *fill.uri_mut() = request.uri().clone();
     *fill.version_mut() = request.version();
     *fill.headers_mut() = request.headers().clone();
     fill
-}
-
-/// What goes on for as long as somebody listens is no answer to keep.
-fn is_stream(headers: &HeaderMap) -> bool {
-    let media_type = headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes);
-    media_type.is_some_and(|media_type| {
-        STREAMS.iter().any(|stream| {
-            let start = media_type.get(..stream.len());
-            start.is_some_and(|start| start.eq_ignore_ascii_case(stream))
-        })
-    })
 }
 
 impl super::Keys {
@@ -707,11 +418,6 @@ impl super::Keys {
     }
 }
 
-const STREAMS: [&[u8]; 3] = [
-    b"text/event-stream",
-    b"application/grpc",
-    b"multipart/x-mixed",
-];
 /// How often a request joins in before it goes alone: for its variant, or behind a failure.
 const ROUNDS: usize = 3;
 /// A body that takes longer is handed on, but not stored.

@@ -1,4 +1,9 @@
 //! The cache of a process: what all routes share.
+//!
+//! Another tier behind the memory, one that processes share, has four places to join in, all of them off
+//! the path of a hit: `config::CacheTier` names it; the fetch that others wait for (`CacheRoute::run`)
+//! looks into it before it asks the upstream, so that one look serves all who wait; what
+//! [`Cache::put`] stores goes there too; and what [`Cache::forget`] is told, others are told.
 
 use std::{
     sync::{Arc, atomic::AtomicU64},
@@ -10,12 +15,12 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
     fetch::Outcome,
-    fill::Budget,
     flights::{Flight, Flights},
     key::{Key, KeyRef},
     object::Object,
     policy::{Facts, Moment},
     purge::{Aim, Purges, Reached, Stamp},
+    room::Budget,
     store::{Shelf, Store},
 };
 use crate::{config, exchange::Clock, pipeline::Tools, telemetry::Metrics};

@@ -132,8 +132,8 @@ impl Key {
 
     /// Whether the key may be used on a route and from an address.
     fn check_place(&self, route: Option<&str>, client: IpAddr) -> Result<(), Reason> {
-        let on = |allowed: &Box<str>| route == Some(&**allowed);
-        let route = self.routes.is_empty() || self.routes.iter().any(on);
+        let mut routes = self.routes.iter();
+        let route = self.routes.is_empty() || routes.any(|allowed| route == Some(&**allowed));
         let from = |network: &IpNet| network.contains(&client);
         let network = self.networks.is_empty() || self.networks.iter().any(from);
         match route && network {

@@ -1,0 +1,118 @@
+//! Asking the upstream for one request alone: nobody waits for it.
+
+use std::sync::Arc;
+
+use super::{
+    CacheRoute, Visit,
+    fetch::{Outcome, fill_request},
+    fill::{Fetching, Fill},
+    judge::Head,
+    object::{Draft, NAME, Object, Origin},
+    policy::{CacheStatus, make_conditional, unconditional},
+    tags::Tags,
+};
+use crate::exchange::{Body, Request, Response};
+
+impl CacheRoute {
+    /// Asks for one request alone. What comes may still be stored.
+    pub(super) async fn alone(self: Arc<Self>, mut request: Request, mut visit: Visit) -> Response {
+        let again = visit.stale.as_ref().map(|stale| {
+            let again = fill_request(&request);
+            make_conditional(request.headers_mut(), &stale.object.draft.head);
+            again
+        });
+        let (mut response, mut head) = self.ask_alone(request, &visit).await;
+        if let (Head::AskAgain, Some(mut again)) = (&head, again) {
+            unconditional(again.headers_mut());
+            visit.stale = None;
+            (response, head) = self.ask_alone(again, &visit).await;
+        }
+        let mut status = CacheStatus::forwarded(NAME, visit.why);
+        match head {
+            Head::Store(draft) => {
+                visit.note("miss", None);
+                status.stored = true;
+                let response = self.keep_aside(*draft, response, &visit);
+                self.told(response, &visit, status)
+            }
+            Head::Refreshed(object) => {
+                self.cache.put(visit.keys.of(&object.draft), &object);
+                self.revalidated(&visit, &object, status)
+            }
+            Head::Failed(failure) => {
+                let instead = self.stale_instead(&visit, failure, self.cache.moment());
+                instead.unwrap_or_else(|| self.told(response, &visit, status))
+            }
+            head => {
+                let why = match head {
+                    Head::Own(why) => why,
+                    // Without conditions of ours a 304 is the client's.
+                    _ => "status",
+                };
+                visit.note("miss", Some(why));
+                status.detail = Some(why);
+                self.told(response, &visit, status)
+            }
+        }
+    }
+
+    async fn ask_alone(&self, request: Request, visit: &Visit) -> (Response, Head) {
+        let requested = self.cache.moment();
+        let origin = Origin {
+            marks: visit.marks.clone(),
+            began: self.cache.stamp(),
+        };
+        let mut response = self.inner.handle(request, &visit.context).await;
+        let head = self.judge(visit, &mut response, requested, origin);
+        (response, head)
+    }
+
+    /// What the upstream has said to be right still.
+    pub(super) fn revalidated(
+        &self,
+        visit: &Visit,
+        object: &Object,
+        mut status: CacheStatus<'_>,
+    ) -> Response {
+        visit.note("revalidated", None);
+        status.stored = true;
+        status.forwarded_status = Some(304);
+        let facts = &object.draft.head.facts;
+        let now = self.cache.moment();
+        self.serving(visit, facts, now, Some(&status))
+            .object(object)
+    }
+
+    /// Stores an answer beside serving it.
+    pub(super) fn keep_aside(
+        self: &Arc<Self>,
+        draft: Draft,
+        response: Response,
+        visit: &Visit,
+    ) -> Response {
+        let fill = Fill::new();
+        let reader = fill.read(&visit.context);
+        let (head, body) = response.into_parts();
+        let (cache, visit) = (Arc::clone(self), visit.clone());
+        let fetching = Fetching::new(&fill, Outcome::Lost);
+        self.cache.spawn(async move {
+            cache.keep(&fetching, Arc::new(draft), body, &visit).await;
+        });
+        Response::from_parts(head, reader.map_or_else(Body::empty, Body::boxed))
+    }
+
+    /// Hands a request on; nothing is stored.
+    pub(super) async fn pass(
+        &self,
+        request: Request,
+        visit: &Visit,
+        why: &'static str,
+    ) -> Response {
+        visit.note("miss", Some(why));
+        let mut response = self.inner.handle(request, &visit.context).await;
+        drop(Tags::take(response.headers_mut()));
+        let mut status = CacheStatus::forwarded(NAME, visit.why);
+        status.detail = Some(why);
+        self.told(response, visit, status)
+    }
+}

@@ -1,0 +1,174 @@
+//! What becomes of an upstream's answer: stored, merged into what is stored, or nobody else's.
+
+use std::sync::Arc;
+
+use http::{
+    HeaderMap, HeaderValue, StatusCode,
+    header::{CONTENT_LENGTH, CONTENT_TYPE},
+};
+
+use super::{
+    CacheRoute, Visit,
+    object::{Draft, Object, Origin},
+    policy::{self, Answer, Failure, Moment, Verdict, judge, merge, stale_instead},
+    shared::Found,
+    tags::Tags,
+};
+use crate::exchange::{Body, GatewayMade, Response};
+
+/// What is to be done with a head.
+pub(super) enum Head {
+    Store(Box<Draft>),
+    Refreshed(Arc<Object>),
+    /// Not stored, for this reason.
+    Own(&'static str),
+    Failed(Failure),
+    /// The upstream's 304 is about something that we do not have.
+    AskAgain,
+}
+
+impl CacheRoute {
+    /// Decides what becomes of an answer.
+    pub(super) fn judge(
+        &self,
+        visit: &Visit,
+        response: &mut Response,
+        requested: Moment,
+        mut origin: Origin,
+    ) -> Head {
+        let tags = Tags::take(response.headers_mut());
+        let made = response.extensions().get::<GatewayMade>().is_some();
+        if let Some(failure) = self.failure(visit, response, made) {
+            return Head::Failed(failure);
+        }
+        if made {
+            return Head::Own("upstream-failed");
+        }
+        if !tags.can_be_kept() {
+            return Head::Own("tags");
+        }
+        self.cache
+            .purges
+            .tag(&mut origin.marks, tags.iter().flatten());
+        let received = self.cache.moment();
+        let answer = Answer {
+            status: response.status(),
+            headers: response.headers(),
+            requested,
+            received,
+        };
+        match &visit.stale {
+            Some(stale) if answer.status == StatusCode::NOT_MODIFIED => self
+                .merge(visit, stale, &answer, origin)
+                .into_head(response),
+            _ => self.store(visit, &answer, origin),
+        }
+    }
+
+    fn store(&self, visit: &Visit, answer: &Answer<'_>, origin: Origin) -> Head {
+        if self.is_too_large(answer.headers) {
+            return Head::Own("too-large");
+        }
+        if is_stream(answer.headers) {
+            return Head::Own("stream");
+        }
+        match judge(&visit.asked, &visit.url(), answer, &self.options) {
+            Ok(verdict) => Head::Store(Box::new(Draft::new(
+                verdict,
+                answer.status,
+                answer.headers.clone(),
+                &visit.headers,
+                origin,
+            ))),
+            Err(why) => Head::Own(why.as_str()),
+        }
+    }
+
+    /// RFC 9111 4.3.4.
+    fn merge(&self, visit: &Visit, stale: &Found, answer: &Answer<'_>, origin: Origin) -> Merged {
+        let stored = stale.object.draft.as_received();
+        match merge(&stored, &visit.asked, &visit.url(), answer, &self.options) {
+            None => Merged::Mismatch,
+            Some(policy::Merged { headers, verdict }) => match verdict {
+                Ok(verdict) => Merged::Kept(refreshed(stale, headers, verdict, visit, origin)),
+                Err(why) => {
+                    let body = stale.object.body.whole(None);
+                    Merged::Once(stored.status, headers, body, why.as_str())
+                }
+            },
+        }
+    }
+
+    fn is_too_large(&self, headers: &HeaderMap) -> bool {
+        let length = headers.get(CONTENT_LENGTH);
+        let length = length.and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
+        length.is_some_and(|length| length > self.cache.largest)
+    }
+
+    /// A failure in whose place this request may have what is stale.
+    fn failure(&self, visit: &Visit, response: &Response, made: bool) -> Option<Failure> {
+        let failure = match made {
+            true => Failure::Unreachable,
+            false => Failure::Status(response.status()),
+        };
+        let facts = &visit.stale.as_ref()?.facts;
+        let instead = stale_instead(&visit.asked, facts, self.cache.moment(), failure);
+        instead.then_some(failure)
+    }
+}
+
+/// What a 304 has made of what was stored.
+enum Merged {
+    Kept(Arc<Object>),
+    /// It is served this once.
+    Once(StatusCode, HeaderMap, Body, &'static str),
+    Mismatch,
+}
+
+impl Merged {
+    fn into_head(self, response: &mut Response) -> Head {
+        match self {
+            Self::Kept(object) => Head::Refreshed(object),
+            Self::Mismatch => Head::AskAgain,
+            Self::Once(status, headers, body, why) => {
+                *response.status_mut() = status;
+                *response.headers_mut() = headers;
+                *response.body_mut() = body;
+                Head::Own(why)
+            }
+        }
+    }
+}
+
+/// What is stored with the fields of a 304. Its tags are those that it had, and new ones.
+fn refreshed(
+    stale: &Found,
+    headers: HeaderMap,
+    verdict: Verdict,
+    visit: &Visit,
+    mut origin: Origin,
+) -> Arc<Object> {
+    let old = &stale.object;
+    origin.marks.extend(&old.draft.origin.marks);
+    let status = old.draft.head.status;
+    let draft = Draft::new(verdict, status, headers, &visit.headers, origin);
+    let object = Object::new(Arc::new(draft), old.body.clone(), old.trailers.clone());
+    Arc::new(object)
+}
+
+/// What goes on for as long as somebody listens is no answer to keep.
+fn is_stream(headers: &HeaderMap) -> bool {
+    let media_type = headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes);
+    media_type.is_some_and(|media_type| {
+        STREAMS.iter().any(|stream| {
+            let start = media_type.get(..stream.len());
+            start.is_some_and(|start| start.eq_ignore_ascii_case(stream))
+        })
+    })
+}
+
+const STREAMS: [&[u8]; 3] = [
+    b"text/event-stream",
+    b"application/grpc",
+    b"multipart/x-mixed",
+];

@@ -1,0 +1,50 @@
+//! The limit on what is made up, where tokens are asked for.
+
+use std::time::Duration;
+
+use jsonwebtoken::Algorithm;
+use serde_json::json;
+
+use super::{
+    Signer, Site, let_in, refused,
+    signer::{alice, alice_with},
+};
+
+async fn site(signer: &Signer) -> Site {
+    let tables = format!(
+        "[auth.jwt.main]\n{}\n[auth]\nfailures = '2/1m'\n",
+        signer.keys()
+    );
+    Site::limited(&tables, "auth = 'jwt.main'").await
+}
+
+#[tokio::test]
+async fn a_token_that_was_seen_before_is_let_in_while_its_address_is_refused() {
+    let signer = Signer::new(Algorithm::HS256);
+    let site = site(&signer).await;
+    let seen = signer.token(&alice());
+    let unseen = signer.token(&alice_with(json!({ "sub": "bob" })));
+    assert_eq!(site.refusal(&seen).await, let_in());
+    let forged = Signer::new(Algorithm::HS256).token(&alice());
+    for _ in 0..2 {
+        let bad = refused("auth.jwt.bad_signature");
+        assert_eq!(site.refusal(&forged).await, bad);
+    }
+    let too_many = (429, "auth.too_many_failures".to_owned());
+    assert_eq!(site.refusal(&forged).await, too_many);
+    assert_eq!(site.refusal(&unseen).await, too_many);
+    assert_eq!(site.refusal(&seen).await, let_in());
+    site.clock.advance(Duration::from_secs(30));
+    assert_eq!(site.refusal(&unseen).await, let_in());
+}
+
+#[tokio::test]
+async fn a_token_that_was_once_good_is_no_failure() {
+    let signer = Signer::new(Algorithm::HS256);
+    let site = site(&signer).await;
+    let token = signer.token(&alice());
+    site.clock.advance(Duration::from_secs(7200));
+    for _ in 0..5 {
+        assert_eq!(site.refusal(&token).await, refused("auth.jwt.expired"));
+    }
+}
