@@ -113,7 +113,10 @@ impl Handle for Authenticate {
     fn handle(&self, request: Request, context: &Arc<Context>) -> BoxFuture<Response> {
         let mut walk = Walk::new(self.rules.throttled(context));
         match self.rules.expression.walk(&mut walk, &request, context) {
-            Step::Done(decision) => conclude(&self.rules, &self.inner, decision, request, context),
+            Step::Done(decision) => {
+                self.rules.note(&walk, &decision, &request, context);
+                conclude(&self.rules, &self.inner, decision, request, context)
+            }
             Step::Wait(mut verdict) => {
                 let (rules, inner) = (Arc::clone(&self.rules), self.inner.clone());
                 let context = Arc::clone(context);
@@ -123,6 +126,7 @@ impl Handle for Authenticate {
                         match rules.expression.resume(&mut walk, told, &request, &context) {
                             Step::Wait(next) => verdict = next,
                             Step::Done(decision) => {
+                                rules.note(&walk, &decision, &request, &context);
                                 let answer = conclude(&rules, &inner, decision, request, &context);
                                 return answer.await;
                             }
@@ -167,9 +171,6 @@ fn conclude(
         }
         Decision::Refused(by, refusal) => {
             rules.decisions[by].count(Some(refusal.reason));
-            if let Some(failures) = &rules.failures {
-                failures.note(refusal.reason, context);
-            }
             rules.refuse(Some(by), refusal, context)
         }
     };
@@ -180,6 +181,14 @@ impl Rules {
     /// How long the client's address has to wait, if too much that was made up came from it.
     fn throttled(&self, context: &Context) -> Option<Duration> {
         self.failures.as_ref()?.wait(context)
+    }
+
+    /// Counts what was made up, if the request is not let in.
+    fn note(&self, walk: &Walk, decision: &Decision, request: &Request, context: &Context) {
+        let refused = !matches!(decision, Decision::Granted(..) | Decision::Anonymous);
+        if let (Some(failures), true) = (&self.failures, refused) {
+            failures.note(self.expression.refusals(walk, request), context);
+        }
     }
 
     fn count_granted(&self, by: &Range<usize>) {
