@@ -30,7 +30,9 @@ use tower::Layer;
 
 use crate::{
     config::{CredentialPlace, Route},
-    exchange::{BoxFuture, Context, Handle, Reason, Rejection, Request, Response, RouteService},
+    exchange::{
+        BoxFuture, Context, Handle, Principal, Reason, Rejection, Request, Response, RouteService,
+    },
     telemetry::{AuthMetrics, RouteMetrics},
 };
 use expression::{Decision, Expression, Step, Walk};
@@ -199,8 +201,8 @@ impl Rules {
 
     /// Says who calls, to what follows and to the upstream. The first of several names the caller.
     fn let_in(&self, grants: &[Arc<Grant>], request: &mut Request, context: &Context) {
-        if let Some(first) = grants.first() {
-            context.identify(Arc::clone(&first.principal));
+        if let Some(caller) = caller(grants) {
+            context.identify(caller);
         }
         for method in &self.stripped {
             method.strip(request);
@@ -224,6 +226,20 @@ impl Rules {
         }
         rejection.respond(context)
     }
+}
+
+/// The first names the caller, who is one only as long as all of them hold.
+fn caller(grants: &[Arc<Grant>]) -> Option<Arc<Principal>> {
+    let first = &grants.first()?.principal;
+    let expires = grants.iter().filter_map(|grant| grant.principal.expires);
+    let expires = expires.min();
+    if expires == first.expires {
+        return Some(Arc::clone(first));
+    }
+    Some(Arc::new(Principal {
+        expires,
+        ..Principal::clone(first)
+    }))
 }
 
 /// A browser sends cookies by itself, and URLs are kept in histories and logs: RFC 6750 5.3 asks
