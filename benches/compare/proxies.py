@@ -58,8 +58,8 @@ LIMITS = {
     "caller": 'key = "caller"\nquota = "100000/1s"',          # never refuses here
     "address": 'key = "client_ip"\nquota = "1000000/1s"',     # likewise
     "refuse": 'key = "client_ip"\nquota = "1/1h"',            # refuses all but one
-    "redis": 'key = "client_ip"\nquota = "1000000/1s"\nstore = "redis"\nlease = 1',
-    "lease": 'key = "client_ip"\nquota = "1000000/1s"\nstore = "redis"\nlease = 50',
+    "redis": 'key = "client_ip"\nquota = "1000000/1s"\nstore = "redis"\non_store_error = "deny"\nlease = 1',
+    "lease": 'key = "client_ip"\nquota = "1000000/1s"\nstore = "redis"\non_store_error = "deny"\nlease = 50',
 }
 
 
@@ -255,8 +255,9 @@ def tollgate_policies(place, wish):
     if wish.limit:
         tables += f"[rate_limits.bench]\n{LIMITS[wish.limit]}\n" + ("" if wish.limit_fields else 'headers = "off"\n')
         keys += 'rate_limits = "bench"\n'
+    # "deny" above and a long timeout here: what Redis did not decide would spoil the figure unseen
     if place.redis and "redis" in LIMITS.get(wish.limit, ""):
-        tables += f'[redis]\nurl = "redis://127.0.0.1:{place.redis}"\n'
+        tables += f'[redis]\nurl = "redis://127.0.0.1:{place.redis}"\ntimeout = "1s"\n'
     if wish.cache:
         tables += "[cache_rules.bench]\n"
         keys += 'cache = "bench"\n'
