@@ -168,7 +168,6 @@ fn context() -> Arc<Context> {
             grpc: false,
             upgrade: None,
             trailers: false,
-            origin: None,
         },
         clock: Clock::system(),
         started_at: SystemTime::now(),
