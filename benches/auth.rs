@@ -123,11 +123,9 @@ fn context() -> Arc<Context> {
             grpc: false,
             upgrade: None,
             trailers: false,
-            origin: None,
         },
         started_at: SystemTime::now(),
         clock: Clock::system(),
-        started_at: SystemTime::now(),
     }))
 }
 

@@ -50,7 +50,6 @@ fn context(target: &str) -> Context {
             grpc: false,
             upgrade: None,
             trailers: false,
-            origin: None,
         },
         started_at: clock.wall(),
         clock,

@@ -162,6 +162,7 @@ fn context() -> Arc<Context> {
             target: http::Uri::from_static("/"),
             version: http::Version::HTTP_11,
             host: None,
+            origin: None,
             user_agent: None,
             accept: None,
             grpc: false,

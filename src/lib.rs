@@ -6,7 +6,8 @@
 //! listener   accept > worker > protocol sniff > hyper, beside one guard a connection
 //! frame      context and id > log and metrics guard > panic guard > request checks
 //! router     host, path, method, headers, query -> a route
-//! pipeline   body limit > rewrite > rescue
+//! pipeline   CORS preflight > origin > IP > limits by address > auth > RBAC > limits by caller
+//!            > body limit > validation > header edits > cache > rewrite > rescue
 //! upstream   balance > in-flight limit > pool > connect > forward
 //! ```
 //!

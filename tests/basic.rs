@@ -5,7 +5,7 @@
 mod support;
 
 use base64::{Engine, prelude::BASE64_STANDARD};
-use support::{Answer, Gateway, Origin, Raw, eventually};
+use support::{Answer, Gateway, Origin, Raw, Server, eventually, full};
 use tempfile::TempDir;
 
 /// The cheapest hash that is taken: tests are many.
@@ -178,6 +178,44 @@ async fn wrong_passwords_are_limited_by_address_whoever_is_named() {
         right, too_many,
         "what is remembered would tell a right guess"
     );
+}
+
+/// Another method's refusal may stand above that of the password: it must not hide the guess.
+#[tokio::test]
+async fn wrong_passwords_are_limited_whoever_else_refuses() {
+    let denies = |_| async {
+        let denial = http::Response::builder().status(401);
+        denial.body(full("no")).unwrap()
+    };
+    let service = Server::http1(denies).await;
+    let external = format!("[auth.external.sso]\nurl = '{}/auth'\n", service.url());
+    let jwt = "[auth.jwt.main]\nsecret = 'a secret of no less than 32 bytes'\n\
+               issuer = 'a'\naudience = 'b'\nfrom = 'cookie:session'\n";
+    for (method, table, fields) in [
+        ("external.sso", &*external, ""),
+        ("jwt.main", jwt, "Cookie: session=a; session=b\r\n"),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("users");
+        std::fs::write(&file, format!("alice:{}\n", hash("secret"))).unwrap();
+        let gateway = Gateway::start(&format!(
+            "{table}[auth.basic.staff]\nusers_file = '{}'\n[auth]\nfailures = '2/1m'\n\
+             [routes.all]\nauth = ['{method}', 'basic.staff']\nrespond = {{ body = 'here' }}\n",
+            file.display()
+        ));
+        let login = |password: &str, fields: &str| {
+            let credentials = basic("alice", password);
+            let request = format!(
+                "GET / HTTP/1.1\r\nHost: a\r\n{fields}Authorization: {credentials}\r\n\r\n"
+            );
+            Raw::ask(gateway.address(), request)
+        };
+        assert_eq!(login("secret", "").await.status, 200, "{method}");
+        for _ in 0..2 {
+            assert_ne!(login("guess", fields).await.status, 200, "{method}");
+        }
+        assert_ne!(login("secret", "").await.status, 200, "{method}");
+    }
 }
 
 #[tokio::test]

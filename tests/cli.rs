@@ -422,14 +422,40 @@ fn the_demo_needs_nothing_and_ends_well() {
     let mut demo = Running::spawn(empty.path(), &["demo"]);
     let gateway = demo.printed("  gateway  http://");
     let gateway = gateway.split_whitespace().next().unwrap().to_owned();
+    let token = demo.printed("     TOKEN=");
+    let key = demo.printed("     KEY=");
     let line = demo.printed("     curl -i -H");
     assert!(line.contains("/api/echo"));
     demo.printed("Ctrl-C");
     demo.gateway = gateway;
     let answer = demo.get("/api/items?limit=1");
     assert!(answer.contains("anvil"), "{answer}");
+    callers_are_told_apart(&demo, &token, &key);
     demo.signal("INT");
     assert_eq!(demo.wait().code(), Some(0));
+    let left: Vec<_> = fs::read_dir(empty.path()).unwrap().collect();
+    assert!(left.is_empty(), "{left:?}");
+}
+
+fn callers_are_told_apart(demo: &Running, token: &str, key: &str) {
+    let nobody = demo.get("/private/items/3");
+    assert!(nobody.starts_with("HTTP/1.1 401"), "{nobody}");
+    let alice = demo.get_with("/private/echo", &format!("Authorization: Bearer {token}"));
+    assert!(alice.contains(r#""x-user-id":"alice""#), "{alice}");
+    let partner = demo.get_with("/private/items/3", &format!("X-Api-Key: {key}"));
+    assert!(partner.starts_with("HTTP/1.1 200"), "{partner}");
+    let stranger = demo.get_with("/private/items/3", "Authorization: Bearer made.up.token");
+    assert!(stranger.contains("auth.jwt."), "{stranger}");
+}
+
+#[test]
+fn the_demo_of_another_file_adds_no_callers() {
+    let folder = folder(&format!("{QUICK}{ANSWERS}"));
+    let mut demo = Running::spawn(folder.path(), &["demo"]);
+    let gateway = demo.printed("  gateway  http://");
+    demo.gateway = gateway.split_whitespace().next().unwrap().to_owned();
+    demo.printed("(They were written for the file that Tollgate ships");
+    assert!(demo.get("/private/items/3").contains("first"));
 }
 
 /// Free ports, and a drain that does not wait for a load balancer.
@@ -459,6 +485,8 @@ fn tollgate(folder: &Path, arguments: &[&str]) -> Command {
     command
         .args(arguments)
         .current_dir(folder)
+        // What is left behind anywhere is left where tests look.
+        .env("TMPDIR", folder)
         .stdin(Stdio::null());
     command
 }

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 
+import checks
 import measure
 import report
 import scenarios
@@ -29,7 +30,8 @@ def options():
     ap.add_argument("--other", action="append", default=[], metavar="NAME=CMD",
                     help="another proxy: {port} and {upstream} are port numbers, {config} a tollgate configuration, {log} the log file")
     ap.add_argument("--gate", action="append", default=[], metavar="SCENARIO:[ROW/]PEER<=X",
-                    help="exit 1 unless ROW (tollgate) costs at most X times PEER (a row, or best), e.g. 'plain:best<=1.0'")
+                    help="exit 1 unless ROW (tollgate) costs at most X times PEER (a row, or best), e.g. 'plain:best<=1.0'; "
+                         "PEER+Xus: at most X us more for each request, e.g. 'auth:plain+2us'")
     ap.add_argument("--json", metavar="FILE", help="write every single figure there")
     ap.add_argument("--work", help="working folder, kept; default: a temporary one, removed")
     ap.add_argument("--check-only", action="store_true", help="start each proxy and check its answers, measure nothing")
@@ -39,7 +41,7 @@ def options():
     opts.others = dict(o.split("=", 1) for o in opts.other)
     unknown = set(opts.scenarios.split(",")) - set(SCENARIOS)
     if unknown or not all(map(report.GATE.match, opts.gate)):
-        ap.error(f"unknown scenario {unknown}" if unknown else "a --gate looks like plain:best<=1.0")
+        ap.error(f"unknown scenario {unknown}" if unknown else "a --gate looks like plain:best<=1.0 or auth:plain+2us")
     return opts
 
 
@@ -77,11 +79,39 @@ def start_upstream(work):
     return port
 
 
+def start_redis(work):
+    """0 when there is no redis-server."""
+    binary = shutil.which("redis-server")
+    if not binary:
+        return 0
+    port = measure.free_port()
+    p = measure.start([binary, "--bind", "127.0.0.1", "--port", str(port), "--save", "", "--appendonly", "no", "--dir", work],
+                      measure.LOAD_CPU, work)
+    if not measure.wait_for_port(port, p):
+        sys.exit("redis-server did not start")
+    return port
+
+
+def why_skipped(scenario, rows, opts):
+    """Redis, and a Tollgate that can use it, may be missing."""
+    if not scenario.redis:
+        return ""
+    if not opts.redis:
+        return "there is no redis-server"
+    for row in rows:
+        if row.spec.argv[0] == opts.binary:
+            p = subprocess.run([opts.binary, "check", "--config", row.spec.argv[-1]], capture_output=True, text=True)
+            errors = re.findall(r"^error.*", p.stdout + p.stderr, re.M)
+            if p.returncode:
+                return f"this tollgate refuses the configuration of {row.name}: " + "; ".join(errors)
+    return ""
+
+
 def row_names(scenario, opts):
     names = list(scenario.rows)
     if scenario.subject == "tollgate":                 # the routes scenario is Tollgate against itself
-        # only another Tollgate can be told to answer by itself
-        names += [n for n, command in opts.others.items() if not scenario.wish.fixed or "{config}" in command]
+        # only another Tollgate can be told to do more than forward
+        names += [n for n, command in opts.others.items() if scenario.wish.plain() or "{config}" in command]
     wanted = opts.only.split(",") if opts.only else names
     return [n for n in names if n in wanted]
 
@@ -106,12 +136,16 @@ def run(name, opts):
     if not rows:
         return scenario, rows
     print(f"## {name}: {scenario.title}\n")
+    why = why_skipped(scenario, rows, opts)
+    if why:
+        print(f"SKIPPED: {why}\n", flush=True)
+        return scenario, []
     for row in rows:
         print(f"- {row.name}: {row.spec.settings}{'' if row.spec.request_id else '; NO request id'}")
     print(flush=True)
     if opts.check_only:
         for row in rows:
-            scenarios.guarded(row, lambda: (row.up(), scenarios.check(row)))
+            scenarios.guarded(row, lambda: (row.up(), checks.check(row)))
             row.down()
             print(f"{row.name}: {row.bad or 'answers right'}\n", flush=True)
         return scenario, rows
@@ -130,6 +164,7 @@ def save(path, opts, about, done):
 def measure_all(opts):
     build_tools(opts.work)
     opts.upstream = start_upstream(opts.work)
+    opts.redis = start_redis(opts.work) if any(SCENARIOS[s].redis for s in opts.scenarios.split(",")) else 0
     os.sched_setaffinity(0, {measure.LOAD_CPU})        # this script must not disturb the proxy either
     about = versions(opts)
     print("\n".join(f"{k}: {v}" for k, v in about.items()))

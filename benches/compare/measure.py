@@ -138,9 +138,13 @@ def on_load_cpu(argv, timeout):
                           preexec_fn=lambda: os.sched_setaffinity(0, {LOAD_CPU}))
 
 
-def lgen(binary, port, path, pids, conns, seconds, rate=0):
-    argv = [binary, "-c", str(conns), "-d", str(seconds), "-w", "0.5", "-R", str(rate), "-P", ",".join(map(str, pids)), str(port), path]
-    return json.loads(on_load_cpu(argv, seconds + 20).stdout)
+def lgen(binary, port, path, pids, conns, seconds, rate=0, header_file=""):
+    argv = [binary, "-c", str(conns), "-d", str(seconds), "-w", "0.5", "-R", str(rate), "-P", ",".join(map(str, pids))]
+    argv += ["-H", header_file] if header_file else []
+    p = on_load_cpu(argv + [str(port), path], seconds + 20)
+    if p.returncode:
+        raise RuntimeError("lgen said: " + p.stderr[-300:])
+    return json.loads(p.stdout)
 
 
 def h2load(port, path, pids, seconds):

@@ -20,10 +20,20 @@ def better_peer(rows, key):
 
 def ratio(row, peer_name, rows, key):
     """Median of the per-round ratios. Rounds are compared with themselves, so that slow drift cancels out."""
+    return median([a / b for a, b in pairs(row, peer_name, rows, key)])
+
+
+def difference(row, peer_name, rows, key):
+    """Median of the per-round differences."""
+    return median([a - b for a, b in pairs(row, peer_name, rows, key)])
+
+
+def pairs(row, peer_name, rows, key):
+    """The row's figure and the peer's of each round; none when one of them failed."""
     peer = better_peer(rows, key) if peer_name == "best" else next((r for r in rows if r.name == peer_name), None)
     if not peer or peer.bad or row.bad:
-        return None
-    return median([a / b for a, b in zip(values(row, key), values(peer, key))])
+        return []
+    return list(zip(values(row, key), values(peer, key)))
 
 
 def summary(row, rows, scenario):
@@ -35,6 +45,7 @@ def summary(row, rows, scenario):
     if row.paced:
         out["paced_median"] = {k: median([r.get(k) for r in row.paced]) for k in row.paced[0] if k != "status"}
     out["ratio"] = {p: ratio(row, p, rows, scenario.value) for p in scenario.peers}
+    out["difference"] = {p: difference(row, p, rows, scenario.value) for p in scenario.peers}
     out["peak_rss_kib"] = getattr(row, "peak_rss_kib", None)
     return out
 
@@ -50,6 +61,8 @@ def spread(row, key):
 
 def table(scenario, rows):
     columns = {"load": load_columns, "idle": idle_columns, "slow": slow_columns}[scenario.kind](scenario)
+    if scenario.against_itself():
+        columns |= {f"us over {p}": over(p, rows, scenario) for p in scenario.peers}
     heads = ["proxy"] + list(columns) + [f"x {p}" for p in scenario.peers]
     print("| " + " | ".join(heads) + " |\n|" + "---|" * len(heads))
     for row in rows:
@@ -63,6 +76,10 @@ def table(scenario, rows):
         for remark in remarks(row):
             print(f"- {row.name}: {remark}")
     print(flush=True)
+
+
+def over(peer, rows, scenario):
+    return lambda row: number(difference(row, peer, rows, scenario.value), "%+.2f")
 
 
 def load_columns(scenario):
@@ -114,17 +131,18 @@ def remarks(row):
         yield "could not hold the fixed rate"
 
 
-GATE = re.compile(r"([\w-]+):(?:([\w.-]+)/)?([\w.-]+)<=([\d.]+)$")
+GATE = re.compile(r"([\w-]+):(?:([\w.-]+)/)?([\w.-]+)(?:<=(\d+(?:\.\d+)?)|\+(\d+(?:\.\d+)?)us)$")
 
 
 def gate(text, done):
-    """SCENARIO:[ROW/]PEER<=X: True when the row's cost is at most X times the peer's."""
-    name, subject, peer, limit = GATE.match(text).groups()
+    """SCENARIO:[ROW/]PEER<=X: True when the row's cost is at most X times the peer's; PEER+Xus: at most X us more."""
+    name, subject, peer, times, more = GATE.match(text).groups()
     x = None
     if name in done:
         scenario, rows = done[name]
         row = next((r for r in rows if r.name == (subject or scenario.subject)), None)
-        x = ratio(row, peer, rows, scenario.value) if row else None
-    ok = x is not None and x <= float(limit)
+        compare = ratio if times else difference
+        x = compare(row, peer, rows, scenario.value) if row and (times or scenario.value == "cpu_us") else None
+    ok = x is not None and x <= float(times or more)
     print(f"gate {text}: {number(x, '%.3f')} {'ok' if ok else 'MISSED'}")
     return ok

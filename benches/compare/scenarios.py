@@ -1,18 +1,16 @@
-"""The scenarios: which rows each compares, what is checked before it counts, and how it is measured."""
-import http.client
-import json
+"""The scenarios: which rows each compares, and how it is measured."""
 import os
 import re
 import socket
-import subprocess
 import time
 from dataclasses import dataclass, field, replace
 
+import checks
 import measure
 import proxies
-from proxies import FIXED_BODY, FIXED_PATH, Place, Wish
+import tokens
+from proxies import FIXED_PATH, Place, Wish
 
-PATTERN = b"abcdefghijklmnopqrstuvwxyz012345"      # what upstream.c repeats
 MAIN = ["tollgate", "nginx", "haproxy"]
 WITHOUT_LOG = ["nginx-nolog", "haproxy-nolog"]     # for information: what each peer's log costs it
 
@@ -29,6 +27,16 @@ class Scenario:
     value: str = "cpu_us"          # what ratios and gates are about
     subject: str = "tollgate"
     peers: tuple = ("nginx", "haproxy", "best")
+    status: int = 200              # of a right answer
+    redis: bool = False            # needs a redis-server
+
+    def against_itself(self):
+        """Whether all rows are Tollgate, so that differences tell more than ratios."""
+        return "plain" in self.rows
+
+
+def against_plain(what, wish, *more, redis=False):
+    return Scenario(f"Tollgate with {what}, and plain; no access log", wish, rows=["tollgate", "plain", *more], peers=("plain",), redis=redis)
 
 
 SCENARIOS = {
@@ -41,9 +49,38 @@ SCENARIOS = {
     "routes10k": Scenario("Tollgate with 10 routes and with 10,000, no access log", Wish(log=False),
                           rows=["tollgate-10", "tollgate-10k"], subject="tollgate-10k", peers=("tollgate-10",)),
     "micro": Scenario("a short answer made by the proxy itself, no access log", Wish(log=False, fixed=True), FIXED_PATH),
+    "gateway": Scenario("JWT, role, limit per caller, access log, request id, metrics; 64 callers", Wish(auth=True, limit="caller"),
+                        rate=4000, rows=["tollgate", "haproxy", "haproxy-nolog"], peers=("haproxy",)),
+    "cache1k": Scenario("hits of 1 KiB", Wish(cache=True), "/cache/1024", rate=4000, rows=MAIN + WITHOUT_LOG),
+    "cache100k": Scenario("hits of 100 KiB", Wish(cache=True), "/cache/102400", rate=1000, rows=MAIN + WITHOUT_LOG),
+    "refuse429": Scenario("429 by a limit per client address, no access log", Wish(log=False, limit="refuse"), status=429,
+                          rows=MAIN + ["nginx-noid", "haproxy-noid"]),
+    "auth": against_plain("JWT and role with remembered tokens", Wish(log=False, auth=True)),
+    "limit": against_plain("a limit in memory that refuses nobody", Wish(log=False, limit="address"), "tollgate-nofields"),
+    "limit-redis": against_plain("a limit in Redis, asked for each request", Wish(log=False, limit="redis"), redis=True),
+    "limit-lease": against_plain("a limit in Redis, 50 taken at a time", Wish(log=False, limit="lease"), redis=True),
     "idle": Scenario("idle keep-alive connections, each after one answer", Wish(log=False), kind="idle", value="bytes_per_conn"),
     "slow": Scenario("20 slow readers of a 16 MiB body each", Wish(log=False), kind="slow", value="growth_kib"),
 }
+
+
+SUFFIXES = {
+    "-nolog": {"log": False},
+    "-noid": {"request_id": False},
+    "-nofields": {"limit_fields": False},
+    "-10": {"routes": 10},
+    "-10k": {"routes": 10000},
+}
+
+
+def variant(name, wish):
+    """(proxy, wish) of a row by its name."""
+    if name == "plain":
+        return "tollgate", Wish(log=wish.log)
+    for suffix, change in SUFFIXES.items():
+        if name.endswith(suffix) and name[:-len(suffix)] in MAIN:
+            return name[:-len(suffix)], replace(wish, **change)
+    return name, wish
 
 
 class Row:
@@ -52,17 +89,17 @@ class Row:
     def __init__(self, name, scenario, opts):
         self.name, self.opts, self.process = name, opts, None
         self.runs, self.paced, self.bad = [], [], ""
-        wish, base = scenario.wish, name
         self.path, self.h2 = scenario.path, scenario.wish.h2
-        if name.endswith("-nolog"):
-            base, wish = name[:-len("-nolog")], replace(wish, log=False)
-        if name.startswith("tollgate-1"):
-            base, wish = "tollgate", replace(wish, routes=10000 if name.endswith("k") else 10)
-            self.path = f"/r/{wish.routes // 2}/x"
+        base, self.wish = variant(name, scenario.wish)
+        if self.wish.routes > 1:
+            self.path = f"/r/{self.wish.routes // 2}/x"
         folder = f"{opts.work}/{opts.scenario}-{name}"
         os.makedirs(folder)
-        self.place = Place(folder, measure.free_port(), measure.free_port(), opts.upstream)
-        self.spec = self.make_spec(base, wish)
+        self.place = Place(folder, measure.free_port(), measure.free_port(), opts.upstream, opts.redis)
+        self.spec = self.make_spec(base, self.wish)
+        # every row of the scenario gets the token, one that does not look at it too: its bytes are no cost of looking
+        self.headers = tokens.bearer("caller-0") if scenario.wish.auth else {}
+        self.header_file = tokens.header_file(f"{folder}/headers") if scenario.wish.auth else ""
 
     def make_spec(self, base, wish):
         if base in self.opts.others:
@@ -87,111 +124,32 @@ class Row:
         return measure.tree(self.process.pid)
 
 
-# ---- checks: a row is only worth a figure when its answers are right
-def pattern(n):
-    return (PATTERN * (n // len(PATTERN) + 1))[:n]
-
-
-def fetch(row, path):
-    """(status, headers, body) of one GET."""
-    if row.h2:
-        return fetch_h2(row, path)
-    c = http.client.HTTPConnection("127.0.0.1", row.place.port, timeout=5)
-    try:
-        c.request("GET", path, headers={"Host": "bench.test"})
-        r = c.getresponse()
-        return r.status, {k.lower(): v for k, v in r.getheaders()}, r.read()
-    finally:
-        c.close()
-
-
-def fetch_h2(row, path):
-    url = f"http://127.0.0.1:{row.place.port}{path}"
-    body = subprocess.run(["nghttp", url], capture_output=True, timeout=10).stdout
-    told = subprocess.run(["nghttp", "-nv", url], capture_output=True, text=True, timeout=10).stdout
-    headers = dict(re.findall(r"recv \(stream_id=\d+\) (:?[\w-]+): (.*)", told))
-    return int(headers.get(":status", 0)), headers, body
-
-
-def check(row):
-    check_body(row)
-    if row.spec.request_id:
-        check_request_id(row)
-    if row.spec.metrics:
-        c = http.client.HTTPConnection("127.0.0.1", row.place.metrics_port, timeout=5)
-        c.request("GET", row.spec.metrics)
-        assert c.getresponse().status == 200, "no metrics"
-        c.close()
-
-
-def check_body(row):
-    status, _, body = fetch(row, row.path)
-    want = FIXED_BODY.encode() if row.path == FIXED_PATH else pattern(int((re.findall(r"/bytes/(\d+)", row.path) or [1024])[0]))
-    assert status == 200 and body == want, f"GET {row.path} gave {status} and {len(body)} bytes, not 200 and the right {len(want)}"
-
-
-def check_request_id(row):
-    _, headers, body = fetch(row, "/echo")
-    sent = re.search(rb"(?i)\r\nx-request-id: *(\S+)", body)
-    assert sent, "no X-Request-Id to the upstream"
-    assert headers.get("x-request-id"), "no X-Request-Id to the client"
-    # over HTTP/2 these are two requests (see fetch_h2)
-    assert row.h2 or headers["x-request-id"] == sent[1].decode(), "the client and the upstream saw different request ids"
-    assert fetch(row, row.path)[1].get("x-request-id") != headers["x-request-id"], "the request id repeats"
-
-
-def read_log(path):
-    """(number of lines, first line). HAProxy takes O_APPEND off its standard output, so once emptied its file begins
-    with a hole: hence the search for the first data."""
-    with open(path, "rb", buffering=0) as f:
-        try:
-            f.seek(0, os.SEEK_DATA)
-        except OSError:
-            return 0, b""
-        first = f.read(8192).lstrip(b"\0")
-        n = first.count(b"\n")
-        for block in iter(lambda: f.read(1 << 20), b""):
-            n += block.count(b"\n")
-    return n, first.split(b"\n")[0]
-
-
-def check_log(row, answered):
-    """There must be a line for every answer; then the log is emptied for the next run."""
-    slack = 300 + answered // 100                      # requests that were under way when the run ended
-    end = time.monotonic() + 5                         # nginx flushes once a second
-    lines, first = read_log(row.spec.log)
-    while lines < answered and time.monotonic() < end:
-        time.sleep(0.2)
-        lines, first = read_log(row.spec.log)
-    assert abs(lines - answered) <= slack, f"{lines} log lines for {answered} answers"
-    assert isinstance(json.loads(first), dict), "a log line is no JSON object"
-    os.truncate(row.spec.log, 0)
-    return lines
-
-
 # ---- load
 def one_run(row, scenario, seconds, rate=0):
+    reached = checks.asked(row)
     busy = measure.cpu_busy_seconds(measure.PROXY_CPU)
     t = time.monotonic()
     if scenario.wish.h2:
         r = measure.h2load(row.place.port, row.path, row.pids(), seconds)
     else:
-        r = measure.lgen(f"{row.opts.work}/lgen", row.place.port, row.path, row.pids(), scenario.conns, seconds, rate)
+        r = measure.lgen(f"{row.opts.work}/lgen", row.place.port, row.path, row.pids(), scenario.conns, seconds, rate, row.header_file)
     took = time.monotonic() - t
-    good = r["status"].get("200", 0)
+    good = r["status"].get(str(scenario.status), 0)
     assert good and good >= 0.999 * sum(r["status"].values()), f"answers were {r['status']}"
+    reached = checks.asked(row) - reached
+    assert not (row.wish.cache or row.wish.limit == "refuse") or reached <= 0.001 * r["answered"], f"{reached} requests reached the upstream"
     r["cpu_us"] = r["cpu_ns"] / 1e3 / r["completed"]
     r["rps"] = r["completed"] / r["secs"]
     r["core_pct"] = r["cpu_ns"] / 1e7 / r["secs"]
     r["others_pct"] = 100 * (measure.cpu_busy_seconds(measure.PROXY_CPU) - busy) / took - r["core_pct"]
     if row.spec.log:
-        r["log_lines"] = check_log(row, r["answered"])
+        r["log_lines"] = checks.check_log(row, r["answered"])
     return r
 
 
 def run_load(rows, scenario, opts):
     for row in rows:
-        guarded(row, lambda: (row.up(), check(row)))
+        guarded(row, lambda: (row.up(), checks.check(row)))
     time.sleep(1.5)                                    # let the lines of the checks reach the logs, then drop them
     for row in rows:
         if row.spec.log and not row.bad:
@@ -326,4 +284,4 @@ def run_memory(rows, scenario, opts):
     one = {"idle": idle_run, "slow": slow_run}[scenario.kind]
     for i in range(min(opts.rounds, 3)):
         for row in rows:
-            guarded(row, lambda: (row.up(), check(row), row.runs.append(one(row, opts)), row.down()))
+            guarded(row, lambda: (row.up(), checks.check(row), row.runs.append(one(row, opts)), row.down()))

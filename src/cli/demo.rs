@@ -1,6 +1,7 @@
 //! `tollgate demo`: a backend to play with and the gateway in front of it, in one process.
 
 mod backend;
+mod callers;
 mod tour;
 
 use std::{
@@ -12,6 +13,8 @@ use std::{
 };
 
 pub use backend::Backend;
+
+use callers::Callers;
 
 use super::{
     DEFAULT_FILE,
@@ -43,31 +46,33 @@ pub(super) fn run(file: &Path) -> Outcome {
 /// Where the configuration came from.
 struct Origin {
     name: String,
-    /// Whether it is the one that the printed lines fit.
-    is_shipped: bool,
+    /// Who calls, where it is the shipped one, which the printed lines fit.
+    callers: Option<Callers>,
 }
 
 /// The file's configuration, or the shipped one when nothing lies at the default place.
 fn configuration(file: &Path) -> Result<(Config, Origin), Failure> {
     if file == Path::new(DEFAULT_FILE) && !file.exists() {
-        return shipped();
+        return shipped("the gateway.toml that Tollgate ships");
+    }
+    let name = file.display().to_string();
+    if std::fs::read_to_string(file).is_ok_and(|text| text == SHIPPED) {
+        return shipped(&name);
     }
     let origin = Origin {
-        name: file.display().to_string(),
-        is_shipped: std::fs::read_to_string(file).is_ok_and(|text| text == SHIPPED),
+        name,
+        callers: None,
     };
     output::load(file).map(|loaded| (loaded.config, origin))
 }
 
-fn shipped() -> Result<(Config, Origin), Failure> {
+fn shipped(name: &str) -> Result<(Config, Origin), Failure> {
+    let (config, callers) = Callers::beside(DEFAULT_FILE, SHIPPED)?;
     let origin = Origin {
-        name: "the gateway.toml that Tollgate ships".to_owned(),
-        is_shipped: true,
+        name: format!("{name}, and callers"),
+        callers: Some(callers),
     };
-    match Config::parse(DEFAULT_FILE, SHIPPED) {
-        Ok(loaded) => Ok((loaded.config, origin)),
-        Err(findings) => Err(output::bad_config(&findings)),
-    }
+    Ok((config, origin))
 }
 
 /// Puts the backend in the place of every server of every upstream.
@@ -115,12 +120,33 @@ mod tests {
     use super::*;
 
     fn shipped_config() -> Config {
-        shipped().unwrap().0
+        shipped("gateway.toml").unwrap().0
     }
 
     #[test]
     fn the_shipped_file_has_no_findings() {
         let loaded = Config::parse("gateway.toml", SHIPPED).unwrap();
+        assert!(loaded.warnings.is_empty(), "{}", loaded.warnings);
+    }
+
+    #[test]
+    fn what_the_shipped_file_has_in_comments_can_be_used() {
+        let folder = tempfile::TempDir::new().unwrap();
+        std::fs::write(folder.path().join("api-keys.toml"), "").unwrap();
+        let is_toml = |line: &str| {
+            let key = line.split_once(" = ").map_or("", |(key, _)| key);
+            let is_key = !key.is_empty() && key.chars().all(|c| c.is_ascii_lowercase() || c == '_');
+            is_key || line.starts_with('[')
+        };
+        let lines = SHIPPED.lines().map(|line| match line.strip_prefix("# ") {
+            Some(inner) if is_toml(inner) => format!("{inner}\n"),
+            _ => format!("{line}\n"),
+        });
+        let text = lines.collect::<String>();
+        let text = text.replace("${env:JWT_SECRET}", &"s".repeat(32));
+        let name = folder.path().join("gateway.toml").display().to_string();
+        let loaded = Config::parse(&name, &text).unwrap_or_else(|findings| panic!("{findings}"));
+        assert_eq!(loaded.config.auth.api_keys.len(), 1);
         assert!(loaded.warnings.is_empty(), "{}", loaded.warnings);
     }
 

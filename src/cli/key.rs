@@ -200,7 +200,7 @@ fn known<'a>(store: &'a Store, id: &str) -> Result<&'a StoredKey, Failure> {
 }
 
 /// A key and its hash.
-fn fresh() -> Result<(String, KeyHash), Failure> {
+pub(super) fn fresh() -> Result<(String, KeyHash), Failure> {
     let key = api_key::generate().map_err(|error| Failure::run("no randomness", &error))?;
     // What was just generated has the form of a key.
     let hash = api_key::hash(key.as_bytes()).expect("a generated key is well formed");

@@ -16,7 +16,7 @@ use super::{
     DEFAULT_FILE,
     output::{self, Failure, Outcome},
 };
-use crate::config::{ClaimPath, Jwt, KeysFrom, Secret, moment_of};
+use crate::config::{ClaimPath, Config, Jwt, KeysFrom, Secret, moment_of};
 
 /// Sign a token to try things with, for an [auth.jwt.NAME] that has a `secret`.
 #[derive(Args, Debug)]
@@ -46,22 +46,39 @@ pub(super) struct Options {
 
 pub(super) fn run(options: &Options) -> Outcome {
     let loaded = output::load(&options.config)?;
-    let jwt = options.choose(loaded.config.auth.jwt.into_values())?;
-    let (secret, algorithm) = signing(&jwt)?;
-    let claims = options.claims(&jwt, SystemTime::now())?;
-    let header = Header {
-        typ: Some(jwt.types.first().map_or("JWT", |typ| typ).to_owned()),
-        ..Header::new(algorithm)
+    output::say(&options.sign(&loaded.config)?)
+}
+
+/// A token of the only [auth.jwt.NAME] of a configuration, good for a day.
+pub(super) fn of(config: &Config, sub: &str, roles: &[&str]) -> Result<String, Failure> {
+    let options = Options {
+        config: PathBuf::new(),
+        auth: None,
+        sub: sub.to_owned(),
+        roles: roles.iter().map(|&role| role.to_owned()).collect(),
+        permissions: Vec::new(),
+        expires: SystemTime::now() + DAY,
+        claims: Vec::new(),
     };
-    let key = EncodingKey::from_secret(secret.expose().as_bytes());
-    let token = jsonwebtoken::encode(&header, &claims, &key)
-        .map_err(|error| Failure::run("the token can't be signed", &error))?;
-    output::say(&token)
+    options.sign(config)
 }
 
 impl Options {
-    fn choose(&self, all: impl Iterator<Item = Jwt>) -> Result<Jwt, Failure> {
-        let wanted = |jwt: &Jwt| {
+    fn sign(&self, config: &Config) -> Result<String, Failure> {
+        let jwt = self.choose(config.auth.jwt.values())?;
+        let (secret, algorithm) = signing(jwt)?;
+        let claims = self.claims(jwt, SystemTime::now())?;
+        let header = Header {
+            typ: Some(jwt.types.first().map_or("JWT", |typ| typ).to_owned()),
+            ..Header::new(algorithm)
+        };
+        let key = EncodingKey::from_secret(secret.expose().as_bytes());
+        jsonwebtoken::encode(&header, &claims, &key)
+            .map_err(|error| Failure::run("the token can't be signed", &error))
+    }
+
+    fn choose<'a>(&self, all: impl Iterator<Item = &'a Jwt>) -> Result<&'a Jwt, Failure> {
+        let wanted = |jwt: &&Jwt| {
             let (full, auth) = (&*jwt.name, self.auth.as_deref());
             let short = full.strip_prefix("jwt.").unwrap_or(full);
             auth.is_none_or(|auth| auth == full || auth == short)
@@ -157,3 +174,5 @@ fn claim(text: &str) -> Result<(String, Value), String> {
     let value = serde_json::from_str(value).unwrap_or_else(|_| value.into());
     Ok((name.to_owned(), value))
 }
+
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);

@@ -15,6 +15,7 @@ use super::fields::exact_value;
 ///
 /// Made once per credential and shared by its requests where the method remembers credentials.
 /// `Debug` shows the name only: claims may hold personal data.
+#[derive(Clone)]
 pub struct Principal {
     /// The method by its full name: `jwt.customers`, `api_keys.partners`.
     pub method: Arc<str>,

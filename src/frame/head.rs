@@ -149,7 +149,10 @@ pub(super) fn check(parts: &Parts, seen: &Seen, limits: &Checks) -> Result<(), R
     {
         return Err(Reason::TargetTooLong);
     }
-    if parts.method == Method::CONNECT || parts.method == Method::TRACE {
+    if parts.method == Method::CONNECT
+        || parts.method == Method::TRACE
+        || is_miswritten(&parts.method)
+    {
         return Err(Reason::MethodRefused);
     }
     if parts
@@ -175,6 +178,16 @@ pub(super) fn check(parts: &Parts, seen: &Seen, limits: &Checks) -> Result<(), R
         return Err(Reason::Loop);
     }
     Ok(())
+}
+
+/// RFC 9110 9.1: methods have a case, and `delete` is none of the standard ones. Some servers take it
+/// for DELETE all the same: it would reach them by the rules for all other methods.
+fn is_miswritten(method: &Method) -> bool {
+    let name = method.as_str();
+    name.bytes().any(|byte| byte.is_ascii_lowercase())
+        && STANDARD
+            .iter()
+            .any(|known| known.eq_ignore_ascii_case(name))
 }
 
 /// What [`check`] holds a head against.
@@ -240,6 +253,11 @@ fn remove_forwarding(headers: &mut HeaderMap, trusted: bool) {
 fn nominates(headers: &HeaderMap, option: &str) -> bool {
     list(headers, &CONNECTION).any(|member| member.eq_ignore_ascii_case(option))
 }
+
+/// RFC 9110 9.3 and RFC 5789.
+const STANDARD: [&str; 9] = [
+    "GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "CONNECT", "TRACE",
+];
 
 const NEVER_UPGRADED: [&str; 4] = ["h2c", "http/", "tls", "h3"];
 

@@ -30,7 +30,9 @@ use tower::Layer;
 
 use crate::{
     config::{CredentialPlace, Route},
-    exchange::{BoxFuture, Context, Handle, Reason, Rejection, Request, Response, RouteService},
+    exchange::{
+        BoxFuture, Context, Handle, Principal, Reason, Rejection, Request, Response, RouteService,
+    },
     telemetry::{AuthMetrics, RouteMetrics},
 };
 use expression::{Decision, Expression, Step, Walk};
@@ -113,7 +115,10 @@ impl Handle for Authenticate {
     fn handle(&self, request: Request, context: &Arc<Context>) -> BoxFuture<Response> {
         let mut walk = Walk::new(self.rules.throttled(context));
         match self.rules.expression.walk(&mut walk, &request, context) {
-            Step::Done(decision) => conclude(&self.rules, &self.inner, decision, request, context),
+            Step::Done(decision) => {
+                self.rules.note(&walk, &decision, &request, context);
+                conclude(&self.rules, &self.inner, decision, request, context)
+            }
             Step::Wait(mut verdict) => {
                 let (rules, inner) = (Arc::clone(&self.rules), self.inner.clone());
                 let context = Arc::clone(context);
@@ -123,6 +128,7 @@ impl Handle for Authenticate {
                         match rules.expression.resume(&mut walk, told, &request, &context) {
                             Step::Wait(next) => verdict = next,
                             Step::Done(decision) => {
+                                rules.note(&walk, &decision, &request, &context);
                                 let answer = conclude(&rules, &inner, decision, request, &context);
                                 return answer.await;
                             }
@@ -167,9 +173,6 @@ fn conclude(
         }
         Decision::Refused(by, refusal) => {
             rules.decisions[by].count(Some(refusal.reason));
-            if let Some(failures) = &rules.failures {
-                failures.note(refusal.reason, context);
-            }
             rules.refuse(Some(by), refusal, context)
         }
     };
@@ -182,6 +185,14 @@ impl Rules {
         self.failures.as_ref()?.wait(context)
     }
 
+    /// Counts what was made up, if the request is not let in.
+    fn note(&self, walk: &Walk, decision: &Decision, request: &Request, context: &Context) {
+        let refused = !matches!(decision, Decision::Granted(..) | Decision::Anonymous);
+        if let (Some(failures), true) = (&self.failures, refused) {
+            failures.note(self.expression.refusals(walk, request), context);
+        }
+    }
+
     fn count_granted(&self, by: &Range<usize>) {
         for decisions in &self.decisions[by.clone()] {
             decisions.count(None);
@@ -190,8 +201,8 @@ impl Rules {
 
     /// Says who calls, to what follows and to the upstream. The first of several names the caller.
     fn let_in(&self, grants: &[Arc<Grant>], request: &mut Request, context: &Context) {
-        if let Some(first) = grants.first() {
-            context.identify(Arc::clone(&first.principal));
+        if let Some(caller) = caller(grants) {
+            context.identify(caller);
         }
         for method in &self.stripped {
             method.strip(request);
@@ -215,6 +226,20 @@ impl Rules {
         }
         rejection.respond(context)
     }
+}
+
+/// The first names the caller, who is one only as long as all of them hold.
+fn caller(grants: &[Arc<Grant>]) -> Option<Arc<Principal>> {
+    let first = &grants.first()?.principal;
+    let expires = grants.iter().filter_map(|grant| grant.principal.expires);
+    let expires = expires.min();
+    if expires == first.expires {
+        return Some(Arc::clone(first));
+    }
+    Some(Arc::new(Principal {
+        expires,
+        ..Principal::clone(first)
+    }))
 }
 
 /// A browser sends cookies by itself, and URLs are kept in histories and logs: RFC 6750 5.3 asks

@@ -48,3 +48,23 @@ async fn a_token_that_was_once_good_is_no_failure() {
         assert_eq!(site.refusal(&token).await, refused("auth.jwt.expired"));
     }
 }
+
+/// Another issuer of the route does not know its key; that is no guess.
+#[tokio::test]
+async fn a_token_that_another_issuer_does_not_know_is_no_failure() {
+    let (one, other) = (Signer::new(Algorithm::HS256), Signer::new(Algorithm::HS256));
+    let tables = format!(
+        "[auth.jwt.one]\n{}\n[auth.jwt.other]\n{}\n[auth]\nfailures = '2/1m'\n",
+        one.keys(),
+        other.keys()
+    );
+    let site = Site::limited(&tables, "auth = ['jwt.one', 'jwt.other']").await;
+    let token = other.token(&alice());
+    for _ in 0..3 {
+        assert_eq!(site.refusal(&token).await, let_in());
+    }
+    site.clock.advance(Duration::from_secs(7200));
+    for _ in 0..5 {
+        assert_eq!(site.refusal(&token).await, refused("auth.jwt.expired"));
+    }
+}

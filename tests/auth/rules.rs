@@ -215,3 +215,21 @@ async fn decisions_are_counted_by_route_method_and_reason() {
     site.bearer(&three.one.token(&alice())).await;
     assert_eq!(count("jwt.one", "granted"), 3.0);
 }
+
+/// Servers take `delete` for DELETE; here it would be one of "everything else".
+#[tokio::test]
+async fn a_method_in_small_letters_is_not_let_past_the_rule_of_its_capitals() {
+    let signer = Signer::new(Algorithm::HS256);
+    let tables = format!("[auth.jwt.main]\n{}\n", signer.keys());
+    let rules = "auth = 'jwt.main'\npermissions = { DELETE = 'all', '*' = 'authenticated' }";
+    let site = Site::with(&tables, rules).await;
+    let token = bearer(&signer.token(&alice()));
+    for (method, status) in [("POST", 200), ("PURGE", 200), ("DELETE", 403)] {
+        let answer = site.ask(&format!("{method} / HTTP/1.1"), &token).await;
+        assert_eq!(answer.status, status, "{method}");
+    }
+    for method in ["delete", "Delete", "get", "head", "trace"] {
+        let answer = site.ask(&format!("{method} / HTTP/1.1"), &token).await;
+        assert_eq!(answer.reason(), "request.method_refused", "{method}");
+    }
+}

@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use jsonwebtoken::Algorithm;
+use serde_json::json;
 
 use crate::{
     Site, bearer,
-    signer::{Signer, alice},
+    signer::{Signer, alice, alice_with, now},
     support::{Origin, Raw, within},
 };
 
@@ -67,4 +68,24 @@ async fn a_tunnel_ends_when_its_token_expires_if_the_route_says_so() {
             false => ping(&mut client).await,
         }
     }
+}
+
+#[tokio::test]
+async fn a_tunnel_ends_with_the_first_of_several_tokens_that_had_to_hold() {
+    let (person, device) = (Signer::new(Algorithm::HS256), Signer::new(Algorithm::HS256));
+    let origin = echo().await;
+    let tables = format!(
+        "[auth.jwt.person]\n{}\n[auth.jwt.device]\n{}\nfrom = 'header:x-device'\n\
+         [routes.chat]\nmethods = 'GET'\nupstream = '{}'\nclose_on_token_expiry = true\n\
+         auth = {{ all = ['jwt.person', 'jwt.device'] }}\n",
+        person.keys(),
+        device.keys(),
+        origin.url()
+    );
+    let site = Site::with(&tables, "auth = 'public'").await;
+    let lasting = person.token(&alice_with(json!({ "exp": now() + 86_400 })));
+    let short = format!("{lasting}\r\nX-Device: {}", device.token(&alice()));
+    let mut client = open(&site, &short).await;
+    site.clock.advance(Duration::from_secs(3700));
+    assert!(within(client.rest()).await.is_empty());
 }

@@ -1,11 +1,12 @@
 /* lgen: one-thread HTTP/1.1 load generator.
  *
- *   lgen [-c CONNS] [-d SECS] [-w WARMUP] [-R RATE] [-P PID,PID..] PORT PATH
+ *   lgen [-c CONNS] [-d SECS] [-w WARMUP] [-R RATE] [-H FILE] [-P PID,PID..] PORT PATH
  *
  * RATE 0 (default): closed loop, every connection asks again as soon as its answer is complete.
  * RATE n: open loop, n requests/s at random (Poisson) times from a fixed seed, the same for every proxy.
  *         Latency then counts from the time the request was MEANT to go, so a stall of the proxy is
  *         charged to every request that it held up.
+ * -H: a file of header lines; each connection adds one of them to all its requests, in turn.
  * -P: processes whose CPU clocks are read at the first and the last instant of the measured window, so
  *     that the CPU time and the answers belong to the very same stretch of time.
  * Prints one JSON object. Big bodies are dropped in the kernel (MSG_TRUNC), so they cost little here.
@@ -32,7 +33,10 @@
 #define MAX_LAT 4000000u
 #define MAX_PIDS 64
 #define NS 1000000000ull
+#define MAX_HEADERS 1024
 enum state { HEAD, LENGTH, CHUNK_SIZE, CHUNK_DATA, CHUNK_END, TRAILER };
+
+struct request { char *text; unsigned len; };
 
 struct conn {
     int fd, busy, close_after, status;
@@ -40,13 +44,15 @@ struct conn {
     unsigned sent, len;
     char buf[BUF];
     uint64_t left, t0;
+    const struct request *request;
     struct conn *next_free;
 };
 
 static int epfd, port, nconns = 64, measuring, pids[MAX_PIDS], npids;
 static double secs = 5, warm = 1, rate = 0;
-static char request[4096], sink[1 << 20];
-static unsigned request_len;
+static char sink[1 << 20];
+static struct request requests[MAX_HEADERS];
+static unsigned nrequests;
 static struct conn *conns, *free_head, *free_tail;
 static uint32_t *lat, nlat;                            /* in 10 ns */
 static uint64_t done, bytes, errors, answered, statuses[600];
@@ -76,8 +82,8 @@ static void dial(struct conn *c) {
 }
 
 static void push(struct conn *c) {
-    while (c->sent < request_len) {
-        ssize_t w = send(c->fd, request + c->sent, request_len - c->sent, MSG_NOSIGNAL);
+    while (c->sent < c->request->len) {
+        ssize_t w = send(c->fd, c->request->text + c->sent, c->request->len - c->sent, MSG_NOSIGNAL);
         if (w < 0 && errno == EINTR) continue;
         if (w < 0) return;                             /* EPOLLOUT calls again */
         c->sent += (unsigned)w;
@@ -248,7 +254,7 @@ static void poll_once(uint64_t wait_ns) {
     int n = epoll_pwait2(epfd, evs, 256, &ts, NULL);
     for (int i = 0; i < n; i++) {
         struct conn *c = evs[i].data.ptr;
-        if (c->busy && c->sent < request_len && (evs[i].events & EPOLLOUT)) push(c);
+        if (c->busy && c->sent < c->request->len && (evs[i].events & EPOLLOUT)) push(c);
         if (evs[i].events & (EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR)) on_read(c);
     }
 }
@@ -287,31 +293,65 @@ static void run(void) {
     report(t - first, cpu_ns() - cpu0, rate > 0 && next < t ? (double)(t - next) / 1e9 : 0);
 }
 
+/* ---- setting up */
+/* header: one line without its end, or "" for none. 0: no more room */
+static int add_request(const char *path, const char *header) {
+    if (nrequests == MAX_HEADERS) return 0;
+    struct request *r = &requests[nrequests];
+    int n = asprintf(&r->text, "GET %s HTTP/1.1\r\nHost: bench.test\r\nUser-Agent: lgen\r\nAccept: */*\r\n%s%s\r\n",
+                     path, header, *header ? "\r\n" : "");
+    if (n < 0) return 0;
+    r->len = (unsigned)n;
+    nrequests++;
+    return 1;
+}
+
+/* 0: the file can't be read or has no line */
+static int add_requests(const char *path, const char *file) {
+    FILE *f = fopen(file, "r");
+    if (!f) return 0;
+    char *line = NULL;
+    size_t cap = 0;
+    while (getline(&line, &cap, f) > 0) {
+        line[strcspn(line, "\r\n")] = 0;
+        if (*line && !add_request(path, line)) break;
+    }
+    free(line);
+    fclose(f);
+    return nrequests > 0;
+}
+
 static int usage(void) {
-    fprintf(stderr, "usage: lgen [-c CONNS] [-d SECS] [-w WARMUP] [-R RATE] [-P PID,PID..] PORT PATH\n");
+    fprintf(stderr, "usage: lgen [-c CONNS] [-d SECS] [-w WARMUP] [-R RATE] [-H FILE] [-P PID,PID..] PORT PATH\n");
     return 2;
 }
 
 int main(int argc, char **argv) {
+    const char *headers = NULL;
     int o;
-    while ((o = getopt(argc, argv, "c:d:w:R:P:")) != -1) switch (o) {
+    while ((o = getopt(argc, argv, "c:d:w:R:H:P:")) != -1) switch (o) {
         case 'c': nconns = atoi(optarg); break;
         case 'd': secs = atof(optarg); break;
         case 'w': warm = atof(optarg); break;
         case 'R': rate = atof(optarg); break;
+        case 'H': headers = optarg; break;
         case 'P': for (char *t = strtok(optarg, ","); t && npids < MAX_PIDS; t = strtok(NULL, ",")) pids[npids++] = atoi(t); break;
         default: return usage();
     }
     if (argc - optind < 2) return usage();
     port = atoi(argv[optind]);
-    request_len = (unsigned)snprintf(request, sizeof request,
-        "GET %s HTTP/1.1\r\nHost: bench.test\r\nUser-Agent: lgen\r\nAccept: */*\r\n\r\n", argv[optind + 1]);
+    const char *path = argv[optind + 1];
+    if (!(headers ? add_requests(path, headers) : add_request(path, ""))) {
+        fprintf(stderr, "lgen: no header line in %s\n", headers ? headers : "memory");
+        return 1;
+    }
     signal(SIGPIPE, SIG_IGN);
     prctl(PR_SET_TIMERSLACK, 1UL, 0, 0, 0);
     lat = malloc(sizeof *lat * MAX_LAT);
     conns = calloc((size_t)nconns, sizeof *conns);
     epfd = epoll_create1(EPOLL_CLOEXEC);
     for (int i = 0; i < nconns; i++) {
+        conns[i].request = &requests[(unsigned)i % nrequests];
         dial(&conns[i]);
         if (rate > 0) put_free(&conns[i]);
         else { conns[i].busy = 1; conns[i].t0 = now(); }   /* EPOLLOUT sends the first request */

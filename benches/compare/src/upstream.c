@@ -1,6 +1,8 @@
 /* The upstream that every proxy stands in front of: HTTP/1.1, one thread, raw epoll, keep-alive.
  *
  *   GET /bytes/N   N bytes (at most 64 MiB)
+ *   GET /cache/N   the same with Cache-Control: max-age=86400
+ *   GET /count     how many requests came so far, this kind not counted
  *   GET /echo      the request's own head as the body: shows which headers a proxy sent on
  *   GET <other>    1 KiB
  *
@@ -38,6 +40,7 @@ struct conn {
 };
 
 static char *pattern;            /* CHUNK bytes */
+static unsigned long asked;
 static int epfd;
 
 /* 1: everything sent, 0: would block, -1: dead */
@@ -61,24 +64,33 @@ static int flush_out(struct conn *c) {
     return 1;
 }
 
-static void put_head(struct conn *c, size_t len) {
+static void put_head(struct conn *c, size_t len, const char *fields) {
     c->out_len += (unsigned)snprintf(c->out + c->out_len, OUT_CAP - c->out_len,
-        "HTTP/1.1 200 OK\r\nServer: upstream\r\nContent-Type: text/plain\r\nContent-Length: %zu\r\n\r\n", len);
+        "HTTP/1.1 200 OK\r\nServer: upstream\r\nContent-Type: text/plain\r\n%sContent-Length: %zu\r\n\r\n", fields, len);
 }
 
-static void put_bytes(struct conn *c, const char *p, size_t len) {
-    put_head(c, len);
+static void put_bytes(struct conn *c, const char *p, size_t len, const char *fields) {
+    put_head(c, len, fields);
     memcpy(c->out + c->out_len, p, len);
     c->out_len += (unsigned)len;
 }
 
+static void put_count(struct conn *c) {
+    char text[32];
+    put_bytes(c, text, (size_t)snprintf(text, sizeof text, "%lu", asked), "Cache-Control: no-store\r\n");
+}
+
 static void answer(struct conn *c, const char *head, unsigned head_len) {
     const char *path = head + 4;                       /* after "GET " */
-    if (!memcmp(path, "/echo", 5)) { put_bytes(c, head, head_len); return; }
-    size_t n = memcmp(path, "/bytes/", 7) ? 1024 : strtoul(path + 7, NULL, 10);
-    if (n <= 2048) { put_bytes(c, pattern, n); return; }
-    put_head(c, n > MAX_BODY ? MAX_BODY : n);
+    if (!memcmp(path, "/count", 6)) { put_count(c); return; }
+    asked++;
+    if (!memcmp(path, "/echo", 5)) { put_bytes(c, head, head_len, ""); return; }
+    int cached = !memcmp(path, "/cache/", 7);
+    const char *fields = cached ? "Cache-Control: max-age=86400\r\n" : "";
+    size_t n = cached || !memcmp(path, "/bytes/", 7) ? strtoul(path + 7, NULL, 10) : 1024;
+    if (n <= 2048) { put_bytes(c, pattern, n, fields); return; }
     c->body = n > MAX_BODY ? MAX_BODY : n;
+    put_head(c, c->body, fields);
 }
 
 /* Answers what is buffered, until a big body has to go first. -1: not a request that we know. */

@@ -4,6 +4,7 @@
 //! everything when it stops. It stands in for a real service in the demo and in tests; it is
 //! plain on purpose and knows nothing of the gateway.
 
+mod catalogue;
 mod echo;
 mod events;
 mod items;
@@ -23,10 +24,17 @@ use tokio::{
 
 use crate::exchange::Body;
 
+use catalogue::Catalogue;
 use items::Items;
 
 type Request = http::Request<Incoming>;
 type Response = http::Response<Body>;
+
+/// What it remembers.
+struct Memory {
+    items: Items,
+    catalogue: Catalogue,
+}
 
 /// A running demo backend. It stops when it is dropped.
 #[derive(Debug)]
@@ -90,20 +98,23 @@ impl Drop for Backend {
 
 async fn serve(listener: std::net::TcpListener) -> io::Result<()> {
     let listener = TcpListener::from_std(listener)?;
-    let items = Arc::new(Items::with_samples());
+    let memory = Arc::new(Memory {
+        items: Items::with_samples(),
+        catalogue: Catalogue::default(),
+    });
     loop {
         match listener.accept().await {
-            Ok((stream, _)) => drop(tokio::spawn(connection(stream, Arc::clone(&items)))),
+            Ok((stream, _)) => drop(tokio::spawn(connection(stream, Arc::clone(&memory)))),
             // Out of descriptors, or a client that left: neither is a reason to stop.
             Err(_) => tokio::time::sleep(ACCEPT_PAUSE).await,
         }
     }
 }
 
-async fn connection(stream: TcpStream, items: Arc<Items>) {
+async fn connection(stream: TcpStream, memory: Arc<Memory>) {
     let service = service_fn(|request| {
-        let items = Arc::clone(&items);
-        async move { Ok::<_, Infallible>(answer(request, &items).await) }
+        let memory = Arc::clone(&memory);
+        async move { Ok::<_, Infallible>(answer(request, &memory).await) }
     });
     // An error here is a client that left, which is its right.
     let _ = hyper::server::conn::http1::Builder::new()
@@ -112,7 +123,7 @@ async fn connection(stream: TcpStream, items: Arc<Items>) {
         .await;
 }
 
-async fn answer(request: Request, items: &Items) -> Response {
+async fn answer(request: Request, memory: &Memory) -> Response {
     let path = request.uri().path().to_owned();
     let segments: Vec<&str> = path.trim_matches('/').split('/').collect();
     match (request.method(), segments.as_slice()) {
@@ -125,8 +136,9 @@ async fn answer(request: Request, items: &Items) -> Response {
         (_, ["fail"]) => trials::fail(request.uri()),
         (&Method::GET, ["events"]) => events::answer(request.uri()),
         (&Method::GET, ["ws"]) => socket::answer(request),
-        (_, ["items"]) => items.collection(request).await,
-        (_, ["items", id]) => items.single(request.method(), id),
+        (&Method::GET | &Method::HEAD, ["catalogue"]) => memory.catalogue.answer(),
+        (_, ["items"]) => memory.items.collection(request).await,
+        (_, ["items", id]) => memory.items.single(request.method(), id),
         _ => failure(
             StatusCode::NOT_FOUND,
             "NOT_FOUND",
@@ -141,6 +153,7 @@ fn index() -> Response {
         "POST /items {\"name\": \"...\"}",
         "GET /items/{id}",
         "DELETE /items/{id}",
+        "GET /catalogue",
         "GET /slow?ms=1000",
         "ANY /fail?status=500",
         "GET /events?count=60",

@@ -1,8 +1,8 @@
-//! What the demo prints: where everything listens, and five lines to paste.
+//! What the demo prints: where everything listens, and lines to paste.
 
 use std::{fmt::Write, net::SocketAddr};
 
-use super::{Origin, output};
+use super::{Origin, callers::Callers, output};
 use crate::{config::Address, gateway::Gateway};
 
 /// Where the parts of the demo can be reached.
@@ -29,9 +29,12 @@ pub(super) fn text(
     let real: Vec<Address> = clients.into_iter().chain(admin).collect();
     let moved = moved(wanted, &real);
     let addresses = place.addresses(origin);
-    let steps = steps(&place.steps());
-    let fit = if origin.is_shipped { "" } else { OWN_FILE };
-    format!("{INTRODUCTION}\n{addresses}{moved}\n{PASTE}{fit}{steps}\n{END}")
+    let steps = steps(&place.steps(origin.callers.is_some()));
+    let first = match &origin.callers {
+        Some(callers) => credentials(callers),
+        None => OWN_FILE.to_owned(),
+    };
+    format!("{INTRODUCTION}\n{addresses}{moved}\n{PASTE}{first}{steps}\n{END}")
 }
 
 impl Place {
@@ -46,13 +49,18 @@ impl Place {
     }
 
     /// What a line shows, and the line.
-    fn steps(&self) -> Vec<(&'static str, String)> {
+    fn steps(&self, with_callers: bool) -> Vec<Step> {
+        let callers = match with_callers {
+            true => self.callers(),
+            false => Vec::new(),
+        };
+        let parts = [self.requests(), callers, self.amounts(), self.admin_steps()];
+        parts.into_iter().flatten().collect()
+    }
+
+    fn requests(&self) -> Vec<Step> {
         let gateway = &self.gateway;
-        let metrics = self.admin.as_ref().map(|admin| {
-            let line = format!("curl -s {admin}/metrics | grep ^tollgate_requests_total");
-            ("What happened so far, by route.", line)
-        });
-        let steps = [
+        vec![
             (
                 "The path is rewritten, the request gets an id, and what the caller claims about\n     \
                  itself is not believed: see what the backend received.",
@@ -70,12 +78,91 @@ impl Place {
                 "A redirect takes along what the path captured.",
                 format!("curl -iL {gateway}/old/items/3"),
             ),
-        ];
-        steps.into_iter().chain(metrics).collect()
+        ]
+    }
+
+    fn callers(&self) -> Vec<Step> {
+        let private = format!("{}/private", self.gateway);
+        vec![
+            (
+                "Nobody in particular: 401, with the ways to authenticate.",
+                format!("curl -i {private}/items/3"),
+            ),
+            (
+                "A token of a viewer, who may read: 200, and what is left of the quota.",
+                format!("curl -i -H \"Authorization: Bearer $TOKEN\" {private}/items/3"),
+            ),
+            (
+                "But not delete: 403.",
+                format!("curl -i -X DELETE -H \"Authorization: Bearer $TOKEN\" {private}/items/3"),
+            ),
+            (
+                "An API key of an editor: 200.",
+                format!("curl -i -H \"X-Api-Key: $KEY\" {private}/items/3"),
+            ),
+            (
+                "An editor may write: 201.",
+                format!(
+                    "curl -i -H \"X-Api-Key: $KEY\" -d '{{\"name\": \"saw\"}}' {private}/items"
+                ),
+            ),
+            (
+                "A browser asks whether a page of another origin may delete: 204, without a token.",
+                format!(
+                    "curl -i -X OPTIONS -H 'Origin: https://app.example.com' \
+                     -H 'Access-Control-Request-Method: DELETE' {private}/items/3"
+                ),
+            ),
+        ]
+    }
+
+    fn amounts(&self) -> Vec<Step> {
+        let gateway = &self.gateway;
+        vec![
+            (
+                "Five in ten seconds: RateLimit counts down, the sixth is 429 with Retry-After.",
+                format!(
+                    "for i in 1 2 3 4 5 6; do curl -si '{gateway}/api/slow?ms=0' \
+                     | grep -iE '^(http|ratelimit|retry)'; done"
+                ),
+            ),
+            (
+                "An answer is kept: paste it twice, Cache-Status says miss and hit, `made` stays. After\n     \
+                 five seconds it is stale: it is served once more while a new one is fetched.",
+                format!("curl -i {gateway}/api/catalogue"),
+            ),
+        ]
+    }
+
+    fn admin_steps(&self) -> Vec<Step> {
+        let Some(admin) = &self.admin else {
+            return Vec::new();
+        };
+        vec![
+            (
+                "What is kept is forgotten (`tollgate purge` does the same): the next one is a miss.",
+                format!("curl -s {admin}/api/cache/purges -d '{{\"route\": \"catalogue\"}}'"),
+            ),
+            (
+                "What happened so far, by route.",
+                format!("curl -s {admin}/metrics | grep ^tollgate_requests_total"),
+            ),
+        ]
     }
 }
 
-fn steps(steps: &[(&str, String)]) -> String {
+/// What a line shows, and the line.
+type Step = (&'static str, String);
+
+/// Assignments to paste before the lines that use them.
+fn credentials(callers: &Callers) -> String {
+    let Callers { token, key, .. } = callers;
+    format!(
+        "\n  0. A token (good for a day) and a key; both end with this demo.\n     TOKEN={token}\n     KEY={key}\n"
+    )
+}
+
+fn steps(steps: &[Step]) -> String {
     let mut text = String::new();
     for (number, (what, line)) in (1..).zip(steps) {
         // Writing to a String can't fail.
@@ -133,19 +220,24 @@ mod tests {
     }
 
     #[test]
-    fn five_lines_are_shown_and_none_of_a_listener_that_is_off() {
+    fn no_line_is_shown_of_what_is_not_there() {
         let mut place = Place {
             gateway: "http://127.0.0.1:8080".to_owned(),
             admin: Some("http://127.0.0.1:9901".to_owned()),
             backend: "http://127.0.0.1:1".to_owned(),
         };
-        assert_eq!(place.steps().len(), 5);
-        place.admin = None;
+        let lines = |place: &Place, callers| -> String {
+            let steps = place.steps(callers).into_iter();
+            steps.map(|(_, line)| line + "\n").collect()
+        };
+        let all = lines(&place, true);
         assert!(
-            place
-                .steps()
-                .iter()
-                .all(|(_, line)| !line.contains("metrics"))
+            all.contains("$TOKEN") && all.contains("$KEY") && all.contains("9901"),
+            "{all}"
         );
+        let without_callers = lines(&place, false);
+        assert!(!without_callers.contains('$'), "{without_callers}");
+        place.admin = None;
+        assert!(!lines(&place, true).contains("9901"));
     }
 }

@@ -49,6 +49,8 @@ pub(super) struct Walk {
     alternative: usize,
     grants: SmallVec<[Arc<Grant>; 1]>,
     failures: SmallVec<[(usize, Failure); 1]>,
+    /// Why methods have refused, whichever of them has the last word.
+    refused: SmallVec<[(usize, Reason); 1]>,
     /// The alternative that holds; what follows only looks for bad credentials elsewhere.
     granted: Option<Range<usize>>,
     /// How long the client's address has to wait before a credential is looked at.
@@ -188,6 +190,30 @@ impl Expression {
         !others.any(|method| method.presented(request) == Some(place))
     }
 
+    /// Why the credentials of a request were refused, those too that did not decide: beside a token
+    /// that has expired, a password would be guessed for nothing. What one method can't read may be
+    /// another's credential, which is good, or once was: then its word does not count.
+    pub(super) fn refusals<'w>(
+        &'w self,
+        walk: &'w Walk,
+        request: &'w Request,
+    ) -> impl Iterator<Item = Reason> + 'w {
+        let refused = walk.refused.iter();
+        let counts = move |(at, reason): &&(usize, Reason)| {
+            !is_foreign(*reason) || !self.is_anothers(*at, walk, request)
+        };
+        refused.filter(counts).map(|(_, reason)| *reason)
+    }
+
+    /// Whether a method has refused what another one knows, at the same place.
+    fn is_anothers(&self, at: usize, walk: &Walk, request: &Request) -> bool {
+        let place = self.methods[at].presented(request);
+        let is_here = |other: usize| self.methods[other].presented(request) == place;
+        let mut refused = walk.refused.iter();
+        walk.granted.clone().unwrap_or_default().any(is_here)
+            || refused.any(|(other, reason)| !is_foreign(*reason) && is_here(*other))
+    }
+
     fn ungranted(&self, walk: &mut Walk, request: &Request) -> Decision {
         if let Some(decision) = walk.nearest_failure() {
             return decision;
@@ -208,6 +234,7 @@ impl Walk {
             alternative: 0,
             grants: SmallVec::new(),
             failures: SmallVec::new(),
+            refused: SmallVec::new(),
             granted: None,
             throttled,
         }
@@ -224,7 +251,10 @@ impl Walk {
 
     fn fail(&mut self, verdict: Verdict) {
         let failure = match verdict {
-            Verdict::Refused(refusal) => Failure::Refused(refusal),
+            Verdict::Refused(refusal) => {
+                self.refused.push((self.at, refusal.reason));
+                Failure::Refused(refusal)
+            }
             Verdict::Answer(reason, response) => Failure::Answered(reason, response),
             Verdict::Absent | Verdict::Granted(_) | Verdict::Pending(_) => return,
         };
@@ -268,6 +298,11 @@ impl Failure {
             Self::Incomplete => 2,
         }
     }
+}
+
+/// Whether a refusal may be about a credential that is for another method.
+fn is_foreign(reason: Reason) -> bool {
+    reason == Reason::ApiKeyMalformed || FOREIGN.contains(&reason)
 }
 
 /// What a method says of a credential that is another's.

@@ -46,9 +46,9 @@ impl Failures {
         Some(denied.retry_after)
     }
 
-    /// Counts a refusal, if the credential was made up.
-    pub(super) fn note(&self, reason: Reason, context: &Context) {
-        if MADE_UP.contains(&reason) {
+    /// Counts a request, if one of its credentials was refused as made up.
+    pub(super) fn note(&self, mut refusals: impl Iterator<Item = Reason>, context: &Context) {
+        if refusals.any(|reason| MADE_UP.contains(&reason)) {
             // Over the quota there is nothing left to take.
             let _ = self
                 .throttle

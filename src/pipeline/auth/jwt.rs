@@ -40,7 +40,7 @@ use crate::{
 use claims::Claims;
 use header::Header;
 use keys::{KeySource, Lookup};
-use memory::{Memory, Remembered};
+use memory::{Foreign, Known, Memory, Remembered};
 use revocation::{Revocation, Revocations};
 use token::{Parts, Token};
 
@@ -176,15 +176,20 @@ impl Issuer {
     /// The verdict on a token that has been verified before; `None` when it has to be anew.
     fn remembered(&self, token: &Token<'_>, now: Duration) -> Option<Verdict> {
         let known = self.memory.as_ref()?.get(token.hash())?;
-        // Revoked keys may be among those that are gone: the signature has to be checked anew.
-        if known.generation != self.keys.generation() {
-            return None;
+        let generation = self.keys.generation();
+        match known {
+            Known::Good(known) if known.generation == generation => {
+                Some(match known.times.check(now) {
+                    Ok(()) => self.unless_revoked(&known),
+                    Err(reason) => Verdict::refused(reason),
+                })
+            }
+            Known::Foreign(known) if known.generation == generation => {
+                Some(Verdict::refused(known.reason))
+            }
+            // With other keys all of it may be otherwise.
+            Known::Good(_) | Known::Foreign(_) => None,
         }
-        let verdict = match known.times.check(now) {
-            Ok(()) => self.unless_revoked(&known),
-            Err(reason) => Verdict::refused(reason),
-        };
-        Some(verdict)
     }
 
     fn unless_revoked(&self, known: &Remembered) -> Verdict {
@@ -232,7 +237,13 @@ impl Issuer {
                 }
                 self.unless_revoked(&known)
             }
-            Err(reason) => Verdict::Refused(Refusal::from(reason)),
+            Err(reason) => {
+                let foreign = matches!(reason, Reason::JwtBadSignature | Reason::JwtWrongIssuer);
+                if let (Some(memory), true) = (&self.memory, foreign) {
+                    memory.insert_foreign(token.hash(), Foreign { reason, generation });
+                }
+                Verdict::refused(reason)
+            }
         }
     }
 

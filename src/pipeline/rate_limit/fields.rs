@@ -43,16 +43,16 @@ impl Reports {
 
     /// Writes the fields. An upstream's own give way, once: what an inner stage of ours wrote stands
     /// beside what this one writes.
-    pub(super) fn write(&self, headers: &mut HeaderMap, beside_ours: bool) {
+    pub(super) fn write(self, headers: &mut HeaderMap, beside_ours: bool) {
         let mut first = !beside_ours;
-        for policy in &self.policies {
+        for policy in self.policies {
             match first {
-                true => drop(headers.insert(RATELIMIT_POLICY, policy.clone())),
-                false => drop(headers.append(RATELIMIT_POLICY, policy.clone())),
+                true => drop(headers.insert(RATELIMIT_POLICY, policy)),
+                false => drop(headers.append(RATELIMIT_POLICY, policy)),
             }
             first = false;
         }
-        let Some(report) = &self.tightest else { return };
+        let Some(report) = self.tightest else { return };
         if report.headers.draft() {
             headers.insert(RATELIMIT, report.item());
         }

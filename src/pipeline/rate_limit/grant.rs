@@ -63,13 +63,14 @@ pub(super) fn tell(response: &mut Response, mut reports: Reports, refused: bool,
     if let Some(report) = inner.and_then(|inner| inner.reports.tightest) {
         reports.stands(report);
     }
-    reports.write(response.headers_mut(), beside_ours);
     if inner_refused {
         reports.delay(response.headers_mut());
     }
     if outer {
+        let reports = reports.clone();
         response.extensions_mut().insert(Told { reports, refused });
     }
+    reports.write(response.headers_mut(), beside_ours);
 }
 
 impl OpenCharge {

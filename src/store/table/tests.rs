@@ -82,7 +82,8 @@ fn a_million_keys_stay_within_the_bound_and_no_debt_is_lost() {
     assert_eq!(figures.evictions.get(), 990_000);
     let owed: u64 = table.busiest(0, usize::MAX).iter().map(|it| it.1).sum();
     assert_eq!(owed, 1_000_000, "what one owed another has taken over");
-    assert!(table.bytes() < 1 << 20, "{} bytes", table.bytes());
+    // A shard grows in powers of two, so this is for the worst of its fillings.
+    assert!(table.bytes() <= 128 * 10_000, "{} bytes", table.bytes());
     drop(table);
     assert_eq!(figures.keys.get(), 0);
 }

@@ -142,3 +142,13 @@ fn a_dropped_backend_is_gone() {
     drop(backend);
     assert!(TcpStream::connect(address).is_err());
 }
+
+#[test]
+fn the_catalogue_may_be_kept_and_counts_how_often_it_was_made() {
+    let backend = Backend::start().unwrap();
+    let (_, head, first) = ask(&backend, "GET /catalogue", "");
+    let (_, _, second) = ask(&backend, "GET /catalogue", "");
+    assert!(head.contains("cache-control: max-age=5"), "{head}");
+    assert_eq!(data(&first)["data"]["made"], 1);
+    assert_eq!(data(&second)["data"]["made"], 2);
+}

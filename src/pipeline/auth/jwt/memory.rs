@@ -5,7 +5,7 @@ use std::sync::Arc;
 use quick_cache::{Weighter, sync::Cache};
 
 use super::{super::method::Grant, claims::Times};
-use crate::telemetry::MemoryMetrics;
+use crate::{exchange::Reason, telemetry::MemoryMetrics};
 
 /// What is known about a token whose signature held once.
 pub(super) struct Remembered {
@@ -17,9 +17,27 @@ pub(super) struct Remembered {
     pub(super) grant: Arc<Grant>,
 }
 
+/// What is remembered of a token.
+pub(super) enum Known {
+    /// Its signature held.
+    Good(Arc<Remembered>),
+    /// It is not this issuer's.
+    Foreign(Foreign),
+}
+
+/// A token that an issuer refused for what can't change while its keys stay: on a route with two
+/// issuers one of them sees the other's tokens all day.
+#[derive(Clone, Copy)]
+pub(super) struct Foreign {
+    pub(super) reason: Reason,
+    /// Of the issuer's keys, when it was refused.
+    pub(super) generation: u64,
+}
+
 /// The tokens of one issuer. When it is full, those that are seldom seen go.
 pub(super) struct Memory {
     tokens: Cache<[u8; 32], Entry, Weight>,
+    foreign: Cache<[u8; 32], Foreign>,
     metrics: MemoryMetrics,
 }
 
@@ -44,16 +62,28 @@ impl Memory {
         let tokens = usize::try_from(bytes / u64::from(FIXED)).unwrap_or(usize::MAX);
         // The estimate only sizes a table.
         let tokens = Cache::with_weighter(tokens.min(MOST_EXPECTED), bytes, Weight);
-        Self { tokens, metrics }
+        let foreign = Cache::new(MOST_FOREIGN);
+        Self {
+            tokens,
+            foreign,
+            metrics,
+        }
     }
 
-    pub(super) fn get(&self, hash: [u8; 32]) -> Option<Arc<Remembered>> {
-        let found = self.tokens.get(&hash);
+    pub(super) fn get(&self, hash: [u8; 32]) -> Option<Known> {
+        let good = self.tokens.get(&hash);
+        let good = good.map(|entry| Known::Good(entry.known));
+        let found = good.or_else(|| self.foreign.get(&hash).map(Known::Foreign));
         match found {
             Some(_) => self.metrics.hits.inc(),
             None => self.metrics.misses.inc(),
         }
-        found.map(|entry| entry.known)
+        found
+    }
+
+    /// Remembers that a token is another issuer's.
+    pub(super) fn insert_foreign(&self, hash: [u8; 32], foreign: Foreign) {
+        self.foreign.insert(hash, foreign);
     }
 
     /// Remembers a token whose claims took so many bytes.
@@ -69,3 +99,5 @@ const FIXED: u32 = 1024;
 /// What a byte of encoded claims becomes: many short values in a tree are the worst case.
 const PER_BYTE: u32 = 8;
 const MOST_EXPECTED: usize = 100_000;
+/// A hundred bytes each. Whoever makes tokens up fills it, and gains nothing.
+const MOST_FOREIGN: usize = 4096;
