@@ -126,7 +126,13 @@ fn service(quota: Option<&str>) -> RouteService {
         .expect("it is valid")
         .config;
     let (clock, metrics) = (Clock::system(), Metrics::new());
-    let book = LimitBook::build(&config.rate_limits, &clock, &metrics, &LimitBook::default());
+    let book = LimitBook::build(
+        &config.rate_limits,
+        &clock,
+        &metrics,
+        &LimitBook::default(),
+        None,
+    );
     let layer = RateLimitLayer::before_auth(&config.routes[0], &book);
     leaf.layer(&layer.expect("the route has a limit"))
 }
