@@ -18,10 +18,10 @@ use super::output::{self, Failure, Outcome};
 #[derive(Args, Debug)]
 #[command(arg_required_else_help = true)]
 pub(super) struct Options {
-    /// The answers of one URL, for example https://api.example.com/items?page=2.
+    /// The answers of one URL, for example `https://api.example.com/items?page=2`.
     #[arg(long, value_name = "URL")]
     url: Vec<String>,
-    /// All paths that begin so, at one host (https://api.example.com/items/) or at any (/items/).
+    /// All paths that begin so, at one host (`https://api.example.com/items/`) or at any (/items/).
     #[arg(long, value_name = "URL|PATH")]
     prefix: Vec<String>,
     /// All of one host.

@@ -19,7 +19,7 @@ pub struct Object<'a> {
 #[derive(Clone, Copy, Debug)]
 pub struct Key(#[doc(hidden)] pub &'static str);
 
-/// The [`Key`](crate::telemetry::json::Key) of a literal name that needs no escaping.
+/// The [`Key`] of a literal name that needs no escaping.
 macro_rules! key {
     ($name:literal) => {
         $crate::telemetry::json::Key(concat!(",\"", $name, "\":"))

@@ -38,7 +38,7 @@ pub(super) enum Decision {
 /// How far a walk has come.
 pub(super) enum Step {
     Done(Decision),
-    /// A method takes its time; its verdict goes into [`Walk::resume`].
+    /// A method takes its time; its verdict goes into the walk when it goes on.
     Wait(BoxFuture<Verdict>),
 }
 

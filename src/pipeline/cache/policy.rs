@@ -6,10 +6,10 @@
 //!
 //! 1. [`Asked::read`]: what a request asks of the cache, or why it is passed by.
 //! 2. [`Nominated::key`]: which variant of a URL it selects.
-//! 3. [`reuse`]: whether what is stored may answer it; [`select`]: whole, 304, 206 or 416.
-//! 4. [`make_conditional`]: the request that validates what is stored; [`merge`]: what its 304
+//! 3. [`reuse()`]: whether what is stored may answer it; [`select()`]: whole, 304, 206 or 416.
+//! 4. [`make_conditional`]: the request that validates what is stored; [`merge()`]: what its 304
 //!    changes; [`stale_instead`]: whether a failure is answered from the store.
-//! 5. [`judge`]: whether an answer may be stored, for whom and for how long; [`invalidated`]: which
+//! 5. [`judge()`]: whether an answer may be stored, for whom and for how long; [`invalidated`]: which
 //!    URLs an unsafe request has changed.
 //! 6. [`CacheStatus`]: the field that tells it all.
 //!

@@ -60,7 +60,7 @@ pub enum Class {
     /// HEAD: answered from a stored GET, else forwarded; nothing is stored (RFC 9110 9.3.2).
     Head,
     /// Forwarded, and its success [invalidates](super::invalidated) (RFC 9111 4.4). The answer of
-    /// a POST may still be [stored](super::judge).
+    /// a POST may still be [stored](super::judge()).
     Unsafe,
     /// Forwarded, and nothing else.
     Bypass(Bypass),
