@@ -168,5 +168,8 @@ fn a_list_of_revoked_tokens_that_is_not_there_is_a_warning() {
     );
     let findings = findings(&jwt(&format!("{keys}revocation = {{}}")));
     let message = &findings.iter().next().unwrap().message;
-    assert_eq!(message, "a list of revoked tokens needs a `file` or a `redis_set`");
+    assert_eq!(
+        message,
+        "a list of revoked tokens needs a `file` or a `redis_set`"
+    );
 }
