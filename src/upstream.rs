@@ -16,7 +16,7 @@ mod failure;
 mod forward;
 mod head;
 mod health;
-mod http1;
+pub mod http1;
 mod meter;
 mod name;
 mod pool;

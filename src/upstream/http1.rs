@@ -31,10 +31,10 @@ mod upload;
 use std::task::{Context, Waker};
 
 pub(super) use answer::Answer;
-pub(super) use decode::Decoder;
+pub use decode::{Broken, Decoded, Decoder};
 pub(super) use encode::{Framing, request_head};
 pub(super) use exchange::{Exchange, SendError};
-pub(super) use head::Head;
+pub use head::{Head, Malformed};
 pub(super) use stream::{Stream, Switched};
 
 use self::input::Input;

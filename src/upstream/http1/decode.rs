@@ -7,7 +7,7 @@ use httparse::Status;
 /// What is left of a body. Reads as strictly as the RFC is written: what is framed otherwise could be
 /// read otherwise by somebody else.
 #[derive(Debug)]
-pub(in super::super) struct Decoder(Kind);
+pub struct Decoder(Kind);
 
 #[derive(Debug)]
 enum Kind {
@@ -29,8 +29,10 @@ enum Chunked {
 
 /// What the next bytes are.
 #[derive(Debug)]
-pub(in super::super) enum Decoded {
+pub enum Decoded {
+    /// Of the body.
     Data(Bytes),
+    /// Behind the last chunk.
     Trailers(HeaderMap),
     /// The body is over.
     End,
@@ -39,31 +41,39 @@ pub(in super::super) enum Decoded {
 }
 
 /// The framing is broken; what was wrong.
-pub(in super::super) type Broken = &'static str;
+pub type Broken = &'static str;
 
 impl Decoder {
-    pub(super) fn length(length: u64) -> Self {
+    /// A body of so many bytes.
+    #[must_use]
+    pub fn length(length: u64) -> Self {
         Self(match length {
             0 => Kind::Over,
             length => Kind::Length(length),
         })
     }
 
-    pub(super) fn chunked() -> Self {
+    /// A body in chunks (RFC 9112 7.1).
+    #[must_use]
+    pub fn chunked() -> Self {
         Self(Kind::Chunked(Chunked::Size))
     }
 
-    pub(super) fn until_close() -> Self {
+    /// A body that ends with its connection.
+    #[must_use]
+    pub fn until_close() -> Self {
         Self(Kind::UntilClose)
     }
 
     /// Whether nothing more comes.
-    pub(in super::super) fn is_over(&self) -> bool {
+    #[must_use]
+    pub fn is_over(&self) -> bool {
         matches!(self.0, Kind::Over)
     }
 
     /// How many bytes are left, where that was told.
-    pub(in super::super) fn left(&self) -> Option<u64> {
+    #[must_use]
+    pub fn left(&self) -> Option<u64> {
         match self.0 {
             Kind::Over => Some(0),
             Kind::Length(left) => Some(left),
@@ -76,8 +86,12 @@ impl Decoder {
         matches!(self.0, Kind::UntilClose)
     }
 
-    /// The server has closed: is the body whole?
-    pub(super) fn close(&mut self) -> Result<(), Broken> {
+    /// The server has closed.
+    ///
+    /// # Errors
+    ///
+    /// When the body is not whole.
+    pub fn close(&mut self) -> Result<(), Broken> {
         match self.0 {
             Kind::UntilClose | Kind::Over => {
                 self.0 = Kind::Over;
@@ -88,7 +102,11 @@ impl Decoder {
     }
 
     /// Takes what comes next off the buffer's front.
-    pub(super) fn decode(&mut self, buffer: &mut BytesMut) -> Result<Decoded, Broken> {
+    ///
+    /// # Errors
+    ///
+    /// When the framing is broken.
+    pub fn decode(&mut self, buffer: &mut BytesMut) -> Result<Decoded, Broken> {
         match &mut self.0 {
             Kind::Over => Ok(Decoded::End),
             _ if buffer.is_empty() => Ok(Decoded::More),
@@ -215,3 +233,143 @@ fn collect(fields: &[httparse::Header<'_>]) -> Result<HeaderMap, Broken> {
 const LONGEST_SIZE_LINE: usize = 4 << 10;
 const LONGEST_TRAILERS: usize = 16 << 10;
 const MOST_TRAILERS: usize = 100;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// The body and its trailers, from bytes that come in pieces of these sizes, or what is wrong.
+    fn read(
+        mut decoder: Decoder,
+        bytes: &[u8],
+        pieces: &[usize],
+    ) -> Result<(Vec<u8>, Option<HeaderMap>, Vec<u8>), Broken> {
+        let (mut buffer, mut rest) = (BytesMut::new(), bytes);
+        let mut pieces = pieces.iter().cycle();
+        let mut body = Vec::new();
+        loop {
+            match decoder.decode(&mut buffer)? {
+                Decoded::Data(data) => body.extend_from_slice(&data),
+                Decoded::Trailers(trailers) => {
+                    return Ok((body, Some(trailers), [&buffer, rest].concat()));
+                }
+                Decoded::End => return Ok((body, None, [&buffer, rest].concat())),
+                Decoded::More if rest.is_empty() => {
+                    decoder.close()?;
+                    return Ok((body, None, Vec::new()));
+                }
+                Decoded::More => {
+                    let (piece, behind) = rest.split_at((*pieces.next().unwrap()).min(rest.len()));
+                    buffer.extend_from_slice(piece);
+                    rest = behind;
+                }
+            }
+        }
+    }
+
+    fn chunked(bytes: &[u8]) -> Result<(Vec<u8>, Option<HeaderMap>, Vec<u8>), Broken> {
+        read(Decoder::chunked(), bytes, &[usize::MAX])
+    }
+
+    #[test]
+    fn chunks_are_joined_and_what_stands_behind_them_is_left() {
+        let bytes = b"4\r\nhalf\r\n0005;a=\"b\"\r\n more\r\n0\r\n\r\nHTTP/1.1";
+        let (body, trailers, rest) = chunked(bytes).unwrap();
+        assert_eq!(body, b"half more");
+        assert!(trailers.is_none());
+        assert_eq!(rest, b"HTTP/1.1");
+    }
+
+    #[test]
+    fn trailers_are_read() {
+        let (body, trailers, rest) =
+            chunked(b"1\r\na\r\n0\r\nx-sum: 7\r\nx-sum: 8\r\n\r\nrest").unwrap();
+        let trailers = trailers.unwrap();
+        let sums: Vec<_> = trailers.get_all("x-sum").iter().collect();
+        assert_eq!(
+            (body.as_slice(), sums.as_slice()),
+            (
+                &b"a"[..],
+                &["7", "8"].map(HeaderValue::from_static).each_ref()[..]
+            )
+        );
+        assert_eq!(rest, b"rest");
+    }
+
+    #[test]
+    fn what_is_framed_otherwise_is_refused() {
+        let long = format!("1;{}\r\na\r\n0\r\n\r\n", "x".repeat(LONGEST_SIZE_LINE));
+        let trailers = format!("0\r\nx: {}\r\n\r\n", "x".repeat(LONGEST_TRAILERS));
+        for bytes in [
+            "4\nmore\r\n",
+            "4\r\nmoreX\r\n0\r\n\r\n",
+            "4\r\nmore\n0\r\n\r\n",
+            "-4\r\nmore\r\n",
+            "+4\r\nmore\r\n",
+            "0x4\r\nmore\r\n",
+            " 4\r\nmore\r\n",
+            "4 4\r\nmore\r\n",
+            "\r\n",
+            ";\r\n",
+            "11111111111111111\r\n",
+            "4;a\rb\r\nmore\r\n0\r\n\r\n",
+            "0\r\nno field\r\n\r\n",
+            "0\r\n a: b\r\n\r\n",
+            "4\r\nmo",
+            "4\r\nmore\r\n0\r\n",
+            &long,
+            &trailers,
+        ] {
+            assert!(chunked(bytes.as_bytes()).is_err(), "{bytes:?}");
+        }
+    }
+
+    #[test]
+    fn a_body_with_a_length_takes_just_that() {
+        let read = |bytes| read(Decoder::length(3), bytes, &[2]);
+        assert_eq!(
+            read(b"abcd").unwrap(),
+            (b"abc".to_vec(), None, b"d".to_vec())
+        );
+        assert!(read(b"ab").is_err());
+    }
+
+    #[test]
+    fn a_body_without_one_takes_all() {
+        let (body, _, _) = read(Decoder::until_close(), b"all of it", &[4]).unwrap();
+        assert_eq!(body, b"all of it");
+    }
+
+    proptest! {
+        #[test]
+        fn chunks_read_the_same_in_whatever_pieces_they_come(
+            chunks in prop::collection::vec(prop::collection::vec(any::<u8>(), 1..40), 0..8),
+            behind in prop::collection::vec(any::<u8>(), 0..8),
+            pieces in prop::collection::vec(1_usize..20, 1..6),
+        ) {
+            let mut bytes = Vec::new();
+            for chunk in &chunks {
+                bytes.extend_from_slice(format!("{:X}\r\n", chunk.len()).as_bytes());
+                bytes.extend_from_slice(chunk);
+                bytes.extend_from_slice(b"\r\n");
+            }
+            bytes.extend_from_slice(b"0\r\n\r\n");
+            bytes.extend_from_slice(&behind);
+            let (body, trailers, rest) = read(Decoder::chunked(), &bytes, &pieces).unwrap();
+            prop_assert_eq!(body, chunks.concat());
+            prop_assert!(trailers.is_none());
+            prop_assert_eq!(rest, behind);
+        }
+
+        #[test]
+        fn any_bytes_read_the_same_whole_and_in_pieces(
+            bytes in prop::collection::vec(prop::sample::select(b"0123aF;\r\n: x".to_vec()), 0..60),
+            pieces in prop::collection::vec(1_usize..9, 1..6),
+        ) {
+            let whole = chunked(&bytes).ok();
+            let parts = read(Decoder::chunked(), &bytes, &pieces).ok();
+            prop_assert_eq!(whole, parts);
+        }
+    }
+}

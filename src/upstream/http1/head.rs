@@ -11,9 +11,11 @@ use smallvec::SmallVec;
 use super::{super::head::Seen, decode::Decoder};
 
 /// What a server's answer begins with.
-pub(in super::super) struct Head {
-    pub(in super::super) status: StatusCode,
-    pub(in super::super) headers: HeaderMap,
+pub struct Head {
+    /// The status, interim ones too.
+    pub status: StatusCode,
+    /// The fields as they came.
+    pub headers: HeaderMap,
     /// What stands beside the status, where it is not the usual.
     pub(in super::super) phrase: Option<ReasonPhrase>,
     /// What one pass over the fields told.
@@ -23,11 +25,15 @@ pub(in super::super) struct Head {
 }
 
 /// Why an answer is none.
-pub(in super::super) type Malformed = &'static str;
+pub type Malformed = &'static str;
 
 impl Head {
     /// Takes a head off the buffer's front, if all of it is there.
-    pub(super) fn take(buffer: &mut BytesMut) -> Result<Option<Self>, Malformed> {
+    ///
+    /// # Errors
+    ///
+    /// When it is not valid, or too large.
+    pub fn take(buffer: &mut BytesMut) -> Result<Option<Self>, Malformed> {
         let mut fields = [const { MaybeUninit::uninit() }; MOST_FIELDS];
         let mut parsed = httparse::Response::new(&mut []);
         let status = ParserConfig::default()
@@ -64,8 +70,12 @@ impl Head {
         }))
     }
 
-    /// How the body is framed (RFC 9112 6.3).
-    pub(super) fn decoder(&self, method: &Method) -> Result<Decoder, Malformed> {
+    /// How the body of an answer to this method is framed (RFC 9112 6.3).
+    ///
+    /// # Errors
+    ///
+    /// When its length has more than one reading.
+    pub fn decoder(&self, method: &Method) -> Result<Decoder, Malformed> {
         self.seen.check()?;
         let bodiless = self.status.is_informational()
             || self.status == StatusCode::NO_CONTENT
@@ -151,3 +161,115 @@ const MOST_FIELDS: usize = 100;
 /// The largest head of an answer.
 pub(super) const MOST_BYTES: usize = 64 << 10;
 const ADDED: usize = 4;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn take(text: &str) -> Result<Option<Head>, Malformed> {
+        Head::take(&mut BytesMut::from(text))
+    }
+
+    fn head(text: &str) -> Head {
+        take(text).unwrap().unwrap()
+    }
+
+    #[test]
+    fn a_head_is_taken_with_its_fields_and_leaves_what_is_behind_it() {
+        let mut buffer = BytesMut::from(
+            "HTTP/1.1 299 Not Generated\r\nX-A:  one \r\nx-a: two\r\nX-Empty:\r\n\r\nbody",
+        );
+        let head = Head::take(&mut buffer).unwrap().unwrap();
+        assert_eq!(head.status.as_u16(), 299);
+        let values: Vec<_> = head.headers.get_all("x-a").iter().collect();
+        assert_eq!(values, ["one", "two"]);
+        assert_eq!(head.headers["x-empty"], "");
+        assert_eq!(head.phrase.unwrap().as_bytes(), b"Not Generated");
+        assert_eq!(&buffer[..], b"body");
+    }
+
+    #[test]
+    fn a_part_of_a_head_is_not_taken() {
+        let whole = "HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\n";
+        for length in 0..whole.len() {
+            assert!(take(&whole[..length]).unwrap().is_none(), "{length}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_head_is_refused() {
+        let long = format!("HTTP/1.1 200 OK\r\nx: {}\r\n\r\n", "x".repeat(MOST_BYTES));
+        let many = format!(
+            "HTTP/1.1 200 OK\r\n{}\r\n",
+            "x: y\r\n".repeat(MOST_FIELDS + 1)
+        );
+        for text in [
+            "SSH-2.0-x\r\n",
+            "HTTP/2.0 200 OK\r\n\r\n",
+            "HTTP/1.1 20 OK\r\n\r\n",
+            "HTTP/1.1 099 OK\r\n\r\n",
+            "HTTP/1.1 200 OK\r\na b: c\r\n\r\n",
+            "HTTP/1.1 200 OK\r\na : c\r\n\r\n",
+            "HTTP/1.1 200 OK\r\na: b\r\n c\r\n\r\n",
+            "HTTP/1.1 200 OK\r\na: b\0c\r\n\r\n",
+            "HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n",
+            &long,
+            &many,
+        ] {
+            assert!(take(text).is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_connection_persists_only_where_both_sides_know_it_does() {
+        for (text, persistent) in [
+            ("HTTP/1.1 200 OK\r\n\r\n", true),
+            ("HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n", false),
+            ("HTTP/1.1 200 OK\r\nConnection: x, Close\r\n\r\n", false),
+            ("HTTP/1.1 200 OK\r\nConnection: keep-alive\r\n\r\n", true),
+            ("HTTP/1.0 200 OK\r\n\r\n", false),
+            ("HTTP/1.0 200 OK\r\nConnection: keep-alive\r\n\r\n", true),
+            (
+                "HTTP/1.0 200 OK\r\nConnection: keep-alive, close\r\n\r\n",
+                false,
+            ),
+        ] {
+            assert_eq!(head(text).persistent, persistent, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_body_is_framed_by_what_was_asked_and_answered() {
+        let left = |method: Method, text: &str| head(text).decoder(&method).unwrap().left();
+        let five = "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n";
+        assert_eq!(left(Method::GET, five), Some(5));
+        assert_eq!(left(Method::HEAD, five), Some(0));
+        let chunked = "HTTP/1.1 200 OK\r\nTransfer-Encoding: Chunked\r\n\r\n";
+        assert_eq!(left(Method::GET, chunked), None);
+        for status in [204, 304] {
+            let text = format!("HTTP/1.1 {status} X\r\nContent-Length: 5\r\n\r\n");
+            assert_eq!(left(Method::GET, &text), Some(0));
+        }
+        let nothing = head("HTTP/1.1 200 OK\r\n\r\n")
+            .decoder(&Method::GET)
+            .unwrap();
+        assert!(nothing.ends_with_connection());
+    }
+
+    #[test]
+    fn a_length_with_two_readings_is_refused() {
+        for fields in [
+            "Content-Length: 5\r\nContent-Length: 5\r\n",
+            "Content-Length: 5, 5\r\n",
+            "Content-Length: +5\r\n",
+            "Content-Length: 99999999999999999999\r\n",
+            "Content-Length:\r\n",
+            "Transfer-Encoding: gzip, chunked\r\n",
+            "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n",
+            "Transfer-Encoding: chunked\r\nContent-Length: 5\r\n",
+        ] {
+            let head = head(&format!("HTTP/1.1 200 OK\r\n{fields}\r\n"));
+            assert!(head.decoder(&Method::GET).is_err(), "{fields:?}");
+        }
+    }
+}
