@@ -50,7 +50,7 @@ impl Answer {
     /// is left of the request goes on: a server that answers early may still want to have it.
     pub(in super::super) fn finish(self) -> Option<Box<Connection>> {
         if let Some(rest) = self.rest {
-            let _ = rest.detach();
+            drop(rest.detach());
             return None;
         }
         let mut connection = self.connection;

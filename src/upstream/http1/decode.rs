@@ -239,12 +239,11 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    /// A body, its trailers, and what stands behind it.
+    type Whole = (Vec<u8>, Option<HeaderMap>, Vec<u8>);
+
     /// The body and its trailers, from bytes that come in pieces of these sizes, or what is wrong.
-    fn read(
-        mut decoder: Decoder,
-        bytes: &[u8],
-        pieces: &[usize],
-    ) -> Result<(Vec<u8>, Option<HeaderMap>, Vec<u8>), Broken> {
+    fn read(mut decoder: Decoder, bytes: &[u8], pieces: &[usize]) -> Result<Whole, Broken> {
         let (mut buffer, mut rest) = (BytesMut::new(), bytes);
         let mut pieces = pieces.iter().cycle();
         let mut body = Vec::new();
@@ -268,7 +267,7 @@ mod tests {
         }
     }
 
-    fn chunked(bytes: &[u8]) -> Result<(Vec<u8>, Option<HeaderMap>, Vec<u8>), Broken> {
+    fn chunked(bytes: &[u8]) -> Result<Whole, Broken> {
         read(Decoder::chunked(), bytes, &[usize::MAX])
     }
 
