@@ -52,7 +52,7 @@ fn plain(member: &[u8]) -> Option<&str> {
 }
 
 /// Takes out what belongs to one hop (RFC 9110 7.6.1): first what `Connection` nominates, then the
-/// fields that are always of one hop. `Trailer` stays: hyper sends only trailers that it names.
+/// fields that are always of one hop. `Trailer` stays: only trailers that it names are sent.
 ///
 /// End-to-end fields can't be nominated: without one of them the message would mean something else.
 ///
