@@ -22,6 +22,7 @@ mod pool;
 mod registry;
 mod server;
 mod tunnel;
+mod upload;
 
 pub use forward::{Forward, ForwardOptions, Via};
 pub use health::watch;

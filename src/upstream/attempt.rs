@@ -150,13 +150,7 @@ impl Attempt<'_> {
         }
         // Boxed: connecting is rare.
         let limit = self.connect_limit();
-        let (sender, meter) = Box::pin(self.connect(connect::http1(self.server, limit))).await?;
-        let timer = LazyTimer::default();
-        let connection = Http1Connection {
-            sender,
-            meter,
-            timer,
-        };
+        let connection = Box::pin(self.connect(connect::http1(self.server, limit))).await?;
         Ok((connection, false))
     }
 
@@ -223,6 +217,9 @@ impl Attempt<'_> {
         }
         let mut timer = std::mem::take(&mut connection.timer);
         let message = self.message(message)?;
+        if sent_body {
+            connection.upload = Some(self.options.timeouts.idle.unwrap_or(UPLOAD_PATIENCE));
+        }
         connection.meter.start();
         let response = Box::pin(connection.sender.try_send_request(message));
         let response = self.answer(response, &mut timer).await?;
@@ -231,7 +228,6 @@ impl Attempt<'_> {
             connection,
             worker: self.context.connection.worker,
             most_idle: self.group.config.pool_max_idle,
-            sent_body,
         };
         Ok(Sent {
             response,
@@ -386,6 +382,10 @@ fn grpc_timeout(value: &HeaderValue) -> Option<Duration> {
         _ => return None,
     })
 }
+
+/// How long a server that has answered may take nothing of the rest of an upload, where
+/// `timeouts.idle` is off.
+const UPLOAD_PATIENCE: Duration = Duration::from_secs(60);
 
 #[cfg(test)]
 mod tests {

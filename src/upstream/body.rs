@@ -28,8 +28,6 @@ pub(super) enum Lease {
         connection: Http1Connection,
         worker: usize,
         most_idle: usize,
-        /// The request had a body: the connection is only reusable if all of it was sent.
-        sent_body: bool,
     },
     /// A stream of a shared connection.
     Http2(#[expect(dead_code, reason = "held for its drop")] StreamPermit),
@@ -108,15 +106,15 @@ pub(super) fn release(server: &Server, lease: Option<Lease>, timer: LazyTimer) {
         mut connection,
         worker,
         most_idle,
-        sent_body,
     }) = lease
     else {
         return;
     };
     // An early answer may leave a body half sent; hyper is then not ready for another request.
-    if sent_body && !connection.sender.is_ready() {
+    if connection.upload.is_some() && !connection.sender.is_ready() {
         return;
     }
+    connection.upload = None;
     connection.timer = timer;
     connection.timer.disarm();
     server.pool.put(worker, connection, most_idle);

@@ -19,7 +19,7 @@ use super::{
     failure,
     meter::{HeadMeter, Metered},
     name::Name,
-    pool::{Http2Connection, MOST_STREAMS, PeerLimit},
+    pool::{Http1Connection, Http2Connection, MOST_STREAMS, PeerLimit},
     server::Server,
 };
 use crate::{
@@ -27,11 +27,11 @@ use crate::{
     exchange::{Body, BoxError, Far, FrameMeter, Gathered, Reason, Retry, UpstreamError},
 };
 
-/// An HTTP/1.1 connection, driven on this worker, and the meter of what it reads.
+/// An HTTP/1.1 connection, driven on this worker.
 pub(super) async fn http1(
     server: &Arc<Server>,
     limit: Duration,
-) -> Result<(http1::SendRequest<Body>, HeadMeter), UpstreamError> {
+) -> Result<Http1Connection, UpstreamError> {
     within(limit, async {
         match stream(server).await? {
             Stream::Tcp(stream) => handshake_http1(server, stream).await,
@@ -94,7 +94,7 @@ async fn tcp(name: &Arc<Name>, host: &str, port: u16) -> io::Result<TcpStream> {
 async fn handshake_http1<S>(
     server: &Arc<Server>,
     stream: S,
-) -> Result<(http1::SendRequest<Body>, HeadMeter), UpstreamError>
+) -> Result<Http1Connection, UpstreamError>
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
@@ -107,12 +107,12 @@ where
         .await
         .map_err(broken_handshake)?;
     let open = server.metrics.connection_opened();
-    tokio::spawn(async move {
+    let task = tokio::spawn(async move {
         // Its errors reach the request that met them; an idle connection's end is no news.
         let _ = connection.with_upgrades().await;
         drop(open);
     });
-    Ok((sender, meter))
+    Ok(Http1Connection::new(sender, meter, task))
 }
 
 async fn handshake_http2<S>(

@@ -92,8 +92,8 @@ async fn ask(server: &Arc<Server>, check: &HealthCheck) -> Result<StatusCode, Bo
     let response = match server.protocol() {
         UpstreamProtocol::Http1 => {
             let request = request.header(HOST, host).body(Body::empty())?;
-            let (mut sender, _) = connect::http1(server, check.timeout).await?;
-            sender.send_request(request).await?
+            let mut connection = connect::http1(server, check.timeout).await?;
+            connection.sender.send_request(request).await?
         }
         UpstreamProtocol::Http2 => {
             let target = format!("http://{host}{}", check.path);

@@ -19,28 +19,39 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::exchange::FrameMeter;
 
-/// Counts from the connection's start, and from each [`start`](Self::start), to the next
-/// [`stop`](Self::stop).
+/// Counts what is read from the connection's start, and from each [`start`](Self::start), to the next
+/// [`stop`](Self::stop); and all that is written.
 #[derive(Clone, Debug, Default)]
-pub(super) struct HeadMeter(Arc<AtomicUsize>);
+pub(super) struct HeadMeter(Arc<Counts>);
+
+#[derive(Debug, Default)]
+struct Counts {
+    read: AtomicUsize,
+    written: AtomicUsize,
+}
 
 impl HeadMeter {
     /// A head is awaited.
     pub(super) fn start(&self) {
-        self.0.store(0, Relaxed);
+        self.0.read.store(0, Relaxed);
     }
 
     /// The head is there.
     pub(super) fn stop(&self) {
-        self.0.store(STOPPED, Relaxed);
+        self.0.read.store(STOPPED, Relaxed);
+    }
+
+    /// What the server has taken so far; it wraps round.
+    pub(super) fn written(&self) -> usize {
+        self.0.written.load(Relaxed)
     }
 
     fn admit(&self, read: usize) -> io::Result<()> {
-        let before = self.0.load(Relaxed);
+        let before = self.0.read.load(Relaxed);
         if before == STOPPED {
             return Ok(());
         }
-        self.0.store(before + read, Relaxed);
+        self.0.read.store(before + read, Relaxed);
         if before + read > MOST {
             return Err(io::Error::new(
                 io::ErrorKind::InvalidData,
@@ -64,7 +75,11 @@ impl Meter for HeadMeter {
         self.admit(bytes.len())
     }
 
-    fn written(&mut self, _: &[IoSlice<'_>], _: usize) {}
+    fn written(&mut self, _: &[IoSlice<'_>], taken: usize) {
+        // One writer, so no locked instruction.
+        let written = &self.0.written;
+        written.store(written.load(Relaxed).wrapping_add(taken), Relaxed);
+    }
 }
 
 impl Meter for FrameMeter {

@@ -12,9 +12,9 @@ use std::{
 };
 
 use hyper::client::conn::{http1, http2};
-use tokio::time::Instant;
+use tokio::{task::JoinHandle, time::Instant};
 
-use super::{meter::HeadMeter, name::Name};
+use super::{meter::HeadMeter, name::Name, upload};
 use crate::exchange::{Body, LazyTimer};
 
 /// An HTTP/1.1 connection, and the meter and the timer that serve its exchanges.
@@ -22,6 +22,36 @@ pub(super) struct Http1Connection {
     pub(super) sender: http1::SendRequest<Body>,
     pub(super) meter: HeadMeter,
     pub(super) timer: LazyTimer,
+    /// A request with a body is under way: for how long the server may take nothing of it once the
+    /// exchange is over.
+    pub(super) upload: Option<Duration>,
+    /// Drives the connection; there until the drop.
+    task: Option<JoinHandle<()>>,
+}
+
+impl Http1Connection {
+    pub(super) fn new(
+        sender: http1::SendRequest<Body>,
+        meter: HeadMeter,
+        task: JoinHandle<()>,
+    ) -> Self {
+        Self {
+            sender,
+            meter,
+            timer: LazyTimer::default(),
+            upload: None,
+            task: Some(task),
+        }
+    }
+}
+
+/// hyper ends a connection that nobody holds, but not before all of an upload is sent.
+impl Drop for Http1Connection {
+    fn drop(&mut self) {
+        if let (Some(patience), Some(task)) = (self.upload, self.task.take()) {
+            upload::leave_behind(task, self.meter.clone(), patience);
+        }
+    }
 }
 
 struct Idle {
