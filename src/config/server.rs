@@ -83,7 +83,7 @@ table! {
         pub total_streams: usize => Count<usize, 1, { u32::MAX as u64 }> = 20_000,
         /// `total_heads`: memory for the heads of all requests together that wait for their answers,
         /// each field counted with 200 bytes more than it has; more streams are refused like that.
-        pub total_heads: usize => Size<usize, 1_048_576, { 1 << 40 }> = 128 << 20,
+        pub total_heads: usize => Size<usize, 65_536, { 1 << 40 }> = 128 << 20,
         /// `header_list`: the largest request head, uncompressed and with 32 bytes added for each
         /// field (RFC 9113 6.5.2). A client sends it in a few hundred bytes, so it is smaller than
         /// `header_bytes`; 16 KiB of cookies and a long path find room.

@@ -41,7 +41,7 @@ use tokio::time::Instant;
 
 use super::{
     connection::Serving,
-    guard::{Guard, Served},
+    guard::{End, Guard, Served},
     hub::Hub,
     io::Io,
     state::{Polled, State},
@@ -80,8 +80,8 @@ pub(super) async fn serve<H: Handler>(serving: Serving<'_, H>, guard: Guard<'_>,
     });
     let http2 = serving.settings.http2(streams);
     let mut served = pin!(http2.serve_connection(TokioIo::new(io), service));
-    let end = guard.serve(served.as_mut()).await;
-    serving.tell(&end);
+    let tell = |end: &End| serving.tell(end);
+    guard.serve(served.as_mut(), tell).await;
 }
 
 /// Whether h2 ended the connection for what the client sent.
