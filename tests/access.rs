@@ -13,7 +13,7 @@ use std::{
 use http::Response;
 use jsonwebtoken::{EncodingKey, Header, encode};
 use serde_json::{Value, json};
-use support::{Gateway, Sent, Server, empty, eventually, full, http1, read, request, within};
+use support::{Gateway, Sent, Server, empty, eventually, full, http1, read, within};
 
 /// A server that says "here".
 async fn origin() -> Server {
@@ -37,11 +37,10 @@ async fn send_as_it_is(
     path: &str,
     headers: &[(&str, &str)],
 ) -> Sent {
-    let request = headers
-        .iter()
-        .fold(request(method, path), |request, (name, value)| {
-            request.header(*name, *value)
-        });
+    let builder = http::Request::builder().method(method).uri(path);
+    let request = headers.iter().fold(builder, |builder, (name, value)| {
+        builder.header(*name, *value)
+    });
     let mut connection = http1(gateway.address()).await;
     let answer = within(connection.send_request(request.body(empty()).unwrap())).await;
     read(answer.unwrap()).await
