@@ -154,6 +154,7 @@ const DATA: u8 = 0;
 const HEADERS: u8 = 1;
 const RST_STREAM: u8 = 3;
 const SETTINGS: u8 = 4;
+const END_STREAM: u8 = 1;
 const END_HEADERS: u8 = 4;
 const NO_ERROR: [u8; 4] = [0; 4];
 
@@ -295,6 +296,35 @@ async fn a_body_behind_an_early_answer_holds_its_connection_no_longer_than_a_hea
     eventually(|| late() == 1.0).await;
     // And the half-sent request is given up.
     eventually(|| gateway.metric("tollgate_upstream_connections_open", &[]) == 0.0).await;
+}
+
+/// A stream is in use until both of its sides have ended. Requests beyond the server's limit would
+/// wait inside hyper for those that it does not read.
+#[tokio::test]
+async fn an_upload_behind_an_early_answer_is_still_one_of_the_streams_of_its_h2c_connection() {
+    let origin = Origin::start(|mut peer: Peer| async move {
+        peer.read(24).await;
+        // SETTINGS_MAX_CONCURRENT_STREAMS 1
+        peer.write(frame(SETTINGS, 0, 0, &[0, 3, 0, 0, 0, 1])).await;
+        let stream = requested(&mut peer).await;
+        // `:status: 200`
+        let whole = END_HEADERS | END_STREAM;
+        peer.write(frame(HEADERS, whole, stream, &[0x88])).await;
+        peer.closed().await;
+    })
+    .await;
+    let url = origin.url().replace("http:", "h2c:");
+    let gateway = Gateway::start(&format!(
+        "[server]\nworkers = 1\n[routes.all]\nupstream = \"{url}\"\n"
+    ));
+    let mut first = Raw::connect(gateway.address()).await;
+    first
+        .send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\nhalf")
+        .await;
+    assert_eq!(first.answer().await.status, 200);
+    let get = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+    assert_eq!(Raw::ask(gateway.address(), get).await.status, 200);
+    assert_eq!(origin.connections(), 2);
 }
 
 /// An origin that answers at once and then reads nothing more of the upload.

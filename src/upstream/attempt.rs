@@ -284,12 +284,20 @@ impl Attempt<'_> {
 
     async fn send_http2(&self, mut stream: Http2Stream, message: Message) -> Result<Sent, Unsent> {
         let mut timer = LazyTimer::default();
+        let (lease, message) = match message {
+            Message::New(body) => {
+                let (lease, body) = Lease::http2(stream.permit, body);
+                (lease, Message::New(body))
+            }
+            // Its body holds the stream that it was meant for.
+            returned @ Message::Returned(_) => (Lease::Http2(stream.permit), returned),
+        };
         let message = self.message(message)?;
         let response = Box::pin(stream.sender.try_send_request(message));
         let response = self.answer(response, &mut timer).await?;
         Ok(Sent {
             response,
-            lease: Lease::Http2(stream.permit),
+            lease,
             timer,
         })
     }

@@ -31,6 +31,23 @@ pub(super) enum Lease {
     },
     /// A stream of a shared connection.
     Http2(#[expect(dead_code, reason = "held for its drop")] StreamPermit),
+    /// The same with a body, which may outlive its answer: the stream is in use until both have ended.
+    Http2Upload(#[expect(dead_code, reason = "held for its drop")] Arc<StreamPermit>),
+}
+
+impl Lease {
+    /// A stream for this body.
+    pub(super) fn http2(stream: StreamPermit, body: Body) -> (Self, Body) {
+        if body.is_end_stream() {
+            return (Self::Http2(stream), body);
+        }
+        let stream = Arc::new(stream);
+        let body = Body::boxed(HeldBody {
+            body,
+            _held: Arc::clone(&stream),
+        });
+        (Self::Http2Upload(stream), body)
+    }
 }
 
 /// An answer on its way from a server.
@@ -67,7 +84,8 @@ impl AnswerBody {
     /// hyper takes RST_STREAM with NO_ERROR for an end. Behind a whole answer it is one (RFC 9113
     /// 8.1), but without END_STREAM the answer was cut.
     fn was_reset(&self) -> bool {
-        matches!(self.lease, Some(Lease::Http2(_))) && !self.incoming.is_end_stream()
+        let http2 = matches!(self.lease, Some(Lease::Http2(_) | Lease::Http2Upload(_)));
+        http2 && !self.incoming.is_end_stream()
     }
 
     /// Whether the whole time has passed; it does so for a slow reader too, whose answer is always
@@ -120,26 +138,27 @@ pub(super) fn release(server: &Server, lease: Option<Lease>, timer: LazyTimer) {
     server.pool.put(worker, connection, most_idle);
 }
 
-/// A request's body that holds its place under `max_in_flight`.
-pub(super) struct HeldBody {
+/// A request's body that holds something until it has ended: its place under `max_in_flight`, its
+/// stream.
+pub(super) struct HeldBody<H> {
     body: Body,
-    _permit: Permit,
+    _held: H,
 }
 
-impl HeldBody {
-    /// Only where there is a limit and a body.
+impl HeldBody<Permit> {
+    /// Holds a place, where there is a limit and a body.
     pub(super) fn around(body: Body, permit: Option<&Permit>) -> Body {
         match permit {
             Some(permit) if !body.is_end_stream() => Body::boxed(Self {
                 body,
-                _permit: permit.clone(),
+                _held: permit.clone(),
             }),
             _ => body,
         }
     }
 }
 
-impl HttpBody for HeldBody {
+impl<H: Unpin> HttpBody for HeldBody<H> {
     type Data = Bytes;
     type Error = BodyError;
 
