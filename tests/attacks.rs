@@ -343,7 +343,8 @@ async fn deaf_to_uploads() -> Origin {
 async fn a_server_that_answers_and_never_reads_the_rest_of_an_upload_loses_its_connection() {
     let origin = deaf_to_uploads().await;
     let gateway = Gateway::start(&format!(
-        "[server]\nworkers = 1\n[routes.all]\nupstream = \"{}\"\nmax_body = \"unlimited\"\n\
+        "[server.limits]\nheader_timeout = \"1h\"\nkeep_alive = \"1h\"\n\
+         [routes.all]\nupstream = \"{}\"\nmax_body = \"unlimited\"\n\
          [routes.all.timeouts]\nidle = \"200ms\"\n",
         origin.url()
     ));

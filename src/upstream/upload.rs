@@ -1,10 +1,13 @@
 //! An upload that goes on behind its answer.
 //!
-//! A server may answer before it has read the whole request (RFC 9112 9.3 lets it), and may read on.
-//! For the client the exchange is over then, so none of its timers runs, and hyper waits for ever for
-//! a full socket to take more: a server that answers and never reads the rest would keep a connection,
-//! a descriptor and a piece of the upload for as long as it lives. So whoever gives up such a
-//! connection leaves somebody behind who ends it when it does not move.
+//! A server may answer before it has read the whole request, and may read on. The exchange is over
+//! then, and hyper waits for ever for a full socket to take more. A client of HTTP/1.1 can't go on
+//! without having sent the rest, so its guard ends both sides; one of HTTP/2 makes other requests
+//! meanwhile. So a server that answers and never reads the rest would keep a connection, a descriptor
+//! and a piece of the upload. Whoever gives up such a connection leaves somebody behind who ends it
+//! when it does not move.
+//!
+//! What the kernel holds of it by then, it gives up by its own rules (`tcp_orphan_retries`).
 
 use std::time::Duration;
 
