@@ -11,47 +11,16 @@ use std::{
     time::Duration,
 };
 
-use hyper::client::conn::{http1, http2};
-use tokio::{task::JoinHandle, time::Instant};
+use hyper::client::conn::http2;
+use tokio::time::Instant;
 
-use super::{meter::HeadMeter, name::Name, upload};
+use super::{http1, name::Name};
 use crate::exchange::{Body, LazyTimer};
 
-/// An HTTP/1.1 connection, and the meter and the timer that serve its exchanges.
+/// An HTTP/1.1 connection, and the timer that serves its exchanges.
 pub(super) struct Http1Connection {
-    pub(super) sender: http1::SendRequest<Body>,
-    pub(super) meter: HeadMeter,
+    pub(super) connection: Box<http1::Connection>,
     pub(super) timer: LazyTimer,
-    /// A request with a body is under way: for how long the server may take nothing of it once the
-    /// exchange is over.
-    pub(super) upload: Option<Duration>,
-    /// Drives the connection; there until the drop.
-    task: Option<JoinHandle<()>>,
-}
-
-impl Http1Connection {
-    pub(super) fn new(
-        sender: http1::SendRequest<Body>,
-        meter: HeadMeter,
-        task: JoinHandle<()>,
-    ) -> Self {
-        Self {
-            sender,
-            meter,
-            timer: LazyTimer::default(),
-            upload: None,
-            task: Some(task),
-        }
-    }
-}
-
-/// hyper ends a connection that nobody holds, but not before all of an upload is sent.
-impl Drop for Http1Connection {
-    fn drop(&mut self) {
-        if let (Some(patience), Some(task)) = (self.upload, self.task.take()) {
-            upload::leave_behind(task, self.meter.clone(), patience);
-        }
-    }
 }
 
 struct Idle {
@@ -95,12 +64,12 @@ impl Pool {
         keep: Duration,
     ) -> Option<Http1Connection> {
         let mut idle = lock(&self.worker(worker).idle);
-        while let Some(candidate) = idle.pop() {
+        while let Some(mut candidate) = idle.pop() {
             let waited = candidate
                 .since
                 .map(|since| now.saturating_duration_since(since));
             let usable = waited.is_none_or(|waited| waited < keep);
-            if usable && !candidate.connection.sender.is_closed() {
+            if usable && !candidate.connection.connection.is_stale() {
                 return Some(candidate.connection);
             }
         }
@@ -110,7 +79,7 @@ impl Pool {
     /// Keeps a connection for its next request; drops it (which closes it) when enough wait.
     pub(super) fn put(&self, worker: usize, connection: Http1Connection, most: usize) {
         let mut idle = lock(&self.worker(worker).idle);
-        if idle.len() < most && !connection.sender.is_closed() {
+        if idle.len() < most {
             idle.push(Idle {
                 connection,
                 since: None,
@@ -149,7 +118,8 @@ impl Pool {
         for worker in &self.workers {
             lock(&worker.idle).retain_mut(|idle| {
                 let since = *idle.since.get_or_insert(now);
-                now.saturating_duration_since(since) < keep && !idle.connection.sender.is_closed()
+                now.saturating_duration_since(since) < keep
+                    && !idle.connection.connection.is_stale()
             });
             lock(&worker.streams).retain(|connection| !connection.expired(keep));
         }
