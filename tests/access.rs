@@ -13,7 +13,7 @@ use std::{
 use http::Response;
 use jsonwebtoken::{EncodingKey, Header, encode};
 use serde_json::{Value, json};
-use support::{Gateway, Sent, Server, empty, eventually, full, http1, read, request, within};
+use support::{Gateway, Sent, Server, empty, eventually, full, http1, read, within};
 
 /// A server that says "here".
 async fn origin() -> Server {
@@ -26,10 +26,21 @@ async fn from(gateway: &Gateway, client: &str) -> Sent {
 }
 
 async fn send(gateway: &Gateway, method: &str, path: &str, headers: &[(&str, &str)]) -> Sent {
-    let mut request = request(method, path).header("host", "gateway.test");
-    for (name, value) in headers {
-        request = request.header(*name, *value);
-    }
+    let host = [("host", "gateway.test")];
+    send_as_it_is(gateway, method, path, &[&host, headers].concat()).await
+}
+
+/// A request with these header fields and no others.
+async fn send_as_it_is(
+    gateway: &Gateway,
+    method: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+) -> Sent {
+    let builder = http::Request::builder().method(method).uri(path);
+    let request = headers.iter().fold(builder, |builder, (name, value)| {
+        builder.header(*name, *value)
+    });
     let mut connection = http1(gateway.address()).await;
     let answer = within(connection.send_request(request.body(empty()).unwrap())).await;
     read(answer.unwrap()).await
@@ -228,13 +239,7 @@ fn with_roles(roles: &[&str]) -> Value {
 async fn call(gateway: &Gateway, method: &str, claims: Value) -> Sent {
     let bearer = format!("Bearer {}", token(&claims));
     let headers = [("authorization", &*bearer), ("host", "acme.example.com")];
-    let mut request = http::Request::builder().method(method).uri("/orders/1");
-    for (name, value) in headers {
-        request = request.header(name, value);
-    }
-    let mut connection = http1(gateway.address()).await;
-    let answer = within(connection.send_request(request.body(empty()).unwrap())).await;
-    read(answer.unwrap()).await
+    send_as_it_is(gateway, method, "/orders/1", &headers).await
 }
 
 #[tokio::test]
@@ -320,20 +325,8 @@ async fn a_tenant_gets_no_further_than_its_own_host() {
 async fn who_is_not_known_is_401_before_any_rule_is_asked() {
     let origin = origin().await;
     let gateway = guarded(&origin, "roles = ['editor']");
-    let headers = [("host", "acme.example.com")];
-    let request = headers
-        .iter()
-        .fold(http::Request::builder().uri("/"), |it, (name, value)| {
-            it.header(*name, *value)
-        });
-    let mut connection = http1(gateway.address()).await;
-    let sent = read(
-        connection
-            .send_request(request.body(empty()).unwrap())
-            .await
-            .unwrap(),
-    )
-    .await;
+    let host = [("host", "acme.example.com")];
+    let sent = send_as_it_is(&gateway, "GET", "/", &host).await;
     assert_eq!(sent.status(), 401);
     assert_eq!(
         call(&gateway, "GET", with_roles(&["editor"]))
@@ -443,14 +436,7 @@ async fn from_page(gateway: &Gateway, method: &str, origin: &str, more: &[(&str,
         ("cookie", &*cookie),
         ("host", "acme.example.com"),
     ];
-    let builder = http::Request::builder().method(method).uri("/");
-    let headers = headers.iter().chain(more);
-    let builder = headers.fold(builder, |builder, (name, value)| {
-        builder.header(*name, *value)
-    });
-    let mut connection = http1(gateway.address()).await;
-    let answer = within(connection.send_request(builder.body(empty()).unwrap())).await;
-    read(answer.unwrap()).await
+    send_as_it_is(gateway, method, "/", &[&headers, more].concat()).await
 }
 
 #[tokio::test]
@@ -501,22 +487,12 @@ async fn who_brings_no_cookie_is_not_asked_where_it_comes_from() {
     let gateway = guarded(&origin, "");
     assert_eq!(call(&gateway, "POST", json!({})).await.status(), 200);
     let bearer = format!("Bearer {}", token(&json!({})));
-    let headers = [("authorization", &*bearer), ("origin", "https://app.test")];
-    let builder = http::Request::builder()
-        .method("POST")
-        .uri("/")
-        .header("host", "acme.example.com");
-    let builder = headers.iter().fold(builder, |builder, (name, value)| {
-        builder.header(*name, *value)
-    });
-    let mut connection = http1(gateway.address()).await;
-    let sent = read(
-        connection
-            .send_request(builder.body(empty()).unwrap())
-            .await
-            .unwrap(),
-    )
-    .await;
+    let headers = [
+        ("authorization", &*bearer),
+        ("origin", "https://app.test"),
+        ("host", "acme.example.com"),
+    ];
+    let sent = send_as_it_is(&gateway, "POST", "/", &headers).await;
     assert_eq!(
         sent.status(),
         200,

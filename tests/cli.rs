@@ -329,14 +329,20 @@ fn a_signal_drains_and_ends_with_0() {
     }
 }
 
-#[test]
-fn a_request_under_way_is_finished_before_the_end() {
+/// The demo's backend, and a folder whose configuration leads to it.
+fn in_front_of_a_backend() -> (DemoBackend, TempDir) {
     let backend = DemoBackend::start().unwrap();
     let route = format!(
         "[routes.all]\nupstream = \"http://{}\"\n",
         backend.address()
     );
     let folder = folder(&format!("{QUICK}{route}"));
+    (backend, folder)
+}
+
+#[test]
+fn a_request_under_way_is_finished_before_the_end() {
+    let (_backend, folder) = in_front_of_a_backend();
     let mut gateway = Running::start(folder.path(), &[]);
     let mut events = gateway.ask("/events?count=2");
     read_until(&mut events, "\"number\":1");
@@ -348,12 +354,7 @@ fn a_request_under_way_is_finished_before_the_end() {
 
 #[test]
 fn a_second_signal_ends_at_once_with_1() {
-    let backend = DemoBackend::start().unwrap();
-    let route = format!(
-        "[routes.all]\nupstream = \"http://{}\"\n",
-        backend.address()
-    );
-    let folder = folder(&format!("{QUICK}{route}"));
+    let (_backend, folder) = in_front_of_a_backend();
     let mut gateway = Running::start(folder.path(), &[]);
     let mut slow = gateway.ask("/events?count=3600");
     read_until(&mut slow, "\"number\":1");

@@ -7,8 +7,8 @@ use ipnet::IpNet;
 use super::{
     address::{Listen, Networks},
     decode::{
-        Count, Flag, Format, Node, Problem, Reader, Show, Size, Sub, TableNode, Time, TimeOrZero,
-        table,
+        Count, Flag, Format, Node, Off, OrWord, Problem, Reader, Show, Size, Sub, TableNode, Time,
+        TimeOrZero, table,
     },
     diagnostic::Finding,
 };
@@ -64,6 +64,11 @@ table! {
         pub write_timeout: Duration => Time = Duration::from_secs(30),
         /// `max_connections`: over all listeners; more are closed at once.
         pub max_connections: usize => Count<usize, 1, { u32::MAX as u64 }> = 20_000,
+        /// `max_connections_per_client`: of one IPv4 address or IPv6 /64; more are closed at once.
+        /// Not counted are `trusted_proxies`, unix sockets, and connections that are older than the
+        /// limit.
+        pub max_connections_per_client: Option<usize> =>
+            OrWord<Count<usize, 1, { u32::MAX as u64 }>, Off> = None,
     }
 }
 
@@ -76,6 +81,9 @@ table! {
         /// `total_streams`: concurrent streams of all connections together; more are refused with
         /// REFUSED_STREAM, so that the client may try again.
         pub total_streams: usize => Count<usize, 1, { u32::MAX as u64 }> = 20_000,
+        /// `total_heads`: memory for the heads of all requests together that wait for their answers,
+        /// each field counted with 200 bytes more than it has; more streams are refused like that.
+        pub total_heads: usize => Size<usize, 65_536, { 1 << 40 }> = 128 << 20,
         /// `header_list`: the largest request head, uncompressed and with 32 bytes added for each
         /// field (RFC 9113 6.5.2). A client sends it in a few hundred bytes, so it is smaller than
         /// `header_bytes`; 16 KiB of cookies and a long path find room.

@@ -81,7 +81,10 @@ reasons! {
     WriteTimeout = "http.write_timeout", 408, "TIMEOUT", "The client stopped reading the answer.";
     /// The listener is at `limits.max_connections`.
     TooManyConnections = "http.too_many_connections", 503, "UNAVAILABLE", "The gateway has too many connections.";
-    /// The HTTP/2 stream would be one more than `http2.total_streams`.
+    /// The client is at `limits.max_connections_per_client`.
+    TooManyClientConnections = "http.too_many_client_connections", 429, "RATE_LIMIT_EXCEEDED", "Too many connections come from this address.";
+    /// The HTTP/2 stream would be one more than `http2.total_streams`, or its head go beyond
+    /// `http2.total_heads`.
     TooManyStreams = "http.too_many_streams", 503, "UNAVAILABLE", "The gateway has too many requests under way.";
     /// Host is missing, doubled or not a host.
     HostInvalid = "request.host_invalid", 400, "VALIDATION_ERROR", "The request needs exactly one valid Host.";

@@ -17,7 +17,7 @@ use hyper::{body::Incoming, client::conn::TrySendError};
 use tokio::time::{Instant, timeout};
 
 use super::{
-    body::Source,
+    body::{Source, StreamUse},
     connect, failure,
     forward::ForwardOptions,
     head::{self, HeadOptions, Seen},
@@ -263,7 +263,7 @@ impl Attempt<'_> {
         let behind = if head.status == StatusCode::SWITCHING_PROTOCOLS {
             Behind::Switch(Some(exchange.switch()))
         } else {
-            let answer = exchange.answer(&head, self.options.timeouts.idle);
+            let answer = exchange.answer(&head, self.options.timeouts.idle.or(Some(STALL)));
             Behind::Body(Source::Http1 {
                 answer: Some(answer.map_err(failure::malformed)?),
                 worker: self.context.connection.worker,
@@ -360,6 +360,14 @@ impl Attempt<'_> {
         message: Message,
     ) -> Result<Sent, Unsent<Message>> {
         let mut timer = LazyTimer::default();
+        let (stream_use, message) = match message {
+            Message::New(body) => {
+                let (stream_use, body) = StreamUse::by(stream.permit, body);
+                (stream_use, Message::New(body))
+            }
+            // Its body holds the stream that it was meant for.
+            returned @ Message::Returned(_) => (StreamUse::Answer(stream.permit), returned),
+        };
         let message = self.message(message)?;
         let mut response = Box::pin(stream.sender.try_send_request(message));
         let outcome = self.answer(|cx| response.as_mut().poll(cx), &mut timer);
@@ -372,7 +380,7 @@ impl Attempt<'_> {
             StatusCode::SWITCHING_PROTOCOLS => Behind::Switch(None),
             _ => Behind::Body(Source::Http2 {
                 incoming,
-                stream: Some(stream.permit),
+                stream: Some(stream_use),
             }),
         };
         Ok(Sent {
@@ -475,6 +483,10 @@ fn grpc_timeout(value: &HeaderValue) -> Option<Duration> {
         _ => return None,
     })
 }
+
+/// How long a server that has answered may take nothing of the rest of an upload, where
+/// `timeouts.idle` is off.
+const STALL: Duration = Duration::from_secs(60);
 
 #[cfg(test)]
 mod tests {
