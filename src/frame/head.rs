@@ -31,6 +31,7 @@ pub(super) struct Seen {
     underscore: bool,
     tracestate: bool,
     via: bool,
+    pub(super) overrides: bool,
     pub(super) accept: Option<HeaderValue>,
     grpc: bool,
     pub(super) user_agent: Option<HeaderValue>,
@@ -60,6 +61,11 @@ impl Seen {
                 "traceparent" => seen.traceparent = Some(value.clone()),
                 "tracestate" => seen.tracestate = true,
                 "x-request-id" => seen.request_id = Some(value.clone()),
+                "x-http-method-override"
+                | "x-method-override"
+                | "x-http-method"
+                | "x-original-url"
+                | "x-rewrite-url" => seen.overrides = true,
                 other => {
                     seen.forwarding |= is_forwarding(other);
                     seen.underscore |= other.contains('_');

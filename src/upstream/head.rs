@@ -25,7 +25,7 @@ use crate::{
         Body, Context, Reason, Retry, UpstreamError,
         fields::{
             KEEP_ALIVE, PROXY_CONNECTION, TRACEPARENT, X_FORWARDED_FOR, X_FORWARDED_HOST,
-            X_FORWARDED_PROTO, X_REQUEST_ID, remove_hop_by_hop,
+            X_FORWARDED_PROTO, X_REQUEST_ID, joined_cookies, remove_hop_by_hop,
         },
     },
 };
@@ -129,28 +129,15 @@ fn copy(from: &HeaderMap, to: &mut HeaderMap) {
         match *name {
             HOST | EXPECT => {}
             COOKIE if to.contains_key(COOKIE) => {}
-            COOKIE => join_cookies(from, to, value),
+            COOKIE => {
+                if let Some(joined) = joined_cookies(from) {
+                    to.insert(COOKIE, joined);
+                }
+            }
             _ => {
                 to.append(name, value.clone());
             }
         }
-    }
-}
-
-/// RFC 9113 8.2.3: crumbs are joined, since HTTP/1.1 has one Cookie field. All at once: HPACK lets a
-/// client send a thousand crumbs in a thousand bytes.
-fn join_cookies(from: &HeaderMap, to: &mut HeaderMap, first: &HeaderValue) {
-    let crumbs: Vec<_> = from
-        .get_all(COOKIE)
-        .iter()
-        .map(HeaderValue::as_bytes)
-        .collect();
-    let joined = match crumbs.len() {
-        1 => Ok(first.clone()),
-        _ => HeaderValue::from_maybe_shared(Bytes::from(crumbs.join(&b"; "[..]))),
-    };
-    if let Ok(joined) = joined {
-        to.insert(COOKIE, joined);
     }
 }
 
