@@ -7,7 +7,7 @@ use http::{Method, Uri, Version};
 use tollgate::{
     config::{Config, Route},
     exchange::{
-        Clock, Connection, Context, ContextParts, Peer, Principal, Protocol, RequestHead,
+        Asked, Clock, Connection, Context, ContextParts, Peer, Principal, Protocol, RequestHead,
         RequestId, TraceContext,
     },
     pipeline::{Ranges, Rules},

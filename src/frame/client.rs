@@ -125,7 +125,7 @@ impl<'a> Claims<'a> {
             TrustedHeaders::Auto => {
                 let standard = Self::from_forwarded(headers, peer, trusted)?;
                 match X_FORWARDED.iter().any(|name| headers.contains_key(name)) {
-                    true => Self::from_x_forwarded(headers).agreed(standard, peer, trusted),
+                    true => Self::from_x_forwarded(headers).agreed(&standard, peer, trusted),
                     false => Ok(standard),
                 }
             }
@@ -134,7 +134,7 @@ impl<'a> Claims<'a> {
 
     /// What both families say. Of scheme and host a proxy may well write one only; then nobody can
     /// tell that it was the proxy.
-    fn agreed(self, other: Self, peer: IpAddr, trusted: &[IpNet]) -> Result<Self, Contradiction> {
+    fn agreed(self, other: &Self, peer: IpAddr, trusted: &[IpNet]) -> Result<Self, Contradiction> {
         if self.client(peer, trusted) != other.client(peer, trusted) {
             return Err(Contradiction);
         }

@@ -36,7 +36,7 @@ use crate::{
     telemetry::{AuthMetrics, RouteMetrics},
 };
 use expression::{Decision, Expression, Step, Walk};
-use failures::{Awaited, Failures};
+use failures::Failures;
 use method::{Grant, Method, Refusal};
 pub use registry::Authenticators;
 
@@ -124,11 +124,7 @@ impl Handle for Authenticate {
                 let context = Arc::clone(context);
                 Box::pin(async move {
                     loop {
-                        let awaited = rules.awaited(&walk, &request, &context);
                         let told = verdict.await;
-                        if let Some(awaited) = awaited {
-                            awaited.settle();
-                        }
                         match rules.expression.resume(&mut walk, told, &request, &context) {
                             Step::Wait(next) => verdict = next,
                             Step::Done(decision) => {
@@ -187,13 +183,6 @@ impl Rules {
     /// How long the client's address has to wait, if too much that was made up came from it.
     fn throttled(&self, context: &Context) -> Option<Duration> {
         self.failures.as_ref()?.wait(context)
-    }
-
-    /// The guess that a walk is waiting for, if it may be one.
-    fn awaited(&self, walk: &Walk, request: &Request, context: &Arc<Context>) -> Option<Awaited> {
-        let failures = self.failures.as_ref()?;
-        let guesses = self.expression.is_guess(walk, request);
-        guesses.then(|| Awaited::new(failures, context))
     }
 
     /// Counts what was made up, if the request is not let in.

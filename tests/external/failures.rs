@@ -75,7 +75,7 @@ async fn more_questions_than_allowed_are_not_asked() {
 }
 
 /// Takes requests and never answers.
-pub(super) async fn silent() -> Origin {
+async fn silent() -> Origin {
     Origin::start(|mut peer| async move {
         peer.request().await;
         peer.closed().await;

@@ -94,23 +94,6 @@ async fn guesses_at_the_same_time_all_count() {
     assert_eq!(site.ask("Authorization: Basic bad").await, 401);
 }
 
-#[tokio::test]
-async fn who_leaves_before_the_answer_has_guessed() {
-    let silent = super::failures::silent().await;
-    let keys = "timeout = '30s'\n[auth]\nfailures = '2/1m'";
-    let site = Site::asking(Service::start().await, &silent.url(), keys).await;
-    for number in 1..=2 {
-        let mut client = Raw::connect(site.gateway.address()).await;
-        client
-            .send("GET / HTTP/1.1\r\nHost: a\r\nAuthorization: Basic bad\r\n\r\n")
-            .await;
-        support::eventually(|| silent.requests().len() == number).await;
-        drop(client);
-        support::eventually(|| site.gateway.log().len() == number).await;
-    }
-    assert_eq!(site.ask("Authorization: Basic bad").await, 429);
-}
-
 /// A token that has expired is no guess, as long as somebody else on the route can tell.
 #[tokio::test]
 async fn what_another_method_knows_is_no_guess() {

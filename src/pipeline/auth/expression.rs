@@ -109,12 +109,6 @@ impl Expression {
         known.map_or_else(|| Verdict::Refused(refusal()), Verdict::Granted)
     }
 
-    /// Whether the method at hand finds what could be a guess.
-    pub(super) fn is_guess(&self, walk: &Walk, request: &Request) -> bool {
-        let method = self.methods.get(walk.at);
-        method.is_some_and(|method| method.guessed(request).is_some())
-    }
-
     /// Takes the verdict that was waited for and goes on.
     pub(super) fn resume(
         &self,

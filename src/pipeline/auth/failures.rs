@@ -49,45 +49,10 @@ impl Failures {
     /// Counts a request, if one of its credentials was refused as made up.
     pub(super) fn note(&self, mut refusals: impl Iterator<Item = Reason>, context: &Context) {
         if refusals.any(|reason| MADE_UP.contains(&reason)) {
-            self.charge(context);
-        }
-    }
-
-    /// All that came at the same time saw a quota that was not used up yet: it is owed.
-    fn charge(&self, context: &Context) {
-        let (key, now) = (network(context.client), context.clock.now());
-        let most = self.quota.1.saturating_mul(MOST_OWED);
-        self.throttle.charge(&key, 1, now, most);
-    }
-}
-
-/// A guess whose outcome is awaited. A client that leaves before it has made the gateway work all
-/// the same: it counts.
-pub(super) struct Awaited {
-    failures: Arc<Failures>,
-    context: Arc<Context>,
-    settled: bool,
-}
-
-impl Awaited {
-    pub(super) fn new(failures: &Arc<Failures>, context: &Arc<Context>) -> Self {
-        Self {
-            failures: Arc::clone(failures),
-            context: Arc::clone(context),
-            settled: false,
-        }
-    }
-
-    /// The outcome is there; whether it counts is up to who has it.
-    pub(super) fn settle(mut self) {
-        self.settled = true;
-    }
-}
-
-impl Drop for Awaited {
-    fn drop(&mut self) {
-        if !self.settled {
-            self.failures.charge(&self.context);
+            let (key, now) = (network(context.client), context.clock.now());
+            let most = self.quota.1.saturating_mul(MOST_OWED);
+            // Guesses that came at the same time all saw a quota that was not used up: it is owed.
+            self.throttle.charge(&key, 1, now, most);
         }
     }
 }
@@ -122,8 +87,8 @@ const MADE_UP: [Reason; 10] = [
     Reason::JwtUnknownKey,
     Reason::JwtBadSignature,
 ];
-/// How often the time of the quota an address may have to wait.
-const MOST_OWED: u32 = 10;
+/// How often the time of the quota an address may have to wait: others may share it.
+const MOST_OWED: u32 = 3;
 /// Addresses that are counted at a time, a few megabytes; the table forgets who owes least.
 const MOST_ADDRESSES: usize = 65_536;
 
