@@ -349,7 +349,8 @@ fn admit(
     let host = host(parts, seen, context)
         .map_err(|error| refuse(Reason::HostInvalid).detail("host", error.to_string()))?;
     let encoded_slash = normalise(parts, context)?;
-    head::clean(&mut parts.headers, seen, trusted, context.trace.continued);
+    let client = trusted.then_some(context.client);
+    head::clean(&mut parts.headers, seen, client, context.trace.continued);
     // Names with `_`, which servers read as these, are gone by now.
     for name in &*snapshot.identity {
         parts.headers.remove(name);

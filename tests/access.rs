@@ -327,6 +327,35 @@ async fn no_field_makes_another_request_of_one_that_was_allowed() {
 }
 
 #[tokio::test]
+async fn roles_stand_in_a_claim_with_one_name_or_at_a_path() {
+    let origin = origin().await;
+    for (claim, claims) in [
+        (
+            "'https://id.test/roles'",
+            json!({ "https://id.test/roles": ["admin"] }),
+        ),
+        ("'roles'", json!({ "roles": "viewer admin" })),
+        (
+            "['realm.access', 'roles']",
+            json!({ "realm.access": { "roles": ["admin"] } }),
+        ),
+    ] {
+        let gateway = Gateway::start(&format!(
+            "[auth.jwt.main]\nsecret = '{SECRET}'\nroles_claim = {claim}\n\
+             [routes.all]\nauth = 'jwt.main'\nroles = ['admin']\nupstream = '{}'\n",
+            origin.url()
+        ));
+        let asked = async |claims: &Value| {
+            let bearer = format!("Bearer {}", token(claims));
+            send(&gateway, "GET", "/", &[("authorization", &bearer)]).await
+        };
+        assert_eq!(asked(&claims).await.status(), 200, "{claim}");
+        let elsewhere = json!({ "realm": { "access": { "roles": ["admin"] } } });
+        assert_eq!(asked(&elsewhere).await.reason(), "rbac.denied", "{claim}");
+    }
+}
+
+#[tokio::test]
 async fn a_tenant_gets_no_further_than_its_own_host() {
     let origin = origin().await;
     let gateway = guarded(&origin, "claims = { tenant = '${host.tenant}' }");

@@ -80,6 +80,21 @@ async fn a_client_cannot_choose_its_address_by_the_family_that_its_proxy_does_no
 }
 
 #[tokio::test]
+async fn a_real_ip_that_is_not_the_clients_is_not_the_proxys_word() {
+    for (real, passes) in [
+        ("X-Real-IP: 203.0.113.7\r\n", true),
+        ("X-Real-IP: 10.9.9.9\r\n", false),
+        ("X-Real-IP: 203.0.113.7\r\nX-Real-IP: 10.9.9.9\r\n", false),
+    ] {
+        let (origin, gateway) = site(TRUSTING).await;
+        let fields = format!("X-Forwarded-For: 203.0.113.7\r\n{real}");
+        Raw::ask(gateway.address(), get(&fields)).await;
+        let request = origin.request();
+        assert_eq!(request.header("x-real-ip").is_some(), passes, "{real}");
+    }
+}
+
+#[tokio::test]
 async fn a_proxy_may_be_named_by_its_mapped_address() {
     let (_origin, gateway) = site("[server]\ntrusted_proxies = [\"::ffff:127.0.0.0/104\"]\n").await;
     Raw::ask(gateway.address(), get("X-Forwarded-For: 203.0.113.7\r\n")).await;
