@@ -302,6 +302,65 @@ async fn a_denied_caller_is_told_nothing_and_the_log_what_was_missing() {
 }
 
 #[tokio::test]
+async fn no_field_makes_another_request_of_one_that_was_allowed() {
+    let (origin, asked) = (
+        support::Origin::ok().await,
+        "POST /a HTTP/1.1\r\nHost: a\r\n",
+    );
+    let overrides = [
+        "X-HTTP-Method-Override",
+        "X-Method-Override",
+        "X-HTTP-Method",
+        "X-Original-URL",
+        "X-Rewrite-URL",
+    ];
+    let fields: String = overrides
+        .iter()
+        .map(|name| format!("{name}: DELETE\r\n"))
+        .collect();
+    let ask = format!("{asked}{fields}Content-Length: 0\r\n\r\n");
+    for (keys, expected) in [("", 0), ("override_headers = 'keep'", overrides.len())] {
+        let route = format!("[routes.all]\nupstream = '{}'\n{keys}", origin.url());
+        let gateway = Gateway::start(&route);
+        let answer = support::Raw::ask(gateway.address(), ask.clone()).await;
+        assert_eq!(answer.status, 200);
+        let requests = origin.requests();
+        let last = requests.last().unwrap();
+        let passed = overrides.iter().filter(|name| last.header(name).is_some());
+        assert_eq!(passed.count(), expected, "{keys}");
+    }
+}
+
+#[tokio::test]
+async fn roles_stand_in_a_claim_with_one_name_or_at_a_path() {
+    let origin = origin().await;
+    for (claim, claims) in [
+        (
+            "'https://id.test/roles'",
+            json!({ "https://id.test/roles": ["admin"] }),
+        ),
+        ("'roles'", json!({ "roles": "viewer admin" })),
+        (
+            "['realm.access', 'roles']",
+            json!({ "realm.access": { "roles": ["admin"] } }),
+        ),
+    ] {
+        let gateway = Gateway::start(&format!(
+            "[auth.jwt.main]\nsecret = '{SECRET}'\nroles_claim = {claim}\n\
+             [routes.all]\nauth = 'jwt.main'\nroles = ['admin']\nupstream = '{}'\n",
+            origin.url()
+        ));
+        let asked = async |claims: &Value| {
+            let bearer = format!("Bearer {}", token(claims));
+            send(&gateway, "GET", "/", &[("authorization", &bearer)]).await
+        };
+        assert_eq!(asked(&claims).await.status(), 200, "{claim}");
+        let elsewhere = json!({ "realm": { "access": { "roles": ["admin"] } } });
+        assert_eq!(asked(&elsewhere).await.reason(), "rbac.denied", "{claim}");
+    }
+}
+
+#[tokio::test]
 async fn a_tenant_gets_no_further_than_its_own_host() {
     let origin = origin().await;
     let gateway = guarded(&origin, "claims = { tenant = '${host.tenant}' }");
@@ -574,6 +633,10 @@ async fn a_grpc_method_has_a_rule_of_its_own_and_its_denial_is_a_grpc_status() {
             .header("authorization", &bearer)
             .header("content-type", media_type)
             .header("te", "trailers");
+        let request = match media_type {
+            "application/json" => request.header("connect-protocol-version", "1"),
+            _ => request,
+        };
         let mut connection = support::http2(gateway.address()).await;
         let sent = within(connection.send_request(request.body(empty()).unwrap())).await;
         let sent = read(sent.unwrap()).await;
@@ -592,8 +655,10 @@ async fn a_grpc_method_has_a_rule_of_its_own_and_its_denial_is_a_grpc_status() {
     let json = "application/json";
     assert_eq!(call("/shop.v1.Orders/DropOrder", json).await, (403, None));
     assert_eq!(call("/shop.v1.Orders/GetOrder", json).await.0, 200);
+    // Something else that ends in the name of a call.
+    assert_eq!(call("/orders/GetOrder", "text/plain").await, (403, None));
     assert_eq!(
         gateway.metric("tollgate_rejections_total", &["orders", "rbac.denied"]),
-        2.0
+        3.0
     );
 }

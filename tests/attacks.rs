@@ -75,9 +75,9 @@ async fn trailers_bring_in_nothing_that_is_refused_as_a_header() {
     let origin = Origin::ok().await;
     let gateway = Gateway::to(&origin.url());
     let request = "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\
-         Trailer: forwarded, x-real-ip, x-forwarded-port, via, x_user, x-sum\r\n\r\n0\r\n\
+         Trailer: forwarded, x-real-ip, x-forwarded-port, via, x_user, x-http-method, x-sum\r\n\r\n0\r\n\
          Forwarded: for=192.0.2.1\r\nX-Real-IP: 192.0.2.1\r\nX-Forwarded-Port: 443\r\nVia: 1.1 a\r\n\
-         X_User: admin\r\nX-Sum: 7\r\n\r\n";
+         X_User: admin\r\nX-HTTP-Method: DELETE\r\nX-Sum: 7\r\n\r\n";
     assert_eq!(Raw::ask(gateway.address(), request).await.status, 200);
     let trailers = origin.request().trailers;
     assert_eq!(trailers, [("x-sum".to_owned(), "7".to_owned())]);

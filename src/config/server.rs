@@ -7,8 +7,8 @@ use ipnet::IpNet;
 use super::{
     address::{Listen, Networks},
     decode::{
-        Count, Flag, Format, Node, Off, OrWord, Problem, Reader, Show, Size, Sub, TableNode, Time,
-        TimeOrZero, table,
+        Choice, Count, Flag, Format, Node, Off, OrWord, Problem, Reader, Show, Size, Sub,
+        TableNode, Time, TimeOrZero, Word, table,
     },
     diagnostic::Finding,
 };
@@ -34,6 +34,10 @@ table! {
         pub workers: Option<NonZeroUsize> => Workers = None,
         /// `trusted_proxies`: networks whose forwarding headers are believed; none by default.
         pub trusted_proxies: Vec<IpNet> => Networks = Vec::new(),
+        /// `trusted_headers`: which fields those proxies write, `X-Forwarded-*` or `Forwarded` (RFC
+        /// 7239); the other ones are the client's own and not read. `auto` reads what is there, and
+        /// refuses a request with both that disagree.
+        pub trusted_headers: TrustedHeaders => Choice<TrustedHeaders> = TrustedHeaders::Auto,
         /// `forwarded`: send RFC 7239 `Forwarded` as well as `X-Forwarded-*`.
         pub forwarded: bool => Flag = false,
         /// `limits`: what one client may cost.
@@ -43,6 +47,26 @@ table! {
         /// `drain`: how the gateway stops.
         pub drain: Drain => Sub<Drain> = Drain::default(); "see there",
     }
+}
+
+/// Which header fields trusted proxies write about their clients.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum TrustedHeaders {
+    /// `"auto"`: whichever are there; where both are, they must agree. The default.
+    #[default]
+    Auto,
+    /// `"x-forwarded"`: `X-Forwarded-For`, `-Proto` and `-Host`.
+    XForwarded,
+    /// `"forwarded"`: `Forwarded` (RFC 7239).
+    Forwarded,
+}
+
+impl Word for TrustedHeaders {
+    const WORDS: &'static [(&'static str, Self)] = &[
+        ("auto", Self::Auto),
+        ("x-forwarded", Self::XForwarded),
+        ("forwarded", Self::Forwarded),
+    ];
 }
 
 table! {

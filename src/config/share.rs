@@ -143,6 +143,7 @@ macro_rules! shared {
             "rate_limits",
             "cost",
             "encoded_slash",
+            "override_headers",
             "upgrade",
             "cors",
             "security_headers",

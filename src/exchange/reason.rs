@@ -94,6 +94,8 @@ reasons! {
     FramingInvalid = "request.framing_invalid", 400, "VALIDATION_ERROR", "The request's body has no single length.";
     /// A header field is not allowed where it stands.
     HeaderInvalid = "request.header_invalid", 400, "VALIDATION_ERROR", "A header field of the request is not valid.";
+    /// What a trusted proxy says of its client can be read in two ways: `server.trusted_headers`.
+    ForwardedAmbiguous = "request.forwarded_ambiguous", 400, "VALIDATION_ERROR", "The request's forwarding fields contradict each other.";
     /// TRACE and CONNECT are not served.
     MethodRefused = "request.method_refused", 405, "METHOD_NOT_ALLOWED", "The gateway does not serve this method.";
     /// The body broke off or is badly chunked.

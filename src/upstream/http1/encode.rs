@@ -12,14 +12,14 @@ use http_body::Body as _;
 use smallvec::SmallVec;
 
 use super::super::{
-    head::{HeadOptions, forwarded, forwarded_for, forwarded_host, host, joined_cookies},
+    head::{HeadOptions, forwarded, forwarded_for, forwarded_host, host},
     server::Server,
 };
 use crate::exchange::{
     Body, Context,
     fields::{
         KEEP_ALIVE, PROXY_CONNECTION, TRACEPARENT, X_FORWARDED_FOR, X_FORWARDED_HOST,
-        X_FORWARDED_PROTO, X_REQUEST_ID, list,
+        X_FORWARDED_PROTO, X_REQUEST_ID, joined_cookies, list,
     },
 };
 
@@ -95,7 +95,7 @@ fn client_fields(out: &mut Vec<u8>, headers: &HeaderMap, options: &HeadOptions<'
             COOKIE if cookies_written => {}
             COOKIE => {
                 cookies_written = true;
-                if let Some(joined) = joined_cookies(headers, value) {
+                if let Some(joined) = joined_cookies(headers) {
                     field(out, name, &joined);
                 }
             }
