@@ -63,6 +63,23 @@ impl Algorithm for SlidingLog {
         }
     }
 
+    /// The oldest that can be meant go: then nobody comes earlier for it.
+    fn refund(&mut self, window: &Window, taken: u64, now: u64, cost: u32) {
+        self.forget_old(window, now);
+        if taken.saturating_add(window.per) <= now {
+            return;
+        }
+        let meant = self.entries.partition_point(|entry| entry.at < taken);
+        let mut owed = cost;
+        for entry in self.entries.range_mut(meant..) {
+            let given = owed.min(entry.cost);
+            owed -= given;
+            entry.cost -= given;
+            self.used -= u64::from(given);
+        }
+        self.entries.retain(|entry| entry.cost > 0);
+    }
+
     fn charge(&mut self, window: &Window, now: u64, cost: u32) {
         self.forget_old(window, now);
         self.push(now, cost);
