@@ -145,3 +145,38 @@ async fn a_key_brings_its_own_quota() {
     );
     assert_eq!(limited.passed(6, &with(&bringing)).await, 3);
 }
+
+#[tokio::test]
+async fn who_shares_a_key_with_callers_of_a_faster_quota_pays_its_own_debt() {
+    let with = |subject: &str, roles: &[&str]| {
+        token(json!({ "sub": subject, "tenant": "t1", "roles": roles }))
+    };
+    let (alice, gold) = (with("alice", &[]), with("bob", &["gold"]));
+    for algorithm in ["token_bucket", "fixed_window", "sliding_window"] {
+        let limited = by(&format!(
+            "key = 'claim:tenant'\nquota = '2/1h'\nalgorithm = '{algorithm}'\n\
+             [rate_limits.one.overrides]\n'role:gold' = '100/1s'\n"
+        ));
+        assert_eq!(limited.passed(4, &alice).await, 2, "{algorithm}");
+        for _ in 0..3 {
+            assert_eq!(limited.passed(1, &gold).await, 1, "{algorithm}");
+            limited.later(2.0);
+            assert_eq!(limited.passed(1, &alice).await, 0, "{algorithm}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_key_brings_no_more_to_an_exact_window_than_one_may_keep() {
+    let mut file = KeysFile::new();
+    let key = file.add("much", "quota = '5000000/1h'");
+    let limited = Limited::start(&format!(
+        "[auth.api_keys.partners]\nkeys_file = '{}'\n\
+         [routes.all]\nrespond = {{ body = 'ok' }}\nauth = 'api_keys.partners'\nrate_limits = ['one']\n\
+         [rate_limits.one]\nkey = 'api_key'\nquota = '2/1h'\nalgorithm = 'sliding_window'\nexact = true\nmax_keys = 1000\n",
+        file.path().display()
+    ));
+    let answer = limited.with(&format!("X-Api-Key: {key}\r\n")).await;
+    let policy = answer.header("ratelimit-policy");
+    assert_eq!(policy, Some("\"one\";q=1000;w=3600"));
+}

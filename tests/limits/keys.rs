@@ -161,3 +161,36 @@ async fn every_worker_counts_the_same() {
     }
     assert_eq!(passed, 10);
 }
+
+#[tokio::test]
+async fn a_host_or_a_part_of_a_path_that_is_spelt_otherwise_is_the_same() {
+    let limited = Limited::start(
+        "[server]\ntrusted_proxies = ['127.0.0.1']\n\
+         [routes.host]\nhosts = ['a.test', '[::1]']\nrespond = {}\nrate_limits = ['host']\n\
+         [rate_limits.host]\nkey = 'host'\nquota = '1/1h'\n\
+         [routes.mail]\npath = '/{mail}/x'\nrespond = {}\nrate_limits = ['mail', 'address']\n\
+         [routes.any]\npath = '/any/{name}'\npath_case = 'insensitive'\nrespond = {}\nrate_limits = ['name', 'address']\n\
+         [rate_limits.mail]\nkey = 'path.mail'\nquota = '1/1h'\n\
+         [rate_limits.name]\nkey = 'path.name'\nquota = '1/1h'\n\
+         [rate_limits.address]\nkey = 'client_ip'\nquota = '1000/1h'\n",
+    );
+    let ask = async |host: &str, path: &str| {
+        let request = format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
+        Raw::ask(limited.gateway.address(), request).await.status
+    };
+    assert_eq!(ask("a.test", "/").await, 200);
+    let forwarded = "b.test\r\nX-Forwarded-Host: c.test\r\nX-Forwarded-For: 203.0.113.1";
+    for host in [
+        "a.test.",
+        "A.test:80",
+        &forwarded.replace("b.test", "a.test"),
+    ] {
+        assert_eq!(ask(host, "/").await, 429, "{host}");
+    }
+    assert_eq!(ask("[::1]", "/").await, 200);
+    assert_eq!(ask("[0::0:1]:80", "/").await, 429);
+    assert_eq!(ask("x.test", "/a@b.test/x").await, 200);
+    assert_eq!(ask("x.test", "/a%40b.test/x").await, 429);
+    assert_eq!(ask("x.test", "/any/Name").await, 200);
+    assert_eq!(ask("x.test", "/ANY/nAME").await, 429);
+}
