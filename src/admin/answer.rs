@@ -191,6 +191,16 @@ impl Refusal {
         )
     }
 
+    pub(super) fn held() -> Self {
+        let message = "What is in flight can't be forgotten: it ends by itself.";
+        Self::new(
+            StatusCode::CONFLICT,
+            "CONFLICT",
+            "admin.limit_held",
+            message,
+        )
+    }
+
     pub(super) fn timeout() -> Self {
         let message = "The gateway did not answer in time.";
         Self::new(

@@ -83,6 +83,8 @@ pub enum LimitReset {
     Unknown,
     /// It is counted in Redis, which is away.
     Away,
+    /// The limit is one of concurrency: what is in flight gives itself back.
+    Held,
 }
 
 /// What stands below `/api/limits/`.
@@ -136,6 +138,7 @@ pub(super) async fn reset(gateway: &dyn Gateway, name: &str, key: &str) -> Resul
         LimitReset::Done => Ok(answer::nothing()),
         LimitReset::Unknown => Err(Refusal::not_found()),
         LimitReset::Away => Err(Refusal::store_away()),
+        LimitReset::Held => Err(Refusal::held()),
     }
 }
 

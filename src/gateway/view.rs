@@ -14,7 +14,7 @@ use crate::{
         LimitReset, LimitState, ListenerState, Purge, PurgeAim, Readiness, RouteState, ServerState,
         ServerStatus, State, UpstreamState, WorkerState,
     },
-    config::{Route, Target},
+    config::{LimitAlgorithm, Route, Target},
     exchange::{BoxFuture, CacheNote, KeyState},
     pipeline::{Aim, LimitBook},
     upstream::{Health, Server, UpstreamGroup},
@@ -93,6 +93,10 @@ impl admin::Gateway for View {
             let Some(limit) = limit else {
                 return LimitReset::Unknown;
             };
+            // Whoever is in flight would give back what somebody else has taken since.
+            if limit.config().algorithm == LimitAlgorithm::Concurrency {
+                return LimitReset::Held;
+            }
             match limit.reset(&key).await {
                 Ok(true) => LimitReset::Done,
                 Ok(false) => LimitReset::Unknown,

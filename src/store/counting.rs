@@ -68,6 +68,10 @@ impl<A: Slot, const N: usize> Slot for Windows<A, N> {
         let debts = self.0.iter().map(|state| state.debt(now));
         debts.fold(0, u64::saturating_add)
     }
+
+    fn heap(&self) -> usize {
+        self.0.iter().map(Slot::heap).sum()
+    }
 }
 
 impl<A: Algorithm, const N: usize> Windows<A, N> {

@@ -28,6 +28,11 @@ pub trait Slot: Clone + Default + Send + 'static {
     /// What the key owes, in a unit by which keys of one table compare. With 0 it is as good as
     /// unknown.
     fn debt(&self, now: u64) -> u64;
+
+    /// Bytes that it holds besides itself.
+    fn heap(&self) -> usize {
+        0
+    }
 }
 
 /// State by key.
@@ -162,7 +167,11 @@ impl<S: Slot> Table<S> {
     /// Bytes that the table holds.
     #[must_use]
     pub fn bytes(&self) -> usize {
-        let size = |shard| locked(shard).table.allocation_size();
+        let size = |shard: &Mutex<Shard<S>>| {
+            let shard = locked(shard);
+            let beside: usize = shard.table.iter().map(|entry| entry.state.heap()).sum();
+            shard.table.allocation_size() + beside
+        };
         self.shards.iter().map(size).sum()
     }
 

@@ -46,6 +46,17 @@ async fn two_tokens_of_one_person_share_a_limit() {
 }
 
 #[tokio::test]
+async fn a_limit_by_principal_leaves_others_to_their_address() {
+    let limited = by("key = 'principal'\nquota = '2/1h'");
+    assert_eq!(limited.passed(3, &of("alice")).await, 2);
+    assert_eq!(limited.passed(3, &of("bob")).await, 2);
+    assert_eq!(limited.passed(3, "").await, 2);
+    let skipping = by("key = 'principal'\nquota = '2/1h'\non_missing_key = 'skip'");
+    assert_eq!(skipping.passed(3, &of("alice")).await, 2);
+    assert_eq!(skipping.passed(5, "").await, 5);
+}
+
+#[tokio::test]
 async fn who_is_not_known_is_counted_by_its_address() {
     let limited = by("key = 'caller'\nquota = '5/1h'\nanonymous = '2/1h'");
     assert_eq!(limited.passed(4, "").await, 2);

@@ -290,20 +290,22 @@ impl Stage {
             };
             on_route.metrics.decided(LimitDecision::Allow);
             held.extend(granted.held);
+            let settles = limit.config.cost_header.is_some();
+            let open_tier = settles.then(|| Arc::clone(&ask.tier));
             let stood = granted.standing.map(|standing| Report {
                 headers: limit.told(),
-                tier: Arc::clone(&ask.tier),
+                tier: ask.tier,
                 window: granted.window,
                 standing,
             });
-            if limit.config.cost_header.is_none() {
+            let Some(tier) = open_tier else {
                 stood.into_iter().for_each(|stood| reports.stands(stood));
                 continue;
-            }
+            };
             open.push(OpenCharge {
                 limit: Arc::clone(limit),
                 key: granted.under,
-                tier: ask.tier,
+                tier,
                 cost: self.cost,
                 source: granted.source,
                 at: granted.at,

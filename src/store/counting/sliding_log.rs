@@ -30,6 +30,10 @@ impl Slot for SlidingLog {
         let counts = newest.is_some_and(|newest| newest.counts(self.per, now));
         if counts { self.used } else { 0 }
     }
+
+    fn heap(&self) -> usize {
+        self.entries.capacity() * size_of::<Entry>()
+    }
 }
 
 impl Algorithm for SlidingLog {

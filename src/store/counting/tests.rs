@@ -382,3 +382,14 @@ fn what_is_held_is_freed_by_giving_back_alone() {
     state.give_back(&window, 0, 1);
     assert!(state.take(&window, 0, 1).is_ok());
 }
+
+#[test]
+fn the_memory_of_a_log_is_counted() {
+    let counters = crate::store::Counters::<SlidingLog, 1>::new(10, None);
+    let key = crate::store::KeyHasher::default().hash(b"key");
+    let window = [window(1_000, Duration::from_secs(60))];
+    for now in 0..1_000 {
+        crate::store::Counting::take(&counters, key, &window, now, 1);
+    }
+    assert!(crate::store::Counting::bytes(&counters) >= 16_000);
+}
