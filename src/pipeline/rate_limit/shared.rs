@@ -131,7 +131,7 @@ impl Stage {
                         Leased::Fetch(fetch) => Some(fetch),
                         Leased::Alone => None,
                         done => {
-                            self.leased(index, question, done, context)?;
+                            self.leased(index, question, &done, context)?;
                             continue;
                         }
                     }
@@ -147,10 +147,10 @@ impl Stage {
         &self,
         index: usize,
         question: &mut Question<'_>,
-        leased: Leased,
+        leased: &Leased,
         context: &Context,
     ) -> Result<(), Refusing> {
-        match leased {
+        match *leased {
             Leased::Given(window, standing) => {
                 question.taken = Some(Granted {
                     under: question.ask.key,
