@@ -18,7 +18,7 @@ mod readiness;
 mod server;
 mod state;
 
-pub use limits::{LimitKey, LimitKeys, LimitState, LimitWindow};
+pub use limits::{LimitKey, LimitKeys, LimitReset, LimitState, LimitWindow};
 pub use purge::{CacheResult, CacheRouteState, CacheState, Purge, PurgeAim};
 pub use readiness::{Check, CheckStatus, Readiness, ReadinessStatus, ServerStatus};
 pub use server::serve;
@@ -46,11 +46,12 @@ pub trait Gateway: Send + Sync + 'static {
     /// The busiest keys of a limit, so many at most; `None` when there is no such limit.
     fn limit_keys(&self, limit: &str, most: usize) -> Option<LimitKeys>;
 
-    /// How a key of a limit stands; `None` when it is not held.
-    fn limit_key(&self, limit: &str, key: &str) -> Option<LimitKey>;
+    /// How a key of a limit stands; `None` when it is not known.
+    fn limit_key(&self, limit: &str, key: &str) -> BoxFuture<Option<LimitKey>>;
 
-    /// Forgets what a key of a limit has used; whether it was held.
-    fn reset_limit_key(&self, limit: &str, key: &str) -> bool;
+    /// Forgets what a key of a limit has used.
+    fn reset_limit_key(&self, limit: &str, key: &str) -> BoxFuture<LimitReset>;
+
     /// What the cache holds; `None` when no route has one.
     fn cache(&self) -> Option<CacheState>;
 

@@ -70,8 +70,8 @@ pub use origins::OriginRule;
 pub use permission::Permission;
 pub use quota::quota_of;
 pub use rate_limit::{
-    LimitAlgorithm, LimitHeaders, LimitKey, LimitStore, LimitedWho, MissingKey, OnStoreError,
-    Quota, RateLimit,
+    LARGEST_EXACT, LimitAlgorithm, LimitHeaders, LimitKey, LimitStore, LimitedWho, MissingKey,
+    OnStoreError, Quota, RateLimit,
 };
 pub use redis::{Redis, RedisUrl};
 pub use reference::reference;

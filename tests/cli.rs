@@ -31,6 +31,21 @@ fn check_accepts_a_good_file() {
 }
 
 #[test]
+fn check_tells_what_a_lease_may_let_through() {
+    let folder = folder(
+        "[redis]\nurl = 'redis://127.0.0.1:1'\n\
+         [routes.all]\nrespond = {}\nrate_limits = ['one', 'exact']\n\
+         [rate_limits.one]\nkey = 'client_ip'\nquota = '500/1m'\nstore = 'redis'\nlease = 50\n\
+         [rate_limits.exact]\nkey = 'client_ip'\nquota = '500/1m'\nstore = 'redis'\n",
+    );
+    let (status, out, _) = run(folder.path(), &["check"]);
+    assert_eq!(status, 0);
+    assert_eq!(out.matches("lease").count(), 1, "{out}");
+    let told = "limit `one`: with its lease each gateway may let 49 more through in a window";
+    assert!(out.contains(told), "{out}");
+}
+
+#[test]
 fn check_tells_all_findings_of_a_bad_file_and_ends_with_78() {
     let folder = folder("[server]\nlissten = []\n[routes.all]\nupstrem = \"x\"\n");
     let (status, out, err) = run(folder.path(), &["check"]);

@@ -9,6 +9,8 @@ mod away;
 mod cluster;
 #[path = "redis/config.rs"]
 mod config;
+#[path = "redis/failover.rs"]
+mod failover;
 #[path = "redis/limits.rs"]
 mod limits;
 #[path = "redis/purges.rs"]

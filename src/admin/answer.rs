@@ -181,6 +181,26 @@ impl Refusal {
         )
     }
 
+    pub(super) fn store_away() -> Self {
+        let message = "Redis, which counts this limit, is away: try again.";
+        Self::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "UNAVAILABLE",
+            "admin.store_unavailable",
+            message,
+        )
+    }
+
+    pub(super) fn held() -> Self {
+        let message = "What is in flight can't be forgotten: it ends by itself.";
+        Self::new(
+            StatusCode::CONFLICT,
+            "CONFLICT",
+            "admin.limit_held",
+            message,
+        )
+    }
+
     pub(super) fn timeout() -> Self {
         let message = "The gateway did not answer in time.";
         Self::new(

@@ -145,7 +145,9 @@ impl Endpoints {
             Endpoint::Routes => page::page(self.gateway.state().routes, query)?,
             Endpoint::Upstreams => page::page(self.gateway.state().upstreams, query)?,
             Endpoint::Limits => page::page(self.gateway.limits(), query)?,
-            Endpoint::BelowLimits(below) => self.below_limits(below, request)?,
+            Endpoint::BelowLimits(below) => {
+                self.below_limits(below, request.method(), query).await?
+            }
             Endpoint::Keys => page::page(keys::keys(self.gateway.keys()), query)?,
             Endpoint::Reload => self.reload().await?,
             Endpoint::Cache => {
@@ -157,14 +159,19 @@ impl Endpoints {
         })
     }
 
-    fn below_limits<B>(&self, below: Below<'_>, request: &Request<B>) -> Result<Answer, Refusal> {
+    async fn below_limits(
+        &self,
+        below: Below<'_>,
+        method: &Method,
+        query: Option<&str>,
+    ) -> Result<Answer, Refusal> {
         let gateway = &*self.gateway;
         match below {
-            Below::Keys(name) => limits::keys(gateway, name, request.uri().query()),
-            Below::Key(name, key) if request.method() == Method::DELETE => {
-                limits::reset(gateway, name, key)
+            Below::Keys(name) => limits::keys(gateway, name, query),
+            Below::Key(name, key) if method == Method::DELETE => {
+                limits::reset(gateway, name, key).await
             }
-            Below::Key(name, key) => limits::key(gateway, name, key),
+            Below::Key(name, key) => limits::key(gateway, name, key).await,
         }
     }
 

@@ -55,6 +55,8 @@ pub struct LimitKey {
     pub hash: String,
     /// The key itself, where the limit shows keys.
     pub key: Option<String>,
+    /// Where that is counted: `"memory"` of this gateway, or `"redis"`.
+    pub store: &'static str,
     /// How each window of the limit stands for it.
     pub windows: Vec<LimitWindow>,
 }
@@ -70,6 +72,19 @@ pub struct LimitWindow {
     pub remaining: u32,
     /// Seconds until there will be more; none where time alone brings none.
     pub reset_seconds: Option<f64>,
+}
+
+/// What has become of forgetting a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LimitReset {
+    /// It is forgotten.
+    Done,
+    /// It was not known.
+    Unknown,
+    /// It is counted in Redis, which is away.
+    Away,
+    /// The limit is one of concurrency: what is in flight gives itself back.
+    Held,
 }
 
 /// What stands below `/api/limits/`.
@@ -107,18 +122,23 @@ pub(super) fn keys(
 }
 
 /// One key.
-pub(super) fn key(gateway: &dyn Gateway, name: &str, key: &str) -> Result<Answer, Refusal> {
-    let found = gateway.limit_key(&decoded(name)?, &decoded(key)?);
+pub(super) async fn key(gateway: &dyn Gateway, name: &str, key: &str) -> Result<Answer, Refusal> {
+    let found = gateway.limit_key(&decoded(name)?, &decoded(key)?).await;
     found
         .map(|key| answer::data(&key))
         .ok_or_else(Refusal::not_found)
 }
 
 /// Forgets what a key has used.
-pub(super) fn reset(gateway: &dyn Gateway, name: &str, key: &str) -> Result<Answer, Refusal> {
-    match gateway.reset_limit_key(&decoded(name)?, &decoded(key)?) {
-        true => Ok(answer::nothing()),
-        false => Err(Refusal::not_found()),
+pub(super) async fn reset(gateway: &dyn Gateway, name: &str, key: &str) -> Result<Answer, Refusal> {
+    match gateway
+        .reset_limit_key(&decoded(name)?, &decoded(key)?)
+        .await
+    {
+        LimitReset::Done => Ok(answer::nothing()),
+        LimitReset::Unknown => Err(Refusal::not_found()),
+        LimitReset::Away => Err(Refusal::store_away()),
+        LimitReset::Held => Err(Refusal::held()),
     }
 }
 

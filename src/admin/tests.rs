@@ -60,12 +60,12 @@ impl Gateway for Reloading {
         None
     }
 
-    fn limit_key(&self, _: &str, _: &str) -> Option<LimitKey> {
-        None
+    fn limit_key(&self, _: &str, _: &str) -> BoxFuture<Option<LimitKey>> {
+        Box::pin(async { None })
     }
 
-    fn reset_limit_key(&self, _: &str, _: &str) -> bool {
-        false
+    fn reset_limit_key(&self, _: &str, _: &str) -> BoxFuture<LimitReset> {
+        Box::pin(async { LimitReset::Unknown })
     }
 
     fn state(&self) -> State {

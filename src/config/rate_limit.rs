@@ -17,6 +17,7 @@ use super::{
     header::FieldName,
     source::Place,
 };
+pub use check::LARGEST_EXACT;
 use check::check_limit;
 use key::KeyName;
 pub use key::LimitKey;

@@ -11,10 +11,10 @@ use super::{Running, Shared, control::Control};
 use crate::{
     admin::{
         self, Build, CacheResult, CacheRouteState, CacheState, Check, LimitKey, LimitKeys,
-        LimitState, ListenerState, Purge, PurgeAim, Readiness, RouteState, ServerState,
+        LimitReset, LimitState, ListenerState, Purge, PurgeAim, Readiness, RouteState, ServerState,
         ServerStatus, State, UpstreamState, WorkerState,
     },
-    config::{Route, Target},
+    config::{LimitAlgorithm, Route, Target},
     exchange::{BoxFuture, CacheNote, KeyState},
     pipeline::{Aim, LimitBook},
     upstream::{Health, Server, UpstreamGroup},
@@ -82,13 +82,27 @@ impl admin::Gateway for View {
             .map(|limit| limits::keys(limit, most))
     }
 
-    fn limit_key(&self, limit: &str, key: &str) -> Option<LimitKey> {
-        self.shared.limits().get(limit)?.state(key).map(limits::key)
+    fn limit_key(&self, limit: &str, key: &str) -> BoxFuture<Option<LimitKey>> {
+        let (limit, key) = (self.shared.limits().get(limit).cloned(), key.to_owned());
+        Box::pin(async move { limit?.state(&key).await.map(limits::key) })
     }
 
-    fn reset_limit_key(&self, limit: &str, key: &str) -> bool {
-        let limits = self.shared.limits();
-        limits.get(limit).is_some_and(|limit| limit.reset(key))
+    fn reset_limit_key(&self, limit: &str, key: &str) -> BoxFuture<LimitReset> {
+        let (limit, key) = (self.shared.limits().get(limit).cloned(), key.to_owned());
+        Box::pin(async move {
+            let Some(limit) = limit else {
+                return LimitReset::Unknown;
+            };
+            // Whoever is in flight would give back what somebody else has taken since.
+            if limit.config().algorithm == LimitAlgorithm::Concurrency {
+                return LimitReset::Held;
+            }
+            match limit.reset(&key).await {
+                Ok(true) => LimitReset::Done,
+                Ok(false) => LimitReset::Unknown,
+                Err(_) => LimitReset::Away,
+            }
+        })
     }
 
     fn reload(&self) -> BoxFuture<Result<(), String>> {

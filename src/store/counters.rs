@@ -48,8 +48,11 @@ pub trait Counting: Send + Sync + 'static {
     /// Takes `cost` from every window of a key, or from none.
     fn take(&self, key: KeyHash, windows: &[Window], now: u64, cost: u32) -> Taken;
 
-    /// Gives back what was taken.
+    /// Gives back what was taken just now.
     fn give_back(&self, key: KeyHash, windows: &[Window], now: u64, cost: u32);
+
+    /// Gives back what was taken at an earlier moment, as far as it still counts.
+    fn refund(&self, key: KeyHash, windows: &[Window], taken: u64, now: u64, cost: u32);
 
     /// Charges a key afterwards, into debt if need be.
     fn charge(&self, key: KeyHash, windows: &[Window], now: u64, cost: u32);
@@ -106,6 +109,12 @@ impl<A: Algorithm, const N: usize> Counting for Counters<A, N> {
         let give = |state: &mut Windows<A, N>| state.give_back(windows, now, cost);
         // A key that has left owes nothing.
         let _ = self.table.update_known(key, now, give);
+    }
+
+    fn refund(&self, key: KeyHash, windows: &[Window], taken: u64, now: u64, cost: u32) {
+        let refund = |state: &mut Windows<A, N>| state.refund(windows, taken, now, cost);
+        // As above.
+        let _ = self.table.update_known(key, now, refund);
     }
 
     fn charge(&self, key: KeyHash, windows: &[Window], now: u64, cost: u32) {

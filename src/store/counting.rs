@@ -43,6 +43,10 @@ pub trait Algorithm: Slot {
     /// Gives back what [`take`](Self::take) took.
     fn give_back(&mut self, window: &Window, now: u64, cost: u32);
 
+    /// Gives back a part of what [`take`](Self::take) took at an earlier moment, as far as it still
+    /// counts: what was taken in a window that has passed is no gift to this one.
+    fn refund(&mut self, window: &Window, taken: u64, now: u64, cost: u32);
+
     /// Takes `cost` that need not be there: what is missing is owed.
     fn charge(&mut self, window: &Window, now: u64, cost: u32);
 }
@@ -63,6 +67,10 @@ impl<A: Slot, const N: usize> Slot for Windows<A, N> {
     fn debt(&self, now: u64) -> u64 {
         let debts = self.0.iter().map(|state| state.debt(now));
         debts.fold(0, u64::saturating_add)
+    }
+
+    fn heap(&self) -> usize {
+        self.0.iter().map(Slot::heap).sum()
     }
 }
 
@@ -116,6 +124,13 @@ impl<A: Algorithm, const N: usize> Windows<A, N> {
     pub fn give_back(&mut self, windows: &[Window], now: u64, cost: u32) {
         for (state, window) in self.0.iter_mut().zip(windows) {
             state.give_back(window, now, cost);
+        }
+    }
+
+    /// Gives back to every window what was taken at an earlier moment.
+    pub fn refund(&mut self, windows: &[Window], taken: u64, now: u64, cost: u32) {
+        for (state, window) in self.0.iter_mut().zip(windows) {
+            state.refund(window, taken, now, cost);
         }
     }
 

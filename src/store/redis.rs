@@ -30,7 +30,7 @@ use redis::{Cmd, ErrorKind, RedisError, ServerErrorKind, Value};
 use tokio::time::timeout;
 
 use crate::{config, telemetry::RedisMetrics};
-use breaker::{Breaker, Gate};
+use breaker::{Breaker, Gate, Weight};
 use link::{Link, Slot, Target};
 
 /// A Redis, or a cluster of them.
@@ -83,6 +83,19 @@ impl fmt::Display for Away {
     }
 }
 
+/// Why a command has not come to anything, and what the breaker makes of it.
+#[derive(Clone, Copy)]
+struct Failure {
+    away: Away,
+    weight: Weight,
+}
+
+impl Failure {
+    fn new(away: Away, weight: Weight) -> Self {
+        Self { away, weight }
+    }
+}
+
 /// What a command has come to.
 enum Reply {
     Value(Value),
@@ -115,6 +128,12 @@ impl Redis {
         &self.prefix
     }
 
+    /// How long a call takes at most.
+    #[must_use]
+    pub fn timeout(&self) -> Duration {
+        self.timeout
+    }
+
     /// Whether keys live on several servers, so that one command can reach those of one slot only.
     #[must_use]
     pub fn is_cluster(&self) -> bool {
@@ -127,23 +146,31 @@ impl Redis {
     ///
     /// When there is no usable answer within the deadline.
     pub async fn ask(self: &Arc<Self>, worker: usize, command: &Cmd) -> Result<Value, Away> {
-        match self.send(worker, command).await? {
+        match self.send(worker, command, true).await? {
             Reply::Value(value) => Ok(value),
-            Reply::NoScript => Err(self.failed(Away::Refused)),
+            Reply::NoScript => Err(self.failed(Failure::new(Away::Refused, Weight::Counts))),
         }
     }
 
     /// Counts an answer that is not what was asked for.
     pub fn garbage(&self) -> Away {
-        self.failed(Away::Garbage)
+        self.failed(Failure::new(Away::Garbage, Weight::Counts))
     }
 
-    async fn send(self: &Arc<Self>, worker: usize, command: &Cmd) -> Result<Reply, Away> {
+    /// `again` sends it a second time where the connection turns out to be broken: it may then have
+    /// been done twice.
+    async fn send(
+        self: &Arc<Self>,
+        worker: usize,
+        command: &Cmd,
+        again: bool,
+    ) -> Result<Reply, Away> {
         self.pass(worker)?;
         let began = Instant::now();
-        let outcome = match timeout(self.timeout, self.exchange(worker, command)).await {
+        let exchange = self.exchange(worker, command, again);
+        let outcome = match timeout(self.timeout, exchange).await {
             Ok(outcome) => outcome,
-            Err(_) => Err(Away::Timeout),
+            Err(_) => Err(Failure::new(Away::Timeout, Weight::Counts)),
         };
         match outcome {
             Ok(reply) => {
@@ -151,7 +178,7 @@ impl Redis {
                 self.breaker.succeeded();
                 Ok(reply)
             }
-            Err(away) => Err(self.failed(away)),
+            Err(failure) => Err(self.failed(failure)),
         }
     }
 
@@ -168,45 +195,83 @@ impl Redis {
         }
     }
 
-    async fn exchange(self: &Arc<Self>, worker: usize, command: &Cmd) -> Result<Reply, Away> {
+    async fn exchange(
+        self: &Arc<Self>,
+        worker: usize,
+        command: &Cmd,
+        again: bool,
+    ) -> Result<Reply, Failure> {
         let slot = self.slot(worker);
-        let link = self.link(slot).await.ok_or(Away::Unreachable)?;
-        match link.send(command).await {
-            Ok(value) => Ok(Reply::Value(value)),
-            Err(error) => match cause(&error) {
-                Cause::NoScript => Ok(Reply::NoScript),
-                Cause::Connection(away) => {
-                    slot.forget(&link);
-                    Err(away)
-                }
-                Cause::Answer => Err(Away::Refused),
-            },
+        let link = self.link(slot).await?;
+        let mut answer = link.send(command).await;
+        // Redis, or what stands between, has closed it while it was idle: that is no failure yet.
+        let broken = |error: &RedisError| {
+            matches!(cause(error), Cause::Connection(Away::Unreachable)) && link.is_single()
+        };
+        if again && answer.as_ref().is_err_and(broken) {
+            slot.forget(&link);
+            answer = self.link(slot).await?.send(command).await;
+        }
+        let error = match answer {
+            Ok(value) => return Ok(Reply::Value(value)),
+            Err(error) => error,
+        };
+        match cause(&error) {
+            Cause::NoScript => Ok(Reply::NoScript),
+            Cause::Connection(away) => {
+                slot.forget(&link);
+                let weight = match away {
+                    Away::Unreachable => Weight::Opens,
+                    _ => Weight::Counts,
+                };
+                Err(Failure::new(away, weight))
+            }
+            // Another server has taken over, and a new connection may lead to that one. What this one
+            // refuses without writing it would go on to answer.
+            Cause::Replica if link.is_single() => {
+                slot.forget(&link);
+                Err(Failure::new(Away::Refused, Weight::Opens))
+            }
+            Cause::Replica | Cause::Answer => Err(Failure::new(Away::Refused, Weight::Counts)),
         }
     }
 
     /// The worker's connection. Who comes first makes it; the others wait for it, each as long as its
-    /// own deadline says, and it goes on when they have left.
-    async fn link(self: &Arc<Self>, slot: &Arc<Slot>) -> Option<Arc<Link>> {
-        let generation = self.generation.load(Relaxed);
-        if let Some(link) = slot.current(generation) {
-            return Some(link);
+    /// own deadline says, and it goes on when they have left. One that takes longer to make holds up
+    /// nobody who comes later, and opens no breaker: the new connections of all workers would be
+    /// dropped with it, and be made again, and again.
+    async fn link(self: &Arc<Self>, slot: &Arc<Slot>) -> Result<Arc<Link>, Failure> {
+        let current = || slot.current(self.generation.load(Relaxed));
+        if let Some(link) = current() {
+            return Ok(link);
         }
-        let made = slot.made();
-        if slot.begin() {
-            let (redis, slot) = (Arc::clone(self), Arc::clone(slot));
-            tokio::spawn(async move {
-                let link = redis.target.connect(generation).await;
-                slot.finish(link);
-            });
+        let connecting = Failure::new(Away::Timeout, Weight::Nothing);
+        let (made, now) = (slot.made(), self.now());
+        match slot.begin(now) {
+            None => self.connect(slot),
+            Some(since) if Duration::from_millis(now.saturating_sub(since)) > self.timeout => {
+                return Err(connecting);
+            }
+            Some(_) => {}
         }
-        made.await;
-        slot.current(generation)
+        timeout(self.timeout, made).await.map_err(|_| connecting)?;
+        current().ok_or(Failure::new(Away::Unreachable, Weight::Opens))
+    }
+
+    fn connect(self: &Arc<Self>, slot: &Arc<Slot>) {
+        let (redis, slot) = (Arc::clone(self), Arc::clone(slot));
+        tokio::spawn(async move {
+            let link = redis.target.connect(&redis.generation).await;
+            if link.is_none() {
+                redis.failed(Failure::new(Away::Unreachable, Weight::Opens));
+            }
+            slot.finish(link);
+        });
     }
 
     /// Looks whether Redis is back, by writing: a replica and a full server answer too.
     async fn probe(self: &Arc<Self>, worker: usize) {
-        let generation = self.generation.load(Relaxed);
-        let Some(link) = self.target.connect(generation).await else {
+        let Some(link) = self.target.connect(&self.generation).await else {
             return;
         };
         let mut command = redis::cmd("SET");
@@ -225,16 +290,11 @@ impl Redis {
         }
     }
 
-    fn failed(&self, away: Away) -> Away {
-        if away == Away::Open {
-            return away;
-        }
-        self.metrics
-            .errors
-            .with_label_values(&[away.as_str()])
-            .inc();
-        let gone = away == Away::Unreachable;
-        if self.breaker.failed(self.now(), gone) {
+    fn failed(&self, failure: Failure) -> Away {
+        let Failure { away, weight } = failure;
+        let errors = &self.metrics.errors;
+        errors.with_label_values(&[away.as_str()]).inc();
+        if self.breaker.failed(self.now(), weight) {
             self.generation.fetch_add(1, Relaxed);
             self.metrics.up.set(0);
             self.metrics.open.set(1);
@@ -261,6 +321,8 @@ enum Cause {
     NoScript,
     /// It is of no use any more.
     Connection(Away),
+    /// It leads to a server that takes no writes, not yet or not any more.
+    Replica,
     /// It is fine.
     Answer,
 }
@@ -268,6 +330,9 @@ enum Cause {
 fn cause(error: &RedisError) -> Cause {
     match error.kind() {
         ErrorKind::Server(ServerErrorKind::NoScript) => Cause::NoScript,
+        ErrorKind::Server(
+            ServerErrorKind::ReadOnly | ServerErrorKind::BusyLoading | ServerErrorKind::MasterDown,
+        ) => Cause::Replica,
         ErrorKind::Parse | ErrorKind::UnexpectedReturnType => Cause::Connection(Away::Garbage),
         _ if error.is_io_error() || error.is_unrecoverable_error() => {
             Cause::Connection(Away::Unreachable)

@@ -28,6 +28,11 @@ pub trait Slot: Clone + Default + Send + 'static {
     /// What the key owes, in a unit by which keys of one table compare. With 0 it is as good as
     /// unknown.
     fn debt(&self, now: u64) -> u64;
+
+    /// Bytes that it holds besides itself.
+    fn heap(&self) -> usize {
+        0
+    }
 }
 
 /// State by key.
@@ -147,21 +152,26 @@ impl<S: Slot> Table<S> {
     /// The keys that owe most, the most indebted first, and what they owe.
     #[must_use]
     pub fn busiest(&self, now: u64, most: usize) -> Vec<(KeyHash, u64)> {
-        let mut all = Vec::with_capacity(self.len());
+        let mut busiest = Vec::new();
         for shard in &self.shards {
             let shard = locked(shard);
-            all.extend(shard.table.iter().map(|it| (it.key, it.state.debt(now))));
+            let owing = shard.table.iter().map(|it| (it.key, it.state.debt(now)));
+            busiest.extend(owing.filter(|(_, debt)| *debt > 0));
+            drop(shard);
+            keep_most_indebted(&mut busiest, most);
         }
-        all.retain(|(_, debt)| *debt > 0);
-        all.sort_unstable_by(|(one, less), (other, more)| more.cmp(less).then(one.cmp(other)));
-        all.truncate(most);
-        all
+        busiest.sort_unstable_by(more_indebted);
+        busiest
     }
 
     /// Bytes that the table holds.
     #[must_use]
     pub fn bytes(&self) -> usize {
-        let size = |shard| locked(shard).table.allocation_size();
+        let size = |shard: &Mutex<Shard<S>>| {
+            let shard = locked(shard);
+            let beside: usize = shard.table.iter().map(|entry| entry.state.heap()).sum();
+            shard.table.allocation_size() + beside
+        };
         self.shards.iter().map(size).sum()
     }
 
@@ -339,6 +349,19 @@ impl<S: Slot> Shard<S> {
         // A sparse shard: any key will do.
         least.or_else(|| (0..buckets).find(|&bucket| self.table.get_bucket(bucket).is_some()))
     }
+}
+
+/// Lets go whatever is not among so many of the most indebted: a list of a large table's keys would
+/// be as large as that.
+fn keep_most_indebted(keys: &mut Vec<(KeyHash, u64)>, most: usize) {
+    if keys.len() > most {
+        keys.select_nth_unstable_by(most, more_indebted);
+        keys.truncate(most);
+    }
+}
+
+fn more_indebted(one: &(KeyHash, u64), other: &(KeyHash, u64)) -> std::cmp::Ordering {
+    other.1.cmp(&one.1).then(one.0.cmp(&other.0))
 }
 
 fn locked<S>(shard: &Mutex<Shard<S>>) -> MutexGuard<'_, Shard<S>> {

@@ -9,7 +9,7 @@ pub struct Window {
     pub quota: u32,
     /// In how many nanoseconds; at least 1.
     pub per: u64,
-    /// How many at once, for a token bucket; at least 1.
+    /// How many at once; at least 1. The quota for all but a token bucket.
     pub bucket: u32,
 }
 
@@ -59,6 +59,15 @@ impl Standing {
         remaining: u32::MAX,
         reset: None,
     };
+
+    /// Nothing of a window is used.
+    #[must_use]
+    pub fn of_all(window: &Window) -> Self {
+        Self {
+            remaining: window.bucket,
+            reset: Some(0),
+        }
+    }
 
     /// Whether less is left than elsewhere, or as little for longer.
     #[must_use]

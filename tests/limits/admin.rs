@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::Limited;
-use crate::support::{Answer, Raw};
+use crate::support::{Answer, Raw, Streams, release};
 
 async fn ask(limited: &Limited, method: &str, path: &str) -> Answer {
     let request =
@@ -130,4 +130,22 @@ async fn what_is_not_there_is_not_found() {
             .header("allow"),
         Some("GET, HEAD")
     );
+}
+
+#[tokio::test]
+async fn what_is_in_flight_is_not_forgotten() {
+    let origin = Streams::start().await;
+    let limited = Limited::start(&format!(
+        "[routes.all]\nupstream = '{}'\nrate_limits = ['slots']\n\
+         [rate_limits.slots]\nkey = 'client_ip'\nquota = 1\nalgorithm = 'concurrency'\n",
+        origin.server.url()
+    ));
+    let mut client = Raw::connect(limited.gateway.address()).await;
+    client.send("GET /wait HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    let feed = origin.feed().await;
+    let refusal = ask(&limited, "DELETE", "/api/limits/slots/keys/127.0.0.1").await;
+    assert_eq!(refusal.refusal(), (409, "admin.limit_held".to_owned()));
+    assert_eq!(limited.get().await.status, 429);
+    release(feed).await;
+    assert_eq!(client.answer().await.status, 200);
 }

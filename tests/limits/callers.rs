@@ -46,6 +46,17 @@ async fn two_tokens_of_one_person_share_a_limit() {
 }
 
 #[tokio::test]
+async fn a_limit_by_principal_leaves_others_to_their_address() {
+    let limited = by("key = 'principal'\nquota = '2/1h'");
+    assert_eq!(limited.passed(3, &of("alice")).await, 2);
+    assert_eq!(limited.passed(3, &of("bob")).await, 2);
+    assert_eq!(limited.passed(3, "").await, 2);
+    let skipping = by("key = 'principal'\nquota = '2/1h'\non_missing_key = 'skip'");
+    assert_eq!(skipping.passed(3, &of("alice")).await, 2);
+    assert_eq!(skipping.passed(5, "").await, 5);
+}
+
+#[tokio::test]
 async fn who_is_not_known_is_counted_by_its_address() {
     let limited = by("key = 'caller'\nquota = '5/1h'\nanonymous = '2/1h'");
     assert_eq!(limited.passed(4, "").await, 2);
@@ -144,4 +155,39 @@ async fn a_key_brings_its_own_quota() {
         "{policies}"
     );
     assert_eq!(limited.passed(6, &with(&bringing)).await, 3);
+}
+
+#[tokio::test]
+async fn who_shares_a_key_with_callers_of_a_faster_quota_pays_its_own_debt() {
+    let with = |subject: &str, roles: &[&str]| {
+        token(json!({ "sub": subject, "tenant": "t1", "roles": roles }))
+    };
+    let (alice, gold) = (with("alice", &[]), with("bob", &["gold"]));
+    for algorithm in ["token_bucket", "fixed_window", "sliding_window"] {
+        let limited = by(&format!(
+            "key = 'claim:tenant'\nquota = '2/1h'\nalgorithm = '{algorithm}'\n\
+             [rate_limits.one.overrides]\n'role:gold' = '100/1s'\n"
+        ));
+        assert_eq!(limited.passed(4, &alice).await, 2, "{algorithm}");
+        for _ in 0..3 {
+            assert_eq!(limited.passed(1, &gold).await, 1, "{algorithm}");
+            limited.later(2.0);
+            assert_eq!(limited.passed(1, &alice).await, 0, "{algorithm}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_key_brings_no_more_to_an_exact_window_than_one_may_keep() {
+    let mut file = KeysFile::new();
+    let key = file.add("much", "quota = '5000000/1h'");
+    let limited = Limited::start(&format!(
+        "[auth.api_keys.partners]\nkeys_file = '{}'\n\
+         [routes.all]\nrespond = {{ body = 'ok' }}\nauth = 'api_keys.partners'\nrate_limits = ['one']\n\
+         [rate_limits.one]\nkey = 'api_key'\nquota = '2/1h'\nalgorithm = 'sliding_window'\nexact = true\nmax_keys = 1000\n",
+        file.path().display()
+    ));
+    let answer = limited.with(&format!("X-Api-Key: {key}\r\n")).await;
+    let policy = answer.header("ratelimit-policy");
+    assert_eq!(policy, Some("\"one\";q=1000;w=3600"));
 }

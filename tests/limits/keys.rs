@@ -161,3 +161,66 @@ async fn every_worker_counts_the_same() {
     }
     assert_eq!(passed, 10);
 }
+
+#[tokio::test]
+async fn a_host_or_a_part_of_a_path_that_is_spelt_otherwise_is_the_same() {
+    let limited = Limited::start(
+        "[server]\ntrusted_proxies = ['127.0.0.1']\n\
+         [routes.host]\nhosts = ['a.test', '[::1]']\nrespond = {}\nrate_limits = ['host']\n\
+         [rate_limits.host]\nkey = 'host'\nquota = '1/1h'\n\
+         [routes.mail]\npath = '/{mail}/x'\nrespond = {}\nrate_limits = ['mail', 'address']\n\
+         [routes.any]\npath = '/any/{name}'\npath_case = 'insensitive'\nrespond = {}\nrate_limits = ['name', 'address']\n\
+         [rate_limits.mail]\nkey = 'path.mail'\nquota = '1/1h'\n\
+         [rate_limits.name]\nkey = 'path.name'\nquota = '1/1h'\n\
+         [rate_limits.address]\nkey = 'client_ip'\nquota = '1000/1h'\n",
+    );
+    let ask = async |host: &str, path: &str| {
+        let request = format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
+        Raw::ask(limited.gateway.address(), request).await.status
+    };
+    assert_eq!(ask("a.test", "/").await, 200);
+    let forwarded = "b.test\r\nX-Forwarded-Host: c.test\r\nX-Forwarded-For: 203.0.113.1";
+    for host in [
+        "a.test.",
+        "A.test:80",
+        &forwarded.replace("b.test", "a.test"),
+    ] {
+        assert_eq!(ask(host, "/").await, 429, "{host}");
+    }
+    assert_eq!(ask("[::1]", "/").await, 200);
+    assert_eq!(ask("[0::0:1]:80", "/").await, 429);
+    assert_eq!(ask("x.test", "/a@b.test/x").await, 200);
+    assert_eq!(ask("x.test", "/a%40b.test/x").await, 429);
+    assert_eq!(ask("x.test", "/any/Name").await, 200);
+    assert_eq!(ask("x.test", "/ANY/nAME").await, 429);
+}
+
+#[tokio::test]
+async fn a_flood_of_addresses_frees_nobody_and_keeps_to_its_room() {
+    let limited = Limited::start(&format!("{BEHIND}max_keys = 50\n"));
+    let heavy = "X-Forwarded-For: 203.0.113.7\r\n";
+    assert_eq!(limited.passed(4, heavy).await, 3);
+    let flood = (0..1_000).map(|number| format!("198.51.{}.{}", number / 250, number % 250));
+    let passed = passed_from(&limited, flood).await;
+    assert!(passed >= 47, "{passed} strangers were let in");
+    assert_eq!(limited.passed(2, heavy).await, 0);
+    let of = |name: &str| limited.gateway.metric(name, &["limit=\"one\""]);
+    assert_eq!(of("tollgate_rate_limit_keys"), 50.0);
+    assert!(of("tollgate_rate_limit_evictions_total") > 0.0);
+}
+
+#[tokio::test]
+async fn what_a_pattern_captured_of_a_host_is_a_key() {
+    let limited = Limited::start(
+        "[routes.all]\nhosts = ['{tenant}.test']\nrespond = {}\nrate_limits = ['tenant', 'address']\n\
+         [rate_limits.tenant]\nkey = 'host.tenant'\nquota = '1/1h'\n\
+         [rate_limits.address]\nkey = 'client_ip'\nquota = '1000/1h'\n",
+    );
+    let ask = async |host: &str| {
+        let request = format!("GET / HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
+        Raw::ask(limited.gateway.address(), request).await.status
+    };
+    assert_eq!(ask("one.test").await, 200);
+    assert_eq!(ask("ONE.test.:80").await, 429);
+    assert_eq!(ask("other.test").await, 200);
+}

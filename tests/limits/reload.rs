@@ -71,3 +71,19 @@ async fn series_of_a_limit_that_is_gone_are_gone() {
     assert!(!limited.gateway.inner().metrics().contains("limit=\"one\""));
     assert_eq!(limited.get().await.status, 200);
 }
+
+#[tokio::test]
+async fn what_was_used_of_an_hour_is_not_charged_to_a_second() {
+    let one = text("", "key = 'caller'\nquota = '100/1h'");
+    let two = text("", "key = 'caller'\nquota = ['20/1s', '100/1h']");
+    let turned = text("", "key = 'caller'\nquota = ['100/1h', '20/1s']");
+    for (before, after) in [(&one, &two), (&turned, &two), (&two, &one)] {
+        let limited = Limited::start(before);
+        for _ in 0..6 {
+            assert_eq!(limited.passed(10, "").await, 10);
+            limited.later(1.0);
+        }
+        limited.gateway.apply(after);
+        assert_eq!(limited.get().await.status, 200);
+    }
+}

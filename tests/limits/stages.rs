@@ -1,7 +1,11 @@
 //! Several limits at once: all or none, the tightest told, shadow mode, costs that answers tell.
 
 use super::Limited;
-use crate::support::{Origin, Server, eventually, reply};
+use std::sync::Arc;
+
+use tokio::sync::Semaphore;
+
+use crate::support::{Origin, Raw, Server, eventually, reply};
 
 const THREE: &str = "[rate_limits.a]\nkey = 'client_ip'\nquota = '5/1h'\n\
      [rate_limits.b]\nkey = 'header:x-b'\nquota = '2/1h'\n\
@@ -257,4 +261,110 @@ async fn the_stage_before_authentication_draws_the_wait_of_the_one_behind_it_out
         answer.header("ratelimit"),
         Some(&*format!("\"long\";r=0;t={wait}"))
     );
+}
+
+/// An origin that says a request has cost what it asked for with `X-Ask`; `/slow` answers when it may.
+async fn costing() -> (Server, Arc<Semaphore>) {
+    let gate = Arc::new(Semaphore::new(0));
+    let waits = Arc::clone(&gate);
+    let server = Server::http1(move |request| {
+        let waits = Arc::clone(&waits);
+        async move {
+            if request.uri().path() == "/slow" {
+                waits.acquire().await.expect("it is open").forget();
+            }
+            let mut response = reply("ok");
+            let cost = request.headers()["x-ask"].clone();
+            response.headers_mut().insert("x-cost", cost);
+            response
+        }
+    });
+    (server.await, gate)
+}
+
+#[tokio::test]
+async fn what_is_given_back_of_a_window_that_has_passed_is_no_gift_to_the_next() {
+    let (server, gate) = costing().await;
+    let limited = Limited::start(&format!(
+        "[routes.all]\nupstream = '{url}'\nrate_limits = ['one']\n\
+         [routes.slow]\npath = '/slow'\nupstream = '{url}'\nrate_limits = ['one']\ncost = 5\n\
+         [rate_limits.one]\nkey = 'client_ip'\nquota = '10/1m'\nalgorithm = 'fixed_window'\ncost_header = 'x-cost'\n",
+        url = server.url()
+    ));
+    limited.later(40.0);
+    let mut slow = Raw::connect(limited.gateway.address()).await;
+    slow.send("GET /slow HTTP/1.1\r\nHost: a\r\nX-Ask: 0\r\n\r\n")
+        .await;
+    let charged = || {
+        let labels = ["limit=\"one\"", "route=\"slow\"", "decision=\"allow\""];
+        limited
+            .gateway
+            .metric("tollgate_rate_limit_decisions_total", &labels)
+    };
+    eventually(|| charged() == 1.0).await;
+    limited.later(20.0);
+    assert_eq!(limited.passed(12, "X-Ask: 1\r\n").await, 10);
+    gate.add_permits(1);
+    assert_eq!(slow.answer().await.status, 200);
+    assert_eq!(limited.passed(3, "X-Ask: 1\r\n").await, 0);
+}
+
+#[tokio::test]
+async fn the_tightest_is_told_also_where_an_answer_gives_back() {
+    let (server, _) = costing().await;
+    let limited = Limited::start(&format!(
+        "[routes.all]\nupstream = '{}'\nrate_limits = ['costs', 'other']\n\
+         [rate_limits.costs]\nkey = 'client_ip'\nquota = '3/1h'\ncost_header = 'x-cost'\n\
+         [rate_limits.other]\nkey = 'client_ip'\nquota = '3/1h'\n",
+        server.url()
+    ));
+    let answer = limited.with("X-Ask: 0\r\n").await;
+    let told = answer.header("ratelimit").expect("told");
+    assert!(told.starts_with("\"other\";r=2;"), "{told}");
+    // What is whole again is told too.
+    let alone = Limited::start(&format!(
+        "[routes.all]\nupstream = '{}'\nrate_limits = ['costs']\n\
+         [rate_limits.costs]\nkey = 'client_ip'\nquota = '3/1h'\ncost_header = 'x-cost'\n",
+        server.url()
+    ));
+    let answer = alone.with("X-Ask: 0\r\n").await;
+    assert_eq!(answer.header("ratelimit"), Some("\"costs\";r=3;t=0"));
+}
+
+#[tokio::test]
+async fn what_a_limit_in_shadow_mode_is_told_to_cost_is_told_to_nobody() {
+    let (server, _) = costing().await;
+    let limited = Limited::start(&format!(
+        "[routes.all]\nupstream = '{}'\nrate_limits = ['one']\n\
+         [rate_limits.one]\nkey = 'client_ip'\nquota = '9/1h'\ncost_header = 'x-cost'\nenforce = false\n",
+        server.url()
+    ));
+    let answer = limited.with("X-Ask: 3\r\n").await;
+    assert_eq!(answer.header("ratelimit"), None);
+    assert_eq!(answer.header("ratelimit-policy"), None);
+}
+
+#[tokio::test]
+async fn a_cost_is_a_whole_number_however_large() {
+    let (server, _) = costing().await;
+    let with = || {
+        Limited::start(&format!(
+            "[routes.all]\nupstream = '{}'\nrate_limits = ['one']\n\
+             [rate_limits.one]\nkey = 'client_ip'\nquota = '9/1h'\ncost_header = 'x-cost'\n",
+            server.url()
+        ))
+    };
+    let limited = with();
+    for odd in ["-5", "+5", "1.5", "1e3", "0x10", "5, 5"] {
+        let answer = limited.with(&format!("X-Ask: {odd}\r\n")).await;
+        assert_eq!(answer.status, 200, "{odd}: it costs one, as ever");
+    }
+    for large in ["4294967296", "99999999999999999999999999"] {
+        let limited = with();
+        assert_eq!(
+            limited.with(&format!("X-Ask: {large}\r\n")).await.status,
+            200
+        );
+        assert_eq!(limited.with("X-Ask: 1\r\n").await.status, 429, "{large}");
+    }
 }

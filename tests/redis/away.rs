@@ -8,7 +8,7 @@ use tokio::{
 };
 
 use super::{Counts, Storm, degraded, get, is_open, limited, recovery, storm};
-use crate::support::{RedisServer, eventually, free_port, within};
+use crate::support::{Gateway, RedisServer, eventually, free_port, within};
 
 #[tokio::test]
 async fn a_redis_that_is_killed_under_load_costs_no_request_and_is_used_again_when_it_is_back() {
@@ -93,10 +93,11 @@ async fn a_redis_that_is_slow_is_left_alone() {
         }
     });
     let gateway = limited(&url, "quota = '1000000/1h'");
-    let counts = within(storm(&[gateway.address()], 1, 200)).await;
-    assert_eq!(counts, Counts::from([(200, 200)]));
-    assert!(is_open(&gateway));
-    assert_eq!(degraded(&gateway), 200.0);
+    let load = Storm::over(gateway.address());
+    eventually(|| is_open(&gateway)).await;
+    let (counts, _) = load.end().await;
+    assert_eq!(counts.keys().collect::<Vec<_>>(), [&200]);
+    assert_eq!(degraded(&gateway), f64::from(counts[&200]));
     proxy.abort();
 }
 
@@ -176,4 +177,53 @@ async fn nonsense(answer: &'static str) -> String {
         }
     });
     url
+}
+
+#[tokio::test]
+async fn connections_that_take_longer_than_the_deadline_are_made_once_and_used() {
+    let redis = RedisServer::start();
+    let (url, proxy) = greeting_late(redis.port(), Duration::from_millis(300)).await;
+    let gateway = Gateway::start(&format!(
+        "[server]\nworkers = 4\n[redis]\nurl = '{url}'\n\
+         [routes.all]\nrespond = {{}}\nrate_limits = ['one']\n\
+         [rate_limits.one]\nkey = 'client_ip'\nquota = '1000000/1d'\nstore = 'redis'\n"
+    ));
+    let loads = [(); 8].map(|()| Storm::over(gateway.address()));
+    // All workers are connected, whatever the others' requests have waited for in vain.
+    let decided = || gateway.metric("tollgate_redis_duration_seconds_count", &[]);
+    let mut before = (decided(), degraded(&gateway));
+    within(async {
+        loop {
+            tokio::time::sleep(Duration::from_millis(200)).await;
+            let now = (decided(), degraded(&gateway));
+            if now.0 > before.0 && now.1 == before.1 {
+                return;
+            }
+            before = now;
+        }
+    })
+    .await;
+    for load in loads {
+        let (counts, slowest) = load.end().await;
+        assert_eq!(counts.keys().collect::<Vec<_>>(), [&200]);
+        assert!(slowest < Duration::from_secs(1), "{slowest:?}");
+    }
+    proxy.abort();
+}
+
+/// A Redis that takes its time with the first answer of each connection.
+async fn greeting_late(behind: u16, late: Duration) -> (String, tokio::task::JoinHandle<()>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("redis://{}", listener.local_addr().unwrap());
+    let proxy = tokio::spawn(async move {
+        loop {
+            let (mut client, _) = listener.accept().await.unwrap();
+            tokio::spawn(async move {
+                tokio::time::sleep(late).await;
+                let server = TcpStream::connect(("127.0.0.1", behind)).await;
+                let _ = tokio::io::copy_bidirectional(&mut client, &mut server.unwrap()).await;
+            });
+        }
+    });
+    (url, proxy)
 }

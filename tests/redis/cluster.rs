@@ -1,13 +1,20 @@
-//! Three nodes on loopback.
+//! Real nodes on loopback.
 
-use std::process::{Command, Stdio};
+use std::{
+    process::{Command, Stdio},
+    time::Duration,
+};
 
-use super::{Counts, degraded, limited_by, storm};
+use super::{Counts, Storm, degraded, get, limited_by, recovery, storm};
 use crate::support::{Gateway, RedisServer, eventually};
 
-fn cluster() -> Vec<RedisServer> {
-    let nodes: Vec<_> = (0..3)
-        .map(|_| RedisServer::with(&["--cluster-enabled", "yes", "--cluster-node-timeout", "2000"]))
+/// Three nodes, and so many replicas of each.
+fn cluster(replicas: usize) -> Vec<RedisServer> {
+    // A replica is not made to wait for others.
+    let with = ["--cluster-enabled", "yes", "--cluster-node-timeout", "2000"];
+    let with = [&with[..], &["--repl-diskless-sync-delay", "0"]].concat();
+    let nodes: Vec<_> = (0..3 * (1 + replicas))
+        .map(|_| RedisServer::with(&with))
         .collect();
     let places = nodes
         .iter()
@@ -15,7 +22,7 @@ fn cluster() -> Vec<RedisServer> {
     let made = Command::new("redis-cli")
         .args(["--cluster", "create"])
         .args(places)
-        .args(["--cluster-replicas", "0", "--cluster-yes"])
+        .args(["--cluster-replicas", &replicas.to_string(), "--cluster-yes"])
         .stdout(Stdio::null())
         .status();
     assert!(made.expect("redis-cli is installed").success());
@@ -24,14 +31,10 @@ fn cluster() -> Vec<RedisServer> {
 
 #[tokio::test]
 async fn a_cluster_counts_each_key_on_its_node() {
-    let nodes = cluster();
+    let nodes = cluster(0);
     let whole = |node: &RedisServer| node.run("CLUSTER INFO").contains("cluster_state:ok");
     eventually(|| nodes.iter().all(whole)).await;
-    let urls: Vec<_> = nodes
-        .iter()
-        .map(|node| format!("'{}'", node.url()))
-        .collect();
-    let urls = format!("[{}]\ntimeout = '2s'", urls.join(", "));
+    let urls = format!("{}\ntimeout = '2s'", urls(&nodes));
     let tables = "[rate_limits.all]\nkey = 'route'\nquota = '400/1d'\nstore = 'redis'\n\
                   [rate_limits.one]\nkey = 'client_ip'\nquota = '100/1d'\nstore = 'redis'\n\
                   [rate_limits.wide]\nkey = 'client_ip'\nquota = '500/1d'\nstore = 'redis'";
@@ -41,4 +44,35 @@ async fn a_cluster_counts_each_key_on_its_node() {
     let counts = storm(&places, 5, 30).await;
     assert_eq!(counts, Counts::from([(200, 100), (429, 200)]));
     assert_eq!(gateways.iter().map(degraded).sum::<f64>(), 0.0);
+}
+
+fn urls(nodes: &[RedisServer]) -> String {
+    let urls = nodes.iter().map(|node| format!("'{}'", node.url()));
+    format!("[{}]", urls.collect::<Vec<_>>().join(", "))
+}
+
+#[tokio::test]
+async fn when_a_node_dies_its_replica_goes_on_counting() {
+    let mut nodes = cluster(1);
+    let whole = |node: &RedisServer| {
+        let replicas = node.run("CLUSTER NODES").matches("slave ").count();
+        replicas == 3 && node.run("CLUSTER INFO").contains("cluster_state:ok")
+    };
+    eventually(|| nodes.iter().all(whole)).await;
+    let tables = "[rate_limits.one]\nkey = 'client_ip'\nquota = '1000000/1d'\nalgorithm = 'sliding_window'\nstore = 'redis'";
+    let gateway = limited_by(&urls(&nodes), tables, "['one']");
+    assert_eq!(get(&gateway).await.status, 200);
+    let counts = |node: &RedisServer| node.run("KEYS *").contains("limit:");
+    let is_main = |node: &RedisServer| node.run("INFO replication").contains("role:master");
+    eventually(|| nodes.iter().filter(|node| counts(node)).count() == 2).await;
+    let main = nodes.iter().position(|node| counts(node) && is_main(node));
+    let load = Storm::over(gateway.address());
+    nodes[main.unwrap()].kill();
+    nodes.remove(main.unwrap());
+    eventually(|| nodes.iter().any(|node| counts(node) && is_main(node))).await;
+    let took = recovery(&gateway).await;
+    let (answers, slowest) = load.end().await;
+    println!("recovered in {took:?} after the failover, the slowest request took {slowest:?}");
+    assert_eq!(answers.keys().collect::<Vec<_>>(), [&200]);
+    assert!(took < Duration::from_secs(2), "{took:?}");
 }

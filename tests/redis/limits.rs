@@ -1,13 +1,13 @@
 //! What is let through when several gateways count together.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
-use super::{Counts, degraded, get, limited, limited_by, storm};
+use super::{Counts, GET, degraded, get, limited, limited_by, storm};
 use crate::support::{Gateway, Raw, RedisServer, Server, eventually, reply};
 
 /// 4 gateways, 2,000 requests as fast as they go.
 async fn rush(redis: &RedisServer, limit: &str) -> (Counts, Vec<Gateway>) {
-    let gateways: Vec<_> = (0..4).map(|_| limited(&redis.url(), limit)).collect();
+    let gateways: Vec<_> = (0..4).map(|_| patient(redis, limit)).collect();
     let places: Vec<_> = gateways.iter().map(Gateway::address).collect();
     (storm(&places, 10, 50).await, gateways)
 }
@@ -19,7 +19,14 @@ async fn exact(limit: &str) {
     assert_eq!(gateways.iter().map(degraded).sum::<f64>(), 0.0);
 }
 
-// The machine may be so busy that the deadline passes: not what these are about.
+/// A gateway with one limit and a deadline that a busy machine does not miss: not what most tests here
+/// are about.
+fn patient(redis: &RedisServer, limit: &str) -> Gateway {
+    let url = format!("['{}']\ntimeout = '20s'", redis.url());
+    let limit = format!("[rate_limits.one]\nkey = 'client_ip'\nstore = 'redis'\n{limit}");
+    limited_by(&url, &limit, "['one']")
+}
+
 const PATIENT: &str = "\non_store_error = 'deny'";
 
 #[tokio::test]
@@ -64,7 +71,44 @@ async fn leases_save_round_trips_and_keep_their_bound() {
     assert_eq!(gateways.iter().map(degraded).sum::<f64>(), 0.0);
     let calls = redis.calls("evalsha");
     println!("{passed} of 1000 passed, {calls} round trips for 2000 requests");
-    assert!(calls < 1500, "{calls}");
+    assert!(calls < 1000, "{calls}");
+}
+
+#[tokio::test]
+async fn requests_on_a_hot_key_wait_for_the_batch_that_one_of_them_fetches() {
+    let redis = RedisServer::start();
+    let gateway = patient(&redis, "quota = '1000000/1d'\nlease = 50");
+    let counts = storm(&[gateway.address()], 40, 50).await;
+    assert_eq!(counts, Counts::from([(200, 2000)]));
+    assert_eq!(degraded(&gateway), 0.0);
+    let calls = redis.calls("evalsha");
+    println!("{calls} round trips for 2000 requests");
+    // 40 batches, and a few of whoever waited in vain.
+    assert!((40..=60).contains(&calls), "{calls}");
+}
+
+/// Sleeps until so many milliseconds into the next second, by the clock that Redis reads too.
+async fn next_second(millis: u64) {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    let into = now.unwrap().subsec_millis();
+    tokio::time::sleep(Duration::from_millis(1_000 - u64::from(into) + millis)).await;
+}
+
+#[tokio::test]
+async fn what_is_left_of_a_batch_comes_on_top_of_the_next_window_and_no_more() {
+    let redis = RedisServer::start();
+    let limit = "quota = '20/1s'\nalgorithm = 'fixed_window'\nlease = 10\non_store_error = 'deny'";
+    let gateway = patient(&redis, limit);
+    get(&gateway).await;
+    next_second(300).await;
+    // Two batches, of the second of which nine are left.
+    let counts = storm(&[gateway.address()], 1, 11).await;
+    assert_eq!(counts, Counts::from([(200, 11)]));
+    next_second(20).await;
+    let counts = storm(&[gateway.address()], 1, 40).await;
+    let passed = counts[&200];
+    println!("{passed} passed, of 20 and 9");
+    assert!((21..=29).contains(&passed), "{counts:?}");
 }
 
 #[tokio::test]
@@ -216,4 +260,80 @@ async fn counters_in_redis_survive_a_reload_and_the_gateway() {
         Counts::from([(200, 14), (429, 6)])
     );
     let _ = Raw::connect(second.address()).await;
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_while_redis_is_asked_leaves_no_place_taken() {
+    let redis = RedisServer::start();
+    let url = format!("['{}']\ntimeout = '20s'", redis.url());
+    let tables = "[rate_limits.one]\nkey = 'client_ip'\nquota = '9/1d'\nstore = 'redis'\n\
+                  [rate_limits.slots]\nkey = 'client_ip'\nquota = 1\nalgorithm = 'concurrency'";
+    let gateway = limited_by(&url, tables, "['slots', 'one']");
+    assert_eq!(get(&gateway).await.status, 200);
+    let held = |keys| {
+        let held = || gateway.metric("tollgate_rate_limit_keys", &["limit=\"slots\""]);
+        eventually(move || held() == keys)
+    };
+    redis.freeze();
+    let mut client = Raw::connect(gateway.address()).await;
+    client.send(GET).await;
+    held(1.0).await;
+    client.reset();
+    held(0.0).await;
+    redis.thaw();
+    assert_eq!(get(&gateway).await.status, 200);
+}
+
+#[tokio::test]
+async fn a_connection_that_was_closed_while_idle_is_made_again_without_ado() {
+    let redis = RedisServer::start();
+    let gateway = patient(&redis, "quota = '9/1d'");
+    for _ in 0..3 {
+        assert_eq!(get(&gateway).await.status, 200);
+        assert!(
+            redis
+                .run("CLIENT KILL TYPE normal SKIPME yes")
+                .starts_with(':')
+        );
+    }
+    assert_eq!(get(&gateway).await.status, 200);
+    assert_eq!(degraded(&gateway), 0.0);
+    assert_eq!(gateway.metric("tollgate_redis_errors_total", &[]), 0.0);
+}
+
+#[tokio::test]
+async fn an_operator_sees_and_resets_what_redis_has_counted() {
+    let redis = RedisServer::start();
+    let limit = "quota = ['5/1h', '100/1d']";
+    let gateways = [patient(&redis, limit), patient(&redis, limit)];
+    let ask_of = async |gateway: &Gateway, method: &str, key: &str| {
+        let request = format!(
+            "{method} /api/limits/one/keys/{key} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+        );
+        Raw::ask(gateway.admin(), request).await
+    };
+    let ask = async |method: &str, key: &str| ask_of(&gateways[1], method, key).await;
+    assert_eq!(ask("GET", "127.0.0.1").await.status, 404);
+    for _ in 0..6 {
+        get(&gateways[0]).await;
+    }
+    let seen = ask("GET", "127.0.0.1").await.json();
+    let (data, windows) = (&seen["data"], &seen["data"]["windows"]);
+    assert_eq!(data["store"], "redis");
+    assert_eq!(windows[0]["remaining"], 0);
+    assert_eq!(windows[1]["remaining"], 95);
+    assert!(windows[0]["reset_seconds"].as_f64().unwrap() > 600.0);
+    let hash = data["hash"].as_str().unwrap();
+    assert_eq!(ask("GET", hash).await.json()["data"]["hash"], hash);
+    assert_eq!(ask("DELETE", hash).await.status, 204);
+    assert_eq!(ask("DELETE", hash).await.status, 404);
+    assert!(redis.run("DBSIZE").starts_with(":0"));
+    for gateway in &gateways {
+        assert_eq!(get(gateway).await.status, 200);
+    }
+    let hasty = limited(&redis.url(), limit);
+    redis.freeze();
+    let refusal = ask_of(&hasty, "DELETE", "127.0.0.1").await.refusal();
+    assert_eq!(refusal, (503, "admin.store_unavailable".to_owned()));
+    redis.thaw();
 }

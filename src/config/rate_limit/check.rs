@@ -239,8 +239,8 @@ impl Checker<'_, '_, '_> {
 
 /// Windows of one limit.
 const MOST_WINDOWS: usize = 4;
-/// The largest quota of an exact window.
-const LARGEST_EXACT: u32 = 1_000;
+/// The largest quota of an exact window, which keeps every request.
+pub const LARGEST_EXACT: u32 = 1_000;
 /// Requests that one exact limit may keep: 256 MiB.
 const MOST_ENTRIES: usize = 16 << 20;
 const LONGEST_FILLING: Duration = Duration::from_secs(100 * 365 * 86_400);

@@ -2,7 +2,7 @@
 
 use crate::{
     admin::{LimitKey, LimitKeys, LimitState, LimitWindow},
-    config::LimitAlgorithm,
+    config::{LimitAlgorithm, LimitStore},
     pipeline::{Limit, LimitKeyState, LimitWindowState},
 };
 
@@ -34,6 +34,10 @@ pub(super) fn key(state: LimitKeyState) -> LimitKey {
     LimitKey {
         hash: state.hash,
         key: state.key.map(Into::into),
+        store: match state.store {
+            LimitStore::Memory => "memory",
+            LimitStore::Redis => "redis",
+        },
         windows: state.windows.into_iter().map(window).collect(),
     }
 }

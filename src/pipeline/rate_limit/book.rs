@@ -2,11 +2,11 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use super::limit::Limit;
+use super::{limit::Limit, shared::Shared};
 use crate::{
-    config::{LimitAlgorithm, RateLimit},
+    config::{LimitAlgorithm, LimitStore, RateLimit},
     exchange::Clock,
-    store::{KeyHash, Redis, Standing, Window},
+    store::{Away, KeyHash, Redis, SharedAsk, Standing, Window},
     telemetry::Metrics,
 };
 
@@ -23,6 +23,8 @@ pub struct LimitKeyState {
     pub hash: String,
     /// The key in the clear, where the limit shows keys.
     pub key: Option<Box<str>>,
+    /// Where that is counted.
+    pub store: LimitStore,
     /// Each window of the limit's own quota.
     pub windows: Vec<LimitWindowState>,
 }
@@ -121,25 +123,73 @@ impl Limit {
     }
 
     /// A key's state, by its hash or by its value where the key has one part; `None` when it is
-    /// unknown, so that all of its quota is left.
-    #[must_use]
-    pub fn state(&self, key: &str) -> Option<LimitKeyState> {
-        self.state_at(self.key_named(key)?, self.now())
+    /// unknown, so that all of its quota is left. A limit over Redis is looked up there first, and in
+    /// this process when it is not known there, or Redis is away.
+    pub async fn state(&self, key: &str) -> Option<LimitKeyState> {
+        for key in self.keys_named(key) {
+            let state = match self.shared_state(key).await {
+                Some(state) => Some(state),
+                None => self.state_at(key, self.now()),
+            };
+            if state.is_some() {
+                return state;
+            }
+        }
+        None
     }
 
-    /// Forgets what a key has used; whether it was known.
-    pub fn reset(&self, key: &str) -> bool {
-        let key = self.key_named(key);
-        key.is_some_and(|key| self.counters.counting.forget(key))
+    /// Forgets what a key has used, here and in Redis; whether it was known.
+    ///
+    /// # Errors
+    ///
+    /// When the limit is counted in Redis, and that is away.
+    pub async fn reset(&self, key: &str) -> Result<bool, Away> {
+        let mut known = false;
+        for key in self.keys_named(key) {
+            known |= self.counters.counting.forget(key);
+            if let Some(shared) = &self.shared {
+                known |= shared.redis.forget(CONTROL, self.look(shared, key)).await?;
+            }
+        }
+        Ok(known)
+    }
+
+    async fn shared_state(&self, key: KeyHash) -> Option<LimitKeyState> {
+        let shared = self.shared.as_ref()?;
+        let standings = shared.redis.standings(CONTROL, self.look(shared, key));
+        Some(self.shown_state(key, LimitStore::Redis, standings.await.ok()??))
+    }
+
+    /// What is asked where nothing is to be taken.
+    fn look<'l>(&'l self, shared: &Shared, key: KeyHash) -> SharedAsk<'l> {
+        SharedAsk {
+            limit: &self.config.name,
+            key,
+            algorithm: shared.algorithm,
+            windows: &self.tier().windows,
+            cost: 0,
+            want: 0,
+            enforced: false,
+        }
     }
 
     fn state_at(&self, key: KeyHash, now: u64) -> Option<LimitKeyState> {
         let windows = &self.tier().windows;
         let standings = self.counters.counting.standings(key, windows, now)?;
-        let windows = windows.iter().zip(standings);
-        Some(LimitKeyState {
+        Some(self.shown_state(key, LimitStore::Memory, standings))
+    }
+
+    fn shown_state(
+        &self,
+        key: KeyHash,
+        store: LimitStore,
+        standings: Vec<Standing>,
+    ) -> LimitKeyState {
+        let windows = self.tier().windows.iter().zip(standings);
+        LimitKeyState {
             hash: key.to_string(),
             key: self.counters.shown(key),
+            store,
             windows: windows
                 .map(|(&window, standing)| LimitWindowState {
                     algorithm: self.config.algorithm,
@@ -147,10 +197,13 @@ impl Limit {
                     standing,
                 })
                 .collect(),
-        })
+        }
     }
 
     fn now(&self) -> u64 {
         self.counters.at(self.clock.now())
     }
 }
+
+/// The worker that is none: the control runtime, which has a connection of its own.
+const CONTROL: usize = usize::MAX;

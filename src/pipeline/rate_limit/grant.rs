@@ -1,6 +1,6 @@
 //! A request that was let through: what is still to do when its answer comes.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use http::HeaderMap;
 
@@ -12,7 +12,10 @@ use super::{
     stage::Source,
     tier::Tier,
 };
-use crate::{exchange::Response, store::KeyHash};
+use crate::{
+    exchange::Response,
+    store::{KeyHash, Standing},
+};
 
 /// What is told, held and perhaps charged for one request.
 pub(super) struct Grant {
@@ -33,7 +36,11 @@ pub(super) struct OpenCharge {
     pub(super) cost: u32,
     /// Where that was.
     pub(super) source: Source,
+    /// When that was, on the process's clock.
+    pub(super) at: Duration,
     pub(super) worker: usize,
+    /// How the limit stood then.
+    pub(super) stood: Option<Report>,
 }
 
 /// What an inner stage has told, for the outer one.
@@ -47,8 +54,11 @@ struct Told {
 impl Grant {
     /// Settles what the answer tells, writes the fields and ties what is held to the answer's end.
     pub(super) fn conclude(mut self, mut response: Response) -> Response {
-        for charge in &self.open {
-            charge.settle(&response, &mut self.reports);
+        for charge in self.open {
+            let stands = charge.settle(response.headers());
+            stands
+                .into_iter()
+                .for_each(|stands| self.reports.stands(stands));
         }
         tell(&mut response, self.reports, false, self.outer);
         hold_until_end(response, self.held)
@@ -74,60 +84,65 @@ pub(super) fn tell(response: &mut Response, mut reports: Reports, refused: bool,
 }
 
 impl OpenCharge {
-    /// Charges what the answer says more than was charged, or gives back what it says less.
-    fn settle(&self, response: &Response, reports: &mut Reports) {
-        let Some(told) = self.told(response.headers()) else {
-            return;
-        };
+    /// Charges what the answer says more than was charged, or gives back what it says less; tells how
+    /// the limit stands then.
+    fn settle(self, headers: &HeaderMap) -> Option<Report> {
+        let told = self.told(headers).unwrap_or(self.cost);
+        if told == self.cost {
+            return self.stood;
+        }
         if self.source != Source::Memory {
-            return self.settle_shared(told);
+            self.settle_shared(told);
+            return self.stood;
         }
         let counters = &self.limit.counters;
-        let windows = &self.tier.windows;
+        let (windows, taken) = (&self.tier.windows, counters.at(self.at));
         // The answer may have taken a while.
         let now = counters.at(self.limit.clock.now());
+        let counting = &counters.counting;
         match told.checked_sub(self.cost) {
-            Some(0) => return,
-            Some(more) => counters.counting.charge(self.key, windows, now, more),
-            None => counters
-                .counting
-                .give_back(self.key, windows, now, self.cost - told),
+            Some(more) => counting.charge(self.key, windows, now, more),
+            None => counting.refund(self.key, windows, taken, now, self.cost - told),
         }
-        self.report(reports, now);
+        self.stands(now)
     }
 
     /// The same in Redis, beside the answer, which tells how things stood before.
     fn settle_shared(&self, told: u32) {
         let change = match told.checked_sub(self.cost) {
             _ if self.source == Source::Nowhere => return,
-            Some(0) => return,
             Some(more) => (Change::Charge, more),
-            None => (Change::GiveBack, self.cost - told),
+            None => (Change::GiveBack(self.at), self.cost - told),
         };
         change_later(&self.limit, (self.key, &self.tier), self.worker, change);
     }
 
+    /// A whole number; the largest that can be charged stands for all above. Anything else, one below
+    /// nothing too, says nothing.
     fn told(&self, headers: &HeaderMap) -> Option<u32> {
         let name = self.limit.config.cost_header.as_ref()?;
-        let told: u64 = headers.get(name)?.to_str().ok()?.trim().parse().ok()?;
-        Some(u32::try_from(told).unwrap_or(u32::MAX))
+        let text = headers.get(name)?.to_str().ok()?.trim();
+        let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+        digits.then(|| text.parse().unwrap_or(u32::MAX))
     }
 
-    /// Tells how the limit stands now in place of how it stood before.
-    fn report(&self, reports: &mut Reports, now: u64) {
-        let known = |report: &Report| Arc::ptr_eq(&report.tier, &self.tier);
-        if reports.tightest.as_ref().is_some_and(known) {
-            reports.tightest = None;
-        }
+    /// How the tightest window stands now.
+    fn stands(self, now: u64) -> Option<Report> {
+        let windows = &self.tier.windows;
         let counting = &self.limit.counters.counting;
-        let standings = counting.standings(self.key, &self.tier.windows, now);
-        for (window, standing) in standings.into_iter().flatten().enumerate() {
-            reports.stands(Report {
-                tier: Arc::clone(&self.tier),
-                headers: self.limit.config.headers,
-                window,
-                standing,
-            });
-        }
+        let known = counting.standings(self.key, windows, now);
+        let whole = || windows.iter().map(Standing::of_all).collect();
+        let standings = known.unwrap_or_else(whole).into_iter().enumerate();
+        let tightest = standings.reduce(|known, next| match next.1.is_tighter(&known.1) {
+            true => next,
+            false => known,
+        });
+        let (window, standing) = tightest?;
+        Some(Report {
+            headers: self.limit.told(),
+            tier: self.tier,
+            window,
+            standing,
+        })
     }
 }

@@ -11,17 +11,28 @@ use http::StatusCode;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use smallvec::SmallVec;
 
-use super::limit::LimitCounters;
+use super::limit::{Limit, LimitCounters};
 use crate::{
+    config::LimitAlgorithm,
     exchange::{Body, BodyError, Response, Tunnel},
     store::{KeyHash, Window},
 };
 
 /// A place among those in flight; dropping it gives it back.
 pub(super) struct Held {
-    pub(super) counters: Arc<LimitCounters>,
+    counters: Arc<LimitCounters>,
     /// The key under which it is counted.
-    pub(super) under: KeyHash,
+    under: KeyHash,
+}
+
+impl Held {
+    /// What was taken of a limit, where that is held and not used up.
+    pub(super) fn of(limit: &Limit, under: KeyHash) -> Option<Self> {
+        (limit.config.algorithm == LimitAlgorithm::Concurrency).then(|| Self {
+            counters: Arc::clone(&limit.counters),
+            under,
+        })
+    }
 }
 
 impl Drop for Held {

@@ -3,12 +3,15 @@
 //! The parts are written one behind the other, each with its length, and hashed: no two lists of parts
 //! make the same bytes.
 
-use std::net::IpAddr;
+use std::{
+    borrow::Cow,
+    net::{IpAddr, Ipv6Addr},
+};
 
 use http::{Method, header::COOKIE};
+use percent_encoding::percent_decode_str;
 use smallvec::SmallVec;
 
-use super::super::host;
 use crate::{
     config::LimitKey,
     exchange::{Context, Principal, Request},
@@ -24,7 +27,7 @@ pub(super) enum Part<'a> {
     /// Any other value.
     Bytes(&'a [u8]),
     /// A value that had to be made.
-    Text(String),
+    Made(Vec<u8>),
     /// There is none.
     Missing,
 }
@@ -36,6 +39,8 @@ pub(super) struct Subject<'a> {
     pub(super) context: &'a Context,
     /// How many bits of an IPv6 address count.
     pub(super) ipv6_prefix: u8,
+    /// Whether the route takes upper and lower case in paths for the same.
+    pub(super) ignore_case: bool,
 }
 
 impl<'a> Subject<'a> {
@@ -69,11 +74,17 @@ impl<'a> Subject<'a> {
                 None => Part::Missing,
             },
             LimitKey::Cookie(name) => self.cookie(name),
-            LimitKey::Host => Part::lower(host(context)),
+            LimitKey::Host => match &context.head.host {
+                Some(host) => Part::host(host.to_str().unwrap_or_default()),
+                None => Part::Missing,
+            },
             LimitKey::Capture(name) if name.starts_with("host.") => {
                 context.capture(name).map_or(Part::Missing, Part::lower)
             }
-            LimitKey::Capture(name) => Part::text(context.capture(name)),
+            LimitKey::Capture(name) => {
+                let of_path = |text| Part::of_path(text, self.ignore_case);
+                context.capture(name).map_or(Part::Missing, of_path)
+            }
             LimitKey::Route => Part::text(context.route().map(|route| &**route)),
             LimitKey::Method => Part::Bytes(method(&context.head.method)),
         }
@@ -96,10 +107,36 @@ impl<'a> Part<'a> {
         text.map_or(Self::Missing, |text| Self::Bytes(text.as_bytes()))
     }
 
+    fn made(value: &impl ToString) -> Self {
+        Self::Made(value.to_string().into_bytes())
+    }
+
+    /// The host by which the router chose the route, in the one spelling that it knows: without the
+    /// port, without the dot of a complete name, an address in its shortest form. What a proxy says
+    /// was asked for is not looked at: some pass on whatever a client says.
+    fn host(text: &'a str) -> Self {
+        if let Some((address, _)) = text.strip_prefix('[').and_then(|it| it.split_once(']')) {
+            let parsed = address.parse::<Ipv6Addr>();
+            return parsed.map_or(Self::lower(text), |it| Self::made(&it));
+        }
+        let name = text.split_once(':').map_or(text, |(name, _)| name);
+        Self::lower(name.strip_suffix('.').unwrap_or(name))
+    }
+
+    /// A part of a path, which may be spelt in several ways.
+    fn of_path(text: &'a str, ignore_case: bool) -> Self {
+        let decoded: Cow<'a, [u8]> = percent_decode_str(text).into();
+        match (decoded, ignore_case) {
+            (bytes, true) => Self::Made(bytes.to_ascii_lowercase()),
+            (Cow::Borrowed(bytes), false) => Self::Bytes(bytes),
+            (Cow::Owned(bytes), false) => Self::Made(bytes),
+        }
+    }
+
     /// Names of hosts have no case.
     fn lower(text: &'a str) -> Self {
         match text.bytes().any(|byte| byte.is_ascii_uppercase()) {
-            true => Self::Text(text.to_ascii_lowercase()),
+            true => Self::Made(text.to_ascii_lowercase().into_bytes()),
             false => Self::Bytes(text.as_bytes()),
         }
     }
@@ -115,7 +152,7 @@ impl<'a> Part<'a> {
             Self::Address(IpAddr::V4(address)) => write(key, b'4', &address.octets()),
             Self::Address(IpAddr::V6(address)) => write(key, b'6', &address.octets()),
             Self::Bytes(bytes) => write(key, b'=', bytes),
-            Self::Text(text) => write(key, b'=', text.as_bytes()),
+            Self::Made(bytes) => write(key, b'=', bytes),
             Self::Missing => write(key, b'-', b""),
         }
     }
@@ -125,7 +162,7 @@ impl<'a> Part<'a> {
         match self {
             Self::Address(address) => text.push_str(&address.to_string()),
             Self::Bytes(bytes) => text.push_str(&String::from_utf8_lossy(bytes)),
-            Self::Text(own) => text.push_str(own),
+            Self::Made(bytes) => text.push_str(&String::from_utf8_lossy(bytes)),
             Self::Missing => text.push('-'),
         }
     }
@@ -136,9 +173,10 @@ impl<'a> Part<'a> {
 pub(super) fn key_of_text(key: &LimitKey, text: &str, ipv6_prefix: u8) -> KeyBytes {
     let by_address = matches!(key, LimitKey::ClientIp | LimitKey::Caller);
     let address = by_address.then(|| text.parse::<IpAddr>().ok()).flatten();
-    let part = match address {
-        Some(address) => Part::Address(masked(address.to_canonical(), ipv6_prefix)),
-        None => Part::Bytes(text.as_bytes()),
+    let part = match (address, key) {
+        (Some(address), _) => Part::Address(masked(address.to_canonical(), ipv6_prefix)),
+        (None, LimitKey::Host) => Part::host(text),
+        (None, _) => Part::Bytes(text.as_bytes()),
     };
     let mut bytes = KeyBytes::new();
     part.write(&mut bytes);
@@ -156,7 +194,7 @@ fn claim<'a>(principal: &'a Principal, path: &[Box<str>]) -> Part<'a> {
     use serde_json::Value;
     match principal.claim(path) {
         Some(Value::String(text)) => Part::Bytes(text.as_bytes()),
-        Some(value @ (Value::Number(_) | Value::Bool(_))) => Part::Text(value.to_string()),
+        Some(value @ (Value::Number(_) | Value::Bool(_))) => Part::made(value),
         _ => Part::Missing,
     }
 }
@@ -190,6 +228,34 @@ const API_KEYS: &str = "api_keys.";
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn written(part: &Part<'_>) -> KeyBytes {
+        let mut key = KeyBytes::new();
+        part.write(&mut key);
+        key
+    }
+
+    #[test]
+    fn a_host_has_one_spelling() {
+        for text in ["A.test", "a.test.", "a.TEST.:8080", "a.test:1"] {
+            assert_eq!(written(&Part::host(text)), written(&Part::Bytes(b"a.test")));
+        }
+        for text in ["[::1]", "[0:0::1]:80", "[0:0:0:0:0:0:0:1]"] {
+            assert_eq!(written(&Part::host(text)), written(&Part::Bytes(b"::1")));
+        }
+    }
+
+    #[test]
+    fn a_part_of_a_path_has_one_spelling() {
+        let at = b"a@b";
+        for text in ["a@b", "a%40b", "%61%40%62"] {
+            let part = Part::of_path(text, false);
+            assert_eq!(written(&part), written(&Part::Bytes(at)));
+        }
+        let (upper, lower) = (Part::of_path("A%40b", true), Part::of_path("a%40B", true));
+        assert_eq!(written(&upper), written(&lower));
+        assert_ne!(written(&Part::of_path("A@b", false)), written(&lower));
+    }
 
     fn address(text: &str, prefix: u8) -> String {
         masked(text.parse().unwrap(), prefix).to_string()

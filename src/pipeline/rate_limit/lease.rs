@@ -1,24 +1,40 @@
 //! Tokens that this process has taken of Redis in advance, by key.
 //!
-//! One batch at a time: while one request fetches a batch the others take what they need each by
-//! itself, so that a gateway never holds more than one. What is left of a batch is forgotten after the
-//! shortest window, so at most a batch less one comes on top of a quota, for each gateway.
+//! One batch at a time: one request fetches it, and the others wait for it, so that a hot key costs one
+//! round trip a batch and a gateway never holds more than one. Whom the batch does not reach waits for
+//! the next; what Redis refuses, it refuses to all who waited. Nobody waits longer than Redis's own
+//! deadline: then it asks by itself. What is left of a batch is forgotten after the shortest window, so
+//! at most a batch less one comes on top of a quota, for each gateway.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::{
+    convert::Infallible,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    time::Duration,
+};
 
 use quick_cache::sync::Cache;
+use tokio::{sync::Notify, time::timeout};
 
-use crate::store::{KeyHash, Standing, Window};
+use crate::store::{KeyHash, Refused, Standing, Window};
 
 /// The batches of one limit.
 pub(super) struct Leases {
     size: u32,
+    /// How long a request waits for a batch that another fetches.
+    patience: Duration,
     held: Cache<KeyHash, Arc<Lease>>,
 }
 
 /// What is left of a key's batch.
 #[derive(Default)]
-pub(super) struct Lease(Mutex<Batch>);
+struct Lease {
+    batch: Mutex<Batch>,
+    /// Woken when a fetch has ended.
+    fetched: Notify,
+}
 
 #[derive(Default)]
 struct Batch {
@@ -28,6 +44,22 @@ struct Batch {
     window: usize,
     /// How Redis stood when the batch was taken.
     standing: Option<Standing>,
+    /// What the last fetch has come to.
+    last: Fetched,
+}
+
+/// What a fetch has come to.
+#[derive(Clone, Copy, Default)]
+pub(super) enum Fetched {
+    /// There is a batch.
+    #[default]
+    Batch,
+    /// There is not that much.
+    Refused(u32, usize, Refused),
+    /// Redis is away.
+    Away,
+    /// Nothing: another limit refused, or the client left.
+    Nothing,
 }
 
 /// What a request gets.
@@ -36,68 +68,109 @@ pub(super) enum Leased {
     Given(usize, Standing),
     /// It is to fetch a batch.
     Fetch(Fetch),
-    /// Another fetches one; it takes what it costs.
+    /// It takes what it costs by itself.
     Alone,
+    /// Redis has just refused as much.
+    Refused(usize, Refused),
+    /// Redis has just not answered.
+    Away,
 }
 
-/// The duty to fetch a batch; dropping it leaves that to another.
+/// The duty to fetch a batch; dropping it wakes those who wait, the first of whom takes it over.
 pub(super) struct Fetch {
     lease: Arc<Lease>,
+    ended: AtomicBool,
     /// How many.
     pub(super) size: u32,
 }
 
 impl Leases {
     /// Batches of a size, for so many keys.
-    pub(super) fn new(size: u32, keys: usize) -> Self {
+    pub(super) fn new(size: u32, keys: usize, patience: Duration) -> Self {
         Self {
             size,
+            patience,
             held: Cache::new(keys),
         }
     }
 
-    /// Takes from a key's batch.
-    pub(super) fn take(&self, key: KeyHash, now: u64, cost: u32) -> Leased {
+    /// Takes from a key's batch. Where another request fetches one this waits for it if it may: who
+    /// has to fetch for others must not wait for them.
+    pub(super) async fn take(&self, key: KeyHash, now: u64, cost: u32, may_wait: bool) -> Leased {
         let lease = self.of(key);
-        let mut batch = lease.locked();
-        if now < batch.until
-            && let (Some(standing), Some(left)) = (batch.standing, batch.left.checked_sub(cost))
-        {
-            batch.left = left;
-            let remaining = standing.remaining.saturating_add(left);
-            return Leased::Given(
-                batch.window,
-                Standing {
-                    remaining,
-                    ..standing
-                },
-            );
+        match self.take_now(&lease, now, cost) {
+            Some(leased) => leased,
+            None if may_wait => {
+                let waited = timeout(self.patience, self.wait(&lease, now, cost)).await;
+                waited.unwrap_or(Leased::Alone)
+            }
+            None => Leased::Alone,
         }
-        if batch.fetching {
-            return Leased::Alone;
+    }
+
+    async fn wait(&self, lease: &Arc<Lease>, now: u64, cost: u32) -> Leased {
+        for _ in 0..MOST_WAITS {
+            // Made before the look at the batch: a fetch that ends in between wakes it too.
+            let fetched = lease.fetched.notified();
+            if let Some(leased) = self.take_now(lease, now, cost) {
+                return leased;
+            }
+            fetched.await;
+            let last = lease.locked().last;
+            match last {
+                Fetched::Batch => {}
+                Fetched::Refused(least, window, refused) if cost >= least => {
+                    return Leased::Refused(window, refused);
+                }
+                Fetched::Away => return Leased::Away,
+                Fetched::Refused(..) | Fetched::Nothing => break,
+            }
         }
-        batch.fetching = true;
-        drop(batch);
-        Leased::Fetch(Fetch {
-            lease,
-            size: self.size.max(cost),
-        })
+        self.take_now(lease, now, cost).unwrap_or(Leased::Alone)
     }
 
     /// Puts back what a request took that another limit refused.
     pub(super) fn give_back(&self, key: KeyHash, cost: u32) {
         let lease = self.of(key);
         let mut batch = lease.locked();
-        batch.left = batch.left.saturating_add(cost).min(self.size);
+        // Who fetched the batch has taken one at least.
+        let most = self.size.saturating_sub(1);
+        batch.left = batch.left.saturating_add(cost).min(most);
+    }
+
+    /// From the batch, or the duty to fetch one; `None` while another does that.
+    fn take_now(&self, lease: &Arc<Lease>, now: u64, cost: u32) -> Option<Leased> {
+        let mut batch = lease.locked();
+        if now < batch.until
+            && let (Some(standing), Some(left)) = (batch.standing, batch.left.checked_sub(cost))
+        {
+            batch.left = left;
+            let remaining = standing.remaining.saturating_add(left);
+            return Some(Leased::Given(
+                batch.window,
+                Standing {
+                    remaining,
+                    ..standing
+                },
+            ));
+        }
+        if batch.fetching {
+            return None;
+        }
+        batch.fetching = true;
+        Some(Leased::Fetch(Fetch {
+            lease: Arc::clone(lease),
+            ended: AtomicBool::new(false),
+            size: self.size.max(cost),
+        }))
     }
 
     fn of(&self, key: KeyHash) -> Arc<Lease> {
-        self.held.get(&key).unwrap_or_else(|| {
-            let lease = Arc::<Lease>::default();
-            // Of two who make one at a time, one's tokens are used up by itself.
-            self.held.insert(key, Arc::clone(&lease));
-            lease
-        })
+        // One for all who come at once: two would be two batches.
+        let made = self
+            .held
+            .get_or_insert_with(&key, || Ok::<_, Infallible>(Arc::default()));
+        made.unwrap_or_default()
     }
 }
 
@@ -111,63 +184,47 @@ impl Fetch {
         now: u64,
     ) {
         let shortest = windows.iter().map(|window| window.per).min();
+        self.end(|batch| {
+            batch.left = left;
+            batch.window = window;
+            batch.standing = Some(standing);
+            batch.until = now.saturating_add(shortest.unwrap_or(0));
+            batch.last = Fetched::Batch;
+        });
+    }
+
+    /// Tells those who wait that there is no batch.
+    pub(super) fn failed(&self, why: Fetched) {
+        self.end(|batch| batch.last = why);
+    }
+
+    fn end(&self, note: impl FnOnce(&mut Batch)) {
         let mut batch = self.lease.locked();
-        batch.left = left;
-        batch.window = window;
-        batch.standing = Some(standing);
-        batch.until = now.saturating_add(shortest.unwrap_or(0));
+        note(&mut batch);
+        batch.fetching = false;
+        drop(batch);
+        self.ended.store(true, Relaxed);
+        self.lease.fetched.notify_waiters();
     }
 }
 
 impl Drop for Fetch {
     fn drop(&mut self) {
-        self.lease.locked().fetching = false;
+        if !self.ended.load(Relaxed) {
+            self.failed(Fetched::Nothing);
+        }
     }
 }
 
 impl Lease {
     fn locked(&self) -> MutexGuard<'_, Batch> {
         // Whole after a panic elsewhere: nothing under the lock can panic half-way.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.batch.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+/// Batches that a request waits for before it asks by itself.
+const MOST_WAITS: usize = 4;
 
 #[cfg(test)]
-mod tests {
-    use std::time::Duration;
-
-    use super::*;
-    use crate::store::KeyHasher;
-
-    #[test]
-    fn one_request_fetches_a_batch_and_the_next_live_on_it_until_it_is_old() {
-        let leases = Leases::new(10, 100);
-        let key = KeyHasher::default().hash(b"key");
-        let windows = [Window::new(100, Duration::from_secs(1), None)];
-        let standing = Standing {
-            remaining: 90,
-            reset: None,
-        };
-        let Leased::Fetch(fetch) = leases.take(key, 1, 1) else {
-            panic!("there is no batch yet");
-        };
-        assert_eq!(fetch.size, 10);
-        assert!(matches!(leases.take(key, 1, 1), Leased::Alone));
-        fetch.keep(9, (0, standing), &windows, 1);
-        drop(fetch);
-        for left in (0..9).rev() {
-            let Leased::Given(0, told) = leases.take(key, 1, 1) else {
-                panic!("{left} are left");
-            };
-            assert_eq!(told.remaining, 90 + left);
-        }
-        assert!(matches!(leases.take(key, 1, 1), Leased::Fetch(_)));
-        leases.give_back(key, 1);
-        assert!(matches!(leases.take(key, 1, 1), Leased::Given(..)));
-        leases.give_back(key, 1);
-        assert!(matches!(
-            leases.take(key, windows[0].per + 1, 1),
-            Leased::Fetch(_)
-        ));
-    }
-}
+mod tests;

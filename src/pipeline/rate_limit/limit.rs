@@ -9,12 +9,15 @@ use std::{
 use quick_cache::sync::Cache;
 
 use super::{
-    key::{KeyBytes, Subject, key_of_text},
+    key::{KeyBytes, Part, Subject, key_of_text},
     shared::Shared,
     tier::Tier,
 };
 use crate::{
-    config::{LimitAlgorithm, LimitKey, LimitStore, LimitedWho, MissingKey, Quota, RateLimit},
+    config::{
+        LARGEST_EXACT, LimitAlgorithm, LimitKey, LimitStore, LimitedWho, MissingKey, Quota,
+        RateLimit,
+    },
     exchange::{Clock, Context, Principal, Request},
     store::{
         Counters, Counting, FixedWindow, InFlight, KeyHash, KeyHasher, Redis, SlidingLog,
@@ -115,8 +118,9 @@ impl Limit {
         self.config.is_by_caller()
     }
 
-    /// By what a request is counted, and how much it may.
-    pub(super) fn ask(&self, request: &Request, context: &Context) -> Asked {
+    /// By what a request is counted, and how much it may. `ignore_case` is what the route says about
+    /// paths.
+    pub(super) fn ask(&self, request: &Request, context: &Context, ignore_case: bool) -> Asked {
         if self.is_exempt(context) {
             return Asked::Skip;
         }
@@ -124,14 +128,21 @@ impl Limit {
             request,
             context,
             ipv6_prefix: self.config.ipv6_prefix,
+            ignore_case,
         };
-        let key = match self.key(subject) {
+        let mut key = match self.key(subject) {
             Ok(key) => key,
             Err(asked) => return asked,
         };
+        let (who, tier) = self.tier_of(context.principal().map(|principal| &**principal));
+        // Where several callers share a key, those of another quota are counted by themselves: a
+        // faster rate would pay off the others' debt too.
+        if let Some(who) = who.filter(|_| shares_keys(&self.config)) {
+            Part::Bytes(who.as_bytes()).write(&mut key);
+        }
         Asked::Ask(Ask {
             key: self.counters.hash(&key, || self.shown(subject)),
-            tier: self.tier_of(context.principal().map(|principal| &**principal)),
+            tier,
         })
     }
 
@@ -140,19 +151,17 @@ impl Limit {
         &self.tier
     }
 
-    /// The key that an operator names: by its hash, or by its value where the key has one part.
-    pub(super) fn key_named(&self, text: &str) -> Option<KeyHash> {
-        if let Some(hash) = KeyHash::parse(text) {
-            return Some(hash);
-        }
-        let [key] = &*self.config.key else {
-            return None;
+    /// The keys that an operator may mean: by its hash, or by its value where the key has one part. A
+    /// value can look like a hash.
+    pub(super) fn keys_named(&self, text: &str) -> impl Iterator<Item = KeyHash> {
+        let by_value = match &*self.config.key {
+            [key] if !self.config.per_route => {
+                let bytes = key_of_text(key, text, self.config.ipv6_prefix);
+                Some(self.counters.hasher.hash(&bytes))
+            }
+            _ => None,
         };
-        if self.config.per_route {
-            return None;
-        }
-        let bytes = key_of_text(key, text, self.config.ipv6_prefix);
-        Some(self.counters.hasher.hash(&bytes))
+        KeyHash::parse(text).into_iter().chain(by_value)
     }
 
     /// Whether a limit of that configuration can go on with these counters: it tells the same keys
@@ -164,6 +173,7 @@ impl Limit {
                 config.algorithm,
                 config.exact,
                 windows(config),
+                times(config),
                 config.per_route,
                 config.ipv6_prefix,
                 config.show_keys,
@@ -229,21 +239,30 @@ impl Limit {
     }
 
     /// What was said of the principal itself comes first, then what it brings, then its best role.
-    fn tier_of(&self, principal: Option<&Principal>) -> Arc<Tier> {
-        if !self.is_by_caller() {
-            return Arc::clone(&self.tier);
-        }
-        let Some(principal) = principal else {
-            return Arc::clone(self.anonymous.as_ref().unwrap_or(&self.tier));
+    /// Tells besides of whom that was said, where it was not of all.
+    fn tier_of<'a>(&'a self, principal: Option<&'a Principal>) -> (Option<&'a str>, Arc<Tier>) {
+        let Some(principal) = principal.filter(|_| self.is_by_caller()) else {
+            return self.tier_of_nobody();
         };
-        let named = self.principals.get(&*principal.name);
-        let brought = || self.brought_by(principal);
-        let role = || self.roles.iter().find(|(role, _)| principal.has_role(role));
-        named
-            .map(Arc::clone)
-            .or_else(brought)
-            .or_else(|| role().map(|(_, tier)| Arc::clone(tier)))
-            .unwrap_or_else(|| Arc::clone(&self.tier))
+        let name = &*principal.name;
+        if let Some(named) = self.principals.get(name) {
+            return (Some(name), Arc::clone(named));
+        }
+        if let Some(brought) = self.brought_by(principal) {
+            return (None, brought);
+        }
+        let role = self.roles.iter().find(|(role, _)| principal.has_role(role));
+        match role {
+            Some((role, tier)) => (Some(role), Arc::clone(tier)),
+            None => (None, Arc::clone(&self.tier)),
+        }
+    }
+
+    fn tier_of_nobody(&self) -> (Option<&str>, Arc<Tier>) {
+        match self.anonymous.as_ref().filter(|_| self.is_by_caller()) {
+            Some(anonymous) => (Some(""), Arc::clone(anonymous)),
+            None => (None, Arc::clone(&self.tier)),
+        }
     }
 
     /// Quotas of a credential's own: they take the place of those of a limit that counts each caller
@@ -256,8 +275,13 @@ impl Limit {
         if let Some(tier) = self.brought.get(quotas) {
             return Some(tier);
         }
+        // An exact window keeps every request, so it keeps to what the configuration allows one.
+        let most = match self.config.exact {
+            true => LARGEST_EXACT,
+            false => u32::MAX,
+        };
         let of = |&(count, per): &(u64, Duration)| Quota {
-            count: u32::try_from(count).unwrap_or(u32::MAX).max(1),
+            count: u32::try_from(count).unwrap_or(u32::MAX).clamp(1, most),
             per: Some(per),
         };
         let list: Vec<_> = quotas.iter().take(MOST_WINDOWS).map(of).collect();
@@ -362,15 +386,35 @@ fn windows(config: &RateLimit) -> usize {
     }
 }
 
+/// The times of the windows wherever there are several: they are told apart by their places, so a
+/// place must not come to count another time.
+fn times(config: &RateLimit) -> Vec<Vec<Option<Duration>>> {
+    let overrides = config.overrides.iter().map(|(_, quotas)| quotas);
+    let lists = overrides.chain([&config.quota, &config.anonymous]);
+    let several = lists.filter(|quotas| quotas.len() > 1);
+    several
+        .map(|quotas| quotas.iter().map(|quota| quota.per).collect())
+        .collect()
+}
+
 /// Whether each caller is counted by itself, so that it may bring its own quota.
 fn is_of_one_caller(config: &RateLimit) -> bool {
+    config.algorithm != LimitAlgorithm::Concurrency && tells_callers_apart(config)
+}
+
+/// Whether callers of different quotas may have the same key, and time pays off what they owe.
+fn shares_keys(config: &RateLimit) -> bool {
+    config.algorithm != LimitAlgorithm::Concurrency && !tells_callers_apart(config)
+}
+
+fn tells_callers_apart(config: &RateLimit) -> bool {
     let by_caller = |key: &LimitKey| {
         matches!(
             key,
             LimitKey::Caller | LimitKey::Principal | LimitKey::ApiKey
         )
     };
-    config.algorithm != LimitAlgorithm::Concurrency && config.key.iter().any(by_caller)
+    config.key.iter().any(by_caller)
 }
 
 /// Windows of one limit, as the configuration has it.

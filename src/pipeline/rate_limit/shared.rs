@@ -1,11 +1,11 @@
 //! Limits that are counted in Redis, for all gateways together.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use smallvec::SmallVec;
 
 use super::{
-    lease::{Fetch, Leased, Leases},
+    lease::{Fetch, Fetched, Leased, Leases},
     limit::Limit,
     stage::{Granted, Question, Questions, Refusing, Source, Stage, longest},
     tier::Tier,
@@ -20,7 +20,7 @@ use crate::{
 /// What a limit needs to be counted in Redis.
 pub(super) struct Shared {
     pub(super) redis: Arc<Redis>,
-    algorithm: SharedAlgorithm,
+    pub(super) algorithm: SharedAlgorithm,
     pub(super) leases: Option<Leases>,
 }
 
@@ -34,10 +34,12 @@ impl Shared {
             (LimitAlgorithm::SlidingWindow, true) => SharedAlgorithm::SlidingLog,
             (LimitAlgorithm::Concurrency, _) => return None,
         };
+        let redis = redis?;
+        let leases = || Leases::new(config.lease, config.max_keys, redis.timeout());
         Some(Self {
-            redis: Arc::clone(redis?),
+            redis: Arc::clone(redis),
             algorithm,
-            leases: (config.lease > 1).then(|| Leases::new(config.lease, config.max_keys)),
+            leases: (config.lease > 1).then(leases),
         })
     }
 }
@@ -45,7 +47,8 @@ impl Shared {
 /// What is changed afterwards.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Change {
-    GiveBack,
+    /// What was taken at a moment of the process's clock.
+    GiveBack(Duration),
     Charge,
 }
 
@@ -69,7 +72,10 @@ pub(super) fn change_later(
             enforced: limit.config.enforce,
         };
         match change {
-            Change::GiveBack => shared.redis.give_back(worker, ask).await,
+            Change::GiveBack(taken) => {
+                let ago = limit.clock.now().saturating_sub(taken);
+                shared.redis.give_back(worker, ask, ago).await;
+            }
             Change::Charge => shared.redis.charge(worker, ask).await,
         }
     });
@@ -91,7 +97,7 @@ impl Stage {
         questions: &mut Questions<'_>,
         context: &Context,
     ) -> Result<(), Refusing> {
-        let pending = self.take_leased(questions, context);
+        let pending = self.take_leased(questions, context).await?;
         let mut rest = &pending[..];
         while let Some(first) = rest.first() {
             let together = reached_together(questions, first, rest);
@@ -103,32 +109,70 @@ impl Stage {
     }
 
     /// Takes what has been taken in advance; what is left to ask.
-    fn take_leased(&self, questions: &mut Questions<'_>, context: &Context) -> AllPending {
+    async fn take_leased(
+        &self,
+        questions: &mut Questions<'_>,
+        context: &Context,
+    ) -> Result<AllPending, Refusing> {
         let mut pending = AllPending::new();
         for (index, question) in questions.iter_mut().enumerate() {
             let limit = &question.on_route.limit;
             let Some(shared) = &limit.shared else {
                 continue;
             };
-            let now = limit.counters.at(context.began());
-            let leased = shared.leases.as_ref();
-            match leased.map(|leases| leases.take(question.ask.key, now, self.cost)) {
-                Some(Leased::Given(window, standing)) => {
-                    question.taken = Some(Granted {
-                        under: question.ask.key,
-                        window,
-                        standing: Some(standing),
-                        source: Source::Lease,
-                    });
+            let fetch = match &shared.leases {
+                None => None,
+                Some(leases) => {
+                    let now = limit.counters.at(context.began());
+                    // Two who wait for what the other fetches would both wait for nothing.
+                    let may_wait = pending.iter().all(|it: &Pending| it.fetch.is_none());
+                    let key = question.ask.key;
+                    match leases.take(key, now, self.cost, may_wait).await {
+                        Leased::Fetch(fetch) => Some(fetch),
+                        Leased::Alone => None,
+                        done => {
+                            self.leased(index, question, &done, context)?;
+                            continue;
+                        }
+                    }
                 }
-                Some(Leased::Fetch(fetch)) => pending.push(Pending {
-                    index,
-                    fetch: Some(fetch),
-                }),
-                Some(Leased::Alone) | None => pending.push(Pending { index, fetch: None }),
-            }
+            };
+            pending.push(Pending { index, fetch });
         }
-        pending
+        Ok(pending)
+    }
+
+    /// Nothing is to be asked.
+    fn leased(
+        &self,
+        index: usize,
+        question: &mut Question<'_>,
+        leased: &Leased,
+        context: &Context,
+    ) -> Result<(), Refusing> {
+        match *leased {
+            Leased::Given(window, standing) => {
+                question.taken = Some(Granted {
+                    under: question.ask.key,
+                    window,
+                    standing: Some(standing),
+                    source: Source::Lease,
+                    at: context.began(),
+                    held: None,
+                });
+            }
+            Leased::Refused(window, refused) if question.on_route.limit.config.enforce => {
+                return Err(Refusing::Exceeded(index, window, refused));
+            }
+            Leased::Refused(..) => {
+                question
+                    .on_route
+                    .would_refuse(context, Reason::LimitExceeded);
+            }
+            Leased::Away => return self.degraded(index, question, context),
+            Leased::Fetch(_) | Leased::Alone => {}
+        }
+        Ok(())
     }
 
     async fn take_group(
@@ -137,7 +181,7 @@ impl Stage {
         questions: &mut Questions<'_>,
         context: &Context,
     ) -> Result<(), Refusing> {
-        let worker = context.connection.worker;
+        let (worker, asked) = (context.connection.worker, context.clock.now());
         let answers = {
             let asked = group
                 .iter()
@@ -149,11 +193,13 @@ impl Stage {
             }
         };
         match answers {
-            Ok(answers) => self.apply(group, &answers, questions, context),
+            Ok(answers) => self.apply((group, asked), &answers, questions, context),
             Err(_) => {
                 let mut taken = Ok(());
-                for pending in group {
-                    taken = longest(taken, self.degraded(pending.index, questions, context));
+                for &Pending { index, ref fetch } in group {
+                    fetch.as_ref().inspect(|it| it.failed(Fetched::Away));
+                    let degraded = self.degraded(index, &mut questions[index], context);
+                    taken = longest(taken, degraded);
                 }
                 taken
             }
@@ -181,18 +227,21 @@ impl Stage {
     /// Redis has taken from all of them, or from none.
     fn apply(
         &self,
-        group: &[Pending],
+        (group, asked): (&[Pending], Duration),
         answers: &[SharedTaken],
         questions: &mut Questions<'_>,
         context: &Context,
     ) -> Result<(), Refusing> {
         let refused = |(pending, taken): (&Pending, &SharedTaken)| match taken.decision {
-            Decision::Refused { window, refusal }
-                if questions[pending.index].on_route.limit.config.enforce =>
-            {
-                Err(Refusing::Exceeded(pending.index, window, refusal))
+            Decision::Refused { window, refusal } => {
+                let told = Fetched::Refused(self.cost, window, refusal);
+                pending.fetch.as_ref().inspect(|it| it.failed(told));
+                match questions[pending.index].on_route.limit.config.enforce {
+                    true => Err(Refusing::Exceeded(pending.index, window, refusal)),
+                    false => Ok(()),
+                }
             }
-            _ => Ok(()),
+            Decision::Granted { .. } => Ok(()),
         };
         group
             .iter()
@@ -200,14 +249,15 @@ impl Stage {
             .map(refused)
             .fold(Ok(()), longest)?;
         for (pending, taken) in group.iter().zip(answers) {
-            self.keep(pending, taken, &mut questions[pending.index], context);
+            let question = &mut questions[pending.index];
+            self.keep((pending, asked), taken, question, context);
         }
         Ok(())
     }
 
     fn keep(
         &self,
-        pending: &Pending,
+        (pending, asked): (&Pending, Duration),
         taken: &SharedTaken,
         question: &mut Question<'_>,
         context: &Context,
@@ -232,6 +282,8 @@ impl Stage {
             window,
             standing: Some(standing),
             source: Source::Redis,
+            at: asked,
+            held: None,
         });
     }
 
@@ -239,10 +291,9 @@ impl Stage {
     fn degraded(
         &self,
         index: usize,
-        questions: &mut Questions<'_>,
+        question: &mut Question<'_>,
         context: &Context,
     ) -> Result<(), Refusing> {
-        let question = &mut questions[index];
         let on_route = question.on_route;
         on_route.metrics.decided(LimitDecision::Degraded);
         match on_route.limit.config.on_store_error {
@@ -253,6 +304,8 @@ impl Stage {
                     window: 0,
                     standing: None,
                     source: Source::Nowhere,
+                    at: context.began(),
+                    held: None,
                 });
                 Ok(())
             }

@@ -1,6 +1,6 @@
 //! One stage of a route's limits: all of them let a request pass, or none is charged.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use smallvec::SmallVec;
 
@@ -26,6 +26,8 @@ pub(super) struct Stage {
     limits: Box<[OnRoute]>,
     /// What a request of the route costs.
     pub(super) cost: u32,
+    /// Whether the route takes upper and lower case in paths for the same.
+    ignore_case: bool,
     /// Whether a stage of ours stands around this one.
     outer: bool,
 }
@@ -60,6 +62,11 @@ pub(super) struct Granted {
     /// How the window stands, where somebody has counted.
     pub(super) standing: Option<Standing>,
     pub(super) source: Source,
+    /// When, on the process's clock; not later than it was.
+    pub(super) at: Duration,
+    /// A place among those in flight. It gives itself back: a client may leave while another limit
+    /// of the stage waits for Redis.
+    pub(super) held: Option<Held>,
 }
 
 /// Where it was taken.
@@ -104,6 +111,7 @@ impl Stage {
             RateLimitLayer::from(Self {
                 limits,
                 cost,
+                ignore_case: route.ignore_case,
                 outer,
             })
         })
@@ -175,7 +183,7 @@ impl Stage {
     ) -> Result<Questions<'_>, Reason> {
         let mut questions = Questions::new();
         for on_route in &self.limits {
-            match on_route.limit.ask(request, context) {
+            match on_route.limit.ask(request, context, self.ignore_case) {
                 Asked::Ask(ask) => questions.push(Question {
                     on_route,
                     ask,
@@ -220,6 +228,8 @@ impl Stage {
                     window,
                     standing: Some(standing),
                     source: Source::Memory,
+                    at: context.began(),
+                    held: Held::of(limit, taken.under),
                 });
             }
             Decision::Refused { .. } if !limit.config.enforce => {
@@ -243,6 +253,8 @@ impl Stage {
             let limit = &question.on_route.limit;
             let (tier, cost) = (&question.ask.tier, self.cost_of(limit));
             match granted.source {
+                // It gives itself back.
+                Source::Memory if granted.held.is_some() => {}
                 Source::Memory => {
                     let now = limit.counters.at(context.began());
                     let counting = &limit.counters.counting;
@@ -250,7 +262,7 @@ impl Stage {
                 }
                 Source::Redis => {
                     let worker = context.connection.worker;
-                    let back = (Change::GiveBack, cost);
+                    let back = (Change::GiveBack(granted.at), cost);
                     change_later(limit, (granted.under, tier), worker, back);
                 }
                 Source::Lease => {
@@ -277,31 +289,29 @@ impl Stage {
                 continue;
             };
             on_route.metrics.decided(LimitDecision::Allow);
-            if limit.config.algorithm == LimitAlgorithm::Concurrency {
-                let counters = Arc::clone(&limit.counters);
-                held.push(Held {
-                    counters,
-                    under: granted.under,
-                });
-            }
-            if limit.config.cost_header.is_some() {
-                open.push(OpenCharge {
-                    limit: Arc::clone(limit),
-                    key: granted.under,
-                    tier: Arc::clone(&ask.tier),
-                    cost: self.cost,
-                    source: granted.source,
-                    worker: context.connection.worker,
-                });
-            }
-            if let Some(standing) = granted.standing {
-                reports.stands(Report {
-                    headers: limit.told(),
-                    tier: ask.tier,
-                    window: granted.window,
-                    standing,
-                });
-            }
+            held.extend(granted.held);
+            let settles = limit.config.cost_header.is_some();
+            let open_tier = settles.then(|| Arc::clone(&ask.tier));
+            let stood = granted.standing.map(|standing| Report {
+                headers: limit.told(),
+                tier: ask.tier,
+                window: granted.window,
+                standing,
+            });
+            let Some(tier) = open_tier else {
+                stood.into_iter().for_each(|stood| reports.stands(stood));
+                continue;
+            };
+            open.push(OpenCharge {
+                limit: Arc::clone(limit),
+                key: granted.under,
+                tier,
+                cost: self.cost,
+                source: granted.source,
+                at: granted.at,
+                worker: context.connection.worker,
+                stood,
+            });
         }
         Grant {
             reports,
@@ -358,7 +368,7 @@ impl OnRoute {
 
 impl Limit {
     /// What a limit in shadow mode would say is told to nobody.
-    fn told(&self) -> LimitHeaders {
+    pub(super) fn told(&self) -> LimitHeaders {
         match self.config.enforce {
             true => self.config.headers,
             false => LimitHeaders::Off,

@@ -48,6 +48,13 @@ impl Algorithm for FixedWindow {
         self.used = self.used.saturating_sub(cost);
     }
 
+    fn refund(&mut self, window: &Window, taken: u64, now: u64, cost: u32) {
+        *self = self.at(window, now);
+        if taken >= self.ends.saturating_sub(self.per) {
+            self.used = self.used.saturating_sub(cost);
+        }
+    }
+
     fn charge(&mut self, window: &Window, now: u64, cost: u32) {
         *self = self.at(window, now);
         self.used = self.used.saturating_add(cost);

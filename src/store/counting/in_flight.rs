@@ -39,6 +39,10 @@ impl Algorithm for InFlight {
         self.held = self.held.saturating_sub(cost);
     }
 
+    fn refund(&mut self, window: &Window, _: u64, now: u64, cost: u32) {
+        self.give_back(window, now, cost);
+    }
+
     fn charge(&mut self, _: &Window, _: u64, cost: u32) {
         self.held = self.held.saturating_add(cost);
     }

@@ -30,6 +30,10 @@ impl Slot for SlidingLog {
         let counts = newest.is_some_and(|newest| newest.counts(self.per, now));
         if counts { self.used } else { 0 }
     }
+
+    fn heap(&self) -> usize {
+        self.entries.capacity() * size_of::<Entry>()
+    }
 }
 
 impl Algorithm for SlidingLog {
@@ -61,6 +65,23 @@ impl Algorithm for SlidingLog {
                 self.entries.pop_back();
             }
         }
+    }
+
+    /// The oldest that can be meant go: then nobody comes earlier for it.
+    fn refund(&mut self, window: &Window, taken: u64, now: u64, cost: u32) {
+        self.forget_old(window, now);
+        if taken.saturating_add(window.per) <= now {
+            return;
+        }
+        let meant = self.entries.partition_point(|entry| entry.at < taken);
+        let mut owed = cost;
+        for entry in self.entries.range_mut(meant..) {
+            let given = owed.min(entry.cost);
+            owed -= given;
+            entry.cost -= given;
+            self.used -= u64::from(given);
+        }
+        self.entries.retain(|entry| entry.cost > 0);
     }
 
     fn charge(&mut self, window: &Window, now: u64, cost: u32) {

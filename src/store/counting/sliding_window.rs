@@ -54,6 +54,16 @@ impl Algorithm for SlidingWindow {
         self.used = self.used.saturating_sub(cost);
     }
 
+    fn refund(&mut self, window: &Window, taken: u64, now: u64, cost: u32) {
+        *self = self.at(window, now);
+        let begun = self.ends.saturating_sub(self.per);
+        if taken >= begun {
+            self.used = self.used.saturating_sub(cost);
+        } else if taken >= begun.saturating_sub(self.per) {
+            self.before = self.before.saturating_sub(cost);
+        }
+    }
+
     fn charge(&mut self, window: &Window, now: u64, cost: u32) {
         *self = self.at(window, now);
         self.used = self.used.saturating_add(cost);

@@ -178,6 +178,17 @@ proptest! {
         undone::<TokenBucket>(&window, &trace);
     }
 
+    /// What is given back later leaves no more than if it had never been taken.
+    #[test]
+    fn giving_back_later_is_never_having_taken(
+        taken in 1u32..6, share in 0u32..6, trace in trace(SECOND, 1..5), later in 0..3 * SECOND,
+    ) {
+        let back = share.min(taken);
+        refunded::<FixedWindow>(taken, back, &trace, later);
+        refunded::<SlidingWindow>(taken, back, &trace, later);
+        refunded::<SlidingLog>(taken, back, &trace, later);
+    }
+
     #[test]
     fn all_windows_are_charged_or_none(trace in trace(SECOND, 1..5)) {
         let windows = [window(6, Duration::from_secs(1)), window(20, Duration::from_secs(10))];
@@ -229,6 +240,30 @@ fn undone<A: Algorithm>(window: &Window, trace: &[Step]) {
             assert_eq!(state.standing(window, now), before);
             let _ = state.take(window, now, 1);
         }
+    }
+}
+
+fn refunded<A: Algorithm>(taken: u32, back: u32, trace: &[Step], later: u64) {
+    let window = window(1_000, Duration::from_secs(1));
+    let (mut state, mut other) = (A::default(), A::default());
+    let at = trace[0].0;
+    state.take(&window, at, taken).unwrap();
+    other.take(&window, at, taken - back).unwrap();
+    let mut now = at;
+    for &(moment, cost) in &trace[1..] {
+        // One at a time: of two in the same moment either may be meant.
+        now = moment.max(now + 1);
+        state.charge(&window, now, cost);
+        other.charge(&window, now, cost);
+    }
+    now += later;
+    state.refund(&window, at, now, back);
+    for step in 0..20 {
+        let now = now + step * SECOND / 7;
+        assert_eq!(
+            state.standing(&window, now).remaining,
+            other.standing(&window, now).remaining
+        );
     }
 }
 
@@ -346,4 +381,15 @@ fn what_is_held_is_freed_by_giving_back_alone() {
     );
     state.give_back(&window, 0, 1);
     assert!(state.take(&window, 0, 1).is_ok());
+}
+
+#[test]
+fn the_memory_of_a_log_is_counted() {
+    let counters = crate::store::Counters::<SlidingLog, 1>::new(10, None);
+    let key = crate::store::KeyHasher::default().hash(b"key");
+    let window = [window(1_000, Duration::from_secs(60))];
+    for now in 0..1_000 {
+        crate::store::Counting::take(&counters, key, &window, now, 1);
+    }
+    assert!(crate::store::Counting::bytes(&counters) >= 16_000);
 }

@@ -57,6 +57,12 @@ impl Algorithm for TokenBucket {
         self.write(window, now, debt.saturating_sub(weight(window, cost)));
     }
 
+    /// In full, whenever that is: what comes in is never more than the bucket and the rate, and what
+    /// goes out is what came in less what was given back.
+    fn refund(&mut self, window: &Window, _: u64, now: u64, cost: u32) {
+        self.give_back(window, now, cost);
+    }
+
     fn charge(&mut self, window: &Window, now: u64, cost: u32) {
         let debt = self.debt_at(window, now);
         let debt = debt.saturating_add(weight(window, cost));

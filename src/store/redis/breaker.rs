@@ -24,6 +24,17 @@ pub(super) enum Gate {
     Probe,
 }
 
+/// What a failure says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Weight {
+    /// Nothing yet: a connection is being made.
+    Nothing,
+    /// A few of them in a row are enough.
+    Counts,
+    /// No other try is worth it.
+    Opens,
+}
+
 impl Breaker {
     /// What may be done at a time, in milliseconds.
     pub(super) fn gate(&self, now: u64) -> Gate {
@@ -53,10 +64,13 @@ impl Breaker {
         }
     }
 
-    /// Notes a failure; whether it has opened. `gone` is one after which no other try is worth it.
-    pub(super) fn failed(&self, now: u64, gone: bool) -> bool {
+    /// Notes a failure; whether it has opened.
+    pub(super) fn failed(&self, now: u64, weight: Weight) -> bool {
+        if weight == Weight::Nothing {
+            return false;
+        }
         let failures = self.failures.fetch_add(1, Relaxed) + 1;
-        if !gone && failures < MOST_FAILURES {
+        if weight == Weight::Counts && failures < MOST_FAILURES {
             return false;
         }
         let due = now + pause(0);
@@ -91,23 +105,32 @@ mod tests {
         let breaker = Breaker::default();
         for _ in 0..3 {
             for _ in 0..MOST_FAILURES - 1 {
-                assert!(!breaker.failed(1, false));
+                assert!(!breaker.failed(1, Weight::Counts));
             }
             breaker.succeeded();
         }
         assert_eq!(breaker.gate(1), Gate::Closed);
         for _ in 0..MOST_FAILURES - 1 {
-            assert!(!breaker.failed(1, false));
+            assert!(!breaker.failed(1, Weight::Counts));
         }
-        assert!(breaker.failed(1, false));
+        assert!(breaker.failed(1, Weight::Counts));
         assert_eq!(breaker.gate(1), Gate::Open);
+    }
+
+    #[test]
+    fn a_connection_that_is_being_made_does_not_open_it() {
+        let breaker = Breaker::default();
+        for _ in 0..100 {
+            assert!(!breaker.failed(1, Weight::Nothing));
+        }
+        assert_eq!(breaker.gate(1), Gate::Closed);
     }
 
     #[test]
     fn a_server_that_is_gone_opens_it_at_once_and_one_looks_at_a_time() {
         let breaker = Breaker::default();
-        assert!(breaker.failed(1, true));
-        assert!(!breaker.failed(1, true), "it is open already");
+        assert!(breaker.failed(1, Weight::Opens));
+        assert!(!breaker.failed(1, Weight::Opens), "it is open already");
         let mut now = 1 + SHORTEST;
         for _ in 0..20 {
             assert_eq!(breaker.gate(now), Gate::Probe);

@@ -10,7 +10,9 @@ use redis::{
     cluster::ClusterClient,
     cluster_async::ClusterConnection,
 };
-use std::sync::atomic::{AtomicBool, Ordering::AcqRel, Ordering::Release};
+use std::sync::atomic::{
+    AtomicU64, Ordering::AcqRel, Ordering::Acquire, Ordering::Relaxed, Ordering::Release,
+};
 use tokio::{
     sync::{Notify, futures::Notified},
     time::timeout,
@@ -62,8 +64,9 @@ impl Target {
         matches!(self, Self::Cluster(..))
     }
 
-    /// A new connection, on the runtime that asks; `None` when there is none to be had.
-    pub(super) async fn connect(&self, generation: u64) -> Option<Arc<Link>> {
+    /// A new connection, on the runtime that asks; `None` when there is none to be had. It belongs to
+    /// the generation in which it is ready.
+    pub(super) async fn connect(&self, generation: &AtomicU64) -> Option<Arc<Link>> {
         let connecting = async {
             match self {
                 Self::Single(client) => {
@@ -81,6 +84,7 @@ impl Target {
             }
         };
         let wire = timeout(CONNECTING, connecting).await.ok()??;
+        let generation = generation.load(Relaxed);
         Some(Arc::new(Link { wire, generation }))
     }
 
@@ -160,6 +164,11 @@ enum Wire {
 }
 
 impl Link {
+    /// Whether it leads to one server, whichever that is.
+    pub(super) fn is_single(&self) -> bool {
+        matches!(self.wire, Wire::Single(_))
+    }
+
     /// Sends a command; several may be under way.
     pub(super) async fn send(&self, command: &Cmd) -> RedisResult<Value> {
         let value = match &self.wire {
@@ -177,7 +186,8 @@ impl Link {
 #[derive(Default)]
 pub(super) struct Slot {
     link: ArcSwapOption<Link>,
-    connecting: AtomicBool,
+    /// Since when it is being made, in milliseconds; 0 is not.
+    connecting: AtomicU64,
     made: Notify,
 }
 
@@ -194,15 +204,18 @@ impl Slot {
         self.made.notified()
     }
 
-    /// Whether it is up to the caller to connect.
-    pub(super) fn begin(&self) -> bool {
-        !self.connecting.swap(true, AcqRel)
+    /// Since when another makes the connection; `None` when that is up to the caller.
+    pub(super) fn begin(&self, now: u64) -> Option<u64> {
+        let begun = self
+            .connecting
+            .compare_exchange(0, now.max(1), AcqRel, Acquire);
+        begun.err()
     }
 
     /// Ends what [`begin`](Self::begin) began.
     pub(super) fn finish(&self, link: Option<Arc<Link>>) {
         self.link.store(link);
-        self.connecting.store(false, Release);
+        self.connecting.store(0, Release);
         self.made.notify_waiters();
     }
 
@@ -215,7 +228,7 @@ impl Slot {
     pub(super) fn forget(&self, link: &Arc<Link>) {
         let ours = self.link.load();
         let same = ours.as_ref().is_some_and(|ours| Arc::ptr_eq(ours, link));
-        if same && matches!(link.wire, Wire::Single(_)) {
+        if same && link.is_single() {
             self.link.compare_and_swap(&ours, None);
         }
     }

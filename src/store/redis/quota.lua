@@ -1,23 +1,28 @@
 -- All limits of one request at once: take from each, or from none.
 --
 -- KEYS  one for each limit
--- ARGV  "take", "give" or "charge"; a number that no other call has; then for each limit its
---       algorithm (t, f, s, e), 1 if it can refuse, the cost, how many to take if there are so many,
---       how many windows, and each window as quota, microseconds, bucket
+-- ARGV  "take", "give" or "charge"; a number that no other call has, or, to give back, how many
+--       microseconds ago it was taken; then for each limit its algorithm (t, f, s, e), 1 if it can
+--       refuse, the cost, how many to take if there are so many, how many windows, and each window as
+--       quota, microseconds, bucket
 --
 -- Answers five numbers for each limit: 1 if it fits, the window that says so, what is left there,
 -- microseconds until there is more, and how many were taken.
 --
--- Times are microseconds of this server's clock: they fit a double until the year 2255. The debt of
--- a bucket is kept in tokens, so that a changed quota keeps what was used.
+-- Times are microseconds of this server's clock: they fit a double until the year 2255. When it goes
+-- back, what was counted stays as it is until it has caught up. The debt of a bucket is kept in
+-- tokens, so that a changed quota keeps what was used. Fractions of a token are right to a millionth.
 
 local clock = redis.call('TIME')
 local now = tonumber(clock[1]) * 1000000 + tonumber(clock[2])
 local op, nonce = ARGV[1], ARGV[2]
 local EPSILON = 0.000001
+-- What a counter holds, and how long a debt lasts: 146 years. More has no use, and fits no answer.
+local MOST, LONGEST = 4294967295, 4611686018427387
 
 local function whole(number) return string.format('%.0f', number) end
 local function exactly(number) return string.format('%.17g', number) end
+local function within(number, most) return math.max(0, math.min(number, most)) end
 local function stored(key, window, name)
   return tonumber(redis.call('HGET', key, whole(window.per) .. name) or '0') or 0
 end
@@ -27,19 +32,27 @@ local algorithms = {}
 -- A bucket: what is owed melts at the quota's rate.
 algorithms.t = {
   load = function(key, window)
-    local passed = math.max(0, now - stored(key, window, 'a'))
+    local at = stored(key, window, 'a')
+    local passed = math.max(0, now - at)
     local debt = stored(key, window, 'd') - passed * window.quota / window.per
+    window.at = math.max(at, now)
     window.size, window.used = window.bucket, math.max(0, debt)
   end,
   wait = function(_, window, cost)
-    local each = window.per / window.quota
-    if cost > window.bucket then return math.max(window.used, 1) * each end
-    return (window.used + cost - window.bucket) * each
+    local each, behind = window.per / window.quota, window.at - now
+    if cost > window.bucket then return behind + math.max(window.used, 1) * each end
+    return behind + (window.used + cost - window.bucket) * each
+  end,
+  take = function(window, cost)
+    window.used = within(window.used + cost, LONGEST * window.quota / window.per)
+  end,
+  give = function(window, cost)
+    window.used = math.max(0, window.used - cost)
   end,
   save = function(key, window)
     local per = whole(window.per)
-    redis.call('HSET', key, per .. 'a', whole(now), per .. 'd', exactly(window.used))
-    return window.used * window.per / window.quota
+    redis.call('HSET', key, per .. 'a', whole(window.at), per .. 'd', exactly(window.used))
+    return window.at - now + window.used * window.per / window.quota
   end,
 }
 
@@ -53,6 +66,13 @@ algorithms.f = {
     end
   end,
   wait = function(_, window) return window.start + window.per - now end,
+  take = function(window, cost)
+    window.used = within(window.used + cost, MOST)
+  end,
+  -- What was taken in another window does not count in this one.
+  give = function(window, cost, taken)
+    if taken >= window.start then window.used = math.max(0, window.used - cost) end
+  end,
   save = function(key, window)
     local per = whole(window.per)
     redis.call('HSET', key, per .. 's', whole(window.start), per .. 'c', whole(window.used))
@@ -61,6 +81,11 @@ algorithms.f = {
 }
 
 -- Two windows, the earlier one weighted by how much of it is still in sight.
+local function weigh(window)
+  local share = window.earlier * math.min(window.per, window.left) / window.per
+  window.used = window.current + share
+end
+
 algorithms.s = {
   load = function(key, window)
     local per = window.per
@@ -74,9 +99,8 @@ algorithms.s = {
       current, earlier = 0, 0
     end
     window.start, window.current, window.earlier = start, current, earlier
-    window.left = math.max(0, math.min(per, start + per - now))
-    window.size = window.quota
-    window.used = current + earlier * window.left / per
+    window.left, window.size = start + per - now, window.quota
+    weigh(window)
   end,
   wait = function(_, window, cost)
     local per, quota = window.per, window.quota
@@ -89,7 +113,16 @@ algorithms.s = {
     return window.left + per - (quota - cost) * per / current
   end,
   take = function(window, cost)
-    window.current = math.max(0, window.current + cost)
+    window.current = within(window.current + cost, MOST)
+    weigh(window)
+  end,
+  give = function(window, cost, taken)
+    if taken >= window.start then
+      window.current = math.max(0, window.current - cost)
+    elseif taken >= window.start - window.per then
+      window.earlier = math.max(0, window.earlier - cost)
+    end
+    weigh(window)
   end,
   save = function(key, window)
     local per = whole(window.per)
@@ -99,7 +132,7 @@ algorithms.s = {
   end,
 }
 
--- Every request by itself.
+-- Every request by itself, in one log for all windows.
 algorithms.e = {
   load = function(key, window)
     window.after = '(' .. whole(now - window.per)
@@ -112,32 +145,49 @@ algorithms.e = {
     local oldest = redis.call('ZRANGEBYSCORE', key, window.after, '+inf', 'WITHSCORES', 'LIMIT', index, 1)
     return oldest[2] and tonumber(oldest[2]) + window.per - now or window.per
   end,
+  take = function(window, cost) window.used = window.used + cost end,
+  give = function(window, cost) window.used = math.max(0, window.used - cost) end,
 }
 
-local function save_log(limit, count)
+-- The log has twice the largest quota at most: the newest alone decide when there is more.
+local function log_taken(limit, count, most)
+  for index = 1, math.min(count, 2 * most) do
+    redis.call('ZADD', limit.key, whole(now), nonce .. ':' .. index)
+  end
+  redis.call('ZREMRANGEBYRANK', limit.key, 0, -2 * most - 1)
+end
+
+-- The oldest that can be meant go: then nobody comes earlier for it.
+local function log_given(limit, count, taken)
+  local meant = redis.call('ZRANGEBYSCORE', limit.key, whole(taken), '+inf', 'LIMIT', 0, count)
+  for _, member in ipairs(meant) do
+    redis.call('ZREM', limit.key, member)
+  end
+end
+
+local function save_log(limit, count, taken)
   local longest, most = 0, 0
   for _, window in ipairs(limit) do
     longest, most = math.max(longest, window.per), math.max(most, window.quota)
   end
   redis.call('ZREMRANGEBYSCORE', limit.key, '-inf', whole(now - longest))
-  if count < 0 then
-    redis.call('ZPOPMAX', limit.key, -count)
-  end
-  for index = 1, math.min(count, 2 * most) do
-    redis.call('ZADD', limit.key, whole(now), nonce .. ':' .. index)
+  if taken == nil then
+    log_taken(limit, count, most)
+  elseif taken > now - longest then
+    log_given(limit, count, taken)
   end
   return longest
 end
 
--- Changes every window by a count and lets the key go when it owes nothing any more.
-local function change(limit, count)
+-- Changes every window by a count, and lets the key go when it owes nothing any more. What is given
+-- back was taken at an earlier moment.
+local function change(limit, count, taken)
   local algorithm, lives = algorithms[limit.algorithm], 0
   for _, window in ipairs(limit) do
-    window.used = math.max(0, window.used + count)
-    if algorithm.take then algorithm.take(window, count) end
+    if taken then algorithm.give(window, count, taken) else algorithm.take(window, count) end
     if algorithm.save then lives = math.max(lives, algorithm.save(limit.key, window)) end
   end
-  if not algorithm.save then lives = save_log(limit, count) end
+  if not algorithm.save then lives = save_log(limit, count, taken) end
   redis.call('PEXPIRE', limit.key, whole(math.ceil(lives / 1000) + 1000))
 end
 
@@ -174,7 +224,7 @@ if op ~= 'take' then
     if op == 'charge' then
       change(limit, limit.cost)
     elseif redis.call('EXISTS', limit.key) == 1 then
-      change(limit, -limit.cost)
+      change(limit, limit.cost, now - tonumber(nonce))
     end
   end
   return {}
@@ -210,8 +260,10 @@ for _, limit in ipairs(limits) do
     for number, state in ipairs(limit) do
       local there = free(state)
       if left < 0 or there < left then
-        left, window = there, number
-        wait = algorithms[limit.algorithm].wait(limit.key, state, there + 1)
+        left, window, wait = there, number, 0
+        if state.used > 0 then
+          wait = algorithms[limit.algorithm].wait(limit.key, state, there + 1)
+        end
       end
     end
   end

@@ -1,6 +1,6 @@
 //! Decisions about limits: one script a decision, for all limits and windows at once.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use redis::{Cmd, Script, Value};
 use smallvec::SmallVec;
@@ -37,6 +37,29 @@ impl SharedAlgorithm {
             Self::FixedWindow => "f",
             Self::SlidingWindow => "s",
             Self::SlidingLog => "e",
+        }
+    }
+}
+
+/// What the script is to do.
+#[derive(Clone, Copy)]
+enum Operation {
+    Take,
+    /// What was taken so long ago.
+    Give(Duration),
+    Charge,
+}
+
+impl Operation {
+    /// Its word, and the number behind that.
+    fn arguments(self) -> (&'static str, u64) {
+        match self {
+            Self::Take => ("take", fastrand::u64(..)),
+            Self::Give(ago) => {
+                let ago = u64::try_from(ago.as_micros()).unwrap_or(u64::MAX);
+                ("give", ago)
+            }
+            Self::Charge => ("charge", fastrand::u64(..)),
         }
     }
 }
@@ -82,33 +105,87 @@ impl Redis {
         worker: usize,
         asks: &[SharedAsk<'_>],
     ) -> Result<SmallVec<[SharedTaken; 2]>, Away> {
-        let value = self.run(worker, "take", asks).await?;
+        let value = self.run(worker, Operation::Take, asks).await?;
         parse(&value, asks).ok_or_else(|| self.garbage())
     }
 
-    /// Gives back what was taken. What Redis does not hear of stays charged.
-    pub async fn give_back(self: &Arc<Self>, worker: usize, ask: SharedAsk<'_>) {
+    /// Gives back what was taken so long ago, as far as it still counts. What Redis does not hear of
+    /// stays charged.
+    pub async fn give_back(self: &Arc<Self>, worker: usize, ask: SharedAsk<'_>, ago: Duration) {
         // The failure is counted; there is nobody who could do anything about it.
-        let _ = self.run(worker, "give", &[ask]).await;
+        let _ = self.run(worker, Operation::Give(ago), &[ask]).await;
     }
 
     /// Charges afterwards, into debt if need be.
     pub async fn charge(self: &Arc<Self>, worker: usize, ask: SharedAsk<'_>) {
         // As above.
-        let _ = self.run(worker, "charge", &[ask]).await;
+        let _ = self.run(worker, Operation::Charge, &[ask]).await;
+    }
+
+    /// How each window of a key stands; `None` when Redis does not know the key.
+    ///
+    /// # Errors
+    ///
+    /// As [`take`](Self::take).
+    pub async fn standings(
+        self: &Arc<Self>,
+        worker: usize,
+        ask: SharedAsk<'_>,
+    ) -> Result<Option<Vec<Standing>>, Away> {
+        let mut exists = redis::cmd("EXISTS");
+        exists.arg(self.key(&ask));
+        match self.ask(worker, &exists).await? {
+            Value::Int(0) => return Ok(None),
+            Value::Int(1) => {}
+            _ => return Err(self.garbage()),
+        }
+        // Taking nothing looks only; each window is asked by itself, under the same key.
+        let (cost, want) = (0, 0);
+        let windows = ask.windows.chunks(1);
+        let asks: Vec<_> = windows
+            .map(|windows| SharedAsk {
+                windows,
+                cost,
+                want,
+                ..ask
+            })
+            .collect();
+        let standings = self.take(worker, &asks).await?.into_iter().map(|taken| {
+            let Decision::Granted { standing, .. } = taken.decision else {
+                return Err(self.garbage());
+            };
+            Ok(standing)
+        });
+        standings.collect::<Result<_, _>>().map(Some)
+    }
+
+    /// Forgets what a key has used; whether Redis knew it.
+    ///
+    /// # Errors
+    ///
+    /// When there is no usable answer within the deadline.
+    pub async fn forget(self: &Arc<Self>, worker: usize, ask: SharedAsk<'_>) -> Result<bool, Away> {
+        let mut delete = redis::cmd("DEL");
+        delete.arg(self.key(&ask));
+        match self.ask(worker, &delete).await? {
+            Value::Int(gone @ 0..=1) => Ok(gone == 1),
+            _ => Err(self.garbage()),
+        }
     }
 
     async fn run(
         self: &Arc<Self>,
         worker: usize,
-        operation: &str,
+        operation: Operation,
         asks: &[SharedAsk<'_>],
     ) -> Result<Value, Away> {
         let script = &self.scripts.0;
         let mut command = redis::cmd("EVALSHA");
         command.arg(script.get_hash());
         self.push(&mut command, operation, asks);
-        if let Reply::Value(value) = self.send(worker, &command).await? {
+        // Given back twice it would be more than was taken.
+        let again = !matches!(operation, Operation::Give(_));
+        if let Reply::Value(value) = self.send(worker, &command, again).await? {
             return Ok(value);
         }
         // Redis was started anew or has forgotten it. This runs it and makes it known, on the node
@@ -119,17 +196,19 @@ impl Redis {
         self.ask(worker, &command).await
     }
 
-    fn push(&self, command: &mut Cmd, operation: &str, asks: &[SharedAsk<'_>]) {
+    /// The key's name in Redis. What is in braces alone decides on the node.
+    fn key(&self, ask: &SharedAsk<'_>) -> String {
+        let (prefix, letter) = (self.prefix(), ask.algorithm.letter());
+        format!("{prefix}limit:{{{}}}:{letter}:{}", ask.key, ask.limit)
+    }
+
+    fn push(&self, command: &mut Cmd, operation: Operation, asks: &[SharedAsk<'_>]) {
         command.arg(asks.len());
         for ask in asks {
-            let (prefix, letter) = (self.prefix(), ask.algorithm.letter());
-            // What is in braces alone decides on the node.
-            command.arg(format!(
-                "{prefix}limit:{{{}}}:{letter}:{}",
-                ask.key, ask.limit
-            ));
+            command.arg(self.key(ask));
         }
-        command.arg(operation).arg(fastrand::u64(..));
+        let (word, number) = operation.arguments();
+        command.arg(word).arg(number);
         for ask in asks {
             let enforced = u8::from(ask.enforced);
             command
@@ -202,77 +281,6 @@ const QUOTA: &str = include_str!("quota.lua");
 const FIGURES: usize = 5;
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-    use crate::store::KeyHasher;
-
-    fn with_ask<T>(run: impl FnOnce(&[SharedAsk<'_>]) -> T) -> T {
-        let windows = [Window::new(5, std::time::Duration::from_secs(1), None)];
-        run(&[SharedAsk {
-            limit: "one",
-            key: KeyHasher::default().hash(b"key"),
-            algorithm: SharedAlgorithm::TokenBucket,
-            windows: &windows,
-            cost: 1,
-            want: 3,
-            enforced: true,
-        }])
-    }
-
-    fn parsed(numbers: &[i64]) -> Option<SharedTaken> {
-        let values = numbers.iter().map(|number| Value::Int(*number)).collect();
-        with_ask(|asks| parse(&Value::Array(values), asks)).map(|taken| taken[0])
-    }
-
-    #[test]
-    fn an_answer_is_five_numbers_in_range() {
-        let standing = Standing {
-            remaining: 2,
-            reset: Some(7_000),
-        };
-        let granted = Decision::Granted {
-            window: 0,
-            standing,
-        };
-        let taken = parsed(&[1, 0, 2, 7, 3]).unwrap();
-        assert_eq!((taken.decision, taken.got), (granted, 3));
-        let refusal = Refused { wait: Some(9_000) };
-        let refused = Decision::Refused { window: 0, refusal };
-        assert_eq!(parsed(&[0, 0, 0, 9, 0]).unwrap().decision, refused);
-        for wrong in [
-            &[1, 0, 2, 7][..],
-            &[1, 0, 2, 7, 3, 1],
-            &[1, 1, 2, 7, 3],
-            &[1, 0, 2, 7, 4],
-            &[2, 0, 2, 7, 0],
-            &[0, 0, 0, 9, 1],
-            &[1, 0, -1, 7, 3],
-            &[1, 0, 1 << 40, 7, 3],
-            &[1, 0, 2, i64::MAX, 3],
-        ] {
-            assert_eq!(parsed(wrong), None, "{wrong:?}");
-        }
-    }
-
-    #[test]
-    fn anything_else_is_garbage() {
-        for value in [
-            Value::Nil,
-            Value::Okay,
-            Value::Int(1),
-            Value::BulkString(b"1".to_vec()),
-            Value::Array(vec![Value::Nil; 5]),
-        ] {
-            assert_eq!(with_ask(|asks| parse(&value, asks)), None);
-        }
-    }
-
-    proptest! {
-        #[test]
-        fn no_numbers_make_it_panic(numbers in prop::collection::vec(any::<i64>(), 0..12)) {
-            let _ = parsed(&numbers);
-        }
-    }
-}
+mod model;
+#[cfg(test)]
+mod tests;

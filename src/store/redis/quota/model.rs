@@ -1,0 +1,452 @@
+//! The script against a plain reference that keeps every request, in a real `redis-server`.
+//!
+//! Nobody can move that server's clock. So the two lines of the script that read it are replaced by
+//! one that takes the time from the last argument; everything else is what runs in production, and so
+//! are the command and the reading of the answer.
+
+#[allow(dead_code, unreachable_pub)] // Tests of whole gateways use the rest.
+#[path = "../../../../tests/support/redis.rs"]
+mod server;
+
+use std::sync::Arc;
+
+use proptest::{prelude::*, test_runner::TestRunner};
+
+use super::*;
+use crate::{config::Config, store::KeyHasher, telemetry::Metrics};
+use server::RedisServer;
+
+const PATIENCE: Duration = Duration::from_secs(10);
+/// Microseconds. All times are whole milliseconds: then no fraction of a token is within the script's
+/// epsilon of a whole one.
+const MILLI: u64 = 1_000;
+const SECOND: u64 = 1_000 * MILLI;
+const BEGIN: u64 = 1_700_000_000 * SECOND;
+const CLOCK: &str = "local clock = redis.call('TIME')\n\
+                     local now = tonumber(clock[1]) * 1000000 + tonumber(clock[2])\n";
+
+/// A server, and the script with a clock that the test moves.
+struct Model {
+    connection: redis::Connection,
+    redis: Arc<Redis>,
+    script: String,
+    _server: RedisServer,
+}
+
+impl Model {
+    fn start() -> Self {
+        let server = RedisServer::start();
+        let text = format!(
+            "[redis]\nurl = '{}'\n[routes.all]\nrespond = {{}}",
+            server.url()
+        );
+        let config = Config::parse("model.toml", &text).unwrap().config;
+        let metrics = Metrics::new().redis();
+        let client = redis::Client::open(server.url()).unwrap();
+        let mut connection = client.get_connection().unwrap();
+        assert_eq!(QUOTA.matches(CLOCK).count(), 1, "the clock is read once");
+        let moved = QUOTA.replace(CLOCK, "local now = tonumber(ARGV[#ARGV])\n");
+        let mut load = redis::cmd("SCRIPT");
+        let script = load.arg("LOAD").arg(moved).query(&mut connection).unwrap();
+        Self {
+            connection,
+            redis: Redis::new(&config.redis.unwrap(), 1, metrics),
+            script,
+            _server: server,
+        }
+    }
+
+    fn run(&mut self, operation: Operation, asks: &[SharedAsk<'_>], now: u64) -> Value {
+        let mut command = redis::cmd("EVALSHA");
+        command.arg(&self.script);
+        self.redis.push(&mut command, operation, asks);
+        command.arg(now).query(&mut self.connection).unwrap()
+    }
+
+    fn take(&mut self, asks: &[SharedAsk<'_>], now: u64) -> Vec<SharedTaken> {
+        let value = self.run(Operation::Take, asks, now);
+        parse(&value, asks).expect("an answer").into_vec()
+    }
+
+    /// For how many microseconds a key is kept; from now on it is kept until it is asked for again,
+    /// however long this machine takes for that.
+    fn kept(&mut self, ask: &SharedAsk<'_>) -> u64 {
+        let key = self.redis.key(ask);
+        let millis: i64 = redis::cmd("PTTL")
+            .arg(&key)
+            .query(&mut self.connection)
+            .unwrap();
+        let _: i64 = redis::cmd("PERSIST")
+            .arg(&key)
+            .query(&mut self.connection)
+            .unwrap();
+        u64::try_from(millis).expect("every key expires") * MILLI
+    }
+}
+
+/// What one limit has let through.
+struct Reference {
+    algorithm: SharedAlgorithm,
+    windows: Vec<Window>,
+    /// When and how much; what a bucket is given back is less than nothing.
+    counted: Vec<(u64, i64)>,
+}
+
+impl Reference {
+    fn new(algorithm: SharedAlgorithm, windows: &[Window]) -> Self {
+        Self {
+            algorithm,
+            windows: windows.to_vec(),
+            counted: Vec::new(),
+        }
+    }
+
+    /// What a window has left, in whole tokens.
+    fn left(&self, window: &Window, now: u64) -> i64 {
+        let per = per(window);
+        let sum = |counts: &dyn Fn(u64) -> bool| -> i64 {
+            let counted = self.counted.iter().filter(|(at, _)| counts(*at));
+            counted.map(|(_, cost)| cost).sum()
+        };
+        let quota = i64::from(window.quota);
+        let left = match self.algorithm {
+            SharedAlgorithm::FixedWindow => quota - sum(&|at| at / per == now / per),
+            SharedAlgorithm::SlidingLog => quota - sum(&|at| at + per > now),
+            SharedAlgorithm::SlidingWindow => {
+                let (current, before) = (
+                    sum(&|at| at / per == now / per),
+                    sum(&|at| at / per + 1 == now / per),
+                );
+                let share = i128::from(before) * i128::from(per - now % per);
+                let used = i128::from(current) * i128::from(per) + share;
+                floor(i128::from(quota) * i128::from(per) - used, per)
+            }
+            SharedAlgorithm::TokenBucket => {
+                let size = i128::from(window.bucket) * i128::from(per);
+                floor(size - self.debt(window, now), per)
+            }
+        };
+        left.max(0)
+    }
+
+    /// What a bucket owes, in tokens times `per`.
+    fn debt(&self, window: &Window, now: u64) -> i128 {
+        let (per, rate) = (i128::from(per(window)), i128::from(window.quota));
+        let (mut debt, mut before) = (0, 0);
+        for &(at, cost) in self.counted.iter().chain([&(now, 0)]) {
+            debt = (debt - i128::from(at - before) * rate).max(0);
+            debt = (debt + i128::from(cost) * per).max(0);
+            before = at;
+        }
+        debt
+    }
+
+    fn least(&self, now: u64) -> i64 {
+        let left = self.windows.iter().map(|window| self.left(window, now));
+        left.min().unwrap()
+    }
+
+    /// Of what was taken at a moment some is given back. Redis knows no key that owes nothing.
+    fn give_back(&mut self, taken: u64, now: u64, cost: i64) {
+        if self.algorithm == SharedAlgorithm::TokenBucket {
+            self.counted.push((now, -cost));
+            return;
+        }
+        let entry = self
+            .counted
+            .iter_mut()
+            .rfind(|(at, left)| *at == taken && *left >= cost);
+        entry.expect("it was taken").1 -= cost;
+    }
+
+    /// When nothing counts any more.
+    fn idle_at(&self, now: u64) -> u64 {
+        let newest = self.counted.last().map_or(0, |(at, _)| *at);
+        let idle = self.windows.iter().map(|window| {
+            let per = per(window);
+            match self.algorithm {
+                SharedAlgorithm::FixedWindow => (newest / per + 1) * per,
+                SharedAlgorithm::SlidingWindow => (newest / per + 2) * per,
+                SharedAlgorithm::SlidingLog => newest + per,
+                SharedAlgorithm::TokenBucket => {
+                    let melts = self.debt(window, now) / i128::from(window.quota);
+                    now + u64::try_from(melts).unwrap()
+                }
+            }
+        });
+        idle.max().unwrap()
+    }
+}
+
+fn per(window: &Window) -> u64 {
+    window.per / 1_000
+}
+
+fn floor(number: i128, by: u64) -> i64 {
+    i64::try_from(number.div_euclid(i128::from(by))).unwrap()
+}
+
+/// What happens at a moment.
+#[derive(Clone, Debug)]
+enum Step {
+    /// So much is asked of all limits, and as many more of the first one if there are.
+    Take { cost: u32, more: u32 },
+    /// Of what was taken last so much is given back.
+    Give(u32),
+    /// So much is charged.
+    Charge(u32),
+}
+
+fn steps() -> impl Strategy<Value = Vec<(u64, Step)>> {
+    let pause = prop_oneof![3 => 0..100u64, 1 => Just(0), 1 => 0..4_000u64];
+    let step = prop_oneof![
+        8 => (1..5u32, prop_oneof![3 => Just(0), 1 => 0..9u32])
+            .prop_map(|(cost, more)| Step::Take { cost, more }),
+        1 => (1..4u32).prop_map(Step::Give),
+        1 => (1..20u32).prop_map(Step::Charge),
+    ];
+    prop::collection::vec((pause, step), 1..60)
+}
+
+/// An algorithm and one or two windows: a quota, milliseconds, a bucket.
+fn limits() -> impl Strategy<Value = Vec<(SharedAlgorithm, Vec<Window>, bool)>> {
+    let algorithm = prop::sample::select(vec![
+        SharedAlgorithm::TokenBucket,
+        SharedAlgorithm::FixedWindow,
+        SharedAlgorithm::SlidingWindow,
+        SharedAlgorithm::SlidingLog,
+    ]);
+    let window = |(quota, millis, bucket): (u64, u64, u64)| {
+        Window::new(quota, Duration::from_millis(millis), Some(bucket))
+    };
+    let short = (4..30u64, 200..1_500u64, 4..30u64).prop_map(window);
+    let long = (4..60u64, 2_000..9_000u64, 4..60u64).prop_map(window);
+    let windows = prop_oneof![
+        short.clone().prop_map(|short| vec![short]),
+        (short, long).prop_map(|(short, long)| vec![short, long]),
+    ];
+    let limit = (algorithm, windows, prop::bool::weighted(0.8));
+    prop::collection::vec(limit, 1..3)
+}
+
+/// Runs a trace through the script and the reference.
+fn agrees(
+    model: &mut Model,
+    limits: &[(SharedAlgorithm, Vec<Window>, bool)],
+    steps: &[(u64, Step)],
+) -> Result<(), TestCaseError> {
+    let key = KeyHasher::shared().hash(&fastrand::u128(..).to_le_bytes());
+    let mut references: Vec<_> = limits
+        .iter()
+        .map(|(algorithm, windows, _)| Reference::new(*algorithm, windows))
+        .collect();
+    let ask = |index: usize, cost: u32, want: u32| {
+        let (algorithm, ref windows, enforced) = limits[index];
+        SharedAsk {
+            limit: ["one", "other"][index],
+            key,
+            algorithm,
+            windows,
+            cost,
+            want,
+            enforced,
+        }
+    };
+    let (mut now, mut last) = (BEGIN, None);
+    for (pause, step) in steps {
+        now += pause * MILLI;
+        match *step {
+            Step::Take { cost, more } => {
+                let wants = |index| if index == 0 { cost + more } else { cost };
+                let asks: Vec<_> = (0..limits.len())
+                    .map(|it| ask(it, cost, wants(it)))
+                    .collect();
+                let taken = model.take(&asks, now);
+                let fits: Vec<_> = references
+                    .iter()
+                    .map(|it| it.least(now) >= i64::from(cost))
+                    .collect();
+                let passes = fits
+                    .iter()
+                    .zip(limits)
+                    .all(|(fits, limit)| *fits || !limit.2);
+                for (index, taken) in taken.iter().enumerate() {
+                    let reference = &mut references[index];
+                    let there = reference.least(now);
+                    let got = match passes && fits[index] {
+                        true => i64::from(asks[index].want).min(there),
+                        false => 0,
+                    };
+                    prop_assert_eq!(i64::from(taken.got), got);
+                    if got > 0 {
+                        reference.counted.push((now, got));
+                        let kept = model.kept(&asks[index]);
+                        prop_assert!(
+                            now + kept >= reference.idle_at(now),
+                            "it is kept as long as it counts"
+                        );
+                    }
+                    decided(reference, taken.decision, fits[index], now, cost)?;
+                }
+                let first = taken[0].got;
+                last = (first > 0).then_some((now, first)).or(last);
+            }
+            Step::Give(cost) => {
+                let Some((taken, got)) = last.take() else {
+                    continue;
+                };
+                let cost = cost.min(got);
+                let ago = Duration::from_micros(now - taken);
+                model.run(Operation::Give(ago), &[ask(0, cost, cost)], now);
+                references[0].give_back(taken, now, cost.into());
+            }
+            Step::Charge(cost) => {
+                model.run(Operation::Charge, &[ask(0, cost, cost)], now);
+                references[0].counted.push((now, cost.into()));
+                model.kept(&ask(0, cost, cost));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Whether the answer is what the reference, in which it has been counted already, says.
+fn decided(
+    reference: &Reference,
+    decision: Decision,
+    fits: bool,
+    now: u64,
+    cost: u32,
+) -> Result<(), TestCaseError> {
+    let left = |at: u64| {
+        reference
+            .windows
+            .iter()
+            .map(move |window| reference.left(window, at))
+    };
+    match decision {
+        Decision::Granted { window, standing } => {
+            prop_assert!(fits);
+            let least = left(now).min().unwrap();
+            prop_assert_eq!(i64::from(standing.remaining), least);
+            prop_assert_eq!(left(now).position(|it| it == least), Some(window));
+            // There is more when it says so.
+            let reset = standing.reset.unwrap() / 1_000;
+            let later = |at: u64| reference.left(&reference.windows[window], at);
+            if least < whole(reference, window) {
+                prop_assert!(later(now + reset) > least);
+                prop_assert!(reset < 2 || later(now + reset - 2) <= least);
+            }
+        }
+        Decision::Refused { refusal, .. } => {
+            prop_assert!(!fits);
+            let never = reference
+                .windows
+                .iter()
+                .enumerate()
+                .any(|(index, _)| whole(reference, index) < i64::from(cost));
+            let wait = refusal.wait.unwrap() / 1_000;
+            let fits = |at: u64| left(at).all(|left| left >= i64::from(cost));
+            prop_assert!(never || fits(now + wait), "never early");
+            prop_assert!(never || wait < 2 || !fits(now + wait - 2), "and not late");
+        }
+    }
+    Ok(())
+}
+
+/// All that a window can have.
+fn whole(reference: &Reference, index: usize) -> i64 {
+    let window = &reference.windows[index];
+    match reference.algorithm {
+        SharedAlgorithm::TokenBucket => window.bucket.into(),
+        _ => window.quota.into(),
+    }
+}
+
+#[test]
+fn the_script_decides_as_a_plain_reference_does() {
+    let mut model = Model::start();
+    let mut runner = TestRunner::new(ProptestConfig::with_cases(192));
+    // Of all tests here this one alone runs a server, so it runs all cases on one.
+    let model = std::cell::RefCell::new(&mut model);
+    let outcome = runner.run(&(limits(), steps()), |(limits, steps)| {
+        agrees(&mut model.borrow_mut(), &limits, &steps)
+    });
+    outcome.unwrap();
+}
+
+#[test]
+fn a_server_s_clock_that_goes_back_lets_no_more_through_than_time_allows() {
+    let mut model = Model::start();
+    let windows = [Window::new(10, Duration::from_secs(1), None)];
+    for algorithm in [
+        SharedAlgorithm::TokenBucket,
+        SharedAlgorithm::FixedWindow,
+        SharedAlgorithm::SlidingWindow,
+        SharedAlgorithm::SlidingLog,
+    ] {
+        let key = KeyHasher::shared().hash(&fastrand::u128(..).to_le_bytes());
+        let ask = SharedAsk {
+            limit: "one",
+            key,
+            algorithm,
+            windows: &windows,
+            cost: 1,
+            want: 1,
+            enforced: true,
+        };
+        let (mut passed, mut latest) = (0u64, BEGIN);
+        // Back by up to a second and forward again, over and over, without getting anywhere.
+        for step in 0..400u64 {
+            let now = BEGIN + SECOND - (step * 37 % 1_000) * MILLI;
+            latest = latest.max(now);
+            if let Decision::Granted { .. } = model.take(&[ask], now)[0].decision {
+                passed += 1;
+                model.kept(&ask);
+            }
+        }
+        let windows = (latest - BEGIN) / SECOND + 2;
+        assert!(
+            passed <= 10 * windows,
+            "{algorithm:?}: {passed} in {windows} windows"
+        );
+    }
+}
+
+#[test]
+fn a_debt_has_a_bound_and_its_key_expires() {
+    let mut model = Model::start();
+    let slow = [Window::new(1, Duration::from_secs(3600 * 24 * 3650), None)];
+    let quick = [Window::new(5, Duration::from_secs(1), None)];
+    for (algorithm, windows) in [
+        (SharedAlgorithm::TokenBucket, &slow),
+        (SharedAlgorithm::TokenBucket, &quick),
+        (SharedAlgorithm::FixedWindow, &slow),
+        (SharedAlgorithm::SlidingWindow, &slow),
+        (SharedAlgorithm::SlidingLog, &quick),
+    ] {
+        let key = KeyHasher::shared().hash(&fastrand::u128(..).to_le_bytes());
+        let ask = |cost: u32| SharedAsk {
+            limit: "one",
+            key,
+            algorithm,
+            windows,
+            cost,
+            want: cost,
+            enforced: true,
+        };
+        for number in 0..20 {
+            model.run(Operation::Charge, &[ask(u32::MAX)], BEGIN + number);
+            model.kept(&ask(1));
+        }
+        let taken = model.take(&[ask(1)], BEGIN + 20);
+        let refused = matches!(taken[0].decision, Decision::Refused { .. });
+        assert!(refused, "{algorithm:?}");
+        let mut count = redis::cmd("ZCARD");
+        if algorithm == SharedAlgorithm::SlidingLog {
+            count.arg(model.redis.key(&ask(1)));
+            let entries: u64 = count.query(&mut model.connection).unwrap();
+            assert_eq!(entries, 10, "twice the quota");
+        }
+    }
+}
