@@ -46,8 +46,8 @@ pub struct Options {
     pub request_directives: bool,
     /// Targeted fields (RFC 9213), the first that is valid and not empty rules.
     pub targeted: Box<[HeaderName]>,
-    /// Fields that the gateway writes into forwarded requests from what it knows of the caller. A
-    /// client's request does not have them, so an answer that varies by one has no key.
+    /// Fields that the gateway writes into requests from what it knows of the caller: an answer that
+    /// varies by one is for that caller.
     pub identity_fields: Box<[HeaderName]>,
 }
 
