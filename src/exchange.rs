@@ -16,6 +16,7 @@ pub mod fields;
 mod file_watch;
 mod frame_meter;
 mod gather;
+pub mod host;
 mod id;
 mod key_state;
 mod principal;
@@ -24,6 +25,7 @@ mod reason;
 mod rejection;
 mod route_service;
 mod subrequest;
+pub mod target;
 mod timer;
 mod tunnel;
 

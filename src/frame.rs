@@ -12,8 +12,6 @@ pub mod access_log;
 pub mod client;
 mod end;
 mod head;
-pub mod host;
-pub mod target;
 
 use std::{
     convert::Infallible,
@@ -34,13 +32,15 @@ use ipnet::IpNet;
 pub use end::AnswerBody;
 use end::{End, has_no_body};
 use head::{Checks, Seen};
-use host::{Host, HostError};
 
 use crate::{
     config::{EncodedSlash, Server},
     exchange::{
         Body, Clock, Connection, Context, ContextParts, Decorate, Handler, Reason, Rejection,
-        RequestHead, Response, RouteService, Tunnel, fields::X_REQUEST_ID, preflight_method,
+        RequestHead, Response, RouteService, Tunnel,
+        fields::X_REQUEST_ID,
+        host::{Host, HostError},
+        preflight_method, target,
     },
     router::{Found, Lookup, Router},
     telemetry::{AccessLogWriter, Metrics, RouteMetrics},

@@ -4,6 +4,7 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use super::answer::Refusal;
+use crate::exchange::host;
 
 /// What the cache holds and how it serves.
 #[derive(Clone, Debug, Serialize)]
@@ -149,7 +150,7 @@ fn url(text: &str) -> Result<(String, String), String> {
         return Err(fault());
     };
     let port = if scheme == "https" { ":443" } else { ":80" };
-    let host = authority.as_str().to_ascii_lowercase();
+    let host = host::plain(authority.as_str());
     let host = host.strip_suffix(port).unwrap_or(&host).to_owned();
     let target = uri.path_and_query().map_or("/", |target| target.as_str());
     Ok((host, target.to_owned()))

@@ -10,8 +10,10 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, header::FORWARDED};
 use ipnet::IpNet;
 
-use super::host::Host;
-use crate::exchange::fields::{X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PROTO, list};
+use crate::exchange::{
+    fields::{X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PROTO, list},
+    host::Host,
+};
 
 /// What is known about the caller.
 #[derive(Clone, Debug, PartialEq, Eq)]

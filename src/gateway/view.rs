@@ -62,7 +62,7 @@ impl admin::Gateway for View {
             return false;
         };
         for aim in &purge.aims {
-            cache.purge(&pipeline_aim(aim), purge.soft);
+            cache.purge(&pipeline_aim(aim).plain(), purge.soft);
         }
         true
     }
