@@ -20,7 +20,7 @@ mod security_headers;
 mod validation;
 
 pub use auth::{AuthLayer, Authenticators};
-pub use cache::{Aim, Cache, CacheFigures, CacheLayer};
+pub use cache::{Aim, Cache, CacheFigures, CacheLayer, ChangesLayer};
 pub use cors::{CorsHeaders, CorsLayer};
 pub use header_edits::HeaderEditsLayer;
 pub use ip::{IpLayer, IpSet, IpSets, Ranges};
@@ -178,9 +178,8 @@ impl Policies {
         held.extend(sets.map(|set| set as Held));
         let limits = route.rate_limits.iter();
         held.extend(limits.filter_map(|name| Some(Arc::clone(self.limits.get(name)?) as Held)));
-        if let (Some(_), Some(cache)) = (&route.cache, self.cache()) {
-            held.push(Arc::clone(cache) as Held);
-        }
+        // With a cache of its own or not: what it changes is forgotten.
+        held.extend(self.cache().map(|cache| Arc::clone(cache) as Held));
         held
     }
 }
@@ -315,6 +314,9 @@ fn forwarding<U: UpstreamService>(route: &Route, policies: &Policies, upstream: 
     // the rewrite, since what is stored belongs to the URL that the client asked for.
     if let Some(cache) = CacheLayer::from_config(route, policies.cache(), policies.identity()) {
         service = service.layer(&cache);
+    } else if let Some(cache) = policies.cache() {
+        // What changes here may be stored by another route.
+        service = service.layer(&ChangesLayer::new(cache));
     }
     // Outside the cache, which keeps what the upstream said.
     if let Some(edits) = HeaderEditsLayer::from_config(route) {

@@ -20,6 +20,7 @@
 mod alone;
 mod beside;
 mod body;
+mod changes;
 mod fetch;
 mod fill;
 mod flights;
@@ -38,10 +39,11 @@ mod tags;
 
 use std::{hash::RandomState, sync::Arc, time::Duration};
 
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue, uri::PathAndQuery};
 use http_body::Body as _;
 use tower::Layer;
 
+pub use changes::ChangesLayer;
 pub use purge::Aim;
 pub use shared::{Cache, CacheFigures};
 
@@ -99,6 +101,7 @@ struct Visit {
     headers: HeaderMap,
     keys: Keys,
     host: Box<str>,
+    target: Box<str>,
     marks: Marks,
     /// What the store has, stale.
     stale: Option<Found>,
@@ -115,6 +118,8 @@ struct Keys {
     everyone: Key,
     /// That of the caller's own answers.
     caller: Option<Key>,
+    /// By what it waits for others of its kind, where not by one of those.
+    waiting: Option<Key>,
 }
 
 impl CacheLayer {
@@ -207,11 +212,13 @@ impl CacheRoute {
         request: &'a Request,
         context: &'a Arc<Context>,
     ) -> Look<'a> {
-        let key = KeyRef::of(&self.parts(context), context, request.headers());
+        let key = KeyRef::of(&self.parts(request, context), context, request.headers());
+        let of_caller = || {
+            let identity = &self.options.identity_fields;
+            key.clone().of_caller(context, request.headers(), identity)
+        };
         Look {
-            callers: self
-                .has_own_store(asked)
-                .then(|| key.clone().of_caller(context)),
+            callers: self.has_own_store(asked).then(of_caller),
             key,
             route: self,
             asked,
@@ -227,7 +234,7 @@ impl CacheRoute {
         self.options.scope == Scope::Principal && (asked.principal || !asked.authorization)
     }
 
-    fn parts<'a>(&'a self, context: &'a Context) -> KeyParts<'a> {
+    fn parts<'a>(&'a self, request: &'a Request, context: &'a Context) -> KeyParts<'a> {
         let zone = match &self.zones {
             Zones::One(zone) => zone,
             Zones::Split(parts) => context.steered().unwrap_or(&parts[0].0),
@@ -235,6 +242,7 @@ impl CacheRoute {
         KeyParts {
             zone,
             route: &self.route,
+            target: target(request),
             query: &self.rule.query,
             headers: &self.rule.key_headers,
         }
@@ -288,18 +296,39 @@ impl Look<'_> {
             Stored::Found(_) => own,
             own => or_others(look(&self.key), own),
         };
-        match stored {
-            Stored::Found(found) => Ok(found),
-            Stored::Nothing => Err(Box::new(self.visit(None, Forwarded::UriMiss, 0))),
-            Stored::Others(shelf) => {
-                let newest = shelf.variants().first();
-                let why = newest.map_or(Forwarded::UriMiss, |_| Forwarded::VaryMiss);
-                let variant = newest.map_or(0, |object| self.variant(object));
-                let mut visit = self.visit(None, why, variant);
-                visit.passes = shelf.passes(self.now.1);
-                Err(Box::new(visit))
-            }
-        }
+        let (why, variant) = match stored {
+            Stored::Found(found) => return Ok(found),
+            Stored::Nothing => (Forwarded::UriMiss, 0),
+            Stored::Others(newest) => (Forwarded::VaryMiss, self.variant(&newest)),
+            // What was purged still tells by what answers vary.
+            Stored::Purged(newest) => (Forwarded::UriMiss, self.variant(&newest)),
+        };
+        let mut visit = self.visit(None, why, variant);
+        visit.passes = self.passes();
+        Err(Box::new(visit))
+    }
+
+    /// By what requests wait for each other apart from all others. An answer to who names a caller or
+    /// brings cookies may be nobody else's: others who waited for it would have to ask for themselves.
+    fn waiting(&self) -> Option<KeyRef<'_>> {
+        let known = self.callers.is_none() && self.asked.is_known_caller();
+        let cookie = self.asked.cookie && self.route.options.default_ttl.is_some();
+        let kind = match (known, cookie) {
+            (false, false) => return None,
+            (true, false) => "known",
+            (false, true) => "cookie",
+            (true, true) => "known-cookie",
+        };
+        let key = self.callers.as_ref().unwrap_or(&self.key);
+        Some(key.clone().of_kind(kind))
+    }
+
+    /// Whether requests of this kind do not wait for each other now.
+    fn passes(&self) -> bool {
+        let waiting = self.waiting();
+        let key = waiting.as_ref().or(self.callers.as_ref());
+        let shelf = self.route.cache.store.find(key.unwrap_or(&self.key));
+        shelf.is_some_and(|shelf| shelf.passes(self.now.1))
     }
 
     fn hit(&self, found: &Found) -> Response {
@@ -355,10 +384,12 @@ impl Look<'_> {
             context: Arc::clone(self.context),
             headers: self.request.headers().clone(),
             host: public_host(self.context).into(),
+            target: target(self.request).into(),
             marks: self.route.marks(&self.key, self.context),
             keys: Keys {
                 everyone: self.key.to_key(),
                 caller: self.callers.as_ref().map(KeyRef::to_key),
+                waiting: self.waiting().as_ref().map(KeyRef::to_key),
             },
             stale,
             why,
@@ -377,7 +408,7 @@ impl Visit {
         Url {
             scheme: self.context.scheme,
             authority: &self.host,
-            target: self.context.target(),
+            target: &self.target,
         }
     }
 }
@@ -388,6 +419,13 @@ fn or_others(stored: Stored, other: Stored) -> Stored {
         Stored::Nothing => other,
         stored => stored,
     }
+}
+
+/// The path and the query as the upstream gets them before any rewrite: without a credential that
+/// was taken out of the query.
+fn target(request: &Request) -> &str {
+    let target = request.uri().path_and_query();
+    target.map_or("/", PathAndQuery::as_str)
 }
 
 fn incoming<'a>(request: &'a Request, context: &Context) -> Incoming<'a> {

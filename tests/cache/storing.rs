@@ -226,6 +226,30 @@ async fn unsafe_methods_make_what_they_changed_be_forgotten() {
     }
 }
 
+/// The gateway is one cache, whichever of its routes the change comes by.
+#[tokio::test]
+async fn a_change_by_a_route_without_a_cache_is_seen_too() {
+    let text = "[routes.read]\nupstream = 'ORIGIN'\nmethods = ['GET']\ncache = {}\n\
+                [routes.write]\nupstream = 'ORIGIN'\nmethods = ['POST', 'DELETE']\n";
+    let site = Site::configured(text, |count, seen| match seen.method.as_str() {
+        "GET" => numbered(count, FRESH),
+        "POST" => answer(201, &[("location", "/items/%7e1")], ""),
+        _ => answer(404, &[], ""),
+    })
+    .await;
+    assert_eq!(site.bodies("/items", 2).await, ["1", "1"]);
+    assert_eq!(site.bodies("/items/~1", 2).await, ["2", "2"]);
+    site.send("DELETE", "/items", &[], empty()).await;
+    assert_eq!(
+        site.get("/items").await.body,
+        "1",
+        "what fails changes nothing"
+    );
+    site.send("POST", "/items", &[], empty()).await;
+    assert_eq!(site.get("/items").await.body, "5");
+    assert_eq!(site.get("/items/~1").await.body, "6", "however it is spelt");
+}
+
 #[tokio::test]
 async fn an_upstream_of_a_split_has_its_own_answers() {
     let one = Origin::answering(

@@ -19,11 +19,11 @@ use super::{
     key::Key,
     object::{CACHE_STATUS, Draft, NAME, Object, Origin},
     policy::{
-        Audience, CacheStatus, Class, Facts, Failure, Forwarded, Moment, Reuse, make_conditional,
-        reuse, stale_instead, unconditional,
+        Audience, CacheStatus, Class, Facts, Failure, Forwarded, Moment, Reuse, is_overridden,
+        make_conditional, reuse, stale_instead, unconditional,
     },
     serve::Serving,
-    shared::Found,
+    shared::{Found, Place},
 };
 use crate::exchange::{Body, Context, GatewayMade, Reason, Rejection, Request, Response};
 
@@ -49,6 +49,7 @@ struct Job {
     flight: Arc<Flight<Outcome>>,
     key: Key,
     _ticket: Ticket<Outcome>,
+    _place: Place,
 }
 
 impl CacheRoute {
@@ -59,10 +60,15 @@ impl CacheRoute {
             visit.note("miss", Some("only-if-cached"));
             return Rejection::new(Reason::NotCached).respond(&visit.context);
         }
+        if is_overridden(&visit.headers) {
+            return self.pass(request, &visit, "override").await;
+        }
         if visit.asked.class == Class::Head {
             return self.pass(request, &visit, "head").await;
         }
-        let may_lead = visit.stale.is_some() || visit.asked.may_lead();
+        // What was stored is validated in the client's place, but for one that wants nothing stored.
+        let validates = visit.stale.is_some() && !visit.asked.wants.no_store;
+        let may_lead = validates || visit.asked.may_lead();
         let Some(wait) = self.wait.filter(|_| may_lead && !visit.passes) else {
             return self.alone(request, visit).await;
         };
@@ -82,9 +88,15 @@ impl CacheRoute {
             let will_do = |flight: &Flight<Outcome>| self.cache.will_do(flight);
             let flight = match self.cache.flights.join(id, will_do, || self.flight(&visit)) {
                 Role::Follow(flight) => flight,
-                Role::Lead(flight, ticket) => {
-                    return self.lead(request, visit, flight, ticket).await;
-                }
+                Role::Lead(flight, ticket) => match self.cache.place() {
+                    Some(place) => {
+                        return self.lead(request, visit, flight, ticket, place).await;
+                    }
+                    None => {
+                        drop(Fetching::new(&flight.fill, Outcome::Own(BUSY)));
+                        break;
+                    }
+                },
             };
             let Ok(outcome) = timeout_at(deadline, flight.fill.outcome()).await else {
                 break;
@@ -125,6 +137,10 @@ impl CacheRoute {
         flight: &Flight<Outcome>,
         outcome: &Outcome,
     ) -> Option<Response> {
+        // Now that the answer's tags are known, a purge may turn out to have reached it.
+        if !self.cache.will_do(flight) {
+            return None;
+        }
         let now = self.cache.moment();
         let status = CacheStatus {
             collapsed: true,
@@ -164,6 +180,7 @@ impl CacheRoute {
         visit: Visit,
         flight: Arc<Flight<Outcome>>,
         ticket: Ticket<Outcome>,
+        place: Place,
     ) -> Response {
         let reader = flight.fill.read(&visit.context);
         let child = Arc::new(visit.context.child());
@@ -173,6 +190,7 @@ impl CacheRoute {
             key: visit.keys.of_flight().clone(),
             flight: Arc::clone(&flight),
             _ticket: ticket,
+            _place: place,
         };
         self.begin(job, fill_request(&request));
         let outcome = flight.fill.outcome().await;
@@ -187,9 +205,14 @@ impl CacheRoute {
             key: key.clone(),
             variant: visit.variant,
         };
-        if self.cache.flights.is_under_way(&id) {
+        // Nothing of the request may be kept, or the upstream may take it for another.
+        let unfit = visit.asked.wants.no_store || is_overridden(&visit.headers);
+        if unfit || self.cache.flights.is_under_way(&id) {
             return;
         }
+        let Some(place) = self.cache.place() else {
+            return;
+        };
         let will_do = |flight: &Flight<Outcome>| self.cache.will_do(flight);
         let role = self.cache.flights.join(id, will_do, || self.flight(&visit));
         if let Role::Lead(flight, ticket) = role {
@@ -199,6 +222,7 @@ impl CacheRoute {
                 flight,
                 key,
                 _ticket: ticket,
+                _place: place,
             };
             self.begin(job, fill_request(request));
         }
@@ -314,12 +338,13 @@ impl CacheRoute {
         visit: &Visit,
     ) {
         let deadline = Instant::now() + LONGEST_FETCH;
-        let room = self.cache.budget.room(self.cache.largest, deadline);
-        if let Some(collected) = fetching.collect(body, room).await {
+        let room = self.cache.budget.room(self.cache.largest);
+        if let Some(collected) = fetching.collect(body, room, deadline).await {
             let key = visit.keys.of(&draft);
-            let body = StoredBody::compact(&collected.pieces);
-            let object = Object::new(draft, body, collected.trailers);
-            self.cache.put(key, &Arc::new(object));
+            let body = StoredBody::compact(&collected.pieces, self.cache.budget.bodies());
+            let object = Arc::new(Object::new(draft, body, collected.trailers));
+            self.cache.put(key, &object);
+            fetching.stored(object.body.pieces());
         }
     }
 
@@ -340,8 +365,9 @@ impl CacheRoute {
         failure: Failure,
         now: Moment,
     ) -> Option<Response> {
-        let Found { object, facts } = visit.stale.as_ref()?;
-        if !stale_instead(&visit.asked, facts, now, failure) {
+        let found = visit.stale.as_ref()?;
+        let Found { object, facts } = found;
+        if self.cache.is_gone(found) || !stale_instead(&visit.asked, facts, now, failure) {
             return None;
         }
         let mut status = CacheStatus::forwarded(NAME, Forwarded::Stale);
@@ -407,17 +433,20 @@ impl super::Keys {
     pub(super) fn of(&self, draft: &Draft) -> &Key {
         match draft.audience {
             Audience::Everyone => &self.everyone,
-            Audience::Caller => self.of_flight(),
+            Audience::Caller => self.caller.as_ref().unwrap_or(&self.everyone),
         }
     }
 
     /// The key by which requests wait for each other: only those of one caller, where callers have
-    /// stores of their own.
+    /// stores of their own, and of one kind.
     pub(super) fn of_flight(&self) -> &Key {
-        self.caller.as_ref().unwrap_or(&self.everyone)
+        let waiting = self.waiting.as_ref().or(self.caller.as_ref());
+        waiting.unwrap_or(&self.everyone)
     }
 }
 
+/// Why an answer is not stored when too many fetches outlive their clients.
+pub(super) const BUSY: &str = "busy";
 /// How often a request joins in before it goes alone: for its variant, or behind a failure.
 const ROUNDS: usize = 3;
 /// A body that takes longer is handed on, but not stored.

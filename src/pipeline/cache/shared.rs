@@ -11,6 +11,7 @@ use std::{
 };
 
 use http::HeaderMap;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
@@ -18,11 +19,11 @@ use super::{
     flights::{Flight, Flights},
     key::{Key, KeyRef},
     object::Object,
-    policy::{Facts, Moment},
+    policy::{Facts, Moment, Nominated, VariantKey},
     purge::{Aim, Purges, Reached, Stamp},
     purges_shared::PurgesShared,
     room::Budget,
-    store::{Shelf, Store},
+    store::Store,
 };
 use crate::{config, exchange::Clock, pipeline::Tools, store::Redis, telemetry::Metrics};
 
@@ -35,6 +36,7 @@ pub struct Cache {
     pub(super) flights: Arc<Flights<Outcome>>,
     pub(super) budget: Arc<Budget>,
     pub(super) largest: u64,
+    places: Arc<Semaphore>,
     clock: Clock,
     metrics: Arc<Metrics>,
     memory: u64,
@@ -49,7 +51,8 @@ pub struct Cache {
 pub struct CacheFigures {
     /// Bytes that there are.
     pub memory: u64,
-    /// Bytes that are taken: by stored answers, fetches under way and bookkeeping.
+    /// Bytes that are taken: by stored answers, those that are still read, fetches under way and
+    /// bookkeeping.
     pub used: u64,
     /// Keys of which answers are stored.
     pub objects: u64,
@@ -72,8 +75,10 @@ pub(super) struct Found {
 pub(super) enum Stored {
     /// An answer.
     Found(Found),
-    /// Answers that other requests select.
-    Others(Arc<Shelf<Object>>),
+    /// Answers that other requests select; the newest.
+    Others(Arc<Object>),
+    /// Answers that were purged; the newest.
+    Purged(Arc<Object>),
     /// Nothing.
     Nothing,
 }
@@ -98,7 +103,8 @@ impl Cache {
             store: Store::new(stored, config.max_object, evictions),
             purges,
             flights: Flights::new(),
-            budget: Budget::new(fetching),
+            budget: Budget::new(fetching, stored),
+            places: Arc::new(Semaphore::new(places(config.memory))),
             largest: config.max_object,
             clock: tools.clock.clone(),
             metrics: Arc::clone(&tools.metrics),
@@ -142,9 +148,11 @@ impl Cache {
     /// What it holds.
     #[must_use]
     pub fn figures(&self) -> CacheFigures {
+        // Bodies that had to make room are in memory as long as somebody reads them.
+        let stored = self.store.weight().max(self.budget.bodies().bytes());
         CacheFigures {
             memory: self.memory,
-            used: self.store.weight() + self.budget.used() + self.purges.weight(),
+            used: stored + self.budget.used() + self.purges.weight(),
             objects: self.store.len() as u64,
             evictions: self.store.evicted(),
             fetches: self.flights.len() as u64,
@@ -168,6 +176,19 @@ impl Cache {
         });
     }
 
+    /// A place among the fetches that go on when their client leaves; `None` when all are taken.
+    ///
+    /// Clients that only ask and leave could else keep any number of requests to upstreams alive.
+    pub(super) fn place(&self) -> Option<Place> {
+        Arc::clone(&self.places).try_acquire_owned().ok().map(Place)
+    }
+
+    /// Whether a stored answer has been purged since it was found.
+    pub(super) fn is_gone(&self, found: &Found) -> bool {
+        let now = (self.moment(), self.stamp());
+        found.object.facts(&self.purges, now).is_none()
+    }
+
     /// Now, as purges count.
     pub(super) fn stamp(&self) -> Stamp {
         stamp(self.clock.now())
@@ -188,14 +209,31 @@ impl Cache {
         let Some(shelf) = self.store.find(key) else {
             return Stored::Nothing;
         };
-        let selected = |object: &&Arc<Object>| object.draft.is_selected_by(request);
-        for object in shelf.variants().iter().filter(selected) {
+        // Most variants vary by the same fields, whose values need be read but once.
+        let mut read: Option<(&Nominated, VariantKey)> = None;
+        for object in shelf.variants() {
+            let nominated = &object.draft.nominated;
+            if !nominated.is_empty() {
+                let known = read.take().filter(|(names, _)| *names == nominated);
+                let (_, key) =
+                    read.insert(known.unwrap_or_else(|| (nominated, nominated.key(request))));
+                if *key != object.draft.variant {
+                    continue;
+                }
+            }
             if let Some(facts) = object.facts(&self.purges, now) {
                 let object = Arc::clone(object);
                 return Stored::Found(Found { object, facts });
             }
         }
-        Stored::Others(shelf)
+        let stands = |object: &Arc<Object>| object.facts(&self.purges, now).is_some();
+        match shelf.variants() {
+            [] => Stored::Nothing,
+            [newest, ..] if shelf.variants().iter().any(stands) => {
+                Stored::Others(Arc::clone(newest))
+            }
+            [newest, ..] => Stored::Purged(Arc::clone(newest)),
+        }
     }
 
     /// Stores a whole answer, unless a purge has reached it since its fetch began.
@@ -217,6 +255,7 @@ impl Cache {
         // Of its tags one knows when its head is there.
         let known = match flight.fill.settled() {
             Some(Outcome::Storing(draft)) => Some(draft),
+            Some(Outcome::Refreshed(object)) => Some(Arc::clone(&object.draft)),
             _ => None,
         };
         let marks = known
@@ -224,6 +263,15 @@ impl Cache {
             .map_or(&flight.marks, |draft| &draft.origin.marks);
         self.purges.reached(marks, flight.began, &none) == Reached::No
     }
+}
+
+/// A fetch's place among those that outlive their clients, as long as it is held.
+pub(super) struct Place(#[expect(dead_code, reason = "held for its drop")] OwnedSemaphorePermit);
+
+/// How many fetches may outlive their clients.
+fn places(memory: u64) -> usize {
+    let places = (memory / BYTES_PER_PLACE).clamp(FEWEST_PLACES, MOST_PLACES);
+    places as usize
 }
 
 /// A moment as purges count.
@@ -234,5 +282,9 @@ pub(super) fn stamp(since_origin: Duration) -> Stamp {
         .max(1)
 }
 
+/// One fetch that outlives its client for each so many bytes of memory.
+const BYTES_PER_PLACE: u64 = 256 << 10;
+const FEWEST_PLACES: u64 = 16;
+const MOST_PLACES: u64 = 4096;
 /// The part of the memory that fetches under way may hold, as a divisor: as much as one answer.
 const SHARE_OF_FETCHES: u64 = 4;
