@@ -43,6 +43,7 @@ impl CacheRoute {
             marks: visit.marks.clone(),
             // Behind what it has just invalidated itself.
             began: self.cache.stamp() + 1,
+            tags: Box::default(),
         };
         match self.judge(&visit, &mut response, requested, origin) {
             Head::Store(draft) => self.keep_aside(*draft, response, &visit),
@@ -81,7 +82,10 @@ impl CacheRoute {
                 host: (&*host).into(),
                 target: target.into(),
             };
-            self.cache.forget(&aim, false);
+            match self.second {
+                Some(_) => self.cache.invalidate(&aim),
+                None => self.cache.forget(&aim, false),
+            }
         }
     }
 }

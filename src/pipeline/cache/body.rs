@@ -67,6 +67,15 @@ impl StoredBody {
         self.length
     }
 
+    /// All of it, in pieces that share its memory.
+    pub(super) fn pieces(&self) -> Vec<Bytes> {
+        match &self.segments {
+            Segments::None => Vec::new(),
+            Segments::One(bytes) => vec![bytes.clone()],
+            Segments::Many(segments) => segments.to_vec(),
+        }
+    }
+
     /// Bytes of memory, with what holds them.
     pub(super) fn weight(&self) -> usize {
         let held = match &self.segments {

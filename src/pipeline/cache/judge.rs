@@ -12,7 +12,7 @@ use super::{
     object::{Draft, Object, Origin},
     policy::{self, Answer, Failure, Moment, Verdict, judge, merge, stale_instead},
     shared::Found,
-    tags::Tags,
+    tags::{self, Tags},
 };
 use crate::exchange::{Body, GatewayMade, Response};
 
@@ -50,6 +50,9 @@ impl CacheRoute {
         self.cache
             .purges
             .tag(&mut origin.marks, tags.iter().flatten());
+        if self.second.is_some() {
+            origin.tags = tags.lines();
+        }
         let received = self.cache.moment();
         let answer = Answer {
             status: response.status(),
@@ -149,7 +152,9 @@ fn refreshed(
     mut origin: Origin,
 ) -> Arc<Object> {
     let old = &stale.object;
-    origin.marks.extend(&old.draft.origin.marks);
+    let known = &old.draft.origin;
+    origin.marks.extend(&known.marks);
+    origin.tags = tags::joined(&known.tags, &origin.tags);
     let status = old.draft.head.status;
     let draft = Draft::new(verdict, status, headers, &visit.headers, origin);
     let object = Object::new(Arc::new(draft), old.body.clone(), old.trailers.clone());
