@@ -114,8 +114,13 @@ impl Fleet {
 
     /// Waits until all hear of purges: joining is one.
     pub async fn joined(&self) {
+        self.purged(1.0).await;
+    }
+
+    /// Waits until all have heard of so many purges.
+    pub async fn purged(&self, purges: f64) {
         for gateway in &self.gateways {
-            eventually(|| gateway.metric("tollgate_cache_purges_total", &[]) >= 1.0).await;
+            eventually(|| gateway.metric("tollgate_cache_purges_total", &[]) >= purges).await;
         }
     }
 

@@ -367,7 +367,8 @@ impl CacheRoute {
         let mut response = self.inner.handle(request, &job.child).await;
         let origin = Origin {
             marks: job.flight.marks.clone(),
-            began: job.flight.began,
+            // Behind the look into the second tier, which may have taken a while.
+            began: self.cache.stamp(),
             tags: Box::default(),
         };
         let head = self.judge(&job.visit, &mut response, requested, origin);
@@ -465,8 +466,9 @@ impl CacheRoute {
 /// found elsewhere.
 fn stale_of<'a>(visit: &'a Visit, flight: &'a Flight<Outcome>) -> Option<&'a Found> {
     let selected = |found: &&Found| found.object.draft.is_selected_by(&visit.headers);
-    let elsewhere = || flight.stale.get().filter(selected);
-    visit.stale.as_ref().or_else(elsewhere)
+    // That is newer: what is older is not taken from there.
+    let elsewhere = flight.stale.get().filter(selected);
+    elsewhere.or(visit.stale.as_ref())
 }
 
 /// A GET for the whole with the fields of a request.

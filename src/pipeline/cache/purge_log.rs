@@ -35,14 +35,16 @@ use sha2::{Digest, Sha256};
 
 use super::{
     purge::{Aim, Stamp},
-    purges_shared::{Message, read_message},
+    purges_shared::read_message,
     shared::Cache,
 };
 use crate::store::{Away, LogHead, LogPart, Redis, SOFT};
 
 /// The log of purges as this process has followed it.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct PurgeLog {
+    /// Who we are in it: a number that no other has.
+    pub(super) us: u64,
     state: Mutex<State>,
     /// One follows at a time.
     following: tokio::sync::Mutex<()>,
@@ -73,6 +75,16 @@ struct Followed {
 }
 
 impl PurgeLog {
+    pub(super) fn new() -> Self {
+        Self {
+            us: fastrand::u64(..),
+            state: Mutex::default(),
+            following: tokio::sync::Mutex::default(),
+            unsaid: Mutex::default(),
+            names: AtomicU64::new(0),
+        }
+    }
+
     /// Notes a purge that is about to be made.
     pub(super) fn announce(&self, at: Stamp) -> Unsaid {
         let name = self.names.fetch_add(1, Relaxed);
@@ -133,7 +145,7 @@ impl PurgeLog {
         }
         let known = self.head();
         let part = redis.since(worker, known).await?;
-        self.state_locked().take(cache, &part);
+        self.state_locked().take(cache, &part, self.us);
         Ok(part.head)
     }
 
@@ -171,15 +183,17 @@ impl PurgeLog {
 
 impl State {
     /// Purges what the entries say, in their order, each at a moment of its own.
-    fn take(&mut self, cache: &Cache, part: &LogPart) {
+    fn take(&mut self, cache: &Cache, part: &LogPart, us: u64) {
         let before = LogHead {
             last: part.head.last - part.entries.len() as u64,
             ..part.head
         };
         let joined = self.joined.take();
+        let mut is_news = true;
         let known = match self.followed.as_mut().filter(|known| known.head == before) {
             Some(known) => known,
             None => {
+                is_news = false;
                 let from = joined.unwrap_or_else(|| {
                     // What has been missed may concern everything that is here.
                     let at = cache.stamp();
@@ -196,8 +210,11 @@ impl State {
             let last = known.moments.back().copied().unwrap_or_default();
             let at = cache.stamp().max(last + 1);
             // What is not ours purges nothing, but it has its number.
-            if let Some(Message { aim, soft, .. }) = read_message(entry) {
-                cache.forget_at(&aim, soft, at);
+            if let Some(message) = read_message(entry) {
+                cache.forget_at(&message.aim, message.soft, at);
+                if is_news && message.asked && message.from != us {
+                    cache.count_purge();
+                }
             }
             known.push(at);
         }

@@ -53,7 +53,6 @@ struct Ends {
     /// Whether answers are stored in Redis, so that the log is to be followed.
     follows: bool,
     behind: Notify,
-    us: u64,
 }
 
 impl PurgesShared {
@@ -71,10 +70,9 @@ impl PurgesShared {
         let ends = Arc::new(Ends {
             redis: Arc::clone(redis),
             cache,
-            log: Arc::default(),
+            log: Arc::new(PurgeLog::new()),
             follows,
             behind: Notify::new(),
-            us: fastrand::u64(..),
         });
         let log = Arc::clone(&ends.log);
         let run = |task| drop(control.spawn(stop.clone().run_until_cancelled_owned(task)));
@@ -129,14 +127,14 @@ impl Ends {
     }
 
     async fn publish(&self, telling: &Telling, logged: bool) -> Result<(), Away> {
-        let message = encode(self.us, telling, logged);
+        let message = encode(self.log.us, telling, logged);
         self.redis.publish(CHANNEL, message.as_bytes()).await
     }
 
     /// Purges what stands in Redis.
     async fn store(&self, telling: &Telling) -> Result<(), Away> {
         let Aim::Url { host, target } = &telling.aim else {
-            let entry = encode(self.us, telling, true);
+            let entry = encode(self.log.us, telling, true);
             let head = self.redis.append(entry.as_bytes()).await?;
             self.log.numbered(head, telling.unsaid.at);
             self.behind.notify_one();
@@ -167,15 +165,18 @@ impl Ends {
                 self.log.join(at);
             }
             Heard::Message(message) => {
-                let message = read_message(message).filter(|message| message.from != self.us);
-                let Some(message) = message else { return };
-                if message.asked {
-                    cache.count_purge();
-                }
+                let us = self.log.us;
+                let Some(message) = read_message(message).filter(|message| message.from != us)
+                else {
+                    return;
+                };
                 // What is in the log is purged when that is followed, and not twice.
                 let is_url = matches!(message.aim, Aim::Url { .. });
                 if is_url || !message.logged || !self.follows {
-                    cache.forget_at(&message.aim, message.soft, cache.stamp());
+                    cache.forget(&message.aim, message.soft);
+                    if message.asked {
+                        cache.count_purge();
+                    }
                 }
             }
         }
@@ -216,10 +217,10 @@ fn encode(us: u64, telling: &Telling, logged: bool) -> String {
 /// What a gateway has purged.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Message {
-    from: u64,
+    pub(super) from: u64,
     pub(super) aim: Aim,
     pub(super) soft: bool,
-    asked: bool,
+    pub(super) asked: bool,
     /// Whether the log of purges has it, if it is of the kind that stands there.
     logged: bool,
 }
@@ -284,7 +285,7 @@ mod tests {
             soft,
             asked,
             at: Moment::from_millis(0),
-            unsaid: PurgeLog::default().announce(1),
+            unsaid: PurgeLog::new().announce(1),
         };
         read_message(encode(us, &telling, true).as_bytes()).unwrap()
     }
