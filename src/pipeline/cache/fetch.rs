@@ -364,13 +364,13 @@ impl CacheRoute {
 
     async fn ask(&self, job: &Job, request: Request) -> (Response, Head) {
         let requested = self.cache.moment();
-        let mut response = self.inner.handle(request, &job.child).await;
         let origin = Origin {
             marks: job.flight.marks.clone(),
             // Behind the look into the second tier, which may have taken a while.
             began: self.cache.stamp(),
             tags: Box::default(),
         };
+        let mut response = self.inner.handle(request, &job.child).await;
         let head = self.judge(&job.visit, &mut response, requested, origin);
         (response, head)
     }
