@@ -51,10 +51,13 @@ fn check_cache(cache: &Cache, table: TableNode<'_>, reader: &mut Reader<'_>) {
 pub enum CacheTier {
     /// In this process.
     Memory,
+    /// In the Redis that gateways share.
+    Redis,
 }
 
 impl Word for CacheTier {
-    const WORDS: &'static [(&'static str, Self)] = &[("memory", Self::Memory)];
+    const WORDS: &'static [(&'static str, Self)] =
+        &[("memory", Self::Memory), ("redis", Self::Redis)];
 }
 
 /// Who may be served what is stored.
@@ -90,7 +93,9 @@ table! {
     /// forbids (`no-store`, `private`) is never stored.
     #[derive(Clone, Debug, PartialEq, Eq)]
     pub struct CacheRule ["cache_rules.NAME", check check_rule] {
-        /// `store`: where answers are kept.
+        /// `store`: where answers are kept: `"memory"` is this process, `"redis"` what all gateways with
+        /// the same `[redis]` share; a list of both looks into the memory first. With `"redis"` purges
+        /// reach all of them, as `share_purges` says.
         pub store: Vec<CacheTier> => OneOrList<Choice<CacheTier>> = vec![CacheTier::Memory],
         /// `scope`: who may be served what is stored: `"shared"` is everybody, `"principal"` the
         /// caller who got it. Needed beside a TTL where callers are known.
@@ -135,6 +140,12 @@ table! {
 }
 
 impl CacheRule {
+    /// Whether answers are kept where gateways share them.
+    #[must_use]
+    pub fn is_shared(&self) -> bool {
+        self.store.contains(&CacheTier::Redis)
+    }
+
     /// Whether the gateway itself says how long answers are fresh.
     pub(super) fn has_ttl(&self) -> bool {
         self.default_ttl.is_some() || self.override_ttl.is_some() || self.heuristics

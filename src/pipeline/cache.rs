@@ -8,6 +8,8 @@
 //! request -> hit?  -> answer out of the store
 //!              no  -> another's fetch under way? -> read along
 //!                       no -> fetch, in a task of its own: a client is just a reader
+//!                               where gateways share a Redis: does that have it? -> serve it
+//!                               no -> is it our turn? -> ask the upstream
 //! ```
 //!
 //! The rules are in [`policy`], as pure functions. Here is what they are applied to: the
@@ -21,6 +23,8 @@ mod alone;
 mod beside;
 mod body;
 mod changes;
+pub mod codec;
+mod consult;
 mod fetch;
 mod fill;
 mod flights;
@@ -30,8 +34,10 @@ pub mod key;
 mod object;
 pub mod policy;
 mod purge;
+mod purge_log;
 mod purges_shared;
 mod room;
+mod second_tier;
 mod serve;
 mod shared;
 pub mod store;
@@ -45,16 +51,17 @@ use tower::Layer;
 
 pub use changes::ChangesLayer;
 pub use purge::Aim;
-pub use shared::{Cache, CacheFigures};
+pub use shared::{Cache, CacheFigures, SecondTierFigures, Sharing};
 
 use crate::{
-    config::{CacheQuery, CacheRule, CacheScope, Route, Target},
+    config::{CacheQuery, CacheRule, CacheScope, CacheTier, Route, Target},
     exchange::{BoxFuture, CacheNote, Context, Handle, Request, Response, RouteService},
 };
 use key::{Key, KeyParts, KeyRef, public_host};
 use object::{NAME, Object};
 use policy::{Asked, CacheStatus, Forwarded, Incoming, Moment, Options, Reuse, Scope, Url, reuse};
 use purge::{Marks, Stamp};
+use second_tier::{SecondTier, Ticket};
 use serve::Serving;
 use shared::{Found, Stored, stamp};
 
@@ -86,6 +93,10 @@ struct CacheRoute {
     rule: Arc<CacheRule>,
     wait: Option<Duration>,
     show_key: bool,
+    /// Whether answers are kept in this process.
+    memory: bool,
+    /// Where they are kept for other gateways too.
+    second: Option<Arc<SecondTier>>,
     inner: RouteService,
     hasher: RandomState,
 }
@@ -110,6 +121,8 @@ struct Visit {
     variant: u64,
     /// Whether requests for the key do not wait for each other now.
     passes: bool,
+    /// What its fetch has to know for the answer to be stored where gateways share it.
+    ticket: Option<Arc<Ticket>>,
 }
 
 /// The keys of a request.
@@ -160,6 +173,12 @@ impl Layer<RouteService> for CacheLayer {
             zones: self.zones.clone(),
             wait: self.rule.wait,
             show_key: self.rule.show_key,
+            memory: self.rule.store.contains(&CacheTier::Memory),
+            second: self
+                .cache
+                .second()
+                .filter(|_| self.rule.is_shared())
+                .cloned(),
             rule: Arc::clone(&self.rule),
             inner,
             hasher: RandomState::new(),
@@ -395,6 +414,7 @@ impl Look<'_> {
             why,
             variant,
             passes: false,
+            ticket: None,
         }
     }
 }

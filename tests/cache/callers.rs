@@ -219,6 +219,7 @@ async fn two_users_never_see_each_others_answers() {
         "max-age=0, stale-while-revalidate=60",
     ];
     const VARIES: [&str; 6] = ["", "x-a", "X-A, accept", "authorization", "cookie", "*"];
+    const CLAIMS: &str = "forward_claims = { x-tenant = 'tenant' }\n";
     let mut random = fastrand::Rng::with_seed(5);
     for rule in [
         "",
@@ -230,7 +231,7 @@ async fn two_users_never_see_each_others_answers() {
         let text = format!(
             "{}[routes.open]\nupstream = 'ORIGIN'\npath = '/open/**'\nauth = 'public'\n\
              [routes.open.cache]\n{rule}\n",
-            route(rule)
+            route(rule).replacen(AUTH, &format!("{AUTH}{CLAIMS}"), 1)
         );
         let site = Site::configured(&text, |_, seen| {
             let of = |name: &str| seen.header(name).unwrap_or("-").to_owned();
@@ -255,7 +256,8 @@ async fn two_users_never_see_each_others_answers() {
         .await;
         let users = [
             String::new(),
-            bearer("alice"),
+            bearer_for("alice", "one"),
+            bearer_for("alice", "two"),
             bearer("bob"),
             "Basic YTpi".to_owned(),
         ];
@@ -265,7 +267,7 @@ async fn two_users_never_see_each_others_answers() {
             let prefix = if open { "open" } else { "closed" };
             let path = format!("/{prefix}/{control}/{vary}/{}", random.u8(..2));
             // The route with auth refuses what is no token.
-            let user = &users[random.usize(..if open { 4 } else { 3 })];
+            let user = &users[random.usize(..if open { 5 } else { 4 })];
             let (a, cookie) = (random.u8(..2).to_string(), format!("s={}", random.u8(..2)));
             let mut fields = Vec::new();
             for (name, value) in [("authorization", user), ("x-a", &a), ("cookie", &cookie)] {

@@ -40,11 +40,12 @@ impl CacheRoute {
                 None => self.unkept(response, &visit, BUSY),
             },
             Head::Refreshed(object) => {
-                self.cache.put(visit.keys.of(&object.draft), &object);
+                self.put(&visit, &object);
                 self.revalidated(&visit, &object, status)
             }
             Head::Failed(failure) => {
-                let instead = self.stale_instead(&visit, failure, self.cache.moment());
+                let (stale, now) = (visit.stale.as_ref(), self.cache.moment());
+                let instead = self.stale_instead(&visit, stale, failure, now);
                 instead.unwrap_or_else(|| self.told(response, &visit, status))
             }
             head => {
@@ -71,6 +72,7 @@ impl CacheRoute {
         let origin = Origin {
             marks: visit.marks.clone(),
             began: self.cache.stamp(),
+            tags: Box::default(),
         };
         let mut response = self.inner.handle(request, &visit.context).await;
         let head = self.judge(visit, &mut response, requested, origin);

@@ -45,6 +45,7 @@ impl CacheRoute {
             marks: visit.marks.clone(),
             // Behind what it has just invalidated itself.
             began: self.cache.stamp() + 1,
+            tags: Box::default(),
         };
         match self.judge(&visit, &mut response, requested, origin) {
             Head::Store(draft) => match self.cache.place() {

@@ -78,7 +78,11 @@ impl Cache {
                 host: host.as_str().into(),
                 target: target.into(),
             };
-            self.forget(&aim.plain(), false);
+            let aim = aim.plain();
+            match self.second() {
+                Some(_) => self.invalidate(&aim),
+                None => self.forget(&aim, false),
+            }
         }
     }
 }

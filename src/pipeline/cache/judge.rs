@@ -12,7 +12,7 @@ use super::{
     object::{Draft, Object, Origin},
     policy::{self, Answer, Failure, Moment, Verdict, judge, merge, stale_instead},
     shared::Found,
-    tags::Tags,
+    tags::{self, Tags},
 };
 use crate::exchange::{Body, GatewayMade, Response};
 
@@ -50,6 +50,9 @@ impl CacheRoute {
         self.cache
             .purges
             .tag(&mut origin.marks, tags.iter().flatten());
+        if self.second.is_some() {
+            origin.tags = tags.lines();
+        }
         let received = self.cache.moment();
         let answer = Answer {
             status: response.status(),
@@ -93,7 +96,7 @@ impl CacheRoute {
         mut origin: Origin,
     ) -> Merged {
         // What was purged meanwhile is not made good by who can't know of it.
-        if self.cache.is_gone(stale) {
+        if self.cache.is_gone(&stale.object) {
             return Merged::Mismatch;
         }
         let stored = stale.object.draft.as_received();
@@ -102,7 +105,9 @@ impl CacheRoute {
             return Merged::Mismatch;
         };
         // Its tags are those that it had, and new ones.
-        origin.marks.extend(&stale.object.draft.origin.marks);
+        let known = &stale.object.draft.origin;
+        origin.marks.extend(&known.marks);
+        origin.tags = tags::joined(&known.tags, &origin.tags);
         let why = match verdict {
             Ok(verdict) if origin.marks.len() <= MOST_MARKS => {
                 return Merged::Kept(refreshed(stale, headers, verdict, visit, origin));
@@ -129,7 +134,7 @@ impl CacheRoute {
         let stale = visit
             .stale
             .as_ref()
-            .filter(|stale| !self.cache.is_gone(stale))?;
+            .filter(|stale| !self.cache.is_gone(&stale.object))?;
         let facts = &stale.facts;
         let instead = stale_instead(&visit.asked, facts, self.cache.moment(), failure);
         instead.then_some(failure)

@@ -113,6 +113,17 @@ impl Key {
         self.0.len() + ARC
     }
 
+    /// All of it, in the same form in every process.
+    pub(super) fn canonical(&self) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(self.0.len());
+        for index in 0..PARTS {
+            let part = self.part(index);
+            bytes.extend_from_slice(&(part.len() as u32).to_be_bytes());
+            bytes.extend_from_slice(part);
+        }
+        bytes
+    }
+
     /// As `Cache-Status` shows it; whom it is kept for is not shown.
     pub(super) fn show(&self) -> String {
         let part = |index| String::from_utf8_lossy(self.part(index)).into_owned();
@@ -379,6 +390,8 @@ pub(super) mod tests {
             prop_assert_eq!(key_of(&other).equivalent(&kept), one == other);
             let hasher = RandomState::new();
             prop_assert_eq!(hasher.hash_one(key_of(&one)), hasher.hash_one(&kept));
+            let same = key_of(&other).to_key().canonical() == kept.canonical();
+            prop_assert_eq!(same, one == other);
         }
     }
 }

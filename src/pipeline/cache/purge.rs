@@ -27,7 +27,7 @@ use crate::exchange::{host, target};
 /// A moment in nanoseconds since the process began.
 pub(super) type Stamp = u64;
 
-/// What an answer can be purged by; made once, when its fetch begins.
+/// What an answer can be purged by; made once, when its fetch begins. The first cell is its URL's.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Marks {
     cells: SmallVec<[u32; 4]>,
@@ -253,6 +253,23 @@ impl Purges {
         }
     }
 
+    /// The same for an answer out of a store that others fill too. Purges of its URL count since one
+    /// moment: those of before have been looked for where it was stored. All others count since the
+    /// moment `began`.
+    pub(super) fn reached_elsewhere(&self, marks: &Marks, began: Stamp, since: Stamp) -> Reached {
+        let (url, others) = marks.cells.split_at(marks.cells.len().min(1));
+        let soft = self.soft.get();
+        if self.hard.newest(url) >= since || soft.is_some_and(|soft| soft.newest(url) >= since) {
+            return Reached::Gone;
+        }
+        let others = Marks {
+            cells: SmallVec::from_slice(others),
+            host: marks.host.clone(),
+            path: marks.path.clone(),
+        };
+        self.reached(&others, began, &AtomicU64::new(0))
+    }
+
     /// Bans in force.
     pub(super) fn bans(&self) -> usize {
         self.bans.load().list.len()
@@ -320,11 +337,15 @@ impl Moments {
     }
 
     fn latest(&self, cells: &[u32]) -> Stamp {
+        self.newest(cells).max(self.everything.load(Relaxed))
+    }
+
+    fn newest(&self, cells: &[u32]) -> Stamp {
         let cells = cells
             .iter()
             .filter_map(|cell| self.cells.get(*cell as usize));
-        let latest = cells.map(|cell| cell.load(Relaxed)).max();
-        latest.unwrap_or(0).max(self.everything.load(Relaxed))
+        let newest = cells.map(|cell| cell.load(Relaxed)).max();
+        newest.unwrap_or(0)
     }
 }
 
@@ -488,6 +509,24 @@ mod tests {
             "as old as a ban that was dropped"
         );
         assert_eq!(reached(&purges, &other, 299), Reached::No);
+    }
+
+    #[test]
+    fn elsewhere_a_url_counts_since_another_moment_than_all_the_rest() {
+        for (aim, wanted) in [
+            (url("a.test", "/x"), Reached::No),
+            (Aim::Route("r".into()), Reached::Gone),
+            (prefix(None, "/"), Reached::Gone),
+            (Aim::Everything, Reached::Gone),
+        ] {
+            let purges = Purges::new(1 << 30);
+            let marks = purges.marks("a.test", "/x", true, "r");
+            purges.purge(&aim, false, 100);
+            assert_eq!(purges.reached_elsewhere(&marks, 50, 150), wanted, "{aim:?}");
+            assert_eq!(purges.reached_elsewhere(&marks, 101, 150), Reached::No);
+            let since = purges.reached_elsewhere(&marks, 50, 100);
+            assert_eq!(since, Reached::Gone, "{aim:?}");
+        }
     }
 
     #[test]

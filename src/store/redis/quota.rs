@@ -2,20 +2,11 @@
 
 use std::sync::Arc;
 
-use redis::{Cmd, Script, Value};
+use redis::{Cmd, Value};
 use smallvec::SmallVec;
 
-use super::{Away, Redis, Reply};
+use super::{Away, Lane, Redis};
 use crate::store::{Decision, KeyHash, Refused, Standing, Window};
-
-/// The script, and the hash under which Redis knows it.
-pub(super) struct Scripts(Script);
-
-impl Scripts {
-    pub(super) fn new() -> Self {
-        Self(Script::new(QUOTA))
-    }
-}
 
 /// The algorithms that count in Redis.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -104,19 +95,9 @@ impl Redis {
         operation: &str,
         asks: &[SharedAsk<'_>],
     ) -> Result<Value, Away> {
-        let script = &self.scripts.0;
-        let mut command = redis::cmd("EVALSHA");
-        command.arg(script.get_hash());
-        self.push(&mut command, operation, asks);
-        if let Reply::Value(value) = self.send(worker, &command).await? {
-            return Ok(value);
-        }
-        // Redis was started anew or has forgotten it. This runs it and makes it known, on the node
-        // that the keys belong to.
-        let mut command = redis::cmd("EVAL");
-        command.arg(QUOTA);
-        self.push(&mut command, operation, asks);
-        self.ask(worker, &command).await
+        let script = &self.scripts.quota;
+        let push = |command: &mut Cmd| self.push(command, operation, asks);
+        self.call(Lane::Counts, worker, script, push).await
     }
 
     fn push(&self, command: &mut Cmd, operation: &str, asks: &[SharedAsk<'_>]) {
@@ -197,7 +178,6 @@ fn taken(numbers: &[u64], ask: &SharedAsk<'_>) -> Option<SharedTaken> {
     Some(SharedTaken { decision, got })
 }
 
-const QUOTA: &str = include_str!("quota.lua");
 /// Numbers a limit in an answer.
 const FIGURES: usize = 5;
 

@@ -75,14 +75,21 @@ impl Nominated {
         Ok(Self { names, by_identity })
     }
 
-    /// The same of names that were stored; they are taken as they are.
+    /// What was stored: these names, taken as they are, and whether the gateway's own fields are
+    /// among them.
     #[must_use]
-    pub fn from_names(mut names: Vec<HeaderName>) -> Self {
+    pub fn stored(mut names: Vec<HeaderName>, by_identity: bool) -> Self {
         names.sort_unstable_by(|one, other| one.as_str().cmp(other.as_str()));
         Self {
             names: names.into(),
-            by_identity: false,
+            by_identity,
         }
+    }
+
+    /// Whether fields are among them that the gateway writes from what it knows of the caller.
+    #[must_use]
+    pub fn is_by_identity(&self) -> bool {
+        self.by_identity
     }
 
     /// The names, lower case and sorted.
