@@ -174,8 +174,8 @@ async fn of_two_credentials_both_tell_callers_apart() {
 async fn no_other_cache_is_told_to_store_what_an_exposed_token_got() {
     const FIELDS: &[(&str, &str)] = &[
         ("cache-control", "public, max-age=60"),
-        ("cdn-cache-control", "max-age=60"),
-        ("example-cdn-cache-control", "max-age=60"),
+        ("cdn-cache-control", "public, max-age=60"),
+        ("example-cdn-cache-control", "public, max-age=60"),
         ("surrogate-control", "max-age=60"),
         ("expires", "Thu, 01 Jan 2099 00:00:00 GMT"),
     ];

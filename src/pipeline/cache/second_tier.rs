@@ -434,7 +434,7 @@ impl Look<'_> {
             began: self.began,
             tags: entry.tags,
         };
-        let draft = Draft::of(head, (entry.nominated, variant), entry.audience, origin);
+        let draft = Draft::of(&head, (entry.nominated, variant), entry.audience, origin);
         let body = StoredBody::compact(&entry.body, self.cache.budget.bodies());
         let object = Arc::new(Object::new(Arc::new(draft), body, entry.trailers));
         Judged::Found(Found { object, facts })
