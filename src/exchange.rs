@@ -30,7 +30,7 @@ mod timer;
 mod tunnel;
 
 pub use blocking::{Blocking, Undone};
-pub use body::{Body, BodyError, BodyFault, BoxError};
+pub use body::{Body, BodyError, BodyFault, BoxError, EndsWithConnection};
 pub use clock::Clock;
 pub use connection::{Connection, Handler, InFlight, Peer, Protocol};
 pub use context::{Attempt, CacheNote, Context, ContextParts, RequestHead};

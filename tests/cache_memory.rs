@@ -24,7 +24,7 @@ fn random_answers_stay_within_the_memory_of_the_cache() {
     let mut random = fastrand::Rng::with_seed(11);
     // Of all sizes, and of a size where fields, keys and bookkeeping are most of it.
     of_sizes(3_000, || random.u32(..1 << 17) >> random.u32(..14));
-    of_sizes(20_000, || 16);
+    of_sizes(14_000, || 16);
 }
 
 fn of_sizes(requests: u32, mut size: impl FnMut() -> u32) {

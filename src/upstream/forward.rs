@@ -20,7 +20,8 @@ use super::{
 use crate::{
     config::{HostRewrite, Timeouts, UpstreamProtocol},
     exchange::{
-        Body, Clock, Context, Reason, Request, Response, Retry, UpstreamError, UpstreamService,
+        Body, Clock, Context, EndsWithConnection, Reason, Request, Response, Retry, UpstreamError,
+        UpstreamService,
     },
 };
 
@@ -152,11 +153,14 @@ fn answer(
     let (mut head, incoming) = sent.response.into_parts();
     // RFC 9110 6.2: a version is of one hop. Left at 1.0, hyper would answer the client so too,
     // without chunks and without keep-alive.
-    head.version = Version::HTTP_11;
-    head::clean_answer(head.status, &attempt.parts.method, &mut head.headers)?;
+    let has_frames = std::mem::replace(&mut head.version, Version::HTTP_11) == Version::HTTP_2;
+    let told = head::clean_answer(head.status, &attempt.parts.method, &mut head.headers)?;
     if incoming.is_end_stream() {
         release(attempt.server, Some(sent.lease), sent.timer);
         return Ok(http::Response::from_parts(head, Body::empty()));
+    }
+    if !told && !has_frames {
+        head.extensions.insert(EndsWithConnection);
     }
     let body = AnswerBody {
         incoming,

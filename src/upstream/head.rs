@@ -216,7 +216,8 @@ fn push_node(text: &mut String, hop: &str) {
     };
 }
 
-/// Checks an answer's head and takes out what belongs to the server's connection.
+/// Checks an answer's head and takes out what belongs to the server's connection. Tells whether the
+/// head says where the body ends.
 ///
 /// An answer whose length has two readings is refused: what we made of it might not be what a
 /// client or a cache behind us makes of it.
@@ -224,7 +225,7 @@ pub(super) fn clean_answer(
     status: StatusCode,
     method: &Method,
     headers: &mut HeaderMap,
-) -> Result<(), UpstreamError> {
+) -> Result<bool, UpstreamError> {
     let seen = Seen::of(headers);
     if seen.lengths > 1 || (seen.lengths == 1 && !seen.is_number) {
         return Err(unframed("Content-Length is not one number"));
@@ -245,7 +246,7 @@ pub(super) fn clean_answer(
     if seen.connection || seen.named {
         remove_hop_by_hop(headers, seen.named);
     }
-    Ok(())
+    Ok(seen.lengths + seen.codings > 0)
 }
 
 /// What one pass over an answer's fields tells.

@@ -14,7 +14,7 @@ use super::{
     shared::Found,
     tags::{self, Tags},
 };
-use crate::exchange::{Body, GatewayMade, Response};
+use crate::exchange::{Body, EndsWithConnection, GatewayMade, Response};
 
 /// What is to be done with a head.
 pub(super) enum Head {
@@ -43,6 +43,9 @@ impl CacheRoute {
         }
         if made {
             return Head::Own("upstream-failed");
+        }
+        if response.extensions().get::<EndsWithConnection>().is_some() {
+            return Head::Own("unframed");
         }
         if !tags.can_be_kept() {
             return Head::Own("tags");
