@@ -16,7 +16,7 @@ use tokio::sync::watch;
 
 use crate::{
     site::{Site, answer, numbered, request},
-    support::{Gateway, Origin, Peer, Raw, Server, empty, full, h2_frames::encode, http1, read},
+    support::{Gateway, Origin, Peer, Raw, Server, empty, encode, full, http1, read},
 };
 
 const FRESH: &[(&str, &str)] = &[("cache-control", "max-age=60")];
@@ -151,7 +151,10 @@ async fn what_an_http2_upstream_cuts_is_not_stored_either() {
                 }
                 if *kind == HEADERS {
                     counted.fetch_add(1, Relaxed);
-                    let fields = encode(&[(":status", b"200"), ("cache-control", b"max-age=60")]);
+                    let fields = encode(&[
+                        (":status", &b"200"[..]),
+                        ("cache-control", &b"max-age=60"[..]),
+                    ]);
                     peer.write(frame(HEADERS, 4, *stream, &fields)).await;
                     peer.write(frame(DATA, 0, *stream, b"12345")).await;
                     peer.write(frame(RST_STREAM, 0, *stream, &[0; 4])).await;
