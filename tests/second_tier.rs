@@ -2,6 +2,8 @@
 
 #[path = "second_tier/away.rs"]
 mod away;
+#[path = "second_tier/cluster.rs"]
+mod cluster;
 #[path = "second_tier/config.rs"]
 mod config;
 #[path = "second_tier/fleet.rs"]

@@ -131,6 +131,12 @@ impl Redis {
         &self.prefix
     }
 
+    /// How long a call may take.
+    #[must_use]
+    pub fn patience(&self) -> Duration {
+        self.timeout
+    }
+
     /// Whether keys live on several servers, so that one command can reach those of one slot only.
     #[must_use]
     pub fn is_cluster(&self) -> bool {

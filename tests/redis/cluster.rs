@@ -1,37 +1,12 @@
 //! Three nodes on loopback.
 
-use std::process::{Command, Stdio};
-
 use super::{Counts, degraded, limited_by, storm};
-use crate::support::{Gateway, RedisServer, eventually};
-
-fn cluster() -> Vec<RedisServer> {
-    let nodes: Vec<_> = (0..3)
-        .map(|_| RedisServer::with(&["--cluster-enabled", "yes", "--cluster-node-timeout", "2000"]))
-        .collect();
-    let places = nodes
-        .iter()
-        .map(|node| format!("127.0.0.1:{}", node.port()));
-    let made = Command::new("redis-cli")
-        .args(["--cluster", "create"])
-        .args(places)
-        .args(["--cluster-replicas", "0", "--cluster-yes"])
-        .stdout(Stdio::null())
-        .status();
-    assert!(made.expect("redis-cli is installed").success());
-    nodes
-}
+use crate::support::{Gateway, RedisCluster};
 
 #[tokio::test]
 async fn a_cluster_counts_each_key_on_its_node() {
-    let nodes = cluster();
-    let whole = |node: &RedisServer| node.run("CLUSTER INFO").contains("cluster_state:ok");
-    eventually(|| nodes.iter().all(whole)).await;
-    let urls: Vec<_> = nodes
-        .iter()
-        .map(|node| format!("'{}'", node.url()))
-        .collect();
-    let urls = format!("[{}]\ntimeout = '2s'", urls.join(", "));
+    let cluster = RedisCluster::start().await;
+    let urls = format!("{}\ntimeout = '2s'", cluster.urls());
     let tables = "[rate_limits.all]\nkey = 'route'\nquota = '400/1d'\nstore = 'redis'\n\
                   [rate_limits.one]\nkey = 'client_ip'\nquota = '100/1d'\nstore = 'redis'\n\
                   [rate_limits.wide]\nkey = 'client_ip'\nquota = '500/1d'\nstore = 'redis'";

@@ -61,6 +61,26 @@ impl Fleet {
     where
         F: Fn(usize, Seen) -> Response<BoxBody> + Clone + Send + 'static,
     {
+        Self::made((redis, None), gateways, text, answer).await
+    }
+
+    /// The same over the Redis of these URLs.
+    pub async fn at<F>(urls: String, gateways: usize, text: &str, answer: F) -> Self
+    where
+        F: Fn(usize, Seen) -> Response<BoxBody> + Clone + Send + 'static,
+    {
+        Self::made((RedisServer::start(), Some(urls)), gateways, text, answer).await
+    }
+
+    async fn made<F>(
+        (redis, urls): (RedisServer, Option<String>),
+        gateways: usize,
+        text: &str,
+        answer: F,
+    ) -> Self
+    where
+        F: Fn(usize, Seen) -> Response<BoxBody> + Clone + Send + 'static,
+    {
         let seen = Arc::<Mutex<Vec<Seen>>>::default();
         let clock = Clock::movable();
         let gate = Arc::new(Semaphore::new(1_000_000));
@@ -85,9 +105,9 @@ impl Fleet {
             }
         })
         .await;
-        let url = redis.url();
+        let url = urls.unwrap_or_else(|| format!("'{}'", redis.url()));
         let text = format!(
-            "[redis]\nurl = '{url}'\ntimeout = '5s'\n{}",
+            "[redis]\nurl = {url}\ntimeout = '5s'\n{}",
             text.replace("ORIGIN", &origin.url())
         );
         let mut fleet = Self {
@@ -186,6 +206,15 @@ impl Fleet {
         let sent = read(within(answer).await.expect("an answer")).await;
         assert_eq!(sent.status(), 200, "{sent:?}");
         sent
+    }
+
+    /// What one gateway's admin listener tells.
+    pub async fn admin(&self, gateway: usize, path: &str) -> serde_json::Value {
+        let request = Request::get(path).header("host", "localhost").body(empty());
+        let mut connection = http1(self.gateways[gateway].admin()).await;
+        let answer = connection.send_request(request.expect("a request"));
+        let sent = read(within(answer).await.expect("an answer")).await;
+        serde_json::from_slice(&sent.body).expect("JSON")
     }
 
     /// Answers that a gateway has stored in Redis.

@@ -29,7 +29,16 @@ async fn an_answer_of_one_gateway_is_a_hit_on_another_and_then_in_its_memory() {
     assert_eq!((text(&sent), sent.header("age")), ("1".into(), Some("8")));
     assert_eq!(fleet.logged(1, 2).await, ("hit".into(), String::new()));
     assert_eq!(fleet.count(), 1);
-    assert_eq!(fleet.looked(1, "hit"), 1.0);
+    let state = fleet.admin(1, "/api/cache").await;
+    let (looks, all) = (&state["data"]["redis"], &state["data"]["hit_ratio"]);
+    assert_eq!(
+        (looks["hits"].as_u64(), looks["misses"].as_u64()),
+        (Some(1), Some(0))
+    );
+    assert_eq!(
+        (looks["hit_ratio"].as_f64(), all.as_f64()),
+        (Some(1.0), Some(1.0))
+    );
 }
 
 #[tokio::test]
@@ -174,10 +183,9 @@ async fn what_memory_would_not_store_is_not_in_redis() {
     for path in ["/cookie", "/private", "/no", "/large"] {
         fleet.get(0, path).await;
     }
-    let name = "tollgate_cache_redis_stores_total";
-    assert_eq!(fleet.answers(), Vec::<String>::new());
-    assert_eq!(fleet.gateways[0].metric(name, &[]), 0.0);
     // One over a megabyte stays in memory.
     fleet.get(0, "/large").await;
     assert_eq!(fleet.count(), 4);
+    assert_eq!(fleet.answers(), Vec::<String>::new());
+    assert_eq!(fleet.stored(0), 0.0);
 }

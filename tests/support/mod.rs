@@ -40,7 +40,7 @@ pub use message::{Answer, Recorded};
 pub use origin::{Origin, Peer};
 pub use process::Process;
 pub use raw::Raw;
-pub use redis::{RedisServer, free_port};
+pub use redis::{RedisCluster, RedisServer, free_port};
 pub use server::{BoxBody, Server, chunks, full, reply};
 pub use streams::{Events, Feed, Streams, WebSocket, release};
 

@@ -123,6 +123,41 @@ impl RedisServer {
     }
 }
 
+/// Three nodes of one cluster.
+pub struct RedisCluster(Vec<RedisServer>);
+
+impl RedisCluster {
+    /// Starts it, and waits until it is whole.
+    pub async fn start() -> Self {
+        let node =
+            |_| RedisServer::with(&["--cluster-enabled", "yes", "--cluster-node-timeout", "2000"]);
+        let nodes: Vec<_> = (0..3).map(node).collect();
+        let places = nodes
+            .iter()
+            .map(|node| format!("127.0.0.1:{}", node.port()));
+        let made = Command::new("redis-cli")
+            .args(["--cluster", "create"])
+            .args(places)
+            .args(["--cluster-replicas", "0", "--cluster-yes"])
+            .stdout(Stdio::null())
+            .status();
+        assert!(made.expect("redis-cli is installed").success());
+        let whole = |node: &RedisServer| node.run("CLUSTER INFO").contains("cluster_state:ok");
+        super::eventually(|| nodes.iter().all(whole)).await;
+        Self(nodes)
+    }
+
+    /// Its URLs, as the configuration has them.
+    pub fn urls(&self) -> String {
+        let urls: Vec<_> = self
+            .0
+            .iter()
+            .map(|node| format!("'{}'", node.url()))
+            .collect();
+        format!("[{}]", urls.join(", "))
+    }
+}
+
 impl Drop for RedisServer {
     fn drop(&mut self) {
         // It may have been killed already; a frozen one dies too.

@@ -136,7 +136,8 @@ impl CacheRoute {
     /// An answer of the second tier to a request that nobody waits for, and whether it is stale and to
     /// be fetched anew, as the visit says then.
     pub(super) async fn consult_alone(&self, visit: &mut Visit) -> Option<(Response, bool)> {
-        self.second.as_ref()?;
+        // What was nobody else's a moment ago is not looked for each time.
+        self.second.as_ref().filter(|_| !visit.passes)?;
         let stores = visit.asked.class == Class::Get
             && !visit.asked.range
             && !visit.asked.wants.only_if_cached;

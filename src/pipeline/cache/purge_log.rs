@@ -32,6 +32,7 @@ use std::{
 };
 
 use sha2::{Digest, Sha256};
+use tokio::time::timeout;
 
 use super::{
     purge::{Aim, Stamp},
@@ -139,7 +140,9 @@ impl PurgeLog {
         if let Some(head) = self.has_come_to(seen) {
             return Ok(head);
         }
-        let _alone = self.following.lock().await;
+        // Behind a Redis that hangs nobody waits longer than for Redis itself.
+        let alone = timeout(redis.patience(), self.following.lock()).await;
+        let _alone = alone.map_err(|_| Away::Timeout)?;
         if let Some(head) = self.has_come_to(seen) {
             return Ok(head);
         }
@@ -274,3 +277,85 @@ pub(super) fn soft_purge(millis: u64) -> [u8; SOFT] {
 
 /// Entries whose moments are remembered. What is older is taken for purged.
 const MOST_MOMENTS: usize = 1 << 16;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NAME: u64 = 7;
+
+    fn head(last: u64) -> LogHead {
+        LogHead { name: NAME, last }
+    }
+
+    /// A log whose entries up to 5 were followed, the last two at these moments.
+    fn followed() -> PurgeLog {
+        let log = PurgeLog::new();
+        log.state_locked().followed = Some(Followed {
+            head: head(5),
+            moments: VecDeque::from([100, 200, 300]),
+        });
+        log
+    }
+
+    #[test]
+    fn an_answer_is_concerned_by_what_was_followed_behind_its_number() {
+        let log = followed();
+        assert_eq!(log.moment_of(head(5)), Some(301));
+        assert_eq!(log.moment_of(head(3)), Some(101));
+    }
+
+    #[test]
+    fn an_answer_of_which_too_little_is_known_has_no_moment() {
+        let log = followed();
+        assert_eq!(
+            log.moment_of(head(2)),
+            None,
+            "older than what is remembered"
+        );
+        assert_eq!(log.moment_of(head(6)), None, "newer than what was followed");
+        let other = LogHead { name: 8, last: 5 };
+        assert_eq!(log.moment_of(other), None, "of another log");
+        log.join(400);
+        assert_eq!(log.moment_of(head(5)), None);
+    }
+
+    #[test]
+    fn our_own_entry_is_followed_when_no_other_came_between() {
+        let log = followed();
+        log.numbered(head(6), 350);
+        assert_eq!(log.moment_of(head(6)), Some(351));
+        // 7 was another's: it has to be followed first.
+        log.numbered(head(8), 360);
+        assert_eq!(log.moment_of(head(8)), None);
+        // And so has what was made before the last one was followed.
+        log.numbered(head(7), 340);
+        assert_eq!(log.moment_of(head(7)), None);
+    }
+
+    #[test]
+    fn purges_that_redis_does_not_know_of_count_from_the_first() {
+        let log = PurgeLog::new();
+        assert_eq!(log.unsaid_since(), Stamp::MAX);
+        let (first, second) = (log.announce(10), log.announce(10));
+        log.said(first);
+        assert_eq!(log.unsaid_since(), 10);
+        log.said(second);
+        assert_eq!(log.unsaid_since(), Stamp::MAX);
+    }
+
+    #[test]
+    fn a_urls_tags_differ_by_host_target_and_how_much_of_it_counts() {
+        let tags = [
+            url_tag("a", "/x", true),
+            url_tag("a", "/x", false),
+            url_tag("a/", "x", true),
+            url_tag("b", "/x", true),
+            url_tag("a", "/x?y", true),
+        ];
+        let different: BTreeSet<_> = tags.iter().collect();
+        assert_eq!(different.len(), tags.len());
+        assert_eq!(url_tags("a", "/x?y"), [tags[4].clone(), tags[1].clone()]);
+        assert!(tags.iter().all(|tag| tag.len() == 32));
+    }
+}
