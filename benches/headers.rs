@@ -6,8 +6,8 @@ use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use ipnet::IpNet;
 use tollgate::{
-    exchange::{RequestId, TraceContext, fields},
-    frame::{client, host::Host},
+    exchange::{RequestId, TraceContext, fields, host::Host},
+    frame::client,
 };
 
 fn headers(lines: &[(&'static str, &'static str)]) -> HeaderMap {

@@ -11,8 +11,8 @@ use http::{
 use ipnet::IpNet;
 use libfuzzer_sys::fuzz_target;
 use tollgate::{
-    exchange::fields,
-    frame::{client, host::Host},
+    exchange::{fields, host::Host},
+    frame::client,
 };
 
 fuzz_target!(|bytes: &[u8]| {

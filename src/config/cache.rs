@@ -106,7 +106,8 @@ table! {
         /// `override_ttl`: how long an answer is fresh whatever `max-age` says; `no-store`, `private`
         /// and `Set-Cookie` stand above it.
         pub override_ttl: Option<Duration> => OptionOf<Time> = None; "as the upstream says",
-        /// `heuristics`: whether an answer without a lifetime is fresh for a tenth of the time since its `Last-Modified`.
+        /// `heuristics`: whether an answer without a lifetime is fresh for a tenth of the time since its
+        /// `Last-Modified`; never that to a request with cookies.
         pub heuristics: bool => Flag = false,
         /// `stale_while_revalidate`: how long behind its lifetime an answer is served while one
         /// request asks for a new one; where the upstream does not say it.

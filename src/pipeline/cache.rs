@@ -331,7 +331,8 @@ impl Look<'_> {
     /// brings cookies may be nobody else's: others who waited for it would have to ask for themselves.
     fn waiting(&self) -> Option<KeyRef<'_>> {
         let known = self.callers.is_none() && self.asked.is_known_caller();
-        let cookie = self.asked.cookie && self.route.options.default_ttl.is_some();
+        let options = &self.route.options;
+        let cookie = self.asked.cookie && (options.default_ttl.is_some() || options.heuristics);
         let kind = match (known, cookie) {
             (false, false) => return None,
             (true, false) => "known",

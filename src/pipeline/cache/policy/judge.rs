@@ -54,7 +54,7 @@ pub enum NotStored {
     SetCookie,
     /// It varies by everything, or by what no key can hold.
     Vary(Unkeyed),
-    /// Only `default_ttl` makes it fresh, which is not for requests with cookies.
+    /// Only `default_ttl` or a guess makes it fresh, which is not for requests with cookies.
     Cookie,
     /// Nothing makes it fresh.
     NoFreshness,
