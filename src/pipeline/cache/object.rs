@@ -68,12 +68,12 @@ impl Draft {
         let audience = verdict.audience;
         let variant = nominated.key(request);
         let head = verdict.store(status, headers);
-        Self::of(head, (nominated, variant), audience, origin)
+        Self::of(&head, (nominated, variant), audience, origin)
     }
 
     /// What is stored of a head; `selected` is by which request fields, and their values.
     pub(super) fn of(
-        head: StoredHead,
+        head: &StoredHead,
         selected: (Nominated, VariantKey),
         audience: Audience,
         origin: Origin,
@@ -87,7 +87,7 @@ impl Draft {
             audience,
             nearer,
             origin,
-            head: StoredHead { headers, ..head },
+            head: StoredHead { headers, ..*head },
         }
     }
 
