@@ -41,6 +41,8 @@ pub struct Fleet {
     /// The origin answers as long as there are permits; there are many unless a test takes them.
     pub gate: Arc<Semaphore>,
     text: String,
+    /// Whether the Redis is another than `redis`.
+    is_cluster: bool,
     seen: Arc<Mutex<Vec<Seen>>>,
     _origin: Server,
 }
@@ -105,6 +107,7 @@ impl Fleet {
             }
         })
         .await;
+        let is_cluster = urls.is_some();
         let url = urls.unwrap_or_else(|| format!("'{}'", redis.url()));
         let text = format!(
             "[redis]\nurl = {url}\ntimeout = '5s'\n{}",
@@ -116,13 +119,17 @@ impl Fleet {
             redis,
             gate,
             text,
+            is_cluster,
             seen,
             _origin: origin,
         };
         for _ in 0..gateways {
             fleet.join();
         }
-        fleet.joined().await;
+        // Others hear of no purge.
+        if fleet.text.contains("store = ") {
+            fleet.joined().await;
+        }
         fleet
     }
 
@@ -132,9 +139,17 @@ impl Fleet {
         self.gateways.push(gateway);
     }
 
-    /// Waits until all hear of purges: joining is one.
+    /// The configuration of each gateway.
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// Waits until all hear of purges, which joining is itself, and have read the log of those before.
     pub async fn joined(&self) {
         self.purged(1.0).await;
+        if !self.is_cluster {
+            eventually(|| self.redis.calls("lrange") >= self.gateways.len() as u64).await;
+        }
     }
 
     /// Waits until all have heard of so many purges.

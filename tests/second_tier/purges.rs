@@ -143,6 +143,42 @@ async fn an_unsafe_request_on_one_gateway_reaches_redis_and_the_others() {
 }
 
 #[tokio::test]
+async fn a_gateway_that_hears_no_messages_takes_nothing_purged_out_of_redis() {
+    for kind in KINDS {
+        let fleet = Fleet::with(2, REDIS, TAGGED).await;
+        fleet.fill(0, "/a?b").await;
+        let purged = || match kind.contains("url") {
+            true => fleet.keys("tollgate:cache:*:guard").is_empty(),
+            false => fleet
+                .redis
+                .run("LLEN tollgate:{purges}:log")
+                .starts_with(":1"),
+        };
+        assert!(!purged());
+        fleet.redis.run("CLIENT KILL TYPE pubsub");
+        fleet.purge(0, kind).await;
+        eventually(purged).await;
+        assert_eq!(fleet.body(1, "/a?b").await, "2", "{kind}");
+    }
+}
+
+#[tokio::test]
+async fn a_reload_may_add_redis_to_a_rule() {
+    let fleet = Fleet::with(2, "", TAGGED).await;
+    let text = fleet.text().replace(
+        "[routes.site.cache]\n",
+        "[routes.site.cache]\nstore = 'redis'\n",
+    );
+    for gateway in &fleet.gateways {
+        gateway.apply(&text);
+    }
+    fleet.joined().await;
+    let body = fleet.fill(0, "/a").await;
+    assert_eq!(fleet.body(1, "/a").await, body);
+    assert_eq!(fleet.count(), 1);
+}
+
+#[tokio::test]
 async fn a_gateway_that_comes_later_knows_of_the_purges_of_before() {
     let mut fleet = Fleet::with(2, BOTH, TAGGED).await;
     fleet.fill(0, "/a").await;

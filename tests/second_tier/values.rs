@@ -68,7 +68,7 @@ fn bearer(subject: &str) -> String {
     format!("Bearer {token}")
 }
 
-fn whom(count: usize, seen: Seen) -> Response<BoxBody> {
+fn whom(count: usize, seen: &Seen) -> Response<BoxBody> {
     let whom = seen.header("authorization").unwrap_or("nobody").to_owned();
     answer(200, &[], format!("{count} for {whom}"))
 }
@@ -78,7 +78,10 @@ async fn no_caller_gets_what_another_got_on_any_gateway() {
     let text_of = "[auth.jwt.t]\nsecret = 'a secret of thirty-two bytes or more'\n\
         [routes.site]\nupstream = 'ORIGIN'\nauth = ['jwt.t', 'anonymous']\n\
         [routes.site.cache]\nstore = ['memory', 'redis']\nscope = 'principal'\ndefault_ttl = '1m'\n";
-    let fleet = Fleet::over(RedisServer::start(), 2, text_of, whom).await;
+    let fleet = Fleet::over(RedisServer::start(), 2, text_of, |count, seen| {
+        whom(count, &seen)
+    })
+    .await;
     let callers = [Some(bearer("alice")), Some(bearer("bob")), None];
     let ask = async |gateway, caller: &Option<String>| {
         let fields: Vec<_> = caller

@@ -87,11 +87,7 @@ impl Draft {
             audience,
             nearer,
             origin,
-            head: StoredHead {
-                status: head.status,
-                headers,
-                facts: head.facts,
-            },
+            head: StoredHead { headers, ..*head },
         }
     }
 

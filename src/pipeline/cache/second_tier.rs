@@ -207,10 +207,8 @@ impl SecondTier {
             head,
             nominated: None,
         };
-        let guard = guard
-            .as_deref()
-            .and_then(|guard| Guard::try_from(guard).ok());
-        let Some(guard) = guard else {
+        let guard = guard.as_deref();
+        let Some(guard) = guard.and_then(|guard| Guard::try_from(guard).ok()) else {
             return Ok(looked);
         };
         let look = Look {
@@ -223,35 +221,35 @@ impl SecondTier {
             since,
         };
         for (shelf, value) in place.shelves.iter().zip(shelves) {
-            let judged = value.as_ref().map(|value| look.judge(shelf, None, value));
-            let nominated = match self.counted(judged) {
-                Some(Judged::Found(found)) => {
-                    looked.found = Some(found);
-                    return Ok(looked);
+            looked.found = match self.counted(value, |value| look.judge(shelf, None, value)) {
+                Some(Judged::Found(found)) => Some(found),
+                Some(Judged::Varies(nominated)) => {
+                    let found = look.variant(shelf, &nominated).await?;
+                    looked.nominated = Some(nominated);
+                    found
                 }
-                Some(Judged::Varies(nominated)) => nominated,
-                _ => continue,
+                _ => None,
             };
-            let name = shelf.variant(&nominated, &visit.headers);
-            let values = self.redis.read(worker, &[name.as_str()]).await?;
-            let value = values.first().and_then(Option::as_ref);
-            let judged = value.map(|value| look.judge(shelf, Some(&nominated), value));
-            looked.nominated = Some(nominated);
-            if let Some(Judged::Found(found)) = self.counted(judged) {
-                looked.found = Some(found);
-                return Ok(looked);
+            if looked.found.is_some() {
+                break;
             }
         }
         Ok(looked)
     }
 
-    fn counted(&self, judged: Option<Judged>) -> Option<Judged> {
+    /// Judges what is there, and counts it when it is of no use.
+    fn counted(
+        &self,
+        value: &Option<Bytes>,
+        judge: impl FnOnce(&Bytes) -> Judged,
+    ) -> Option<Judged> {
+        let judged = judge(value.as_ref()?);
         match judged {
-            Some(Judged::Purged) => self.count("purged"),
-            Some(Judged::Invalid) => self.count("invalid"),
+            Judged::Purged => self.count("purged"),
+            Judged::Invalid => self.count("invalid"),
             _ => {}
         }
-        judged
+        Some(judged)
     }
 
     fn count(&self, result: &str) {
@@ -370,6 +368,19 @@ struct Look<'a> {
 }
 
 impl Look<'_> {
+    /// What stands under the key of the variant that the request selects.
+    async fn variant(&self, shelf: &Shelf, rule: &Nominated) -> Result<Option<Found>, Away> {
+        let name = shelf.variant(rule, &self.visit.headers);
+        let worker = self.visit.context.connection.worker;
+        let values = self.tier.redis.read(worker, &[name.as_str()]).await?;
+        let judge = |value: &Bytes| self.judge(shelf, Some(rule), value);
+        let value = values.into_iter().next().flatten();
+        Ok(match self.tier.counted(&value, judge) {
+            Some(Judged::Found(found)) => Some(found),
+            _ => None,
+        })
+    }
+
     /// Whether a value is what was looked for, by the rule that led to it.
     fn judge(&self, shelf: &Shelf, rule: Option<&Nominated>, value: &Bytes) -> Judged {
         match (decode(value), rule) {
