@@ -4,9 +4,9 @@
 //! Forward > balance > in-flight limit > pool > connect > send > answer
 //! ```
 //!
-//! Connections are hyper's own `client::conn`, spawned on the worker whose request opened them.
-//! Idle ones wait in a list per server and worker, so a request never crosses threads; the pools
-//! outlive a reload.
+//! A request drives its own HTTP/1.1 connection; those of HTTP/2, which many share, are hyper's and
+//! spawned on the worker whose request opened them. Idle ones wait in a list per server and worker, so
+//! a request never crosses threads; the pools outlive a reload.
 
 mod attempt;
 mod balance;
@@ -16,6 +16,7 @@ mod failure;
 mod forward;
 mod head;
 mod health;
+pub mod http1;
 mod meter;
 mod name;
 mod pool;

@@ -121,12 +121,18 @@ impl TraceContext {
     /// The `traceparent` to send on, with our own span as the parent.
     #[must_use]
     pub fn header(&self) -> HeaderValue {
+        HeaderValue::from_bytes(&self.text()).unwrap_or(HeaderValue::from_static("-"))
+    }
+
+    /// The same as text.
+    #[must_use]
+    pub fn text(&self) -> [u8; 55] {
         let mut text = *b"00-00000000000000000000000000000000-0000000000000000-00";
         text[3..35].copy_from_slice(&self.trace_id);
         text[36..52].copy_from_slice(&self.span_id);
         text[53] = hex_digit(self.flags >> 4);
         text[54] = hex_digit(self.flags);
-        HeaderValue::from_bytes(&text).unwrap_or(HeaderValue::from_static("-"))
+        text
     }
 }
 

@@ -46,6 +46,18 @@ macro_rules! reasons {
                 match self { $(Self::$variant => $message,)* }
             }
 
+            /// The beginning of the envelope: class, word and message.
+            #[must_use]
+            pub(super) fn envelope(self) -> &'static str {
+                match self {
+                    $(Self::$variant => concat!(
+                        r#"{"success":false,"error":{"code":""#, $code,
+                        r#"","reason":""#, $word,
+                        r#"","message":""#, $message, r#"""#,
+                    ),)*
+                }
+            }
+
             /// The status of the answer; 499 and 0 stand only in the log.
             #[must_use]
             pub fn status(self) -> StatusCode {

@@ -43,6 +43,10 @@ impl AnswerForm {
 /// Whether `application/problem+json` is asked for by name with a weight at least that of
 /// `application/json`.
 fn prefers_problem(accept: &HeaderValue) -> bool {
+    // Nearly all clients ask for something else, or for anything.
+    if memchr::memchr(b'+', accept.as_bytes()).is_none() {
+        return false;
+    }
     let Ok(accept) = accept.to_str() else {
         return false;
     };
@@ -144,13 +148,7 @@ impl Rejection {
     /// test sees to, and neither do ids.
     fn json(&self, context: &Context) -> Response {
         let mut text = Vec::with_capacity(ENVELOPE);
-        text.extend_from_slice(br#"{"success":false,"error":{"code":""#);
-        text.extend_from_slice(self.reason.code().as_str().as_bytes());
-        text.extend_from_slice(br#"","reason":""#);
-        text.extend_from_slice(self.reason.as_str().as_bytes());
-        text.extend_from_slice(br#"","message":""#);
-        text.extend_from_slice(self.reason.message().as_bytes());
-        text.push(b'"');
+        text.extend_from_slice(self.reason.envelope().as_bytes());
         self.write_details(&mut text);
         text.extend_from_slice(br#"},"request_id":""#);
         text.extend_from_slice(context.id.as_str().as_bytes());
@@ -231,6 +229,8 @@ fn with_body(status: StatusCode, media_type: &'static str, text: Vec<u8>) -> Res
     let mut response = HttpResponse::new(Body::empty());
     *response.status_mut() = status;
     let headers = response.headers_mut();
+    // Once, for what is added on the way out too.
+    headers.reserve(FIELDS);
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(media_type));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers.insert(CONTENT_LENGTH, HeaderValue::from(bytes.len()));
@@ -240,6 +240,7 @@ fn with_body(status: StatusCode, media_type: &'static str, text: Vec<u8>) -> Res
 
 /// Room for an envelope with a detail or two.
 const ENVELOPE: usize = 320;
+const FIELDS: usize = 12;
 
 #[cfg(test)]
 mod tests {

@@ -5,23 +5,23 @@
 //! written, or when the method is idempotent and there is no body.
 
 use std::{
-    future::poll_fn,
-    pin::Pin,
+    future::{Future, poll_fn},
     sync::Arc,
-    task::{Poll, ready},
+    task::{Context as Task, Poll, ready},
     time::Duration,
 };
 
-use http::{HeaderValue, request::Parts};
+use http::{HeaderValue, StatusCode, request::Parts};
 use http_body::Body as _;
 use hyper::{body::Incoming, client::conn::TrySendError};
 use tokio::time::{Instant, timeout};
 
 use super::{
-    body::Lease,
+    body::Source,
     connect, failure,
     forward::ForwardOptions,
-    head::{self, HeadOptions},
+    head::{self, HeadOptions, Seen},
+    http1,
     pool::{Http1Connection, Http2Stream},
     registry::UpstreamGroup,
     server::Server,
@@ -43,27 +43,37 @@ pub(super) struct Attempt<'a> {
     pub(super) upgrade: bool,
 }
 
-/// An answer's head, and what its exchange holds.
+/// An answer's head, and where its body comes from.
 pub(super) struct Sent {
-    pub(super) response: http::Response<Incoming>,
-    pub(super) lease: Lease,
+    pub(super) head: http::response::Parts,
+    /// What one pass over its fields told.
+    pub(super) seen: Seen,
+    pub(super) behind: Behind,
     pub(super) timer: LazyTimer,
 }
 
-/// What is sent. Whatever lives while a future waits makes it larger, and futures are moved: so the
-/// message is made when its connection is ready, and a returned one is boxed.
+/// What stands behind an answer's head.
+pub(super) enum Behind {
+    /// A body, perhaps an empty one.
+    Body(Source),
+    /// Another protocol, where the version of HTTP has such a thing.
+    Switch(Option<http1::Switched>),
+}
+
+/// What is sent over HTTP/2. Whatever lives while a future waits makes it larger, and futures are
+/// moved: so the message is made when its stream is ready, and a returned one is boxed.
 enum Message {
     New(Body),
     Returned(Box<http::Request<Body>>),
 }
 
-/// A send that failed; the message is there if none of it was written.
-struct Unsent {
+/// A send that failed; what was to be sent is there if none of it was written.
+struct Unsent<M> {
     error: UpstreamError,
-    message: Option<Message>,
+    message: Option<M>,
 }
 
-impl Unsent {
+impl<M> Unsent<M> {
     fn lost(error: UpstreamError) -> Self {
         Self {
             error,
@@ -92,7 +102,7 @@ impl Attempt<'_> {
         let took = started.elapsed();
         match &outcome {
             Ok(sent) => {
-                self.server.metrics.answered(sent.response.status(), took);
+                self.server.metrics.answered(sent.head.status, took);
                 self.context
                     .finish_attempt(|attempt| attempt.response = Some(took));
             }
@@ -112,26 +122,24 @@ impl Attempt<'_> {
         self.context.started.checked_add(least)
     }
 
-    async fn http1(&self, body: Body, started: Instant) -> Result<Sent, UpstreamError> {
-        let has_body = !body.is_end_stream();
-        let repeatable = !has_body && self.parts.method.is_idempotent();
-        let mut message = Message::New(body);
+    async fn http1(&self, mut body: Body, started: Instant) -> Result<Sent, UpstreamError> {
+        let repeatable = body.is_end_stream() && self.parts.method.is_idempotent();
         let mut fresh = false;
         loop {
             let (connection, pooled) = self.http1_connection(started, fresh).await?;
-            let unsent = match self.send_http1(connection, message, has_body).await {
+            let unsent = match self.send_http1(connection, body).await {
                 Ok(sent) => return Ok(sent),
                 Err(unsent) => unsent,
             };
-            message = match unsent.message {
+            body = match unsent.message {
                 // It died in the pool and took none of the request with it.
-                Some(message) if pooled => message,
+                Some(body) if pooled => body,
                 None if pooled && repeatable && unsent.error.retry == Retry::IfIdempotent => {
-                    fresh = true;
-                    Message::New(Body::empty())
+                    Body::empty()
                 }
                 _ => return Err(unsent.error),
             };
+            fresh = true;
         }
     }
 
@@ -150,14 +158,9 @@ impl Attempt<'_> {
         }
         // Boxed: connecting is rare.
         let limit = self.connect_limit();
-        let (sender, meter) = Box::pin(self.connect(connect::http1(self.server, limit))).await?;
+        let connection = Box::pin(self.connect(connect::http1(self.server, limit))).await?;
         let timer = LazyTimer::default();
-        let connection = Http1Connection {
-            sender,
-            meter,
-            timer,
-        };
-        Ok((connection, false))
+        Ok((Http1Connection { connection, timer }, false))
     }
 
     async fn connect<T>(
@@ -194,50 +197,98 @@ impl Attempt<'_> {
         }
     }
 
-    fn message(&self, message: Message) -> Result<http::Request<Body>, Unsent> {
-        let body = match message {
-            Message::Returned(message) => return Ok(*message),
-            Message::New(body) => body,
-        };
-        let options = HeadOptions {
+    fn head_options(&self) -> HeadOptions<'_> {
+        HeadOptions {
             host: &self.options.host,
             forwarded: self.options.forwarded,
             upgrade: self.upgrade,
             via: &self.options.via,
+        }
+    }
+
+    fn message(&self, message: Message) -> Result<http::Request<Body>, Unsent<Message>> {
+        let body = match message {
+            Message::Returned(message) => return Ok(*message),
+            Message::New(body) => body,
         };
+        let options = self.head_options();
         head::request(self.parts, self.context, self.server, &options, body).map_err(Unsent::lost)
     }
 
     async fn send_http1(
         &self,
-        mut connection: Http1Connection,
-        message: Message,
-        sent_body: bool,
-    ) -> Result<Sent, Unsent> {
-        let ready = poll_fn(|cx| connection.sender.poll_ready(cx)).await;
-        if let Err(error) = ready {
-            return Err(Unsent {
-                error: failure::of_send(error, false),
-                message: Some(message),
-            });
+        connection: Http1Connection,
+        body: Body,
+    ) -> Result<Sent, Unsent<Body>> {
+        let Http1Connection {
+            mut connection,
+            mut timer,
+        } = connection;
+        let framing = http1::request_head(
+            connection.output(),
+            (self.parts, &body),
+            self.context,
+            self.server,
+            &self.head_options(),
+        );
+        let method = self.parts.method.clone();
+        let mut exchange = http1::Exchange::new(connection, method, framing, body);
+        let outcome = self.answer(|cx| exchange.poll(cx), &mut timer).await;
+        match outcome {
+            Ok(Ok(head)) => self.http1_sent(head, exchange, timer).map_err(Unsent::lost),
+            Ok(Err(error)) => Err(self.http1_unsent(error, exchange)),
+            Err(late) => Err(Unsent::lost(UpstreamError::new(late, Retry::Never))),
         }
-        let mut timer = std::mem::take(&mut connection.timer);
-        let message = self.message(message)?;
-        connection.meter.start();
-        let response = Box::pin(connection.sender.try_send_request(message));
-        let response = self.answer(response, &mut timer).await?;
-        connection.meter.stop();
-        let lease = Lease::Http1 {
-            connection,
-            worker: self.context.connection.worker,
-            most_idle: self.group.config.pool_max_idle,
-            sent_body,
+    }
+
+    fn http1_sent(
+        &self,
+        head: http1::Head,
+        exchange: http1::Exchange,
+        timer: LazyTimer,
+    ) -> Result<Sent, UpstreamError> {
+        let behind = if head.status == StatusCode::SWITCHING_PROTOCOLS {
+            Behind::Switch(Some(exchange.switch()))
+        } else {
+            let answer = exchange.answer(&head, self.options.timeouts.idle);
+            Behind::Body(Source::Http1 {
+                answer: Some(answer.map_err(failure::malformed)?),
+                worker: self.context.connection.worker,
+                most_idle: self.group.config.pool_max_idle,
+            })
         };
+        let (mut parts, ()) = http::Response::new(()).into_parts();
+        parts.status = head.status;
+        parts.headers = head.headers;
+        if let Some(phrase) = head.phrase {
+            parts.extensions.insert(phrase);
+        }
         Ok(Sent {
-            response,
-            lease,
+            head: parts,
+            seen: head.seen,
+            behind,
             timer,
         })
+    }
+
+    fn http1_unsent(&self, error: http1::SendError, exchange: http1::Exchange) -> Unsent<Body> {
+        use http1::SendError::{Body, Closed, Length, Malformed};
+        let lost = |error| Unsent::lost(self.blame_body(error));
+        match error {
+            Body(error) => lost(failure::of_body(error)),
+            Length => lost(failure::of_body(
+                "the body has another length than was told".into(),
+            )),
+            Malformed(what) => Unsent::lost(failure::malformed(what)),
+            Closed {
+                error,
+                written,
+                began,
+            } => Unsent {
+                error: failure::of_close(error, written, began),
+                message: (!written).then(|| exchange.into_body()),
+            },
+        }
     }
 
     async fn http2(&self, body: Body) -> Result<Sent, UpstreamError> {
@@ -286,53 +337,74 @@ impl Attempt<'_> {
         Ok((stream, false))
     }
 
-    async fn send_http2(&self, mut stream: Http2Stream, message: Message) -> Result<Sent, Unsent> {
+    async fn send_http2(
+        &self,
+        mut stream: Http2Stream,
+        message: Message,
+    ) -> Result<Sent, Unsent<Message>> {
         let mut timer = LazyTimer::default();
         let message = self.message(message)?;
-        let response = Box::pin(stream.sender.try_send_request(message));
-        let response = self.answer(response, &mut timer).await?;
+        let mut response = Box::pin(stream.sender.try_send_request(message));
+        let outcome = self.answer(|cx| response.as_mut().poll(cx), &mut timer);
+        let response = match outcome.await {
+            Ok(outcome) => self.http2_response(outcome)?,
+            Err(late) => return Err(Unsent::lost(UpstreamError::new(late, Retry::Never))),
+        };
+        let (head, incoming) = response.into_parts();
+        let behind = match head.status {
+            StatusCode::SWITCHING_PROTOCOLS => Behind::Switch(None),
+            _ => Behind::Body(Source::Http2 {
+                incoming,
+                stream: Some(stream.permit),
+            }),
+        };
         Ok(Sent {
-            response,
-            lease: Lease::Http2(stream.permit),
+            seen: Seen::of(&head.headers),
+            head,
+            behind,
             timer,
         })
     }
 
-    /// Waits for the head, no longer than the route allows.
-    async fn answer(
+    fn http2_response(
         &self,
-        mut response: Pin<Box<impl Future<Output = Outcome>>>,
+        outcome: Outcome,
+    ) -> Result<http::Response<Incoming>, Unsent<Message>> {
+        outcome.map_err(|mut error| {
+            let message = error.take_message();
+            let error = failure::of_send(error.into_error(), message.is_none());
+            Unsent {
+                error: self.blame_body(error),
+                message: message.map(|message| Message::Returned(Box::new(message))),
+            }
+        })
+    }
+
+    /// Waits for the head, no longer than the route allows; fails with what that is called.
+    async fn answer<T>(
+        &self,
+        mut poll: impl FnMut(&mut Task<'_>) -> Poll<T>,
         timer: &mut LazyTimer,
-    ) -> Result<http::Response<Incoming>, Unsent> {
+    ) -> Result<T, Reason> {
         let mut late = self.arm(timer);
         let mut received = self.context.bytes_in();
         let outcome = poll_fn(|cx| {
-            if let Poll::Ready(outcome) = response.as_mut().poll(cx) {
-                return Poll::Ready(Some(outcome));
+            if let Poll::Ready(outcome) = poll(cx) {
+                return Poll::Ready(Ok(outcome));
             }
             loop {
                 ready!(timer.poll_expired(cx));
                 // While the client's body still comes, the server can't be late.
                 let before = std::mem::replace(&mut received, self.context.bytes_in());
                 if late != Reason::ResponseTimeout || before == received {
-                    return Poll::Ready(None);
+                    return Poll::Ready(Err(late));
                 }
                 late = self.arm(timer);
             }
         })
         .await;
         timer.disarm();
-        match outcome {
-            Some(Ok(response)) => Ok(response),
-            Some(Err(mut error)) => {
-                let message = error.take_message();
-                let error = failure::of_send(error.into_error(), message.is_none());
-                let error = self.blame_body(error);
-                let message = message.map(|message| Message::Returned(Box::new(message)));
-                Err(Unsent { error, message })
-            }
-            None => Err(Unsent::lost(UpstreamError::new(late, Retry::Never))),
-        }
+        outcome
     }
 
     /// Of a body that broke off, hyper's HTTP/2 tells only that the stream was reset; why, the body

@@ -13,6 +13,7 @@ use hyper::body::Incoming;
 use tokio::time::Instant;
 
 use super::{
+    http1,
     pool::{Http1Connection, StreamPermit},
     registry::Permit,
     server::Server,
@@ -21,18 +22,106 @@ use crate::exchange::{
     Body, BodyError, BodyFault, Context, LazyTimer, Reason, fields::clean_trailers,
 };
 
-/// What an exchange holds on to until its answer has ended.
-pub(super) enum Lease {
-    /// An HTTP/1.1 connection, and whether it may be used again.
+/// Where an answer's body comes from.
+pub(super) enum Source {
+    /// A connection, which waits in the pool when the answer has ended.
     Http1 {
-        connection: Http1Connection,
+        /// Until its end.
+        answer: Option<http1::Answer>,
         worker: usize,
         most_idle: usize,
-        /// The request had a body: the connection is only reusable if all of it was sent.
-        sent_body: bool,
     },
     /// A stream of a shared connection.
-    Http2(#[expect(dead_code, reason = "held for its drop")] StreamPermit),
+    Http2 {
+        incoming: Incoming,
+        /// Held until its end.
+        stream: Option<StreamPermit>,
+    },
+}
+
+impl Source {
+    /// The whole body, if nothing of it has to be waited for.
+    pub(super) fn take_whole(&mut self) -> Option<Bytes> {
+        match self {
+            Self::Http1 { answer, .. } => answer.as_mut()?.take_whole(),
+            Self::Http2 { incoming, .. } => incoming.is_end_stream().then(Bytes::new),
+        }
+    }
+
+    /// Ends the exchange with an answer that was read to its end.
+    pub(super) fn finish(&mut self, server: &Server, mut timer: LazyTimer) {
+        match self {
+            Self::Http1 {
+                answer,
+                worker,
+                most_idle,
+            } => {
+                if let Some(connection) = answer.take().and_then(http1::Answer::finish) {
+                    timer.disarm();
+                    let connection = Http1Connection { connection, timer };
+                    server.pool.put(*worker, connection, *most_idle);
+                }
+            }
+            Self::Http2 { stream, .. } => *stream = None,
+        }
+    }
+
+    /// Ends the exchange before its answer has ended.
+    fn abort(&mut self) {
+        match self {
+            Self::Http1 { answer, .. } => *answer = None,
+            Self::Http2 { stream, .. } => *stream = None,
+        }
+    }
+
+    /// Whether the exchange still goes on.
+    fn is_open(&self) -> bool {
+        match self {
+            Self::Http1 { answer, .. } => answer.is_some(),
+            Self::Http2 { stream, .. } => stream.is_some(),
+        }
+    }
+
+    /// hyper takes RST_STREAM with NO_ERROR for an end. Behind a whole answer it is one (RFC 9113
+    /// 8.1), but without END_STREAM the answer was cut.
+    fn was_reset(&self) -> bool {
+        match self {
+            Self::Http1 { .. } => false,
+            Self::Http2 { incoming, stream } => stream.is_some() && !incoming.is_end_stream(),
+        }
+    }
+
+    fn poll_frame(&mut self, task: &mut Task<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        match self {
+            Self::Http1 {
+                answer: Some(answer),
+                ..
+            } => Pin::new(answer).poll_frame(task),
+            Self::Http1 { answer: None, .. } => Poll::Ready(None),
+            Self::Http2 { incoming, .. } => {
+                let polled = Pin::new(incoming).poll_frame(task);
+                polled.map(|frame| frame.map(|frame| frame.map_err(Into::into)))
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Http1 { answer, .. } => answer.as_ref().is_none_or(HttpBody::is_end_stream),
+            Self::Http2 { incoming, .. } => incoming.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Http1 {
+                answer: Some(answer),
+                ..
+            } => answer.size_hint(),
+            Self::Http1 { answer: None, .. } => SizeHint::with_exact(0),
+            Self::Http2 { incoming, .. } => incoming.size_hint(),
+        }
+    }
 }
 
 /// An answer on its way from a server.
@@ -40,42 +129,45 @@ pub(super) enum Lease {
 /// When it ends whole, its connection goes back to the pool; when it is dropped early or breaks
 /// off, the connection is closed with it.
 pub(super) struct AnswerBody {
-    pub(super) incoming: Incoming,
-    pub(super) lease: Option<Lease>,
+    pub(super) source: Source,
     pub(super) permit: Option<Permit>,
     pub(super) server: Arc<Server>,
     pub(super) context: Arc<Context>,
     pub(super) idle: Option<Duration>,
     pub(super) deadline: Option<Instant>,
     pub(super) timer: LazyTimer,
+    /// Why it broke off, until the client's side is told.
+    pub(super) broken: Option<BodyError>,
 }
 
 impl AnswerBody {
-    /// Gives the connection back. Also called at once for an answer that has no body.
-    pub(super) fn finish(&mut self) {
+    fn finish(&mut self) {
         self.permit = None;
         let timer = std::mem::take(&mut self.timer);
-        release(&self.server, self.lease.take(), timer);
+        self.source.finish(&self.server, timer);
     }
 
-    fn fail(&mut self, reason: Reason, error: BodyError) -> BodyError {
-        self.lease = None;
+    /// The error comes with the next poll: with this one hyper would throw away what it has not yet
+    /// written, even the head.
+    fn fail(
+        &mut self,
+        reason: Reason,
+        error: BodyError,
+        task: &Task<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        self.source.abort();
         self.permit = None;
         self.context.note(reason);
         self.server.metrics.body_failed();
-        error
-    }
-
-    /// hyper takes RST_STREAM with NO_ERROR for an end. Behind a whole answer it is one (RFC 9113
-    /// 8.1), but without END_STREAM the answer was cut.
-    fn was_reset(&self) -> bool {
-        matches!(self.lease, Some(Lease::Http2(_))) && !self.incoming.is_end_stream()
+        self.broken = Some(error);
+        task.waker().wake_by_ref();
+        Poll::Pending
     }
 
     /// Whether the whole time has passed; it does so for a slow reader too, whose answer is always
     /// ready and never waited for.
     fn is_over(&self) -> bool {
-        self.lease.is_some() && self.deadline.is_some_and(|at| Instant::now() >= at)
+        self.source.is_open() && self.deadline.is_some_and(|at| Instant::now() >= at)
     }
 
     /// Waiting for the server counts against it; the client's own slowness never does, since a
@@ -100,26 +192,6 @@ impl AnswerBody {
             Reason::UpstreamIdle
         })
     }
-}
-
-/// Ends the use of a connection whose answer was read to its end.
-pub(super) fn release(server: &Server, lease: Option<Lease>, timer: LazyTimer) {
-    let Some(Lease::Http1 {
-        mut connection,
-        worker,
-        most_idle,
-        sent_body,
-    }) = lease
-    else {
-        return;
-    };
-    // An early answer may leave a body half sent; hyper is then not ready for another request.
-    if sent_body && !connection.sender.is_ready() {
-        return;
-    }
-    connection.timer = timer;
-    connection.timer.disarm();
-    server.pool.put(worker, connection, most_idle);
 }
 
 /// A request's body that holds its place under `max_in_flight`.
@@ -169,50 +241,45 @@ impl HttpBody for AnswerBody {
         mut self: Pin<&mut Self>,
         task: &mut Task<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        if self.is_over() {
-            let reason = Reason::TotalTimeout;
-            let error = self.fail(reason, BodyFault(reason).into());
+        if let Some(error) = self.broken.take() {
             return Poll::Ready(Some(Err(error)));
         }
-        match Pin::new(&mut self.incoming).poll_frame(task) {
-            Poll::Ready(Some(Ok(frame))) => {
+        if self.is_over() {
+            let reason = Reason::TotalTimeout;
+            return self.fail(reason, BodyFault(reason).into(), task);
+        }
+        match self.source.poll_frame(task) {
+            Poll::Ready(Some(Ok(mut frame))) => {
                 self.timer.disarm();
-                let mut frame = frame;
                 if let Some(trailers) = frame.trailers_mut() {
                     clean_trailers(trailers);
                 }
-                if self.incoming.is_end_stream() {
+                if self.source.is_end_stream() {
                     self.finish();
                 }
                 Poll::Ready(Some(Ok(frame)))
             }
-            Poll::Ready(Some(Err(error))) => {
-                let error = self.fail(Reason::UpstreamCut, error.into());
-                Poll::Ready(Some(Err(error)))
-            }
-            Poll::Ready(None) if self.was_reset() => {
-                let error = self.fail(Reason::UpstreamCut, BodyFault(Reason::UpstreamCut).into());
-                Poll::Ready(Some(Err(error)))
+            Poll::Ready(Some(Err(error))) => self.fail(Reason::UpstreamCut, error, task),
+            Poll::Ready(None) if self.source.was_reset() => {
+                let reason = Reason::UpstreamCut;
+                self.fail(reason, BodyFault(reason).into(), task)
             }
             Poll::Ready(None) => {
                 self.finish();
                 Poll::Ready(None)
             }
             Poll::Pending => match self.poll_stalled(task) {
-                Some(reason) => {
-                    let error = self.fail(reason, BodyFault(reason).into());
-                    Poll::Ready(Some(Err(error)))
-                }
+                Some(reason) => self.fail(reason, BodyFault(reason).into(), task),
                 None => Poll::Pending,
             },
         }
     }
 
     fn is_end_stream(&self) -> bool {
-        self.incoming.is_end_stream()
+        self.broken.is_none() && self.source.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.incoming.size_hint()
+        self.source.size_hint()
     }
 }

@@ -3,10 +3,7 @@
 use std::{future::poll_fn, io, net::IpAddr, pin::pin, sync::Arc, time::Duration};
 
 use futures_util::task::AtomicWaker;
-use hyper::{
-    client::conn::{http1, http2},
-    rt::Executor,
-};
+use hyper::{client::conn::http2, rt::Executor};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
@@ -17,7 +14,8 @@ use tokio::{
 
 use super::{
     failure,
-    meter::{HeadMeter, Metered},
+    http1::{self, Stream},
+    meter::Metered,
     name::Name,
     pool::{Http2Connection, MOST_STREAMS, PeerLimit},
     server::Server,
@@ -27,18 +25,14 @@ use crate::{
     exchange::{Body, BoxError, Far, FrameMeter, Gathered, Reason, Retry, UpstreamError},
 };
 
-/// An HTTP/1.1 connection, driven on this worker, and the meter of what it reads.
+/// An HTTP/1.1 connection.
 pub(super) async fn http1(
     server: &Arc<Server>,
     limit: Duration,
-) -> Result<(http1::SendRequest<Body>, HeadMeter), UpstreamError> {
-    within(limit, async {
-        match stream(server).await? {
-            Stream::Tcp(stream) => handshake_http1(server, stream).await,
-            Stream::Unix(stream) => handshake_http1(server, stream).await,
-        }
-    })
-    .await
+) -> Result<Box<http1::Connection>, UpstreamError> {
+    let stream = within(limit, stream(server)).await?;
+    let open = server.metrics.connection_opened();
+    Ok(http1::Connection::new(stream, open))
 }
 
 /// An HTTP/2 connection with prior knowledge, driven on this worker.
@@ -47,10 +41,8 @@ pub(super) async fn http2(
     limit: Duration,
 ) -> Result<Http2Connection, UpstreamError> {
     within(limit, async {
-        match stream(server).await? {
-            Stream::Tcp(stream) => handshake_http2(server, stream).await,
-            Stream::Unix(stream) => handshake_http2(server, stream).await,
-        }
+        let stream = stream(server).await?;
+        handshake_http2(server, stream).await
     })
     .await
 }
@@ -63,11 +55,6 @@ pub(super) async fn within<T>(
     timeout(limit, connect)
         .await
         .unwrap_or_else(|_| Err(UpstreamError::new(Reason::ConnectTimeout, Retry::Always)))
-}
-
-enum Stream {
-    Tcp(TcpStream),
-    Unix(UnixStream),
 }
 
 async fn stream(server: &Server) -> Result<Stream, UpstreamError> {
@@ -91,37 +78,10 @@ async fn tcp(name: &Arc<Name>, host: &str, port: u16) -> io::Result<TcpStream> {
     Ok(stream)
 }
 
-async fn handshake_http1<S>(
+async fn handshake_http2(
     server: &Arc<Server>,
-    stream: S,
-) -> Result<(http1::SendRequest<Body>, HeadMeter), UpstreamError>
-where
-    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
-{
-    let meter = HeadMeter::default();
-    let stream = Metered::new(stream, meter.clone());
-    let (sender, connection) = http1::Builder::new()
-        .max_header_size(ANSWER_HEAD_BYTES)
-        .max_buf_size(READ_BUFFER)
-        .handshake(TokioIo::new(Gathered(stream)))
-        .await
-        .map_err(broken_handshake)?;
-    let open = server.metrics.connection_opened();
-    tokio::spawn(async move {
-        // Its errors reach the request that met them; an idle connection's end is no news.
-        let _ = connection.with_upgrades().await;
-        drop(open);
-    });
-    Ok((sender, meter))
-}
-
-async fn handshake_http2<S>(
-    server: &Arc<Server>,
-    stream: S,
-) -> Result<Http2Connection, UpstreamError>
-where
-    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
-{
+    stream: Stream,
+) -> Result<Http2Connection, UpstreamError> {
     let stream = Metered::new(stream, FrameMeter::new(Far::Server));
     let tasks = Tasks::default();
     let (sender, connection) = http2::Builder::new(tasks.clone())
@@ -203,8 +163,6 @@ fn broken_handshake(error: impl Into<BoxError>) -> UpstreamError {
     UpstreamError::new(Reason::ConnectFailed, Retry::Always).because(error)
 }
 
-/// How much of an answer is read ahead: hyper would take 400 KiB for each slow reader.
-const READ_BUFFER: usize = 128 << 10;
 /// The largest head of an answer.
 const ANSWER_HEAD_BYTES: usize = 64 << 10;
 /// What a slow client lets pile up of its answer.

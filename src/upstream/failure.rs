@@ -2,9 +2,9 @@
 
 use std::{error::Error, io};
 
-use crate::exchange::{BodyFault, Reason, Retry, UpstreamError};
+use crate::exchange::{BodyError, BodyFault, Reason, Retry, UpstreamError};
 
-/// What a failed send means.
+/// What a failed send over HTTP/2 means.
 ///
 /// `written` tells whether any of the request may have reached the server: hyper hands back what it
 /// never wrote.
@@ -19,6 +19,29 @@ pub(super) fn of_send(error: hyper::Error, written: bool) -> UpstreamError {
         return UpstreamError::new(Reason::UpstreamProtocol, Retry::Never).because(error);
     }
     UpstreamError::new(Reason::UpstreamClosed, Retry::IfIdempotent).because(error)
+}
+
+/// What it means that a connection ended before there was an answer: whether any of the request was
+/// `written`, and whether an answer `began`.
+pub(super) fn of_close(error: io::Error, written: bool, began: bool) -> UpstreamError {
+    let retry = match (written, began) {
+        (false, _) => Retry::Always,
+        (true, false) => Retry::IfIdempotent,
+        (true, true) => Retry::Never,
+    };
+    UpstreamError::new(Reason::UpstreamClosed, retry).because(error)
+}
+
+/// What it means that the client's body can't be sent.
+pub(super) fn of_body(error: BodyError) -> UpstreamError {
+    let fault = BodyFault::in_chain(&*error);
+    let reason = fault.map_or(Reason::BodyInvalid, |fault| fault.0);
+    UpstreamError::new(reason, Retry::Never).because(error)
+}
+
+/// What came is no answer.
+pub(super) fn malformed(what: &'static str) -> UpstreamError {
+    UpstreamError::new(Reason::UpstreamProtocol, Retry::Never).because(what)
 }
 
 /// What a failed connect means.

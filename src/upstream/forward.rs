@@ -3,16 +3,17 @@
 use std::{sync::Arc, time::Duration};
 
 use http::{
-    HeaderMap, HeaderValue, StatusCode, Version,
+    HeaderMap, HeaderValue, Version,
     header::{CONNECTION, CONTENT_TYPE, UPGRADE},
+    response::Parts,
 };
-use http_body::Body as _;
 use hyper::upgrade::OnUpgrade;
 
 use super::{
-    attempt::{Attempt, Sent},
-    body::{AnswerBody, HeldBody, release},
-    head,
+    attempt::{Attempt, Behind, Sent},
+    body::{AnswerBody, HeldBody, Source},
+    head::{self, Seen},
+    http1,
     registry::{Permit, UpstreamGroup},
     server::Server,
     tunnel::{self, Lifetime},
@@ -20,7 +21,8 @@ use super::{
 use crate::{
     config::{HostRewrite, Timeouts, UpstreamProtocol},
     exchange::{
-        Body, Clock, Context, Reason, Request, Response, Retry, UpstreamError, UpstreamService,
+        Body, Clock, Context, LazyTimer, Reason, Request, Response, Retry, UpstreamError,
+        UpstreamService,
     },
 };
 
@@ -129,10 +131,16 @@ impl UpstreamService for Forward {
             upgrade,
         };
         let sent = attempt.run(body).await?;
-        if sent.response.status() == StatusCode::SWITCHING_PROTOCOLS {
-            return switch(&attempt, sent, client, permit);
+        let Sent {
+            head,
+            seen,
+            behind,
+            timer,
+        } = sent;
+        match behind {
+            Behind::Body(source) => answer(&attempt, (head, &seen), (source, timer), permit),
+            Behind::Switch(server) => switch(&attempt, (head, &seen), (client, server), permit),
         }
-        answer(&attempt, sent, permit)
     }
 }
 
@@ -146,27 +154,28 @@ impl Forward {
 
 fn answer(
     attempt: &Attempt<'_>,
-    sent: Sent,
+    (mut head, seen): (Parts, &Seen),
+    (mut source, timer): (Source, LazyTimer),
     permit: Option<Permit>,
 ) -> Result<Response, UpstreamError> {
-    let (mut head, incoming) = sent.response.into_parts();
     // RFC 9110 6.2: a version is of one hop. Left at 1.0, hyper would answer the client so too,
     // without chunks and without keep-alive.
     head.version = Version::HTTP_11;
-    head::clean_answer(head.status, &attempt.parts.method, &mut head.headers)?;
-    if incoming.is_end_stream() {
-        release(attempt.server, Some(sent.lease), sent.timer);
-        return Ok(http::Response::from_parts(head, Body::empty()));
+    head::clean_answer(head.status, &attempt.parts.method, &mut head.headers, seen)?;
+    // A small body comes with its head, and needs no more of the server.
+    if let Some(body) = source.take_whole() {
+        source.finish(attempt.server, timer);
+        return Ok(http::Response::from_parts(head, Body::full(body)));
     }
     let body = AnswerBody {
-        incoming,
-        lease: Some(sent.lease),
+        source,
         permit,
         server: Arc::clone(attempt.server),
         context: Arc::clone(attempt.context),
         idle: idle(&attempt.options.timeouts, &head.headers),
         deadline: attempt.deadline(),
-        timer: sent.timer,
+        timer,
+        broken: None,
     };
     Ok(http::Response::from_parts(head, Body::boxed(body)))
 }
@@ -186,22 +195,18 @@ fn idle(timeouts: &Timeouts, headers: &HeaderMap) -> Option<Duration> {
 /// RFC 9110 7.8: a 101 is only an answer to a request for it.
 fn switch(
     attempt: &Attempt<'_>,
-    mut sent: Sent,
-    client: Option<OnUpgrade>,
+    (mut head, seen): (Parts, &Seen),
+    (client, server): (Option<OnUpgrade>, Option<http1::Switched>),
     permit: Option<Permit>,
 ) -> Result<Response, UpstreamError> {
     let unasked = || UpstreamError::new(Reason::UpstreamUpgrade, Retry::Never);
-    let client = client.ok_or_else(unasked)?;
-    let protocol = sent.response.headers().get(UPGRADE).cloned();
+    let (client, server) = client.zip(server).ok_or_else(unasked)?;
+    let protocol = head.headers.get(UPGRADE).cloned();
     let protocol = protocol.ok_or_else(unasked)?;
     if !tunnel::was_asked_for(&protocol, attempt.context.head.upgrade.as_ref()) {
         return Err(unasked());
     }
-    let server = hyper::upgrade::on(&mut sent.response);
-    // hyper's own task ends with the switch, the connection to the server does not.
-    let open = attempt.server.metrics.connection_opened();
-    let (mut head, _) = sent.response.into_parts();
-    head::clean_answer(head.status, &attempt.parts.method, &mut head.headers)?;
+    head::clean_answer(head.status, &attempt.parts.method, &mut head.headers, seen)?;
     head.headers
         .insert(CONNECTION, HeaderValue::from_static("upgrade"));
     head.headers.insert(UPGRADE, protocol);
@@ -210,7 +215,7 @@ fn switch(
         until: expiry(attempt),
     };
     head.extensions
-        .insert(tunnel::open(client, server, lifetime, (permit, open)));
+        .insert(tunnel::open(client, server, lifetime, permit));
     Ok(http::Response::from_parts(head, Body::empty()))
 }
 

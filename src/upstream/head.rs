@@ -8,7 +8,7 @@ use std::{
 
 use bytes::Bytes;
 use http::{
-    HeaderMap, HeaderValue, Method, StatusCode, Uri, Version,
+    HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, Version,
     header::{
         CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, FORWARDED, HOST, TE, TRANSFER_ENCODING,
         UPGRADE, VIA,
@@ -16,11 +16,10 @@ use http::{
     request::Parts,
     uri::{Authority, PathAndQuery, Scheme},
 };
-use http_body::Body as _;
 
 use super::{forward::Via, server::Server};
 use crate::{
-    config::{HostRewrite, UpstreamProtocol},
+    config::HostRewrite,
     exchange::{
         Body, Context, Reason, Retry, UpstreamError,
         fields::{
@@ -38,7 +37,7 @@ pub(super) struct HeadOptions<'a> {
     pub(super) via: &'a Via,
 }
 
-/// The head that the server gets: a new map, so that the client's stays for a second try.
+/// The head that a server gets over HTTP/2: a new map, so that the client's stays for a second try.
 pub(super) fn request(
     parts: &Parts,
     context: &Context,
@@ -47,47 +46,21 @@ pub(super) fn request(
     body: Body,
 ) -> Result<http::Request<Body>, UpstreamError> {
     let host = host(context, server, options.host);
-    let http2 = server.protocol() == UpstreamProtocol::Http2;
-    let uri = if http2 {
-        absolute(&parts.uri, &host)?
-    } else {
-        parts.uri.clone()
-    };
     let mut request = http::Request::new(body);
+    *request.version_mut() = Version::HTTP_2;
     *request.method_mut() = parts.method.clone();
-    *request.uri_mut() = uri;
-    *request.headers_mut() = copied(&parts.headers, (!http2).then_some(host));
+    *request.uri_mut() = absolute(&parts.uri, &host)?;
+    *request.headers_mut() = copied(&parts.headers);
     let headers = request.headers_mut();
     add_our_own(headers, context, options);
     if context.head.trailers {
         // RFC 9110 10.1.4: the client takes trailers, and so do we.
         headers.insert(TE, HeaderValue::from_static("trailers"));
     }
-    if let (Some(upgrade), true) = (&context.head.upgrade, options.upgrade) {
-        headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
-        headers.insert(UPGRADE, upgrade.clone());
-    }
-    if http2 {
-        *request.version_mut() = Version::HTTP_2;
-    } else {
-        frame_body(&mut request);
-    }
     Ok(request)
 }
 
-/// hyper takes a GET or HEAD whose body has no length for one without a body, and leaves the body
-/// out without a word.
-fn frame_body(request: &mut http::Request<Body>) {
-    let unframed = matches!(*request.method(), Method::GET | Method::HEAD)
-        && !request.body().is_end_stream()
-        && !request.headers().contains_key(CONTENT_LENGTH);
-    if unframed {
-        let chunked = HeaderValue::from_static("chunked");
-        request.headers_mut().insert(TRANSFER_ENCODING, chunked);
-    }
-}
-
-fn host(context: &Context, server: &Server, rewrite: &HostRewrite) -> HeaderValue {
+pub(super) fn host(context: &Context, server: &Server, rewrite: &HostRewrite) -> HeaderValue {
     let own = || HeaderValue::from_str(&server.authority()).ok();
     match rewrite {
         HostRewrite::Literal(host) => Some(host.clone()),
@@ -111,47 +84,45 @@ fn absolute(uri: &Uri, host: &HeaderValue) -> Result<Uri, UpstreamError> {
     Uri::from_parts(parts).map_err(|error| refuse(error.to_string()))
 }
 
-/// What goes on to the server. The frame has taken out hop-by-hop and forwarding fields; Host is set
-/// from the route and stands first; 100-continue we answer ourselves, when the body is read.
+/// What goes on to the server. The frame has taken out hop-by-hop and forwarding fields; 100-continue
+/// we answer ourselves, when the body is read.
 ///
 /// (A clone of the map hashes nothing, but grows with every field that is added: it measured dearer.)
-fn copied(from: &HeaderMap, host: Option<HeaderValue>) -> HeaderMap {
+fn copied(from: &HeaderMap) -> HeaderMap {
     let mut to = HeaderMap::with_capacity(from.len() + ADDED);
-    if let Some(host) = host {
-        to.insert(HOST, host);
-    }
-    copy(from, &mut to);
-    to
-}
-
-fn copy(from: &HeaderMap, to: &mut HeaderMap) {
     for (name, value) in from {
         match *name {
             HOST | EXPECT => {}
             COOKIE if to.contains_key(COOKIE) => {}
-            COOKIE => join_cookies(from, to, value),
+            COOKIE => {
+                if let Some(joined) = joined_cookies(from, value) {
+                    to.insert(COOKIE, joined);
+                }
+            }
             _ => {
                 to.append(name, value.clone());
             }
         }
     }
+    to
 }
 
 /// RFC 9113 8.2.3: crumbs are joined, since HTTP/1.1 has one Cookie field. All at once: HPACK lets a
 /// client send a thousand crumbs in a thousand bytes.
-fn join_cookies(from: &HeaderMap, to: &mut HeaderMap, first: &HeaderValue) {
-    let crumbs: Vec<_> = from
-        .get_all(COOKIE)
-        .iter()
-        .map(HeaderValue::as_bytes)
-        .collect();
-    let joined = match crumbs.len() {
-        1 => Ok(first.clone()),
-        _ => HeaderValue::from_maybe_shared(Bytes::from(crumbs.join(&b"; "[..]))),
-    };
-    if let Ok(joined) = joined {
-        to.insert(COOKIE, joined);
+pub(super) fn joined_cookies(from: &HeaderMap, first: &HeaderValue) -> Option<HeaderValue> {
+    let mut crumbs = from.get_all(COOKIE).iter();
+    if crumbs.by_ref().nth(1).is_none() {
+        return Some(first.clone());
     }
+    let crumbs = from.get_all(COOKIE).iter().map(HeaderValue::as_bytes);
+    let joined = crumbs.collect::<Vec<_>>().join(&b"; "[..]);
+    HeaderValue::from_maybe_shared(Bytes::from(joined)).ok()
+}
+
+/// The host that the client asked for.
+pub(super) fn forwarded_host(context: &Context) -> Option<&HeaderValue> {
+    let told = context.forwarded_host.as_ref();
+    told.or(context.head.host.as_ref())
 }
 
 fn add_our_own(headers: &mut HeaderMap, context: &Context, options: &HeadOptions<'_>) {
@@ -159,10 +130,7 @@ fn add_our_own(headers: &mut HeaderMap, context: &Context, options: &HeadOptions
     headers.insert(TRACEPARENT, context.trace.header());
     headers.insert(X_FORWARDED_FOR, forwarded_for(context));
     headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static(context.scheme));
-    let host = context
-        .forwarded_host
-        .as_ref()
-        .or(context.head.host.as_ref());
+    let host = forwarded_host(context);
     if let Some(host) = host {
         headers.insert(X_FORWARDED_HOST, host.clone());
     }
@@ -173,7 +141,7 @@ fn add_our_own(headers: &mut HeaderMap, context: &Context, options: &HeadOptions
 }
 
 /// The hops that a trusted proxy told, and the peer that told them.
-fn forwarded_for(context: &Context) -> HeaderValue {
+pub(super) fn forwarded_for(context: &Context) -> HeaderValue {
     let peer = context.connection.peer_text();
     match &context.forwarded_for {
         None => peer.clone(),
@@ -185,7 +153,7 @@ fn forwarded_for(context: &Context) -> HeaderValue {
 }
 
 /// RFC 7239 4: one element for each hop, with the same facts as the `X-Forwarded` family.
-fn forwarded(context: &Context, host: Option<&HeaderValue>) -> HeaderValue {
+pub(super) fn forwarded(context: &Context, host: Option<&HeaderValue>) -> HeaderValue {
     let hops = forwarded_for(context);
     let hops = hops.to_str().unwrap_or("unknown");
     let mut text = String::with_capacity(64);
@@ -224,18 +192,11 @@ pub(super) fn clean_answer(
     status: StatusCode,
     method: &Method,
     headers: &mut HeaderMap,
+    seen: &Seen,
 ) -> Result<(), UpstreamError> {
-    let seen = Seen::of(headers);
-    if seen.lengths > 1 || (seen.lengths == 1 && !seen.is_number) {
-        return Err(unframed("Content-Length is not one number"));
-    }
+    seen.check()
+        .map_err(|what| UpstreamError::new(Reason::UpstreamProtocol, Retry::Never).because(what))?;
     if seen.codings > 0 {
-        if seen.codings > 1 || !seen.is_chunked {
-            return Err(unframed("Transfer-Encoding is not just chunked"));
-        }
-        if seen.lengths > 0 {
-            return Err(unframed("Content-Length stands beside Transfer-Encoding"));
-        }
         headers.remove(TRANSFER_ENCODING);
     }
     // RFC 9110 8.6: no length in 204; hyper would send it on.
@@ -250,7 +211,7 @@ pub(super) fn clean_answer(
 
 /// What one pass over an answer's fields tells.
 #[derive(Default)]
-struct Seen {
+pub(super) struct Seen {
     lengths: u32,
     /// RFC 9112 6.3: even equal values in a list are refused.
     is_number: bool,
@@ -263,33 +224,58 @@ struct Seen {
 }
 
 impl Seen {
-    fn of(headers: &HeaderMap) -> Self {
+    pub(super) fn of(headers: &HeaderMap) -> Self {
         let mut seen = Self::default();
         for (name, value) in headers {
-            match *name {
-                CONTENT_LENGTH => {
-                    seen.lengths += 1;
-                    seen.is_number = is_number(value.as_bytes());
-                }
-                TRANSFER_ENCODING => {
-                    seen.codings += 1;
-                    seen.is_chunked = value.as_bytes().eq_ignore_ascii_case(b"chunked");
-                }
-                CONNECTION => seen.connection = true,
-                UPGRADE | TE => seen.named = true,
-                _ => seen.named |= *name == KEEP_ALIVE || *name == PROXY_CONNECTION,
-            }
+            seen.note(name, value);
         }
         seen
+    }
+
+    /// Looks at one field.
+    pub(super) fn note(&mut self, name: &HeaderName, value: &HeaderValue) {
+        match *name {
+            CONTENT_LENGTH => {
+                self.lengths += 1;
+                self.is_number = is_number(value.as_bytes());
+            }
+            TRANSFER_ENCODING => {
+                self.codings += 1;
+                self.is_chunked = value.as_bytes().eq_ignore_ascii_case(b"chunked");
+            }
+            CONNECTION => self.connection = true,
+            UPGRADE | TE => self.named = true,
+            _ => self.named |= *name == KEEP_ALIVE || *name == PROXY_CONNECTION,
+        }
+    }
+
+    /// Whether the body has one length (RFC 9112 6.3); what is wrong if it has not.
+    pub(super) fn check(&self) -> Result<(), &'static str> {
+        if self.lengths > 1 || (self.lengths == 1 && !self.is_number) {
+            return Err("Content-Length is not one number");
+        }
+        if self.codings > 1 || (self.codings == 1 && !self.is_chunked) {
+            return Err("Transfer-Encoding is not just chunked");
+        }
+        if self.codings > 0 && self.lengths > 0 {
+            return Err("Content-Length stands beside Transfer-Encoding");
+        }
+        Ok(())
+    }
+
+    /// Whether there is a `Transfer-Encoding`.
+    pub(super) fn has_coding(&self) -> bool {
+        self.codings > 0
+    }
+
+    /// Whether there is a `Connection`.
+    pub(super) fn has_connection(&self) -> bool {
+        self.connection
     }
 }
 
 fn is_number(text: &[u8]) -> bool {
     !text.is_empty() && text.iter().all(u8::is_ascii_digit)
-}
-
-fn unframed(what: &'static str) -> UpstreamError {
-    UpstreamError::new(Reason::UpstreamProtocol, Retry::Never).because(what)
 }
 
 /// How many fields we add ourselves at most.

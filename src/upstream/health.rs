@@ -3,17 +3,14 @@
 //! Unknown is usable: a server takes requests until checks say otherwise. While it is unknown the
 //! checks come fast, so that a server which is down at start is left out within a second.
 
-use std::{sync::Arc, time::Duration};
+use std::{future::poll_fn, sync::Arc, time::Duration};
 
-use http::{
-    Request, StatusCode,
-    header::{HOST, USER_AGENT},
-};
+use http::{Method, Request, StatusCode, header::USER_AGENT};
 use http_body_util::BodyExt;
 use tokio::time::{sleep, timeout};
 
 use super::{
-    connect,
+    connect, http1,
     registry::UpstreamGroup,
     server::{Health, Server},
 };
@@ -88,27 +85,49 @@ async fn probe(server: &Arc<Server>, check: &HealthCheck) -> Result<(), BoxError
 
 async fn ask(server: &Arc<Server>, check: &HealthCheck) -> Result<StatusCode, BoxError> {
     let host = check.host.clone().unwrap_or_else(|| server.authority());
-    let request = Request::get(check.path.as_str()).header(USER_AGENT, PROBE_AGENT);
-    let response = match server.protocol() {
-        UpstreamProtocol::Http1 => {
-            let request = request.header(HOST, host).body(Body::empty())?;
-            let (mut sender, _) = connect::http1(server, check.timeout).await?;
-            sender.send_request(request).await?
-        }
-        UpstreamProtocol::Http2 => {
-            let target = format!("http://{host}{}", check.path);
-            let request = request.uri(target).body(Body::empty())?;
-            let connection = connect::http2(server, check.timeout).await?;
-            let mut stream = connection.stream().ok_or("no stream allowed")?;
-            stream.sender.send_request(request).await?
-        }
-    };
-    let status = response.status();
-    // Some servers log an error when a client leaves before the end; a long answer is not awaited.
-    let _ = http_body_util::Limited::new(response.into_body(), LONGEST_ANSWER)
+    match server.protocol() {
+        UpstreamProtocol::Http1 => ask_http1(server, check, &host).await,
+        UpstreamProtocol::Http2 => ask_http2(server, check, &host).await,
+    }
+}
+
+async fn ask_http1(
+    server: &Arc<Server>,
+    check: &HealthCheck,
+    host: &str,
+) -> Result<StatusCode, BoxError> {
+    let mut connection = connect::http1(server, check.timeout).await?;
+    let (path, agent) = (&check.path, PROBE_AGENT);
+    let head = format!("GET {path} HTTP/1.1\r\nhost: {host}\r\nuser-agent: {agent}\r\n\r\n");
+    connection.output().extend_from_slice(head.as_bytes());
+    let (framing, body) = (http1::Framing::Empty, Body::empty());
+    let mut exchange = http1::Exchange::new(connection, Method::GET, framing, body);
+    let head = poll_fn(|cx| exchange.poll(cx)).await;
+    let head = head.map_err(|error| format!("{error:?}"))?;
+    read_out(exchange.answer(&head, None)?).await;
+    Ok(head.status)
+}
+
+async fn ask_http2(
+    server: &Arc<Server>,
+    check: &HealthCheck,
+    host: &str,
+) -> Result<StatusCode, BoxError> {
+    let target = format!("http://{host}{}", check.path);
+    let request = Request::get(target).header(USER_AGENT, PROBE_AGENT);
+    let connection = connect::http2(server, check.timeout).await?;
+    let mut stream = connection.stream().ok_or("no stream allowed")?;
+    let response = stream.sender.send_request(request.body(Body::empty())?);
+    let (head, body) = response.await?.into_parts();
+    read_out(body).await;
+    Ok(head.status)
+}
+
+/// Some servers log an error when a client leaves before the end; a long answer is not awaited.
+async fn read_out<B: http_body::Body<Error: Into<BoxError>>>(body: B) {
+    let _ = http_body_util::Limited::new(body, LONGEST_ANSWER)
         .collect()
         .await;
-    Ok(status)
 }
 
 /// What the checks of one server have said so far.

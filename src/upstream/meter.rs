@@ -1,17 +1,12 @@
-//! How much a server may send before its answer's head is there.
+//! How many frames an HTTP/2 server may send: counted where they are read.
 //!
-//! hyper reads interim answers (1xx) as long as they come and hands none of them on, so nothing holds
-//! a server back that sends them without end: it would keep the worker, and all that is served
-//! there, for itself. So what comes while a head is awaited is counted where it is read. On a
-//! connection of HTTP/2, which many exchanges share, frames are counted instead.
+//! hyper takes in what a peer sends as long as it comes, whether it serves an exchange or not, so
+//! nothing else holds a server back that sends frames without end: it would keep the worker, and all
+//! that is served there, for itself.
 
 use std::{
     io::{self, IoSlice},
     pin::Pin,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering::Relaxed},
-    },
     task::{Context, Poll, ready},
 };
 
@@ -19,77 +14,19 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::exchange::FrameMeter;
 
-/// Counts from the connection's start, and from each [`start`](Self::start), to the next
-/// [`stop`](Self::stop).
-#[derive(Clone, Debug, Default)]
-pub(super) struct HeadMeter(Arc<AtomicUsize>);
-
-impl HeadMeter {
-    /// A head is awaited.
-    pub(super) fn start(&self) {
-        self.0.store(0, Relaxed);
-    }
-
-    /// The head is there.
-    pub(super) fn stop(&self) {
-        self.0.store(STOPPED, Relaxed);
-    }
-
-    fn admit(&self, read: usize) -> io::Result<()> {
-        let before = self.0.load(Relaxed);
-        if before == STOPPED {
-            return Ok(());
-        }
-        self.0.store(before + read, Relaxed);
-        if before + read > MOST {
-            return Err(io::Error::new(
-                io::ErrorKind::InvalidData,
-                "the head never ends",
-            ));
-        }
-        Ok(())
-    }
-}
-
-/// What is told of a server's bytes.
-pub(super) trait Meter {
-    /// An error ends the connection.
-    fn read(&mut self, bytes: &[u8]) -> io::Result<()>;
-
-    fn written(&mut self, slices: &[IoSlice<'_>], taken: usize);
-}
-
-impl Meter for HeadMeter {
-    fn read(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.admit(bytes.len())
-    }
-
-    fn written(&mut self, _: &[IoSlice<'_>], _: usize) {}
-}
-
-impl Meter for FrameMeter {
-    fn read(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.read(bytes)
-    }
-
-    fn written(&mut self, slices: &[IoSlice<'_>], taken: usize) {
-        self.written(slices, taken);
-    }
-}
-
-/// A server's socket whose bytes are metered.
-pub(super) struct Metered<S, M> {
+/// A server's socket whose frames are metered.
+pub(super) struct Metered<S> {
     stream: S,
-    meter: M,
+    meter: FrameMeter,
 }
 
-impl<S, M> Metered<S, M> {
-    pub(super) fn new(stream: S, meter: M) -> Self {
+impl<S> Metered<S> {
+    pub(super) fn new(stream: S, meter: FrameMeter) -> Self {
         Self { stream, meter }
     }
 }
 
-impl<S: AsyncRead + Unpin, M: Meter + Unpin> AsyncRead for Metered<S, M> {
+impl<S: AsyncRead + Unpin> AsyncRead for Metered<S> {
     fn poll_read(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -102,7 +39,7 @@ impl<S: AsyncRead + Unpin, M: Meter + Unpin> AsyncRead for Metered<S, M> {
     }
 }
 
-impl<S: AsyncWrite + Unpin, M: Meter + Unpin> AsyncWrite for Metered<S, M> {
+impl<S: AsyncWrite + Unpin> AsyncWrite for Metered<S> {
     fn poll_write(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -137,9 +74,3 @@ impl<S: AsyncWrite + Unpin, M: Meter + Unpin> AsyncWrite for Metered<S, M> {
         Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 }
-
-/// Enough for the largest head behind some interim answers, and for the beginning of a body that
-/// was read along with it.
-const MOST: usize = 1 << 20;
-
-const STOPPED: usize = usize::MAX;

@@ -11,16 +11,15 @@ use std::{
     time::Duration,
 };
 
-use hyper::client::conn::{http1, http2};
+use hyper::client::conn::http2;
 use tokio::time::Instant;
 
-use super::{meter::HeadMeter, name::Name};
+use super::{http1, name::Name};
 use crate::exchange::{Body, LazyTimer};
 
-/// An HTTP/1.1 connection, and the meter and the timer that serve its exchanges.
+/// An HTTP/1.1 connection, and the timer that serves its exchanges.
 pub(super) struct Http1Connection {
-    pub(super) sender: http1::SendRequest<Body>,
-    pub(super) meter: HeadMeter,
+    pub(super) connection: Box<http1::Connection>,
     pub(super) timer: LazyTimer,
 }
 
@@ -65,12 +64,12 @@ impl Pool {
         keep: Duration,
     ) -> Option<Http1Connection> {
         let mut idle = lock(&self.worker(worker).idle);
-        while let Some(candidate) = idle.pop() {
+        while let Some(mut candidate) = idle.pop() {
             let waited = candidate
                 .since
                 .map(|since| now.saturating_duration_since(since));
             let usable = waited.is_none_or(|waited| waited < keep);
-            if usable && !candidate.connection.sender.is_closed() {
+            if usable && !candidate.connection.connection.is_stale() {
                 return Some(candidate.connection);
             }
         }
@@ -80,7 +79,7 @@ impl Pool {
     /// Keeps a connection for its next request; drops it (which closes it) when enough wait.
     pub(super) fn put(&self, worker: usize, connection: Http1Connection, most: usize) {
         let mut idle = lock(&self.worker(worker).idle);
-        if idle.len() < most && !connection.sender.is_closed() {
+        if idle.len() < most {
             idle.push(Idle {
                 connection,
                 since: None,
@@ -119,7 +118,8 @@ impl Pool {
         for worker in &self.workers {
             lock(&worker.idle).retain_mut(|idle| {
                 let since = *idle.since.get_or_insert(now);
-                now.saturating_duration_since(since) < keep && !idle.connection.sender.is_closed()
+                now.saturating_duration_since(since) < keep
+                    && !idle.connection.connection.is_stale()
             });
             lock(&worker.streams).retain(|connection| !connection.expired(keep));
         }

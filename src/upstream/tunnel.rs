@@ -19,6 +19,7 @@ use tokio::{
     time::{sleep, timeout},
 };
 
+use super::http1;
 use crate::exchange::{Clock, Tunnel, TunnelEnd};
 
 /// Whether the server switches to a protocol that the client named. Names may carry a version
@@ -43,7 +44,7 @@ pub(super) struct Lifetime {
 /// request under way, it holds until it ends.
 pub(super) fn open(
     client: OnUpgrade,
-    server: OnUpgrade,
+    server: http1::Switched,
     lifetime: Lifetime,
     held: impl Send + 'static,
 ) -> Tunnel {
@@ -54,14 +55,14 @@ pub(super) fn open(
     })
 }
 
-async fn run(client: OnUpgrade, server: OnUpgrade, lifetime: Lifetime) -> TunnelEnd {
+async fn run(client: OnUpgrade, server: http1::Switched, lifetime: Lifetime) -> TunnelEnd {
     let Lifetime { idle, until } = lifetime;
     let Some((client, server)) = both(client, server, idle).await else {
         return TunnelEnd::default();
     };
     let (from_client, from_server) = (Arc::default(), Arc::default());
     let mut client = Counted::new(TokioIo::new(client), &from_client);
-    let mut server = Counted::new(TokioIo::new(server), &from_server);
+    let mut server = Counted::new(server, &from_server);
     let complete = tokio::select! {
         copied = copy_bidirectional(&mut client, &mut server) => copied.is_ok(),
         () = silence(&from_client, &from_server, idle) => false,
@@ -78,10 +79,13 @@ async fn run(client: OnUpgrade, server: OnUpgrade, lifetime: Lifetime) -> Tunnel
 /// hold the other side for ever.
 async fn both(
     client: OnUpgrade,
-    server: OnUpgrade,
+    server: http1::Switched,
     limit: Option<Duration>,
-) -> Option<(Upgraded, Upgraded)> {
-    let both = async { tokio::try_join!(client, server).ok() };
+) -> Option<(Upgraded, http1::Switched)> {
+    let both = async {
+        let (client, server) = tokio::join!(client, server.ready());
+        client.ok().zip(server)
+    };
     match limit {
         Some(limit) => timeout(limit, both).await.ok().flatten(),
         None => both.await,

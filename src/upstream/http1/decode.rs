@@ -1,0 +1,374 @@
+//! The framing of an answer's body (RFC 9112 6 and 7).
+
+use bytes::{Buf, Bytes, BytesMut};
+use http::{HeaderMap, HeaderName, HeaderValue};
+use httparse::Status;
+
+/// What is left of a body. Reads as strictly as the RFC is written: what is framed otherwise could be
+/// read otherwise by somebody else.
+#[derive(Debug)]
+pub struct Decoder(Kind);
+
+#[derive(Debug)]
+enum Kind {
+    Length(u64),
+    Chunked(Chunked),
+    UntilClose,
+    Over,
+}
+
+#[derive(Debug)]
+enum Chunked {
+    /// A chunk's size and its extensions, which nobody knows.
+    Size,
+    Data(u64),
+    /// The line end behind a chunk's data.
+    DataEnd,
+    Trailers,
+}
+
+/// What the next bytes are.
+#[derive(Debug)]
+pub enum Decoded {
+    /// Of the body.
+    Data(Bytes),
+    /// Behind the last chunk.
+    Trailers(HeaderMap),
+    /// The body is over.
+    End,
+    /// More bytes are needed to tell.
+    More,
+}
+
+/// The framing is broken; what was wrong.
+pub type Broken = &'static str;
+
+impl Decoder {
+    /// A body of so many bytes.
+    #[must_use]
+    pub fn length(length: u64) -> Self {
+        Self(match length {
+            0 => Kind::Over,
+            length => Kind::Length(length),
+        })
+    }
+
+    /// A body in chunks (RFC 9112 7.1).
+    #[must_use]
+    pub fn chunked() -> Self {
+        Self(Kind::Chunked(Chunked::Size))
+    }
+
+    /// A body that ends with its connection.
+    #[must_use]
+    pub fn until_close() -> Self {
+        Self(Kind::UntilClose)
+    }
+
+    /// Whether nothing more comes.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        matches!(self.0, Kind::Over)
+    }
+
+    /// How many bytes are left, where that was told.
+    #[must_use]
+    pub fn left(&self) -> Option<u64> {
+        match self.0 {
+            Kind::Over => Some(0),
+            Kind::Length(left) => Some(left),
+            Kind::Chunked(_) | Kind::UntilClose => None,
+        }
+    }
+
+    /// Whether only the connection's end tells the body's.
+    pub(super) fn ends_with_connection(&self) -> bool {
+        matches!(self.0, Kind::UntilClose)
+    }
+
+    /// The server has closed.
+    ///
+    /// # Errors
+    ///
+    /// When the body is not whole.
+    pub fn close(&mut self) -> Result<(), Broken> {
+        match self.0 {
+            Kind::UntilClose | Kind::Over => {
+                self.0 = Kind::Over;
+                Ok(())
+            }
+            Kind::Length(_) | Kind::Chunked(_) => Err("the answer broke off"),
+        }
+    }
+
+    /// Takes what comes next off the buffer's front.
+    ///
+    /// # Errors
+    ///
+    /// When the framing is broken.
+    pub fn decode(&mut self, buffer: &mut BytesMut) -> Result<Decoded, Broken> {
+        match &mut self.0 {
+            Kind::Over => Ok(Decoded::End),
+            _ if buffer.is_empty() => Ok(Decoded::More),
+            Kind::UntilClose => Ok(Decoded::Data(buffer.split().freeze())),
+            Kind::Length(left) => {
+                let data = take(buffer, left);
+                if *left == 0 {
+                    self.0 = Kind::Over;
+                }
+                Ok(Decoded::Data(data))
+            }
+            Kind::Chunked(chunked) => {
+                let decoded = chunked.decode(buffer);
+                if matches!(decoded, Ok(Decoded::End | Decoded::Trailers(_))) {
+                    self.0 = Kind::Over;
+                }
+                decoded
+            }
+        }
+    }
+}
+
+impl Chunked {
+    fn decode(&mut self, buffer: &mut BytesMut) -> Result<Decoded, Broken> {
+        loop {
+            match self {
+                Self::Size => match size(buffer)? {
+                    None => return Ok(Decoded::More),
+                    Some(0) => *self = Self::Trailers,
+                    Some(size) => *self = Self::Data(size),
+                },
+                Self::Data(_) if buffer.is_empty() => return Ok(Decoded::More),
+                Self::Data(left) => {
+                    let data = take(buffer, left);
+                    if *left == 0 {
+                        *self = Self::DataEnd;
+                    }
+                    return Ok(Decoded::Data(data));
+                }
+                Self::DataEnd => match buffer[..] {
+                    [b'\r', b'\n', ..] => {
+                        buffer.advance(2);
+                        *self = Self::Size;
+                    }
+                    [] | [b'\r'] => return Ok(Decoded::More),
+                    _ => return Err("a chunk is longer than its size"),
+                },
+                Self::Trailers => return trailers(buffer),
+            }
+        }
+    }
+}
+
+fn take(buffer: &mut BytesMut, left: &mut u64) -> Bytes {
+    let there = usize::try_from(*left).map_or(buffer.len(), |left| left.min(buffer.len()));
+    *left -= there as u64;
+    buffer.split_to(there).freeze()
+}
+
+/// `chunk-size [ chunk-ext ] CRLF`.
+fn size(buffer: &mut BytesMut) -> Result<Option<u64>, Broken> {
+    let Some(end) = memchr::memchr(b'\n', buffer) else {
+        return match buffer.len() > LONGEST_SIZE_LINE {
+            true => Err("a chunk's extensions are too long"),
+            false => Ok(None),
+        };
+    };
+    let line = buffer[..end]
+        .strip_suffix(b"\r")
+        .ok_or("a chunk's size ends without CRLF")?;
+    if line.len() > LONGEST_SIZE_LINE || line.contains(&b'\r') {
+        return Err("a chunk's extensions are not valid");
+    }
+    let digits = line
+        .iter()
+        .take_while(|byte| byte.is_ascii_hexdigit())
+        .count();
+    // RFC 9112 7.1.1: an extension begins with a semicolon, perhaps behind some spaces.
+    let behind = line[digits..].trim_ascii_start();
+    if digits == 0 || digits > 16 || !(behind.is_empty() || behind[0] == b';') {
+        return Err("a chunk's size is not valid");
+    }
+    let text = std::str::from_utf8(&line[..digits]).map_err(|_| "a chunk's size is not valid")?;
+    let size = u64::from_str_radix(text, 16).map_err(|_| "a chunk's size is not valid")?;
+    buffer.advance(end + 1);
+    Ok(Some(size))
+}
+
+/// The fields behind the last chunk, up to an empty line.
+fn trailers(buffer: &mut BytesMut) -> Result<Decoded, Broken> {
+    if buffer.starts_with(b"\r\n") {
+        buffer.advance(2);
+        return Ok(Decoded::End);
+    }
+    let mut fields = [httparse::EMPTY_HEADER; MOST_TRAILERS];
+    let parsed = httparse::parse_headers(buffer, &mut fields);
+    let (length, headers) = match parsed.map_err(|_| "the trailers are not valid")? {
+        Status::Complete((length, fields)) => (length, collect(fields)?),
+        Status::Partial if buffer.len() > LONGEST_TRAILERS => {
+            return Err("the trailers are too large");
+        }
+        Status::Partial => return Ok(Decoded::More),
+    };
+    if length > LONGEST_TRAILERS {
+        return Err("the trailers are too large");
+    }
+    buffer.advance(length);
+    Ok(Decoded::Trailers(headers))
+}
+
+fn collect(fields: &[httparse::Header<'_>]) -> Result<HeaderMap, Broken> {
+    let mut headers = HeaderMap::with_capacity(fields.len());
+    for field in fields {
+        let name = HeaderName::from_bytes(field.name.as_bytes());
+        let value = HeaderValue::from_bytes(field.value);
+        let (Ok(name), Ok(value)) = (name, value) else {
+            return Err("a trailer is not valid");
+        };
+        headers.append(name, value);
+    }
+    Ok(headers)
+}
+
+const LONGEST_SIZE_LINE: usize = 4 << 10;
+const LONGEST_TRAILERS: usize = 16 << 10;
+const MOST_TRAILERS: usize = 100;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// A body, its trailers, and what stands behind it.
+    type Whole = (Vec<u8>, Option<HeaderMap>, Vec<u8>);
+
+    /// The body and its trailers, from bytes that come in pieces of these sizes, or what is wrong.
+    fn read(mut decoder: Decoder, bytes: &[u8], pieces: &[usize]) -> Result<Whole, Broken> {
+        let (mut buffer, mut rest) = (BytesMut::new(), bytes);
+        let mut pieces = pieces.iter().cycle();
+        let mut body = Vec::new();
+        loop {
+            match decoder.decode(&mut buffer)? {
+                Decoded::Data(data) => body.extend_from_slice(&data),
+                Decoded::Trailers(trailers) => {
+                    return Ok((body, Some(trailers), [&buffer, rest].concat()));
+                }
+                Decoded::End => return Ok((body, None, [&buffer, rest].concat())),
+                Decoded::More if rest.is_empty() => {
+                    decoder.close()?;
+                    return Ok((body, None, Vec::new()));
+                }
+                Decoded::More => {
+                    let (piece, behind) = rest.split_at((*pieces.next().unwrap()).min(rest.len()));
+                    buffer.extend_from_slice(piece);
+                    rest = behind;
+                }
+            }
+        }
+    }
+
+    fn chunked(bytes: &[u8]) -> Result<Whole, Broken> {
+        read(Decoder::chunked(), bytes, &[usize::MAX])
+    }
+
+    #[test]
+    fn chunks_are_joined_and_what_stands_behind_them_is_left() {
+        let bytes = b"4\r\nhalf\r\n0005;a=\"b\"\r\n more\r\n0\r\n\r\nHTTP/1.1";
+        let (body, trailers, rest) = chunked(bytes).unwrap();
+        assert_eq!(body, b"half more");
+        assert!(trailers.is_none());
+        assert_eq!(rest, b"HTTP/1.1");
+    }
+
+    #[test]
+    fn trailers_are_read() {
+        let (body, trailers, rest) =
+            chunked(b"1\r\na\r\n0\r\nx-sum: 7\r\nx-sum: 8\r\n\r\nrest").unwrap();
+        let trailers = trailers.unwrap();
+        let sums: Vec<_> = trailers.get_all("x-sum").iter().collect();
+        assert_eq!(
+            (body.as_slice(), sums.as_slice()),
+            (
+                &b"a"[..],
+                &["7", "8"].map(HeaderValue::from_static).each_ref()[..]
+            )
+        );
+        assert_eq!(rest, b"rest");
+    }
+
+    #[test]
+    fn what_is_framed_otherwise_is_refused() {
+        let long = format!("1;{}\r\na\r\n0\r\n\r\n", "x".repeat(LONGEST_SIZE_LINE));
+        let trailers = format!("0\r\nx: {}\r\n\r\n", "x".repeat(LONGEST_TRAILERS));
+        for bytes in [
+            "4\nmore\r\n",
+            "4\r\nmoreX\r\n0\r\n\r\n",
+            "4\r\nmore\n0\r\n\r\n",
+            "-4\r\nmore\r\n",
+            "+4\r\nmore\r\n",
+            "0x4\r\nmore\r\n",
+            " 4\r\nmore\r\n",
+            "4 4\r\nmore\r\n",
+            "\r\n",
+            ";\r\n",
+            "11111111111111111\r\n",
+            "4;a\rb\r\nmore\r\n0\r\n\r\n",
+            "0\r\nno field\r\n\r\n",
+            "0\r\n a: b\r\n\r\n",
+            "4\r\nmo",
+            "4\r\nmore\r\n0\r\n",
+            &long,
+            &trailers,
+        ] {
+            assert!(chunked(bytes.as_bytes()).is_err(), "{bytes:?}");
+        }
+    }
+
+    #[test]
+    fn a_body_with_a_length_takes_just_that() {
+        let read = |bytes| read(Decoder::length(3), bytes, &[2]);
+        assert_eq!(
+            read(b"abcd").unwrap(),
+            (b"abc".to_vec(), None, b"d".to_vec())
+        );
+        assert!(read(b"ab").is_err());
+    }
+
+    #[test]
+    fn a_body_without_one_takes_all() {
+        let (body, _, _) = read(Decoder::until_close(), b"all of it", &[4]).unwrap();
+        assert_eq!(body, b"all of it");
+    }
+
+    proptest! {
+        #[test]
+        fn chunks_read_the_same_in_whatever_pieces_they_come(
+            chunks in prop::collection::vec(prop::collection::vec(any::<u8>(), 1..40), 0..8),
+            behind in prop::collection::vec(any::<u8>(), 0..8),
+            pieces in prop::collection::vec(1_usize..20, 1..6),
+        ) {
+            let mut bytes = Vec::new();
+            for chunk in &chunks {
+                bytes.extend_from_slice(format!("{:X}\r\n", chunk.len()).as_bytes());
+                bytes.extend_from_slice(chunk);
+                bytes.extend_from_slice(b"\r\n");
+            }
+            bytes.extend_from_slice(b"0\r\n\r\n");
+            bytes.extend_from_slice(&behind);
+            let (body, trailers, rest) = read(Decoder::chunked(), &bytes, &pieces).unwrap();
+            prop_assert_eq!(body, chunks.concat());
+            prop_assert!(trailers.is_none());
+            prop_assert_eq!(rest, behind);
+        }
+
+        #[test]
+        fn any_bytes_read_the_same_whole_and_in_pieces(
+            bytes in prop::collection::vec(prop::sample::select(b"0123aF;\r\n: x".to_vec()), 0..60),
+            pieces in prop::collection::vec(1_usize..9, 1..6),
+        ) {
+            let whole = chunked(&bytes).ok();
+            let parts = read(Decoder::chunked(), &bytes, &pieces).ok();
+            prop_assert_eq!(whole, parts);
+        }
+    }
+}

@@ -1,0 +1,165 @@
+//! The request as a server gets it: its head, and its body's framing.
+
+use http::{
+    HeaderMap, HeaderName, HeaderValue,
+    header::{
+        CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, FORWARDED, HOST, TE, TRAILER,
+        TRANSFER_ENCODING, UPGRADE, VIA,
+    },
+    request::Parts,
+};
+use http_body::Body as _;
+use smallvec::SmallVec;
+
+use super::super::{
+    head::{HeadOptions, forwarded, forwarded_for, forwarded_host, host, joined_cookies},
+    server::Server,
+};
+use crate::exchange::{
+    Body, Context,
+    fields::{
+        KEEP_ALIVE, PROXY_CONNECTION, TRACEPARENT, X_FORWARDED_FOR, X_FORWARDED_HOST,
+        X_FORWARDED_PROTO, X_REQUEST_ID, list,
+    },
+};
+
+/// How a request's body is framed (RFC 9112 6).
+#[derive(Debug, PartialEq, Eq)]
+pub(in super::super) enum Framing {
+    /// There is none.
+    Empty,
+    /// So many bytes are still to come.
+    Length(u64),
+    /// In chunks, and behind them those trailers that `Trailer` has named.
+    Chunked(SmallVec<[HeaderName; 1]>),
+}
+
+impl Framing {
+    fn of(headers: &HeaderMap, body: &Body) -> Self {
+        if body.is_end_stream() {
+            return Self::Empty;
+        }
+        let told = headers.get(CONTENT_LENGTH);
+        let told = told.and_then(|length| length.to_str().ok()?.parse().ok());
+        match told.or_else(|| body.size_hint().exact()) {
+            Some(length) => Self::Length(length),
+            None => Self::Chunked(named_trailers(headers)),
+        }
+    }
+}
+
+fn named_trailers(headers: &HeaderMap) -> SmallVec<[HeaderName; 1]> {
+    list(headers, &TRAILER)
+        .filter_map(|name| HeaderName::from_bytes(name.as_bytes()).ok())
+        .collect()
+}
+
+/// Writes the head: Host first, what the client said, and what we say ourselves. The frame has taken
+/// out forwarding fields and those of one hop; 100-continue we answer ourselves, when the body is
+/// read. The client's head stays as it is, for a second try.
+pub(in super::super) fn request_head(
+    out: &mut Vec<u8>,
+    (parts, body): (&Parts, &Body),
+    context: &Context,
+    server: &Server,
+    options: &HeadOptions<'_>,
+) -> Framing {
+    out.clear();
+    let target = parts.uri.path_and_query().map_or("/", |it| it.as_str());
+    out.extend_from_slice(parts.method.as_str().as_bytes());
+    out.push(b' ');
+    out.extend_from_slice(target.as_bytes());
+    out.extend_from_slice(b" HTTP/1.1\r\n");
+    field(out, &HOST, &host(context, server, options.host));
+    client_fields(out, &parts.headers, options);
+    our_fields(out, context, options);
+    if options.upgrade
+        && let Some(upgrade) = &context.head.upgrade
+    {
+        field(out, &CONNECTION, &HeaderValue::from_static("upgrade"));
+        field(out, &UPGRADE, upgrade);
+    }
+    let framing = Framing::of(&parts.headers, body);
+    framing_field(out, &parts.headers, &framing);
+    out.extend_from_slice(b"\r\n");
+    framing
+}
+
+fn client_fields(out: &mut Vec<u8>, headers: &HeaderMap, options: &HeadOptions<'_>) {
+    let mut cookies_written = false;
+    for (name, value) in headers {
+        match *name {
+            // Of one hop, or written anew.
+            HOST | EXPECT | CONTENT_LENGTH | TRANSFER_ENCODING | CONNECTION | UPGRADE | TE => {}
+            FORWARDED if options.forwarded => {}
+            COOKIE if cookies_written => {}
+            COOKIE => {
+                cookies_written = true;
+                if let Some(joined) = joined_cookies(headers, value) {
+                    field(out, name, &joined);
+                }
+            }
+            _ if is_ours(name) => {}
+            _ => field(out, name, value),
+        }
+    }
+}
+
+/// What no client has a say in. Standard names have been told apart by then.
+fn is_ours(name: &HeaderName) -> bool {
+    [
+        X_REQUEST_ID,
+        TRACEPARENT,
+        X_FORWARDED_FOR,
+        X_FORWARDED_PROTO,
+        X_FORWARDED_HOST,
+        KEEP_ALIVE,
+        PROXY_CONNECTION,
+    ]
+    .contains(name)
+}
+
+fn our_fields(out: &mut Vec<u8>, context: &Context, options: &HeadOptions<'_>) {
+    field(out, &X_REQUEST_ID, context.id.header());
+    line(out, &TRACEPARENT, &context.trace.text());
+    field(out, &X_FORWARDED_FOR, &forwarded_for(context));
+    line(out, &X_FORWARDED_PROTO, context.scheme.as_bytes());
+    let host = forwarded_host(context);
+    if let Some(host) = host {
+        field(out, &X_FORWARDED_HOST, host);
+    }
+    if options.forwarded {
+        field(out, &FORWARDED, &forwarded(context, host));
+    }
+    if context.head.trailers {
+        // RFC 9110 10.1.4: the client takes trailers, and so do we.
+        line(out, &TE, b"trailers");
+    }
+    field(out, &VIA, &options.via.of(context.head.version));
+}
+
+/// A length of zero that the client told is told on: RFC 9110 8.6 wants it with a POST.
+fn framing_field(out: &mut Vec<u8>, headers: &HeaderMap, framing: &Framing) {
+    match framing {
+        Framing::Empty if headers.contains_key(CONTENT_LENGTH) => line(out, &CONTENT_LENGTH, b"0"),
+        Framing::Empty => {}
+        Framing::Length(length) => {
+            let mut digits = itoa::Buffer::new();
+            line(out, &CONTENT_LENGTH, digits.format(*length).as_bytes());
+        }
+        Framing::Chunked(_) => line(out, &TRANSFER_ENCODING, b"chunked"),
+    }
+}
+
+fn field(out: &mut Vec<u8>, name: &HeaderName, value: &HeaderValue) {
+    line(out, name, value.as_bytes());
+}
+
+pub(super) fn line(out: &mut Vec<u8>, name: &HeaderName, value: &[u8]) {
+    let name = name.as_str().as_bytes();
+    out.reserve(name.len() + value.len() + 4);
+    out.extend_from_slice(name);
+    out.extend_from_slice(b": ");
+    out.extend_from_slice(value);
+    out.extend_from_slice(b"\r\n");
+}

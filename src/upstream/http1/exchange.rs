@@ -1,0 +1,220 @@
+//! One request and its answer's head, side by side on one connection.
+
+use std::{
+    io,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use http::Method;
+use tokio_util::task::AbortOnDropHandle;
+
+use super::{
+    Answer, Connection, Decoder, Head, Stream, Switched,
+    encode::Framing,
+    head::{MOST_BYTES, Malformed},
+    upload::{Upload, UploadError, send_rest},
+};
+use crate::exchange::{Body, BodyError};
+
+/// A request that is being sent, until its answer's head is there.
+pub(in super::super) struct Exchange {
+    connection: Box<Connection>,
+    upload: Upload,
+    /// The server takes no more; its answer may have come before that.
+    unwritten: Option<io::Error>,
+    method: Method,
+    /// Bytes of interim answers so far.
+    interim: usize,
+    /// How much of an unfinished head has been looked at.
+    scanned: usize,
+}
+
+/// Why there is no answer.
+#[derive(Debug)]
+pub(in super::super) enum SendError {
+    /// The client's body broke off.
+    Body(BodyError),
+    /// The client's body is not as long as was told.
+    Length,
+    /// The connection ended. Whether anything was written, and whether an answer had begun.
+    Closed {
+        error: io::Error,
+        written: bool,
+        began: bool,
+    },
+    /// What came is no answer.
+    Malformed(Malformed),
+}
+
+impl Exchange {
+    /// Sends what stands in the connection's output, and the body behind it.
+    pub(in super::super) fn new(
+        mut connection: Box<Connection>,
+        method: Method,
+        framing: Framing,
+        body: Body,
+    ) -> Self {
+        let out = std::mem::take(&mut connection.output);
+        Self {
+            connection,
+            upload: Upload::new(out, framing, body),
+            unwritten: None,
+            method,
+            interim: 0,
+            scanned: 0,
+        }
+    }
+
+    /// The body of a request of which nothing was written.
+    pub(in super::super) fn into_body(self) -> Body {
+        self.upload.into_parts().0
+    }
+
+    /// Sends, and waits for the answer's head.
+    pub(in super::super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<Head, SendError>> {
+        self.poll_upload(cx)?;
+        loop {
+            if let Some(head) = self.take_head()? {
+                return Poll::Ready(Ok(head));
+            }
+            let connection = &mut *self.connection;
+            let read = ready!(connection.input.poll_read(&mut connection.stream, cx));
+            match read {
+                Ok(1..) => {}
+                Ok(0) => return Poll::Ready(Err(self.closed(None))),
+                Err(error) => return Poll::Ready(Err(self.closed(Some(error)))),
+            }
+        }
+    }
+
+    /// A server that takes no more may have said why.
+    fn poll_upload(&mut self, cx: &mut Context<'_>) -> Result<(), SendError> {
+        if self.unwritten.is_some() {
+            return Ok(());
+        }
+        match self.upload.poll(&mut self.connection.stream, cx) {
+            Poll::Pending | Poll::Ready(Ok(())) => Ok(()),
+            Poll::Ready(Err(UploadError::Body(error))) => Err(SendError::Body(error)),
+            Poll::Ready(Err(UploadError::Length)) => Err(SendError::Length),
+            Poll::Ready(Err(UploadError::Write(error))) => {
+                self.unwritten = Some(error);
+                Ok(())
+            }
+        }
+    }
+
+    fn closed(&mut self, error: Option<io::Error>) -> SendError {
+        let error = error.or_else(|| self.unwritten.take());
+        SendError::Closed {
+            error: error.unwrap_or_else(|| io::ErrorKind::UnexpectedEof.into()),
+            written: self.upload.began,
+            began: self.interim > 0 || !self.connection.input.is_empty(),
+        }
+    }
+
+    /// The final head, if it is there. Interim answers (RFC 9110 15.2) are taken in up to a bound:
+    /// nothing else would hold a server back that sends them without end.
+    fn take_head(&mut self) -> Result<Option<Head>, SendError> {
+        loop {
+            let buffer = &mut self.connection.input.buffer;
+            if buffer.is_empty() || (self.scanned > 0 && !has_blank_line(buffer, self.scanned)) {
+                self.scanned = self.scanned.min(buffer.len());
+                return self.unfinished();
+            }
+            let before = buffer.len();
+            let Some(head) = Head::take(buffer).map_err(SendError::Malformed)? else {
+                return self.unfinished();
+            };
+            self.scanned = 0;
+            if !head.status.is_informational() || head.status.as_u16() == 101 {
+                return Ok(Some(head));
+            }
+            self.interim += before - self.connection.input.buffer.len();
+            if self.interim > MOST_INTERIM {
+                return Err(SendError::Malformed("interim answers without end"));
+            }
+        }
+    }
+
+    fn unfinished(&mut self) -> Result<Option<Head>, SendError> {
+        self.scanned = self.connection.input.buffer.len();
+        match self.scanned > MOST_BYTES {
+            true => Err(SendError::Malformed("the head is too large")),
+            false => Ok(None),
+        }
+    }
+
+    /// Goes over to the answer's body. What is left of the request's is sent by a task of its own,
+    /// which gives up when the server takes nothing for `stall`.
+    pub(in super::super) fn answer(
+        self,
+        head: &Head,
+        stall: Option<Duration>,
+    ) -> Result<Answer, Malformed> {
+        let decoder = head.decoder(&self.method)?;
+        Ok(self.into_answer(decoder, head.persistent, stall))
+    }
+
+    fn into_answer(self, decoder: Decoder, persistent: bool, stall: Option<Duration>) -> Answer {
+        let Self {
+            mut connection,
+            upload,
+            unwritten,
+            ..
+        } = self;
+        if upload.is_complete() {
+            connection.output = upload.into_parts().1;
+            let reusable = persistent && !decoder.ends_with_connection();
+            return Answer::new(connection, decoder, reusable, None);
+        }
+        if unwritten.is_some() {
+            return Answer::new(connection, decoder, false, None);
+        }
+        let Connection {
+            stream,
+            input,
+            output,
+            open,
+        } = *connection;
+        let (read, write) = tokio::io::split(Box::new(stream));
+        let rest = tokio::spawn(send_rest(upload, write, stall));
+        let connection = Box::new(Connection {
+            stream: Stream::Reading(read),
+            input,
+            output,
+            open,
+        });
+        Answer::new(
+            connection,
+            decoder,
+            false,
+            Some(AbortOnDropHandle::new(rest)),
+        )
+    }
+
+    /// Goes over to another protocol behind a 101.
+    pub(in super::super) fn switch(self) -> Switched {
+        let Connection {
+            stream,
+            mut input,
+            open,
+            ..
+        } = *self.connection;
+        let unsent = (!self.upload.is_complete()).then(|| Box::new(self.upload));
+        Switched {
+            unsent,
+            read: input.take(input.buffer.len()),
+            stream,
+            _open: open,
+        }
+    }
+}
+
+/// Whether a head may have come to its end behind what was looked at before.
+fn has_blank_line(buffer: &[u8], scanned: usize) -> bool {
+    let new = &buffer[scanned.saturating_sub(3).min(buffer.len())..];
+    memchr::memmem::find(new, b"\n\r\n").is_some() || memchr::memmem::find(new, b"\n\n").is_some()
+}
+
+const MOST_INTERIM: usize = 1 << 20;
