@@ -4,10 +4,9 @@ use std::{hint::black_box, time::SystemTime};
 
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
 use http::{HeaderMap, HeaderName, HeaderValue};
-use ipnet::IpNet;
 use tollgate::{
     exchange::{RequestId, TraceContext, fields, host::Host},
-    frame::client,
+    frame::client::{self, Trust},
 };
 
 fn headers(lines: &[(&'static str, &'static str)]) -> HeaderMap {
@@ -55,17 +54,20 @@ fn hop_by_hop(criterion: &mut Criterion) {
 }
 
 fn client_address(criterion: &mut Criterion) {
-    let trusted: Vec<IpNet> = ["10.0.0.0/8", "fd00::/8"]
-        .iter()
-        .filter_map(|network| network.parse().ok())
-        .collect();
+    let networks = ["10.0.0.0/8", "fd00::/8"].iter();
+    let trust = Trust {
+        networks: networks
+            .filter_map(|network| network.parse().ok())
+            .collect(),
+        ..Trust::default()
+    };
     let forwarded = headers(&[
         ("x-forwarded-for", "203.0.113.7, 10.1.1.1, 10.1.1.2"),
         ("x-forwarded-proto", "https"),
     ]);
     let peer = [10, 0, 0, 1].into();
     criterion.bench_function("headers/client_behind_proxies", |bench| {
-        bench.iter(|| client::behind_proxy(peer, "http", black_box(&forwarded), &trusted));
+        bench.iter(|| client::behind_proxy(peer, "http", black_box(&forwarded), &trust));
     });
 }
 

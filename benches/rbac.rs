@@ -7,7 +7,7 @@ use http::{Method, Uri, Version};
 use tollgate::{
     config::{Config, Route},
     exchange::{
-        Clock, Connection, Context, ContextParts, Peer, Principal, Protocol, RequestHead,
+        Asked, Clock, Connection, Context, ContextParts, Peer, Principal, Protocol, RequestHead,
         RequestId, TraceContext,
     },
     pipeline::{Ranges, Rules},
@@ -83,15 +83,15 @@ fn decisions(criterion: &mut Criterion) {
         ("role_and_claim", everything, &["editor-7"]),
     ] {
         let rules = Rules::from_config(&route(keys).access);
-        let context = context(roles);
+        let (context, headers) = (context(roles), http::HeaderMap::new());
         criterion.bench_function(&format!("rbac/{name}"), |bench| {
             bench.iter(|| {
-                let decision = rules.decide(
-                    black_box(&Method::DELETE),
-                    black_box("/api/v1/orders/1"),
-                    &context,
-                );
-                decision.is_ok()
+                let asked = Asked {
+                    method: black_box(&Method::DELETE),
+                    path: black_box("/api/v1/orders/1"),
+                    headers: &headers,
+                };
+                rules.decide(&asked, &context).is_ok()
             });
         });
     }

@@ -50,7 +50,7 @@ pub use access::{
     Access, ByMethod, ClaimRule, ClaimValue, Demand, IpList, IpRules, IpSet, LARGEST_NETWORKS,
     Needed, Permissions, Rbac, RoleDemand, parse_networks,
 };
-pub use address::network_of;
+pub use address::{network_of, unmapped};
 pub use admin::Admin;
 pub use auth::{
     ApiKeys, Auth, AuthRule, Basic, ClaimPath, CredentialPlace, External, Fact, Jwt, KeyRefresh,
@@ -78,11 +78,11 @@ pub use reference::reference;
 pub use rewrite::{HostRewrite, Rewrite};
 pub use role::Role;
 pub use route::{
-    EncodedSlash, HostPattern, PathPattern, PathSegment, Redirect, Route, Target, Timeouts,
-    ValueMatch,
+    EncodedSlash, HostPattern, OverrideHeaders, PathPattern, PathSegment, Redirect, Route, Target,
+    Timeouts, ValueMatch,
 };
 pub use security::{Frame, ReferrerPolicy, SecurityHeaders};
-pub use server::{Address, Drain, Http2, Limits, Server};
+pub use server::{Address, Drain, Http2, Limits, Server, TrustedHeaders};
 pub use subrequests::{Certificates, Subrequests};
 pub use target::Respond;
 pub use text::{Secret, Template, TemplatePart};

@@ -7,6 +7,7 @@
 pub mod api_key;
 mod blocking;
 mod body;
+mod call;
 mod clock;
 mod connection;
 mod context;
@@ -31,6 +32,7 @@ mod tunnel;
 
 pub use blocking::{Blocking, Undone};
 pub use body::{Body, BodyError, BodyFault, BoxError, EndsWithConnection};
+pub use call::Asked;
 pub use clock::Clock;
 pub use connection::{Connection, Handler, InFlight, Peer, Protocol};
 pub use context::{Attempt, CacheNote, Context, ContextParts, RequestHead};

@@ -27,18 +27,18 @@ use http::{
     request::Parts,
 };
 use hyper::body::Incoming;
-use ipnet::IpNet;
 
+use client::{Client, Trust};
 pub use end::AnswerBody;
 use end::{End, has_no_body};
 use head::{Checks, Seen};
 
 use crate::{
-    config::{EncodedSlash, Server},
+    config::{EncodedSlash, OverrideHeaders, Server},
     exchange::{
         Body, Clock, Connection, Context, ContextParts, Decorate, Handler, Reason, Rejection,
         RequestHead, Response, RouteService, Tunnel,
-        fields::X_REQUEST_ID,
+        fields::{X_REQUEST_ID, remove_overrides},
         host::{Host, HostError},
         preflight_method, target,
     },
@@ -56,6 +56,8 @@ pub struct Route {
     pub metrics: Arc<RouteMetrics>,
     /// What becomes of `%2F` and `%5C`.
     pub encoded_slash: EncodedSlash,
+    /// What becomes of fields that name another method or path than the request's own.
+    pub override_headers: OverrideHeaders,
     /// Whether its pipeline answers CORS preflights for the methods that it serves.
     pub preflights: bool,
     /// What it adds to all of its answers.
@@ -92,7 +94,7 @@ impl From<Rejection> for Refused {
 /// What the frame takes from one configuration; swapped as a whole by a reload.
 pub struct Snapshot {
     router: Router<Arc<Route>>,
-    trusted: Vec<IpNet>,
+    trust: Trust,
     /// What no client may send: it tells who the caller is.
     identity: Arc<Vec<HeaderName>>,
     checks: Checks,
@@ -110,7 +112,10 @@ impl Snapshot {
     ) -> Self {
         Self {
             router,
-            trusted: server.trusted_proxies.clone(),
+            trust: Trust {
+                networks: server.trusted_proxies.clone(),
+                headers: server.trusted_headers,
+            },
             identity: Arc::clone(identity),
             checks: Checks {
                 target_bytes: server.limits.target_bytes,
@@ -197,20 +202,26 @@ impl Handler for Frame {
         let (mut parts, body) = request.into_parts();
         let snapshot = self.snapshot.load();
         let seen = Seen::of(&parts.headers);
-        let trusted = client::is_trusted(connection.peer.ip(), &snapshot.trusted);
+        let trusted = client::is_trusted(connection.peer.ip(), &snapshot.trust.networks);
+        let behind = || behind(&parts, connection, &snapshot.trust);
+        let caller = trusted.then(behind).transpose();
+        let contradicts = caller.is_err();
+        let caller = caller.unwrap_or_default();
         let context = Arc::new(context(
             &parts,
             &seen,
             connection,
-            trusted,
-            &snapshot.trusted,
+            (trusted, caller),
             &self.clock,
         ));
         self.recorder
             .options
             .load()
             .capture(&parts.headers, &context);
-        let admit = || admit(&mut parts, &seen, trusted, &context, &snapshot);
+        let admit = || match contradicts {
+            true => Err(Rejection::new(Reason::ForwardedAmbiguous).close().into()),
+            false => admit(&mut parts, &seen, trusted, &context, &snapshot),
+        };
         // On HTTP/2 a panic here would end the other streams of the connection too.
         let admitted = catch_unwind(AssertUnwindSafe(admit)).unwrap_or_else(|_| {
             tracing::error!(request_id = context.id.as_str(), "checking a head panicked");
@@ -267,17 +278,25 @@ async fn guarded(
     }
 }
 
+/// The caller behind a proxy that is trusted.
+fn behind(
+    parts: &Parts,
+    connection: &Connection,
+    trust: &Trust,
+) -> Result<Client, client::Contradiction> {
+    let (peer, scheme) = (connection.peer.ip(), connection.scheme());
+    client::behind_proxy(peer, scheme, &parts.headers, trust)
+}
+
+/// With whether the peer is trusted, and whom it told of.
 fn context(
     parts: &Parts,
     seen: &Seen,
     connection: &Arc<Connection>,
-    trusted: bool,
-    proxies: &[IpNet],
+    (trusted, caller): (bool, Option<Client>),
     clock: &Clock,
 ) -> Context {
     let peer = connection.peer.ip();
-    let caller =
-        trusted.then(|| client::behind_proxy(peer, connection.scheme(), &parts.headers, proxies));
     let (client, forwarded_for, scheme, forwarded_host) = match caller {
         Some(caller) => (caller.address, caller.hops, caller.scheme, caller.host),
         None => (peer, None, connection.scheme(), None),
@@ -328,7 +347,8 @@ fn admit(
     let host = host(parts, seen, context)
         .map_err(|error| refuse(Reason::HostInvalid).detail("host", error.to_string()))?;
     let encoded_slash = normalise(parts, context)?;
-    head::clean(&mut parts.headers, seen, trusted, context.trace.continued);
+    let client = trusted.then_some(context.client);
+    head::clean(&mut parts.headers, seen, client, context.trace.continued);
     // Names with `_`, which servers read as these, are gone by now.
     for name in &*snapshot.identity {
         parts.headers.remove(name);
@@ -353,6 +373,9 @@ fn admit(
             rejection: refuse(Reason::TargetInvalid).detail("target", "%2F and %5C are refused"),
             near: Some(Arc::clone(route)),
         });
+    }
+    if seen.overrides && route.override_headers == OverrideHeaders::Strip {
+        remove_overrides(&mut parts.headers);
     }
     Ok((Arc::clone(route), vary))
 }

@@ -378,10 +378,16 @@ impl Shared {
 
     /// Everything that `/metrics` tells, at this moment.
     fn scrape(&self) -> String {
-        if let Some(cache) = self.running().policies.cache() {
+        // Held for both: figures are noted by one scrape at a time.
+        let running = self.running();
+        if let Some(cache) = running.policies.cache() {
             let figures = cache.figures();
             self.metrics.cache_holds(figures.used, figures.objects);
         }
+        if let Some(log) = &self.level {
+            self.metrics.log_lost(log.lost());
+        }
+        drop(running);
         self.metrics.encode()
     }
 

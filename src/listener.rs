@@ -15,6 +15,7 @@
 
 mod accept;
 mod bind;
+mod clients;
 mod connection;
 mod drain;
 mod guard;

@@ -13,7 +13,7 @@ use std::{
 use http::Response;
 use jsonwebtoken::{EncodingKey, Header, encode};
 use serde_json::{Value, json};
-use support::{Gateway, Sent, Server, empty, eventually, full, http1, read, request, within};
+use support::{Gateway, Sent, Server, empty, eventually, full, http1, read, within};
 
 /// A server that says "here".
 async fn origin() -> Server {
@@ -26,10 +26,21 @@ async fn from(gateway: &Gateway, client: &str) -> Sent {
 }
 
 async fn send(gateway: &Gateway, method: &str, path: &str, headers: &[(&str, &str)]) -> Sent {
-    let mut request = request(method, path).header("host", "gateway.test");
-    for (name, value) in headers {
-        request = request.header(*name, *value);
-    }
+    let host = [("host", "gateway.test")];
+    send_as_it_is(gateway, method, path, &[&host, headers].concat()).await
+}
+
+/// A request with these header fields and no others.
+async fn send_as_it_is(
+    gateway: &Gateway,
+    method: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+) -> Sent {
+    let builder = http::Request::builder().method(method).uri(path);
+    let request = headers.iter().fold(builder, |builder, (name, value)| {
+        builder.header(*name, *value)
+    });
     let mut connection = http1(gateway.address()).await;
     let answer = within(connection.send_request(request.body(empty()).unwrap())).await;
     read(answer.unwrap()).await
@@ -228,13 +239,7 @@ fn with_roles(roles: &[&str]) -> Value {
 async fn call(gateway: &Gateway, method: &str, claims: Value) -> Sent {
     let bearer = format!("Bearer {}", token(&claims));
     let headers = [("authorization", &*bearer), ("host", "acme.example.com")];
-    let mut request = http::Request::builder().method(method).uri("/orders/1");
-    for (name, value) in headers {
-        request = request.header(name, value);
-    }
-    let mut connection = http1(gateway.address()).await;
-    let answer = within(connection.send_request(request.body(empty()).unwrap())).await;
-    read(answer.unwrap()).await
+    send_as_it_is(gateway, method, "/orders/1", &headers).await
 }
 
 #[tokio::test]
@@ -297,6 +302,65 @@ async fn a_denied_caller_is_told_nothing_and_the_log_what_was_missing() {
 }
 
 #[tokio::test]
+async fn no_field_makes_another_request_of_one_that_was_allowed() {
+    let (origin, asked) = (
+        support::Origin::ok().await,
+        "POST /a HTTP/1.1\r\nHost: a\r\n",
+    );
+    let overrides = [
+        "X-HTTP-Method-Override",
+        "X-Method-Override",
+        "X-HTTP-Method",
+        "X-Original-URL",
+        "X-Rewrite-URL",
+    ];
+    let fields: String = overrides
+        .iter()
+        .map(|name| format!("{name}: DELETE\r\n"))
+        .collect();
+    let ask = format!("{asked}{fields}Content-Length: 0\r\n\r\n");
+    for (keys, expected) in [("", 0), ("override_headers = 'keep'", overrides.len())] {
+        let route = format!("[routes.all]\nupstream = '{}'\n{keys}", origin.url());
+        let gateway = Gateway::start(&route);
+        let answer = support::Raw::ask(gateway.address(), ask.clone()).await;
+        assert_eq!(answer.status, 200);
+        let requests = origin.requests();
+        let last = requests.last().unwrap();
+        let passed = overrides.iter().filter(|name| last.header(name).is_some());
+        assert_eq!(passed.count(), expected, "{keys}");
+    }
+}
+
+#[tokio::test]
+async fn roles_stand_in_a_claim_with_one_name_or_at_a_path() {
+    let origin = origin().await;
+    for (claim, claims) in [
+        (
+            "'https://id.test/roles'",
+            json!({ "https://id.test/roles": ["admin"] }),
+        ),
+        ("'roles'", json!({ "roles": "viewer admin" })),
+        (
+            "['realm.access', 'roles']",
+            json!({ "realm.access": { "roles": ["admin"] } }),
+        ),
+    ] {
+        let gateway = Gateway::start(&format!(
+            "[auth.jwt.main]\nsecret = '{SECRET}'\nroles_claim = {claim}\n\
+             [routes.all]\nauth = 'jwt.main'\nroles = ['admin']\nupstream = '{}'\n",
+            origin.url()
+        ));
+        let asked = async |claims: &Value| {
+            let bearer = format!("Bearer {}", token(claims));
+            send(&gateway, "GET", "/", &[("authorization", &bearer)]).await
+        };
+        assert_eq!(asked(&claims).await.status(), 200, "{claim}");
+        let elsewhere = json!({ "realm": { "access": { "roles": ["admin"] } } });
+        assert_eq!(asked(&elsewhere).await.reason(), "rbac.denied", "{claim}");
+    }
+}
+
+#[tokio::test]
 async fn a_tenant_gets_no_further_than_its_own_host() {
     let origin = origin().await;
     let gateway = guarded(&origin, "claims = { tenant = '${host.tenant}' }");
@@ -320,20 +384,8 @@ async fn a_tenant_gets_no_further_than_its_own_host() {
 async fn who_is_not_known_is_401_before_any_rule_is_asked() {
     let origin = origin().await;
     let gateway = guarded(&origin, "roles = ['editor']");
-    let headers = [("host", "acme.example.com")];
-    let request = headers
-        .iter()
-        .fold(http::Request::builder().uri("/"), |it, (name, value)| {
-            it.header(*name, *value)
-        });
-    let mut connection = http1(gateway.address()).await;
-    let sent = read(
-        connection
-            .send_request(request.body(empty()).unwrap())
-            .await
-            .unwrap(),
-    )
-    .await;
+    let host = [("host", "acme.example.com")];
+    let sent = send_as_it_is(&gateway, "GET", "/", &host).await;
     assert_eq!(sent.status(), 401);
     assert_eq!(
         call(&gateway, "GET", with_roles(&["editor"]))
@@ -443,14 +495,7 @@ async fn from_page(gateway: &Gateway, method: &str, origin: &str, more: &[(&str,
         ("cookie", &*cookie),
         ("host", "acme.example.com"),
     ];
-    let builder = http::Request::builder().method(method).uri("/");
-    let headers = headers.iter().chain(more);
-    let builder = headers.fold(builder, |builder, (name, value)| {
-        builder.header(*name, *value)
-    });
-    let mut connection = http1(gateway.address()).await;
-    let answer = within(connection.send_request(builder.body(empty()).unwrap())).await;
-    read(answer.unwrap()).await
+    send_as_it_is(gateway, method, "/", &[&headers, more].concat()).await
 }
 
 #[tokio::test]
@@ -501,22 +546,12 @@ async fn who_brings_no_cookie_is_not_asked_where_it_comes_from() {
     let gateway = guarded(&origin, "");
     assert_eq!(call(&gateway, "POST", json!({})).await.status(), 200);
     let bearer = format!("Bearer {}", token(&json!({})));
-    let headers = [("authorization", &*bearer), ("origin", "https://app.test")];
-    let builder = http::Request::builder()
-        .method("POST")
-        .uri("/")
-        .header("host", "acme.example.com");
-    let builder = headers.iter().fold(builder, |builder, (name, value)| {
-        builder.header(*name, *value)
-    });
-    let mut connection = http1(gateway.address()).await;
-    let sent = read(
-        connection
-            .send_request(builder.body(empty()).unwrap())
-            .await
-            .unwrap(),
-    )
-    .await;
+    let headers = [
+        ("authorization", &*bearer),
+        ("origin", "https://app.test"),
+        ("host", "acme.example.com"),
+    ];
+    let sent = send_as_it_is(&gateway, "POST", "/", &headers).await;
     assert_eq!(
         sent.status(),
         200,
@@ -598,6 +633,10 @@ async fn a_grpc_method_has_a_rule_of_its_own_and_its_denial_is_a_grpc_status() {
             .header("authorization", &bearer)
             .header("content-type", media_type)
             .header("te", "trailers");
+        let request = match media_type {
+            "application/json" => request.header("connect-protocol-version", "1"),
+            _ => request,
+        };
         let mut connection = support::http2(gateway.address()).await;
         let sent = within(connection.send_request(request.body(empty()).unwrap())).await;
         let sent = read(sent.unwrap()).await;
@@ -616,8 +655,10 @@ async fn a_grpc_method_has_a_rule_of_its_own_and_its_denial_is_a_grpc_status() {
     let json = "application/json";
     assert_eq!(call("/shop.v1.Orders/DropOrder", json).await, (403, None));
     assert_eq!(call("/shop.v1.Orders/GetOrder", json).await.0, 200);
+    // Something else that ends in the name of a call.
+    assert_eq!(call("/orders/GetOrder", "text/plain").await, (403, None));
     assert_eq!(
         gateway.metric("tollgate_rejections_total", &["orders", "rbac.denied"]),
-        2.0
+        3.0
     );
 }

@@ -122,10 +122,12 @@ async fn a_key_is_good_on_its_routes_and_from_its_networks_only() {
     let mut file = KeysFile::new();
     let orders = file.add("orders", "routes = 'orders'");
     let near = file.add("near", "cidrs = ['127.0.0.0/8']");
+    let mapped = file.add("mapped", "cidrs = ['::ffff:127.0.0.0/104']");
     let far = file.add("far", "cidrs = ['192.0.2.0/24', '2001:db8::/32']");
     let gateway = start(&file, "");
     assert_eq!(outcome(&gateway, &orders).await, let_in());
     assert_eq!(outcome(&gateway, &near).await, let_in());
+    assert_eq!(outcome(&gateway, &mapped).await, let_in());
     let forbidden = refused(403, "auth.api_key.not_allowed_here");
     assert_eq!(outcome(&gateway, &far).await, forbidden);
     let other = ask(&gateway, "/other", &format!("X-Api-Key: {orders}\r\n")).await;

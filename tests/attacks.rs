@@ -75,9 +75,9 @@ async fn trailers_bring_in_nothing_that_is_refused_as_a_header() {
     let origin = Origin::ok().await;
     let gateway = Gateway::to(&origin.url());
     let request = "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\
-         Trailer: forwarded, x-real-ip, x-forwarded-port, via, x_user, x-sum\r\n\r\n0\r\n\
+         Trailer: forwarded, x-real-ip, x-forwarded-port, via, x_user, x-http-method, x-sum\r\n\r\n0\r\n\
          Forwarded: for=192.0.2.1\r\nX-Real-IP: 192.0.2.1\r\nX-Forwarded-Port: 443\r\nVia: 1.1 a\r\n\
-         X_User: admin\r\nX-Sum: 7\r\n\r\n";
+         X_User: admin\r\nX-HTTP-Method: DELETE\r\nX-Sum: 7\r\n\r\n";
     assert_eq!(Raw::ask(gateway.address(), request).await.status, 200);
     let trailers = origin.request().trailers;
     assert_eq!(trailers, [("x-sum".to_owned(), "7".to_owned())]);
@@ -85,13 +85,7 @@ async fn trailers_bring_in_nothing_that_is_refused_as_a_header() {
 
 #[tokio::test]
 async fn a_reset_does_not_make_an_upload_look_whole() {
-    let origin = Origin::start(|mut peer: Peer| async move {
-        peer.head().await;
-        peer.write("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
-            .await;
-        peer.closed().await;
-    })
-    .await;
+    let origin = early().await;
     let gateway = Gateway::to(&origin.url());
     let mut client = FrameClient::connect(gateway.address()).await;
     let fields: [(&str, &[u8]); 4] = [
@@ -160,6 +154,7 @@ const DATA: u8 = 0;
 const HEADERS: u8 = 1;
 const RST_STREAM: u8 = 3;
 const SETTINGS: u8 = 4;
+const END_STREAM: u8 = 1;
 const END_HEADERS: u8 = 4;
 const NO_ERROR: [u8; 4] = [0; 4];
 
@@ -250,15 +245,20 @@ async fn crumbs_of_a_cookie_count_as_one_field() {
     );
 }
 
-#[tokio::test]
-async fn a_body_that_goes_on_behind_an_early_answer_keeps_its_place() {
-    let origin = Origin::start(|mut peer: Peer| async move {
+/// An origin that answers as soon as it has a head, and reads what comes behind it.
+async fn early() -> Origin {
+    Origin::start(|mut peer: Peer| async move {
         peer.head().await;
         peer.write("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
             .await;
         peer.closed().await;
     })
-    .await;
+    .await
+}
+
+#[tokio::test]
+async fn a_body_that_goes_on_behind_an_early_answer_keeps_its_place() {
+    let origin = early().await;
     let gateway = Gateway::start(&format!(
         "[upstreams.u]\nservers = [\"{}\"]\nmax_in_flight = 1\n[routes.all]\nupstream = \"u\"\n",
         origin.url()
@@ -279,13 +279,7 @@ async fn a_body_that_goes_on_behind_an_early_answer_keeps_its_place() {
 
 #[tokio::test]
 async fn a_body_behind_an_early_answer_holds_its_connection_no_longer_than_a_head() {
-    let origin = Origin::start(|mut peer: Peer| async move {
-        peer.head().await;
-        peer.write("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
-            .await;
-        peer.closed().await;
-    })
-    .await;
+    let origin = early().await;
     let gateway = Gateway::start(&format!(
         "[server.limits]\nheader_timeout = \"100ms\"\n[routes.all]\nupstream = \"{}\"\n",
         origin.url()
@@ -302,6 +296,72 @@ async fn a_body_behind_an_early_answer_holds_its_connection_no_longer_than_a_hea
     eventually(|| late() == 1.0).await;
     // And the half-sent request is given up.
     eventually(|| gateway.metric("tollgate_upstream_connections_open", &[]) == 0.0).await;
+}
+
+/// A stream is in use until both of its sides have ended. Requests beyond the server's limit would
+/// wait inside hyper for those that it does not read.
+#[tokio::test]
+async fn an_upload_behind_an_early_answer_is_still_one_of_the_streams_of_its_h2c_connection() {
+    let origin = Origin::start(|mut peer: Peer| async move {
+        peer.read(24).await;
+        // SETTINGS_MAX_CONCURRENT_STREAMS 1
+        peer.write(frame(SETTINGS, 0, 0, &[0, 3, 0, 0, 0, 1])).await;
+        let stream = requested(&mut peer).await;
+        // `:status: 200`
+        let whole = END_HEADERS | END_STREAM;
+        peer.write(frame(HEADERS, whole, stream, &[0x88])).await;
+        peer.closed().await;
+    })
+    .await;
+    let url = origin.url().replace("http:", "h2c:");
+    let gateway = Gateway::start(&format!(
+        "[server]\nworkers = 1\n[routes.all]\nupstream = \"{url}\"\n"
+    ));
+    let mut first = Raw::connect(gateway.address()).await;
+    first
+        .send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\nhalf")
+        .await;
+    assert_eq!(first.answer().await.status, 200);
+    let get = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+    assert_eq!(Raw::ask(gateway.address(), get).await.status, 200);
+    assert_eq!(origin.connections(), 2);
+}
+
+/// An origin that answers at once and then reads nothing more of the upload.
+async fn deaf_to_uploads() -> Origin {
+    Origin::start(|mut peer: Peer| async move {
+        peer.head().await;
+        peer.write("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+            .await;
+        // It stays open, full as it is.
+        std::future::pending::<()>().await;
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_server_that_answers_and_never_reads_the_rest_of_an_upload_loses_its_connection() {
+    let origin = deaf_to_uploads().await;
+    let gateway = Gateway::start(&format!(
+        "[server.limits]\nheader_timeout = \"1h\"\nkeep_alive = \"1h\"\n\
+         [routes.all]\nupstream = \"{}\"\nmax_body = \"unlimited\"\n\
+         [routes.all.timeouts]\nidle = \"200ms\"\n",
+        origin.url()
+    ));
+    let mut client = Raw::connect(gateway.address()).await;
+    let head = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000000\r\n\r\n";
+    client.send(head).await;
+    assert_eq!(client.answer().await.status, 200);
+    let open = || gateway.metric("tollgate_upstream_connections_open", &[]);
+    // As much as all the sockets on the way take.
+    let upload = tokio::spawn(async move {
+        let piece = "x".repeat(64 << 10);
+        while client.send(piece.clone()).await {}
+    });
+    eventually(|| open() == 0.0).await;
+    within(upload)
+        .await
+        .expect("the client's side has ended too");
 }
 
 #[tokio::test]

@@ -9,6 +9,8 @@ mod algorithms;
 mod attacks;
 #[path = "auth/claims.rs"]
 mod claims;
+#[path = "auth/docs.rs"]
+mod docs;
 #[path = "auth/failures.rs"]
 mod failures;
 #[path = "auth/identity.rs"]

@@ -249,3 +249,27 @@ async fn every_user_of_a_file_has_its_roles() {
     let answer = Raw::ask(staff.gateway.address(), request).await;
     assert_eq!(answer.refusal(), refused(403, "rbac.denied"));
 }
+
+#[tokio::test]
+async fn the_example_of_the_page_runs() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("users.htpasswd");
+    std::fs::write(&file, format!("alice:{}\n", hash("secret"))).unwrap();
+    let text = support::example("docs/auth-basic.md")
+        .replace("users.htpasswd", &file.display().to_string());
+    let gateway = Gateway::start(&text);
+    let ask = async |field: &str| {
+        let request = format!("GET /tools/ HTTP/1.1\r\nHost: a\r\n{field}\r\n");
+        Raw::ask(gateway.address(), request).await
+    };
+    let answer = ask("").await;
+    assert_eq!(answer.refusal(), refused(401, "auth.missing"));
+    let challenge = Some("Basic realm=\"Staff\", charset=\"UTF-8\"");
+    assert_eq!(answer.header("www-authenticate"), challenge);
+    let field = format!("Authorization: {}\r\n", basic("alice", "secret"));
+    assert_eq!(ask(&field).await.text(), "tools\n");
+    assert_eq!(
+        gateway.log_lines(2).await[1]["principal"],
+        "basic.staff:alice"
+    );
+}

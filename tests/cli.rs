@@ -154,6 +154,25 @@ fn who_can_tells_what_a_request_needs_and_who_has_it() {
 }
 
 #[test]
+fn who_can_says_what_the_page_shows() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/authorization.md");
+    let page = fs::read_to_string(path).unwrap();
+    let block = |fence: &str| {
+        let (_, rest) = page.split_once(fence).unwrap();
+        rest.split("```").next().unwrap().to_owned()
+    };
+    let (command, shown) = {
+        let text = block("```text\n$ tollgate ");
+        let (command, shown) = text.split_once('\n').unwrap();
+        (command.to_owned(), shown.to_owned())
+    };
+    let folder = folder(&block("```toml\n"));
+    let arguments: Vec<&str> = command.split(' ').collect();
+    let (status, out, err) = run(folder.path(), &arguments);
+    assert_eq!((status, out, err), (0, shown, String::new()));
+}
+
+#[test]
 fn who_can_names_the_api_keys_that_may() {
     let folder = folder(
         r#"
@@ -186,6 +205,36 @@ fn who_can_names_the_api_keys_that_may() {
         let last = out.lines().last().unwrap();
         assert_eq!(last, format!("  keys        api_keys.partners: {wanted}"));
     }
+}
+
+#[test]
+fn who_can_tells_a_call_from_another_request_of_its_name() {
+    let folder = folder(
+        r#"
+        [auth.jwt.customers]
+        secret = "0123456789abcdef0123456789abcdef"
+        [roles.reader]
+        permissions = ["orders:read"]
+        [roles.editor]
+        includes = ["reader"]
+        permissions = ["orders:write"]
+        [routes.shop]
+        auth = "jwt.customers"
+        permissions = { "rpc:GetOrder" = "orders:read", "*" = "orders:write" }
+        upstream = "http://127.0.0.1:1"
+        "#,
+    );
+    let ask = ["roles", "who-can", "POST", "/shop.v1.Orders/GetOrder"];
+    let may = |more: &[&str]| {
+        let (_, out, _) = run(folder.path(), &[&ask[..], more].concat());
+        out.lines().last().unwrap().trim_start().to_owned()
+    };
+    let grpc = ["--header", "content-type: application/grpc"];
+    assert_eq!(
+        may(&grpc),
+        "may         whoever has the role editor or reader"
+    );
+    assert_eq!(may(&[]), "may         whoever has the role editor");
 }
 
 #[test]
@@ -329,14 +378,20 @@ fn a_signal_drains_and_ends_with_0() {
     }
 }
 
-#[test]
-fn a_request_under_way_is_finished_before_the_end() {
+/// The demo's backend, and a folder whose configuration leads to it.
+fn in_front_of_a_backend() -> (DemoBackend, TempDir) {
     let backend = DemoBackend::start().unwrap();
     let route = format!(
         "[routes.all]\nupstream = \"http://{}\"\n",
         backend.address()
     );
     let folder = folder(&format!("{QUICK}{route}"));
+    (backend, folder)
+}
+
+#[test]
+fn a_request_under_way_is_finished_before_the_end() {
+    let (_backend, folder) = in_front_of_a_backend();
     let mut gateway = Running::start(folder.path(), &[]);
     let mut events = gateway.ask("/events?count=2");
     read_until(&mut events, "\"number\":1");
@@ -348,12 +403,7 @@ fn a_request_under_way_is_finished_before_the_end() {
 
 #[test]
 fn a_second_signal_ends_at_once_with_1() {
-    let backend = DemoBackend::start().unwrap();
-    let route = format!(
-        "[routes.all]\nupstream = \"http://{}\"\n",
-        backend.address()
-    );
-    let folder = folder(&format!("{QUICK}{route}"));
+    let (_backend, folder) = in_front_of_a_backend();
     let mut gateway = Running::start(folder.path(), &[]);
     let mut slow = gateway.ask("/events?count=3600");
     read_until(&mut slow, "\"number\":1");
@@ -442,6 +492,10 @@ fn callers_are_told_apart(demo: &Running, token: &str, key: &str) {
     assert!(nobody.starts_with("HTTP/1.1 401"), "{nobody}");
     let alice = demo.get_with("/private/echo", &format!("Authorization: Bearer {token}"));
     assert!(alice.contains(r#""x-user-id":"alice""#), "{alice}");
+    let bearer = format!("Authorization: Bearer {token}");
+    let forbidden = demo.send_with("DELETE", "/private/items/3", &bearer);
+    assert!(forbidden.starts_with("HTTP/1.1 403"), "{forbidden}");
+    assert!(forbidden.contains("rbac.denied"), "{forbidden}");
     let partner = demo.get_with("/private/items/3", &format!("X-Api-Key: {key}"));
     assert!(partner.starts_with("HTTP/1.1 200"), "{partner}");
     let stranger = demo.get_with("/private/items/3", "Authorization: Bearer made.up.token");
@@ -560,13 +614,17 @@ impl Running {
         line.strip_prefix(start).unwrap().to_owned()
     }
 
-    /// The answer to a request with a header field more.
+    /// The answer to a GET with a header field more.
     fn get_with(&self, path: &str, field: &str) -> String {
+        self.send_with("GET", path, field)
+    }
+
+    fn send_with(&self, method: &str, path: &str, field: &str) -> String {
         let mut stream = TcpStream::connect(&self.gateway).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         write!(
             stream,
-            "GET {path} HTTP/1.1\r\nHost: a\r\n{field}\r\nConnection: close\r\n\r\n"
+            "{method} {path} HTTP/1.1\r\nHost: a\r\n{field}\r\nConnection: close\r\n\r\n"
         )
         .unwrap();
         let mut answer = String::new();

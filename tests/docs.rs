@@ -57,6 +57,24 @@ fn the_table_of_metrics_names_every_metric() {
 }
 
 #[test]
+fn the_table_of_log_fields_names_every_field() {
+    let source = read("src/frame/access_log.rs");
+    let keys = source.split("key!(\"").skip(1);
+    let written: BTreeSet<_> = keys.filter_map(|rest| rest.split('"').next()).collect();
+    let page = read("docs/operations.md");
+    let (_, section) = page.split_once("\n## The access log\n").unwrap();
+    let section = section.split("\n## ").next().unwrap_or_default();
+    let rows = section.lines().filter_map(|line| line.strip_prefix("| `"));
+    let named = rows.filter_map(|row| row.split('|').next());
+    let documented: BTreeSet<_> = named
+        .flat_map(|names| names.split(", "))
+        .map(|name| name.trim().trim_matches('`'))
+        .collect();
+    assert!(written.len() > 20, "the fields were not found");
+    assert_eq!(written, documented);
+}
+
+#[test]
 fn links_between_the_documents_lead_somewhere() {
     let mut faults = Vec::new();
     for (name, text) in documents() {

@@ -6,6 +6,8 @@
 mod docs;
 #[path = "external/failures.rs"]
 mod failures;
+#[path = "external/guesses.rs"]
+mod guesses;
 #[path = "external/memory.rs"]
 mod memory;
 #[path = "external/verdicts.rs"]
@@ -106,18 +108,27 @@ struct Site {
 impl Site {
     /// With these keys of `[auth.external.sso]` beside its `url`.
     async fn with(keys: &str) -> Self {
+        Self::with_route(keys, "").await
+    }
+
+    /// The same, with keys of the route.
+    async fn with_route(keys: &str, route: &str) -> Self {
         let service = Service::start().await;
         let url = format!("{}/auth", service.server.url());
-        Self::asking(service, &url, keys).await
+        Self::routed(service, &url, keys, route).await
     }
 
     /// With a service at a URL.
     async fn asking(service: Service, url: &str, keys: &str) -> Self {
+        Self::routed(service, url, keys, "").await
+    }
+
+    async fn routed(service: Service, url: &str, keys: &str, route: &str) -> Self {
         let (origin, clock) = (Origin::ok().await, Clock::movable());
         let upstream = origin.url();
         let text = format!(
             "[auth.external.sso]\nurl = '{url}'\n{keys}\n\
-             [routes.all]\nauth = 'external.sso'\nupstream = '{upstream}'\n\
+             [routes.all]\nauth = 'external.sso'\nupstream = '{upstream}'\n{route}\n\
              [routes.open]\npath = '/open'\nauth = 'public'\nupstream = '{upstream}'\n"
         );
         let gateway = Gateway::start_at(&text, clock.clone());

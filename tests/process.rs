@@ -3,7 +3,8 @@
 mod support;
 
 use std::{
-    io::{Read, Write},
+    io::{BufRead, BufReader, Read, Write},
+    net::SocketAddr,
     os::{
         fd::OwnedFd,
         unix::{net::UnixStream, process::ExitStatusExt},
@@ -12,7 +13,7 @@ use std::{
     time::Duration,
 };
 
-use support::{Events, Load, Origin, Process, Raw, Streams, eventually};
+use support::{Events, FrameClient, Load, Origin, Process, Raw, Streams, eventually};
 
 /// A gateway in front of a server, with drain times in milliseconds.
 fn forwarding(url: &str, delay: u32, grace: u32) -> String {
@@ -169,6 +170,63 @@ async fn a_standard_error_that_nobody_reads_stops_nothing() {
     let sent = Command::new("kill").args(["-s", "TERM", &id]).status();
     assert!(sent.expect("there is a kill").success());
     eventually(|| child.0.try_wait().expect("our child").is_some()).await;
+}
+
+#[tokio::test]
+async fn lines_of_the_log_that_nobody_takes_are_lost_and_counted() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = directory.path().join("gateway.toml");
+    let text = "[log]\nlevel = \"trace\"\n[log.access]\nenabled = false\n\
+                [admin]\nlisten = \"127.0.0.1:0\"\n[server]\nlisten = [\"127.0.0.1:0\"]\n\
+                [routes.all]\nrespond = {}\n";
+    std::fs::write(&file, text).expect("a file can be written");
+    let child = Command::new(env!("CARGO_BIN_EXE_tollgate"))
+        .arg("--config")
+        .arg(file)
+        .stderr(Stdio::piped())
+        .spawn();
+    let mut child = Killed(child.expect("it was built"));
+    // It is read up to where the gateway listens and no further.
+    let mut said = BufReader::new(child.0.stderr.take().expect("a pipe")).lines();
+    let mut place = |message: &str, field: &str| -> SocketAddr {
+        loop {
+            let line = said.next().expect("it lives").expect("UTF-8");
+            let line: serde_json::Value = serde_json::from_str(&line).expect("JSON");
+            if line["message"] == message {
+                let place = line[field].as_str().expect("a text");
+                return place.parse().expect("an address");
+            }
+        }
+    };
+    let address = place("listening", "address");
+    let admin = place("admin listening", "admin");
+
+    // h2 tells a lot about each request at this level.
+    let mut client = FrameClient::connect(address).await;
+    let fields: [(&str, &[u8]); 4] = [
+        (":method", b"GET"),
+        (":scheme", b"http"),
+        (":path", b"/"),
+        (":authority", b"a"),
+    ];
+    let (headers, whole) = (1, 5);
+    let scrape = "GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+    for number in 0..5000 {
+        let stream = 2 * number + 1;
+        client
+            .send(headers, whole, stream, &support::encode(&fields))
+            .await;
+        client.outcome().await;
+        if number % 100 == 99 {
+            let metrics = Raw::ask(admin, scrape).await;
+            let lost =
+                |line: &str| line.strip_prefix("tollgate_log_lines_dropped_total ") > Some("0");
+            if metrics.text().lines().any(lost) {
+                return;
+            }
+        }
+    }
+    panic!("nothing was lost, or nobody counted it");
 }
 
 #[tokio::test]

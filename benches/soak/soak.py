@@ -23,6 +23,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 
 import clients
 from clients import Client, Tally, get
@@ -34,6 +35,7 @@ RELOAD_EVERY = 5
 # Allocators keep some of what bursts needed; a leak at this traffic is far larger.
 RSS_FACTOR, RSS_SLACK_KIB = 1.15, 4096
 FD_SLACK = 3
+TCP_STATES = {"01": "open", "04": "FIN_WAIT1", "05": "FIN_WAIT2", "08": "CLOSE_WAIT", "09": "LAST_ACK", "0A": "listening"}
 
 
 def options():
@@ -55,6 +57,14 @@ def free_port():
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))
         return s.getsockname()[1]
+
+
+def tcp_table():
+    """(local port, remote port, state, inode) of every socket of this machine that speaks IPv4."""
+    with open("/proc/net/tcp") as f:
+        for line in list(f)[1:]:
+            fields = line.split()
+            yield int(fields[1].split(":")[1], 16), int(fields[2].split(":")[1], 16), fields[3], fields[9]
 
 
 # ---- the gateway
@@ -117,6 +127,21 @@ file = "{self.log}"
     def files(self):
         return len(os.listdir(f"/proc/{self.process.pid}/fd"))
 
+    def sockets(self):
+        """What each open TCP socket is: its state, and whom it leads to."""
+        folder = f"/proc/{self.process.pid}/fd"
+        ours = set()
+        for name in os.listdir(folder):
+            try:
+                ours.add(os.readlink(f"{folder}/{name}"))
+            except FileNotFoundError:
+                pass                                   # closed meanwhile
+        peers = {port: f"upstream {name}" for name, port in self.upstreams.items()}
+        for local, remote, state, inode in tcp_table():
+            if f"socket:[{inode}]" in ours:
+                who = "a client" if local == self.port else peers.get(remote, f"port {remote}")
+                yield f"{TCP_STATES.get(state, state)}, {who}"
+
     def terminate(self):
         """The exit status after SIGTERM; None: it had to be killed."""
         if self.alive():
@@ -171,15 +196,22 @@ def check_memory(samples, seconds, tally):
         tally.problem(f"memory grew from {third:.0f} to {end:.0f} KiB")
 
 
-async def check_files(gateway, baseline, tally):
-    """The clients are gone and the upstreams hung up, so every connection has to end."""
+async def check_files(gateway, baseline, upstreams, tally):
+    """The clients are gone and the upstreams hang up, so every connection has to end.
+
+    They hang up again and again: for as long as the gateway has not noticed that a client left, it may open another
+    connection for it, and it keeps that one for half a minute, as it should.
+    """
     for _ in range(100):
+        for u in upstreams:
+            u.hang_up()
         if gateway.files() <= baseline + FD_SLACK:
             break
         await asyncio.sleep(0.2)
     print(f"open files: {baseline} before, {gateway.files()} after")
     if gateway.files() > baseline + FD_SLACK:
-        tally.problem(f"open files went from {baseline} to {gateway.files()}")
+        left = Counter(gateway.sockets())
+        tally.problem(f"open files went from {baseline} to {gateway.files()}; of these {dict(left)}")
 
 
 def check_log(gateway, tally):
@@ -241,9 +273,7 @@ async def soak(opts, work):
         samples = await traffic(gateway, opts.seconds, upstreams[2], tally)
         if gateway.alive():
             check_memory(samples, opts.seconds, tally)
-            for u in upstreams:
-                u.hang_up()
-            await check_files(gateway, baseline, tally)
+            await check_files(gateway, baseline, upstreams, tally)
         else:
             tally.problem(f"the gateway ended by itself with {gateway.process.returncode}")
     finally:

@@ -8,19 +8,21 @@ use http::{
     HeaderMap, HeaderName, HeaderValue,
     header::{CONNECTION, TRANSFER_ENCODING, UPGRADE},
 };
-use ipnet::IpNet;
 use libfuzzer_sys::fuzz_target;
 use tollgate::{
     exchange::{fields, host::Host},
-    frame::client,
+    frame::client::{self, Trust},
 };
 
 fuzz_target!(|bytes: &[u8]| {
     let mut headers = parse(bytes);
 
-    let trusted = [IpNet::from(IpAddr::V4(Ipv4Addr::LOCALHOST))];
     let peer = IpAddr::V4(Ipv4Addr::LOCALHOST);
-    let _ = client::behind_proxy(peer, "http", &headers, &trusted);
+    let trust = Trust {
+        networks: vec![peer.into()],
+        ..Trust::default()
+    };
+    let _ = client::behind_proxy(peer, "http", &headers, &trust);
     for value in headers.values() {
         let _ = value.to_str().map(Host::parse);
     }

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     config::Config,
-    exchange::Reason,
+    exchange::{Asked, Reason},
     gateway::{self, Inquiry},
 };
 
@@ -69,7 +69,14 @@ fn answer(config: &Config, request: &WhoCan) -> answer::Answer {
     };
     let (method, path) = (&request.method, &request.path);
     match gateway::route_of(config, &inquiry) {
-        gateway::Outcome::Route { route, path } => answer::of_route(config, route, method, &path),
+        gateway::Outcome::Route { route, path } => {
+            let asked = Asked {
+                method,
+                path: &path,
+                headers: &headers,
+            };
+            answer::of_route(config, route, &asked)
+        }
         gateway::Outcome::Refused(reason) => {
             let status = reason.status().as_u16();
             let word = reason.as_str();

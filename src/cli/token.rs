@@ -87,7 +87,10 @@ impl Options {
         match (all.next(), all.next()) {
             (Some(jwt), None) => Ok(jwt),
             (None, _) => {
-                let message = "the configuration has no such [auth.jwt.NAME]";
+                let message = match &self.auth {
+                    Some(_) => "the configuration has no such [auth.jwt.NAME]",
+                    None => "the configuration has no [auth.jwt.NAME] to sign for",
+                };
                 Err(Failure::Usage(message.to_owned()))
             }
             (Some(one), Some(other)) => Err(Failure::Usage(format!(

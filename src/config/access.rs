@@ -67,24 +67,35 @@ pub struct ByMethod<T> {
     /// `GET = ...`; HEAD follows GET where it has none of its own. A handful: looked through one by
     /// one.
     pub methods: Vec<(Method, T)>,
-    /// `"rpc:GetOrder" = ...`: by the path's last segment.
+    /// `"rpc:GetOrder" = ...`: gRPC calls, by the path's last segment.
     pub rpc: BTreeMap<Box<str>, T>,
     /// `"*" = ...`: everything else.
     pub rest: Option<T>,
 }
 
 impl<T> ByMethod<T> {
-    /// The rule for a method at a path; `None` when there is none.
+    /// The rules for a request, all of which must hold; `None` when it is denied for want of one.
     ///
-    /// The path's last segment goes before the method, and whatever the content type says: servers
-    /// that speak gRPC take the same call as gRPC-Web or Connect too.
+    /// A call has the rule of its name, which stands in for `"*"`; a rule for POST that was written
+    /// holds too, since a client chooses what a request looks like. Whatever else has such a name at
+    /// its end has both rules: it may be the same call in another form, or concern a thing of that
+    /// name in somebody's REST API.
     #[must_use]
-    pub fn of(&self, method: &Method, path: &str) -> Option<&T> {
+    pub fn of(
+        &self,
+        method: &Method,
+        path: &str,
+        is_call: impl FnOnce() -> bool,
+    ) -> Option<(&T, Option<&T>)> {
         let by_rpc = match self.rpc.is_empty() {
             true => None,
             false => self.rpc.get(rpc_name(path)),
         };
-        by_rpc.or_else(|| self.of_method(method))
+        match by_rpc {
+            None => Some((self.of_method(method)?, None)),
+            Some(rule) if is_call() => Some((rule, self.by_name(method))),
+            Some(rule) => Some((rule, Some(self.of_method(method)?))),
+        }
     }
 
     /// The rule for a method where the path has none.

@@ -6,7 +6,7 @@ use std::{
     str::FromStr,
 };
 
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net};
 use toml::de::DeValue;
 
 use super::{
@@ -247,19 +247,34 @@ pub fn network_of(text: &str) -> Result<IpNet, String> {
     network(text).map_err(|_| "expected a network such as 192.0.2.0/24, or an address".to_owned())
 }
 
+/// A network of IPv4-mapped addresses (RFC 4291 2.5.5.2) is the IPv4 network: that is how clients are
+/// known. One that reaches further stays what it is: `::/0` is all of IPv6 and nothing of IPv4.
+#[must_use]
+pub fn unmapped(network: IpNet) -> IpNet {
+    let IpNet::V6(wide) = network else {
+        return network;
+    };
+    let prefix = wide.prefix_len().checked_sub(MAPPED_PREFIX);
+    let mapped = wide.network().to_ipv4_mapped().zip(prefix);
+    let narrow = mapped.and_then(|(address, prefix)| Ipv4Net::new(address, prefix).ok());
+    narrow.map_or(network, IpNet::V4)
+}
+
 /// A network, or an address as one of its own.
 pub(super) fn network(text: &str) -> Result<IpNet, Problem> {
     if let Ok(address) = text.parse::<IpAddr>() {
-        return Ok(address.into());
+        return Ok(address.to_canonical().into());
     }
     let network: IpNet = text.parse().map_err(|_| Problem::plain())?;
     if network.trunc() != network {
         let help = format!("write `\"{}\"`", network.trunc());
         return Err(Problem::what("the address has bits beyond its prefix").help(help));
     }
-    Ok(network)
+    Ok(unmapped(network))
 }
 
+/// `::ffff:0:0/96`.
+const MAPPED_PREFIX: u8 = 96;
 const LONGEST_SOCKET_PATH: usize = 107;
 
 #[cfg(test)]
@@ -295,5 +310,18 @@ mod tests {
         assert_eq!(network("10.0.0.1").unwrap().to_string(), "10.0.0.1/32");
         let problem = network("10.0.0.1/8").unwrap_err();
         assert_eq!(problem.help.as_deref(), Some("write `\"10.0.0.0/8\"`"));
+    }
+
+    #[test]
+    fn mapped_addresses_are_the_ipv4_ones_that_clients_are_known_by() {
+        for (text, meant) in [
+            ("::ffff:10.0.0.0/104", "10.0.0.0/8"),
+            ("::ffff:192.0.2.7", "192.0.2.7/32"),
+            ("::ffff:0.0.0.0/96", "0.0.0.0/0"),
+            ("::/0", "::/0"),
+            ("2001:db8::/32", "2001:db8::/32"),
+        ] {
+            assert_eq!(network(text).unwrap().to_string(), meant);
+        }
     }
 }

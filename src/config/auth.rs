@@ -171,6 +171,21 @@ impl Auth {
         headers
     }
 
+    /// Where credentials may stand, and whose they are.
+    pub(super) fn credential_places(&self) -> Vec<(CredentialPlace, &Arc<str>)> {
+        let jwt = self.jwt.values().map(|jwt| (&jwt.from, &jwt.name));
+        let keys = self.api_keys.values().map(|keys| (&keys.from, &keys.name));
+        let from = jwt.chain(keys);
+        let mut places: Vec<_> = from
+            .flat_map(|(from, name)| from.iter().map(move |place| (place.clone(), name)))
+            .collect();
+        for external in self.external.values() {
+            let headers = external.credential_headers().cloned();
+            places.extend(headers.map(|header| (CredentialPlace::Header(header), &external.name)));
+        }
+        places
+    }
+
     /// Whether a rule takes a credential that a browser sends whoever asks it to: a cookie, or a
     /// password that it was told once.
     #[must_use]

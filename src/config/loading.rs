@@ -20,6 +20,7 @@ use super::{
     decode::{Environment, Reader, Set, parse_tree},
     diagnostic::{self, Finding},
     document::{self, Document},
+    log,
     routes::{Builder, route_to},
     server_url::server_url,
     source::{Source, Sources},
@@ -291,6 +292,8 @@ impl Loader {
                 .auth
                 .check_files(&mut self.sources, &mut self.findings);
         }
+        let auth = self.with_redis(document.auth.build(), document.redis.as_ref());
+        log::check_credentials(document.log.as_ref(), &auth, &mut self.findings);
         let mut config = Config {
             server: document
                 .server
@@ -299,7 +302,7 @@ impl Loader {
             admin: document.admin.and_then(|set| set.value).unwrap_or_default(),
             log: document.log.and_then(|set| set.value).unwrap_or_default(),
             cache: document.cache.and_then(|set| set.value).unwrap_or_default(),
-            auth: self.with_redis(document.auth.build(), document.redis.as_ref()),
+            auth,
             roles,
             ip_sets: ip_sets(&document.ip_sets),
             subrequests: document

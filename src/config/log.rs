@@ -2,11 +2,12 @@
 
 use std::path::PathBuf;
 
-use http::HeaderName;
+use http::{HeaderName, header::REFERER};
 
 use super::{
+    auth::{Auth, CredentialPlace},
     decode::{
-        Choice, Flag, Format, Node, OneOrList, OptionOf, Problem, Reader, Share, Show, Sub,
+        Choice, Flag, Format, Node, OneOrList, OptionOf, Problem, Reader, Set, Share, Show, Sub,
         TableNode, Word, nearest, quoted, table,
     },
     diagnostic::Finding,
@@ -68,6 +69,43 @@ fn check_access(access: &AccessLog, table: TableNode<'_>, reader: &mut Reader<'_
         let finding = Finding::warning(place, "`sample`: only errors are logged")
             .help("write `enabled = false` for no access log, or a share such as `0.01`");
         reader.report(finding);
+    }
+}
+
+/// Credentials are never logged, wherever `[auth.*]` looks for them.
+pub(super) fn check_credentials(log: Option<&Set<Log>>, auth: &Auth, findings: &mut Vec<Finding>) {
+    let Some((set, log)) = log.and_then(|set| Some((set, set.value.as_ref()?))) else {
+        return;
+    };
+    let (access, places) = (&log.access, auth.credential_places());
+    let mut report = |message: String, help: &str| {
+        findings.push(Finding::error(set.place, message).help(help));
+    };
+    for (place, name) in &places {
+        match place {
+            CredentialPlace::Header(header) if access.request_headers.contains(header) => {
+                let message = format!(
+                    "`request_headers` of the access log has `{header}`, in which `[auth.{name}]` gets credentials"
+                );
+                report(message, "credentials are never logged: take it out");
+            }
+            CredentialPlace::Query(_) if access.query == QueryLogging::Keep => {
+                let message = format!(
+                    "`query = \"keep\"` of the access log would log the credentials of `[auth.{name}]`, which stand in the query"
+                );
+                report(
+                    message,
+                    "write `query = \"mask\"`, or take the query out of `from`",
+                );
+            }
+            CredentialPlace::Query(_) if access.request_headers.contains(&REFERER) => {
+                let message = format!(
+                    "`request_headers` of the access log has `referer`: the address of a page may hold credentials of `[auth.{name}]` in its query"
+                );
+                report(message, "credentials are never logged: take it out");
+            }
+            _ => {}
+        }
     }
 }
 

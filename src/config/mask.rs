@@ -81,11 +81,8 @@ fn value_range(text: &str, from: usize) -> Range<usize> {
     }
     let end = match value.as_bytes().first() {
         Some(quote @ (b'"' | b'\'')) => closing_quote(value, *quote),
-        Some(b'[') => value.find(']').map_or(value.len(), |at| at + 1),
-        Some(b'{') => match value.find(['}', '\n']) {
-            Some(at) if value.as_bytes()[at] == b'}' => at + 1,
-            end => end.unwrap_or(value.len()),
-        },
+        Some(b'[') => closing_bracket(value, b']'),
+        Some(b'{') => closing_bracket(value, b'}'),
         _ => value.find('\n').unwrap_or(value.len()),
     };
     start..start + end
@@ -102,6 +99,30 @@ fn closing_quote(value: &str, quote: u8) -> usize {
             }
             byte if byte == quote => return at + 1,
             _ => {}
+        }
+    }
+    value.len()
+}
+
+/// The end of a list, or of a table on one line, that begins with its bracket. Strings in it may hold
+/// brackets too.
+fn closing_bracket(value: &str, closing: u8) -> usize {
+    let bytes = value.as_bytes();
+    let (mut at, mut open) = (0, 0);
+    while let Some(byte) = bytes.get(at) {
+        match *byte {
+            quote @ (b'"' | b'\'') => {
+                at += closing_quote(&value[at..], quote);
+                continue;
+            }
+            b'\n' if closing == b'}' => return at,
+            byte if byte == bytes[0] => open += 1,
+            byte if byte == closing => open -= 1,
+            _ => {}
+        }
+        at += 1;
+        if open == 0 {
+            return at;
         }
     }
     value.len()
@@ -270,6 +291,18 @@ mod tests {
             masked("authorization = { prefix = \"Bearer abc\" }"),
             ["{ prefix = \"Bearer abc\" }"]
         );
+    }
+
+    #[test]
+    fn a_bracket_in_a_secret_does_not_end_what_holds_it() {
+        for value in [
+            r#"["a]b", 'c]']"#,
+            r#"[["a"], "b"]"#,
+            r#"{ prefix = "Bearer a}b" }"#,
+            r#"{ a = { b = "x" }, c = "y" }"#,
+        ] {
+            assert_eq!(masked(&format!("token = {value} # why\nx = 1")), [value]);
+        }
     }
 
     #[test]

@@ -63,6 +63,8 @@ pub struct Route {
     pub cost: u32,
     /// `encoded_slash`.
     pub encoded_slash: EncodedSlash,
+    /// `override_headers`.
+    pub override_headers: OverrideHeaders,
     /// `upgrade`: whether WebSocket and other upgrades pass. Default true.
     pub upgrade: bool,
     /// `cors`: the `[cors.*]` table that it names, or its own; `None` is `"off"`.
@@ -204,6 +206,21 @@ impl Word for EncodedSlash {
         &[("refuse", Self::Refuse), ("keep", Self::Keep)];
 }
 
+/// What becomes of header fields by which a client asks the server to take its request for one of
+/// another method, or to another path.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OverrideHeaders {
+    /// `"strip"`: the upstream does not get them. The default.
+    #[default]
+    Strip,
+    /// `"keep"`: they pass.
+    Keep,
+}
+
+impl Word for OverrideHeaders {
+    const WORDS: &'static [(&'static str, Self)] = &[("strip", Self::Strip), ("keep", Self::Keep)];
+}
+
 /// `path_case`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum PathCase {
@@ -270,6 +287,12 @@ table! {
         /// `encoded_slash`: what becomes of `%2F` and `%5C` in a path: `"refuse"` answers 400,
         /// `"keep"` leaves them encoded.
         pub(super) encoded_slash: Key<EncodedSlash> => Keyed<Choice<EncodedSlash>> = None; "`\"refuse\"`",
+        /// `override_headers`: what becomes of header fields that ask a server to take the request for
+        /// one of another method (`X-HTTP-Method-Override`, `X-Method-Override`, `X-HTTP-Method`) or
+        /// to another path (`X-Original-URL`, `X-Rewrite-URL`): past rules that saw what was sent.
+        /// `"strip"` takes them out, `"keep"` lets them pass.
+        pub(super) override_headers: Key<OverrideHeaders> =>
+            Keyed<Choice<OverrideHeaders>> = None; "`\"strip\"`",
         /// `upgrade`: whether WebSocket and other upgrades pass.
         pub(super) upgrade: Key<bool> => Keyed<Flag> = None; "`true`",
         /// `cors`: pages of which other origins may call: the name of a `[cors.*]` table, or a
@@ -300,7 +323,7 @@ table! {
         pub(super) origins: Key<OriginRule> => Keyed<Origins> = None; "`\"same-host\"` with cookies",
         /// `permissions`: what the caller must be allowed to do: one permission, a list of which one is
         /// enough, `{ all = [...] }`, or a table of these by method. HEAD follows GET, `"rpc:GetOrder"`
-        /// is a gRPC method, `"*"` all others; a method without a rule is denied. `"authenticated"`
+        /// is a call of a gRPC method, `"*"` all others; a method without a rule is denied. `"authenticated"`
         /// asks only that the caller is known.
         pub(super) permissions: Key<PermissionsKey> => Keyed<PermissionsKey> = None; "none",
         /// `roles`: the caller must have one of these.

@@ -125,6 +125,7 @@ impl<'a> Builder<'a> {
         };
         checker.check(&route, entry.place, layers);
         route.access = self.access(&route, layers);
+        self.warn_of_overrides(&route, layers);
         Some(Built {
             route,
             place: entry.place,
@@ -347,6 +348,9 @@ fn assemble(
         rate_limits: Vec::new(),
         cost: layers.value(|keys| &keys.cost).unwrap_or(1),
         encoded_slash: layers.value(|keys| &keys.encoded_slash).unwrap_or_default(),
+        override_headers: layers
+            .value(|keys| &keys.override_headers)
+            .unwrap_or_default(),
         upgrade: layers.value(|keys| &keys.upgrade).unwrap_or(true),
         // Rules are resolved by the builder, which knows their names.
         cache: None,

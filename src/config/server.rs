@@ -7,8 +7,8 @@ use ipnet::IpNet;
 use super::{
     address::{Listen, Networks},
     decode::{
-        Count, Flag, Format, Node, Problem, Reader, Show, Size, Sub, TableNode, Time, TimeOrZero,
-        table,
+        Choice, Count, Flag, Format, Node, Off, OrWord, Problem, Reader, Show, Size, Sub,
+        TableNode, Time, TimeOrZero, Word, table,
     },
     diagnostic::Finding,
 };
@@ -34,6 +34,10 @@ table! {
         pub workers: Option<NonZeroUsize> => Workers = None,
         /// `trusted_proxies`: networks whose forwarding headers are believed; none by default.
         pub trusted_proxies: Vec<IpNet> => Networks = Vec::new(),
+        /// `trusted_headers`: which fields those proxies write, `X-Forwarded-*` or `Forwarded` (RFC
+        /// 7239); the other ones are the client's own and not read. `auto` reads what is there, and
+        /// refuses a request with both that disagree.
+        pub trusted_headers: TrustedHeaders => Choice<TrustedHeaders> = TrustedHeaders::Auto,
         /// `forwarded`: send RFC 7239 `Forwarded` as well as `X-Forwarded-*`.
         pub forwarded: bool => Flag = false,
         /// `limits`: what one client may cost.
@@ -43,6 +47,26 @@ table! {
         /// `drain`: how the gateway stops.
         pub drain: Drain => Sub<Drain> = Drain::default(); "see there",
     }
+}
+
+/// Which header fields trusted proxies write about their clients.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum TrustedHeaders {
+    /// `"auto"`: whichever are there; where both are, they must agree. The default.
+    #[default]
+    Auto,
+    /// `"x-forwarded"`: `X-Forwarded-For`, `-Proto` and `-Host`.
+    XForwarded,
+    /// `"forwarded"`: `Forwarded` (RFC 7239).
+    Forwarded,
+}
+
+impl Word for TrustedHeaders {
+    const WORDS: &'static [(&'static str, Self)] = &[
+        ("auto", Self::Auto),
+        ("x-forwarded", Self::XForwarded),
+        ("forwarded", Self::Forwarded),
+    ];
 }
 
 table! {
@@ -64,6 +88,11 @@ table! {
         pub write_timeout: Duration => Time = Duration::from_secs(30),
         /// `max_connections`: over all listeners; more are closed at once.
         pub max_connections: usize => Count<usize, 1, { u32::MAX as u64 }> = 20_000,
+        /// `max_connections_per_client`: of one IPv4 address or IPv6 /64; more are closed at once.
+        /// Not counted are `trusted_proxies`, unix sockets, and connections that are older than the
+        /// limit.
+        pub max_connections_per_client: Option<usize> =>
+            OrWord<Count<usize, 1, { u32::MAX as u64 }>, Off> = None,
     }
 }
 
@@ -76,6 +105,9 @@ table! {
         /// `total_streams`: concurrent streams of all connections together; more are refused with
         /// REFUSED_STREAM, so that the client may try again.
         pub total_streams: usize => Count<usize, 1, { u32::MAX as u64 }> = 20_000,
+        /// `total_heads`: memory for the heads of all requests together that wait for their answers,
+        /// each field counted with 200 bytes more than it has; more streams are refused like that.
+        pub total_heads: usize => Size<usize, 65_536, { 1 << 40 }> = 128 << 20,
         /// `header_list`: the largest request head, uncompressed and with 32 bytes added for each
         /// field (RFC 9113 6.5.2). A client sends it in a few hundred bytes, so it is smaller than
         /// `header_bytes`; 16 KiB of cookies and a long path find room.

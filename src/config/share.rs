@@ -128,37 +128,44 @@ pub(super) struct GroupKeys(pub(super) RouteKeys);
 #[derive(Clone, Debug, Default)]
 pub(super) struct DefaultKeys(pub(super) RouteKeys);
 
+/// The keys of a route that it may share, in its order, with those that only a group may hold.
+macro_rules! shared {
+    ($($of_groups:literal),*) => {
+        &[
+            "hosts",
+            "path_case",
+            "methods",
+            $($of_groups,)*
+            "priority",
+            "rewrite",
+            "max_body",
+            "timeouts",
+            "rate_limits",
+            "cost",
+            "encoded_slash",
+            "override_headers",
+            "upgrade",
+            "cors",
+            "security_headers",
+            "request_headers",
+            "response_headers",
+            "validation",
+            "auth",
+            "forward_credentials",
+            "close_on_token_expiry",
+            "origins",
+            "permissions",
+            "roles",
+            "claims",
+            "rbac",
+            "ip",
+            "cache",
+        ]
+    };
+}
+
 impl Table for GroupKeys {
-    const KEYS: &'static [&'static str] = &[
-        "hosts",
-        "path_case",
-        "methods",
-        "match_headers",
-        "match_query",
-        "priority",
-        "rewrite",
-        "max_body",
-        "timeouts",
-        "rate_limits",
-        "cost",
-        "encoded_slash",
-        "upgrade",
-        "cors",
-        "security_headers",
-        "request_headers",
-        "response_headers",
-        "validation",
-        "auth",
-        "forward_credentials",
-        "close_on_token_expiry",
-        "origins",
-        "permissions",
-        "roles",
-        "claims",
-        "rbac",
-        "ip",
-        "cache",
-    ];
+    const KEYS: &'static [&'static str] = shared!["match_headers", "match_query"];
 
     fn set(&mut self, node: Node<'_>, reader: &mut Reader<'_>) -> bool {
         set_shared(&mut self.0, Self::KEYS, "a group", node, reader)
@@ -174,34 +181,7 @@ impl Table for GroupKeys {
 }
 
 impl Table for DefaultKeys {
-    const KEYS: &'static [&'static str] = &[
-        "hosts",
-        "path_case",
-        "methods",
-        "priority",
-        "rewrite",
-        "max_body",
-        "timeouts",
-        "rate_limits",
-        "cost",
-        "encoded_slash",
-        "upgrade",
-        "cors",
-        "security_headers",
-        "request_headers",
-        "response_headers",
-        "validation",
-        "auth",
-        "forward_credentials",
-        "close_on_token_expiry",
-        "origins",
-        "permissions",
-        "roles",
-        "claims",
-        "rbac",
-        "ip",
-        "cache",
-    ];
+    const KEYS: &'static [&'static str] = shared![];
 
     fn set(&mut self, node: Node<'_>, reader: &mut Reader<'_>) -> bool {
         set_shared(&mut self.0, Self::KEYS, "`[defaults]`", node, reader)

@@ -1,5 +1,6 @@
 //! Header fields that several rooms handle alike: those of one hop, and those we write.
 
+use bytes::Bytes;
 use http::{
     HeaderMap, HeaderName, HeaderValue,
     header::{
@@ -51,8 +52,23 @@ fn plain(member: &[u8]) -> Option<&str> {
     text.is_ascii().then_some(text)
 }
 
+/// The cookies of a request in one value (RFC 9113 8.2.3: HTTP/2 clients send them as crumbs, and
+/// outside of HTTP/2 there is one Cookie field). All at once: HPACK lets a client send a thousand
+/// crumbs in a thousand bytes.
+#[must_use]
+pub fn joined_cookies(headers: &HeaderMap) -> Option<HeaderValue> {
+    let mut crumbs = headers.get_all(COOKIE).iter();
+    let first = crumbs.next()?;
+    let rest: Vec<_> = crumbs.map(HeaderValue::as_bytes).collect();
+    if rest.is_empty() {
+        return Some(first.clone());
+    }
+    let all = [&[first.as_bytes()], &rest[..]].concat();
+    HeaderValue::from_maybe_shared(Bytes::from(all.join(&b"; "[..]))).ok()
+}
+
 /// Takes out what belongs to one hop (RFC 9110 7.6.1): first what `Connection` nominates, then the
-/// fields that are always of one hop. `Trailer` stays: hyper sends only trailers that it names.
+/// fields that are always of one hop. `Trailer` stays: only trailers that it names are sent.
 ///
 /// End-to-end fields can't be nominated: without one of them the message would mean something else.
 ///
@@ -95,9 +111,23 @@ pub fn clean_trailers(trailers: &mut HeaderMap) {
     for name in HOP_BY_HOP.iter().chain(&END_TO_END).chain(&ours) {
         trailers.remove(name);
     }
+    remove_overrides(trailers);
     remove_where(trailers, |name| {
         is_forwarding(name) || name == "via" || name == "tracestate" || name.contains('_')
     });
+}
+
+/// Takes out what asks a server to take the request for one of another method, or to another path.
+pub fn remove_overrides(headers: &mut HeaderMap) {
+    for name in &OVERRIDES {
+        headers.remove(name);
+    }
+}
+
+/// Whether a request asks a server to take it for one of another method, or to another path.
+#[must_use]
+pub fn has_overrides(headers: &HeaderMap) -> bool {
+    OVERRIDES.iter().any(|name| headers.contains_key(name))
 }
 
 /// Whether a field tells whom a request came from, and how.
@@ -130,6 +160,14 @@ const HOP_BY_HOP: [HeaderName; 8] = [
     TE,
     TRANSFER_ENCODING,
     UPGRADE,
+];
+
+const OVERRIDES: [HeaderName; 5] = [
+    HeaderName::from_static("x-http-method-override"),
+    HeaderName::from_static("x-method-override"),
+    HeaderName::from_static("x-http-method"),
+    HeaderName::from_static("x-original-url"),
+    HeaderName::from_static("x-rewrite-url"),
 ];
 
 const END_TO_END: [HeaderName; 13] = [

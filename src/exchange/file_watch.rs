@@ -1,9 +1,13 @@
 //! Values made from files, and made anew when the files change.
 //!
-//! One task on the control runtime looks at all files once a second; a system's own notices
-//! (inotify) are not used, since they miss changes on network file systems and in mounted
-//! configuration maps. A file that can't be read, or not understood, keeps the value that it gave
-//! last.
+//! One thread looks at all files once a second; a system's own notices (inotify) are not used, since
+//! they miss changes on network file systems and in mounted configuration maps. A file that can't be
+//! read, or not understood, keeps the value that it gave last.
+//!
+//! A disk may hang, and no call of it comes back then. So a task on the control runtime waits for the
+//! thread for some seconds only: then the file that it is at counts as unreadable, which starts the
+//! clock of whoever uses an old value for so long and no longer, and another thread looks at the
+//! others. There are at most as many threads as files that hang.
 //!
 //! Hazards: a file that is written in place can be seen half written, and half a list of revoked
 //! tokens is a whole list too. So a file in place is read only when it has stood still for a look;
@@ -16,16 +20,19 @@ use std::{
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError, Weak,
+        Arc, Mutex, MutexGuard, PoisonError, TryLockError, Weak,
         atomic::{AtomicBool, Ordering},
+        mpsc,
     },
+    thread,
     time::Duration,
 };
 
 use arc_swap::{ArcSwapOption, Guard};
 use tokio::{
     runtime::Handle,
-    time::{MissedTickBehavior, interval},
+    sync::oneshot,
+    time::{MissedTickBehavior, interval, timeout},
 };
 
 /// Looks at files and has their values made anew. A clone watches the same files.
@@ -34,8 +41,16 @@ pub struct FileWatch(Arc<Watch>);
 
 struct Watch {
     control: Handle,
+    timing: Timing,
     files: Mutex<Vec<Weak<dyn Look>>>,
     looking: AtomicBool,
+}
+
+/// How often files are looked at, and how long that may take.
+#[derive(Clone, Copy)]
+struct Timing {
+    period: Duration,
+    patience: Duration,
 }
 
 /// Which file is watched, and who is told.
@@ -54,11 +69,18 @@ pub struct WatchedFile {
 pub struct Watched<T>(Arc<File<T>>);
 
 impl FileWatch {
-    /// Looks at files on this runtime; reading and parsing are done on its blocking threads.
+    /// Looks at files beside this runtime, which keeps the time; reading and parsing are done on a
+    /// thread of their own.
     #[must_use]
     pub fn new(control: Handle) -> Self {
+        let (period, patience) = (PERIOD, PATIENCE);
+        Self::with(control, Timing { period, patience })
+    }
+
+    fn with(control: Handle, timing: Timing) -> Self {
         Self(Arc::new(Watch {
             control,
+            timing,
             files: Mutex::default(),
             looking: AtomicBool::new(false),
         }))
@@ -77,13 +99,14 @@ impl FileWatch {
             parse: Box::new(parse),
             value: ArcSwapOption::empty(),
             seen: Mutex::default(),
+            late: AtomicBool::new(false),
         });
         file.look();
         let look: Arc<dyn Look> = Arc::clone(&file) as _;
         locked(&self.0.files).push(Arc::downgrade(&look));
         if !self.0.looking.swap(true, Ordering::Relaxed) {
             let control = self.0.control.clone();
-            control.spawn(look_again(Arc::downgrade(&self.0)));
+            control.spawn(look_again(Arc::downgrade(&self.0), self.0.timing));
         }
         Watched(file)
     }
@@ -111,7 +134,11 @@ impl<T> fmt::Debug for Watched<T> {
 
 /// A file of any type.
 trait Look: Send + Sync {
+    /// Reads the file, if it has changed. Nothing happens while another thread is at it.
     fn look(&self);
+
+    /// Tells of a look that does not come back, once as long as it does not.
+    fn late(&self);
 }
 
 /// Makes a value of a text, or tells what is wrong with it.
@@ -121,7 +148,10 @@ struct File<T> {
     file: WatchedFile,
     parse: Parse<T>,
     value: ArcSwapOption<T>,
+    /// Locked while the file is looked at.
     seen: Mutex<Seen>,
+    /// Whether it was told that the look at it does not come back.
+    late: AtomicBool,
 }
 
 /// What the last looks have shown.
@@ -150,8 +180,16 @@ struct Stamp {
 
 impl<T: Send + Sync> Look for File<T> {
     fn look(&self) {
-        let mut seen = locked(&self.seen);
-        match stamp(&self.file.path) {
+        let mut seen = match self.seen.try_lock() {
+            Ok(seen) => seen,
+            Err(TryLockError::Poisoned(seen)) => seen.into_inner(),
+            Err(TryLockError::WouldBlock) => return,
+        };
+        let stamp = stamp(&self.file.path);
+        if self.came_back(&mut seen) {
+            seen.read = None;
+        }
+        match stamp {
             Ok(stamp) if seen.is_settled(stamp) => self.read(&mut seen, stamp),
             Ok(_) => {}
             Err(error) => {
@@ -159,6 +197,13 @@ impl<T: Send + Sync> Look for File<T> {
                 seen.read = None;
                 self.fault(&mut seen, format!("it can't be read: {error}"));
             }
+        }
+    }
+
+    fn late(&self) {
+        let looking = matches!(self.seen.try_lock(), Err(TryLockError::WouldBlock));
+        if looking && !self.late.swap(true, Ordering::Relaxed) {
+            self.tell(LATE);
         }
     }
 }
@@ -176,7 +221,9 @@ impl Seen {
 
 impl<T> File<T> {
     fn read(&self, seen: &mut Seen, stamp: Stamp) {
-        let text = match read_capped(&self.file.path, self.file.most) {
+        let text = read_capped(&self.file.path, self.file.most);
+        self.came_back(seen);
+        let text = match text {
             Ok(text) => text,
             Err(error) => return self.fault(seen, format!("it can't be read: {error}")),
         };
@@ -202,11 +249,24 @@ impl<T> File<T> {
         if seen.fault.as_ref() == Some(&fault) {
             return;
         }
+        self.tell(&fault);
+        seen.fault = Some(fault);
+    }
+
+    /// Whether it was told that the look does not come back: now it has.
+    fn came_back(&self, seen: &mut Seen) -> bool {
+        let late = self.late.swap(false, Ordering::Relaxed);
+        if late {
+            seen.fault = Some(LATE.to_owned());
+        }
+        late
+    }
+
+    fn tell(&self, fault: &str) {
         (self.file.report)(false);
         let (owner, path) = (&self.file.owner, self.file.path.display());
         let kept = self.value.load().is_some();
         tracing::error!(%owner, %path, kept, %fault, "the file can't be used; what it said before is kept");
-        seen.fault = Some(fault);
     }
 }
 
@@ -232,10 +292,11 @@ fn read_capped(path: &Path, most: u64) -> io::Result<String> {
     Ok(text)
 }
 
-/// Looks at all files for ever. One that hangs holds up the others, but no request.
-async fn look_again(watch: Weak<Watch>) {
-    let mut ticks = interval(PERIOD);
+/// Has all files looked at for ever.
+async fn look_again(watch: Weak<Watch>, timing: Timing) {
+    let mut ticks = interval(timing.period);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut looker = None;
     loop {
         ticks.tick().await;
         let Some(files) = watch.upgrade().map(|watch| watch.living()) else {
@@ -244,10 +305,54 @@ async fn look_again(watch: Weak<Watch>) {
         if files.is_empty() {
             continue;
         }
-        let look = move || files.iter().for_each(|file| file.look());
-        // A parser that panics was reported by the panic hook; the files behind it get their turn
-        // at the next look.
-        let _ = tokio::task::spawn_blocking(look).await;
+        let Some(at_work) = looker.take().or_else(Looker::start) else {
+            continue;
+        };
+        looker = at_work.look(files, timing.patience).await;
+    }
+}
+
+/// A thread that looks at files. It ends when this is dropped, as soon as it can.
+struct Looker(mpsc::Sender<Round>);
+
+/// Files to look at, and who waits for that.
+type Round = (Files, oneshot::Sender<()>);
+type Files = Arc<[Arc<dyn Look>]>;
+
+impl Looker {
+    fn start() -> Option<Self> {
+        let (rounds, asked) = mpsc::channel::<Round>();
+        let thread = thread::Builder::new().name("tollgate-files".to_owned());
+        let look = move || {
+            for (files, done) in asked {
+                files.iter().for_each(|file| file.look());
+                // Nobody waits any more if it took too long.
+                let _ = done.send(());
+            }
+        };
+        match thread.spawn(look) {
+            Ok(_) => Some(Self(rounds)),
+            Err(error) => {
+                tracing::error!(%error, "files are not looked at: no thread could be started");
+                None
+            }
+        }
+    }
+
+    /// Looks at files; `None` when the thread is not to be used any more: it hangs, or a parser has
+    /// panicked, which the panic hook has told, and the files behind get their turn next time.
+    async fn look(self, files: Vec<Arc<dyn Look>>, patience: Duration) -> Option<Self> {
+        let files = Files::from(files);
+        let (done, waits) = oneshot::channel();
+        self.0.send((Arc::clone(&files), done)).ok()?;
+        match timeout(patience, waits).await {
+            Ok(Ok(())) => Some(self),
+            Ok(Err(_)) => None,
+            Err(_) => {
+                files.iter().for_each(|file| file.late());
+                None
+            }
+        }
     }
 }
 
@@ -265,6 +370,9 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 const PERIOD: Duration = Duration::from_secs(1);
+/// Far more than the largest file takes to be read and understood.
+const PATIENCE: Duration = Duration::from_secs(10);
+const LATE: &str = "reading it takes too long: its disk may hang";
 
 #[cfg(test)]
 mod tests {
@@ -289,21 +397,10 @@ mod tests {
                 .enable_time()
                 .build()
                 .unwrap();
-            let (good, bad) = (Arc::<AtomicUsize>::default(), Arc::<AtomicUsize>::default());
-            let (told_good, told_bad) = (Arc::clone(&good), Arc::clone(&bad));
-            let file = WatchedFile {
-                owner: "numbers".into(),
-                path,
-                most: 10,
-                report: Box::new(move |ok| {
-                    let told = if ok { &told_good } else { &told_bad };
-                    told.fetch_add(1, Ordering::SeqCst);
-                }),
-            };
             let watch = FileWatch::new(runtime.handle().clone());
-            let parse = |text: &str| text.trim().parse().map_err(|_| "no number".to_owned());
+            let (watched, good, bad) = watched_number(&watch, &path);
             Self {
-                watched: watch.watch(file, parse),
+                watched,
                 folder,
                 good,
                 bad,
@@ -363,6 +460,71 @@ mod tests {
         numbers.replace("1");
         assert_eq!(numbers.look(), Some(1));
         assert_eq!(numbers.told(), (2, 2), "it is good again");
+    }
+
+    fn watched_number(
+        watch: &FileWatch,
+        path: &Path,
+    ) -> (Watched<u32>, Arc<AtomicUsize>, Arc<AtomicUsize>) {
+        let (good, bad) = (Arc::<AtomicUsize>::default(), Arc::<AtomicUsize>::default());
+        let (told_good, told_bad) = (Arc::clone(&good), Arc::clone(&bad));
+        let file = WatchedFile {
+            owner: "numbers".into(),
+            path: path.to_owned(),
+            most: 10,
+            report: Box::new(move |ok| {
+                let told = if ok { &told_good } else { &told_bad };
+                told.fetch_add(1, Ordering::SeqCst);
+            }),
+        };
+        let parse = |text: &str| text.trim().parse().map_err(|_| "no number".to_owned());
+        (watch.watch(file, parse), good, bad)
+    }
+
+    async fn until(holds: impl Fn() -> bool) {
+        let wait = async {
+            while !holds() {
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
+        };
+        timeout(Duration::from_secs(10), wait).await.unwrap();
+    }
+
+    /// Nobody writes into the pipe: to open it takes for ever, as a call of a disk that hangs.
+    #[tokio::test]
+    async fn a_file_that_hangs_counts_as_unreadable_and_holds_up_no_other() {
+        let folder = TempDir::new().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        let replace = |name: &str, text: &str| {
+            fs::write(path("new"), text).unwrap();
+            fs::rename(path("new"), path(name)).unwrap();
+        };
+        replace("hanging", "1");
+        replace("other", "1");
+        let timing = Timing {
+            period: Duration::from_millis(2),
+            patience: Duration::from_millis(100),
+        };
+        let watch = FileWatch::with(Handle::current(), timing);
+        let (hanging, good, bad) = watched_number(&watch, &path("hanging"));
+        let (other, _, bad_other) = watched_number(&watch, &path("other"));
+        let number = |watched: &Watched<u32>| watched.get().as_deref().copied();
+        let made = std::process::Command::new("mkfifo")
+            .arg(path("pipe"))
+            .status();
+        assert!(made.unwrap().success());
+        fs::hard_link(path("pipe"), path("new")).unwrap();
+        fs::rename(path("new"), path("hanging")).unwrap();
+        until(|| bad.load(Ordering::SeqCst) == 1).await;
+        replace("other", "2");
+        until(|| number(&other) == Some(2)).await;
+        assert_eq!(number(&hanging), Some(1), "it is kept");
+        replace("hanging", "3");
+        fs::write(path("pipe"), "2").unwrap();
+        until(|| number(&hanging) == Some(3)).await;
+        let told = |counter: &AtomicUsize| counter.load(Ordering::SeqCst);
+        assert_eq!((told(&good), told(&bad)), (3, 1));
+        assert_eq!(told(&bad_other), 0);
     }
 
     #[test]

@@ -81,7 +81,10 @@ reasons! {
     WriteTimeout = "http.write_timeout", 408, "TIMEOUT", "The client stopped reading the answer.";
     /// The listener is at `limits.max_connections`.
     TooManyConnections = "http.too_many_connections", 503, "UNAVAILABLE", "The gateway has too many connections.";
-    /// The HTTP/2 stream would be one more than `http2.total_streams`.
+    /// The client is at `limits.max_connections_per_client`.
+    TooManyClientConnections = "http.too_many_client_connections", 429, "RATE_LIMIT_EXCEEDED", "Too many connections come from this address.";
+    /// The HTTP/2 stream would be one more than `http2.total_streams`, or its head go beyond
+    /// `http2.total_heads`.
     TooManyStreams = "http.too_many_streams", 503, "UNAVAILABLE", "The gateway has too many requests under way.";
     /// Host is missing, doubled or not a host.
     HostInvalid = "request.host_invalid", 400, "VALIDATION_ERROR", "The request needs exactly one valid Host.";
@@ -91,6 +94,8 @@ reasons! {
     FramingInvalid = "request.framing_invalid", 400, "VALIDATION_ERROR", "The request's body has no single length.";
     /// A header field is not allowed where it stands.
     HeaderInvalid = "request.header_invalid", 400, "VALIDATION_ERROR", "A header field of the request is not valid.";
+    /// What a trusted proxy says of its client can be read in two ways: `server.trusted_headers`.
+    ForwardedAmbiguous = "request.forwarded_ambiguous", 400, "VALIDATION_ERROR", "The request's forwarding fields contradict each other.";
     /// TRACE and CONNECT are not served.
     MethodRefused = "request.method_refused", 405, "METHOD_NOT_ALLOWED", "The gateway does not serve this method.";
     /// The body broke off or is badly chunked.

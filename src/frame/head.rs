@@ -5,10 +5,10 @@
 //! client side. Order matters: the fields that `Connection` nominates go first, so that no caller
 //! can nominate what is added later.
 
-use std::time::SystemTime;
+use std::{net::IpAddr, time::SystemTime};
 
 use http::{
-    HeaderMap, HeaderValue, Method, Version,
+    HeaderMap, HeaderName, HeaderValue, Method, Version,
     header::{CONNECTION, TE, TRANSFER_ENCODING, UPGRADE},
     request::Parts,
 };
@@ -31,6 +31,7 @@ pub(super) struct Seen {
     underscore: bool,
     tracestate: bool,
     via: bool,
+    pub(super) overrides: bool,
     pub(super) accept: Option<HeaderValue>,
     grpc: bool,
     pub(super) user_agent: Option<HeaderValue>,
@@ -60,6 +61,11 @@ impl Seen {
                 "traceparent" => seen.traceparent = Some(value.clone()),
                 "tracestate" => seen.tracestate = true,
                 "x-request-id" => seen.request_id = Some(value.clone()),
+                "x-http-method-override"
+                | "x-method-override"
+                | "x-http-method"
+                | "x-original-url"
+                | "x-rewrite-url" => seen.overrides = true,
                 other => {
                     seen.forwarding |= is_forwarding(other);
                     seen.underscore |= other.contains('_');
@@ -222,14 +228,15 @@ fn loops(headers: &HeaderMap, pseudonym: &str) -> bool {
     })
 }
 
-/// Takes out what is of one hop, what claims to be forwarded, and what may be misread.
-pub(super) fn clean(headers: &mut HeaderMap, seen: &Seen, trusted: bool, continued: bool) {
+/// Takes out what is of one hop, what claims to be forwarded, and what may be misread. `client` is
+/// whom a trusted proxy told of; `None` for a peer that is not trusted.
+pub(super) fn clean(headers: &mut HeaderMap, seen: &Seen, client: Option<IpAddr>, continued: bool) {
     let named = seen.hop_by_hop || seen.transfer_encoding > 0;
     if seen.connection || named {
         remove_hop_by_hop(headers, named);
     }
     if seen.forwarding {
-        remove_forwarding(headers, trusted);
+        remove_forwarding(headers, client);
     }
     if seen.tracestate && !continued {
         // W3C Trace Context 3.3.1.1: without a valid traceparent it means nothing.
@@ -242,17 +249,29 @@ pub(super) fn clean(headers: &mut HeaderMap, seen: &Seen, trusted: bool, continu
 }
 
 /// Our own are written anew from the context when the request is forwarded. What else a trusted
-/// proxy says (`X-Forwarded-Port`, `X-Real-IP`) passes; of an untrusted peer nothing does.
-fn remove_forwarding(headers: &mut HeaderMap, trusted: bool) {
+/// proxy says (`X-Forwarded-Port`) passes; of an untrusted peer nothing does. `X-Real-IP` passes where
+/// it is the client's address: many proxies don't write it, and let pass what the client says.
+fn remove_forwarding(headers: &mut HeaderMap, client: Option<IpAddr>) {
+    let real = client.is_some_and(|client| names(headers, &X_REAL_IP, client));
     remove_where(headers, |name| match name {
         "forwarded" | "x-forwarded-for" | "x-forwarded-proto" | "x-forwarded-host" => true,
-        _ => !trusted && is_forwarding(name),
+        "x-real-ip" => !real,
+        _ => client.is_none() && is_forwarding(name),
     });
+}
+
+/// Whether a field holds an address, and nothing else.
+fn names(headers: &HeaderMap, name: &HeaderName, address: IpAddr) -> bool {
+    let named = |value: &HeaderValue| value.to_str().ok()?.parse::<IpAddr>().ok();
+    let mut values = headers.get_all(name).iter();
+    values.all(|value| named(value).map(|it| it.to_canonical()) == Some(address))
 }
 
 fn nominates(headers: &HeaderMap, option: &str) -> bool {
     list(headers, &CONNECTION).any(|member| member.eq_ignore_ascii_case(option))
 }
+
+const X_REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
 
 /// RFC 9110 9.3 and RFC 5789.
 const STANDARD: [&str; 9] = [

@@ -63,6 +63,7 @@ impl RouteBook {
                             service,
                             metrics,
                             encoded_slash: route.encoded_slash,
+                            override_headers: route.override_headers,
                             preflights: route.cors.is_some(),
                             decorations: pipeline::decorations(route),
                         }),

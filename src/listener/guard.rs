@@ -74,18 +74,19 @@ impl<'a> Guard<'a> {
         guard
     }
 
-    /// Serves the connection to its end.
+    /// Serves the connection to its end, which `tell` hears of before the connection is dropped.
     ///
     /// Not an `async fn`: its future would have two places for the guard.
     pub(super) fn serve<'s, P>(
         mut self,
         mut served: Pin<P>,
-    ) -> impl Future<Output = End> + Send + 's
+        tell: impl Fn(&End) + Send + 's,
+    ) -> impl Future<Output = ()> + Send + 's
     where
         'a: 's,
         P: DerefMut<Target: Served + Sized> + Send + 's,
     {
-        poll_fn(move |cx| self.poll(served.as_mut(), cx))
+        poll_fn(move |cx| self.poll(served.as_mut(), cx).map(|end| tell(&end)))
     }
 
     fn poll<S: Served>(&mut self, mut served: Pin<&mut S>, cx: &mut Context<'_>) -> Poll<End> {

@@ -2,7 +2,6 @@
 
 use std::{convert::Infallible, pin::Pin, sync::Arc};
 
-use futures_util::FutureExt;
 use http_body::Body;
 use hyper::{
     Request, Response,
@@ -41,7 +40,7 @@ pub(super) fn serve<'a, H: Handler>(
             .serve_connection(TokioIo::new(io), service)
             .with_upgrades(),
     );
-    guard.serve(served).map(move |end| serving.tell(&end))
+    guard.serve(served, move |end| serving.tell(end))
 }
 
 impl<S, B> Served for UpgradeableConnection<TokioIo<Io>, S>

@@ -10,7 +10,7 @@
 //! (`max_resets`), resets for the client's own faults, and small or empty DATA frames. Floods of PING,
 //! SETTINGS, PRIORITY and WINDOW_UPDATE are ended by the I/O wrapper's frame meter.
 //! Resets of streams that are being served are counted by the guard. The streams of all connections
-//! together are limited here.
+//! together are limited here, and what the heads of those that wait for their answers take.
 //!
 //! Not limited in time: the end of an answer that h2 has taken over whole, a chunk at most, for as
 //! long as the connection has other streams. `max_streams` limits how many.
@@ -26,6 +26,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue};
 use http_body::{Body, Frame, SizeHint};
 use hyper::{
     Request, Response,
@@ -40,7 +41,7 @@ use tokio::time::Instant;
 
 use super::{
     connection::Serving,
-    guard::{Guard, Served},
+    guard::{End, Guard, Served},
     hub::Hub,
     io::Io,
     state::{Polled, State},
@@ -57,26 +58,30 @@ pub(super) async fn serve<H: Handler>(serving: Serving<'_, H>, guard: Guard<'_>,
         connection: Arc::clone(serving.connection),
         hub: Arc::clone(&serving.server.hub),
         total_streams: serving.settings.http2.total_streams,
+        total_heads: serving.settings.http2.total_heads,
         write_timeout: serving.settings.limits.write_timeout,
     }));
     let shared = Arc::clone(&streams.0);
     let handler = Arc::clone(&serving.server.handler);
     let service = service_fn(move |request| {
-        let answer = shared.admit().map(|()| {
+        let answer = shared.admit(request.headers()).map(|head| {
             shared.state.note_call();
-            handler.handle(request, &shared.connection)
+            (head, handler.handle(request, &shared.connection))
         });
         let state = Arc::clone(&shared.state);
         async move {
-            let Ok(answer) = answer?.await;
+            let (head, answer) = answer?;
+            let Ok(answer) = answer.await;
+            // Whoever answers has dropped the request's head.
+            drop(head);
             state.note_answer();
             Ok::<_, h2::Error>(answer.map(|body| Watched { body, state }))
         }
     });
     let http2 = serving.settings.http2(streams);
     let mut served = pin!(http2.serve_connection(TokioIo::new(io), service));
-    let end = guard.serve(served.as_mut()).await;
-    serving.tell(&end);
+    let tell = |end: &End| serving.tell(end);
+    guard.serve(served.as_mut(), tell).await;
 }
 
 /// Whether h2 ended the connection for what the client sent.
@@ -113,18 +118,23 @@ struct Shared {
     connection: Arc<Connection>,
     hub: Arc<Hub>,
     total_streams: usize,
+    total_heads: usize,
     write_timeout: Duration,
 }
 
 impl Shared {
     /// A head is a few hundred bytes on the wire and many times that here and on its way to the
-    /// upstream, and a connection may hold many: so their number is limited for all connections.
-    /// RFC 9113 8.7: the client may send a refused request again.
-    fn admit(&self) -> Result<(), h2::Error> {
-        if self.hub.streams() < self.total_streams {
-            return Ok(());
-        }
-        let detail = "too many streams are open: stream refused";
+    /// upstream, and a connection may hold many: so their number is limited for all connections,
+    /// and so is what they take. RFC 9113 8.7: the client may send a refused request again.
+    fn admit(&self, head: &HeaderMap) -> Result<Head, h2::Error> {
+        let size = size(head);
+        let detail = if self.hub.streams() >= self.total_streams {
+            "too many streams are open: stream refused"
+        } else if self.hub.heads() + size > self.total_heads {
+            "the heads of open streams take too much memory: stream refused"
+        } else {
+            return Ok(Head::new(&self.worker, size));
+        };
         self.complain(Reason::TooManyStreams, detail);
         Err(h2::Reason::REFUSED_STREAM.into())
     }
@@ -134,6 +144,38 @@ impl Shared {
         observer.malformed(&self.connection, reason, &detail);
     }
 }
+
+/// What a head takes here: each field a place in a map, whose cost is many times that of a byte on
+/// the wire (HPACK sends a field that was sent before in one).
+fn size(head: &HeaderMap) -> usize {
+    let bytes = |(name, value): (&HeaderName, &HeaderValue)| name.as_str().len() + value.len();
+    head.len() * FIELD + head.iter().map(bytes).sum::<usize>()
+}
+
+/// A head counts until its request is answered.
+struct Head {
+    worker: Arc<Worker>,
+    size: usize,
+}
+
+impl Head {
+    fn new(worker: &Arc<Worker>, size: usize) -> Self {
+        worker.head_came(size);
+        Self {
+            worker: Arc::clone(worker),
+            size,
+        }
+    }
+}
+
+impl Drop for Head {
+    fn drop(&mut self) {
+        self.worker.head_gone(self.size);
+    }
+}
+
+/// What a field's place in a map of fields takes, in the client's map and the upstream's.
+const FIELD: usize = 200;
 
 /// Runs the streams of one connection on its worker.
 #[derive(Clone)]

@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Observer,
+    clients::{Clients, TooMany},
     connection::{self, Accepted, Socket},
     io::Stream,
     settings::Settings,
@@ -25,6 +26,7 @@ use crate::exchange::{Handler, Peer, Reason};
 pub(super) struct Hub {
     workers: Vec<Arc<Worker>>,
     settings: ArcSwap<Settings>,
+    clients: Arc<Clients>,
     observer: Arc<dyn Observer>,
     /// Where dealing starts to look, so that equals take turns.
     turn: AtomicUsize,
@@ -41,6 +43,7 @@ impl Hub {
         Self {
             workers,
             settings: ArcSwap::from_pointee(settings),
+            clients: Arc::default(),
             observer,
             turn: AtomicUsize::new(0),
             draining: AtomicBool::new(false),
@@ -106,12 +109,19 @@ impl Hub {
             self.observer.refused(listener, Reason::TooManyConnections);
             return;
         }
+        let place = match self.clients.admit(peer, &settings) {
+            Ok(place) => place,
+            Err(TooMany) => {
+                let reason = Reason::TooManyClientConnections;
+                return self.observer.refused(listener, reason);
+            }
+        };
         let socket = match self.hand_over(stream) {
             Ok(socket) => socket,
             Err(error) => return tracing::debug!(%listener, %error, "a socket is lost"),
         };
         let worker = Arc::clone(self.least_loaded());
-        let (state, permit) = worker.admit(listener, &self.observer);
+        let (state, permit) = worker.admit(listener, place, &self.observer);
         Arc::clone(server).spawn(Accepted {
             socket,
             peer,
@@ -132,6 +142,11 @@ impl Hub {
     pub(super) fn streams(&self) -> usize {
         let open = |worker: &Arc<Worker>| worker.load().streams;
         self.workers.iter().map(open).sum()
+    }
+
+    /// Bytes that the heads of unanswered HTTP/2 requests of all workers take.
+    pub(super) fn heads(&self) -> usize {
+        self.workers.iter().map(|worker| worker.heads()).sum()
     }
 
     /// The only worker accepts on its own runtime, so its sockets stay there.

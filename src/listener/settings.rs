@@ -1,7 +1,10 @@
 //! From `[server]` to what one connection needs.
 
+use std::net::IpAddr;
+
 use hyper::server::conn::{http1, http2};
 use hyper_util::rt::TokioTimer;
+use ipnet::IpNet;
 
 use crate::config::{Http2, Limits, Server};
 
@@ -11,6 +14,7 @@ pub(super) struct Settings {
     pub(super) limits: Limits,
     pub(super) http1: http1::Builder,
     pub(super) http2: Http2,
+    trusted: Vec<IpNet>,
 }
 
 impl Settings {
@@ -19,7 +23,13 @@ impl Settings {
             limits: config.limits.clone(),
             http1: http1_builder(&config.limits),
             http2: config.http2.clone(),
+            trusted: config.trusted_proxies.clone(),
         }
+    }
+
+    /// Whether the peer is a proxy of ours, behind which are many clients.
+    pub(super) fn trusts(&self, peer: IpAddr) -> bool {
+        self.trusted.iter().any(|network| network.contains(&peer))
     }
 
     /// hyper's builder, with an executor that belongs to one connection.

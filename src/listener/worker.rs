@@ -20,6 +20,7 @@ use tokio_util::{
 
 use super::{
     Observer,
+    clients::Place,
     state::{Stage, State},
 };
 use crate::exchange::Connection;
@@ -42,6 +43,8 @@ pub(super) struct Worker {
     handle: Handle,
     tracker: TaskTracker,
     streams: AtomicUsize,
+    /// Bytes that the heads of HTTP/2 requests take which have no answer yet.
+    heads: AtomicUsize,
     registry: Mutex<Registry>,
 }
 
@@ -60,6 +63,7 @@ impl Worker {
             handle,
             tracker: TaskTracker::new(),
             streams: AtomicUsize::new(0),
+            heads: AtomicUsize::new(0),
             registry: Mutex::default(),
         }
     }
@@ -84,6 +88,7 @@ impl Worker {
     pub(super) fn admit(
         self: &Arc<Self>,
         listener: &Arc<str>,
+        place: Option<Place>,
         observer: &Arc<dyn Observer>,
     ) -> (Arc<State>, Permit) {
         let token = self.tracker.token();
@@ -99,6 +104,7 @@ impl Worker {
             id,
             listener: Arc::clone(listener),
             observer: Arc::clone(observer),
+            _place: place,
             _token: token,
         };
         (state, permit)
@@ -133,6 +139,18 @@ impl Worker {
         self.streams.fetch_sub(1, Relaxed);
     }
 
+    pub(super) fn heads(&self) -> usize {
+        self.heads.load(Relaxed)
+    }
+
+    pub(super) fn head_came(&self, size: usize) {
+        self.heads.fetch_add(size, Relaxed);
+    }
+
+    pub(super) fn head_gone(&self, size: usize) {
+        self.heads.fetch_sub(size, Relaxed);
+    }
+
     fn registry(&self) -> MutexGuard<'_, Registry> {
         self.registry.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -145,6 +163,8 @@ pub(super) struct Permit {
     id: u64,
     listener: Arc<str>,
     observer: Arc<dyn Observer>,
+    /// Among its client's, where these are counted.
+    _place: Option<Place>,
     /// Dropped after [`Drop::drop`]: who waits for the last connection finds it reported.
     _token: TaskTrackerToken,
 }

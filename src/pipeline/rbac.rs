@@ -18,13 +18,13 @@ mod permissions;
 
 use std::{fmt, sync::Arc};
 
-use http::Method;
 use tower::Layer;
 
 use crate::{
     config::{Access, ClaimRule, Demand, RoleDemand},
     exchange::{
-        BoxFuture, Context, Handle, Principal, Reason, Rejection, Request, Response, RouteService,
+        Asked, BoxFuture, Context, Handle, Principal, Reason, Rejection, Request, Response,
+        RouteService,
     },
 };
 use permissions::{Holders, PermissionRules};
@@ -67,10 +67,12 @@ struct Rbac {
 
 impl Handle for Rbac {
     fn handle(&self, request: Request, context: &Arc<Context>) -> BoxFuture<Response> {
-        let decision = self
-            .rules
-            .decide(request.method(), request.uri().path(), context);
-        let Err(denial) = decision else {
+        let asked = Asked {
+            method: request.method(),
+            path: request.uri().path(),
+            headers: request.headers(),
+        };
+        let Err(denial) = self.rules.decide(&asked, context) else {
             return self.inner.handle(request, context);
         };
         context.explain(denial.to_string());
@@ -121,15 +123,15 @@ impl Rules {
         }
     }
 
-    /// Whether the caller may use a method at a path in its normal form.
+    /// Whether the caller may do what is asked.
     ///
     /// # Errors
     ///
     /// The first rule that does not hold.
-    pub fn decide(&self, method: &Method, path: &str, context: &Context) -> Result<(), Denial<'_>> {
+    pub fn decide(&self, asked: &Asked<'_>, context: &Context) -> Result<(), Denial<'_>> {
         let principal = context.principal().ok_or(Denial::Anonymous)?;
         if let Some(permissions) = &self.permissions {
-            permissions.decide(method, path, principal)?;
+            permissions.decide(asked, principal)?;
         }
         if let Some((demand, holders)) = &self.roles
             && !holders.include(principal)

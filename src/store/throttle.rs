@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use super::{Algorithm, KeyHasher, Refused, Standing, Table, TokenBucket, Window, window::nanos};
+use super::{
+    Algorithm, KeyHasher, Refused, Slot, Standing, Table, TokenBucket, Window, window::nanos,
+};
 
 /// A bounded limit of its own. Its memory is that of [`Table`].
 pub struct Throttle {
@@ -67,6 +69,20 @@ impl Throttle {
         outcome(known.unwrap_or_else(|| TokenBucket::default().peek(window, now, cost)))
     }
 
+    /// Charges a key for what has happened already. What it does not have is owed, up to what comes
+    /// back in the time `most`.
+    pub fn charge(&self, key: &[u8], cost: u32, now: Duration, most: Duration) {
+        let (window, now, most) = (&self.window, nanos(now), nanos(most));
+        let charge = |state: &mut TokenBucket| {
+            let owes_more = state.debt(now) < most;
+            if owes_more {
+                state.charge(window, now, cost);
+            }
+            ((), owes_more)
+        };
+        self.table.update(self.hasher.hash(key), now, charge);
+    }
+
     /// Forgets what a key has used: a login that succeeded, say.
     pub fn forget(&self, key: &[u8]) {
         self.table.remove(self.hasher.hash(key));
@@ -107,5 +123,25 @@ mod tests {
         assert!(throttle.check(b"alice", 1, at(25)).is_err());
         throttle.forget(b"alice");
         assert_eq!(throttle.check(b"alice", 3, at(25)).unwrap().remaining, 0);
+    }
+
+    #[test]
+    fn what_has_happened_is_owed_up_to_a_bound() {
+        let throttle = Throttle::new(3, Duration::from_secs(60), 100);
+        let at = Duration::from_secs;
+        for _ in 0..5 {
+            throttle.charge(b"alice", 1, at(5), at(600));
+        }
+        let wait = |now| {
+            throttle
+                .peek(b"alice", 1, at(now))
+                .map_err(|it| it.retry_after)
+        };
+        assert_eq!(wait(5), Err(at(60)));
+        assert!(wait(65).is_ok());
+        for _ in 0..1000 {
+            throttle.charge(b"alice", 1, at(65), at(600));
+        }
+        assert_eq!(wait(65), Err(at(560)));
     }
 }

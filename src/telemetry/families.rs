@@ -223,6 +223,7 @@ impl LimitFamilies {
 #[derive(Debug)]
 pub(super) struct Singles {
     pub(super) lines_dropped: IntCounter,
+    pub(super) log_lines_dropped: IntCounter,
     pub(super) trailers_dropped: IntCounter,
     pub(super) series_refused: IntCounter,
     pub(super) reloads: IntCounterVec,
@@ -262,6 +263,10 @@ impl Singles {
             lines_dropped: make.counter(
                 "tollgate_access_log_lines_dropped_total",
                 "Lines of the access log that were lost: the buffer was full or writing failed.",
+            ),
+            log_lines_dropped: make.counter(
+                "tollgate_log_lines_dropped_total",
+                "Lines of the application log that were lost: nobody took them in time.",
             ),
             trailers_dropped: make.counter(
                 "tollgate_trailers_dropped_total",

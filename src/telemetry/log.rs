@@ -2,7 +2,7 @@
 //!
 //! It goes to standard error, one write a line, so that it never mixes with an access log on
 //! standard output. A thread of its own writes it: where nobody takes standard error, lines are lost
-//! once [`WAITING`] of them wait, and no worker stops for them. Event fields stand beside `timestamp`, `level`, `message` and `target`, under
+//! once [`WAITING`] of them wait, and counted, and no worker stops for them. Event fields stand beside `timestamp`, `level`, `message` and `target`, under
 //! the names of the access log (`request_id`, `upstream`, ...).
 
 use std::{fmt, io, sync::Arc, time::SystemTime};
@@ -11,7 +11,7 @@ use tracing::{
     Event, Level, Subscriber,
     field::{Field, Visit},
 };
-use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
+use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::{
     EnvFilter, Layer, Registry,
     fmt::{FmtContext, FormatEvent, FormatFields, format::Writer},
@@ -31,10 +31,17 @@ use super::{json::Object, timestamp::rfc3339};
 #[derive(Clone, Debug)]
 pub struct LogHandle {
     level: reload::Handle<EnvFilter, Registry>,
+    lost: ErrorCounter,
     _writer: Arc<WorkerGuard>,
 }
 
 impl LogHandle {
+    /// How many lines were lost because nobody took them in time.
+    #[must_use]
+    pub fn lost(&self) -> u64 {
+        self.lost.dropped_lines() as u64
+    }
+
     /// Takes over the level of a reloaded configuration.
     ///
     /// A level that can't be read leaves the old one: checking it is the configuration's business.
@@ -57,6 +64,7 @@ pub fn init(config: &config::Log) -> LogHandle {
         .buffered_lines_limit(WAITING)
         .thread_name("log")
         .finish(io::stderr());
+    let lost = writer.error_counter();
     let lines = tracing_subscriber::fmt::layer()
         .event_format(Lines)
         .with_writer(writer)
@@ -65,6 +73,7 @@ pub fn init(config: &config::Log) -> LogHandle {
     let _ = tracing_subscriber::registry().with(lines).try_init();
     LogHandle {
         level,
+        lost,
         _writer: Arc::new(guard),
     }
 }

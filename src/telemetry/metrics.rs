@@ -196,6 +196,13 @@ impl Metrics {
         self.singles.cache_objects.set(clamped(objects));
     }
 
+    /// Notes how many lines of the application log were lost since the start. One caller at a time:
+    /// two at once would count a line twice.
+    pub fn log_lost(&self, lines: u64) {
+        let counter = &self.singles.log_lines_dropped;
+        counter.inc_by(lines.saturating_sub(counter.get()));
+    }
+
     /// Counts a trailer section that could not be passed on.
     pub fn trailers_dropped(&self) {
         self.singles.trailers_dropped.inc();

@@ -17,7 +17,7 @@ use hyper::{body::Incoming, client::conn::TrySendError};
 use tokio::time::{Instant, timeout};
 
 use super::{
-    body::Source,
+    body::{Source, StreamUse},
     connect, failure,
     forward::ForwardOptions,
     head::{self, HeadOptions, Seen},
@@ -58,6 +58,13 @@ pub(super) enum Behind {
     Body(Source),
     /// Another protocol, where the version of HTTP has such a thing.
     Switch(Option<http1::Switched>),
+}
+
+/// What is sent over HTTP/1.1.
+enum Outgoing {
+    New(Body),
+    /// A request of which nothing was written, as it stood.
+    Again(http1::Upload),
 }
 
 /// What is sent over HTTP/2. Whatever lives while a future waits makes it larger, and futures are
@@ -122,20 +129,21 @@ impl Attempt<'_> {
         self.context.started.checked_add(least)
     }
 
-    async fn http1(&self, mut body: Body, started: Instant) -> Result<Sent, UpstreamError> {
+    async fn http1(&self, body: Body, started: Instant) -> Result<Sent, UpstreamError> {
         let repeatable = body.is_end_stream() && self.parts.method.is_idempotent();
+        let mut outgoing = Outgoing::New(body);
         let mut fresh = false;
         loop {
             let (connection, pooled) = self.http1_connection(started, fresh).await?;
-            let unsent = match self.send_http1(connection, body).await {
+            let unsent = match self.send_http1(connection, outgoing).await {
                 Ok(sent) => return Ok(sent),
                 Err(unsent) => unsent,
             };
-            body = match unsent.message {
+            outgoing = match unsent.message {
                 // It died in the pool and took none of the request with it.
-                Some(body) if pooled => body,
+                Some(unsent) if pooled => Outgoing::Again(unsent),
                 None if pooled && repeatable && unsent.error.retry == Retry::IfIdempotent => {
-                    Body::empty()
+                    Outgoing::New(Body::empty())
                 }
                 _ => return Err(unsent.error),
             };
@@ -218,21 +226,26 @@ impl Attempt<'_> {
     async fn send_http1(
         &self,
         connection: Http1Connection,
-        body: Body,
-    ) -> Result<Sent, Unsent<Body>> {
+        outgoing: Outgoing,
+    ) -> Result<Sent, Unsent<http1::Upload>> {
         let Http1Connection {
             mut connection,
             mut timer,
         } = connection;
-        let framing = http1::request_head(
-            connection.output(),
-            (self.parts, &body),
-            self.context,
-            self.server,
-            &self.head_options(),
-        );
         let method = self.parts.method.clone();
-        let mut exchange = http1::Exchange::new(connection, method, framing, body);
+        let mut exchange = match outgoing {
+            Outgoing::Again(upload) => http1::Exchange::again(connection, method, upload),
+            Outgoing::New(body) => {
+                let framing = http1::request_head(
+                    connection.output(),
+                    (self.parts, &body),
+                    self.context,
+                    self.server,
+                    &self.head_options(),
+                );
+                http1::Exchange::new(connection, method, framing, body)
+            }
+        };
         let outcome = self.answer(|cx| exchange.poll(cx), &mut timer).await;
         match outcome {
             Ok(Ok(head)) => self.http1_sent(head, exchange, timer).map_err(Unsent::lost),
@@ -250,7 +263,7 @@ impl Attempt<'_> {
         let behind = if head.status == StatusCode::SWITCHING_PROTOCOLS {
             Behind::Switch(Some(exchange.switch()))
         } else {
-            let answer = exchange.answer(&head, self.options.timeouts.idle);
+            let answer = exchange.answer(&head, self.options.timeouts.idle.or(Some(STALL)));
             Behind::Body(Source::Http1 {
                 answer: Some(answer.map_err(failure::malformed)?),
                 worker: self.context.connection.worker,
@@ -271,7 +284,11 @@ impl Attempt<'_> {
         })
     }
 
-    fn http1_unsent(&self, error: http1::SendError, exchange: http1::Exchange) -> Unsent<Body> {
+    fn http1_unsent(
+        &self,
+        error: http1::SendError,
+        exchange: http1::Exchange,
+    ) -> Unsent<http1::Upload> {
         use http1::SendError::{Body, Closed, Length, Malformed};
         let lost = |error| Unsent::lost(self.blame_body(error));
         match error {
@@ -286,7 +303,7 @@ impl Attempt<'_> {
                 began,
             } => Unsent {
                 error: failure::of_close(error, written, began),
-                message: (!written).then(|| exchange.into_body()),
+                message: exchange.into_unsent(),
             },
         }
     }
@@ -343,6 +360,14 @@ impl Attempt<'_> {
         message: Message,
     ) -> Result<Sent, Unsent<Message>> {
         let mut timer = LazyTimer::default();
+        let (stream_use, message) = match message {
+            Message::New(body) => {
+                let (stream_use, body) = StreamUse::by(stream.permit, body);
+                (stream_use, Message::New(body))
+            }
+            // Its body holds the stream that it was meant for.
+            returned @ Message::Returned(_) => (StreamUse::Answer(stream.permit), returned),
+        };
         let message = self.message(message)?;
         let mut response = Box::pin(stream.sender.try_send_request(message));
         let outcome = self.answer(|cx| response.as_mut().poll(cx), &mut timer);
@@ -355,7 +380,7 @@ impl Attempt<'_> {
             StatusCode::SWITCHING_PROTOCOLS => Behind::Switch(None),
             _ => Behind::Body(Source::Http2 {
                 incoming,
-                stream: Some(stream.permit),
+                stream: Some(stream_use),
             }),
         };
         Ok(Sent {
@@ -458,6 +483,10 @@ fn grpc_timeout(value: &HeaderValue) -> Option<Duration> {
         _ => return None,
     })
 }
+
+/// How long a server that has answered may take nothing of the rest of an upload, where
+/// `timeouts.idle` is off.
+const STALL: Duration = Duration::from_secs(60);
 
 #[cfg(test)]
 mod tests {

@@ -35,8 +35,31 @@ pub(super) enum Source {
     Http2 {
         incoming: Incoming,
         /// Held until its end.
-        stream: Option<StreamPermit>,
+        stream: Option<StreamUse>,
     },
+}
+
+/// A stream in use. One with a body may outlive its answer: it is in use until both have ended.
+pub(super) enum StreamUse {
+    /// There is only an answer to wait for.
+    Answer(#[expect(dead_code, reason = "held for its drop")] StreamPermit),
+    /// The request's body holds it too.
+    Both(#[expect(dead_code, reason = "held for its drop")] Arc<StreamPermit>),
+}
+
+impl StreamUse {
+    /// The use of a stream by a request with this body.
+    pub(super) fn by(stream: StreamPermit, body: Body) -> (Self, Body) {
+        if body.is_end_stream() {
+            return (Self::Answer(stream), body);
+        }
+        let stream = Arc::new(stream);
+        let body = Body::boxed(HeldBody {
+            body,
+            _held: Arc::clone(&stream),
+        });
+        (Self::Both(stream), body)
+    }
 }
 
 impl Source {
@@ -194,26 +217,27 @@ impl AnswerBody {
     }
 }
 
-/// A request's body that holds its place under `max_in_flight`.
-pub(super) struct HeldBody {
+/// A request's body that holds something until it has ended: its place under `max_in_flight`, its
+/// stream.
+pub(super) struct HeldBody<H> {
     body: Body,
-    _permit: Permit,
+    _held: H,
 }
 
-impl HeldBody {
-    /// Only where there is a limit and a body.
+impl HeldBody<Permit> {
+    /// Holds a place, where there is a limit and a body.
     pub(super) fn around(body: Body, permit: Option<&Permit>) -> Body {
         match permit {
             Some(permit) if !body.is_end_stream() => Body::boxed(Self {
                 body,
-                _permit: permit.clone(),
+                _held: permit.clone(),
             }),
             _ => body,
         }
     }
 }
 
-impl HttpBody for HeldBody {
+impl<H: Unpin> HttpBody for HeldBody<H> {
     type Data = Bytes;
     type Error = BodyError;
 

@@ -24,7 +24,7 @@ use crate::{
         Body, Context, Reason, Retry, UpstreamError,
         fields::{
             KEEP_ALIVE, PROXY_CONNECTION, TRACEPARENT, X_FORWARDED_FOR, X_FORWARDED_HOST,
-            X_FORWARDED_PROTO, X_REQUEST_ID, remove_hop_by_hop,
+            X_FORWARDED_PROTO, X_REQUEST_ID, joined_cookies, remove_hop_by_hop,
         },
     },
 };
@@ -95,7 +95,7 @@ fn copied(from: &HeaderMap) -> HeaderMap {
             HOST | EXPECT => {}
             COOKIE if to.contains_key(COOKIE) => {}
             COOKIE => {
-                if let Some(joined) = joined_cookies(from, value) {
+                if let Some(joined) = joined_cookies(from) {
                     to.insert(COOKIE, joined);
                 }
             }
@@ -105,18 +105,6 @@ fn copied(from: &HeaderMap) -> HeaderMap {
         }
     }
     to
-}
-
-/// RFC 9113 8.2.3: crumbs are joined, since HTTP/1.1 has one Cookie field. All at once: HPACK lets a
-/// client send a thousand crumbs in a thousand bytes.
-pub(super) fn joined_cookies(from: &HeaderMap, first: &HeaderValue) -> Option<HeaderValue> {
-    let mut crumbs = from.get_all(COOKIE).iter();
-    if crumbs.by_ref().nth(1).is_none() {
-        return Some(first.clone());
-    }
-    let crumbs = from.get_all(COOKIE).iter().map(HeaderValue::as_bytes);
-    let joined = crumbs.collect::<Vec<_>>().join(&b"; "[..]);
-    HeaderValue::from_maybe_shared(Bytes::from(joined)).ok()
 }
 
 /// The host that the client asked for.

@@ -28,14 +28,13 @@ mod input;
 mod stream;
 mod upload;
 
-use std::task::{Context, Waker};
-
 pub(super) use answer::Answer;
 pub use decode::{Broken, Decoded, Decoder};
 pub(super) use encode::{Framing, request_head};
 pub(super) use exchange::{Exchange, SendError};
 pub use head::{Head, Malformed};
 pub(super) use stream::{Stream, Switched};
+pub(super) use upload::Upload;
 
 use self::input::Input;
 use crate::telemetry::OpenConnection;
@@ -46,7 +45,8 @@ pub(super) struct Connection {
     input: Input,
     /// What is to be sent; kept for its room.
     output: Vec<u8>,
-    open: OpenConnection,
+    /// Counts it as open; with the rest of a request whose answer has come already.
+    open: Option<OpenConnection>,
 }
 
 impl Connection {
@@ -55,7 +55,7 @@ impl Connection {
             stream,
             input: Input::default(),
             output: Vec::new(),
-            open,
+            open: Some(open),
         })
     }
 
@@ -67,8 +67,7 @@ impl Connection {
     /// Whether it can't serve another request: it was closed, or bytes have come that nobody asked
     /// for and that would answer the next request. Costs no system call while nothing has come.
     pub(super) fn is_stale(&mut self) -> bool {
-        let mut cx = Context::from_waker(Waker::noop());
-        !self.input.is_empty() || self.input.poll_read(&mut self.stream, &mut cx).is_ready()
+        !self.input.is_empty() || self.input.has_news(&self.stream)
     }
 
     /// Gives back what a large exchange took, before it waits in a pool.

@@ -187,8 +187,9 @@ async fn a_parameter_that_does_not_count_carries_none_that_does() {
 /// Some servers take a GET with such a field for another method or path.
 #[tokio::test]
 async fn a_request_that_may_be_taken_for_another_is_not_stored() {
-    let rule = "stale_while_revalidate = '1h'";
-    let site = Site::start(rule, |_, seen| {
+    let text = "[routes.site]\nupstream = 'ORIGIN'\noverride_headers = 'keep'\n\
+                [routes.site.cache]\nstale_while_revalidate = '1h'\n";
+    let site = Site::configured(text, |_, seen| {
         let names = ["x-http-method-override", "x-original-url", "x-rewrite-url"];
         let said = names.iter().find_map(|name| seen.header(name));
         answer(200, FRESH, said.unwrap_or("plain").to_owned())

@@ -67,3 +67,11 @@ fn only_a_method_with_a_secret_signs() {
         assert!(err.contains(word), "{arguments:?}: {err}");
     }
 }
+
+#[test]
+fn a_configuration_without_tokens_signs_none() {
+    let folder = folder("[routes.all]\nrespond = {}\n");
+    let (ended, _, err) = token(folder.path(), &["--sub", "a"]);
+    assert_eq!(ended, 2);
+    assert!(err.contains("no [auth.jwt.NAME] to sign for"), "{err}");
+}

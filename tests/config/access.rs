@@ -233,6 +233,24 @@ fn rules_that_are_never_asked_are_warnings() {
 }
 
 #[test]
+fn fields_that_get_around_rules_by_method_are_a_warning() {
+    let keep = "override_headers = \"keep\"";
+    let by_method = "permissions = { GET = \"orders:read\", \"*\" = \"orders:write\" }";
+    for rules in [by_method, "methods = [\"GET\", \"POST\"]"] {
+        let (message, help) = warning(&route(&format!("{keep}\n{rules}")));
+        assert_eq!(
+            message,
+            "3:20 route `a`: its rules go by the method, and `override_headers` lets clients name another one to the upstream"
+        );
+        assert_eq!(help, "take `override_headers` out if no client needs them");
+        let strip = "override_headers = \"strip\"";
+        assert_eq!(findings(&route(&format!("{strip}\n{rules}"))).len(), 0);
+    }
+    let always = format!("{keep}\npermissions = \"orders:read\"");
+    assert_eq!(findings(&route(&always)).len(), 0);
+}
+
+#[test]
 fn a_group_shares_its_rules_and_a_route_replaces_them_whole() {
     let text = "[defaults]\nauth = \"jwt.c\"\n[groups.g]\nroles = [\"one\"]\n[groups.g.permissions]\nGET = \"a\"\n\"*\" = \"b\"\n\
                 [routes.x]\ngroup = \"g\"\nupstream = \"http://a\"\npath = \"/x\"\nroles = [\"two\", \"inherit\"]\n\

@@ -124,6 +124,50 @@ fn credentials_are_not_logged() {
 }
 
 #[test]
+fn credentials_are_not_logged_wherever_they_are_looked_for() {
+    let secret = "secret = '0123456789abcdef0123456789abcdef'";
+    let jwt = |from: &str| format!("[auth.jwt.main]\n{secret}\nfrom = ['{from}']\n");
+    let asked = "[auth.external.main]\nurl = 'http://127.0.0.1:1'\n\
+                 request_headers = ['x-session', 'user-agent']\n";
+    let file = |log: &str, auth: &str, kind: &str| {
+        format!("[log.access]\n{log}\n{auth}[routes.a]\nrespond = {{}}\nauth = '{kind}.main'\n")
+    };
+    for (log, auth, kind, wanted) in [
+        (
+            "request_headers = ['x-token']",
+            &*jwt("header:x-token"),
+            "jwt",
+            "has `x-token`, in which `[auth.jwt.main]` gets credentials",
+        ),
+        (
+            "request_headers = ['x-session', 'user-agent']",
+            asked,
+            "external",
+            "has `x-session`, in which `[auth.external.main]` gets credentials",
+        ),
+        (
+            "query = 'keep'",
+            &jwt("query:access_token"),
+            "jwt",
+            "would log the credentials of `[auth.jwt.main]`, which stand in the query",
+        ),
+        (
+            "request_headers = ['referer']",
+            &jwt("query:access_token"),
+            "jwt",
+            "may hold credentials of `[auth.jwt.main]` in its query",
+        ),
+    ] {
+        let (message, _) = error(&file(log, auth, kind));
+        assert!(message.ends_with(wanted), "{message}");
+    }
+    valid(&file("request_headers = ['user-agent']", asked, "external"));
+    let header = jwt("header:authorization");
+    valid(&file("request_headers = ['referer']", &header, "jwt"));
+    valid(&file("query = 'keep'", &header, "jwt"));
+}
+
+#[test]
 fn a_log_without_lines_is_warned_of() {
     let (message, help) = warning(&format!("[log.access]\nsample = 0\n{ROUTE}"));
     assert_eq!(message, "2:10 `sample`: only errors are logged");

@@ -39,6 +39,51 @@ async fn the_service_is_told_about_the_request_and_nothing_more() {
 }
 
 #[tokio::test]
+async fn the_service_reads_what_the_upstream_reads() {
+    let site = Site::with("").await;
+    let mut connection = support::http2(site.gateway.address()).await;
+    let request = Request::get("http://gateway.test/")
+        .header("cookie", "a=1")
+        .header("cookie", "session=x")
+        .body(support::empty())
+        .unwrap();
+    let answer = support::within(connection.send_request(request)).await;
+    assert_eq!(answer.unwrap().status(), 200);
+    let (_, told) = site.service.question();
+    let told: Vec<_> = told.get_all("cookie").iter().collect();
+    assert_eq!(told, ["a=1; session=x"]);
+    assert_eq!(site.origin.request().all("cookie"), ["a=1; session=x"]);
+}
+
+#[tokio::test]
+async fn of_two_credentials_the_service_is_not_asked() {
+    let site = Site::with("").await;
+    let fields = "Authorization: Bearer a\r\nAuthorization: Bearer b\r\n";
+    let ambiguous = (400, "auth.ambiguous".to_owned());
+    assert_eq!(site.get("/", fields).await.refusal(), ambiguous);
+    assert_eq!(site.service.asked(), 0);
+}
+
+#[tokio::test]
+async fn the_upstream_gets_no_credential_that_the_service_was_sent_where_it_should_not() {
+    for (route, kept) in [("", true), ("forward_credentials = false", false)] {
+        let keys = "request_headers = ['authorization', 'cookie', 'x-session', 'accept']";
+        let site = Site::with_route(keys, route).await;
+        let fields = "Authorization: Bearer abc\r\nCookie: a=b\r\nX-Session: s\r\n\
+                      Accept: text/plain\r\nX-Other: 1\r\n";
+        assert_eq!(site.get("/", fields).await.status, 200);
+        let (_, told) = site.service.question();
+        let request = site.origin.request();
+        for name in ["authorization", "cookie", "x-session"] {
+            assert!(told.contains_key(name), "{name}");
+            assert_eq!(request.header(name).is_some(), kept, "{name}");
+        }
+        assert_eq!(request.header("accept"), Some("text/plain"));
+        assert_eq!(request.header("x-other"), Some("1"));
+    }
+}
+
+#[tokio::test]
 async fn what_the_service_says_about_the_caller_reaches_the_upstream_and_the_log() {
     let site = Site::with(COPIED).await;
     let fields = &[

@@ -57,6 +57,67 @@ async fn a_trusted_proxy_that_speaks_only_forwarded_is_understood() {
 }
 
 #[tokio::test]
+async fn a_client_cannot_choose_its_address_by_the_family_that_its_proxy_does_not_write() {
+    let claimed = "X-Forwarded-For: 10.9.9.9\r\nX-Forwarded-Host: evil\r\n";
+    let told = "Forwarded: for=203.0.113.7\r\n";
+    let fields = format!("{claimed}{told}");
+    let (origin, gateway) = site(TRUSTING).await;
+    let answer = Raw::ask(gateway.address(), get(&fields)).await;
+    let ambiguous = (400, "request.forwarded_ambiguous".to_owned());
+    assert_eq!(answer.refusal(), ambiguous);
+    assert!(origin.requests().is_empty());
+    for (family, client, host) in [
+        ("forwarded", "203.0.113.7", "a.test"),
+        ("x-forwarded", "10.9.9.9", "evil"),
+    ] {
+        let trusting = format!("{TRUSTING}trusted_headers = \"{family}\"\n");
+        let (origin, gateway) = site(&trusting).await;
+        Raw::ask(gateway.address(), get(&fields)).await;
+        assert_eq!(gateway.log_line().await["client"], client);
+        let request = origin.request();
+        assert_eq!(request.header("x-forwarded-host"), Some(host));
+    }
+}
+
+#[tokio::test]
+async fn a_real_ip_that_is_not_the_clients_is_not_the_proxys_word() {
+    for (real, passes) in [
+        ("X-Real-IP: 203.0.113.7\r\n", true),
+        ("X-Real-IP: 10.9.9.9\r\n", false),
+        ("X-Real-IP: 203.0.113.7\r\nX-Real-IP: 10.9.9.9\r\n", false),
+    ] {
+        let (origin, gateway) = site(TRUSTING).await;
+        let fields = format!("X-Forwarded-For: 203.0.113.7\r\n{real}");
+        Raw::ask(gateway.address(), get(&fields)).await;
+        let request = origin.request();
+        assert_eq!(request.header("x-real-ip").is_some(), passes, "{real}");
+    }
+}
+
+#[tokio::test]
+async fn a_proxy_may_be_named_by_its_mapped_address() {
+    let (_origin, gateway) = site("[server]\ntrusted_proxies = [\"::ffff:127.0.0.0/104\"]\n").await;
+    Raw::ask(gateway.address(), get("X-Forwarded-For: 203.0.113.7\r\n")).await;
+    assert_eq!(gateway.log_line().await["client"], "203.0.113.7");
+}
+
+#[tokio::test]
+async fn a_proxy_may_write_both_families() {
+    let (_origin, gateway) = site(TRUSTING).await;
+    let fields = "X-Forwarded-For: 6.6.6.6, 203.0.113.7\r\nForwarded: for=203.0.113.7\r\n";
+    Raw::ask(gateway.address(), get(fields)).await;
+    assert_eq!(gateway.log_line().await["client"], "203.0.113.7");
+}
+
+#[tokio::test]
+async fn a_host_that_a_proxy_quotes_names_no_client() {
+    let (_origin, gateway) = site(TRUSTING).await;
+    let fields = "Forwarded: for=203.0.113.7;host=\"a;for=10.9.9.9,for=10.9.9.9\"\r\n";
+    Raw::ask(gateway.address(), get(fields)).await;
+    assert_eq!(gateway.log_line().await["client"], "203.0.113.7");
+}
+
+#[tokio::test]
 async fn forwarded_is_written_by_option() {
     let (origin, gateway) = site("[server]\nforwarded = true\n").await;
     Raw::ask(gateway.address(), get("Forwarded: for=9.9.9.9\r\n")).await;

@@ -4,7 +4,7 @@ use std::{fmt::Display, net::SocketAddr, path::PathBuf, sync::Arc};
 
 use arc_swap::ArcSwap;
 use tollgate::{
-    config::{Address, Config, EncodedSlash},
+    config::{Address, Config, EncodedSlash, OverrideHeaders},
     exchange::{BoxFuture, Connection, Context, Handle, Reason, Request, Response, RouteService},
     frame::{Frame, Recorder, Route, Snapshot, access_log::LineOptions},
     listener::{Listeners, Observer},
@@ -65,6 +65,7 @@ fn site() -> Site {
             service: RouteService::new(Faulty),
             metrics: metrics.route(&route.name),
             encoded_slash: EncodedSlash::Refuse,
+            override_headers: OverrideHeaders::default(),
             preflights: false,
             decorations: Box::default(),
         };

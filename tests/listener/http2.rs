@@ -298,6 +298,38 @@ fn streams_are_limited_over_all_connections_and_refused_ones_may_come_again() {
 }
 
 #[test]
+fn what_the_heads_of_waiting_requests_take_is_limited_and_comes_back() {
+    // A bare GET has no fields here; one with a thousand crumbs of a cookie, in as many bytes, has.
+    let running = start(|server| server.http2.total_heads = 1 << 20);
+    let mut client = h2::plain(&running);
+    // The crumb enters the table with the first request, and is a byte from then on.
+    let crumb = [&[0x60, 1][..], b"a"].concat();
+    let bomb = |stream: u32| {
+        let mut block = vec![0x82, 0x86, 0x01, 1, b'a', 0x04, 5];
+        block.extend(b"/gate");
+        block.extend(if stream == 1 { crumb.clone() } else { vec![] });
+        block.extend([0xbe; 700]);
+        h2::frame(h2::HEADERS, 0x5, stream, &block)
+    };
+    // 700 times 200 bytes and more: the eighth goes beyond a MiB.
+    for stream in 0..8 {
+        client.send(bomb(2 * stream + 1));
+    }
+    let reset = h2::until(&mut client, h2::RST_STREAM);
+    let refused_stream = 7;
+    assert_eq!((reset.stream, h2::code(&reset)), (15, refused_stream));
+    assert_eq!(running.told.reasons(), [Reason::TooManyStreams]);
+    client.send(h2::get(17, "/worker"));
+    assert_eq!(h2::body(&mut client).len(), 1, "others are served");
+    running.let_through();
+    assert_eq!(h2::body(&mut client), b"gated");
+    running.let_through();
+    client.send(bomb(19));
+    assert_eq!(h2::body(&mut client), b"gated");
+    assert_eq!(running.told.reasons(), [Reason::TooManyStreams]);
+}
+
+#[test]
 fn a_quiet_client_that_does_not_answer_pings_is_dropped() {
     let running = start(|server| {
         server.http2.ping_interval = millis(50);

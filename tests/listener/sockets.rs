@@ -13,13 +13,14 @@ use std::{
     sync::{Arc, atomic::Ordering::SeqCst},
 };
 
+use socket2::{Domain, Socket, Type};
 use tollgate::{
     config::{Address, Server},
     exchange::Reason,
     listener::{BindError, Listeners},
 };
 
-use crate::support::{Client, Front, Told, config, eventually, loopback, millis, start};
+use crate::support::{Client, Front, PATIENCE, Told, config, eventually, loopback, millis, start};
 
 fn listen(server: &Server) -> Result<Listeners, BindError> {
     let told = Arc::new(Told::default());
@@ -156,6 +157,63 @@ fn connections_beyond_the_limit_are_closed_and_counted() {
     drop(kept);
     eventually("there is room again", || running.connections() == 0);
     assert_eq!(running.connect().get("/").answer().1, b"ok");
+}
+
+#[test]
+fn connections_of_one_client_beyond_its_limit_are_closed_and_counted() {
+    let running = start(|server| server.limits.max_connections_per_client = Some(2));
+    let mut kept = [running.connect(), running.connect()];
+    for client in &mut kept {
+        client.get("/").answer();
+    }
+    let mut refused = running.connect();
+    assert_eq!(refused.rest(), "");
+    assert_eq!(
+        *running.told.refused.lock().unwrap(),
+        [Reason::TooManyClientConnections]
+    );
+    // All of 127.0.0.0/8 is this machine.
+    let mut other = connect_from([127, 0, 0, 2], running.address);
+    assert_eq!(other.get("/").answer().1, b"ok");
+    let [one, _other] = kept;
+    drop(one);
+    eventually("there is room again", || running.connections() == 2);
+    assert_eq!(running.connect().get("/").answer().1, b"ok");
+}
+
+#[test]
+fn a_tunnel_is_one_of_its_clients_connections() {
+    let running = start(|server| server.limits.max_connections_per_client = Some(1));
+    let mut client = running.connect();
+    client
+        .send("GET /upgrade HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: echo\r\n\r\n")
+        .answer();
+    assert_eq!(running.connect().rest(), "");
+    drop(client);
+    eventually("the tunnel has ended", || running.connections() == 0);
+    assert_eq!(running.connect().get("/").answer().1, b"ok");
+}
+
+#[test]
+fn a_trusted_proxy_has_as_many_connections_as_it_likes() {
+    let running = start(|server| {
+        server.limits.max_connections_per_client = Some(1);
+        server.trusted_proxies = vec!["127.0.0.0/8".parse().unwrap()];
+    });
+    let mut clients = [running.connect(), running.connect()];
+    for client in &mut clients {
+        assert_eq!(client.get("/").answer().1, b"ok");
+    }
+}
+
+/// A client at another address of this machine.
+fn connect_from(ip: [u8; 4], address: SocketAddr) -> Client {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    let from = SocketAddr::from((ip, 0));
+    socket.bind(&from.into()).unwrap();
+    socket.connect(&address.into()).unwrap();
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    Client(socket.into())
 }
 
 #[test]

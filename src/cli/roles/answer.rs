@@ -1,11 +1,12 @@
 //! What is told about a route: each thing that a caller needs, and which roles give it.
 
-use std::{collections::BTreeSet, sync::Arc};
-
-use http::Method;
+use std::{collections::BTreeSet, iter, sync::Arc};
 
 use super::{keys, output};
-use crate::config::{Access, Config, Demand, IpList, Needed, Permissions, Route};
+use crate::{
+    config::{Access, Config, Demand, IpList, Needed, Permissions, Route},
+    exchange::Asked,
+};
 
 /// What is printed, and whether anybody may.
 pub(super) struct Answer {
@@ -15,28 +16,30 @@ pub(super) struct Answer {
     pub(super) somebody: bool,
 }
 
-/// Who may use a method of a route at a path in its normal form.
-pub(super) fn of_route(config: &Config, route: &Route, method: &Method, path: &str) -> Answer {
+/// Who may send a request to a route.
+pub(super) fn of_route(config: &Config, route: &Route, asked: &Asked<'_>) -> Answer {
+    let Asked { method, path, .. } = asked;
     let mut lines = vec![format!("{method} {path}")];
     let mut row = |name: &str, value: String| lines.push(format!("  {name:<12}{value}"));
     row("route", route.name.to_string());
     row("auth", output::auth(route));
     ip_row(&route.access, &mut row);
     let access = &route.access;
-    let demand = demand(access, method, path);
-    let somebody = demand.is_some() || !access.rbac.enforce;
-    if demand.is_none() {
+    let demands = demands(access, asked);
+    let somebody = demands.is_some() || !access.rbac.enforce;
+    if demands.is_none() {
         let none = format!("none: no rule is for {method}");
         row("permission", none + shadow(access.rbac.enforce));
     }
-    access_rows(access, demand.flatten(), &mut row);
+    let demands = demands.unwrap_or_default();
+    access_rows(access, &demands, &mut row);
     let may = match somebody {
-        true => verdict(config, route, demand.flatten()),
+        true => verdict(config, route, &demands),
         false => "nobody".to_owned(),
     };
     row("may", may);
     if somebody {
-        for keys in keys::rows(config, route, demand.flatten()) {
+        for keys in keys::rows(config, route, &demands) {
             row("keys", keys);
         }
     }
@@ -44,12 +47,15 @@ pub(super) fn of_route(config: &Config, route: &Route, method: &Method, path: &s
     Answer { text, somebody }
 }
 
-/// What `permissions` asks for, if anything; `None` when it denies the method to everybody.
-fn demand<'r>(access: &'r Access, method: &Method, path: &str) -> Option<Option<&'r Demand>> {
+/// What `permissions` asks for, all of it; `None` when it denies the method to everybody.
+fn demands<'r>(access: &'r Access, asked: &Asked<'_>) -> Option<Vec<&'r Demand>> {
     match &access.permissions {
-        None => Some(None),
-        Some(Permissions::Always(demand)) => Some(Some(demand)),
-        Some(Permissions::ByMethod(rules)) => rules.of(method, path).map(Some),
+        None => Some(Vec::new()),
+        Some(Permissions::Always(demand)) => Some(vec![demand]),
+        Some(Permissions::ByMethod(rules)) => {
+            let (one, other) = rules.of(asked.method, asked.path, || asked.is_call())?;
+            Some(iter::once(one).chain(other).collect())
+        }
     }
 }
 
@@ -73,13 +79,14 @@ fn networks(list: &IpList) -> String {
     all.join(", ")
 }
 
-fn access_rows(access: &Access, demand: Option<&Demand>, row: &mut impl FnMut(&str, String)) {
+fn access_rows(access: &Access, demands: &[&Demand], row: &mut impl FnMut(&str, String)) {
     let shadow = shadow(access.rbac.enforce);
-    match demand {
-        None => {}
-        Some(Demand::Authenticated) => row("permission", format!("to be known is enough{shadow}")),
-        Some(Demand::Any(needed)) => permission_rows(needed, "or ", shadow, row),
-        Some(Demand::All(needed)) => permission_rows(needed, "and ", shadow, row),
+    for demand in demands {
+        match demand {
+            Demand::Authenticated => row("permission", format!("to be known is enough{shadow}")),
+            Demand::Any(needed) => permission_rows(needed, "or ", shadow, row),
+            Demand::All(needed) => permission_rows(needed, "and ", shadow, row),
+        }
     }
     if let Some(roles) = &access.roles {
         let held = roles.held_by.join(", ");
@@ -117,7 +124,7 @@ fn shadow(enforce: bool) -> &'static str {
 }
 
 /// The sum of it all in one line.
-fn verdict(config: &Config, route: &Route, demand: Option<&Demand>) -> String {
+fn verdict(config: &Config, route: &Route, demands: &[&Demand]) -> String {
     let access = &route.access;
     if !access.needs_principal() || !access.rbac.enforce {
         return match &route.auth {
@@ -130,8 +137,10 @@ fn verdict(config: &Config, route: &Route, demand: Option<&Demand>) -> String {
         [_] => " and that claim",
         _ => " and those claims",
     };
-    let by_role = access.roles.is_some() || !matches!(demand, None | Some(Demand::Authenticated));
-    let roles = enough(config, access, demand);
+    let mut permissions = demands.iter();
+    let by_role = access.roles.is_some()
+        || permissions.any(|demand| !matches!(demand, Demand::Authenticated));
+    let roles = enough(config, access, demands);
     match roles.as_slice() {
         _ if !by_role && claims.is_empty() => "whoever is known".to_owned(),
         _ if !by_role => format!("whoever has{}", claims.trim_start_matches(" and")),
@@ -141,22 +150,27 @@ fn verdict(config: &Config, route: &Route, demand: Option<&Demand>) -> String {
 }
 
 /// The roles each of which gives everything that roles can give.
-fn enough<'c>(config: &'c Config, access: &'c Access, demand: Option<&Demand>) -> Vec<&'c str> {
+fn enough<'c>(config: &'c Config, access: &'c Access, demands: &[&Demand]) -> Vec<&'c str> {
     let named = access.roles.iter().flat_map(|roles| &roles.any);
     let all: BTreeSet<&Arc<str>> = config.roles.keys().chain(named).collect();
     let enough = all
         .into_iter()
-        .filter(|role| suffices(access, demand, role));
+        .filter(|role| suffices(access, demands, role));
     enough.map(|role| &**role).collect()
 }
 
-fn suffices(access: &Access, demand: Option<&Demand>, role: &Arc<str>) -> bool {
+fn suffices(access: &Access, demands: &[&Demand], role: &Arc<str>) -> bool {
     let grants = |needed: &Needed| needed.granted_by.contains(role);
-    let permitted = match demand {
-        None | Some(Demand::Authenticated) => true,
-        Some(Demand::Any(needed)) => needed.iter().any(grants),
-        Some(Demand::All(needed)) => needed.iter().all(grants),
-    };
     let held = access.roles.as_ref();
-    permitted && held.is_none_or(|roles| roles.held_by.contains(role))
+    demands.iter().all(|demand| is_met(demand, grants))
+        && held.is_none_or(|roles| roles.held_by.contains(role))
+}
+
+/// Whether somebody has what is asked for, by which permissions they have.
+pub(super) fn is_met(demand: &Demand, has: impl Fn(&Needed) -> bool) -> bool {
+    match demand {
+        Demand::Authenticated => true,
+        Demand::Any(needed) => needed.iter().any(has),
+        Demand::All(needed) => needed.iter().all(has),
+    }
 }

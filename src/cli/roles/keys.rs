@@ -2,10 +2,11 @@
 
 use std::{path::Path, sync::Arc, time::SystemTime};
 
+use super::answer::is_met;
 use crate::config::{Access, Config, Demand, KeysFile, Needed, Route, StoredKey};
 
 /// One line for each file of keys that the route takes: its name, and who may.
-pub(super) fn rows(config: &Config, route: &Route, demand: Option<&Demand>) -> Vec<String> {
+pub(super) fn rows(config: &Config, route: &Route, demands: &[&Demand]) -> Vec<String> {
     let names = route.auth.iter().flat_map(|rule| rule.methods());
     let mut methods: Vec<_> = names
         .filter_map(|name| config.auth.api_keys.get(name))
@@ -13,7 +14,7 @@ pub(super) fn rows(config: &Config, route: &Route, demand: Option<&Demand>) -> V
     methods.dedup_by(|one, other| one.name == other.name);
     let row = |(name, file): (&Arc<str>, &Path)| {
         let who = match KeysFile::load(file) {
-            Ok(file) => listed(&holders(&file, route, demand)),
+            Ok(file) => listed(&holders(&file, route, demands)),
             Err(_) => "its file can't be read".to_owned(),
         };
         format!("{name}: {who}")
@@ -25,10 +26,10 @@ pub(super) fn rows(config: &Config, route: &Route, demand: Option<&Demand>) -> V
 }
 
 /// The keys that are good now and on this route, and may do what is asked.
-fn holders<'f>(file: &'f KeysFile, route: &Route, demand: Option<&Demand>) -> Vec<&'f str> {
+fn holders<'f>(file: &'f KeysFile, route: &Route, demands: &[&Demand]) -> Vec<&'f str> {
     let now = SystemTime::now();
     let may = |key: &StoredKey| {
-        is_good(key, route, now) && (!route.access.rbac.enforce || has(key, &route.access, demand))
+        is_good(key, route, now) && (!route.access.rbac.enforce || has(key, &route.access, demands))
     };
     let keys = file.keys.iter().filter(|(_, key)| may(key));
     keys.map(|(id, _)| &**id).collect()
@@ -42,7 +43,7 @@ fn is_good(key: &StoredKey, route: &Route, now: SystemTime) -> bool {
 }
 
 /// Keys have no claims.
-fn has(key: &StoredKey, access: &Access, demand: Option<&Demand>) -> bool {
+fn has(key: &StoredKey, access: &Access, demands: &[&Demand]) -> bool {
     let holds = |names: &[Arc<str>]| {
         let mut roles = key.roles.iter();
         roles.any(|role| names.iter().any(|name| **name == **role))
@@ -51,11 +52,7 @@ fn has(key: &StoredKey, access: &Access, demand: Option<&Demand>) -> bool {
         let mut own = key.permissions.iter();
         holds(&needed.granted_by) || own.any(|grant| needed.permission.is_granted_by(grant))
     };
-    let permitted = match demand {
-        None | Some(Demand::Authenticated) => true,
-        Some(Demand::Any(needed)) => needed.iter().any(granted),
-        Some(Demand::All(needed)) => needed.iter().all(granted),
-    };
+    let permitted = demands.iter().all(|demand| is_met(demand, granted));
     let roles = access.roles.as_ref();
     permitted && roles.is_none_or(|roles| holds(&roles.held_by)) && access.claims.is_empty()
 }

@@ -46,6 +46,15 @@ pub struct External {
     pub max_in_flight: usize,
 }
 
+impl External {
+    /// The client's headers that the service gets and that may hold a credential: all but those in
+    /// which browsers and programs say what they are and what they want.
+    pub fn credential_headers(&self) -> impl Iterator<Item = &HeaderName> {
+        let plain = |name: &HeaderName| PLAIN.contains(&name.as_str());
+        self.request_headers.iter().filter(move |name| !plain(name))
+    }
+}
+
 /// What the service is told about a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fact {
@@ -252,3 +261,23 @@ impl Format for Identity {
         identity_name(name, node.place, reader)
     }
 }
+
+const PLAIN: [&str; 17] = [
+    "accept",
+    "accept-charset",
+    "accept-encoding",
+    "accept-language",
+    "cache-control",
+    "content-type",
+    "dnt",
+    "origin",
+    "referer",
+    "sec-fetch-dest",
+    "sec-fetch-mode",
+    "sec-fetch-site",
+    "sec-fetch-user",
+    "traceparent",
+    "user-agent",
+    "x-request-id",
+    "x-requested-with",
+];

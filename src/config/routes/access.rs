@@ -8,8 +8,8 @@ use ipnet::IpNet;
 
 use super::{Builder, check::Checker, unknown_name};
 use crate::config::{
-    Access, ByMethod, ClaimRule, ClaimValue, Demand, IpList, IpRules, Needed, Permissions,
-    RoleDemand, Route,
+    Access, ByMethod, ClaimRule, ClaimValue, Demand, IpList, IpRules, Needed, OverrideHeaders,
+    Permissions, RoleDemand, Route,
     access::{DemandKey, IpListKey, MethodKey, PermissionsKey, Wanted},
     decode::{Set, nearest},
     diagnostic::Finding,
@@ -165,6 +165,24 @@ impl Builder<'_> {
         let help = "give each of `methods` a rule, or write one for `\"*\"`";
         self.findings
             .push(Finding::warning(place, message).help(help));
+    }
+
+    /// What a server does may be another thing than what the rules were asked.
+    pub(super) fn warn_of_overrides(&mut self, route: &Route, layers: Layers<'_>) {
+        let kept = layers.pick(|keys| &keys.override_headers);
+        let Some(set) = kept.filter(|_| route.override_headers == OverrideHeaders::Keep) else {
+            return;
+        };
+        let by_method = matches!(route.access.permissions, Some(Permissions::ByMethod(_)));
+        if by_method || route.methods.is_some() {
+            let message = format!(
+                "route `{}`: its rules go by the method, and `override_headers` lets clients name another one to the upstream",
+                route.name
+            );
+            let help = "take `override_headers` out if no client needs them";
+            self.findings
+                .push(Finding::warning(set.place, message).help(help));
+        }
     }
 
     fn role_demand(&mut self, layers: Layers<'_>) -> Option<RoleDemand> {

@@ -98,12 +98,9 @@ impl Expression {
     /// what is known to be good without work is good.
     fn ask(&self, walk: &Walk, request: &Request, context: &Arc<Context>) -> Verdict {
         let method = &self.methods[walk.at];
-        let Some(wait) = walk.throttled.filter(|_| !method.places().is_empty()) else {
+        let Some(wait) = walk.throttled.filter(|_| method.guessed(request).is_some()) else {
             return method.check(request, context);
         };
-        if method.presented(request).is_none() {
-            return Verdict::Absent;
-        }
         let refusal = || Refusal {
             reason: Reason::AuthTooManyFailures,
             retry_after: Some(wait),
@@ -200,15 +197,16 @@ impl Expression {
     ) -> impl Iterator<Item = Reason> + 'w {
         let refused = walk.refused.iter();
         let counts = move |(at, reason): &&(usize, Reason)| {
-            !is_foreign(*reason) || !self.is_anothers(*at, walk, request)
+            self.methods[*at].guessed(request).is_some()
+                && (!is_foreign(*reason) || !self.is_anothers(*at, walk, request))
         };
         refused.filter(counts).map(|(_, reason)| *reason)
     }
 
     /// Whether a method has refused what another one knows, at the same place.
     fn is_anothers(&self, at: usize, walk: &Walk, request: &Request) -> bool {
-        let place = self.methods[at].presented(request);
-        let is_here = |other: usize| self.methods[other].presented(request) == place;
+        let place = self.methods[at].guessed(request);
+        let is_here = |other: usize| self.methods[other].guessed(request) == place;
         let mut refused = walk.refused.iter();
         walk.granted.clone().unwrap_or_default().any(is_here)
             || refused.any(|(other, reason)| !is_foreign(*reason) && is_here(*other))
@@ -255,7 +253,10 @@ impl Walk {
                 self.refused.push((self.at, refusal.reason));
                 Failure::Refused(refusal)
             }
-            Verdict::Answer(reason, response) => Failure::Answered(reason, response),
+            Verdict::Answer(reason, response) => {
+                self.refused.push((self.at, reason));
+                Failure::Answered(reason, response)
+            }
             Verdict::Absent | Verdict::Granted(_) | Verdict::Pending(_) => return,
         };
         self.failures.push((self.at, failure));
@@ -302,7 +303,8 @@ impl Failure {
 
 /// Whether a refusal may be about a credential that is for another method.
 fn is_foreign(reason: Reason) -> bool {
-    reason == Reason::ApiKeyMalformed || FOREIGN.contains(&reason)
+    let untold = [Reason::ApiKeyMalformed, Reason::ExternalUnauthorized];
+    untold.contains(&reason) || FOREIGN.contains(&reason)
 }
 
 /// What a method says of a credential that is another's.

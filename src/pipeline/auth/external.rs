@@ -12,10 +12,16 @@ mod question;
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use http::{HeaderValue, header::AUTHORIZATION};
+use http::{
+    HeaderValue,
+    header::{AUTHORIZATION, COOKIE},
+};
 use tokio::sync::Semaphore;
 
-use super::method::{Method, Refusal, Verdict};
+use super::{
+    credential::{self, Found},
+    method::{Grant, Method, Refusal, Verdict},
+};
 use crate::{
     config::{CredentialPlace, External},
     exchange::{Context, Reason, Request, SharedSubrequest, SubrequestLimits},
@@ -36,6 +42,8 @@ struct Service {
     metrics: ExternalMetrics,
     memory: Option<Memory>,
     permits: Arc<Semaphore>,
+    /// Where passwords, tokens and keys stand that only the service can judge.
+    guessed: Box<[CredentialPlace]>,
 }
 
 impl ExternalMethod {
@@ -48,6 +56,7 @@ impl ExternalMethod {
             metrics: tools.metrics.external_auth(&config.name),
             memory: config.remember.map(Memory::new),
             permits: Arc::new(Semaphore::new(config.max_in_flight)),
+            guessed: guessed(config),
             config: config.clone(),
         }))
     }
@@ -63,14 +72,22 @@ impl Method for ExternalMethod {
         None
     }
 
+    fn guessed(&self, request: &Request) -> Option<&CredentialPlace> {
+        let mut places = self.0.guessed.iter();
+        places.find(|place| credential::is_at(request, place))
+    }
+
     fn check(&self, request: &Request, context: &Arc<Context>) -> Verdict {
         let service = &self.0;
+        if service.config.request_headers.contains(&AUTHORIZATION)
+            && credential::find(request, &PLACE) == Found::Several
+        {
+            // The service might take one, and the upstream the other.
+            return Verdict::refused(Reason::AuthAmbiguous);
+        }
         let memory = service.memory.as_ref();
         let key = memory.map(|_| service.questioner.key(request, context));
-        if let (Some(memory), Some(key)) = (memory, &key)
-            && let Some(grant) = memory.get(key, context.began())
-        {
-            service.metrics.count(ExternalResult::Remembered);
+        if let Some(grant) = service.remembered(key.as_ref(), context) {
             return Verdict::Granted(grant);
         }
         let Ok(permit) = Arc::clone(&service.permits).try_acquire_owned() else {
@@ -93,10 +110,11 @@ impl Method for ExternalMethod {
         None
     }
 
-    /// Which cookie is meant only the service knows.
+    /// All that the service was sent as a credential. Which cookie is meant only the service knows:
+    /// all of them go.
     fn strip(&self, request: &mut Request) {
-        if self.0.config.request_headers.contains(&AUTHORIZATION) {
-            request.headers_mut().remove(AUTHORIZATION);
+        for name in self.0.config.credential_headers() {
+            request.headers_mut().remove(name);
         }
     }
 
@@ -107,9 +125,43 @@ impl Method for ExternalMethod {
     fn places(&self) -> &[CredentialPlace] {
         &[]
     }
+
+    /// A token is nothing that could be guessed; a password is, and so may be what only the service
+    /// knows.
+    fn recall(&self, request: &Request, context: &Arc<Context>) -> Option<Arc<Grant>> {
+        let mut guessed = self.0.guessed.iter();
+        if !guessed.all(|place| !credential::is_at(request, place) || is_token(request, place)) {
+            return None;
+        }
+        let key = self.0.questioner.key(request, context);
+        self.0.remembered(Some(&key), context)
+    }
+}
+
+/// Cookies are not among them: a browser sends those of an ended session whoever asks, and what
+/// stands in them is seldom chosen by a person.
+fn guessed(config: &External) -> Box<[CredentialPlace]> {
+    let headers = config.credential_headers().filter(|name| **name != COOKIE);
+    headers.cloned().map(CredentialPlace::Header).collect()
+}
+
+fn is_token(request: &Request, place: &CredentialPlace) -> bool {
+    let mut values = request.headers().get_all(AUTHORIZATION).iter();
+    *place == PLACE
+        && values.all(|value| {
+            let scheme = value.as_bytes().get(..BEARER.len());
+            scheme.is_some_and(|scheme| scheme.eq_ignore_ascii_case(BEARER))
+        })
 }
 
 impl Service {
+    /// The answer that is remembered, if it is still good.
+    fn remembered(&self, key: Option<&[u8; 32]>, context: &Context) -> Option<Arc<Grant>> {
+        let grant = self.memory.as_ref()?.get(key?, context.began())?;
+        self.metrics.count(ExternalResult::Remembered);
+        Some(grant)
+    }
+
     async fn ask(
         &self,
         question: http::Request<Bytes>,
@@ -152,6 +204,8 @@ impl Service {
     }
 }
 
+const PLACE: CredentialPlace = CredentialPlace::Header(AUTHORIZATION);
+const BEARER: &[u8] = b"bearer ";
 /// Of an answer; that of a refusal is passed on.
 const MOST_BODY: usize = 64 << 10;
 const RETRY_AFTER: Duration = Duration::from_secs(1);

@@ -8,7 +8,7 @@
 //! others for good. So nothing is locked: the address has a quota that comes back steadily, good
 //! credentials cost nothing of it, and who is known already (a key, a remembered token) is let in
 //! all the time. A first login waits for the quota, that is seconds, unless somebody goes on
-//! guessing from the same address.
+//! guessing from the same address, or has made many guesses at once there: those are owed.
 
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
@@ -49,10 +49,10 @@ impl Failures {
     /// Counts a request, if one of its credentials was refused as made up.
     pub(super) fn note(&self, mut refusals: impl Iterator<Item = Reason>, context: &Context) {
         if refusals.any(|reason| MADE_UP.contains(&reason)) {
-            // Over the quota there is nothing left to take.
-            let _ = self
-                .throttle
-                .check(&network(context.client), 1, context.began());
+            let (key, now) = (network(context.client), context.clock.now());
+            let most = self.quota.1.saturating_mul(MOST_OWED);
+            // Guesses that came at the same time all saw a quota that was not used up: it is owed.
+            self.throttle.charge(&key, 1, now, most);
         }
     }
 }
@@ -73,8 +73,10 @@ fn network(address: IpAddr) -> [u8; 9] {
     key
 }
 
-/// Reasons that a credential which was once good does not give.
-const MADE_UP: [Reason; 9] = [
+/// Reasons that a credential which was once good does not give. A service of external auth does not
+/// say why it refuses: it may be asked many times, and by whoever likes.
+const MADE_UP: [Reason; 10] = [
+    Reason::ExternalUnauthorized,
     Reason::ApiKeyMalformed,
     Reason::ApiKeyUnknown,
     Reason::BasicMalformed,
@@ -85,6 +87,8 @@ const MADE_UP: [Reason; 9] = [
     Reason::JwtUnknownKey,
     Reason::JwtBadSignature,
 ];
+/// How often the time of the quota an address may have to wait: others may share it.
+const MOST_OWED: u32 = 3;
 /// Addresses that are counted at a time, a few megabytes; the table forgets who owes least.
 const MOST_ADDRESSES: usize = 65_536;
 

@@ -23,6 +23,12 @@ pub trait Method: Any + Send + Sync {
     /// It must be cheap: with several methods on a route it is asked for each of them.
     fn presented(&self, request: &Request) -> Option<&CredentialPlace>;
 
+    /// Where a credential stands that could be a guess at one of this method's. The same place as
+    /// [`presented`](Self::presented), but for a method that asks another service.
+    fn guessed(&self, request: &Request) -> Option<&CredentialPlace> {
+        self.presented(request)
+    }
+
     /// Judges the request. A credential that is remembered should be granted without an allocation.
     fn check(&self, request: &Request, context: &Arc<Context>) -> Verdict;
 

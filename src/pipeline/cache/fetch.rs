@@ -26,7 +26,9 @@ use super::{
     serve::Serving,
     shared::{Found, Place},
 };
-use crate::exchange::{Body, Context, GatewayMade, Reason, Rejection, Request, Response};
+use crate::exchange::{
+    Body, Context, GatewayMade, Reason, Rejection, Request, Response, fields::has_overrides,
+};
 
 /// What the head of a shared fetch has become.
 #[derive(Clone, Debug)]
@@ -61,7 +63,7 @@ impl CacheRoute {
     /// Gets an answer that the store does not have, or not fresh.
     pub(super) async fn fetch(self: Arc<Self>, request: Request, mut visit: Visit) -> Response {
         let class = visit.asked.class;
-        let overridden = is_overridden(&visit.headers);
+        let overridden = has_overrides(&visit.headers);
         // What was stored is validated in the client's place, but for one that wants nothing stored.
         let validates = visit.stale.is_some() && !visit.asked.wants.no_store;
         let together = class != Class::Head
@@ -234,7 +236,7 @@ impl CacheRoute {
             variant: visit.variant,
         };
         // Nothing of the request may be kept, or the upstream may take it for another.
-        let unfit = visit.asked.wants.no_store || is_overridden(&visit.headers);
+        let unfit = visit.asked.wants.no_store || has_overrides(&visit.headers);
         if unfit || self.cache.flights.is_under_way(&id) {
             return;
         }

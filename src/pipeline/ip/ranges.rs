@@ -2,7 +2,9 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use ipnet::{IpNet, Ipv4Net};
+use ipnet::IpNet;
+
+use crate::config::unmapped;
 
 /// A set of addresses.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -37,18 +39,6 @@ impl Ranges {
     }
 }
 
-/// A network of IPv4-mapped addresses is the IPv4 network. One that reaches further stays what it is:
-/// `::/0` is all of IPv6 and nothing of IPv4.
-fn unmapped(network: IpNet) -> IpNet {
-    let IpNet::V6(wide) = network else {
-        return network;
-    };
-    let prefix = wide.prefix_len().checked_sub(MAPPED_PREFIX);
-    let mapped = wide.network().to_ipv4_mapped().zip(prefix);
-    let narrow = mapped.and_then(|(address, prefix)| Ipv4Net::new(address, prefix).ok());
-    narrow.map_or(network, IpNet::V4)
-}
-
 /// Sorts ranges and joins those that overlap, so that no two of them hold the same address.
 fn merge<T: Ord + Copy>(ranges: &mut Vec<(T, T)>) {
     ranges.sort_unstable();
@@ -67,11 +57,9 @@ fn is_in<T: Ord>(ranges: &[(T, T)], address: &T) -> bool {
     after > 0 && *address <= ranges[after - 1].1
 }
 
-/// `::ffff:0:0/96`.
-const MAPPED_PREFIX: u8 = 96;
-
 #[cfg(test)]
 mod tests {
+    use ipnet::Ipv4Net;
     use proptest::prelude::*;
 
     use super::*;

@@ -3,12 +3,11 @@
 use std::sync::Arc;
 
 use hashbrown::HashSet;
-use http::Method;
 
 use super::Denial;
 use crate::{
     config::{ByMethod, Demand, Needed, Permission, Permissions},
-    exchange::Principal,
+    exchange::{Asked, Principal},
 };
 
 /// The rules of one route.
@@ -61,18 +60,18 @@ impl PermissionRules {
 
     pub(super) fn decide(
         &self,
-        method: &Method,
-        path: &str,
+        asked: &Asked<'_>,
         principal: &Principal,
     ) -> Result<(), Denial<'_>> {
-        let rule = match self {
-            Self::Always(rule) => rule,
-            Self::ByMethod(rules) => rules.of(method, path).ok_or(Denial::Method)?,
+        let (rule, other) = match self {
+            Self::Always(rule) => (rule, None),
+            Self::ByMethod(rules) => {
+                let rules = rules.of(asked.method, asked.path, || asked.is_call());
+                rules.ok_or(Denial::Method)?
+            }
         };
-        match rule.test.holds(principal) {
-            true => Ok(()),
-            false => Err(Denial::Permission(&rule.demand)),
-        }
+        rule.decide(principal)?;
+        other.map_or(Ok(()), |other| other.decide(principal))
     }
 }
 
@@ -81,6 +80,13 @@ impl Rule {
         Self {
             demand: demand.clone(),
             test: Test::new(demand),
+        }
+    }
+
+    fn decide(&self, principal: &Principal) -> Result<(), Denial<'_>> {
+        match self.test.holds(principal) {
+            true => Ok(()),
+            false => Err(Denial::Permission(&self.demand)),
         }
     }
 }

@@ -1,6 +1,6 @@
 use std::{net::SocketAddr, sync::Arc};
 
-use http::{Uri, Version};
+use http::{HeaderMap, HeaderValue, Method, Uri, Version, header::CONTENT_TYPE};
 use proptest::prelude::*;
 use serde_json::json;
 
@@ -45,6 +45,19 @@ fn access(keys: &str) -> Access {
     loaded.config.routes.into_iter().next().unwrap().access
 }
 
+fn asked<'r>(method: &'r Method, path: &'r str, headers: &'r HeaderMap) -> Asked<'r> {
+    Asked {
+        method,
+        path,
+        headers,
+    }
+}
+
+/// What a gRPC call says of itself.
+fn grpc() -> HeaderMap {
+    HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static("application/grpc"))])
+}
+
 fn context() -> Context {
     let peer = Peer::Tcp(SocketAddr::from(([192, 0, 2, 7], 4_242)));
     let connection = Connection::new(0, "http".into(), peer, false, Protocol::Http1);
@@ -84,10 +97,20 @@ fn caller(roles: &[&str]) -> Principal {
 }
 
 fn decide(rules: &Rules, principal: Principal, method: &Method, path: &str) -> Result<(), String> {
-    let context = context();
+    decide_as(&HeaderMap::new(), rules, principal, method, path)
+}
+
+fn decide_as(
+    headers: &HeaderMap,
+    rules: &Rules,
+    principal: Principal,
+    method: &Method,
+    path: &str,
+) -> Result<(), String> {
+    let (context, asked) = (context(), asked(method, path, headers));
     context.identify(Arc::new(principal));
     rules
-        .decide(method, path, &context)
+        .decide(&asked, &context)
         .map_err(|denial| denial.to_string())
 }
 
@@ -159,17 +182,20 @@ fn authenticated_asks_for_a_known_caller_only() {
     let rules = rules("permissions = { GET = 'authenticated', '*' = 'orders:write' }");
     assert!(may(&rules, &[], &Method::GET) && !may(&rules, &[], &Method::POST));
     let denial = rules
-        .decide(&Method::GET, "/", &context())
+        .decide(&asked(&Method::GET, "/", &HeaderMap::new()), &context())
         .map_err(|it| it.to_string());
     assert_eq!(denial, Err("the caller is not known".to_owned()));
 }
 
 #[test]
-fn a_grpc_method_is_told_by_the_last_segment_whatever_the_content_type() {
+fn a_grpc_call_is_told_by_the_last_segment() {
     let rules = rules(
         "permissions = { 'rpc:GetOrder' = 'orders:read', 'rpc:Drop' = 'orders:export', '*' = 'orders:write' }",
     );
-    let may = |role: &str, path: &str| decide(&rules, caller(&[role]), &Method::POST, path).is_ok();
+    let may = |role: &str, path: &str| {
+        let caller = caller(&[role]);
+        decide_as(&grpc(), &rules, caller, &Method::POST, path).is_ok()
+    };
     assert!(may("viewer", "/shop.v1.Orders/GetOrder") && may("viewer", "/GetOrder"));
     assert!(
         !may("viewer", "/shop.v1.Orders/AddOrder") && may("editor", "/shop.v1.Orders/AddOrder")
@@ -187,6 +213,51 @@ fn a_grpc_method_is_told_by_the_last_segment_whatever_the_content_type() {
     ] {
         assert!(!may("viewer", near), "{near}");
     }
+}
+
+#[test]
+fn what_is_no_grpc_call_has_the_rule_of_its_method_too() {
+    let rules = rules(
+        "permissions = { 'rpc:GetOrder' = 'orders:read', 'rpc:Drop' = 'orders:export', GET = 'authenticated', '*' = 'orders:write' }",
+    );
+    let may = |roles: &[&str], method: Method, path: &str| {
+        decide(&rules, caller(roles), &method, path).is_ok()
+    };
+    // A thing whose name is that of a call.
+    assert!(!may(&["viewer"], Method::DELETE, "/orders/GetOrder"));
+    assert!(!may(&["viewer"], Method::POST, "/orders/GetOrder"));
+    assert!(may(&["editor"], Method::DELETE, "/orders/GetOrder"));
+    // The same call as JSON, or by GET: its own rule is not got around.
+    assert!(!may(&["editor"], Method::POST, "/shop.v1.Orders/Drop"));
+    assert!(!may(&["editor"], Method::GET, "/shop.v1.Orders/Drop"));
+    assert!(may(&["exporter"], Method::GET, "/shop.v1.Orders/Drop"));
+    assert!(may(
+        &["exporter", "editor"],
+        Method::POST,
+        "/shop.v1.Orders/Drop"
+    ));
+}
+
+#[test]
+fn a_rule_for_post_holds_for_grpc_calls_too() {
+    let rules = rules("permissions = { 'rpc:GetOrder' = 'orders:read', POST = 'orders:export' }");
+    for headers in [grpc(), HeaderMap::new()] {
+        let may = |roles: &[&str]| {
+            let (post, path) = (Method::POST, "/orders/GetOrder");
+            decide_as(&headers, &rules, caller(roles), &post, path).is_ok()
+        };
+        assert!(!may(&["viewer"]) && !may(&["exporter"]));
+        assert!(may(&["viewer", "exporter"]));
+    }
+    assert!(
+        decide(
+            &rules,
+            caller(&["viewer"]),
+            &Method::PUT,
+            "/orders/GetOrder"
+        )
+        .is_err()
+    );
 }
 
 #[test]
@@ -315,7 +386,11 @@ fn a_missing_capture_equals_nothing() {
     let rules = rules("claims = { tenant = '${host.tenant}' }");
     let empty = Context::new(ContextParts { ..parts(context()) });
     empty.identify(Arc::new(with_claims(json!({ "tenant": "" }))));
-    assert!(rules.decide(&Method::GET, "/", &empty).is_err());
+    assert!(
+        rules
+            .decide(&asked(&Method::GET, "/", &HeaderMap::new()), &empty)
+            .is_err()
+    );
 }
 
 /// The parts of a context that has matched no route.

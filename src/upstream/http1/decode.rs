@@ -201,19 +201,20 @@ fn trailers(buffer: &mut BytesMut) -> Result<Decoded, Broken> {
         buffer.advance(2);
         return Ok(Decoded::End);
     }
-    let mut fields = [httparse::EMPTY_HEADER; MOST_TRAILERS];
-    let parsed = httparse::parse_headers(buffer, &mut fields);
-    let (length, headers) = match parsed.map_err(|_| "the trailers are not valid")? {
-        Status::Complete((length, fields)) => (length, collect(fields)?),
-        Status::Partial if buffer.len() > LONGEST_TRAILERS => {
-            return Err("the trailers are too large");
-        }
-        Status::Partial => return Ok(Decoded::More),
-    };
-    if length > LONGEST_TRAILERS {
+    let end = memchr::memmem::find(buffer, b"\r\n\r\n").map(|end| end + 4);
+    if end.unwrap_or(buffer.len()) > LONGEST_TRAILERS {
         return Err("the trailers are too large");
     }
-    buffer.advance(length);
+    let Some(end) = end else {
+        return Ok(Decoded::More);
+    };
+    let mut fields = [httparse::EMPTY_HEADER; MOST_TRAILERS];
+    let headers = match httparse::parse_headers(&buffer[..end], &mut fields) {
+        // Shorter, where a bare line feed has ended them.
+        Ok(Status::Complete((length, fields))) if length == end => collect(fields)?,
+        _ => return Err("the trailers are not valid"),
+    };
+    buffer.advance(end);
     Ok(Decoded::Trailers(headers))
 }
 
@@ -314,6 +315,7 @@ mod tests {
             "11111111111111111\r\n",
             "4;a\rb\r\nmore\r\n0\r\n\r\n",
             "0\r\nno field\r\n\r\n",
+            "0\r\na: b\n\nc: d\r\n\r\n",
             "0\r\n a: b\r\n\r\n",
             "4\r\nmo",
             "4\r\nmore\r\n0\r\n",

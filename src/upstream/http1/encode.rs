@@ -1,7 +1,7 @@
 //! The request as a server gets it: its head, and its body's framing.
 
 use http::{
-    HeaderMap, HeaderName, HeaderValue,
+    HeaderMap, HeaderName, HeaderValue, Method,
     header::{
         CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, FORWARDED, HOST, TE, TRAILER,
         TRANSFER_ENCODING, UPGRADE, VIA,
@@ -12,14 +12,14 @@ use http_body::Body as _;
 use smallvec::SmallVec;
 
 use super::super::{
-    head::{HeadOptions, forwarded, forwarded_for, forwarded_host, host, joined_cookies},
+    head::{HeadOptions, forwarded, forwarded_for, forwarded_host, host},
     server::Server,
 };
 use crate::exchange::{
     Body, Context,
     fields::{
         KEEP_ALIVE, PROXY_CONNECTION, TRACEPARENT, X_FORWARDED_FOR, X_FORWARDED_HOST,
-        X_FORWARDED_PROTO, X_REQUEST_ID, list,
+        X_FORWARDED_PROTO, X_REQUEST_ID, joined_cookies, list,
     },
 };
 
@@ -80,7 +80,7 @@ pub(in super::super) fn request_head(
         field(out, &UPGRADE, upgrade);
     }
     let framing = Framing::of(&parts.headers, body);
-    framing_field(out, &parts.headers, &framing);
+    framing_field(out, parts, &framing);
     out.extend_from_slice(b"\r\n");
     framing
 }
@@ -95,7 +95,7 @@ fn client_fields(out: &mut Vec<u8>, headers: &HeaderMap, options: &HeadOptions<'
             COOKIE if cookies_written => {}
             COOKIE => {
                 cookies_written = true;
-                if let Some(joined) = joined_cookies(headers, value) {
+                if let Some(joined) = joined_cookies(headers) {
                     field(out, name, &joined);
                 }
             }
@@ -138,11 +138,15 @@ fn our_fields(out: &mut Vec<u8>, context: &Context, options: &HeadOptions<'_>) {
     field(out, &VIA, &options.via.of(context.head.version));
 }
 
-/// A length of zero that the client told is told on: RFC 9110 8.6 wants it with a POST.
-fn framing_field(out: &mut Vec<u8>, headers: &HeaderMap, framing: &Framing) {
+/// RFC 9110 8.6: no body says so where the method gives a meaning to one.
+fn framing_field(out: &mut Vec<u8>, parts: &Parts, framing: &Framing) {
     match framing {
-        Framing::Empty if headers.contains_key(CONTENT_LENGTH) => line(out, &CONTENT_LENGTH, b"0"),
-        Framing::Empty => {}
+        Framing::Empty => {
+            let expected = matches!(parts.method, Method::POST | Method::PUT | Method::PATCH);
+            if expected || parts.headers.contains_key(CONTENT_LENGTH) {
+                line(out, &CONTENT_LENGTH, b"0");
+            }
+        }
         Framing::Length(length) => {
             let mut digits = itoa::Buffer::new();
             line(out, &CONTENT_LENGTH, digits.format(*length).as_bytes());

@@ -6,6 +6,7 @@ use std::{
     time::Duration,
 };
 
+use bytes::Buf;
 use http::Method;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -56,9 +57,18 @@ impl Exchange {
         body: Body,
     ) -> Self {
         let out = std::mem::take(&mut connection.output);
+        Self::again(connection, method, Upload::new(out, framing, body))
+    }
+
+    /// Sends on another connection what [`into_unsent`](Self::into_unsent) has handed back.
+    pub(in super::super) fn again(
+        connection: Box<Connection>,
+        method: Method,
+        upload: Upload,
+    ) -> Self {
         Self {
             connection,
-            upload: Upload::new(out, framing, body),
+            upload,
             unwritten: None,
             method,
             interim: 0,
@@ -66,14 +76,21 @@ impl Exchange {
         }
     }
 
-    /// The body of a request of which nothing was written.
-    pub(in super::super) fn into_body(self) -> Body {
-        self.upload.into_parts().0
+    /// The request, if nothing of it was written: with what has been taken of its body already.
+    pub(in super::super) fn into_unsent(self) -> Option<Upload> {
+        (!self.upload.began).then_some(self.upload)
     }
 
     /// Sends, and waits for the answer's head.
     pub(in super::super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<Head, SendError>> {
         self.poll_upload(cx)?;
+        if !self.upload.began {
+            // Whatever has come can't be the answer to a request that is still here.
+            return match self.unwritten.take() {
+                Some(error) => Poll::Ready(Err(self.closed(Some(error)))),
+                None => Poll::Pending,
+            };
+        }
         loop {
             if let Some(head) = self.take_head()? {
                 return Poll::Ready(Ok(head));
@@ -109,7 +126,7 @@ impl Exchange {
         SendError::Closed {
             error: error.unwrap_or_else(|| io::ErrorKind::UnexpectedEof.into()),
             written: self.upload.began,
-            began: self.interim > 0 || !self.connection.input.is_empty(),
+            began: self.upload.began && (self.interim > 0 || !self.connection.input.is_empty()),
         }
     }
 
@@ -118,8 +135,12 @@ impl Exchange {
     fn take_head(&mut self) -> Result<Option<Head>, SendError> {
         loop {
             let buffer = &mut self.connection.input.buffer;
+            // Empty lines in front of a head mean nothing (RFC 9112 2.2), but are no way to keep us busy.
+            while matches!(buffer.first(), Some(b'\r' | b'\n')) {
+                buffer.advance(1);
+                self.interim += 1;
+            }
             if buffer.is_empty() || (self.scanned > 0 && !has_blank_line(buffer, self.scanned)) {
-                self.scanned = self.scanned.min(buffer.len());
                 return self.unfinished();
             }
             let before = buffer.len();
@@ -146,7 +167,7 @@ impl Exchange {
     }
 
     /// Goes over to the answer's body. What is left of the request's is sent by a task of its own,
-    /// which gives up when the server takes nothing for `stall`.
+    /// which gives up when the server takes nothing for `stall`, or for a minute.
     pub(in super::super) fn answer(
         self,
         head: &Head,
@@ -164,7 +185,7 @@ impl Exchange {
             ..
         } = self;
         if upload.is_complete() {
-            connection.output = upload.into_parts().1;
+            connection.output = upload.into_output();
             let reusable = persistent && !decoder.ends_with_connection();
             return Answer::new(connection, decoder, reusable, None);
         }
@@ -178,12 +199,13 @@ impl Exchange {
             open,
         } = *connection;
         let (read, write) = tokio::io::split(Box::new(stream));
-        let rest = tokio::spawn(send_rest(upload, write, stall));
+        let rest = send_rest(upload, write, stall.unwrap_or(STALL), open);
+        let rest = tokio::spawn(rest);
         let connection = Box::new(Connection {
             stream: Stream::Reading(read),
             input,
             output,
-            open,
+            open: None,
         });
         Answer::new(
             connection,
@@ -218,3 +240,100 @@ fn has_blank_line(buffer: &[u8], scanned: usize) -> bool {
 }
 
 const MOST_INTERIM: usize = 1 << 20;
+const STALL: Duration = Duration::from_secs(60);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::future::poll_fn;
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt},
+        net::UnixStream,
+    };
+
+    /// A connection, and the server's end of it.
+    fn connection() -> (Box<Connection>, UnixStream) {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let connection = Connection {
+            stream: Stream::Unix(ours),
+            input: Default::default(),
+            output: b"POST / HTTP/1.1\r\n\r\n".to_vec(),
+            open: None,
+        };
+        (Box::new(connection), theirs)
+    }
+
+    #[tokio::test]
+    async fn a_request_that_no_byte_was_written_of_is_sent_again_whole() {
+        let (dead, server) = connection();
+        drop(server);
+        let body = Body::full("the body");
+        let mut exchange = Exchange::new(dead, Method::POST, Framing::Length(8), body);
+        let outcome = poll_fn(|cx| exchange.poll(cx)).await;
+        let Err(SendError::Closed { written, began, .. }) = outcome else {
+            panic!("it is closed");
+        };
+        assert!(!written && !began);
+        let unsent = exchange.into_unsent().unwrap();
+
+        let (living, mut server) = connection();
+        let mut exchange = Exchange::again(living, Method::POST, unsent);
+        let answer = poll_fn(|cx| exchange.poll(cx));
+        let serve = async {
+            let mut request = [0; 27];
+            server.read_exact(&mut request).await.unwrap();
+            assert_eq!(&request, b"POST / HTTP/1.1\r\n\r\nthe body");
+            let answer = b"\r\nHTTP/1.1 103 Early\r\n\r\nHTTP/1.1 204 No Content\r\n\r\n";
+            server.write_all(answer).await.unwrap();
+        };
+        let (head, ()) = tokio::join!(answer, serve);
+        assert_eq!(head.unwrap().status.as_u16(), 204);
+    }
+
+    #[tokio::test]
+    async fn what_came_before_the_request_never_answers_it() {
+        let (dead, mut server) = connection();
+        let early = b"HTTP/1.1 408 Too Late\r\nContent-Length: 0\r\n\r\n";
+        server.write_all(early).await.unwrap();
+        drop(server);
+        let mut exchange = Exchange::new(dead, Method::GET, Framing::Empty, Body::empty());
+        let outcome = poll_fn(|cx| exchange.poll(cx)).await;
+        assert!(matches!(
+            outcome,
+            Err(SendError::Closed { written: false, .. })
+        ));
+        assert!(exchange.into_unsent().is_some());
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_was_closed_or_spoken_on_is_stale() {
+        for bytes in [&b""[..], b"HTTP/1.1 408 Too Late\r\n\r\n"] {
+            let (mut idle, mut server) = connection();
+            assert!(!idle.is_stale());
+            server.write_all(bytes).await.unwrap();
+            drop(server);
+            let Stream::Unix(stream) = &idle.stream else {
+                unreachable!()
+            };
+            stream.readable().await.unwrap();
+            assert!(idle.is_stale());
+        }
+    }
+
+    #[tokio::test]
+    async fn interim_answers_without_end_are_refused() {
+        let (connection, mut server) = connection();
+        let mut exchange = Exchange::new(connection, Method::GET, Framing::Empty, Body::empty());
+        let flood = async {
+            let interim = b"HTTP/1.1 102 Processing\r\n\r\n".repeat(1000);
+            while server.write_all(&interim).await.is_ok() {}
+        };
+        let outcome = async {
+            let outcome = poll_fn(|cx| exchange.poll(cx)).await;
+            drop(exchange);
+            outcome
+        };
+        let (outcome, ()) = tokio::join!(outcome, flood);
+        assert!(matches!(outcome, Err(SendError::Malformed(_))));
+    }
+}

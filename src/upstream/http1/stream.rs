@@ -7,7 +7,7 @@ use std::{
     task::{Context, Poll},
 };
 
-use bytes::{Buf, Bytes};
+use bytes::{Buf, Bytes, BytesMut};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf, ReadHalf},
     net::{TcpStream, UnixStream},
@@ -22,6 +22,18 @@ pub(in super::super) enum Stream {
     Unix(UnixStream),
     /// What is left when another task has taken over the sending.
     Reading(ReadHalf<Box<Stream>>),
+}
+
+impl Stream {
+    /// Reads what is there already; no system call is made while nothing is.
+    pub(super) fn try_read(&self, buffer: &mut BytesMut) -> io::Result<usize> {
+        match self {
+            Self::Tcp(stream) => stream.try_read_buf(buffer),
+            Self::Unix(stream) => stream.try_read_buf(buffer),
+            // It never waits in a pool.
+            Self::Reading(_) => Err(io::ErrorKind::NotConnected.into()),
+        }
+    }
 }
 
 impl AsyncRead for Stream {
@@ -88,7 +100,7 @@ pub(in super::super) struct Switched {
     pub(super) read: Bytes,
     pub(super) stream: Stream,
     /// Counts as a connection until the tunnel ends.
-    pub(super) _open: OpenConnection,
+    pub(super) _open: Option<OpenConnection>,
 }
 
 impl Switched {

@@ -17,10 +17,13 @@ use tokio::{
 };
 
 use super::encode::{Framing, line};
-use crate::exchange::{Body, BodyError, LazyTimer};
+use crate::{
+    exchange::{Body, BodyError, LazyTimer},
+    telemetry::OpenConnection,
+};
 
 /// What is still to be sent. Small frames are gathered with the head, large ones are never copied.
-pub(super) struct Upload {
+pub(in super::super) struct Upload {
     out: Vec<u8>,
     sent: usize,
     payload: Bytes,
@@ -71,19 +74,20 @@ impl Upload {
         self.sent == self.out.len() && self.payload.is_empty() && self.tail.is_empty()
     }
 
-    /// The body, which nobody has read from, and the output's room.
-    pub(super) fn into_parts(mut self) -> (Body, Vec<u8>) {
+    /// The output's room, for the next request.
+    pub(super) fn into_output(mut self) -> Vec<u8> {
         self.out.clear();
-        (self.body, self.out)
+        self.out
     }
 
-    /// Sends what there is; ready when all of it was sent.
+    /// Sends what there is; ready when all of it was sent. Now and then it makes a pause, so that an
+    /// answer which overtakes a fast upload is seen.
     pub(super) fn poll<S: AsyncWrite + Unpin>(
         &mut self,
         stream: &mut S,
         cx: &mut Context<'_>,
     ) -> Poll<Result<(), UploadError>> {
-        loop {
+        for _ in 0..WRITES {
             self.gather(cx)?;
             if self.is_flushed() {
                 return if self.over {
@@ -96,11 +100,17 @@ impl Upload {
             ready!(self.poll_write(stream, cx)).map_err(UploadError::Write)?;
             self.blocked = false;
         }
+        cx.waker().wake_by_ref();
+        Poll::Pending
     }
 
     /// Takes frames as long as they are there and small.
     fn gather(&mut self, cx: &mut Context<'_>) -> Result<(), UploadError> {
-        while !self.over && self.payload.is_empty() && self.out.len() - self.sent < GATHERED {
+        if self.sent >= GATHERED {
+            self.out.drain(..self.sent);
+            self.sent = 0;
+        }
+        while !self.over && self.has_room() {
             match Pin::new(&mut self.body).poll_frame(cx) {
                 Poll::Ready(Some(Ok(frame))) => self.encode(frame)?,
                 Poll::Ready(Some(Err(error))) => return Err(UploadError::Body(error)),
@@ -109,6 +119,12 @@ impl Upload {
             }
         }
         Ok(())
+    }
+
+    /// Nothing is put in front of what stands behind the payload.
+    fn has_room(&self) -> bool {
+        let gathered = self.out.len() - self.sent;
+        self.payload.is_empty() && self.tail.is_empty() && gathered < GATHERED
     }
 
     fn encode(&mut self, frame: Frame<Bytes>) -> Result<(), UploadError> {
@@ -219,7 +235,8 @@ impl Upload {
 pub(super) async fn send_rest(
     mut upload: Upload,
     mut stream: impl AsyncWrite + Unpin,
-    stall: Option<Duration>,
+    stall: Duration,
+    open: Option<OpenConnection>,
 ) {
     let mut timer = LazyTimer::default();
     let whole = poll_fn(|cx| {
@@ -230,7 +247,7 @@ pub(super) async fn send_rest(
         if upload.began || !upload.blocked {
             timer.disarm();
         }
-        if let (true, false, Some(stall)) = (upload.blocked, timer.is_armed(), stall) {
+        if upload.blocked && !timer.is_armed() {
             timer.arm(Instant::now(), stall);
         }
         timer.poll_expired(cx).map(|()| false)
@@ -240,7 +257,166 @@ pub(super) async fn send_rest(
         // The server sees that the request has broken off, while its answer may still be read.
         let _ = stream.shutdown().await;
     }
+    drop(open);
 }
 
 /// Frames up to this size are copied behind the head, into one write.
 const GATHERED: usize = 4 << 10;
+/// Writes without a look at what the server says.
+const WRITES: usize = 16;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::upstream::http1::{Decoded, Decoder};
+    use bytes::BytesMut;
+    use http::HeaderName;
+    use http_body_util::StreamBody;
+    use proptest::prelude::*;
+    use smallvec::smallvec;
+
+    /// A socket that takes as much as its script says, and now and then nothing.
+    struct Reluctant {
+        taken: Vec<u8>,
+        script: Vec<usize>,
+        step: usize,
+    }
+
+    impl Reluctant {
+        fn take(&mut self, cx: &Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+            self.step += 1;
+            match self.script[self.step % self.script.len()] {
+                0 => {
+                    cx.waker().wake_by_ref();
+                    Poll::Pending
+                }
+                most => {
+                    let taken = most.min(bytes.len());
+                    self.taken.extend_from_slice(&bytes[..taken]);
+                    Poll::Ready(Ok(taken))
+                }
+            }
+        }
+    }
+
+    impl AsyncWrite for Reluctant {
+        fn poll_write(
+            mut self: Pin<&mut Self>,
+            cx: &mut Context<'_>,
+            bytes: &[u8],
+        ) -> Poll<io::Result<usize>> {
+            self.take(cx, bytes)
+        }
+
+        fn poll_write_vectored(
+            mut self: Pin<&mut Self>,
+            cx: &mut Context<'_>,
+            slices: &[IoSlice<'_>],
+        ) -> Poll<io::Result<usize>> {
+            let all: Vec<u8> = slices
+                .iter()
+                .flat_map(|slice| slice.iter().copied())
+                .collect();
+            self.take(cx, &all)
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    fn body(frames: &[Vec<u8>], trailers: Option<HeaderMap>) -> Body {
+        let data = frames
+            .iter()
+            .cloned()
+            .map(|frame| Frame::data(frame.into()));
+        let frames: Vec<Result<_, BodyError>> =
+            data.chain(trailers.map(Frame::trailers)).map(Ok).collect();
+        Body::boxed(StreamBody::new(futures_util::stream::iter(frames)))
+    }
+
+    /// What arrives behind the head of a request that is sent in full.
+    async fn sent(
+        framing: Framing,
+        body: Body,
+        script: Vec<usize>,
+    ) -> Result<Vec<u8>, UploadError> {
+        let mut upload = Upload::new(b"head".to_vec(), framing, body);
+        let mut socket = Reluctant {
+            taken: Vec::new(),
+            script,
+            step: 0,
+        };
+        poll_fn(|cx| upload.poll(&mut socket, cx)).await?;
+        assert!(upload.is_complete());
+        Ok(socket.taken.strip_prefix(b"head").unwrap().to_vec())
+    }
+
+    /// The body of chunks, which must end with them.
+    fn decoded(bytes: &[u8]) -> (Vec<u8>, Option<HeaderMap>) {
+        let (mut decoder, mut buffer) = (Decoder::chunked(), BytesMut::from(bytes));
+        let mut body = Vec::new();
+        loop {
+            match decoder.decode(&mut buffer).unwrap() {
+                Decoded::Data(data) => body.extend_from_slice(&data),
+                Decoded::Trailers(trailers) => return (body, Some(trailers)),
+                Decoded::End => {
+                    assert!(buffer.is_empty());
+                    return (body, None);
+                }
+                Decoded::More => panic!("the body does not end: {bytes:?}"),
+            }
+        }
+    }
+
+    fn run<T>(future: impl Future<Output = T>) -> T {
+        let runtime = tokio::runtime::Builder::new_current_thread().build();
+        runtime.unwrap().block_on(future)
+    }
+
+    proptest! {
+        #[test]
+        fn a_body_arrives_whole_however_little_the_server_takes_at_once(
+            sizes in prop::collection::vec(prop_oneof![0_usize..20, 4090_usize..4110, 9000_usize..9002], 0..6),
+            mut script in prop::collection::vec(prop_oneof![Just(0), 1_usize..6, 4000_usize..9100], 1..9),
+        ) {
+            script.push(700);
+            let frames: Vec<Vec<u8>> =
+                (b'a'..).zip(sizes).map(|(byte, size)| vec![byte; size]).collect();
+            let whole = frames.concat();
+            let chunks = sent(Framing::Chunked(smallvec![]), body(&frames, None), script.clone());
+            prop_assert_eq!(decoded(&run(chunks).unwrap()).0, whole.clone());
+            let told = sent(Framing::Length(whole.len() as u64), body(&frames, None), script);
+            prop_assert_eq!(run(told).unwrap(), whole);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_body_that_differs_from_its_length_is_not_sent_to_its_end() {
+        for length in [0, 4, 6] {
+            let sent = sent(
+                Framing::Length(length),
+                body(&[b"hello".to_vec()], None),
+                vec![99],
+            );
+            assert!(matches!(sent.await, Err(UploadError::Length)), "{length}");
+        }
+    }
+
+    #[tokio::test]
+    async fn only_trailers_that_were_named_are_sent() {
+        let mut trailers = HeaderMap::new();
+        trailers.insert("x-sum", http::HeaderValue::from_static("7"));
+        trailers.insert("x-other", http::HeaderValue::from_static("8"));
+        let named = Framing::Chunked(smallvec![HeaderName::from_static("x-sum")]);
+        let sent = sent(named, body(&[b"a".to_vec()], Some(trailers)), vec![3]).await;
+        let (body, trailers) = decoded(&sent.unwrap());
+        let trailers = trailers.unwrap();
+        assert_eq!((body.as_slice(), trailers.len()), (&b"a"[..], 1));
+        assert_eq!(trailers["x-sum"], "7");
+    }
+}

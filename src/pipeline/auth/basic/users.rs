@@ -87,13 +87,20 @@ impl Users {
 /// Makes the hash of a password and compares. It takes long: never on a worker.
 pub(super) fn is_right(hash: &PasswordHash, password: &str) -> bool {
     match hash {
-        PasswordHash::Bcrypt(hash) => bcrypt::verify(password, hash).unwrap_or(false),
+        PasswordHash::Bcrypt(hash) => {
+            // The hash is made first, so that a long password takes as long as any other.
+            let right = bcrypt::verify(password, hash).unwrap_or(false);
+            right && password.len() <= LONGEST_BCRYPT
+        }
         PasswordHash::Argon2id(hash) => {
             let verify = |hash| Argon2::default().verify_password(password.as_bytes(), &hash);
             password_hash::PasswordHash::new(hash).is_ok_and(|hash| verify(hash).is_ok())
         }
     }
 }
+
+/// bcrypt does not see what stands behind: passwords with the same beginning would all be right.
+const LONGEST_BCRYPT: usize = 72;
 
 #[cfg(test)]
 mod tests {
@@ -110,6 +117,14 @@ mod tests {
         let bcrypt = hash.parse().unwrap();
         assert!(is_right(&bcrypt, "secret"));
         assert!(!is_right(&bcrypt, "Secret"));
+    }
+
+    #[test]
+    fn what_bcrypt_does_not_see_is_no_part_of_a_right_password() {
+        let longest = "a".repeat(LONGEST_BCRYPT);
+        let hash = bcrypt::hash(&longest, 5).unwrap().parse().unwrap();
+        assert!(is_right(&hash, &longest));
+        assert!(!is_right(&hash, &format!("{longest}a")));
     }
 
     #[test]

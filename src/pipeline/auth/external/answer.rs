@@ -109,8 +109,12 @@ fn denied(config: &External, reason: Reason, answer: Answer<Bytes>) -> Outcome {
             response.headers_mut().append(name, value.clone());
         }
     }
-    let no_store = HeaderValue::from_static("no-store");
-    response.headers_mut().insert(CACHE_CONTROL, no_store);
+    let headers = response.headers_mut();
+    // RFC 9110 15.5.2: a 401 has a challenge. What the service wants it alone knows.
+    if head.status == StatusCode::UNAUTHORIZED && !headers.contains_key(WWW_AUTHENTICATE) {
+        headers.insert(WWW_AUTHENTICATE, CHALLENGE);
+    }
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response.extensions_mut().insert(GatewayMade(reason));
     Outcome::Denied(reason, Box::new(response))
 }
@@ -121,6 +125,7 @@ const PASSED: [HeaderName; 4] = [
     CONTENT_LANGUAGE,
     WWW_AUTHENTICATE,
 ];
+const CHALLENGE: HeaderValue = HeaderValue::from_static("External realm=\"tollgate\"");
 const LOGIN: [HeaderName; 2] = [LOCATION, SET_COOKIE];
 const LONGEST_SUBJECT: usize = 1024;
 
@@ -201,6 +206,22 @@ mod tests {
         assert_eq!(names, ["www-authenticate", "cache-control"]);
         assert_eq!(response.headers()[CACHE_CONTROL], "no-store");
         assert!(response.extensions().get::<GatewayMade>().is_some());
+    }
+
+    #[test]
+    fn a_401_has_a_challenge_whoever_wrote_it() {
+        let challenges = |status, fields: &[(&'static str, &'static str)]| {
+            let Outcome::Denied(_, response) = judge(&config(""), "caller", answer(status, fields))
+            else {
+                panic!("not denied");
+            };
+            let all = response.headers().get_all(WWW_AUTHENTICATE).iter();
+            all.map(|it| it.to_str().unwrap().to_owned())
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(challenges(401, &[]), ["External realm=\"tollgate\""]);
+        assert_eq!(challenges(401, &[("www-authenticate", "Basic")]), ["Basic"]);
+        assert!(challenges(403, &[]).is_empty());
     }
 
     #[test]

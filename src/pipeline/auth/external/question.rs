@@ -7,14 +7,16 @@ use std::{hash::BuildHasher, io::Write, sync::Arc};
 
 use bytes::Bytes;
 use foldhash::quality::RandomState;
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue, header::COOKIE};
 use sha2::{Digest, Sha256};
 
 use crate::{
     config::{External, Fact},
     exchange::{
         Context, Request,
-        fields::{X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PROTO, X_REQUEST_ID},
+        fields::{
+            X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PROTO, X_REQUEST_ID, joined_cookies,
+        },
     },
 };
 
@@ -122,6 +124,13 @@ impl Questioner {
 
     fn tell_headers(&self, request: &Request, tell: &mut impl FnMut(&HeaderName, &[u8])) {
         for name in &self.config.request_headers {
+            if *name == COOKIE {
+                // As the upstream gets them: both must read the same.
+                if let Some(cookies) = joined_cookies(request.headers()) {
+                    tell(name, cookies.as_bytes());
+                }
+                continue;
+            }
             for value in request.headers().get_all(name) {
                 tell(name, value.as_bytes());
             }

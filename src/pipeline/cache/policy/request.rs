@@ -1,7 +1,7 @@
 //! What a request asks of the cache.
 
 use http::{
-    HeaderMap, HeaderName, Method,
+    HeaderMap, Method,
     header::{
         AUTHORIZATION, COOKIE, IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_UNMODIFIED_SINCE,
         RANGE,
@@ -153,13 +153,6 @@ fn class(incoming: &Incoming<'_>) -> Class {
     class
 }
 
-/// Whether a request asks the upstream to take it for one of another method or URL, as some do: its
-/// answer is not what the key says.
-#[must_use]
-pub fn is_overridden(headers: &HeaderMap) -> bool {
-    OVERRIDES.iter().any(|name| headers.contains_key(name))
-}
-
 /// The safe methods of IANA's registry.
 #[must_use]
 pub fn is_safe(method: &Method) -> bool {
@@ -168,13 +161,3 @@ pub fn is_safe(method: &Method) -> bool {
         "GET" | "HEAD" | "OPTIONS" | "TRACE" | "QUERY" | "PROPFIND" | "REPORT" | "SEARCH"
     )
 }
-
-/// Fields by which Rails, Symfony, ASP.NET and others let a client say another method or path.
-const OVERRIDES: [HeaderName; 6] = [
-    HeaderName::from_static("x-http-method-override"),
-    HeaderName::from_static("x-http-method"),
-    HeaderName::from_static("x-method-override"),
-    HeaderName::from_static("x-original-url"),
-    HeaderName::from_static("x-rewrite-url"),
-    HeaderName::from_static("x-override-url"),
-];

@@ -1,0 +1,116 @@
+//! Who guesses at what only the service knows.
+
+use super::*;
+
+/// Two failures a minute; the service knows `good`.
+async fn site(keys: &str) -> Site {
+    let site = Site::with(&format!("{keys}\n[auth]\nfailures = '2/1m'")).await;
+    site.service.decides(|asked| {
+        let said = asked.headers.get("authorization");
+        let good = said.is_some_and(|said| said.as_bytes().ends_with(b" good"));
+        answer(if good { 200 } else { 401 }, &[], "")
+    });
+    site
+}
+
+impl Site {
+    async fn ask(&self, credential: &str) -> u16 {
+        self.get("/", &format!("{credential}\r\n")).await.status
+    }
+}
+
+#[tokio::test]
+async fn what_a_service_refuses_is_limited_by_address() {
+    let site = site("").await;
+    for _ in 0..2 {
+        assert_eq!(site.ask("Authorization: Basic bad").await, 401);
+    }
+    let answer = site.get("/", "Authorization: Basic bad\r\n").await;
+    let too_many = (429, "auth.too_many_failures".to_owned());
+    assert_eq!(answer.refusal(), too_many);
+    assert!(answer.header("retry-after").is_some());
+    assert_eq!(site.ask("Authorization: Basic good").await, 429);
+    assert_eq!(site.service.asked(), 2, "it is spared");
+    site.clock.advance(SECOND * 30);
+    assert_eq!(site.ask("Authorization: Basic good").await, 200);
+}
+
+#[tokio::test]
+async fn requests_without_a_credential_and_with_cookies_alone_are_no_guesses() {
+    let site = site("").await;
+    for _ in 0..5 {
+        assert_eq!(site.ask("Accept: */*").await, 401);
+        assert_eq!(site.ask("Cookie: session=ended").await, 401);
+    }
+    for _ in 0..2 {
+        assert_eq!(site.ask("Authorization: Basic bad").await, 401);
+    }
+    assert_eq!(site.ask("Authorization: Basic bad").await, 429);
+    assert_eq!(site.ask("Cookie: session=ended").await, 401);
+}
+
+#[tokio::test]
+async fn a_token_that_is_remembered_is_let_in_while_its_address_is_refused_and_a_password_is_not() {
+    let site = site("remember = '10m'").await;
+    assert_eq!(site.ask("Authorization: Bearer good").await, 200);
+    assert_eq!(site.ask("Authorization: Basic good").await, 200);
+    for _ in 0..2 {
+        assert_eq!(site.ask("Authorization: Bearer bad").await, 401);
+    }
+    assert_eq!(site.ask("Authorization: Bearer bad").await, 429);
+    assert_eq!(site.ask("Authorization: Bearer good").await, 200);
+    assert_eq!(site.ask("Authorization: Basic good").await, 429);
+}
+
+#[tokio::test]
+async fn guesses_at_the_same_time_all_count() {
+    let (release, released) = tokio::sync::watch::channel(false);
+    let slow = Origin::start(move |mut peer| {
+        let mut released = released.clone();
+        async move {
+            peer.request().await;
+            released.wait_for(|released| *released).await.unwrap();
+            let answer =
+                "HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
+            peer.write(answer).await;
+        }
+    })
+    .await;
+    let keys = "timeout = '30s'\n[auth]\nfailures = '2/1m'";
+    let site = Site::asking(Service::start().await, &slow.url(), keys).await;
+    let guess = "GET / HTTP/1.1\r\nHost: a\r\nAuthorization: Basic bad\r\n\r\n";
+    let answers: Vec<_> = (0..4)
+        .map(|_| tokio::spawn(Raw::ask(site.gateway.address(), guess)))
+        .collect();
+    support::eventually(|| slow.requests().len() == 4).await;
+    release.send(true).unwrap();
+    for answer in answers {
+        assert_eq!(answer.await.unwrap().status, 401);
+    }
+    // Four were had of two: the next one comes when three of them are paid for.
+    site.clock.advance(SECOND * 89);
+    assert_eq!(site.ask("Authorization: Basic bad").await, 429);
+    site.clock.advance(SECOND);
+    assert_eq!(site.ask("Authorization: Basic bad").await, 401);
+}
+
+/// A token that has expired is no guess, as long as somebody else on the route can tell.
+#[tokio::test]
+async fn what_another_method_knows_is_no_guess() {
+    let service = Service::start().await;
+    service.says(401, &[], "");
+    let secret = "0123456789abcdef0123456789abcdef";
+    let keys = format!(
+        "[auth]\nfailures = '2/1m'\n[auth.jwt.main]\nsecret = '{secret}'\n\
+         [routes.both]\npath = '/both'\nauth = ['jwt.main', 'external.sso']\nrespond = {{}}\n"
+    );
+    let url = service.server.url();
+    let site = Site::asking(service, &url, &keys).await;
+    let claims = serde_json::json!({ "sub": "alice", "exp": 1 });
+    let key = jsonwebtoken::EncodingKey::from_secret(secret.as_bytes());
+    let token = jsonwebtoken::encode(&jsonwebtoken::Header::default(), &claims, &key).unwrap();
+    for _ in 0..5 {
+        let field = format!("Authorization: Bearer {token}\r\n");
+        assert_eq!(site.get("/both", &field).await.status, 401);
+    }
+}
