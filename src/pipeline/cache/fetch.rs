@@ -20,8 +20,8 @@ use super::{
     key::Key,
     object::{CACHE_STATUS, Draft, NAME, Object, Origin},
     policy::{
-        Audience, CacheStatus, Class, Facts, Failure, Forwarded, Moment, Reuse, is_overridden,
-        make_conditional, reuse, stale_instead, unconditional,
+        Audience, CacheStatus, Class, Facts, Failure, Forwarded, Moment, Reuse, make_conditional,
+        reuse, stale_instead, unconditional,
     },
     serve::Serving,
     shared::{Found, Place},
