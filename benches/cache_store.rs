@@ -56,34 +56,39 @@ fn context(target: &str) -> Context {
     })
 }
 
+fn parts(context: &Context) -> KeyParts<'_> {
+    KeyParts {
+        zone: "orders",
+        route: "orders",
+        target: context.target(),
+        query: &CacheQuery::AsIs,
+        headers: &[],
+    }
+}
+
 fn look_up(criterion: &mut Criterion) {
     let counter = IntCounter::new("evictions", "evictions").expect("a name");
     let store = Store::new(512 << 20, 8 << 20, counter);
-    let parts = KeyParts {
-        zone: "orders",
-        route: "orders",
-        query: &CacheQuery::AsIs,
-        headers: &[],
-    };
     let none = HeaderMap::new();
+    let key_of = |context| KeyRef::of(&parts(context), context, &none);
     let contexts: Vec<_> = (0..KEYS)
         .map(|index| context(&format!("/api/v1/orders/{index}?page={}", index % 7)))
         .collect();
     for context in &contexts {
-        let key = KeyRef::of(&parts, context, &none).to_key();
+        let key = key_of(context).to_key();
         store.put(&key, &Arc::new(Answer([7; 64])), |_| true);
     }
     assert_eq!(store.len(), KEYS);
     let mut random = fastrand::Rng::with_seed(1);
     criterion.bench_function("cache/look_up_100k", |bencher| {
         bencher.iter(|| {
-            let key = KeyRef::of(&parts, &contexts[random.usize(..KEYS)], &none);
+            let key = key_of(&contexts[random.usize(..KEYS)]);
             let shelf = store.find(black_box(&key)).expect("it is there");
             shelf.variants()[0].0[0]
         });
     });
     criterion.bench_function("cache/key", |bencher| {
-        bencher.iter(|| black_box(KeyRef::of(&parts, &contexts[7], &none)));
+        bencher.iter(|| black_box(key_of(&contexts[7])));
     });
 }
 

@@ -5,11 +5,8 @@ use std::{hint::black_box, time::SystemTime};
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use tollgate::{
-    exchange::{RequestId, TraceContext, fields},
-    frame::{
-        client::{self, Trust},
-        host::Host,
-    },
+    exchange::{RequestId, TraceContext, fields, host::Host},
+    frame::client::{self, Trust},
 };
 
 fn headers(lines: &[(&'static str, &'static str)]) -> HeaderMap {

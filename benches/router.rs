@@ -6,7 +6,7 @@ use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use http::{HeaderMap, HeaderName, Method, uri::PathAndQuery};
 use tollgate::{
     config::{Config, HostPattern, PathPattern, PathSegment, Route, ValueMatch},
-    frame::target::normalise,
+    exchange::target::normalise,
     router::{Lookup, Router},
 };
 

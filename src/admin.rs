@@ -19,7 +19,9 @@ mod server;
 mod state;
 
 pub use limits::{LimitKey, LimitKeys, LimitReset, LimitState, LimitWindow};
-pub use purge::{CacheResult, CacheRouteState, CacheState, Purge, PurgeAim};
+pub use purge::{
+    CacheResult, CacheRouteState, CacheState, Purge, PurgeAim, Reach, SecondTierState,
+};
 pub use readiness::{Check, CheckStatus, Readiness, ReadinessStatus, ServerStatus};
 pub use server::serve;
 pub use state::{Build, ListenerState, RouteState, ServerState, State, UpstreamState, WorkerState};
@@ -55,8 +57,8 @@ pub trait Gateway: Send + Sync + 'static {
     /// What the cache holds; `None` when no route has one.
     fn cache(&self) -> Option<CacheState>;
 
-    /// Purges in this process; `false` when no route has a cache.
-    fn purge(&self, purge: &Purge) -> bool;
+    /// Purges, and says how far that reaches; `None` when no route has a cache.
+    fn purge(&self, purge: &Purge) -> Option<Reach>;
 
     /// Reloads the configuration; on failure the diagnostics, and the old one stays.
     ///

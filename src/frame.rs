@@ -12,8 +12,6 @@ pub mod access_log;
 pub mod client;
 mod end;
 mod head;
-pub mod host;
-pub mod target;
 
 use std::{
     convert::Infallible,
@@ -34,7 +32,6 @@ use client::{Client, Trust};
 pub use end::AnswerBody;
 use end::{End, has_no_body};
 use head::{Checks, Seen};
-use host::{Host, HostError};
 
 use crate::{
     config::{EncodedSlash, OverrideHeaders, Server},
@@ -42,7 +39,8 @@ use crate::{
         Body, Clock, Connection, Context, ContextParts, Decorate, Handler, Reason, Rejection,
         RequestHead, Response, RouteService, Tunnel,
         fields::{X_REQUEST_ID, remove_overrides},
-        preflight_method,
+        host::{Host, HostError},
+        preflight_method, target,
     },
     router::{Found, Lookup, Router},
     telemetry::{AccessLogWriter, Metrics, RouteMetrics},

@@ -20,7 +20,7 @@ mod security_headers;
 mod validation;
 
 pub use auth::{AuthLayer, Authenticators};
-pub use cache::{Aim, Cache, CacheFigures, CacheLayer};
+pub use cache::{Aim, Cache, CacheFigures, CacheLayer, ChangesLayer, SecondTierFigures, Sharing};
 pub use cors::{CorsHeaders, CorsLayer};
 pub use header_edits::HeaderEditsLayer;
 pub use ip::{IpLayer, IpSet, IpSets, Ranges};
@@ -93,6 +93,10 @@ impl Tools {
     }
 }
 
+/// What a cache is made of: its table, and the Redis that it shares with others; whether answers are in
+/// it, too.
+type CacheMaterials = (config::Cache, Option<(Arc<Redis>, bool)>);
+
 /// State that a route's pipeline holds.
 pub type Held = Arc<dyn Any + Send + Sync>;
 
@@ -108,7 +112,7 @@ pub struct Policies {
     /// The headers that no client may send, on any route: they tell who the caller is.
     identity: Arc<Vec<HeaderName>>,
     ip_sets: IpSets,
-    cache: Option<(config::Cache, Arc<Cache>)>,
+    cache: Option<(CacheMaterials, Arc<Cache>)>,
     /// What gateways share.
     redis: Option<(config::Redis, Arc<Redis>)>,
 }
@@ -178,9 +182,8 @@ impl Policies {
         held.extend(sets.map(|set| set as Held));
         let limits = route.rate_limits.iter();
         held.extend(limits.filter_map(|name| Some(Arc::clone(self.limits.get(name)?) as Held)));
-        if let (Some(_), Some(cache)) = (&route.cache, self.cache()) {
-            held.push(Arc::clone(cache) as Held);
-        }
+        // With a cache of its own or not: what it changes is forgotten.
+        held.extend(self.cache().map(|cache| Arc::clone(cache) as Held));
         held
     }
 }
@@ -192,19 +195,37 @@ fn cache_of(
     tools: &Tools,
     running: &Policies,
     redis: Option<&Arc<Redis>>,
-) -> Option<(config::Cache, Arc<Cache>)> {
-    config.routes.iter().find(|route| route.cache.is_some())?;
-    let before = running.redis.as_ref().map(|(_, redis)| Arc::as_ptr(redis));
-    let reaches = !config.cache.share_purges || before == redis.map(Arc::as_ptr);
+) -> Option<(CacheMaterials, Arc<Cache>)> {
+    let mut rules = config
+        .routes
+        .iter()
+        .filter_map(|route| route.cache.as_ref());
+    let answers = rules.clone().any(|rule| rule.is_shared());
+    rules.next()?;
+    let shares = redis.filter(|_| answers || config.cache.share_purges);
+    let wanted = (
+        config.cache.clone(),
+        shares.map(|redis| (Arc::clone(redis), answers)),
+    );
     match &running.cache {
-        Some((known, cache)) if *known == config.cache && reaches => {
-            Some((known.clone(), Arc::clone(cache)))
-        }
+        Some((known, cache)) if is_same(known, &wanted) => Some((wanted, Arc::clone(cache))),
         _ => {
-            let cache = Cache::from_config(&config.cache, tools, redis);
-            Some((config.cache.clone(), cache))
+            let sharing = shares.map(|redis| Sharing { redis, answers });
+            let cache = Cache::from_config(&config.cache, tools, sharing);
+            Some((wanted, cache))
         }
     }
+}
+
+fn is_same(known: &CacheMaterials, wanted: &CacheMaterials) -> bool {
+    let sharing = match (&known.1, &wanted.1) {
+        (Some((known, answers)), Some((redis, wanted))) => {
+            Arc::ptr_eq(known, redis) && answers == wanted
+        }
+        (None, None) => true,
+        _ => false,
+    };
+    sharing && known.0 == wanted.0
 }
 
 /// One Redis for all who share something; its connections outlive a reload that leaves `[redis]` as
@@ -315,6 +336,9 @@ fn forwarding<U: UpstreamService>(route: &Route, policies: &Policies, upstream: 
     // the rewrite, since what is stored belongs to the URL that the client asked for.
     if let Some(cache) = CacheLayer::from_config(route, policies.cache(), policies.identity()) {
         service = service.layer(&cache);
+    } else if let Some(cache) = policies.cache() {
+        // What changes here may be stored by another route.
+        service = service.layer(&ChangesLayer::new(cache));
     }
     // Outside the cache, which keeps what the upstream said.
     if let Some(edits) = HeaderEditsLayer::from_config(route) {

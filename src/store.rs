@@ -25,7 +25,10 @@ pub use counting::{
     Algorithm, FixedWindow, InFlight, SlidingLog, SlidingWindow, TokenBucket, Windows,
 };
 pub use key::{KeyHash, KeyHasher};
-pub use redis::{Away, Heard, Redis, SharedAlgorithm, SharedAsk, SharedTaken};
+pub use redis::{
+    Away, Begun, Guard, Heard, Keeping, LogHead, LogPart, Redis, SOFT, SharedAlgorithm, SharedAsk,
+    SharedTaken, Turn,
+};
 pub use table::{Slot, Table};
 pub use throttle::{Allowed, Denied, Throttle};
 pub use window::{Refused, Standing, Window, nanos};

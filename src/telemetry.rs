@@ -31,7 +31,7 @@ pub use listener::ListenerMetrics;
 pub use log::{LogHandle, init};
 pub use metrics::Metrics;
 pub use prometheus::{IntCounter, IntGauge};
-pub use redis::RedisMetrics;
+pub use redis::{RedisMetrics, SecondTierMetrics};
 pub use remembered::MemoryMetrics;
 pub use route::{AuthMetrics, RouteMetrics};
 pub use server::{OpenConnection, ServerMetrics};

@@ -10,11 +10,8 @@ use http::{
 };
 use libfuzzer_sys::fuzz_target;
 use tollgate::{
-    exchange::fields,
-    frame::{
-        client::{self, Trust},
-        host::Host,
-    },
+    exchange::{fields, host::Host},
+    frame::client::{self, Trust},
 };
 
 fuzz_target!(|bytes: &[u8]| {

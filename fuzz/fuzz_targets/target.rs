@@ -4,7 +4,7 @@
 
 use http::uri::PathAndQuery;
 use libfuzzer_sys::fuzz_target;
-use tollgate::frame::target::normalise;
+use tollgate::exchange::target::normalise;
 
 fuzz_target!(|bytes: &[u8]| {
     let Ok(target) = PathAndQuery::try_from(bytes) else {

@@ -196,14 +196,11 @@ impl Endpoints {
         let body = Limited::new(body, LARGEST_BODY as usize).collect().await;
         let body = body.map_err(|_| Refusal::purge("the body is too large, or broke off"))?;
         let purge = Purge::read(&body.to_bytes())?;
-        if !self.gateway.purge(&purge) {
-            return Err(Refusal::no_cache());
-        }
-        // Others of the same service have caches of their own.
+        let reach = self.gateway.purge(&purge).ok_or_else(Refusal::no_cache)?;
         Ok(answer::data(&json!({
             "purged": purge.aims.len(),
             "soft": purge.soft,
-            "reach": "process",
+            "reach": reach,
         })))
     }
 

@@ -4,6 +4,7 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use super::answer::Refusal;
+use crate::exchange::host;
 
 /// What the cache holds and how it serves.
 #[derive(Clone, Debug, Serialize)]
@@ -23,8 +24,38 @@ pub struct CacheState {
     /// Requests that were answered without asking the upstream first, of all that were looked up;
     /// `null` before the first.
     pub hit_ratio: Option<f64>,
+    /// The answers that gateways share, where they do.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub redis: Option<SecondTierState>,
     /// What became of the requests of each route.
     pub routes: Vec<CacheRouteState>,
+}
+
+/// How the answers in Redis serve.
+#[derive(Clone, Debug, Serialize)]
+pub struct SecondTierState {
+    /// Looks that found an answer.
+    pub hits: u64,
+    /// Looks that found none.
+    pub misses: u64,
+    /// Looks for which Redis had no answer in time, or was away.
+    pub away: u64,
+    /// Answers that were found there and had been purged.
+    pub purged: u64,
+    /// What was found there and is none of ours.
+    pub invalid: u64,
+    /// Hits, of all looks; `null` before the first.
+    pub hit_ratio: Option<f64>,
+}
+
+/// How far a purge reaches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Reach {
+    /// This process.
+    Process,
+    /// All gateways that share a Redis. Those hear of it in a moment, or when Redis is back.
+    Gateways,
 }
 
 /// What the cache did with the requests of one route.
@@ -149,7 +180,7 @@ fn url(text: &str) -> Result<(String, String), String> {
         return Err(fault());
     };
     let port = if scheme == "https" { ":443" } else { ":80" };
-    let host = authority.as_str().to_ascii_lowercase();
+    let host = host::plain(authority.as_str());
     let host = host.strip_suffix(port).unwrap_or(&host).to_owned();
     let target = uri.path_and_query().map_or("/", |target| target.as_str());
     Ok((host, target.to_owned()))

@@ -113,8 +113,8 @@ impl Gateway for Reloading {
         None
     }
 
-    fn purge(&self, _: &Purge) -> bool {
-        false
+    fn purge(&self, _: &Purge) -> Option<Reach> {
+        None
     }
 
     fn reload(&self) -> BoxFuture<Result<(), String>> {

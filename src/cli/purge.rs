@@ -13,7 +13,8 @@ use super::output::{self, Failure, Outcome};
 
 /// Tell a running gateway to forget stored answers.
 ///
-/// Several kinds and several of a kind can be given at once. The purge covers that process alone.
+/// Several kinds and several of a kind can be given at once. The answer says how far the purge reaches:
+/// that process alone, or all gateways that share a Redis.
 /// The admin token, if there is one, is taken from TOLLGATE_ADMIN_TOKEN.
 #[derive(Args, Debug)]
 #[command(arg_required_else_help = true)]

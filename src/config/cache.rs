@@ -51,10 +51,13 @@ fn check_cache(cache: &Cache, table: TableNode<'_>, reader: &mut Reader<'_>) {
 pub enum CacheTier {
     /// In this process.
     Memory,
+    /// In the Redis that gateways share.
+    Redis,
 }
 
 impl Word for CacheTier {
-    const WORDS: &'static [(&'static str, Self)] = &[("memory", Self::Memory)];
+    const WORDS: &'static [(&'static str, Self)] =
+        &[("memory", Self::Memory), ("redis", Self::Redis)];
 }
 
 /// Who may be served what is stored.
@@ -90,7 +93,9 @@ table! {
     /// forbids (`no-store`, `private`) is never stored.
     #[derive(Clone, Debug, PartialEq, Eq)]
     pub struct CacheRule ["cache_rules.NAME", check check_rule] {
-        /// `store`: where answers are kept.
+        /// `store`: where answers are kept: `"memory"` is this process, `"redis"` what all gateways with
+        /// the same `[redis]` share; a list of both looks into the memory first. With `"redis"` purges
+        /// reach all of them, as `share_purges` says.
         pub store: Vec<CacheTier> => OneOrList<Choice<CacheTier>> = vec![CacheTier::Memory],
         /// `scope`: who may be served what is stored: `"shared"` is everybody, `"principal"` the
         /// caller who got it. Needed beside a TTL where callers are known.
@@ -101,7 +106,8 @@ table! {
         /// `override_ttl`: how long an answer is fresh whatever `max-age` says; `no-store`, `private`
         /// and `Set-Cookie` stand above it.
         pub override_ttl: Option<Duration> => OptionOf<Time> = None; "as the upstream says",
-        /// `heuristics`: whether an answer without a lifetime is fresh for a tenth of the time since its `Last-Modified`.
+        /// `heuristics`: whether an answer without a lifetime is fresh for a tenth of the time since its
+        /// `Last-Modified`; never that to a request with cookies.
         pub heuristics: bool => Flag = false,
         /// `stale_while_revalidate`: how long behind its lifetime an answer is served while one
         /// request asks for a new one; where the upstream does not say it.
@@ -135,6 +141,12 @@ table! {
 }
 
 impl CacheRule {
+    /// Whether answers are kept where gateways share them.
+    #[must_use]
+    pub fn is_shared(&self) -> bool {
+        self.store.contains(&CacheTier::Redis)
+    }
+
     /// Whether the gateway itself says how long answers are fresh.
     pub(super) fn has_ttl(&self) -> bool {
         self.default_ttl.is_some() || self.override_ttl.is_some() || self.heuristics

@@ -354,6 +354,16 @@ impl Loader {
             self.findings
                 .push(finding.help("write `[redis]` with `url = \"redis://127.0.0.1:6379\"`"));
         }
+        for (name, entry) in &document.cache_rules {
+            if entry.value.is_shared() {
+                let message = format!(
+                    "answers of the cache rule `{name}` are kept in Redis, and there is no `[redis]`"
+                );
+                let finding = Finding::error(entry.place, message);
+                self.findings
+                    .push(finding.help("write `[redis]` with `url = \"redis://127.0.0.1:6379\"`"));
+            }
+        }
         let shared = limits
             .iter()
             .filter(|(_, limit)| limit.store == LimitStore::Redis);

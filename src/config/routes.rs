@@ -154,7 +154,15 @@ impl<'a> Builder<'a> {
         let set = layers.pick(|keys| &keys.cache)?;
         let name = match set.value.as_ref()? {
             CacheUse::Off => return None,
-            CacheUse::Own(rule) => return Some(Arc::new((**rule).clone())),
+            CacheUse::Own(rule) => {
+                if rule.is_shared() && self.document.redis.is_none() {
+                    let message = "answers are to be kept in Redis, and there is no `[redis]`";
+                    let finding = Finding::error(set.place, message);
+                    let help = "write `[redis]` with `url = \"redis://127.0.0.1:6379\"`";
+                    self.findings.push(finding.help(help));
+                }
+                return Some(Arc::new((**rule).clone()));
+            }
             CacheUse::Named(name) => name.as_str(),
         };
         if let Some((name, rule)) = self.cache_rules.get_key_value(name) {

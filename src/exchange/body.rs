@@ -40,6 +40,11 @@ impl BodyFault {
     }
 }
 
+/// Marks an answer that ends where its connection does: a cut can't be told from its end (RFC 9112
+/// 6.3).
+#[derive(Clone, Copy, Debug)]
+pub struct EndsWithConnection;
+
 type BoxedBody = Pin<Box<dyn HttpBody<Data = Bytes, Error = BodyError> + Send>>;
 
 /// The body of a request or a response.

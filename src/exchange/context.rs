@@ -136,6 +136,7 @@ pub struct Context {
     reason: OnceLock<Reason>,
     logged_headers: OnceLock<Box<[(HeaderName, HeaderValue)]>>,
     principal: OnceLock<Arc<Principal>>,
+    vouchers: OnceLock<Box<[Arc<str>]>>,
     cache: OnceLock<CacheNote>,
     steered: OnceLock<Arc<str>>,
     notes: OnceLock<Box<Mutex<Notes>>>,
@@ -165,6 +166,7 @@ impl Context {
             reason: OnceLock::new(),
             logged_headers: OnceLock::new(),
             principal: OnceLock::new(),
+            vouchers: OnceLock::new(),
             cache: OnceLock::new(),
             steered: OnceLock::new(),
             notes: OnceLock::new(),
@@ -199,6 +201,7 @@ impl Context {
         child.route = self.route.clone();
         child.captures = self.captures.clone();
         child.principal = self.principal.clone();
+        child.vouchers = self.vouchers.clone();
         child.steered = self.steered.clone();
         child
     }
@@ -301,6 +304,18 @@ impl Context {
     #[must_use]
     pub fn principal(&self) -> Option<&Arc<Principal>> {
         self.principal.get()
+    }
+
+    /// Written by authentication where a rule asks for several credentials at once: the names of those
+    /// who vouch beside the principal.
+    pub fn vouched(&self, names: Box<[Arc<str>]>) {
+        let _ = self.vouchers.set(names);
+    }
+
+    /// The names of those who vouch beside the principal.
+    #[must_use]
+    pub fn vouchers(&self) -> &[Arc<str>] {
+        self.vouchers.get().map_or(&[], |names| names)
     }
 
     /// Written by the cache: what it did.

@@ -124,6 +124,12 @@ pub fn remove_overrides(headers: &mut HeaderMap) {
     }
 }
 
+/// Whether a request asks a server to take it for one of another method, or to another path.
+#[must_use]
+pub fn has_overrides(headers: &HeaderMap) -> bool {
+    OVERRIDES.iter().any(|name| headers.contains_key(name))
+}
+
 /// Whether a field tells whom a request came from, and how.
 #[must_use]
 pub fn is_forwarding(name: &str) -> bool {

@@ -18,10 +18,12 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, header::FORWARDED};
 use ipnet::IpNet;
 
-use super::host::Host;
 use crate::{
     config::TrustedHeaders,
-    exchange::fields::{X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PROTO, list},
+    exchange::{
+        fields::{X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PROTO, list},
+        host::Host,
+    },
 };
 
 /// Who is believed, and what.

@@ -5,8 +5,7 @@ use http::{HeaderMap, Method, uri::PathAndQuery};
 
 use crate::{
     config::{Config, EncodedSlash, Route},
-    exchange::Reason,
-    frame::{host::Host, target::normalise},
+    exchange::{Reason, host::Host, target::normalise},
     router::{Found, Lookup, Router},
 };
 

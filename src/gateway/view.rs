@@ -11,12 +11,12 @@ use super::{Running, Shared, control::Control};
 use crate::{
     admin::{
         self, Build, CacheResult, CacheRouteState, CacheState, Check, LimitKey, LimitKeys,
-        LimitReset, LimitState, ListenerState, Purge, PurgeAim, Readiness, RouteState, ServerState,
-        ServerStatus, State, UpstreamState, WorkerState,
+        LimitReset, LimitState, ListenerState, Purge, PurgeAim, Reach, Readiness, RouteState,
+        SecondTierState, ServerState, ServerStatus, State, UpstreamState, WorkerState,
     },
     config::{LimitAlgorithm, Route, Target},
     exchange::{BoxFuture, CacheNote, KeyState},
-    pipeline::{Aim, LimitBook},
+    pipeline::{Aim, LimitBook, SecondTierFigures},
     upstream::{Health, Server, UpstreamGroup},
 };
 
@@ -56,15 +56,16 @@ impl admin::Gateway for View {
         self.shared.cache()
     }
 
-    fn purge(&self, purge: &Purge) -> bool {
+    fn purge(&self, purge: &Purge) -> Option<Reach> {
         let running = self.shared.running();
-        let Some(cache) = running.policies.cache() else {
-            return false;
-        };
+        let cache = running.policies.cache()?;
         for aim in &purge.aims {
-            cache.purge(&pipeline_aim(aim), purge.soft);
+            cache.purge(&pipeline_aim(aim).plain(), purge.soft);
         }
-        true
+        Some(match cache.shares_purges() {
+            true => Reach::Gateways,
+            false => Reach::Process,
+        })
     }
 
     fn limits(&self) -> Vec<LimitState> {
@@ -182,6 +183,7 @@ impl Shared {
             fetches: figures.fetches,
             bans: figures.bans,
             hit_ratio: hit_ratio(&routes),
+            redis: figures.redis.map(second_tier),
             routes,
         })
     }
@@ -241,6 +243,18 @@ fn hit_ratio(routes: &[CacheRouteState]) -> Option<f64> {
         result.result == "hit" || result.result == "stale" && at_once
     });
     (asked > 0).then(|| served as f64 / asked as f64)
+}
+
+fn second_tier(figures: SecondTierFigures) -> SecondTierState {
+    let looks = figures.hits + figures.misses + figures.away;
+    SecondTierState {
+        hits: figures.hits,
+        misses: figures.misses,
+        away: figures.away,
+        purged: figures.purged,
+        invalid: figures.invalid,
+        hit_ratio: (looks > 0).then(|| figures.hits as f64 / looks as f64),
+    }
 }
 
 fn pipeline_aim(aim: &PurgeAim) -> Aim {

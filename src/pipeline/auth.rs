@@ -32,6 +32,7 @@ use crate::{
     config::{CredentialPlace, Route},
     exchange::{
         BoxFuture, Context, Handle, Principal, Reason, Rejection, Request, Response, RouteService,
+        fields::remove_where,
     },
     telemetry::{AuthMetrics, RouteMetrics},
 };
@@ -204,6 +205,12 @@ impl Rules {
         if let Some(caller) = caller(grants) {
             context.identify(caller);
         }
+        if let [_, others @ ..] = grants
+            && !others.is_empty()
+        {
+            let names = others.iter().map(|grant| &grant.principal.name);
+            context.vouched(names.map(Arc::clone).collect());
+        }
         for method in &self.stripped {
             method.strip(request);
         }
@@ -250,11 +257,16 @@ fn exposed(expression: &Expression) -> Vec<CredentialPlace> {
     exposed.cloned().collect()
 }
 
+/// Nobody behind us stores the answer: what caches prefer to `Cache-Control` (RFC 9213 2.2, and what
+/// CDNs have of their own) goes, or it would outrank it.
 fn unstored(answer: BoxFuture<Response>) -> BoxFuture<Response> {
     Box::pin(async move {
         let mut response = answer.await;
-        let no_store = HeaderValue::from_static("no-store");
-        response.headers_mut().insert(CACHE_CONTROL, no_store);
+        let headers = response.headers_mut();
+        remove_where(headers, |name| {
+            name.ends_with("cache-control") || PREFERRED.contains(&name)
+        });
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
         response
     })
 }
@@ -265,6 +277,8 @@ fn seconds(time: Duration) -> HeaderValue {
     HeaderValue::from(time.as_secs().saturating_add(part))
 }
 
+/// Fields for caches of one make.
+const PREFERRED: [&str; 3] = ["surrogate-control", "edge-control", "x-accel-expires"];
 /// The label of requests that were let in without a credential.
 const ANONYMOUS: &str = "anonymous";
 /// The label of requests that no method had anything to say about.

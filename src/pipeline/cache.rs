@@ -8,6 +8,8 @@
 //! request -> hit?  -> answer out of the store
 //!              no  -> another's fetch under way? -> read along
 //!                       no -> fetch, in a task of its own: a client is just a reader
+//!                               where gateways share a Redis: does that have it? -> serve it
+//!                               no -> is it our turn? -> ask the upstream
 //! ```
 //!
 //! The rules are in [`policy`], as pure functions. Here is what they are applied to: the
@@ -20,6 +22,9 @@
 mod alone;
 mod beside;
 mod body;
+mod changes;
+pub mod codec;
+mod consult;
 mod fetch;
 mod fill;
 mod flights;
@@ -29,8 +34,10 @@ pub mod key;
 mod object;
 pub mod policy;
 mod purge;
+mod purge_log;
 mod purges_shared;
 mod room;
+mod second_tier;
 mod serve;
 mod shared;
 pub mod store;
@@ -38,21 +45,23 @@ mod tags;
 
 use std::{hash::RandomState, sync::Arc, time::Duration};
 
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue, uri::PathAndQuery};
 use http_body::Body as _;
 use tower::Layer;
 
+pub use changes::ChangesLayer;
 pub use purge::Aim;
-pub use shared::{Cache, CacheFigures};
+pub use shared::{Cache, CacheFigures, SecondTierFigures, Sharing};
 
 use crate::{
-    config::{CacheQuery, CacheRule, CacheScope, Route, Target},
+    config::{CacheQuery, CacheRule, CacheScope, CacheTier, Route, Target},
     exchange::{BoxFuture, CacheNote, Context, Handle, Request, Response, RouteService},
 };
 use key::{Key, KeyParts, KeyRef, public_host};
 use object::{NAME, Object};
 use policy::{Asked, CacheStatus, Forwarded, Incoming, Moment, Options, Reuse, Scope, Url, reuse};
 use purge::{Marks, Stamp};
+use second_tier::{SecondTier, Ticket};
 use serve::Serving;
 use shared::{Found, Stored, stamp};
 
@@ -84,6 +93,10 @@ struct CacheRoute {
     rule: Arc<CacheRule>,
     wait: Option<Duration>,
     show_key: bool,
+    /// Whether answers are kept in this process.
+    memory: bool,
+    /// Where they are kept for other gateways too.
+    second: Option<Arc<SecondTier>>,
     inner: RouteService,
     hasher: RandomState,
 }
@@ -99,6 +112,7 @@ struct Visit {
     headers: HeaderMap,
     keys: Keys,
     host: Box<str>,
+    target: Box<str>,
     marks: Marks,
     /// What the store has, stale.
     stale: Option<Found>,
@@ -107,6 +121,8 @@ struct Visit {
     variant: u64,
     /// Whether requests for the key do not wait for each other now.
     passes: bool,
+    /// What its fetch has to know for the answer to be stored where gateways share it.
+    ticket: Option<Arc<Ticket>>,
 }
 
 /// The keys of a request.
@@ -115,6 +131,8 @@ struct Keys {
     everyone: Key,
     /// That of the caller's own answers.
     caller: Option<Key>,
+    /// By what it waits for others of its kind, where not by one of those.
+    waiting: Option<Key>,
 }
 
 impl CacheLayer {
@@ -155,6 +173,12 @@ impl Layer<RouteService> for CacheLayer {
             zones: self.zones.clone(),
             wait: self.rule.wait,
             show_key: self.rule.show_key,
+            memory: self.rule.store.contains(&CacheTier::Memory),
+            second: self
+                .cache
+                .second()
+                .filter(|_| self.rule.is_shared())
+                .cloned(),
             rule: Arc::clone(&self.rule),
             inner,
             hasher: RandomState::new(),
@@ -207,11 +231,13 @@ impl CacheRoute {
         request: &'a Request,
         context: &'a Arc<Context>,
     ) -> Look<'a> {
-        let key = KeyRef::of(&self.parts(context), context, request.headers());
+        let key = KeyRef::of(&self.parts(request, context), context, request.headers());
+        let of_caller = || {
+            let identity = &self.options.identity_fields;
+            key.clone().of_caller(context, request.headers(), identity)
+        };
         Look {
-            callers: self
-                .has_own_store(asked)
-                .then(|| key.clone().of_caller(context)),
+            callers: self.has_own_store(asked).then(of_caller),
             key,
             route: self,
             asked,
@@ -227,7 +253,7 @@ impl CacheRoute {
         self.options.scope == Scope::Principal && (asked.principal || !asked.authorization)
     }
 
-    fn parts<'a>(&'a self, context: &'a Context) -> KeyParts<'a> {
+    fn parts<'a>(&'a self, request: &'a Request, context: &'a Context) -> KeyParts<'a> {
         let zone = match &self.zones {
             Zones::One(zone) => zone,
             Zones::Split(parts) => context.steered().unwrap_or(&parts[0].0),
@@ -235,6 +261,7 @@ impl CacheRoute {
         KeyParts {
             zone,
             route: &self.route,
+            target: target(request),
             query: &self.rule.query,
             headers: &self.rule.key_headers,
         }
@@ -288,18 +315,40 @@ impl Look<'_> {
             Stored::Found(_) => own,
             own => or_others(look(&self.key), own),
         };
-        match stored {
-            Stored::Found(found) => Ok(found),
-            Stored::Nothing => Err(Box::new(self.visit(None, Forwarded::UriMiss, 0))),
-            Stored::Others(shelf) => {
-                let newest = shelf.variants().first();
-                let why = newest.map_or(Forwarded::UriMiss, |_| Forwarded::VaryMiss);
-                let variant = newest.map_or(0, |object| self.variant(object));
-                let mut visit = self.visit(None, why, variant);
-                visit.passes = shelf.passes(self.now.1);
-                Err(Box::new(visit))
-            }
-        }
+        let (why, variant) = match stored {
+            Stored::Found(found) => return Ok(found),
+            Stored::Nothing => (Forwarded::UriMiss, 0),
+            Stored::Others(newest) => (Forwarded::VaryMiss, self.variant(&newest)),
+            // What was purged still tells by what answers vary.
+            Stored::Purged(newest) => (Forwarded::UriMiss, self.variant(&newest)),
+        };
+        let mut visit = self.visit(None, why, variant);
+        visit.passes = self.passes();
+        Err(Box::new(visit))
+    }
+
+    /// By what requests wait for each other apart from all others. An answer to who names a caller or
+    /// brings cookies may be nobody else's: others who waited for it would have to ask for themselves.
+    fn waiting(&self) -> Option<KeyRef<'_>> {
+        let known = self.callers.is_none() && self.asked.is_known_caller();
+        let options = &self.route.options;
+        let cookie = self.asked.cookie && (options.default_ttl.is_some() || options.heuristics);
+        let kind = match (known, cookie) {
+            (false, false) => return None,
+            (true, false) => "known",
+            (false, true) => "cookie",
+            (true, true) => "known-cookie",
+        };
+        let key = self.callers.as_ref().unwrap_or(&self.key);
+        Some(key.clone().of_kind(kind))
+    }
+
+    /// Whether requests of this kind do not wait for each other now.
+    fn passes(&self) -> bool {
+        let waiting = self.waiting();
+        let key = waiting.as_ref().or(self.callers.as_ref());
+        let shelf = self.route.cache.store.find(key.unwrap_or(&self.key));
+        shelf.is_some_and(|shelf| shelf.passes(self.now.1))
     }
 
     fn hit(&self, found: &Found) -> Response {
@@ -355,15 +404,18 @@ impl Look<'_> {
             context: Arc::clone(self.context),
             headers: self.request.headers().clone(),
             host: public_host(self.context).into(),
+            target: target(self.request).into(),
             marks: self.route.marks(&self.key, self.context),
             keys: Keys {
                 everyone: self.key.to_key(),
                 caller: self.callers.as_ref().map(KeyRef::to_key),
+                waiting: self.waiting().as_ref().map(KeyRef::to_key),
             },
             stale,
             why,
             variant,
             passes: false,
+            ticket: None,
         }
     }
 }
@@ -377,7 +429,7 @@ impl Visit {
         Url {
             scheme: self.context.scheme,
             authority: &self.host,
-            target: self.context.target(),
+            target: &self.target,
         }
     }
 }
@@ -388,6 +440,13 @@ fn or_others(stored: Stored, other: Stored) -> Stored {
         Stored::Nothing => other,
         stored => stored,
     }
+}
+
+/// The path and the query as the upstream gets them before any rewrite: without a credential that
+/// was taken out of the query.
+fn target(request: &Request) -> &str {
+    let target = request.uri().path_and_query();
+    target.map_or("/", PathAndQuery::as_str)
 }
 
 fn incoming<'a>(request: &'a Request, context: &Context) -> Incoming<'a> {

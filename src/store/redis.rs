@@ -1,6 +1,7 @@
 //! The Redis that gateways share.
 //!
 //! One connection a worker carries all of its requests' commands, and lives on that worker's runtime.
+//! Stored answers have another beside it: a large one must not hold up a limit's decision.
 //! Every call has a deadline. After a few failures, or one refused connection, the breaker opens for
 //! the whole process: requests then go on without Redis at the cost of one load, and every now and
 //! then one of them has a task look whether Redis is back, and waits for nothing.
@@ -9,12 +10,17 @@
 //! runtime met the error, so it is not used. What Redis answers is checked in every detail: anything
 //! may listen at that address.
 
+mod answers;
 mod breaker;
 mod channel;
 mod link;
+mod log;
 mod quota;
+mod script;
 
+pub use answers::{Begun, Guard, Keeping, SOFT, Turn};
 pub use channel::Heard;
+pub use log::{LogHead, LogPart};
 pub use quota::{SharedAlgorithm, SharedAsk, SharedTaken};
 
 use std::{
@@ -32,19 +38,20 @@ use tokio::time::timeout;
 use crate::{config, telemetry::RedisMetrics};
 use breaker::{Breaker, Gate, Weight};
 use link::{Link, Slot, Target};
+use script::Scripts;
 
 /// A Redis, or a cluster of them.
 pub struct Redis {
     target: Target,
     timeout: Duration,
     prefix: Box<str>,
-    /// One a worker, and one for the control runtime.
+    /// One a worker, and one for the control runtime; then the same again for stored answers.
     slots: Box<[Arc<Slot>]>,
     breaker: Breaker,
     /// Counts up when the breaker opens: connections of before are not used again.
     generation: AtomicU64,
     metrics: RedisMetrics,
-    scripts: quota::Scripts,
+    scripts: Scripts,
     began: Instant,
 }
 
@@ -96,6 +103,15 @@ impl Failure {
     }
 }
 
+/// What a connection is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Lane {
+    /// What is short, and what requests wait for: limits, messages.
+    Counts,
+    /// Stored answers.
+    Answers,
+}
+
 /// What a command has come to.
 enum Reply {
     Value(Value),
@@ -113,11 +129,11 @@ impl Redis {
             target: Target::new(config),
             timeout: config.timeout,
             prefix: config.prefix.as_str().into(),
-            slots: (0..=workers).map(|_| Arc::default()).collect(),
+            slots: (0..2 * (workers + 1)).map(|_| Arc::default()).collect(),
             breaker: Breaker::default(),
             generation: AtomicU64::new(0),
             metrics,
-            scripts: quota::Scripts::new(),
+            scripts: Scripts::new(),
             began: Instant::now(),
         })
     }
@@ -146,7 +162,16 @@ impl Redis {
     ///
     /// When there is no usable answer within the deadline.
     pub async fn ask(self: &Arc<Self>, worker: usize, command: &Cmd) -> Result<Value, Away> {
-        match self.send(worker, command, true).await? {
+        self.ask_on(Lane::Counts, worker, command).await
+    }
+
+    async fn ask_on(
+        self: &Arc<Self>,
+        lane: Lane,
+        worker: usize,
+        command: &Cmd,
+    ) -> Result<Value, Away> {
+        match self.send(lane, worker, command, true).await? {
             Reply::Value(value) => Ok(value),
             Reply::NoScript => Err(self.failed(Failure::new(Away::Refused, Weight::Counts))),
         }
@@ -161,20 +186,25 @@ impl Redis {
     /// been done twice.
     async fn send(
         self: &Arc<Self>,
+        lane: Lane,
         worker: usize,
         command: &Cmd,
         again: bool,
     ) -> Result<Reply, Away> {
         self.pass(worker)?;
         let began = Instant::now();
-        let exchange = self.exchange(worker, command, again);
+        let exchange = self.exchange(self.slot(lane, worker), command, again);
         let outcome = match timeout(self.timeout, exchange).await {
             Ok(outcome) => outcome,
             Err(_) => Err(Failure::new(Away::Timeout, Weight::Counts)),
         };
         match outcome {
             Ok(reply) => {
-                self.metrics.duration.observe(began.elapsed().as_secs_f64());
+                let metric = match lane {
+                    Lane::Counts => &self.metrics.duration,
+                    Lane::Answers => &self.metrics.answers_duration,
+                };
+                metric.observe(began.elapsed().as_secs_f64());
                 self.breaker.succeeded();
                 Ok(reply)
             }
@@ -197,11 +227,10 @@ impl Redis {
 
     async fn exchange(
         self: &Arc<Self>,
-        worker: usize,
+        slot: &Arc<Slot>,
         command: &Cmd,
         again: bool,
     ) -> Result<Reply, Failure> {
-        let slot = self.slot(worker);
         let link = self.link(slot).await?;
         let mut answer = link.send(command).await;
         // Redis, or what stands between, has closed it while it was idle: that is no failure yet.
@@ -282,7 +311,7 @@ impl Redis {
             .arg(1_000);
         let answer = timeout(self.timeout, link.send(&command)).await;
         if matches!(answer, Ok(Ok(Value::Okay))) {
-            self.slot(worker).put(link);
+            self.slot(Lane::Counts, worker).put(link);
             self.breaker.close();
             self.metrics.up.set(1);
             self.metrics.open.set(0);
@@ -306,9 +335,14 @@ impl Redis {
         away
     }
 
-    fn slot(&self, worker: usize) -> &Arc<Slot> {
-        // There is one at least.
-        &self.slots[worker.min(self.slots.len() - 1)]
+    fn slot(&self, lane: Lane, worker: usize) -> &Arc<Slot> {
+        // There is one at least in each half.
+        let half = self.slots.len() / 2;
+        let first = match lane {
+            Lane::Counts => 0,
+            Lane::Answers => half,
+        };
+        &self.slots[first + worker.min(half - 1)]
     }
 
     fn now(&self) -> u64 {

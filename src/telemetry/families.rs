@@ -245,6 +245,8 @@ pub(super) struct Singles {
     pub(super) redis_open: IntGaugeVec,
     pub(super) redis_duration: HistogramVec,
     pub(super) redis_errors: IntCounterVec,
+    pub(super) second_looks: IntCounterVec,
+    pub(super) second_stores: IntCounterVec,
 }
 
 impl Singles {
@@ -352,13 +354,23 @@ impl Singles {
             ),
             redis_duration: make.histograms(
                 "tollgate_redis_duration_seconds",
-                "From asking Redis to its answer.",
-                &[],
+                "From asking Redis to its answer, by what it was asked about.",
+                &["use"],
             ),
             redis_errors: make.counters(
                 "tollgate_redis_errors_total",
                 "Calls of Redis without a usable answer, by cause.",
                 &["cause"],
+            ),
+            second_looks: make.counters(
+                "tollgate_cache_redis_lookups_total",
+                "Looks for stored answers in Redis, and what was found there and is of no use, by result.",
+                &["result"],
+            ),
+            second_stores: make.counters(
+                "tollgate_cache_redis_stores_total",
+                "Answers that were to be stored in Redis, by result.",
+                &["result"],
             ),
         }
     }

@@ -15,7 +15,7 @@ use super::{
     file::Files,
     issuer::Issuers,
     limit::{LimitMetrics, LimitTable, TableMetrics},
-    redis::RedisMetrics,
+    redis::{RedisMetrics, SecondTierMetrics},
     remembered::{Memories, MemoryMetrics},
     series::Shared,
 };
@@ -168,11 +168,21 @@ impl Metrics {
         let metrics = RedisMetrics {
             up: singles.redis_up.with_label_values::<&str>(&[]),
             open: singles.redis_open.with_label_values::<&str>(&[]),
-            duration: singles.redis_duration.with_label_values::<&str>(&[]),
+            duration: singles.redis_duration.with_label_values(&["counts"]),
+            answers_duration: singles.redis_duration.with_label_values(&["answers"]),
             errors: singles.redis_errors.clone(),
         };
         metrics.up.set(1);
         metrics
+    }
+
+    /// The figures of the answers that gateways share.
+    #[must_use]
+    pub fn second_tier(&self) -> SecondTierMetrics {
+        SecondTierMetrics {
+            looks: self.singles.second_looks.clone(),
+            stores: self.singles.second_stores.clone(),
+        }
     }
 
     /// Counts a purge.

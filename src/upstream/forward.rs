@@ -21,8 +21,8 @@ use super::{
 use crate::{
     config::{HostRewrite, Timeouts, UpstreamProtocol},
     exchange::{
-        Body, Clock, Context, LazyTimer, Reason, Request, Response, Retry, UpstreamError,
-        UpstreamService,
+        Body, Clock, Context, EndsWithConnection, LazyTimer, Reason, Request, Response, Retry,
+        UpstreamError, UpstreamService,
     },
 };
 
@@ -166,6 +166,9 @@ fn answer(
     if let Some(body) = source.take_whole() {
         source.finish(attempt.server, timer);
         return Ok(http::Response::from_parts(head, Body::full(body)));
+    }
+    if matches!(source, Source::Http1 { .. }) && !seen.tells_the_end() {
+        head.extensions.insert(EndsWithConnection);
     }
     let body = AnswerBody {
         source,

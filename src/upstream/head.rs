@@ -220,6 +220,11 @@ impl Seen {
         seen
     }
 
+    /// Whether a length or chunks tell where the body ends.
+    pub(super) fn tells_the_end(&self) -> bool {
+        self.lengths + self.codings > 0
+    }
+
     /// Looks at one field.
     pub(super) fn note(&mut self, name: &HeaderName, value: &HeaderValue) {
         match *name {

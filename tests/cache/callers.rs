@@ -8,9 +8,12 @@ use crate::site::{Site, answer, numbered};
 const AUTH: &str = "[auth.jwt.t]\nsecret = 'a secret of thirty-two bytes or more'\n";
 
 fn bearer(subject: &str) -> String {
-    let claims = json!({ "sub": subject, "exp": 99_999_999_999_u64 });
+    signed(&json!({ "sub": subject, "exp": 99_999_999_999_u64 }))
+}
+
+fn signed(claims: &serde_json::Value) -> String {
     let key = EncodingKey::from_secret(b"a secret of thirty-two bytes or more");
-    let token = encode(&Header::default(), &claims, &key).expect("a token");
+    let token = encode(&Header::default(), claims, &key).expect("a token");
     format!("Bearer {token}")
 }
 
@@ -119,6 +122,89 @@ async fn answers_that_vary_by_who_calls_are_nobody_elses() {
     }
 }
 
+/// A token that says more of its subject.
+fn bearer_for(subject: &str, tenant: &str) -> String {
+    signed(&json!({ "sub": subject, "tenant": tenant, "exp": 99_999_999_999_u64 }))
+}
+
+/// The upstream is told who calls, and by each claim it may answer otherwise.
+#[tokio::test]
+async fn one_subject_who_calls_for_two_tenants_is_two_callers() {
+    let text = format!(
+        "{AUTH}forward_claims = {{ x-tenant = 'tenant' }}\n\
+         [routes.site]\nupstream = 'ORIGIN'\nauth = 'jwt.t'\n\
+         [routes.site.cache]\nscope = 'principal'\ndefault_ttl = '1m'\n"
+    );
+    for vary in [&[][..], &[("vary", "x-tenant")]] {
+        let site = Site::configured(&text, move |_, seen| {
+            let tenant = seen.header("x-tenant").unwrap_or("none").to_owned();
+            answer(200, vary, tenant)
+        })
+        .await;
+        for tenant in ["one", "two", "one", "two"] {
+            let token = bearer_for("alice", tenant);
+            let sent = site.get_with("/", &[("authorization", &token)]).await;
+            assert_eq!(sent.body, tenant);
+        }
+        assert_eq!(site.count(), 2, "each has its own");
+    }
+}
+
+/// `all`: the first of two credentials names the caller, and the other may be another person's.
+#[tokio::test]
+async fn of_two_credentials_both_tell_callers_apart() {
+    let text = format!(
+        "{AUTH}[auth.jwt.partner]\nsecret = 'a secret of thirty-two bytes or more'\n\
+         from = 'header:x-partner'\n\
+         [routes.site]\nupstream = 'ORIGIN'\nauth = [{{ all = ['jwt.partner', 'jwt.t'] }}]\n\
+         [routes.site.cache]\nscope = 'principal'\ndefault_ttl = '1m'\n"
+    );
+    let site = Site::configured(&text, |count, _| numbered(count, &[])).await;
+    let partner = bearer("shop");
+    for (user, body) in [("alice", "1"), ("bob", "2"), ("alice", "1"), ("bob", "2")] {
+        let token = bearer(user);
+        let fields = [("x-partner", &*partner), ("authorization", &token)];
+        assert_eq!(site.get_with("/", &fields).await.body, body, "{user}");
+    }
+}
+
+/// RFC 6750 5.3: nobody behind the gateway may store what a token in a URL or a cookie got, whatever
+/// the upstream tells caches of one make.
+#[tokio::test]
+async fn no_other_cache_is_told_to_store_what_an_exposed_token_got() {
+    const FIELDS: &[(&str, &str)] = &[
+        ("cache-control", "public, max-age=60"),
+        ("cdn-cache-control", "public, max-age=60"),
+        ("example-cdn-cache-control", "public, max-age=60"),
+        ("surrogate-control", "max-age=60"),
+        ("expires", "Thu, 01 Jan 2099 00:00:00 GMT"),
+    ];
+    let text = format!(
+        "{AUTH}from = ['cookie:session', 'query:access_token']\n\
+         [routes.site]\nupstream = 'ORIGIN'\nauth = 'jwt.t'\n\
+         forward_credentials = false\ncache = {{}}\n"
+    );
+    let site = Site::configured(&text, |count, _| numbered(count, FIELDS)).await;
+    let token = bearer("alice");
+    let token = token.trim_start_matches("Bearer ");
+    let cookie = format!("session={token}");
+    let query = format!("/?access_token={token}");
+    for _ in 0..2 {
+        for sent in [
+            site.get_with("/", &[("cookie", &cookie)]).await,
+            site.get(&query).await,
+        ] {
+            assert_eq!(sent.body, "1", "it is for all, and kept without the token");
+            assert_eq!(sent.header("cache-control"), Some("no-store"));
+            for (name, _) in &FIELDS[1..4] {
+                assert_eq!(sent.header(name), None, "{name}");
+            }
+        }
+    }
+    site.purge(r#"{"url": "http://a.test/"}"#).await;
+    assert_eq!(site.get(&query).await.body, "2");
+}
+
 /// Random answers to random requests of random callers: whose answer is served to whom.
 #[tokio::test]
 async fn two_users_never_see_each_others_answers() {
@@ -133,6 +219,7 @@ async fn two_users_never_see_each_others_answers() {
         "max-age=0, stale-while-revalidate=60",
     ];
     const VARIES: [&str; 6] = ["", "x-a", "X-A, accept", "authorization", "cookie", "*"];
+    const CLAIMS: &str = "forward_claims = { x-tenant = 'tenant' }\n";
     let mut random = fastrand::Rng::with_seed(5);
     for rule in [
         "",
@@ -144,7 +231,7 @@ async fn two_users_never_see_each_others_answers() {
         let text = format!(
             "{}[routes.open]\nupstream = 'ORIGIN'\npath = '/open/**'\nauth = 'public'\n\
              [routes.open.cache]\n{rule}\n",
-            route(rule)
+            route(rule).replacen(AUTH, &format!("{AUTH}{CLAIMS}"), 1)
         );
         let site = Site::configured(&text, |_, seen| {
             let of = |name: &str| seen.header(name).unwrap_or("-").to_owned();
@@ -169,7 +256,8 @@ async fn two_users_never_see_each_others_answers() {
         .await;
         let users = [
             String::new(),
-            bearer("alice"),
+            bearer_for("alice", "one"),
+            bearer_for("alice", "two"),
             bearer("bob"),
             "Basic YTpi".to_owned(),
         ];
@@ -179,7 +267,7 @@ async fn two_users_never_see_each_others_answers() {
             let prefix = if open { "open" } else { "closed" };
             let path = format!("/{prefix}/{control}/{vary}/{}", random.u8(..2));
             // The route with auth refuses what is no token.
-            let user = &users[random.usize(..if open { 4 } else { 3 })];
+            let user = &users[random.usize(..if open { 5 } else { 4 })];
             let (a, cookie) = (random.u8(..2).to_string(), format!("s={}", random.u8(..2)));
             let mut fields = Vec::new();
             for (name, value) in [("authorization", user), ("x-a", &a), ("cookie", &cookie)] {

@@ -206,6 +206,64 @@ async fn what_nobody_may_share_is_fetched_by_each_and_soon_not_waited_for() {
     }
 }
 
+/// Requests of which each may have its answer for itself do not stand in the way of all others.
+#[tokio::test]
+async fn who_may_have_an_answer_alone_does_not_part_those_who_share_theirs() {
+    for (rule, fields, odd) in [
+        ("default_ttl = '1m'", "", "Cookie: a=1"),
+        (
+            "",
+            "Cache-Control: max-age=60\r\n",
+            "Authorization: Basic YTpi",
+        ),
+    ] {
+        let answer = format!("HTTP/1.1 200 OK\r\n{fields}Content-Length: 2\r\n\r\nok");
+        let halves = Halves::start(answer.leak(), 0).await;
+        let gateway = halves.gateway(rule);
+        let odd = format!("GET /a HTTP/1.1\r\nHost: a.test\r\n{odd}\r\n\r\n");
+        // One leads, is found to be nobody else's, and so those like it do not wait.
+        halves.go_on.add_permits(1);
+        assert_eq!(Raw::ask(gateway.address(), odd.clone()).await.text(), "ok");
+        let mut clients = Vec::new();
+        for request in [odd.as_str(), GET, GET, GET, GET] {
+            let mut client = Raw::connect(gateway.address()).await;
+            client.send(request).await;
+            clients.push(client);
+        }
+        let in_flight = || gateway.metric("tollgate_requests_in_flight", &[]);
+        eventually(|| in_flight() == 5.0 && halves.asked() >= 3).await;
+        halves.go_on.add_permits(10);
+        for client in &mut clients {
+            assert_eq!(client.answer().await.text(), "ok");
+        }
+        assert_eq!(halves.asked(), 3, "{odd}");
+    }
+}
+
+/// Who asks and leaves keeps no more than so many requests to the upstream alive.
+#[tokio::test]
+async fn fetches_whose_clients_have_left_are_few() {
+    let halves = Halves::start(ANSWER, 0).await;
+    let gateway = Gateway::start(&format!(
+        "[cache]\nmemory = '1MiB'\nmax_object = '64KiB'\n\
+         [routes.a]\nupstream = '{}'\ncache = {{}}\n",
+        halves.origin.url()
+    ));
+    let mut clients = Vec::new();
+    for number in 0..50 {
+        let mut client = Raw::connect(gateway.address()).await;
+        let request = format!("GET /{number} HTTP/1.1\r\nHost: a.test\r\n\r\n");
+        client.send(request).await;
+        clients.push(client);
+    }
+    eventually(|| halves.asked() == 50).await;
+    for client in clients {
+        client.reset();
+    }
+    eventually(|| gateway.log().len() == 50).await;
+    eventually(|| gateway.metric("tollgate_upstream_connections_open", &[]) == 16.0).await;
+}
+
 #[tokio::test]
 async fn nobody_waits_for_a_head_longer_than_the_rule_says() {
     let halves = Halves::start(ANSWER, 0).await;

@@ -171,3 +171,41 @@ async fn one_rule_does_not_answer_for_another() {
     assert_eq!(site.get("/a").await.body, "4");
     assert_eq!(site.get_with("/a", &[("x-beta", "1")]).await.body, "5");
 }
+
+/// What the rule leaves out of the key, some servers still see.
+#[tokio::test]
+async fn a_parameter_that_does_not_count_carries_none_that_does() {
+    let site = Site::start("query = ['q']", |_, seen| answer(200, FRESH, seen.target)).await;
+    for odd in ["/?utm=1;q=x", "/?Q=x", "/?q[]=x", "/?%20q=x", "/?q%00=x"] {
+        assert_eq!(site.get(odd).await.body, odd);
+        assert_eq!(site.get("/?utm=2").await.body, "/?utm=2", "{odd}");
+        assert_eq!(site.get(odd).await.body, odd, "and it is kept for itself");
+        site.purge(r#"{"everything": true}"#).await;
+    }
+}
+
+/// Some servers take a GET with such a field for another method or path.
+#[tokio::test]
+async fn a_request_that_may_be_taken_for_another_is_not_stored() {
+    let text = "[routes.site]\nupstream = 'ORIGIN'\noverride_headers = 'keep'\n\
+                [routes.site.cache]\nstale_while_revalidate = '1h'\n";
+    let site = Site::configured(text, |_, seen| {
+        let names = ["x-http-method-override", "x-original-url", "x-rewrite-url"];
+        let said = names.iter().find_map(|name| seen.header(name));
+        answer(200, FRESH, said.unwrap_or("plain").to_owned())
+    })
+    .await;
+    for name in ["x-http-method-override", "x-original-url", "x-rewrite-url"] {
+        assert_eq!(site.get_with("/a", &[(name, "evil")]).await.body, "evil");
+    }
+    assert_eq!(site.logged(3).await, ("miss".into(), "override".into()));
+    assert_eq!(site.get("/a").await.body, "plain");
+    // Nor is what is stored renewed by it.
+    site.later(61);
+    let stale = site.get_with("/a", &[("x-original-url", "evil")]).await;
+    assert_eq!(stale.body, "plain");
+    assert_eq!(site.get("/a").await.body, "plain");
+    crate::support::eventually(|| site.count() == 5).await;
+    assert_eq!(site.get("/a").await.body, "plain");
+    assert_eq!(site.count(), 5);
+}

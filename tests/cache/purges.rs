@@ -92,6 +92,52 @@ async fn each_kind_of_purge_forgets_what_it_names() {
     }
 }
 
+/// A purge means what clients ask for, however either of them spells it.
+#[tokio::test]
+async fn a_purge_reaches_every_spelling_of_what_it_names() {
+    for (host, path) in [
+        ("a.test", "/x/~1"),
+        ("A.test.", "/x/%7E1"),
+        ("a.test:080", "/x//./~1"),
+        ("a.test.:80", "/y/../x/~1"),
+    ] {
+        for purge in [
+            json!({"url": "http://a.test/x/%7e1"}),
+            json!({"url": "http://a.test.:80/x//~1"}),
+            json!({"prefix": "/x/%7E"}),
+            json!({"prefix": "http://A.test:080//x/~"}),
+            json!({"host": "A.TEST."}),
+        ] {
+            let site = site().await;
+            let fields = [("host", host)];
+            let request = format!("GET {path} HTTP/1.1\r\nHost: {host}\r\n\r\n");
+            for _ in 0..2 {
+                assert_eq!(
+                    Raw::ask(site.gateway.address(), request.clone())
+                        .await
+                        .text(),
+                    "1"
+                );
+            }
+            site.purge(&purge.to_string()).await;
+            let again = Raw::ask(site.gateway.address(), request.clone()).await;
+            assert_eq!(again.text(), "2", "{purge} {fields:?} {path}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_was_purged_is_told_as_if_it_had_never_been_there() {
+    for purge in [json!({"route": "x"}), json!({"tag": "one"})] {
+        let site = site().await;
+        site.get("/x/1").await;
+        site.purge(&purge.to_string()).await;
+        let sent = site.get("/x/1").await;
+        let status = sent.header("cache-status");
+        assert_eq!(status, Some("tollgate; fwd=uri-miss; stored"), "{purge}");
+    }
+}
+
 #[tokio::test]
 async fn a_soft_purge_lets_what_is_stored_be_validated_and_stand_in() {
     for purge in [
@@ -159,6 +205,88 @@ async fn a_fetch_under_way_cannot_bring_the_old_answer_back() {
         Raw::ask(gateway.address(), GET).await;
         assert_eq!(origin.requests().len(), 2, "the second is kept: {purge}");
     }
+}
+
+/// Before the head nobody knows the tags of what is under way: who joins in is told when they are
+/// known.
+#[tokio::test]
+async fn who_joins_a_fetch_behind_the_purge_of_its_tag_gets_another() {
+    let go_on = Arc::new(Semaphore::new(0));
+    let waiting = Arc::clone(&go_on);
+    let origin = Origin::start(move |mut peer: Peer| {
+        let waiting = Arc::clone(&waiting);
+        async move {
+            while peer.request().await.is_some() {
+                waiting.acquire().await.expect("open").forget();
+                let head = "HTTP/1.1 200 OK\r\nCache-Control: max-age=60\r\n\
+                            Surrogate-Key: t\r\nContent-Length: 1\r\n\r\n";
+                peer.write(format!("{head}{}", peer.index)).await;
+            }
+        }
+    })
+    .await;
+    let text = format!("[routes.r]\nupstream = '{}'\ncache = {{}}\n", origin.url());
+    let gateway = Gateway::start(&text);
+    let mut clients = Vec::new();
+    for asked in 1..=2 {
+        let mut client = Raw::connect(gateway.address()).await;
+        client.send(GET).await;
+        clients.push(client);
+        let in_flight = || gateway.metric("tollgate_requests_in_flight", &[]);
+        eventually(|| in_flight() == f64::from(asked)).await;
+        eventually(|| !origin.requests().is_empty()).await;
+        post(&gateway, &json!({"tag": "t"})).await;
+    }
+    assert_eq!(origin.requests().len(), 1, "the second waits for the first");
+    go_on.add_permits(10);
+    assert_eq!(clients[0].answer().await.text(), "0");
+    let second = clients[1].answer().await;
+    assert_eq!(origin.requests().len(), 2);
+    assert_eq!(second.text().len(), 1);
+}
+
+/// The upstream can't know that what it says to be right still was purged meanwhile.
+#[tokio::test]
+async fn a_304_does_not_bring_back_what_was_purged_while_it_was_waited_for() {
+    let go_on = Arc::new(Semaphore::new(0));
+    let waiting = Arc::clone(&go_on);
+    let origin = Origin::start(move |mut peer: Peer| {
+        let waiting = Arc::clone(&waiting);
+        async move {
+            while let Some(request) = peer.request().await {
+                waiting.acquire().await.expect("open").forget();
+                let fields = "Cache-Control: max-age=60\r\nETag: \"e\"\r\n";
+                let answer = match request.header("if-none-match") {
+                    Some(_) => format!("HTTP/1.1 304 Not Modified\r\n{fields}\r\n"),
+                    None => format!("HTTP/1.1 200 OK\r\n{fields}Content-Length: 1\r\n\r\nx"),
+                };
+                peer.write(answer).await;
+            }
+        }
+    })
+    .await;
+    let text = format!("[routes.r]\nupstream = '{}'\ncache = {{}}\n", origin.url());
+    let clock = tollgate::exchange::Clock::movable();
+    let gateway = Gateway::start_at(&text, clock.clone());
+    go_on.add_permits(1);
+    Raw::ask(gateway.address(), GET).await;
+    clock.advance(std::time::Duration::from_secs(61));
+    let mut clients = Vec::new();
+    for _ in 0..2 {
+        let mut client = Raw::connect(gateway.address()).await;
+        client.send(GET).await;
+        clients.push(client);
+    }
+    eventually(|| origin.requests().len() == 2).await;
+    eventually(|| gateway.metric("tollgate_requests_in_flight", &[]) == 2.0).await;
+    post(&gateway, &json!({"url": "http://a.test/a"})).await;
+    go_on.add_permits(10);
+    for client in &mut clients {
+        assert_eq!(client.answer().await.text(), "x");
+    }
+    let requests = origin.requests();
+    let last = requests.last().expect("a request");
+    assert_eq!(last.header("if-none-match"), None, "{requests:?}");
 }
 
 async fn post(gateway: &Gateway, body: &Value) {

@@ -1,6 +1,12 @@
 //! What is stored, and what never is: truncated, oversized, private, or changed meanwhile.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+    time::Duration,
+};
 
 use bytes::Bytes;
 use http::{HeaderMap, Response};
@@ -10,7 +16,7 @@ use tokio::sync::watch;
 
 use crate::{
     site::{Site, answer, numbered, request},
-    support::{Gateway, Origin, Raw, Server, empty, full, http1, read},
+    support::{Gateway, Origin, Peer, Raw, Server, empty, encode, full, http1, read},
 };
 
 const FRESH: &[(&str, &str)] = &[("cache-control", "max-age=60")];
@@ -106,6 +112,82 @@ async fn a_truncated_body_is_not_stored_and_never_looks_whole() {
         assert_eq!(gateway.metric("tollgate_cache_objects", &[]), 0.0);
     }
 }
+
+/// Where nothing but the end of the connection ends an answer, a cut looks like its end.
+#[tokio::test]
+async fn what_may_have_been_cut_is_not_stored() {
+    for version in ["1.0", "1.1"] {
+        let text = format!("HTTP/{version} 200 OK\r\nCache-Control: max-age=60\r\n\r\n12345");
+        let origin = Origin::answering_once(text).await;
+        let route = format!("[routes.a]\nupstream = '{}'\ncache = {{}}\n", origin.url());
+        let gateway = Gateway::start(&route);
+        for asked in 1..=2 {
+            let get = "GET /a HTTP/1.1\r\nHost: a.test\r\n\r\n";
+            let sent = Raw::ask(gateway.address(), get).await;
+            assert_eq!(sent.text(), "12345");
+            let status = sent.header("cache-status").expect("a status").to_owned();
+            assert!(status.ends_with("detail=unframed"), "{status}");
+            assert_eq!(origin.requests().len(), asked);
+        }
+    }
+}
+
+/// Over HTTP/2 a cut can look like an end: RST_STREAM with NO_ERROR.
+#[tokio::test]
+async fn what_an_http2_upstream_cuts_is_not_stored_either() {
+    let asked = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&asked);
+    let origin = Origin::start(move |mut peer: Peer| {
+        let counted = Arc::clone(&counted);
+        async move {
+            peer.head().await;
+            peer.read("SM\r\n\r\n".len()).await;
+            peer.write(frame(SETTINGS, 0, 0, b"")).await;
+            while let [length @ .., kind, flags, _, _, _, stream] = &*peer.read(9).await {
+                peer.read(usize::from(length[1]) << 8 | usize::from(length[2]))
+                    .await;
+                if (*kind, *flags) == (SETTINGS, 0) {
+                    peer.write(frame(SETTINGS, 1, 0, b"")).await;
+                }
+                if *kind == HEADERS {
+                    counted.fetch_add(1, Relaxed);
+                    let fields = encode(&[
+                        (":status", &b"200"[..]),
+                        ("cache-control", &b"max-age=60"[..]),
+                    ]);
+                    peer.write(frame(HEADERS, 4, *stream, &fields)).await;
+                    peer.write(frame(DATA, 0, *stream, b"12345")).await;
+                    peer.write(frame(RST_STREAM, 0, *stream, &[0; 4])).await;
+                }
+            }
+        }
+    })
+    .await;
+    let url = origin.url().replace("http://", "h2c://");
+    let gateway = Gateway::start(&format!("[routes.a]\nupstream = '{url}'\ncache = {{}}\n"));
+    for times in 1..=2 {
+        let mut client = Raw::connect(gateway.address()).await;
+        client.send("GET /a HTTP/1.1\r\nHost: a.test\r\n\r\n").await;
+        if let Some(sent) = client.answer_or_end().await {
+            assert_eq!((sent.status, sent.complete), (200, false));
+        }
+        assert_eq!(asked.load(Relaxed), times);
+    }
+    assert_eq!(gateway.metric("tollgate_cache_objects", &[]), 0.0);
+}
+
+fn frame(kind: u8, flags: u8, stream: u8, payload: &[u8]) -> Vec<u8> {
+    let length = u16::try_from(payload.len())
+        .expect("a short frame")
+        .to_be_bytes();
+    let head = [0, length[0], length[1], kind, flags, 0, 0, 0, stream];
+    [&head[..], payload].concat()
+}
+
+const DATA: u8 = 0;
+const HEADERS: u8 = 1;
+const RST_STREAM: u8 = 3;
+const SETTINGS: u8 = 4;
 
 #[tokio::test]
 async fn what_is_larger_than_an_object_may_be_passes_whole_and_is_not_stored() {
@@ -224,6 +306,30 @@ async fn unsafe_methods_make_what_they_changed_be_forgotten() {
         let other = site.get("/b").await.body;
         assert_eq!(other != "2", location == "/b", "{status} {other:?}");
     }
+}
+
+/// The gateway is one cache, whichever of its routes the change comes by.
+#[tokio::test]
+async fn a_change_by_a_route_without_a_cache_is_seen_too() {
+    let text = "[routes.read]\nupstream = 'ORIGIN'\nmethods = ['GET']\ncache = {}\n\
+                [routes.write]\nupstream = 'ORIGIN'\nmethods = ['POST', 'DELETE']\n";
+    let site = Site::configured(text, |count, seen| match seen.method.as_str() {
+        "GET" => numbered(count, FRESH),
+        "POST" => answer(201, &[("location", "/items/%7e1")], ""),
+        _ => answer(404, &[], ""),
+    })
+    .await;
+    assert_eq!(site.bodies("/items", 2).await, ["1", "1"]);
+    assert_eq!(site.bodies("/items/~1", 2).await, ["2", "2"]);
+    site.send("DELETE", "/items", &[], empty()).await;
+    assert_eq!(
+        site.get("/items").await.body,
+        "1",
+        "what fails changes nothing"
+    );
+    site.send("POST", "/items", &[], empty()).await;
+    assert_eq!(site.get("/items").await.body, "5");
+    assert_eq!(site.get("/items/~1").await.body, "6", "however it is spelt");
 }
 
 #[tokio::test]

@@ -1,40 +1,14 @@
 //! Real nodes on loopback.
 
-use std::{
-    process::{Command, Stdio},
-    time::Duration,
-};
+use std::time::Duration;
 
 use super::{Counts, Storm, degraded, get, limited_by, recovery, storm};
-use crate::support::{Gateway, RedisServer, eventually};
-
-/// Three nodes, and so many replicas of each.
-fn cluster(replicas: usize) -> Vec<RedisServer> {
-    // A replica is not made to wait for others.
-    let with = ["--cluster-enabled", "yes", "--cluster-node-timeout", "2000"];
-    let with = [&with[..], &["--repl-diskless-sync-delay", "0"]].concat();
-    let nodes: Vec<_> = (0..3 * (1 + replicas))
-        .map(|_| RedisServer::with(&with))
-        .collect();
-    let places = nodes
-        .iter()
-        .map(|node| format!("127.0.0.1:{}", node.port()));
-    let made = Command::new("redis-cli")
-        .args(["--cluster", "create"])
-        .args(places)
-        .args(["--cluster-replicas", &replicas.to_string(), "--cluster-yes"])
-        .stdout(Stdio::null())
-        .status();
-    assert!(made.expect("redis-cli is installed").success());
-    nodes
-}
+use crate::support::{Gateway, RedisCluster, RedisServer, eventually};
 
 #[tokio::test]
 async fn a_cluster_counts_each_key_on_its_node() {
-    let nodes = cluster(0);
-    let whole = |node: &RedisServer| node.run("CLUSTER INFO").contains("cluster_state:ok");
-    eventually(|| nodes.iter().all(whole)).await;
-    let urls = format!("{}\ntimeout = '2s'", urls(&nodes));
+    let cluster = RedisCluster::start().await;
+    let urls = format!("{}\ntimeout = '2s'", cluster.urls());
     let tables = "[rate_limits.all]\nkey = 'route'\nquota = '400/1d'\nstore = 'redis'\n\
                   [rate_limits.one]\nkey = 'client_ip'\nquota = '100/1d'\nstore = 'redis'\n\
                   [rate_limits.wide]\nkey = 'client_ip'\nquota = '500/1d'\nstore = 'redis'";
@@ -46,21 +20,18 @@ async fn a_cluster_counts_each_key_on_its_node() {
     assert_eq!(gateways.iter().map(degraded).sum::<f64>(), 0.0);
 }
 
-fn urls(nodes: &[RedisServer]) -> String {
-    let urls = nodes.iter().map(|node| format!("'{}'", node.url()));
-    format!("[{}]", urls.collect::<Vec<_>>().join(", "))
-}
-
 #[tokio::test]
 async fn when_a_node_dies_its_replica_goes_on_counting() {
-    let mut nodes = cluster(1);
+    let cluster = RedisCluster::with_replicas(1).await;
+    let urls = cluster.urls();
+    let mut nodes = cluster.0;
     let whole = |node: &RedisServer| {
         let replicas = node.run("CLUSTER NODES").matches("slave ").count();
         replicas == 3 && node.run("CLUSTER INFO").contains("cluster_state:ok")
     };
     eventually(|| nodes.iter().all(whole)).await;
     let tables = "[rate_limits.one]\nkey = 'client_ip'\nquota = '1000000/1d'\nalgorithm = 'sliding_window'\nstore = 'redis'";
-    let gateway = limited_by(&urls(&nodes), tables, "['one']");
+    let gateway = limited_by(&urls, tables, "['one']");
     assert_eq!(get(&gateway).await.status, 200);
     let counts = |node: &RedisServer| node.run("KEYS *").contains("limit:");
     let is_main = |node: &RedisServer| node.run("INFO replication").contains("role:master");

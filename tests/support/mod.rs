@@ -20,6 +20,7 @@ mod origin;
 mod process;
 mod raw;
 mod redis;
+mod redis_cluster;
 mod server;
 mod streams;
 
@@ -41,6 +42,7 @@ pub use origin::{Origin, Peer};
 pub use process::Process;
 pub use raw::Raw;
 pub use redis::{RedisServer, free_port};
+pub use redis_cluster::RedisCluster;
 pub use server::{BoxBody, Server, chunks, full, reply};
 pub use streams::{Events, Feed, Streams, WebSocket, release};
 

@@ -4,11 +4,12 @@ use std::sync::Arc;
 
 use super::{
     CacheRoute, Visit,
-    fetch::{Outcome, fill_request},
+    fetch::{BUSY, Outcome, fill_request},
     fill::{Fetching, Fill},
     judge::Head,
     object::{Draft, NAME, Object, Origin},
     policy::{CacheStatus, make_conditional, unconditional},
+    shared::Place,
     tags::Tags,
 };
 use crate::exchange::{Body, Request, Response};
@@ -29,18 +30,22 @@ impl CacheRoute {
         }
         let mut status = CacheStatus::forwarded(NAME, visit.why);
         match head {
-            Head::Store(draft) => {
-                visit.note("miss", None);
-                status.stored = true;
-                let response = self.keep_aside(*draft, response, &visit);
-                self.told(response, &visit, status)
-            }
+            Head::Store(draft) => match self.cache.place() {
+                Some(place) => {
+                    visit.note("miss", None);
+                    status.stored = true;
+                    let response = self.keep_aside(*draft, response, &visit, place);
+                    self.told(response, &visit, status)
+                }
+                None => self.unkept(response, &visit, BUSY),
+            },
             Head::Refreshed(object) => {
-                self.cache.put(visit.keys.of(&object.draft), &object);
+                self.put(&visit, &object);
                 self.revalidated(&visit, &object, status)
             }
             Head::Failed(failure) => {
-                let instead = self.stale_instead(&visit, failure, self.cache.moment());
+                let (stale, now) = (visit.stale.as_ref(), self.cache.moment());
+                let instead = self.stale_instead(&visit, stale, failure, now);
                 instead.unwrap_or_else(|| self.told(response, &visit, status))
             }
             head => {
@@ -49,11 +54,17 @@ impl CacheRoute {
                     // Without conditions of ours a 304 is the client's.
                     _ => "status",
                 };
-                visit.note("miss", Some(why));
-                status.detail = Some(why);
-                self.told(response, &visit, status)
+                self.unkept(response, &visit, why)
             }
         }
+    }
+
+    /// An answer that is not stored, and why.
+    fn unkept(&self, response: Response, visit: &Visit, why: &'static str) -> Response {
+        visit.note("miss", Some(why));
+        let mut status = CacheStatus::forwarded(NAME, visit.why);
+        status.detail = Some(why);
+        self.told(response, visit, status)
     }
 
     async fn ask_alone(&self, request: Request, visit: &Visit) -> (Response, Head) {
@@ -61,6 +72,7 @@ impl CacheRoute {
         let origin = Origin {
             marks: visit.marks.clone(),
             began: self.cache.stamp(),
+            tags: Box::default(),
         };
         let mut response = self.inner.handle(request, &visit.context).await;
         let head = self.judge(visit, &mut response, requested, origin);
@@ -89,6 +101,7 @@ impl CacheRoute {
         draft: Draft,
         response: Response,
         visit: &Visit,
+        place: Place,
     ) -> Response {
         let fill = Fill::new();
         let reader = fill.read(&visit.context);
@@ -97,6 +110,7 @@ impl CacheRoute {
         let fetching = Fetching::new(&fill, Outcome::Lost);
         self.cache.spawn(async move {
             cache.keep(&fetching, Arc::new(draft), body, &visit).await;
+            drop(place);
         });
         Response::from_parts(head, reader.map_or_else(Body::empty, Body::boxed))
     }
@@ -108,11 +122,8 @@ impl CacheRoute {
         visit: &Visit,
         why: &'static str,
     ) -> Response {
-        visit.note("miss", Some(why));
         let mut response = self.inner.handle(request, &visit.context).await;
         drop(Tags::take(response.headers_mut()));
-        let mut status = CacheStatus::forwarded(NAME, visit.why);
-        status.detail = Some(why);
-        self.told(response, visit, status)
+        self.unkept(response, visit, why)
     }
 }

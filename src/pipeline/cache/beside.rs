@@ -7,13 +7,13 @@ use http::header::CONTENT_LOCATION;
 use super::{
     CacheRoute, Visit,
     judge::Head,
-    key::public_host,
     object::Origin,
-    policy::{Asked, Class, Forwarded, Url, invalidated},
-    purge::{Aim, Reached, Stamp},
+    policy::{Asked, Class, Forwarded},
+    purge::{Reached, Stamp},
     tags::Tags,
+    target,
 };
-use crate::exchange::{CacheNote, Context, GatewayMade, Request, Response};
+use crate::exchange::{CacheNote, Context, Request, Response};
 
 impl CacheRoute {
     /// Hands a request on. What it has changed is forgotten, and what a POST brings for later GETs is
@@ -26,13 +26,15 @@ impl CacheRoute {
     ) -> Response {
         note(&asked, &context);
         let posted = asked.post.then(|| self.posted(&asked, &request, &context));
+        let changes = asked.class == Class::Unsafe;
+        let target = changes.then(|| target(&request).to_owned());
         let (requested, began) = (self.cache.moment(), self.cache.stamp());
         let mut response = self.inner.handle(request, &context).await;
         let changed = posted
             .as_ref()
             .is_some_and(|visit| self.is_purged(visit, began));
-        if asked.class == Class::Unsafe {
-            self.invalidate(&response, &context);
+        if let Some(target) = target {
+            self.cache.changed(&target, &response, &context);
         }
         let is_located = response.headers().contains_key(CONTENT_LOCATION);
         let Some(visit) = posted.filter(|_| is_located && !changed) else {
@@ -43,9 +45,13 @@ impl CacheRoute {
             marks: visit.marks.clone(),
             // Behind what it has just invalidated itself.
             began: self.cache.stamp() + 1,
+            tags: Box::default(),
         };
         match self.judge(&visit, &mut response, requested, origin) {
-            Head::Store(draft) => self.keep_aside(*draft, response, &visit),
+            Head::Store(draft) => match self.cache.place() {
+                Some(place) => self.keep_aside(*draft, response, &visit, place),
+                None => response,
+            },
             _ => response,
         }
     }
@@ -63,26 +69,6 @@ impl CacheRoute {
             .purges
             .reached(&visit.marks, began, &AtomicU64::new(0));
         reached != Reached::No
-    }
-
-    /// RFC 9111 4.4.
-    fn invalidate(&self, response: &Response, context: &Context) {
-        if response.extensions().get::<GatewayMade>().is_some() {
-            return;
-        }
-        let host = public_host(context);
-        let url = Url {
-            scheme: context.scheme,
-            authority: &host,
-            target: context.target(),
-        };
-        for target in invalidated(&url, response.status(), response.headers()) {
-            let aim = Aim::Url {
-                host: (&*host).into(),
-                target: target.into(),
-            };
-            self.cache.forget(&aim, false);
-        }
     }
 }
 

@@ -7,10 +7,11 @@ use std::{
     task::{Context as Task, Poll},
 };
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use http::HeaderMap;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 
+use super::room::Bodies;
 use crate::exchange::{Body, BodyError};
 
 /// A whole body.
@@ -33,11 +34,11 @@ impl StoredBody {
     ///
     /// What arrives are slices of the reader's buffers: kept as they are, a small body would hold a
     /// large buffer that no account knows of.
-    pub(super) fn compact(arrived: &[Bytes]) -> Self {
+    pub(super) fn compact(arrived: &[Bytes], bodies: &Arc<Bodies>) -> Self {
         let length: usize = arrived.iter().map(Bytes::len).sum();
         let mut rest = length;
         let mut segments = Vec::with_capacity(length.div_ceil(SEGMENT));
-        let mut segment = BytesMut::with_capacity(rest.min(SEGMENT));
+        let mut segment = Vec::with_capacity(rest.min(SEGMENT));
         for mut piece in arrived.iter().map(|bytes| &bytes[..]) {
             while !piece.is_empty() {
                 let room = (SEGMENT - segment.len()).min(piece.len());
@@ -45,8 +46,8 @@ impl StoredBody {
                 piece = &piece[room..];
                 rest -= room;
                 if segment.len() == SEGMENT || rest == 0 {
-                    segments.push(segment.freeze());
-                    segment = BytesMut::with_capacity(rest.min(SEGMENT));
+                    segments.push(bodies.piece(segment));
+                    segment = Vec::with_capacity(rest.min(SEGMENT));
                 }
             }
         }
@@ -60,6 +61,15 @@ impl StoredBody {
             _ => Segments::Many(segments.into()),
         };
         Self { segments, length }
+    }
+
+    /// Its pieces, in their order.
+    pub(super) fn pieces(&self) -> &[Bytes] {
+        match &self.segments {
+            Segments::None => &[],
+            Segments::One(bytes) => std::slice::from_ref(bytes),
+            Segments::Many(segments) => segments,
+        }
     }
 
     /// Bytes.
@@ -165,8 +175,8 @@ impl HttpBody for Reader {
 
 /// The largest piece: in one for most answers, and no page of memory need be found for megabytes.
 const SEGMENT: usize = 256 << 10;
-/// What shares a piece of bytes: its counts and its place.
-const SHARED: usize = 48;
+/// What shares a piece of bytes: its count, its place and who counts it.
+const SHARED: usize = 56;
 
 #[cfg(test)]
 mod tests {
@@ -198,7 +208,7 @@ mod tests {
         ) {
             let whole = bytes(length);
             let arrived: Vec<_> = whole.chunks(cut).map(Bytes::copy_from_slice).collect();
-            let stored = StoredBody::compact(&arrived);
+            let stored = StoredBody::compact(&arrived, &Arc::default());
             prop_assert_eq!(stored.length(), length as u64);
             prop_assert!(stored.weight() >= length);
             prop_assert_eq!(&read(stored.whole(None)).0, &whole);
@@ -215,7 +225,7 @@ mod tests {
         let mut trailers = HeaderMap::new();
         trailers.insert("x-sum", 17.into());
         for length in [0, 1, SEGMENT + 1] {
-            let stored = StoredBody::compact(&[bytes(length)]);
+            let stored = StoredBody::compact(&[bytes(length)], &Arc::default());
             let (body, told) = read(stored.whole(Some(&trailers)));
             assert_eq!((body.len(), told.as_ref()), (length, Some(&trailers)));
         }

@@ -2,7 +2,7 @@
 
 use std::{
     hash::{BuildHasher, Hash, Hasher},
-    sync::Arc,
+    sync::{Arc, OnceLock},
     time::Duration,
 };
 
@@ -12,6 +12,7 @@ use tokio::time::{Instant, timeout_at};
 use super::{
     CacheRoute, Visit,
     body::StoredBody,
+    consult::{Consulted, Patience},
     fill::{Fetching, Fill, FillBody},
     flights::{Flight, Id, Role, Ticket},
     handed::Handed,
@@ -23,15 +24,19 @@ use super::{
         reuse, stale_instead, unconditional,
     },
     serve::Serving,
-    shared::Found,
+    shared::{Found, Place},
 };
-use crate::exchange::{Body, Context, GatewayMade, Reason, Rejection, Request, Response};
+use crate::exchange::{
+    Body, Context, GatewayMade, Reason, Rejection, Request, Response, fields::has_overrides,
+};
 
 /// What the head of a shared fetch has become.
 #[derive(Clone, Debug)]
 pub(super) enum Outcome {
     /// The answer is being stored; whom it suits may read along.
     Storing(Arc<Draft>),
+    /// Another gateway has stored an answer.
+    Brought(Found),
     /// What was stored is valid, and up to date again.
     Refreshed(Arc<Object>),
     /// The answer is for the first who asked alone.
@@ -48,25 +53,45 @@ struct Job {
     child: Arc<Context>,
     flight: Arc<Flight<Outcome>>,
     key: Key,
+    /// Whether nobody waits for it.
+    aside: bool,
     _ticket: Ticket<Outcome>,
+    _place: Place,
 }
 
 impl CacheRoute {
     /// Gets an answer that the store does not have, or not fresh.
-    pub(super) async fn fetch(self: Arc<Self>, request: Request, visit: Visit) -> Response {
+    pub(super) async fn fetch(self: Arc<Self>, request: Request, mut visit: Visit) -> Response {
+        let class = visit.asked.class;
+        let overridden = has_overrides(&visit.headers);
+        // What was stored is validated in the client's place, but for one that wants nothing stored.
+        let validates = visit.stale.is_some() && !visit.asked.wants.no_store;
+        let together = class != Class::Head
+            && !visit.asked.wants.only_if_cached
+            && !visit.passes
+            && !overridden
+            && (validates || visit.asked.may_lead());
+        if let (Some(wait), true) = (self.wait, together) {
+            return self.together(request, visit, wait).await;
+        }
+        if !overridden && let Some((response, is_old)) = self.consult_alone(&mut visit).await {
+            if is_old {
+                self.refresh(&request, visit);
+            }
+            return response;
+        }
         if visit.asked.wants.only_if_cached {
             // RFC 9111 5.2.1.7.
             visit.note("miss", Some("only-if-cached"));
             return Rejection::new(Reason::NotCached).respond(&visit.context);
         }
-        if visit.asked.class == Class::Head {
+        if overridden {
+            return self.pass(request, &visit, "override").await;
+        }
+        if class == Class::Head {
             return self.pass(request, &visit, "head").await;
         }
-        let may_lead = visit.stale.is_some() || visit.asked.may_lead();
-        let Some(wait) = self.wait.filter(|_| may_lead && !visit.passes) else {
-            return self.alone(request, visit).await;
-        };
-        self.together(request, visit, wait).await
+        self.alone(request, visit).await
     }
 
     /// Waits for the fetch of another, or makes one that others wait for.
@@ -82,9 +107,15 @@ impl CacheRoute {
             let will_do = |flight: &Flight<Outcome>| self.cache.will_do(flight);
             let flight = match self.cache.flights.join(id, will_do, || self.flight(&visit)) {
                 Role::Follow(flight) => flight,
-                Role::Lead(flight, ticket) => {
-                    return self.lead(request, visit, flight, ticket).await;
-                }
+                Role::Lead(flight, ticket) => match self.cache.place() {
+                    Some(place) => {
+                        return self.lead(request, visit, flight, ticket, place).await;
+                    }
+                    None => {
+                        drop(Fetching::new(&flight.fill, Outcome::Own(BUSY)));
+                        break;
+                    }
+                },
             };
             let Ok(outcome) = timeout_at(deadline, flight.fill.outcome()).await else {
                 break;
@@ -95,6 +126,9 @@ impl CacheRoute {
             match outcome {
                 // Another variant than ours: who wants ours waits for each other.
                 Outcome::Storing(draft) => variant = self.variant(&draft, &visit.headers),
+                Outcome::Brought(found) => {
+                    variant = self.variant(&found.object.draft, &visit.headers);
+                }
                 Outcome::Own(_) => break,
                 _ => {}
             }
@@ -107,6 +141,7 @@ impl CacheRoute {
             fill: Fill::new(),
             began: self.cache.stamp(),
             marks: visit.marks.clone(),
+            stale: OnceLock::new(),
         }
     }
 
@@ -125,6 +160,10 @@ impl CacheRoute {
         flight: &Flight<Outcome>,
         outcome: &Outcome,
     ) -> Option<Response> {
+        // Now that the answer's tags are known, a purge may turn out to have reached it.
+        if !self.cache.will_do(flight) {
+            return None;
+        }
         let now = self.cache.moment();
         let status = CacheStatus {
             collapsed: true,
@@ -142,7 +181,13 @@ impl CacheRoute {
                 let serving = self.serving(visit, &object.draft.head.facts, now, Some(&status));
                 Some(serving.object(object))
             }
-            Outcome::Failed(failure) => self.stale_instead(visit, *failure, now),
+            Outcome::Brought(found) if self.suits(visit, &found.object.draft, now) => {
+                let reuse = reuse(&visit.asked, &found.facts, now);
+                Some(self.brought(visit, found, reuse))
+            }
+            Outcome::Failed(failure) => {
+                self.stale_instead(visit, stale_of(visit, flight), *failure, now)
+            }
             _ => None,
         }
     }
@@ -164,6 +209,7 @@ impl CacheRoute {
         visit: Visit,
         flight: Arc<Flight<Outcome>>,
         ticket: Ticket<Outcome>,
+        place: Place,
     ) -> Response {
         let reader = flight.fill.read(&visit.context);
         let child = Arc::new(visit.context.child());
@@ -172,7 +218,9 @@ impl CacheRoute {
             child: Arc::clone(&child),
             key: visit.keys.of_flight().clone(),
             flight: Arc::clone(&flight),
+            aside: false,
             _ticket: ticket,
+            _place: place,
         };
         self.begin(job, fill_request(&request));
         let outcome = flight.fill.outcome().await;
@@ -187,9 +235,14 @@ impl CacheRoute {
             key: key.clone(),
             variant: visit.variant,
         };
-        if self.cache.flights.is_under_way(&id) {
+        // Nothing of the request may be kept, or the upstream may take it for another.
+        let unfit = visit.asked.wants.no_store || has_overrides(&visit.headers);
+        if unfit || self.cache.flights.is_under_way(&id) {
             return;
         }
+        let Some(place) = self.cache.place() else {
+            return;
+        };
         let will_do = |flight: &Flight<Outcome>| self.cache.will_do(flight);
         let role = self.cache.flights.join(id, will_do, || self.flight(&visit));
         if let Role::Lead(flight, ticket) = role {
@@ -198,18 +251,15 @@ impl CacheRoute {
                 visit,
                 flight,
                 key,
+                aside: true,
                 _ticket: ticket,
+                _place: place,
             };
             self.begin(job, fill_request(request));
         }
     }
 
-    fn begin(self: &Arc<Self>, job: Job, mut request: Request) {
-        let headers = request.headers_mut();
-        match &job.visit.stale {
-            Some(stale) => make_conditional(headers, &stale.object.draft.head),
-            None => unconditional(headers),
-        }
+    fn begin(self: &Arc<Self>, job: Job, request: Request) {
         self.cache.spawn(Arc::clone(self).run(job, request));
     }
 
@@ -223,8 +273,17 @@ impl CacheRoute {
         child: &Arc<Context>,
     ) -> Response {
         let now = self.cache.moment();
-        let mut status = CacheStatus::forwarded(NAME, visit.why);
+        let stale = stale_of(visit, flight);
+        let why = match (&visit.stale, stale) {
+            (None, Some(_)) => Forwarded::Stale,
+            _ => visit.why,
+        };
+        let mut status = CacheStatus::forwarded(NAME, why);
         match outcome {
+            Outcome::Brought(found) => {
+                let reuse = reuse(&visit.asked, &found.facts, now);
+                self.brought(visit, found, reuse)
+            }
             Outcome::Storing(draft) => {
                 status.stored = true;
                 visit.note("miss", None);
@@ -239,7 +298,7 @@ impl CacheRoute {
                 self.told(response.map(|_| body), visit, status)
             }
             Outcome::Refreshed(object) => self.revalidated(visit, object, status),
-            Outcome::Failed(failure) => match self.stale_instead(visit, *failure, now) {
+            Outcome::Failed(failure) => match self.stale_instead(visit, stale, *failure, now) {
                 Some(response) => response,
                 None => self.told(self.handed(flight, visit), visit, status),
             },
@@ -264,9 +323,16 @@ impl CacheRoute {
     }
 
     /// The fetch itself.
-    async fn run(self: Arc<Self>, mut job: Job, request: Request) {
+    async fn run(self: Arc<Self>, mut job: Job, mut request: Request) {
         let fetching = Fetching::new(&job.flight.fill, Outcome::Lost);
+        let Some(fetching) = self.bring(&mut job, fetching).await else {
+            return;
+        };
         let mut again = fill_request(&request);
+        match &job.visit.stale {
+            Some(stale) => make_conditional(request.headers_mut(), &stale.object.draft.head),
+            None => unconditional(request.headers_mut()),
+        }
         let (mut response, mut head) = self.ask(&job, request).await;
         if let Head::AskAgain = head {
             unconditional(again.headers_mut());
@@ -276,12 +342,13 @@ impl CacheRoute {
         match head {
             Head::Store(draft) => {
                 let draft = Arc::new(*draft);
+                Self::let_go_of_large(&mut job.visit, &draft);
                 let body = std::mem::take(response.body_mut());
                 fetching.settle(Outcome::Storing(Arc::clone(&draft)), Some(response));
                 self.keep(&fetching, draft, body, &job.visit).await;
             }
             Head::Refreshed(object) => {
-                self.cache.put(job.visit.keys.of(&object.draft), &object);
+                self.put(&job.visit, &object);
                 fetching.settle(Outcome::Refreshed(object), None);
             }
             Head::Failed(failure) => fetching.settle(Outcome::Failed(failure), Some(response)),
@@ -294,13 +361,44 @@ impl CacheRoute {
         }
     }
 
+    /// Looks whether another gateway has the answer; `None` when nothing more is to be done. Behind
+    /// one that is served stale it goes on, and nobody waits for it any more.
+    async fn bring(&self, job: &mut Job, fetching: Fetching<Outcome>) -> Option<Fetching<Outcome>> {
+        let patience = match (job.aside, self.wait) {
+            (true, _) => Patience::Aside,
+            (false, Some(wait)) => Patience::For(wait),
+            (false, None) => Patience::None,
+        };
+        let fetching = match self.consult(&mut job.visit, patience).await {
+            Consulted::Ask => fetching,
+            Consulted::LeaveIt => return None,
+            Consulted::Found(found, reuse) => {
+                fetching.settle(Outcome::Brought(found.clone()), None);
+                if reuse != Reuse::StaleWhileRevalidate {
+                    return None;
+                }
+                job.visit.stale = Some(found);
+                match self.consult(&mut job.visit, Patience::Aside).await {
+                    Consulted::Ask => Fetching::new(&Fill::new(), Outcome::Lost),
+                    _ => return None,
+                }
+            }
+        };
+        if let Some(stale) = &job.visit.stale {
+            job.flight.stale.get_or_init(|| stale.clone());
+        }
+        Some(fetching)
+    }
+
     async fn ask(&self, job: &Job, request: Request) -> (Response, Head) {
         let requested = self.cache.moment();
-        let mut response = self.inner.handle(request, &job.child).await;
         let origin = Origin {
             marks: job.flight.marks.clone(),
-            began: job.flight.began,
+            // Behind the look into the second tier, which may have taken a while.
+            began: self.cache.stamp(),
+            tags: Box::default(),
         };
+        let mut response = self.inner.handle(request, &job.child).await;
         let head = self.judge(&job.visit, &mut response, requested, origin);
         (response, head)
     }
@@ -314,12 +412,12 @@ impl CacheRoute {
         visit: &Visit,
     ) {
         let deadline = Instant::now() + LONGEST_FETCH;
-        let room = self.cache.budget.room(self.cache.largest, deadline);
-        if let Some(collected) = fetching.collect(body, room).await {
-            let key = visit.keys.of(&draft);
-            let body = StoredBody::compact(&collected.pieces);
-            let object = Object::new(draft, body, collected.trailers);
-            self.cache.put(key, &Arc::new(object));
+        let room = self.cache.budget.room(self.cache.largest);
+        if let Some(collected) = fetching.collect(body, room, deadline).await {
+            let body = StoredBody::compact(&collected.pieces, self.cache.budget.bodies());
+            let object = Arc::new(Object::new(draft, body, collected.trailers));
+            self.put(visit, &object);
+            fetching.stored(object.body.pieces());
         }
     }
 
@@ -337,11 +435,13 @@ impl CacheRoute {
     pub(super) fn stale_instead(
         &self,
         visit: &Visit,
+        stale: Option<&Found>,
         failure: Failure,
         now: Moment,
     ) -> Option<Response> {
-        let Found { object, facts } = visit.stale.as_ref()?;
-        if !stale_instead(&visit.asked, facts, now, failure) {
+        let found = stale?;
+        let Found { object, facts } = found;
+        if self.cache.is_gone(object) || !stale_instead(&visit.asked, facts, now, failure) {
             return None;
         }
         let mut status = CacheStatus::forwarded(NAME, Forwarded::Stale);
@@ -392,6 +492,15 @@ impl CacheRoute {
     }
 }
 
+/// What a request may have in the place of a failure: what it has found itself, or what its fetch has
+/// found elsewhere.
+fn stale_of<'a>(visit: &'a Visit, flight: &'a Flight<Outcome>) -> Option<&'a Found> {
+    let selected = |found: &&Found| found.object.draft.is_selected_by(&visit.headers);
+    // That is newer: what is older is not taken from there.
+    let elsewhere = flight.stale.get().filter(selected);
+    elsewhere.or(visit.stale.as_ref())
+}
+
 /// A GET for the whole with the fields of a request.
 pub(super) fn fill_request(request: &Request) -> Request {
     let mut fill = Request::new(Body::empty());
@@ -407,17 +516,20 @@ impl super::Keys {
     pub(super) fn of(&self, draft: &Draft) -> &Key {
         match draft.audience {
             Audience::Everyone => &self.everyone,
-            Audience::Caller => self.of_flight(),
+            Audience::Caller => self.caller.as_ref().unwrap_or(&self.everyone),
         }
     }
 
     /// The key by which requests wait for each other: only those of one caller, where callers have
-    /// stores of their own.
+    /// stores of their own, and of one kind.
     pub(super) fn of_flight(&self) -> &Key {
-        self.caller.as_ref().unwrap_or(&self.everyone)
+        let waiting = self.waiting.as_ref().or(self.caller.as_ref());
+        waiting.unwrap_or(&self.everyone)
     }
 }
 
+/// Why an answer is not stored when too many fetches outlive their clients.
+pub(super) const BUSY: &str = "busy";
 /// How often a request joins in before it goes alone: for its variant, or behind a failure.
 const ROUNDS: usize = 3;
 /// A body that takes longer is handed on, but not stored.

@@ -3,7 +3,8 @@
 //! A task of its own fetches; whoever asked first is just a reader, and may leave. Readers poll from
 //! any worker: a short lock, no lock across a wait. A body that outgrows what may be stored is
 //! still handed on: nobody new may read along then, what all have read is given up, and the fetch
-//! goes at the pace of the slowest reader, unless that one stalls the others.
+//! goes at the pace of the slowest reader, unless that one stalls the others. What is in memory is
+//! charged for as long as it is there; once a body is stored, its readers go on with what is stored.
 //!
 //! When the task is gone, however that came, nobody waits for it any more, and a body that did not
 //! come to its end is an error to each of its readers: it never looks whole.
@@ -22,7 +23,7 @@ use http::HeaderMap;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use tokio::{
     sync::Notify,
-    time::{timeout, timeout_at},
+    time::{Instant, timeout, timeout_at},
 };
 
 use super::room::Room;
@@ -40,16 +41,17 @@ struct State<T> {
     outcome: Option<T>,
     /// The answer itself, where nobody but its first reader may have it.
     handed: Option<Response>,
-    /// What is still needed of the body, and how many pieces before it were given up.
+    /// What is still needed of the body, and how many pieces and bytes before it were given up.
     pieces: VecDeque<Bytes>,
     freed: usize,
+    given_up: u64,
     trailers: Option<HeaderMap>,
     end: Option<Result<(), Reason>>,
     /// Whether the answer is too large to be stored.
     passing: bool,
     readers: Vec<Option<Reading>>,
     fetch: Option<Waker>,
-    /// Held as long as somebody reads what it was taken for.
+    /// What the pieces take.
     room: Option<Room>,
 }
 
@@ -83,6 +85,7 @@ impl<T: Clone> Fill<T> {
                 handed: None,
                 pieces: VecDeque::new(),
                 freed: 0,
+                given_up: 0,
                 trailers: None,
                 end: None,
                 passing: false,
@@ -142,12 +145,6 @@ impl<T: Clone> Fill<T> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn push(&self, bytes: Bytes) {
-        let mut state = self.locked();
-        state.pieces.push_back(bytes);
-        state.wake_readers();
-    }
-
     fn end(&self, end: Result<(), Reason>, trailers: Option<HeaderMap>) {
         let mut state = self.locked();
         if state.end.is_none() {
@@ -157,23 +154,28 @@ impl<T: Clone> Fill<T> {
         }
     }
 
-    /// From now on the answer is only handed on.
-    fn pass(&self) {
-        let mut state = self.locked();
-        state.passing = true;
-        state.give_up();
-    }
-
     /// Waits until the slowest reader is near; an error when nobody reads any more.
-    async fn keep_pace(&self) -> Result<(), Abandoned> {
+    async fn keep_pace(&self, pace: &mut Pace) -> Result<(), Abandoned> {
         loop {
+            let began = Instant::now();
             let near = poll_fn(|task| self.locked().poll_near(task));
-            match timeout(STALL, near).await {
-                Ok(near) => return near,
-                Err(_) => self.locked().cut_slowest(),
+            let near = timeout(STALL.saturating_sub(pace.waited), near).await;
+            pace.waited += began.elapsed();
+            if pace.waited >= STALL {
+                self.locked().judge(pace);
+            }
+            if let Ok(near) = near {
+                return near;
             }
         }
     }
+}
+
+/// How long a fetch has waited for its slowest reader, and how far that one was before.
+#[derive(Debug, Default)]
+struct Pace {
+    waited: Duration,
+    given_up: u64,
 }
 
 /// Nobody reads any more.
@@ -203,12 +205,73 @@ impl<T> State<T> {
             return;
         }
         let read = self.slowest().unwrap_or_else(|| self.total());
-        while self.freed < read && self.pieces.pop_front().is_some() {
+        while self.freed < read
+            && let Some(piece) = self.pieces.pop_front()
+        {
             self.freed += 1;
+            self.given_up += piece.len() as u64;
+            if let Some(room) = &mut self.room {
+                room.give_back(piece.len() as u64);
+            }
         }
         if let Some(fetch) = self.fetch.take() {
             fetch.wake();
         }
+    }
+
+    fn push(&mut self, bytes: Bytes) {
+        let length = bytes.len() as u64;
+        if let Some(room) = &mut self.room
+            && (self.passing || !room.take(length))
+        {
+            room.hold(length);
+            self.pass();
+        }
+        self.pieces.push_back(bytes);
+        self.wake_readers();
+    }
+
+    /// From now on the answer is only handed on.
+    fn pass(&mut self) {
+        self.passing = true;
+        self.give_up();
+    }
+
+    /// Puts the same body in other pieces in the place of what arrived, cut where readers are.
+    fn replace(&mut self, pieces: &[Bytes]) {
+        if self.passing || self.freed > 0 {
+            return;
+        }
+        let mut ends = vec![0];
+        ends.extend(self.pieces.iter().scan(0, |end, piece| {
+            *end += piece.len();
+            Some(*end)
+        }));
+        let total = self.total();
+        let readers = self.readers.iter().flatten();
+        let mut cuts: Vec<usize> = readers.map(|reading| ends[reading.at.min(total)]).collect();
+        cuts.sort_unstable();
+        cuts.dedup();
+        let (pieces, places) = cut(pieces, &cuts);
+        for reading in self.readers.iter_mut().flatten() {
+            // Who has read the trailers too stays one behind the end.
+            let behind = reading.at.saturating_sub(total);
+            let place = cuts.binary_search(&ends[reading.at - behind]);
+            reading.at = place.map_or(pieces.len(), |place| places[place]) + behind;
+        }
+        self.pieces = pieces;
+        self.room = None;
+    }
+
+    /// Cuts the slowest reader off if it came hardly further while all waited for it.
+    fn judge(&mut self, pace: &mut Pace) {
+        if self.given_up - pace.given_up < LEAST {
+            self.cut_slowest();
+        }
+        *pace = Pace {
+            waited: Duration::ZERO,
+            given_up: self.given_up,
+        };
     }
 
     fn poll_near(&mut self, task: &Task<'_>) -> Poll<Result<(), Abandoned>> {
@@ -324,10 +387,16 @@ impl<T: Clone> Fetching<T> {
 
     /// Hands a body on and collects it. `None` when it is not to be stored: it broke off, or grew
     /// too large, or took too long.
-    pub(super) async fn collect(&self, mut body: Body, mut room: Room) -> Option<Collected> {
-        let mut trailers = None;
+    pub(super) async fn collect(
+        &self,
+        mut body: Body,
+        room: Room,
+        deadline: Instant,
+    ) -> Option<Collected> {
+        self.fill.locked().room = Some(room);
+        let (mut trailers, mut pace) = (None, Pace::default());
         loop {
-            let frame = match self.next(&mut body, &mut room).await? {
+            let frame = match self.next(&mut body, deadline).await? {
                 Ok(Some(frame)) => frame,
                 Ok(None) => break,
                 Err(reason) => {
@@ -336,33 +405,38 @@ impl<T: Clone> Fetching<T> {
                 }
             };
             match frame.into_data() {
-                Ok(bytes) => self.hand_on(bytes, &mut room).await.ok()?,
+                Ok(bytes) => self.hand_on(bytes, &mut pace).await.ok()?,
                 Err(frame) => trailers = frame.into_trailers().ok(),
             }
         }
-        let pieces = self.whole(room);
+        let pieces = self.whole();
         self.fill.end(Ok(()), trailers.clone());
         pieces.map(|pieces| Collected { pieces, trailers })
     }
 
+    /// Lets those who still read go on with the pieces of what is stored now.
+    pub(super) fn stored(&self, pieces: &[Bytes]) {
+        self.fill.locked().replace(pieces);
+    }
+
     /// The pieces, unless some were given up.
-    fn whole(&self, room: Room) -> Option<Vec<Bytes>> {
-        let mut state = self.fill.locked();
-        state.room = Some(room);
+    fn whole(&self) -> Option<Vec<Bytes>> {
+        let state = self.fill.locked();
         let whole = !state.passing && state.end.is_none();
         whole.then(|| state.pieces.iter().cloned().collect())
     }
 
-    async fn hand_on(&self, bytes: Bytes, room: &mut Room) -> Result<(), Abandoned> {
+    async fn hand_on(&self, bytes: Bytes, pace: &mut Pace) -> Result<(), Abandoned> {
         if bytes.is_empty() {
             return Ok(());
         }
-        if !room.take(bytes.len() as u64) {
-            self.fill.pass();
-        }
-        self.fill.push(bytes);
-        match room.is_full() {
-            true => self.fill.keep_pace().await,
+        let passing = {
+            let mut state = self.fill.locked();
+            state.push(bytes);
+            state.passing
+        };
+        match passing {
+            true => self.fill.keep_pace(pace).await,
             false => Ok(()),
         }
     }
@@ -371,7 +445,7 @@ impl<T: Clone> Fetching<T> {
     async fn next(
         &self,
         body: &mut Body,
-        room: &mut Room,
+        deadline: Instant,
     ) -> Option<Result<Option<Frame<Bytes>>, Reason>> {
         let mut frame = poll_fn(|task| {
             if let Poll::Ready(frame) = Pin::new(&mut *body).poll_frame(task) {
@@ -379,14 +453,14 @@ impl<T: Clone> Fetching<T> {
             }
             self.fill.locked().poll_abandoned(task).map(|()| None)
         });
-        let polled = match room.is_full() {
+        let passing = self.fill.locked().passing;
+        let polled = match passing {
             true => frame.await,
-            false => match timeout_at(room.deadline, &mut frame).await {
+            false => match timeout_at(deadline, &mut frame).await {
                 Ok(polled) => polled,
                 // It takes too long to be stored: from now on it is only handed on.
                 Err(_) => {
-                    room.fill_up();
-                    self.fill.pass();
+                    self.fill.locked().pass();
                     frame.await
                 }
             },
@@ -451,7 +525,233 @@ impl<T: Clone> Drop for FillBody<T> {
     }
 }
 
+/// Pieces cut so that one begins at each of the places, which are in order; and which one that is. At
+/// the very end none does.
+fn cut(pieces: &[Bytes], places: &[usize]) -> (VecDeque<Bytes>, Vec<usize>) {
+    let (mut parts, mut found) = (VecDeque::new(), Vec::new());
+    let (mut at, mut places) = (0, places.iter().peekable());
+    for piece in pieces {
+        let mut rest = piece.clone();
+        while let Some(place) = places.next_if(|place| **place < at + rest.len()) {
+            let before = rest.split_to(place - at);
+            at = *place;
+            if !before.is_empty() {
+                parts.push_back(before);
+            }
+            found.push(parts.len());
+        }
+        at += rest.len();
+        parts.push_back(rest);
+    }
+    found.extend(places.map(|_| parts.len()));
+    (parts, found)
+}
+
 /// How far a body that is not stored is fetched ahead of its slowest reader.
 const AHEAD: usize = 256 << 10;
-/// How long one reader may hold up the others.
+/// How long one reader may hold up the others, if it does not read so many bytes in that time.
 const STALL: Duration = Duration::from_secs(10);
+const LEAST: u64 = 256 << 10;
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use futures_util::{FutureExt, stream};
+    use http::{Method, Uri, Version};
+    use http_body_util::{BodyExt, StreamBody};
+    use proptest::prelude::*;
+    use tokio::{
+        sync::mpsc::{UnboundedSender, unbounded_channel},
+        task::JoinHandle,
+        time::sleep,
+    };
+
+    use super::{super::room::Budget, *};
+    use crate::exchange::{
+        Clock, Connection, ContextParts, Peer, Protocol, RequestHead, RequestId, TraceContext,
+    };
+
+    fn context() -> Arc<Context> {
+        let clock = Clock::system();
+        let connection = Connection::new(0, "test".into(), Peer::Unix, false, Protocol::Http1);
+        Arc::new(Context::new(ContextParts {
+            connection: Arc::new(connection),
+            id: RequestId::generate(clock.wall()),
+            trace: TraceContext::generate(),
+            client: Ipv4Addr::LOCALHOST.into(),
+            forwarded_for: None,
+            scheme: "http",
+            forwarded_host: None,
+            head: RequestHead {
+                method: Method::GET,
+                target: Uri::from_static("/"),
+                version: Version::HTTP_11,
+                host: None,
+                origin: None,
+                user_agent: None,
+                accept: None,
+                grpc: false,
+                upgrade: None,
+                trailers: false,
+            },
+            started_at: clock.wall(),
+            clock,
+        }))
+    }
+
+    /// Collects what is sent; the body may have so many bytes to be stored.
+    fn collect(
+        fill: &Arc<Fill<()>>,
+        budget: &Arc<Budget>,
+        most: u64,
+    ) -> (UnboundedSender<Bytes>, JoinHandle<bool>) {
+        let (send, mut sent) = unbounded_channel::<Bytes>();
+        let frames = stream::poll_fn(move |task| {
+            sent.poll_recv(task)
+                .map(|bytes| bytes.map(|bytes| Ok::<_, BodyError>(Frame::data(bytes))))
+        });
+        let body = Body::boxed(StreamBody::new(frames));
+        let fetching = Fetching::new(fill, ());
+        let room = budget.room(most);
+        let deadline = Instant::now() + Duration::from_secs(3600);
+        let task = tokio::spawn(async move {
+            let collected = fetching.collect(body, room, deadline).await;
+            collected.is_some()
+        });
+        (send, task)
+    }
+
+    fn piece(length: usize) -> Bytes {
+        Bytes::from(vec![b'x'; length])
+    }
+
+    async fn settled() {
+        sleep(Duration::from_millis(1)).await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_outgrew_the_cache_is_charged_until_it_was_read() {
+        let (fill, budget) = (Fill::new(), Budget::new(10_000, 0));
+        let mut reader = fill.read(&context()).expect("the beginning is there");
+        let (send, task) = collect(&fill, &budget, 500);
+        for _ in 0..10 {
+            send.send(piece(100)).expect("it is collected");
+        }
+        settled().await;
+        assert_eq!(budget.used(), 1000, "all of it is in memory");
+        for left in (0..10).rev() {
+            reader.frame().await.expect("a frame").expect("no fault");
+            assert_eq!(budget.used(), left * 100);
+        }
+        drop(send);
+        assert!(!task.await.expect("no panic"), "it was too large");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_reader_that_crawls_does_not_hold_up_others_for_long() {
+        let (fill, budget) = (Fill::new(), Budget::new(1, 0));
+        let mut crawling = fill.read(&context()).expect("the beginning is there");
+        let mut other = fill.read(&context()).expect("the beginning is there");
+        let (send, _task) = collect(&fill, &budget, 1);
+        for _ in 0..1000 {
+            send.send(piece(64 << 10)).expect("it is collected");
+        }
+        drop(send);
+        let reading = tokio::spawn(async move {
+            let mut pieces = 0;
+            while other.frame().await.is_some_and(|frame| frame.is_ok()) {
+                pieces += 1;
+            }
+            pieces
+        });
+        let began = Instant::now();
+        while crawling.frame().await.expect("a frame").is_ok() {
+            sleep(Duration::from_secs(4)).await;
+            assert!(began.elapsed() < Duration::from_secs(60), "it is cut off");
+        }
+        assert_eq!(reading.await.expect("no panic"), 1000);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn two_readers_of_one_pace_are_both_served() {
+        let (fill, budget) = (Fill::new(), Budget::new(1, 0));
+        let readers = [(); 2].map(|()| fill.read(&context()).expect("the beginning is there"));
+        let (send, _task) = collect(&fill, &budget, 1);
+        for _ in 0..1000 {
+            send.send(piece(64 << 10)).expect("it is collected");
+        }
+        drop(send);
+        let all = readers.map(|mut reader| {
+            tokio::spawn(async move {
+                let mut pieces = 0;
+                while let Some(frame) = reader.frame().await {
+                    frame.expect("no fault");
+                    sleep(Duration::from_secs(1)).await;
+                    pieces += 1;
+                }
+                pieces
+            })
+        });
+        for reading in all {
+            assert_eq!(reading.await.expect("no panic"), 1000);
+        }
+    }
+
+    #[test]
+    fn pieces_are_cut_where_readers_are() {
+        let whole = [Bytes::from_static(b"0123"), Bytes::from_static(b"4567")];
+        let (parts, places) = cut(&whole, &[0, 2, 4, 7, 8]);
+        assert_eq!(parts, ["01", "23", "456", "7"]);
+        assert_eq!(places, [0, 1, 2, 3, 4]);
+        assert_eq!(cut(&[], &[0]), (VecDeque::new(), vec![0]));
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn readers_go_on_with_what_is_stored_where_they_were(
+            arrived in prop::collection::vec(1_usize..20, 0..12),
+            stored in 1_usize..30,
+            read in prop::collection::vec(0_usize..14, 1..5),
+            trailers in any::<bool>(),
+        ) {
+            let whole: Bytes = (0..arrived.iter().sum::<usize>()).map(|at| at as u8).collect();
+            let (fill, budget) = (Fill::<()>::new(), Budget::new(10_000, 0));
+            fill.locked().room = Some(budget.room(10_000));
+            let mut rest = whole.clone();
+            for length in &arrived {
+                fill.locked().push(rest.split_to(*length));
+            }
+            fill.end(Ok(()), trailers.then(HeaderMap::new));
+            let mut readers: Vec<_> = read
+                .iter()
+                .map(|_| (fill.read(&context()).expect("it is there"), Vec::new(), false))
+                .collect();
+            let frame = |(reader, bytes, ended): &mut (FillBody<()>, Vec<u8>, bool)| {
+                let frame = reader.frame().now_or_never().expect("it is there");
+                match frame.map(|frame| frame.expect("no fault").into_data()) {
+                    Some(Ok(data)) => bytes.extend_from_slice(&data),
+                    Some(Err(_)) => *ended = true,
+                    None => return false,
+                }
+                true
+            };
+            for (reader, frames) in readers.iter_mut().zip(&read) {
+                for _ in 0..*frames {
+                    frame(reader);
+                }
+            }
+            let pieces: Vec<_> = whole.chunks(stored).map(Bytes::copy_from_slice).collect();
+            fill.locked().replace(&pieces);
+            prop_assert_eq!(budget.used(), 0);
+            for reader in &mut readers {
+                while frame(reader) {}
+                prop_assert_eq!(&reader.1, &whole);
+                prop_assert_eq!(reader.2, trailers);
+                prop_assert!(reader.0.is_end_stream());
+            }
+        }
+    }
+}

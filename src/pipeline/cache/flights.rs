@@ -3,13 +3,14 @@
 use std::{
     collections::HashMap,
     hash::{BuildHasher, RandomState},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
 };
 
 use super::{
     fill::Fill,
     key::Key,
     purge::{Marks, Stamp},
+    shared::Found,
 };
 
 /// All fetches under way.
@@ -39,6 +40,8 @@ pub(super) struct Flight<T> {
     pub(super) began: Stamp,
     /// What its answer can be purged by, as far as one knows before the head.
     pub(super) marks: Marks,
+    /// What has been found elsewhere to be validated, or served in the place of a failure.
+    pub(super) stale: OnceLock<Found>,
 }
 
 /// What a request has to do.

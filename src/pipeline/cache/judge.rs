@@ -12,9 +12,9 @@ use super::{
     object::{Draft, Object, Origin},
     policy::{self, Answer, Failure, Moment, Verdict, judge, merge, stale_instead},
     shared::Found,
-    tags::Tags,
+    tags::{self, Tags},
 };
-use crate::exchange::{Body, GatewayMade, Response};
+use crate::exchange::{Body, EndsWithConnection, GatewayMade, Response};
 
 /// What is to be done with a head.
 pub(super) enum Head {
@@ -44,12 +44,18 @@ impl CacheRoute {
         if made {
             return Head::Own("upstream-failed");
         }
+        if response.extensions().get::<EndsWithConnection>().is_some() {
+            return Head::Own("unframed");
+        }
         if !tags.can_be_kept() {
             return Head::Own("tags");
         }
         self.cache
             .purges
             .tag(&mut origin.marks, tags.iter().flatten());
+        if self.second.is_some() {
+            origin.tags = tags.lines();
+        }
         let received = self.cache.moment();
         let answer = Answer {
             status: response.status(),
@@ -85,18 +91,35 @@ impl CacheRoute {
     }
 
     /// RFC 9111 4.3.4.
-    fn merge(&self, visit: &Visit, stale: &Found, answer: &Answer<'_>, origin: Origin) -> Merged {
-        let stored = stale.object.draft.as_received();
-        match merge(&stored, &visit.asked, &visit.url(), answer, &self.options) {
-            None => Merged::Mismatch,
-            Some(policy::Merged { headers, verdict }) => match verdict {
-                Ok(verdict) => Merged::Kept(refreshed(stale, headers, verdict, visit, origin)),
-                Err(why) => {
-                    let body = stale.object.body.whole(None);
-                    Merged::Once(stored.status, headers, body, why.as_str())
-                }
-            },
+    fn merge(
+        &self,
+        visit: &Visit,
+        stale: &Found,
+        answer: &Answer<'_>,
+        mut origin: Origin,
+    ) -> Merged {
+        // What was purged meanwhile is not made good by who can't know of it.
+        if self.cache.is_gone(&stale.object) {
+            return Merged::Mismatch;
         }
+        let stored = stale.object.draft.as_received();
+        let merged = merge(&stored, &visit.asked, &visit.url(), answer, &self.options);
+        let Some(policy::Merged { headers, verdict }) = merged else {
+            return Merged::Mismatch;
+        };
+        // Its tags are those that it had, and new ones.
+        let known = &stale.object.draft.origin;
+        origin.marks.extend(&known.marks);
+        origin.tags = tags::joined(&known.tags, &origin.tags);
+        let why = match verdict {
+            Ok(verdict) if origin.marks.len() <= MOST_MARKS => {
+                return Merged::Kept(refreshed(stale, headers, verdict, visit, origin));
+            }
+            Ok(_) => "tags",
+            Err(why) => why.as_str(),
+        };
+        let body = stale.object.body.whole(None);
+        Merged::Once(stored.status, headers, body, why)
     }
 
     fn is_too_large(&self, headers: &HeaderMap) -> bool {
@@ -111,7 +134,11 @@ impl CacheRoute {
             true => Failure::Unreachable,
             false => Failure::Status(response.status()),
         };
-        let facts = &visit.stale.as_ref()?.facts;
+        let stale = visit
+            .stale
+            .as_ref()
+            .filter(|stale| !self.cache.is_gone(&stale.object))?;
+        let facts = &stale.facts;
         let instead = stale_instead(&visit.asked, facts, self.cache.moment(), failure);
         instead.then_some(failure)
     }
@@ -140,16 +167,15 @@ impl Merged {
     }
 }
 
-/// What is stored with the fields of a 304. Its tags are those that it had, and new ones.
+/// What is stored with the fields of a 304.
 fn refreshed(
     stale: &Found,
     headers: HeaderMap,
     verdict: Verdict,
     visit: &Visit,
-    mut origin: Origin,
+    origin: Origin,
 ) -> Arc<Object> {
     let old = &stale.object;
-    origin.marks.extend(&old.draft.origin.marks);
     let status = old.draft.head.status;
     let draft = Draft::new(verdict, status, headers, &visit.headers, origin);
     let object = Object::new(Arc::new(draft), old.body.clone(), old.trailers.clone());
@@ -167,6 +193,8 @@ fn is_stream(headers: &HeaderMap) -> bool {
     })
 }
 
+/// An upstream that gives each 304 tags of its own could make them any number.
+const MOST_MARKS: usize = 1024;
 const STREAMS: [&[u8]; 3] = [
     b"text/event-stream",
     b"application/grpc",

@@ -15,7 +15,10 @@ use std::{
 use http::{HeaderMap, HeaderName};
 use quick_cache::Equivalent;
 
-use crate::{config::CacheQuery, exchange::Context};
+use crate::{
+    config::CacheQuery,
+    exchange::{Context, host},
+};
 
 /// A key as it is looked up: borrowed from the request, so that a hit copies nothing.
 #[derive(Clone, Debug)]
@@ -35,6 +38,8 @@ pub struct KeyParts<'a> {
     pub zone: &'a str,
     /// The route's name: two routes may say different things of one answer.
     pub route: &'a str,
+    /// The path in its normal form, and the query.
+    pub target: &'a str,
     /// The parameters that count.
     pub query: &'a CacheQuery,
     /// More fields of the request.
@@ -51,7 +56,7 @@ impl<'a> KeyRef<'a> {
                 Cow::Borrowed(parts.route),
                 Cow::Borrowed(context.scheme),
                 host(context),
-                target(context.target(), parts.query),
+                target(parts.target, parts.query),
                 Cow::Borrowed(""),
                 extra(parts.headers, headers),
             ],
@@ -59,9 +64,24 @@ impl<'a> KeyRef<'a> {
     }
 
     /// The same key for what is kept for one caller alone: a principal, or all who are nobody.
-    pub(super) fn of_caller(mut self, context: &'a Context) -> Self {
-        let name = context.principal().map(|principal| &*principal.name);
-        self.parts[CALLER] = Cow::Borrowed(name.unwrap_or(NOBODY));
+    ///
+    /// A caller is all that the gateway knows of who calls and tells the upstream in `identity`: one
+    /// subject may call for several tenants, and a rule may ask for two credentials at once.
+    pub(super) fn of_caller(
+        mut self,
+        context: &'a Context,
+        headers: &HeaderMap,
+        identity: &[HeaderName],
+    ) -> Self {
+        self.parts[CALLER] = caller(context, headers, identity);
+        self
+    }
+
+    /// The same key for requests that wait for each other apart from others; nothing is stored
+    /// under it.
+    pub(super) fn of_kind(mut self, kind: &str) -> Self {
+        let caller = &self.parts[CALLER];
+        self.parts[CALLER] = Cow::Owned(format!("+{kind}:{caller}"));
         self
     }
 
@@ -91,6 +111,17 @@ impl Key {
     /// Bytes of memory that it takes.
     pub(super) fn weight(&self) -> usize {
         self.0.len() + ARC
+    }
+
+    /// All of it, in the same form in every process.
+    pub(super) fn canonical(&self) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(self.0.len());
+        for index in 0..PARTS {
+            let part = self.part(index);
+            bytes.extend_from_slice(&(part.len() as u32).to_be_bytes());
+            bytes.extend_from_slice(part);
+        }
+        bytes
     }
 
     /// As `Cache-Status` shows it; whom it is kept for is not shown.
@@ -146,10 +177,36 @@ impl Equivalent<Key> for KeyRef<'_> {
     }
 }
 
+/// Who calls. A principal's name begins with its method, a list of more with a digit.
+fn caller<'a>(context: &'a Context, headers: &HeaderMap, identity: &[HeaderName]) -> Cow<'a, str> {
+    let name = context.principal().map_or(NOBODY, |known| &*known.name);
+    let mut told = identity
+        .iter()
+        .filter(|name| headers.contains_key(*name))
+        .peekable();
+    if context.vouchers().is_empty() && told.peek().is_none() {
+        return Cow::Borrowed(name);
+    }
+    let mut all = String::new();
+    let vouchers = context.vouchers().iter().map(|name| &**name);
+    for name in std::iter::once(name).chain(vouchers) {
+        // With its length, so that no name looks like two.
+        all.push_str(&format!("{}:{name}", name.len()));
+    }
+    for name in told {
+        all.push_str(&format!("\r{name}\n"));
+        push_values(&mut all, name, headers);
+    }
+    Cow::Owned(all)
+}
+
 /// The host that the client asked for, as purges know it.
-pub(super) fn public_host(context: &Context) -> Cow<'_, str> {
+///
+/// Keys tell its spellings apart, since the upstream sees them; a purge reaches all of them.
+pub(super) fn public_host(context: &Context) -> String {
     let host = context.forwarded_host.as_ref();
-    normal(text(host.or(context.head.host.as_ref())), context.scheme)
+    let host = host::plain(text(host.or(context.head.host.as_ref())));
+    normal(&host, context.scheme).into_owned()
 }
 
 /// The host that the client used, in lower case and without the scheme's own port.
@@ -191,30 +248,40 @@ fn target<'a>(target: &'a str, query: &CacheQuery) -> Cow<'a, str> {
     let Some((path, parameters)) = target.split_once('?') else {
         return Cow::Borrowed(target);
     };
+    // Some servers part parameters by semicolons too: then they see others than we do.
+    if *query == CacheQuery::AsIs || parameters.contains(';') {
+        return Cow::Borrowed(target);
+    }
     let mut kept: Vec<&str> = parameters.split('&').collect();
-    match query {
-        CacheQuery::AsIs => return Cow::Borrowed(target),
-        CacheQuery::Sorted => {}
-        CacheQuery::Only(names) => kept.retain(|parameter| is_named(parameter, names)),
+    if let CacheQuery::Only(names) = query {
+        kept.retain(|parameter| counts(parameter, names));
     }
     // Stable: of one name the order may mean something.
-    kept.sort_by_key(|parameter| parameter_name(parameter));
+    kept.sort_by_cached_key(|parameter| read_name(parameter));
     match kept.is_empty() {
         true => Cow::Borrowed(path),
         false => Cow::Owned(format!("{path}?{}", kept.join("&"))),
     }
 }
 
-/// Whether a parameter is one of those, in any spelling: `%70age` is `page`.
-fn is_named(parameter: &str, names: &[Box<str>]) -> bool {
-    let name = parameter_name(parameter).replace('+', " ");
-    let name = percent_encoding::percent_decode_str(&name);
-    let name = name.collect::<Vec<u8>>();
-    names.iter().any(|known| known.as_bytes() == name)
+/// Whether a parameter may make a difference where those are named: it is one of them in whatever
+/// spelling, or of a name that servers read differently. Some take `Q`, `q[]`, ` q` and `q.` for `q`, and
+/// with them a client could have its answer kept for others.
+fn counts(parameter: &str, names: &[Box<str>]) -> bool {
+    let name = read_name(parameter);
+    let is_plain = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-');
+    !name.iter().all(is_plain)
+        || names
+            .iter()
+            .any(|known| known.as_bytes().eq_ignore_ascii_case(&name))
 }
 
-fn parameter_name(parameter: &str) -> &str {
-    parameter.split('=').next().unwrap_or_default()
+/// A parameter's name without escapes, in lower case: `%70age` is `page`.
+fn read_name(parameter: &str) -> Vec<u8> {
+    let name = parameter.split('=').next().unwrap_or_default();
+    let name = name.replace('+', " ");
+    let name = percent_encoding::percent_decode_str(&name);
+    name.map(|byte| byte.to_ascii_lowercase()).collect()
 }
 
 /// The rule's header fields. Absent and empty differ, and so do one line and two.
@@ -224,14 +291,18 @@ fn extra(names: &[HeaderName], headers: &HeaderMap) -> Cow<'static, str> {
     }
     let mut extra = String::new();
     for name in names {
-        for value in headers.get_all(name) {
-            // Escaped, so that nothing in a value looks like the next one.
-            extra.push_str(&value.as_bytes().escape_ascii().to_string());
-            extra.push('\n');
-        }
+        push_values(&mut extra, name, headers);
         extra.push('\r');
     }
     Cow::Owned(extra)
+}
+
+fn push_values(text: &mut String, name: &HeaderName, headers: &HeaderMap) {
+    for value in headers.get_all(name) {
+        // Escaped, so that nothing in a value looks like the next one.
+        text.push_str(&value.as_bytes().escape_ascii().to_string());
+        text.push('\n');
+    }
 }
 
 const PARTS: usize = 7;
@@ -272,6 +343,26 @@ pub(super) mod tests {
         assert_eq!(of(&only(&["a"])), "/a?a=1");
         assert_eq!(of(&only(&["c"])), "/a");
         assert_eq!(target("/a?%61=1&c", &only(&["a"])), "/a?%61=1");
+        // The order of one name's parameters stays, however they are spelt.
+        assert_eq!(
+            target("/a?b&a=2&%61=1", &CacheQuery::Sorted),
+            "/a?a=2&%61=1&b"
+        );
+    }
+
+    #[test]
+    fn what_servers_may_take_for_a_named_parameter_counts() {
+        for odd in [
+            "A=x", "a[]=x", "a[k]=x", "%20a=x", "+a=x", "a.=x", "a%00=x", "%5Ba=x",
+        ] {
+            let spelt = format!("/a?{odd}");
+            assert_eq!(target(&spelt, &only(&["a"])), spelt);
+        }
+        for query in [CacheQuery::Sorted, only(&["a"])] {
+            let cloaked = "/a?utm=1;a=x&b";
+            assert_eq!(target(cloaked, &query), cloaked);
+        }
+        assert_eq!(target("/a?utm_source=1&x-y=2&=", &only(&["a"])), "/a");
     }
 
     #[test]
@@ -299,6 +390,8 @@ pub(super) mod tests {
             prop_assert_eq!(key_of(&other).equivalent(&kept), one == other);
             let hasher = RandomState::new();
             prop_assert_eq!(hasher.hash_one(key_of(&one)), hasher.hash_one(&kept));
+            let same = key_of(&other).to_key().canonical() == kept.canonical();
+            prop_assert_eq!(same, one == other);
         }
     }
 }

@@ -40,6 +40,8 @@ pub(super) struct Draft {
 pub(super) struct Origin {
     pub(super) marks: Marks,
     pub(super) began: Stamp,
+    /// The tags, a line each, where others have to be told of them.
+    pub(super) tags: Box<str>,
 }
 
 /// A whole stored answer.
@@ -64,16 +66,28 @@ impl Draft {
     ) -> Self {
         let nominated = verdict.nominated.clone();
         let audience = verdict.audience;
+        let variant = nominated.key(request);
         let head = verdict.store(status, headers);
+        Self::of(&head, (nominated, variant), audience, origin)
+    }
+
+    /// What is stored of a head; `selected` is by which request fields, and their values.
+    pub(super) fn of(
+        head: &StoredHead,
+        selected: (Nominated, VariantKey),
+        audience: Audience,
+        origin: Origin,
+    ) -> Self {
+        let (nominated, variant) = selected;
         let nearer = joined(&head.headers, &CACHE_STATUS);
         let headers = ready(&head.headers, nearer.as_ref());
         Self {
-            variant: nominated.key(request),
+            variant,
             nominated,
             audience,
             nearer,
             origin,
-            head: StoredHead { headers, ..head },
+            head: StoredHead { headers, ..*head },
         }
     }
 
@@ -122,7 +136,8 @@ impl Draft {
         let names = size_of_val(self.nominated.names());
         // A long variant is on the heap.
         let variant = self.variant.as_bytes().len();
-        size_of::<Self>() + fields + names + variant + self.origin.marks.weight() + COUNTS
+        let origin = self.origin.marks.weight() + self.origin.tags.len();
+        size_of::<Self>() + fields + names + variant + origin + COUNTS
     }
 }
 

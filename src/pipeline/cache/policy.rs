@@ -47,7 +47,7 @@ pub use merge::{Merged, merge};
 pub use moment::Moment;
 pub use options::{Options, Scope};
 pub use ranges::{ByteRange, RangeSet};
-pub use request::{Asked, Bypass, Class, Incoming};
+pub use request::{Asked, Bypass, Class, Incoming, is_safe};
 pub use reuse::{Failure, Reuse, reuse, stale_instead};
 pub use select::{Selected, not_modified, partial, select, unsatisfiable};
 pub use stored::{Audience, Facts, StoredHead};

@@ -5,9 +5,11 @@
 //! began. So a purge costs the same whatever is stored, and a fetch that was under way when it came
 //! can't bring the old answer back.
 //!
-//! The moments stand in cells that URLs, hosts, routes and tags share by their hash. Two that meet
-//! in a cell are purged together: that loses an answer, and never keeps one. Prefixes are bans, a
-//! short list; when it is full the oldest becomes a purge of everything that old.
+//! The moments stand in cells that URLs share by their hash, tags likewise, and hosts with routes.
+//! Two that meet in a cell are purged together: that loses an answer, and never keeps one. URLs have
+//! cells of their own, since any client whose unsafe request succeeds writes one: it must not purge
+//! a whole host. Prefixes are bans, a short list; when it is full the oldest becomes a purge of
+//! everything that old.
 
 use std::{
     hash::{BuildHasher, Hash, RandomState},
@@ -20,10 +22,12 @@ use std::{
 use arc_swap::ArcSwap;
 use smallvec::SmallVec;
 
+use crate::exchange::{host, target};
+
 /// A moment in nanoseconds since the process began.
 pub(super) type Stamp = u64;
 
-/// What an answer can be purged by; made once, when its fetch begins.
+/// What an answer can be purged by; made once, when its fetch begins. The first cell is its URL's.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Marks {
     cells: SmallVec<[u32; 4]>,
@@ -39,6 +43,11 @@ impl Marks {
                 self.cells.push(*cell);
             }
         }
+    }
+
+    /// By how much it can be purged.
+    pub(super) fn len(&self) -> usize {
+        self.cells.len()
     }
 
     /// Bytes on the heap.
@@ -78,6 +87,27 @@ pub enum Aim {
     Everything,
 }
 
+impl Aim {
+    /// The same with host and path in the form in which requests are taken: however they are spelt
+    /// here, they mean what the client asked for.
+    #[must_use]
+    pub fn plain(self) -> Self {
+        let host_of = |host: Box<str>| host::plain(&host).into();
+        match self {
+            Self::Url { host, target } => Self::Url {
+                host: host_of(host),
+                target: target::plain(&target).into(),
+            },
+            Self::Prefix { host, path } => Self::Prefix {
+                host: host.map(host_of),
+                path: target::plain(&path).into(),
+            },
+            Self::Host(host) => Self::Host(host_of(host)),
+            other => other,
+        }
+    }
+}
+
 /// How a purge reaches an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Reached {
@@ -96,6 +126,7 @@ pub(super) struct Purges {
     hard: Moments,
     /// Soft purges are rare, so their cells are made by the first.
     soft: OnceLock<Moments>,
+    /// Cells of URLs, and as many of tags.
     size: usize,
     bans: ArcSwap<Bans>,
     /// The moment of the newest ban, so that a look at answers younger than it costs one load.
@@ -129,7 +160,7 @@ impl Purges {
         let size = (cells as usize).next_power_of_two();
         Self {
             hasher: RandomState::new(),
-            hard: Moments::new(size),
+            hard: Moments::new(cells_of(size)),
             soft: OnceLock::new(),
             size,
             bans: ArcSwap::default(),
@@ -138,9 +169,9 @@ impl Purges {
         }
     }
 
-    /// Bytes that the bookkeeping takes.
+    /// Bytes that the bookkeeping takes, soft purges included.
     pub(super) fn weight(&self) -> u64 {
-        (self.size * size_of::<AtomicU64>()) as u64
+        (2 * cells_of(self.size) * size_of::<AtomicU64>()) as u64
     }
 
     /// What an answer to a request can be purged by.
@@ -172,7 +203,7 @@ impl Purges {
     /// Purges. `now` must be read after the purge was asked for.
     pub(super) fn purge(&self, aim: &Aim, soft: bool, now: Stamp) {
         let moments = match soft {
-            true => self.soft.get_or_init(|| Moments::new(self.size)),
+            true => self.soft.get_or_init(|| Moments::new(cells_of(self.size))),
             false => &self.hard,
         };
         match aim {
@@ -222,6 +253,23 @@ impl Purges {
         }
     }
 
+    /// The same for an answer out of a store that others fill too. Purges of its URL count since one
+    /// moment: those of before have been looked for where it was stored. All others count since the
+    /// moment `began`.
+    pub(super) fn reached_elsewhere(&self, marks: &Marks, began: Stamp, since: Stamp) -> Reached {
+        let (url, others) = marks.cells.split_at(marks.cells.len().min(1));
+        let soft = self.soft.get();
+        if self.hard.newest(url) >= since || soft.is_some_and(|soft| soft.newest(url) >= since) {
+            return Reached::Gone;
+        }
+        let others = Marks {
+            cells: SmallVec::from_slice(others),
+            host: marks.host.clone(),
+            path: marks.path.clone(),
+        };
+        self.reached(&others, began, &AtomicU64::new(0))
+    }
+
     /// Bans in force.
     pub(super) fn bans(&self) -> usize {
         self.bans.load().list.len()
@@ -243,10 +291,13 @@ impl Purges {
         }
     }
 
-    fn ban(&self, ban: Ban) {
+    fn ban(&self, mut ban: Ban) {
         let _alone = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
         let mut list = self.bans.load().list.clone();
-        let at = ban.at;
+        // Each is later than the one before: answers remember by its moment up to which they were
+        // compared.
+        let at = ban.at.max(self.newest_ban.load(Relaxed) + 1);
+        ban.at = at;
         // The same ban again takes the place of the old one.
         list.retain(|known| {
             (known.soft, &known.host, &known.path) != (ban.soft, &ban.host, &ban.path)
@@ -261,8 +312,13 @@ impl Purges {
     }
 
     fn cell(&self, kind: Kind, what: &impl Hash) -> u32 {
-        let hash = self.hasher.hash_one((kind, what));
-        (hash as usize & (self.size - 1)) as u32
+        let (first, size) = match kind {
+            Kind::Url | Kind::Path => (0, self.size),
+            Kind::Tag => (self.size, self.size),
+            Kind::Host | Kind::Route => (2 * self.size, WIDE_CELLS),
+        };
+        let hash = self.hasher.hash_one((kind, what)) as usize;
+        (first + (hash & (size - 1))) as u32
     }
 }
 
@@ -281,11 +337,15 @@ impl Moments {
     }
 
     fn latest(&self, cells: &[u32]) -> Stamp {
+        self.newest(cells).max(self.everything.load(Relaxed))
+    }
+
+    fn newest(&self, cells: &[u32]) -> Stamp {
         let cells = cells
             .iter()
             .filter_map(|cell| self.cells.get(*cell as usize));
-        let latest = cells.map(|cell| cell.load(Relaxed)).max();
-        latest.unwrap_or(0).max(self.everything.load(Relaxed))
+        let newest = cells.map(|cell| cell.load(Relaxed)).max();
+        newest.unwrap_or(0)
     }
 }
 
@@ -300,8 +360,12 @@ fn path_of(target: &str) -> &str {
     target.split('?').next().unwrap_or_default()
 }
 
+fn cells_of(size: usize) -> usize {
+    2 * size + WIDE_CELLS
+}
+
 /// Keeps the names of a host, a route and a tag apart.
-#[derive(Hash)]
+#[derive(Clone, Copy, Hash)]
 enum Kind {
     Url,
     Path,
@@ -310,10 +374,12 @@ enum Kind {
     Tag,
 }
 
-/// One cell for each so many bytes of memory: about one for each small answer.
-const BYTES_PER_CELL: u64 = 1 << 10;
-const FEWEST_CELLS: u64 = 1 << 12;
+/// One cell for each so many bytes of memory: about one for each answer of some size.
+const BYTES_PER_CELL: u64 = 2 << 10;
+const FEWEST_CELLS: u64 = 1 << 10;
 const MOST_CELLS: u64 = 1 << 20;
+/// Cells of hosts and routes.
+const WIDE_CELLS: usize = 1 << 10;
 const MOST_BANS: usize = 256;
 
 #[cfg(test)]
@@ -377,9 +443,11 @@ mod tests {
             let marks = purges.marks("a.test", "/x", true, "r");
             purges.purge(&aim, true, 100);
             assert_eq!(reached(&purges, &marks, 50), Reached::Stale(100));
-            purges.purge(&aim, false, 90);
+            purges.purge(&aim, false, 110);
             assert_eq!(reached(&purges, &marks, 50), Reached::Gone);
-            assert_eq!(reached(&purges, &marks, 95), Reached::Stale(100));
+            assert_eq!(reached(&purges, &marks, 111), Reached::No);
+            purges.purge(&aim, true, 120);
+            assert_eq!(reached(&purges, &marks, 111), Reached::Stale(120));
         }
     }
 
@@ -389,6 +457,35 @@ mod tests {
         let marks = purges.marks("a.test", "/x?page=1", false, "r");
         purges.purge(&url("a.test", "/x?page=1&utm=2"), false, 100);
         assert_eq!(reached(&purges, &marks, 50), Reached::Gone);
+    }
+
+    #[test]
+    fn purges_of_urls_reach_no_whole_host_route_or_tag() {
+        let purges = Purges::new(1 << 20);
+        for number in 0..100_000 {
+            purges.purge(&url("a.test", &format!("/{number}")), false, 100);
+        }
+        let wide = [
+            purges.cell(Kind::Host, &"a.test"),
+            purges.cell(Kind::Route, &"r"),
+            purges.cell(Kind::Tag, &"t"),
+        ];
+        assert_eq!(purges.hard.latest(&wide), 0);
+    }
+
+    #[test]
+    fn of_two_bans_at_one_moment_none_is_missed() {
+        let purges = Purges::new(1 << 20);
+        let marks = purges.marks("a.test", "/x", true, "r");
+        let checked = AtomicU64::new(0);
+        purges.purge(&prefix(None, "/y"), false, 100);
+        assert_eq!(purges.reached(&marks, 50, &checked), Reached::No);
+        purges.purge(&prefix(None, "/x"), false, 100);
+        assert_eq!(purges.reached(&marks, 50, &checked), Reached::Gone);
+        let marks = purges.marks("a.test", "/z", true, "r");
+        assert_eq!(purges.reached(&marks, 50, &checked), Reached::No);
+        purges.purge(&prefix(None, "/z"), false, 90);
+        assert_eq!(purges.reached(&marks, 50, &checked), Reached::Gone);
     }
 
     #[test]
@@ -412,6 +509,24 @@ mod tests {
             "as old as a ban that was dropped"
         );
         assert_eq!(reached(&purges, &other, 299), Reached::No);
+    }
+
+    #[test]
+    fn elsewhere_a_url_counts_since_another_moment_than_all_the_rest() {
+        for (aim, wanted) in [
+            (url("a.test", "/x"), Reached::No),
+            (Aim::Route("r".into()), Reached::Gone),
+            (prefix(None, "/"), Reached::Gone),
+            (Aim::Everything, Reached::Gone),
+        ] {
+            let purges = Purges::new(1 << 30);
+            let marks = purges.marks("a.test", "/x", true, "r");
+            purges.purge(&aim, false, 100);
+            assert_eq!(purges.reached_elsewhere(&marks, 50, 150), wanted, "{aim:?}");
+            assert_eq!(purges.reached_elsewhere(&marks, 101, 150), Reached::No);
+            let since = purges.reached_elsewhere(&marks, 50, 100);
+            assert_eq!(since, Reached::Gone, "{aim:?}");
+        }
     }
 
     #[test]

@@ -1,17 +1,31 @@
-//! What fetches under way may hold in memory.
+//! What fetches under way, and slow readers of what is stored no more, may hold in memory.
 
 use std::sync::{
     Arc,
     atomic::{AtomicU64, Ordering::Relaxed},
 };
 
-use tokio::time::Instant;
+use bytes::Bytes;
 
 /// What all fetches under way may hold together.
 #[derive(Debug)]
 pub(super) struct Budget {
     used: AtomicU64,
     most: u64,
+    /// Bodies in memory, and what they and fetches may take together.
+    bodies: Arc<Bodies>,
+    all: u64,
+}
+
+/// The bytes of whole bodies in memory: of those that are stored, and of those that somebody still
+/// reads though they had to make room.
+#[derive(Debug, Default)]
+pub(super) struct Bodies(AtomicU64);
+
+/// A piece of a body, which is counted for as long as anybody holds it.
+struct Piece {
+    bytes: Box<[u8]>,
+    bodies: Arc<Bodies>,
 }
 
 /// What one fetch may hold.
@@ -19,16 +33,18 @@ pub(super) struct Budget {
 pub(super) struct Room {
     budget: Arc<Budget>,
     held: u64,
+    /// What it may still take.
     most: u64,
-    /// When it must be over to be stored.
-    pub(super) deadline: Instant,
 }
 
 impl Budget {
-    pub(super) fn new(most: u64) -> Arc<Self> {
+    /// For fetches, beside bodies that may be stored.
+    pub(super) fn new(fetches: u64, stored: u64) -> Arc<Self> {
         Arc::new(Self {
             used: AtomicU64::new(0),
-            most,
+            most: fetches,
+            bodies: Arc::default(),
+            all: fetches.saturating_add(stored),
         })
     }
 
@@ -37,22 +53,55 @@ impl Budget {
         self.used.load(Relaxed)
     }
 
+    /// The bodies that are counted.
+    pub(super) fn bodies(&self) -> &Arc<Bodies> {
+        &self.bodies
+    }
+
     /// Room for one fetch, whose body may have so many bytes.
-    pub(super) fn room(self: &Arc<Self>, most: u64, deadline: Instant) -> Room {
+    pub(super) fn room(self: &Arc<Self>, most: u64) -> Room {
         Room {
             budget: Arc::clone(self),
             held: 0,
             most,
-            deadline,
         }
     }
 
     fn take(&self, bytes: u64) -> bool {
         let used = self.used.fetch_add(bytes, Relaxed) + bytes;
-        if used > self.most {
+        let fits = used <= self.most && used.saturating_add(self.bodies.bytes()) <= self.all;
+        if !fits {
             self.used.fetch_sub(bytes, Relaxed);
         }
-        used <= self.most
+        fits
+    }
+}
+
+impl Bodies {
+    /// Bytes in memory.
+    pub(super) fn bytes(&self) -> u64 {
+        self.0.load(Relaxed)
+    }
+
+    /// Counts a piece of a body.
+    pub(super) fn piece(self: &Arc<Self>, bytes: Vec<u8>) -> Bytes {
+        self.0.fetch_add(bytes.len() as u64, Relaxed);
+        Bytes::from_owner(Piece {
+            bytes: bytes.into(),
+            bodies: Arc::clone(self),
+        })
+    }
+}
+
+impl AsRef<[u8]> for Piece {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+impl Drop for Piece {
+    fn drop(&mut self) {
+        self.bodies.0.fetch_sub(self.bytes.len() as u64, Relaxed);
     }
 }
 
@@ -60,30 +109,59 @@ impl Room {
     /// Takes room; `false`, and for good, when there is none.
     pub(super) fn take(&mut self, bytes: u64) -> bool {
         let fits = self.most >= bytes && self.budget.take(bytes);
-        match fits {
-            true => {
-                self.most -= bytes;
-                self.held += bytes;
-            }
-            false => self.fill_up(),
-        }
+        self.most = if fits { self.most - bytes } else { 0 };
+        self.held += if fits { bytes } else { 0 };
         fits
     }
 
-    /// Nothing more is to be stored.
-    pub(super) fn fill_up(&mut self) {
-        self.most = 0;
-        self.budget.used.fetch_sub(self.held, Relaxed);
-        self.held = 0;
+    /// Counts what is in memory though there was no room for it.
+    pub(super) fn hold(&mut self, bytes: u64) {
+        self.budget.used.fetch_add(bytes, Relaxed);
+        self.held += bytes;
     }
 
-    pub(super) fn is_full(&self) -> bool {
-        self.most == 0 && self.held == 0
+    /// Gives back what is in memory no more.
+    pub(super) fn give_back(&mut self, bytes: u64) {
+        let bytes = bytes.min(self.held);
+        self.budget.used.fetch_sub(bytes, Relaxed);
+        self.held -= bytes;
     }
 }
 
 impl Drop for Room {
     fn drop(&mut self) {
-        self.budget.used.fetch_sub(self.held, Relaxed);
+        self.give_back(self.held);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_held_is_counted_until_it_is_given_back() {
+        let budget = Budget::new(100, 100);
+        let mut room = budget.room(60);
+        assert!(room.take(50) && !room.take(20), "more than one may have");
+        assert!(!room.take(1), "for good");
+        assert_eq!(budget.used(), 50, "what is there is not gone");
+        room.hold(30);
+        room.give_back(70);
+        assert_eq!(budget.used(), 10);
+        drop(room);
+        assert_eq!(budget.used(), 0);
+    }
+
+    #[test]
+    fn bodies_that_are_still_read_leave_less_for_fetches() {
+        let budget = Budget::new(100, 100);
+        let read = budget.bodies().piece(vec![0; 150]);
+        let part = read.slice(10..20);
+        drop(read);
+        assert!(!budget.room(100).take(60), "a part of it holds all of it");
+        assert!(budget.room(100).take(50));
+        drop(part);
+        assert_eq!(budget.bodies().bytes(), 0);
+        assert!(budget.room(100).take(100));
     }
 }

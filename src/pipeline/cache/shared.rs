@@ -1,9 +1,9 @@
 //! The cache of a process: what all routes share.
 //!
-//! Another tier behind the memory, one that processes share, has four places to join in, all of them off
-//! the path of a hit: `config::CacheTier` names it; the fetch that others wait for (`CacheRoute::run`)
-//! looks into it before it asks the upstream, so that one look serves all who wait; what
-//! [`Cache::put`] stores goes there too; and what [`Cache::forget`] is told, others are told.
+//! The tier behind the memory, which gateways share, joins in at four places, all of them off the path
+//! of a hit: `config::CacheTier` names it; the fetch that others wait for (`CacheRoute::run`) looks
+//! into it before it asks the upstream, so that one look serves all who wait; what is stored goes
+//! there too (`CacheRoute::put`); and what is purged here, others are told.
 
 use std::{
     sync::{Arc, OnceLock, atomic::AtomicU64},
@@ -11,6 +11,7 @@ use std::{
 };
 
 use http::HeaderMap;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
@@ -18,11 +19,12 @@ use super::{
     flights::{Flight, Flights},
     key::{Key, KeyRef},
     object::Object,
-    policy::{Facts, Moment},
+    policy::{Facts, Moment, Nominated, VariantKey},
     purge::{Aim, Purges, Reached, Stamp},
     purges_shared::PurgesShared,
     room::Budget,
-    store::{Shelf, Store},
+    second_tier::SecondTier,
+    store::Store,
 };
 use crate::{config, exchange::Clock, pipeline::Tools, store::Redis, telemetry::Metrics};
 
@@ -35,13 +37,25 @@ pub struct Cache {
     pub(super) flights: Arc<Flights<Outcome>>,
     pub(super) budget: Arc<Budget>,
     pub(super) largest: u64,
+    places: Arc<Semaphore>,
     clock: Clock,
     metrics: Arc<Metrics>,
     memory: u64,
     /// Set when other gateways are told of purges.
     others: OnceLock<PurgesShared>,
+    /// Set when answers are kept where gateways share them.
+    second: OnceLock<Arc<SecondTier>>,
     tasks: TaskTracker,
     stop: CancellationToken,
+}
+
+/// What gateways share, where they share anything.
+#[derive(Clone, Copy)]
+pub struct Sharing<'a> {
+    /// The Redis in which they do.
+    pub redis: &'a Arc<Redis>,
+    /// Whether it is answers too, and not only purges.
+    pub answers: bool,
 }
 
 /// What a cache holds.
@@ -49,7 +63,8 @@ pub struct Cache {
 pub struct CacheFigures {
     /// Bytes that there are.
     pub memory: u64,
-    /// Bytes that are taken: by stored answers, fetches under way and bookkeeping.
+    /// Bytes that are taken: by stored answers, those that are still read, fetches under way and
+    /// bookkeeping.
     pub used: u64,
     /// Keys of which answers are stored.
     pub objects: u64,
@@ -59,6 +74,23 @@ pub struct CacheFigures {
     pub fetches: u64,
     /// Prefixes that were purged and are still looked at.
     pub bans: u64,
+    /// The answers that gateways share, where they do.
+    pub redis: Option<SecondTierFigures>,
+}
+
+/// What looks for answers that gateways share have come to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SecondTierFigures {
+    /// An answer was found.
+    pub hits: u64,
+    /// None was.
+    pub misses: u64,
+    /// Redis had no answer in time, or was away.
+    pub away: u64,
+    /// Answers that were there and had been purged.
+    pub purged: u64,
+    /// Values that were there and none of ours.
+    pub invalid: u64,
 }
 
 /// A stored answer that a request selects.
@@ -72,8 +104,10 @@ pub(super) struct Found {
 pub(super) enum Stored {
     /// An answer.
     Found(Found),
-    /// Answers that other requests select.
-    Others(Arc<Shelf<Object>>),
+    /// Answers that other requests select; the newest.
+    Others(Arc<Object>),
+    /// Answers that were purged; the newest.
+    Purged(Arc<Object>),
     /// Nothing.
     Nothing,
 }
@@ -84,10 +118,8 @@ impl Cache {
     pub fn from_config(
         config: &config::Cache,
         tools: &Tools,
-        redis: Option<&Arc<Redis>>,
+        sharing: Option<Sharing<'_>>,
     ) -> Arc<Self> {
-        let redis = redis.filter(|_| config.share_purges);
-
         let purges = Purges::new(config.memory);
         // Fetches under way have a part of the memory that stored answers can't take.
         let fetching = config.memory / SHARE_OF_FETCHES;
@@ -95,10 +127,12 @@ impl Cache {
         let evictions = tools.metrics.cache_evictions();
         let cache = Arc::new(Self {
             others: OnceLock::new(),
+            second: OnceLock::new(),
             store: Store::new(stored, config.max_object, evictions),
             purges,
             flights: Flights::new(),
-            budget: Budget::new(fetching),
+            budget: Budget::new(fetching, stored),
+            places: Arc::new(Semaphore::new(places(config.memory))),
             largest: config.max_object,
             clock: tools.clock.clone(),
             metrics: Arc::clone(&tools.metrics),
@@ -106,49 +140,87 @@ impl Cache {
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),
         });
-        if let Some(redis) = redis {
+        if let Some(Sharing { redis, answers }) = sharing {
             // It can hear of purges now that it is there.
-            let heard = PurgesShared::start(redis, &tools.control, Arc::downgrade(&cache));
+            let weak = Arc::downgrade(&cache);
+            let heard = PurgesShared::start(redis, &tools.control, weak, answers);
+            let log = Arc::clone(&heard.log);
             cache.others.get_or_init(|| heard);
+            if answers {
+                let figures = tools.metrics.second_tier();
+                let second = SecondTier::new(redis, log, figures);
+                cache.second.get_or_init(|| Arc::new(second));
+            }
         }
         cache
+    }
+
+    /// Where answers are kept that gateways share, if anywhere.
+    pub(super) fn second(&self) -> Option<&Arc<SecondTier>> {
+        self.second.get()
+    }
+
+    /// Whether other gateways are told of purges.
+    #[must_use]
+    pub fn shares_purges(&self) -> bool {
+        self.others.get().is_some()
     }
 
     /// Purges; `soft` makes stale what a hard purge forgets. A fetch that is under way can't bring
     /// back what was there before.
     pub fn purge(&self, aim: &Aim, soft: bool) {
-        self.purge_here(aim, soft);
-        if let Some(others) = self.others.get() {
-            others.tell(aim, soft);
-        }
+        self.count_purge();
+        self.forget_and_tell(aim, soft, true);
     }
 
-    /// The same in this process alone.
-    pub(super) fn purge_here(&self, aim: &Aim, soft: bool) {
+    /// The same because a client's request has changed what is stored; all are told.
+    pub(super) fn invalidate(&self, aim: &Aim) {
+        self.forget_and_tell(aim, false, false);
+    }
+
+    fn forget_and_tell(&self, aim: &Aim, soft: bool, asked: bool) {
+        let at = self.stamp();
+        let Some(others) = self.others.get() else {
+            return self.forget_at(aim, soft, at);
+        };
+        // Before it is done, or what others stored could be taken for newer.
+        let unsaid = others.log.announce(at);
+        self.forget_at(aim, soft, at);
+        others.tell(unsaid, self.moment(), aim, soft, asked);
+    }
+
+    /// Counts a purge that somebody has asked for.
+    pub(super) fn count_purge(&self) {
         self.metrics.cache_purged();
-        self.forget(aim, soft);
+    }
+
+    /// Does what [`purge`](Self::purge) does, in this process alone.
+    pub(super) fn forget(&self, aim: &Aim, soft: bool) {
+        self.forget_at(aim, soft, self.stamp());
+    }
+
+    /// The same at a moment, which must not be behind now.
+    pub(super) fn forget_at(&self, aim: &Aim, soft: bool, at: Stamp) {
+        self.purges.purge(aim, soft, at);
         if *aim == Aim::Everything && !soft {
             // Nothing of it can be served any more; its memory is free at once, too.
             self.store.clear();
         }
     }
 
-    /// Does what [`purge`](Self::purge) does, without counting it: the request of a client has
-    /// changed what is stored.
-    pub(super) fn forget(&self, aim: &Aim, soft: bool) {
-        self.purges.purge(aim, soft, self.stamp());
-    }
-
     /// What it holds.
     #[must_use]
     pub fn figures(&self) -> CacheFigures {
+        // Bodies that had to make room are in memory as long as somebody reads them.
+        let stored = self.store.weight().max(self.budget.bodies().bytes());
         CacheFigures {
             memory: self.memory,
-            used: self.store.weight() + self.budget.used() + self.purges.weight(),
+            used: stored + self.budget.used() + self.purges.weight(),
             objects: self.store.len() as u64,
             evictions: self.store.evicted(),
             fetches: self.flights.len() as u64,
             bans: self.purges.bans() as u64,
+            redis: self.second.get().map(|second| second.figures()),
         }
     }
 
@@ -168,6 +240,13 @@ impl Cache {
         });
     }
 
+    /// A place among the fetches that go on when their client leaves; `None` when all are taken.
+    ///
+    /// Clients that only ask and leave could else keep any number of requests to upstreams alive.
+    pub(super) fn place(&self) -> Option<Place> {
+        Arc::clone(&self.places).try_acquire_owned().ok().map(Place)
+    }
+
     /// Now, as purges count.
     pub(super) fn stamp(&self) -> Stamp {
         stamp(self.clock.now())
@@ -176,6 +255,12 @@ impl Cache {
     /// Now, on the wall clock.
     pub(super) fn moment(&self) -> Moment {
         Moment::from(self.clock.wall())
+    }
+
+    /// When a moment of purges was, on the wall clock.
+    pub(super) fn moment_at(&self, at: Stamp) -> Moment {
+        let ago = self.stamp().saturating_sub(at) / NANOS_PER_MILLI;
+        Moment::from_millis(self.moment().millis().saturating_sub(ago))
     }
 
     /// Looks for what a request selects under a key.
@@ -188,22 +273,43 @@ impl Cache {
         let Some(shelf) = self.store.find(key) else {
             return Stored::Nothing;
         };
-        let selected = |object: &&Arc<Object>| object.draft.is_selected_by(request);
-        for object in shelf.variants().iter().filter(selected) {
+        // Most variants vary by the same fields, whose values need be read but once.
+        let mut read: Option<(&Nominated, VariantKey)> = None;
+        for object in shelf.variants() {
+            let nominated = &object.draft.nominated;
+            if !nominated.is_empty() {
+                let known = read.take().filter(|(names, _)| *names == nominated);
+                let (_, key) =
+                    read.insert(known.unwrap_or_else(|| (nominated, nominated.key(request))));
+                if *key != object.draft.variant {
+                    continue;
+                }
+            }
             if let Some(facts) = object.facts(&self.purges, now) {
                 let object = Arc::clone(object);
                 return Stored::Found(Found { object, facts });
             }
         }
-        Stored::Others(shelf)
+        let stands = |object: &Arc<Object>| object.facts(&self.purges, now).is_some();
+        match shelf.variants() {
+            [] => Stored::Nothing,
+            [newest, ..] if shelf.variants().iter().any(stands) => {
+                Stored::Others(Arc::clone(newest))
+            }
+            [newest, ..] => Stored::Purged(Arc::clone(newest)),
+        }
+    }
+
+    /// Whether a purge has reached an answer since its fetch began.
+    pub(super) fn is_gone(&self, object: &Object) -> bool {
+        let origin = &object.draft.origin;
+        let none = AtomicU64::new(0);
+        self.purges.reached(&origin.marks, origin.began, &none) == Reached::Gone
     }
 
     /// Stores a whole answer, unless a purge has reached it since its fetch began.
     pub(super) fn put(&self, key: &Key, object: &Arc<Object>) {
-        let origin = &object.draft.origin;
-        let none = AtomicU64::new(0);
-        let reached = || self.purges.reached(&origin.marks, origin.began, &none);
-        if reached() == Reached::Gone {
+        if self.is_gone(object) {
             return;
         }
         let replaces = |known: &Object| object.draft.replaces(&known.draft);
@@ -217,6 +323,8 @@ impl Cache {
         // Of its tags one knows when its head is there.
         let known = match flight.fill.settled() {
             Some(Outcome::Storing(draft)) => Some(draft),
+            Some(Outcome::Refreshed(object)) => Some(Arc::clone(&object.draft)),
+            Some(Outcome::Brought(found)) => Some(Arc::clone(&found.object.draft)),
             _ => None,
         };
         let marks = known
@@ -224,6 +332,15 @@ impl Cache {
             .map_or(&flight.marks, |draft| &draft.origin.marks);
         self.purges.reached(marks, flight.began, &none) == Reached::No
     }
+}
+
+/// A fetch's place among those that outlive their clients, as long as it is held.
+pub(super) struct Place(#[expect(dead_code, reason = "held for its drop")] OwnedSemaphorePermit);
+
+/// How many fetches may outlive their clients.
+fn places(memory: u64) -> usize {
+    let places = (memory / BYTES_PER_PLACE).clamp(FEWEST_PLACES, MOST_PLACES);
+    places as usize
 }
 
 /// A moment as purges count.
@@ -234,5 +351,10 @@ pub(super) fn stamp(since_origin: Duration) -> Stamp {
         .max(1)
 }
 
+/// One fetch that outlives its client for each so many bytes of memory.
+const BYTES_PER_PLACE: u64 = 256 << 10;
+const FEWEST_PLACES: u64 = 16;
+const MOST_PLACES: u64 = 4096;
+const NANOS_PER_MILLI: u64 = 1_000_000;
 /// The part of the memory that fetches under way may hold, as a divisor: as much as one answer.
 const SHARE_OF_FETCHES: u64 = 4;

@@ -20,10 +20,25 @@ impl Tags {
         split(&self.0, b',').chain(split(&self.1, b' '))
     }
 
+    /// All of them, a line each.
+    pub(super) fn lines(&self) -> Box<str> {
+        let tags: Vec<_> = self.iter().flatten().collect();
+        tags.join("\n").into()
+    }
+
     /// Whether a purge by any of them would reach the answer.
     pub(super) fn can_be_kept(&self) -> bool {
         self.iter().all(|tag| tag.is_some()) && self.iter().count() <= MOST_TAGS
     }
+}
+
+/// The tags of an answer and those that came later, a line each.
+pub(super) fn joined(old: &str, new: &str) -> Box<str> {
+    let new = new
+        .lines()
+        .filter(|tag| !old.lines().any(|known| known == *tag));
+    let all: Vec<_> = old.lines().chain(new).collect();
+    all.join("\n").into()
 }
 
 fn take(headers: &mut HeaderMap, name: &HeaderName) -> Vec<HeaderValue> {
@@ -73,6 +88,13 @@ mod tests {
         assert_eq!(all, ["a", "b c", "g", "d", "e,f"]);
         assert!(kept);
         assert_eq!(headers.len(), 1);
+    }
+
+    #[test]
+    fn later_tags_join_those_that_are_there() {
+        assert_eq!(&*joined("a\nb c", "b c\nd"), "a\nb c\nd");
+        assert_eq!(&*joined("", "a"), "a");
+        assert_eq!(&*joined("a", ""), "a");
     }
 
     #[test]

@@ -148,7 +148,10 @@ impl Limit {
         for key in self.keys_named(key) {
             known |= self.counters.counting.forget(key);
             if let Some(shared) = &self.shared {
-                known |= shared.redis.forget(CONTROL, self.look(shared, key)).await?;
+                known |= shared
+                    .redis
+                    .forget_key(CONTROL, self.look(shared, key))
+                    .await?;
             }
         }
         Ok(known)

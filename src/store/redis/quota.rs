@@ -2,20 +2,11 @@
 
 use std::{sync::Arc, time::Duration};
 
-use redis::{Cmd, Script, Value};
+use redis::{Cmd, Value};
 use smallvec::SmallVec;
 
-use super::{Away, Redis, Reply};
+use super::{Away, Lane, Redis};
 use crate::store::{Decision, KeyHash, Refused, Standing, Window};
-
-/// The script, and the hash under which Redis knows it.
-pub(super) struct Scripts(Script);
-
-impl Scripts {
-    pub(super) fn new() -> Self {
-        Self(Script::new(QUOTA))
-    }
-}
 
 /// The algorithms that count in Redis.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -164,7 +155,11 @@ impl Redis {
     /// # Errors
     ///
     /// When there is no usable answer within the deadline.
-    pub async fn forget(self: &Arc<Self>, worker: usize, ask: SharedAsk<'_>) -> Result<bool, Away> {
+    pub async fn forget_key(
+        self: &Arc<Self>,
+        worker: usize,
+        ask: SharedAsk<'_>,
+    ) -> Result<bool, Away> {
         let mut delete = redis::cmd("DEL");
         delete.arg(self.key(&ask));
         match self.ask(worker, &delete).await? {
@@ -179,21 +174,11 @@ impl Redis {
         operation: Operation,
         asks: &[SharedAsk<'_>],
     ) -> Result<Value, Away> {
-        let script = &self.scripts.0;
-        let mut command = redis::cmd("EVALSHA");
-        command.arg(script.get_hash());
-        self.push(&mut command, operation, asks);
+        let script = &self.scripts.quota;
+        let push = |command: &mut Cmd| self.push(command, operation, asks);
         // Given back twice it would be more than was taken.
         let again = !matches!(operation, Operation::Give(_));
-        if let Reply::Value(value) = self.send(worker, &command, again).await? {
-            return Ok(value);
-        }
-        // Redis was started anew or has forgotten it. This runs it and makes it known, on the node
-        // that the keys belong to.
-        let mut command = redis::cmd("EVAL");
-        command.arg(QUOTA);
-        self.push(&mut command, operation, asks);
-        self.ask(worker, &command).await
+        self.call(Lane::Counts, worker, script, again, push).await
     }
 
     /// The key's name in Redis. What is in braces alone decides on the node.
@@ -276,7 +261,6 @@ fn taken(numbers: &[u64], ask: &SharedAsk<'_>) -> Option<SharedTaken> {
     Some(SharedTaken { decision, got })
 }
 
-const QUOTA: &str = include_str!("quota.lua");
 /// Numbers a limit in an answer.
 const FIGURES: usize = 5;
 

@@ -5,7 +5,7 @@ use http::{
     header::{IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, IF_UNMODIFIED_SINCE, RANGE},
 };
 
-use super::{StoredHead, directives::member_end};
+use super::{StoredHead, directives::Members};
 
 /// Makes a request ask whether what is stored is still valid (RFC 9111 4.3.1).
 ///
@@ -42,18 +42,12 @@ pub(super) fn equals_strongly(one: &[u8], other: &[u8]) -> bool {
 
 /// Whether `If-None-Match` lists an entity tag, at any place of any line (RFC 9110 13.1.2).
 pub(super) fn lists(request: &HeaderMap, etag: Option<&[u8]>) -> bool {
-    request.get_all(IF_NONE_MATCH).iter().any(|line| {
-        let mut rest = Some(line.as_bytes());
-        while let Some(list) = rest {
-            let end = member_end(list);
-            let member = list[..end].trim_ascii();
-            // `*` is any stored answer.
-            if member == b"*" || etag.is_some_and(|etag| equals_weakly(member, etag)) {
-                return true;
-            }
-            rest = list.get(end + 1..);
-        }
-        false
+    let lines = request.get_all(IF_NONE_MATCH).iter();
+    let mut members = lines.flat_map(|line| Members::of(line.as_bytes()));
+    members.any(|member| {
+        let member = member.trim_ascii();
+        // `*` is any stored answer.
+        member == b"*" || etag.is_some_and(|etag| equals_weakly(member, etag))
     })
 }
 

@@ -56,13 +56,13 @@ impl Basis<'_> {
         self.heuristic().map_or(Lifetime::None, Lifetime::Heuristic)
     }
 
-    /// Whether `default_ttl` would hold but for the request's cookies.
+    /// Whether `default_ttl` or a guess would hold but for the request's cookies.
     pub(super) fn only_cookies_forbid(&self) -> bool {
         let apart = Basis {
             cookie: false,
             ..*self
         };
-        self.cookie && apart.default_ttl().is_some()
+        self.cookie && apart.default_ttl().or_else(|| apart.heuristic()).is_some()
     }
 
     /// The first of `s-maxage`, `max-age` and `Expires` (RFC 9111 4.2.1). A targeted field takes
@@ -93,10 +93,11 @@ impl Basis<'_> {
     }
 
     /// A tenth of the time that the content had not changed for, where the status or `public`
-    /// allows it (RFC 9111 4.2.2, 5.2.2.9).
+    /// allows it (RFC 9111 4.2.2, 5.2.2.9). Cookies may name somebody, and then it is no guess of
+    /// ours to make.
     fn heuristic(&self) -> Option<Duration> {
         let allowed = is_heuristic(self.status) || self.said.directives.public;
-        (self.options.heuristics && allowed).then_some(())?;
+        (self.options.heuristics && allowed && !self.cookie).then_some(())?;
         let modified = date_field(self.headers, &LAST_MODIFIED, self.received)?;
         let date = date_of(self.headers, self.received);
         let tenth = seconds_between(modified, date) / 10;

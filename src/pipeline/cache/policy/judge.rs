@@ -54,7 +54,7 @@ pub enum NotStored {
     SetCookie,
     /// It varies by everything, or by what no key can hold.
     Vary(Unkeyed),
-    /// Only `default_ttl` makes it fresh, which is not for requests with cookies.
+    /// Only `default_ttl` or a guess makes it fresh, which is not for requests with cookies.
     Cookie,
     /// Nothing makes it fresh.
     NoFreshness,
@@ -110,6 +110,8 @@ impl Verdict {
         fields::remove_hop_by_hop(&mut headers, true);
         // Ours to tell from now on; `Facts::initial_age` has taken it in.
         headers.remove(AGE);
+        // For the next hop alone (RFC 9111 3.1).
+        headers.remove(PROXY_AUTHENTICATION_INFO);
         for name in &self.withheld {
             headers.remove(name);
         }
@@ -317,5 +319,6 @@ fn is_understood(status: StatusCode) -> bool {
     )
 }
 
+const PROXY_AUTHENTICATION_INFO: HeaderName = HeaderName::from_static("proxy-authentication-info");
 /// `Set-Cookie2` (RFC 2965), as sensitive as what took its place.
 const SET_COOKIE2: HeaderName = HeaderName::from_static("set-cookie2");

@@ -26,7 +26,7 @@ pub struct Options {
     /// How long an answer is fresh whatever it says, unless that is `no-store` or `private`, or it
     /// sets a cookie. `no-cache` and the prohibitions of stale answers stay in force.
     pub override_ttl: Option<Duration>,
-    /// Freshness from `Last-Modified` alone (RFC 9111 4.2.2).
+    /// Freshness from `Last-Modified` alone (RFC 9111 4.2.2). Not for requests with cookies.
     pub heuristics: bool,
     /// How long a stale answer is served while it is fetched anew, where the answer does not say
     /// (`stale-while-revalidate`, RFC 5861 3).
@@ -46,8 +46,8 @@ pub struct Options {
     pub request_directives: bool,
     /// Targeted fields (RFC 9213), the first that is valid and not empty rules.
     pub targeted: Box<[HeaderName]>,
-    /// Fields that the gateway writes into forwarded requests from what it knows of the caller. A
-    /// client's request does not have them, so an answer that varies by one has no key.
+    /// Fields that the gateway writes into requests from what it knows of the caller: an answer that
+    /// varies by one is for that caller.
     pub identity_fields: Box<[HeaderName]>,
 }
 

@@ -153,10 +153,11 @@ fn class(incoming: &Incoming<'_>) -> Class {
     class
 }
 
-/// The safe methods of IANA's registry, beside GET and HEAD.
-fn is_safe(method: &Method) -> bool {
+/// The safe methods of IANA's registry.
+#[must_use]
+pub fn is_safe(method: &Method) -> bool {
     matches!(
         method.as_str(),
-        "OPTIONS" | "TRACE" | "QUERY" | "PROPFIND" | "REPORT" | "SEARCH"
+        "GET" | "HEAD" | "OPTIONS" | "TRACE" | "QUERY" | "PROPFIND" | "REPORT" | "SEARCH"
     )
 }

@@ -10,7 +10,7 @@ use http::{
 use sha2::{Digest, Sha256};
 use smallvec::SmallVec;
 
-use super::{Options, directives::member_end};
+use super::{Options, directives::Members};
 use crate::exchange::fields::{TRACEPARENT, X_FORWARDED_PROTO, X_REQUEST_ID, is_forwarding};
 
 /// Why no key can hold what an answer varies by.
@@ -43,8 +43,8 @@ impl Unkeyed {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Nominated {
     names: Box<[HeaderName]>,
-    /// Whether fields are among them that the gateway writes from what it knows of the caller:
-    /// they are not compared, so the answer is for that caller only.
+    /// Whether fields are among them that the gateway writes from what it knows of the caller: the
+    /// answer is for that caller only, and only as long as those are the same.
     pub(super) by_identity: bool,
 }
 
@@ -62,10 +62,8 @@ impl Nominated {
                 let Some(name) = nominated(member.trim_ascii())? else {
                     continue;
                 };
-                match options.identity_fields.contains(&name) {
-                    true => by_identity = true,
-                    false => names.push(name),
-                }
+                by_identity |= options.identity_fields.contains(&name);
+                names.push(name);
             }
         }
         names.sort_unstable_by(|one, other| one.as_str().cmp(other.as_str()));
@@ -77,14 +75,21 @@ impl Nominated {
         Ok(Self { names, by_identity })
     }
 
-    /// The same of names that were stored; they are taken as they are.
+    /// What was stored: these names, taken as they are, and whether the gateway's own fields are
+    /// among them.
     #[must_use]
-    pub fn from_names(mut names: Vec<HeaderName>) -> Self {
+    pub fn stored(mut names: Vec<HeaderName>, by_identity: bool) -> Self {
         names.sort_unstable_by(|one, other| one.as_str().cmp(other.as_str()));
         Self {
             names: names.into(),
-            by_identity: false,
+            by_identity,
         }
+    }
+
+    /// Whether fields are among them that the gateway writes from what it knows of the caller.
+    #[must_use]
+    pub fn is_by_identity(&self) -> bool {
+        self.by_identity
     }
 
     /// The names, lower case and sorted.
@@ -163,7 +168,7 @@ fn append(key: &mut SmallVec<[u8; 64]>, name: &HeaderName, request: &HeaderMap) 
     }
     // The length fits into a byte: longer values are not spelt out.
     match u8::try_from(value.len()) {
-        Ok(length) if form != Form::Secret && value.len() <= LONGEST_SPELT => {
+        Ok(length) if !form.is_secret() && value.len() <= LONGEST_SPELT => {
             key.extend_from_slice(&[SPELT, length]);
             key.extend_from_slice(&value);
         }
@@ -184,6 +189,9 @@ enum Form {
     Ranges,
     /// Anything: spaces around commas mean nothing, outside of quotes.
     List,
+    /// Cookies: their lines are one text of crumbs (RFC 9113 8.2.3), as the upstream gets it. It is
+    /// kept by its digest.
+    Crumbs,
     /// Credentials: as they are, by their digest.
     Secret,
 }
@@ -193,7 +201,8 @@ impl Form {
         match *name {
             ACCEPT_ENCODING => Self::Codings,
             ACCEPT_LANGUAGE | ACCEPT_CHARSET => Self::Ranges,
-            AUTHORIZATION | PROXY_AUTHORIZATION | COOKIE => Self::Secret,
+            COOKIE => Self::Crumbs,
+            AUTHORIZATION | PROXY_AUTHORIZATION => Self::Secret,
             _ => Self::List,
         }
     }
@@ -201,7 +210,7 @@ impl Form {
     /// Appends a line behind the lines before.
     fn append(self, value: &mut SmallVec<[u8; 128]>, line: &[u8]) {
         if !value.is_empty() {
-            value.push(b',');
+            value.extend_from_slice(self.between_lines());
         }
         match self {
             Self::Codings | Self::Ranges => {
@@ -209,20 +218,30 @@ impl Form {
                 value.extend(told.map(u8::to_ascii_lowercase));
             }
             Self::List => append_members(value, line),
-            Self::Secret => value.extend_from_slice(line),
+            Self::Crumbs | Self::Secret => value.extend_from_slice(line),
         }
+    }
+
+    /// What stands for the end of a line. A credential's could else be spelt within one.
+    fn between_lines(self) -> &'static [u8] {
+        match self {
+            Self::Codings | Self::Ranges | Self::List => b",",
+            Self::Crumbs => b"; ",
+            Self::Secret => b"\n",
+        }
+    }
+
+    fn is_secret(self) -> bool {
+        matches!(self, Self::Crumbs | Self::Secret)
     }
 }
 
 fn append_members(value: &mut SmallVec<[u8; 128]>, line: &[u8]) {
-    let end = member_end(line);
-    value.extend_from_slice(line[..end].trim_ascii());
-    let mut rest = line.get(end + 1..);
-    while let Some(list) = rest {
-        let end = member_end(list);
-        value.push(b',');
-        value.extend_from_slice(list[..end].trim_ascii());
-        rest = list.get(end + 1..);
+    for (at, member) in Members::of(line).enumerate() {
+        if at > 0 {
+            value.push(b',');
+        }
+        value.extend_from_slice(member.trim_ascii());
     }
 }
 
@@ -383,7 +402,16 @@ mod tests {
     }
 
     #[test]
-    fn fields_of_identity_are_noted_and_not_compared() {
+    fn lines_of_a_credential_are_what_the_upstream_gets() {
+        let lines = [("cookie", "a=1"), ("cookie", "b=2")];
+        assert!(same("cookie", &lines, &[("cookie", "a=1; b=2")]));
+        assert!(!same("cookie", &lines, &[("cookie", "a=1,b=2")]));
+        let lines = [("authorization", "a"), ("authorization", "b")];
+        assert!(!same("authorization", &lines, &[("authorization", "a,b")]));
+    }
+
+    #[test]
+    fn fields_of_identity_are_noted_and_compared() {
         let options = Options {
             identity_fields: [HeaderName::from_static("x-user-id")].into(),
             ..Options::default()
@@ -391,7 +419,7 @@ mod tests {
         let answer = headers(&[("vary", "X-User-Id, foo")]);
         let nominated = Nominated::by(&answer, &options).unwrap();
         assert!(nominated.by_identity);
-        assert_eq!(nominated.names(), ["foo"]);
+        assert_eq!(nominated.names(), ["foo", "x-user-id"]);
     }
 
     proptest! {

@@ -16,6 +16,8 @@ use super::*;
 use crate::{config::Config, store::KeyHasher, telemetry::Metrics};
 use server::RedisServer;
 
+/// The script as it stands.
+const QUOTA: &str = include_str!("../quota.lua");
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Microseconds. All times are whole milliseconds: then no fraction of a token is within the script's
 /// epsilon of a whole one.

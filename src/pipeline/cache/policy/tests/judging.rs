@@ -326,6 +326,10 @@ fn heuristics_are_a_tenth_of_the_age_of_what_did_not_change() {
         let verdict = judged(&get(&[]), status, lines, &options)?;
         Ok(verdict.facts.lifetime.as_secs())
     };
+    let cookie = get(&[("cookie", "a=b")]);
+    let lines: Lines<'_> = &[("last-modified", &day), ("date", &now)];
+    let guessed = judged(&cookie, 200, lines, &options);
+    assert_eq!(refusal(guessed), Some(NotStored::Cookie));
     for status in [200, 203, 204, 300, 301, 308, 404, 405, 410, 414, 501] {
         assert_eq!(ttl(status, ""), Ok(8640), "{status}");
     }

@@ -130,6 +130,19 @@ impl<'a> Host<'a> {
     }
 }
 
+/// A host with its port in its one form; what is no host stays as it is.
+#[must_use]
+pub fn plain(text: &str) -> String {
+    match Host::parse(text) {
+        Ok(Host { name, port: None }) => name.into_owned(),
+        Ok(Host {
+            name,
+            port: Some(port),
+        }) => format!("{name}:{port}"),
+        Err(_) => text.to_owned(),
+    }
+}
+
 /// Labels between single dots, in one pass.
 fn is_name(name: &[u8]) -> bool {
     let mut before = b'.';
@@ -196,6 +209,19 @@ mod tests {
             name("[2001:db8::1]", None)
         );
         assert_eq!(parsed("[::FFFF:1.2.3.4]"), name("[::ffff:1.2.3.4]", None));
+    }
+
+    #[test]
+    fn a_host_has_one_form_whatever_it_came_in() {
+        for (came, plain_form) in [
+            ("A.Test.", "a.test"),
+            ("a.test.:0080", "a.test:80"),
+            ("[2001:DB8:0::1]:8080", "[2001:db8::1]:8080"),
+            ("a.test", "a.test"),
+            ("a b", "a b"),
+        ] {
+            assert_eq!(plain(came), plain_form);
+        }
     }
 
     #[test]

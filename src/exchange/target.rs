@@ -101,6 +101,14 @@ pub fn normalise(target: &PathAndQuery) -> Result<Normalised, TargetError> {
     })
 }
 
+/// A path with its query in its normal form; what has none stays as it is.
+#[must_use]
+pub fn plain(text: &str) -> String {
+    let target = text.parse::<PathAndQuery>().ok();
+    let changed = target.and_then(|target| normalise(&target).ok()?.changed);
+    changed.map_or_else(|| text.to_owned(), |target| target.as_str().to_owned())
+}
+
 /// What one pass over a path's bytes tells.
 #[derive(Debug, Default)]
 struct Scan {

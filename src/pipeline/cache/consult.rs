@@ -1,0 +1,200 @@
+//! Asking the second tier before the upstream, and whose turn it is to ask that.
+//!
+//! ```text
+//! look -> found, and it may be served -> serve it
+//!   no -> our turn?   yes -> look again: another may just have been served -> fetch
+//!                     another's -> wait a little, look again; in the end fetch ourselves
+//! ```
+//!
+//! When Redis does not answer, the request goes on as if there were no second tier.
+
+use std::{sync::Arc, time::Duration};
+
+use http::header::CONTENT_LENGTH;
+use tokio::time::{Instant, sleep};
+
+use super::{
+    CacheRoute, Visit,
+    object::{Draft, NAME, Object},
+    policy::{CacheStatus, Class, Forwarded, Reuse, reuse},
+    second_tier::{Begun, End, Ticket},
+    shared::Found,
+};
+use crate::{config::CacheQuery, exchange::Response};
+
+/// How long one waits for other gateways.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Patience {
+    /// So long; others wait for us as long.
+    For(Duration),
+    /// Not at all.
+    None,
+    /// Not at all, and nothing will be stored: it is only looked.
+    OnlyLook,
+    /// Nobody waits: where another fetches it, nothing is to be done.
+    Aside,
+}
+
+/// What the second tier has said.
+pub(super) enum Consulted {
+    /// This may be served.
+    Found(Found, Reuse),
+    /// The upstream is to be asked.
+    Ask,
+    /// Another gateway is asking it.
+    LeaveIt,
+}
+
+impl CacheRoute {
+    /// Asks the second tier, if there is one. What is to be validated and what the fetch has to know
+    /// is written into the visit.
+    pub(super) async fn consult(&self, visit: &mut Visit, patience: Patience) -> Consulted {
+        let Some(tier) = &self.second else {
+            return Consulted::Ask;
+        };
+        let until = match patience {
+            Patience::For(wait) => Instant::now() + wait,
+            _ => Instant::now(),
+        };
+        let place = tier.place(visit, self.rule.query == CacheQuery::AsIs);
+        let mut pause = SHORTEST_PAUSE;
+        loop {
+            let Ok(looked) = tier.look(&self.cache, visit, &place).await else {
+                return Consulted::Ask;
+            };
+            if let Some(found) = &looked.found
+                && let Some(consulted) = self.found(visit, found, patience)
+            {
+                return consulted;
+            }
+            // It was our turn already, and nobody has been quicker.
+            if visit.ticket.is_some() {
+                return Consulted::Ask;
+            }
+            let turn = match patience {
+                Patience::OnlyLook => return Consulted::Ask,
+                Patience::None => None,
+                Patience::For(wait) => Some(wait),
+                Patience::Aside => Some(TURN_ASIDE),
+            };
+            match tier.begin(visit, &place, &looked, turn).await {
+                Ok(Begun::Ours(ticket)) => visit.ticket = Some(ticket),
+                Ok(Begun::Everybodys(ticket)) => {
+                    visit.ticket = Some(ticket);
+                    return Consulted::Ask;
+                }
+                Ok(Begun::Others(_)) if matches!(patience, Patience::Aside) => {
+                    return Consulted::LeaveIt;
+                }
+                Ok(Begun::Others(ticket)) => {
+                    let now = Instant::now();
+                    if now >= until {
+                        visit.ticket = Some(ticket);
+                        return Consulted::Ask;
+                    }
+                    sleep(pause.min(until - now)).await;
+                    pause = (pause * 2).min(LONGEST_PAUSE);
+                }
+                Err(_) => return Consulted::Ask,
+            }
+        }
+    }
+
+    /// What may be done with what was found; `None` where the upstream is to be asked.
+    fn found(&self, visit: &mut Visit, found: &Found, patience: Patience) -> Option<Consulted> {
+        let received = |found: &Found| found.facts.received;
+        let known = visit.stale.as_ref();
+        if known.is_some_and(|known| received(known) >= received(found)) {
+            return None;
+        }
+        if self.memory {
+            let key = visit.keys.of(&found.object.draft).clone();
+            self.cache.put(&key, &found.object);
+        }
+        let reuse = reuse(&visit.asked, &found.facts, self.cache.moment());
+        let serves = match reuse {
+            Reuse::Fresh => true,
+            Reuse::StaleWhileRevalidate | Reuse::StaleAsWanted => {
+                !matches!(patience, Patience::Aside)
+            }
+            Reuse::Validate | Reuse::ValidateAsWanted => false,
+        };
+        if serves {
+            if let Some(ticket) = visit.ticket.take() {
+                ticket.end(End::NotNeeded);
+            }
+            return Some(Consulted::Found(found.clone(), reuse));
+        }
+        visit.stale = Some(found.clone());
+        visit.why = match reuse {
+            Reuse::ValidateAsWanted => Forwarded::Request,
+            _ => Forwarded::Stale,
+        };
+        None
+    }
+
+    /// An answer of the second tier to a request that nobody waits for, and whether it is stale and to
+    /// be fetched anew, as the visit says then.
+    pub(super) async fn consult_alone(&self, visit: &mut Visit) -> Option<(Response, bool)> {
+        // What was nobody else's a moment ago is not looked for each time.
+        self.second.as_ref().filter(|_| !visit.passes)?;
+        let stores = visit.asked.class == Class::Get
+            && !visit.asked.range
+            && !visit.asked.wants.only_if_cached;
+        let patience = match stores {
+            true => Patience::None,
+            false => Patience::OnlyLook,
+        };
+        match self.consult(visit, patience).await {
+            Consulted::Found(found, reuse) => {
+                let response = self.brought(visit, &found, reuse);
+                visit.stale = Some(found);
+                Some((response, reuse == Reuse::StaleWhileRevalidate))
+            }
+            Consulted::Ask | Consulted::LeaveIt => None,
+        }
+    }
+
+    /// Serves what the second tier had.
+    pub(super) fn brought(&self, visit: &Visit, found: &Found, reuse: Reuse) -> Response {
+        let (result, detail) = match reuse {
+            Reuse::StaleAsWanted => ("stale", "max-stale"),
+            Reuse::StaleWhileRevalidate => ("stale", "while-revalidate"),
+            _ => ("hit", "redis"),
+        };
+        visit.note(result, Some(detail));
+        let now = self.cache.moment();
+        let status = CacheStatus {
+            detail: Some(detail),
+            ..CacheStatus::hit(NAME, found.facts.ttl(now))
+        };
+        self.serving(visit, &found.facts, now, Some(&status))
+            .object(&found.object)
+    }
+
+    /// Stores an answer where the rule says.
+    pub(super) fn put(&self, visit: &Visit, object: &Arc<Object>) {
+        let key = visit.keys.of(&object.draft);
+        if self.memory {
+            self.cache.put(key, object);
+        }
+        if let Some(ticket) = &visit.ticket {
+            ticket.store(&self.cache, key, object);
+        }
+    }
+
+    /// Lets other gateways not wait for an answer that is too large for them.
+    pub(super) fn let_go_of_large(visit: &mut Visit, draft: &Draft) {
+        let length = draft.head.headers.get(CONTENT_LENGTH);
+        let length = length.and_then(|length| length.to_str().ok()?.parse().ok());
+        if length.is_some_and(|length| !Ticket::fits(length)) {
+            visit.ticket = None;
+        }
+    }
+}
+
+/// How soon it is looked again whether another gateway has brought the answer.
+const SHORTEST_PAUSE: Duration = Duration::from_millis(10);
+const LONGEST_PAUSE: Duration = Duration::from_millis(100);
+/// How long other gateways leave it to one to fetch what is served stale.
+const TURN_ASIDE: Duration = Duration::from_secs(5);

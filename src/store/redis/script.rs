@@ -1,0 +1,58 @@
+//! Scripts: several commands as one, which nothing else comes between.
+
+use std::sync::Arc;
+
+use redis::{Cmd, Value};
+
+use super::{Away, Lane, Redis, Reply};
+
+/// A script, and the hash under which Redis knows it.
+pub(super) struct Script {
+    text: &'static str,
+    known: redis::Script,
+}
+
+/// All of them.
+pub(super) struct Scripts {
+    pub(super) quota: Script,
+    pub(super) answers: Script,
+}
+
+impl Scripts {
+    pub(super) fn new() -> Self {
+        let script = |text| Script {
+            text,
+            known: redis::Script::new(text),
+        };
+        Self {
+            quota: script(include_str!("quota.lua")),
+            answers: script(include_str!("answers.lua")),
+        }
+    }
+}
+
+impl Redis {
+    /// Runs a script; `push` adds the number of its keys, the keys and its arguments, `again` runs it a
+    /// second time where the connection turns out to be broken.
+    pub(super) async fn call(
+        self: &Arc<Self>,
+        lane: Lane,
+        worker: usize,
+        script: &Script,
+        again: bool,
+        push: impl Fn(&mut Cmd),
+    ) -> Result<Value, Away> {
+        let mut command = redis::cmd("EVALSHA");
+        command.arg(script.known.get_hash());
+        push(&mut command);
+        if let Reply::Value(value) = self.send(lane, worker, &command, again).await? {
+            return Ok(value);
+        }
+        // Redis was started anew or has forgotten it. This runs it and makes it known, on the node
+        // that the keys belong to.
+        let mut command = redis::cmd("EVAL");
+        command.arg(script.text);
+        push(&mut command);
+        self.ask_on(lane, worker, &command).await
+    }
+}

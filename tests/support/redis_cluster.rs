@@ -1,0 +1,48 @@
+//! A cluster of real Redis servers.
+
+use std::process::{Command, Stdio};
+
+use super::{RedisServer, eventually};
+
+/// Three nodes of one cluster.
+pub struct RedisCluster(pub Vec<RedisServer>);
+
+impl RedisCluster {
+    /// Starts it, and waits until it is whole.
+    pub async fn start() -> Self {
+        Self::with_replicas(0).await
+    }
+
+    /// The same with so many replicas of each node.
+    pub async fn with_replicas(replicas: usize) -> Self {
+        // A replica is not made to wait for others.
+        let with = ["--cluster-enabled", "yes", "--cluster-node-timeout", "2000"];
+        let with = [&with[..], &["--repl-diskless-sync-delay", "0"]].concat();
+        let nodes: Vec<_> = (0..3 * (1 + replicas))
+            .map(|_| RedisServer::with(&with))
+            .collect();
+        let places = nodes
+            .iter()
+            .map(|node| format!("127.0.0.1:{}", node.port()));
+        let made = Command::new("redis-cli")
+            .args(["--cluster", "create"])
+            .args(places)
+            .args(["--cluster-replicas", &replicas.to_string(), "--cluster-yes"])
+            .stdout(Stdio::null())
+            .status();
+        assert!(made.expect("redis-cli is installed").success());
+        let whole = |node: &RedisServer| node.run("CLUSTER INFO").contains("cluster_state:ok");
+        eventually(|| nodes.iter().all(whole)).await;
+        Self(nodes)
+    }
+
+    /// Its URLs, as the configuration has them.
+    pub fn urls(&self) -> String {
+        let urls: Vec<_> = self
+            .0
+            .iter()
+            .map(|node| format!("'{}'", node.url()))
+            .collect();
+        format!("[{}]", urls.join(", "))
+    }
+}
