@@ -61,7 +61,7 @@ impl Marks {
 }
 
 /// What a purge is aimed at.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Aim {
     /// One URL, whatever it varies by.
     Url {

@@ -1,22 +1,26 @@
 //! Purges that reach all gateways, over Redis.
 //!
-//! A purge is done here first and then told, in order, until Redis has taken it: what stands in Redis
-//! is purged as [`purge_log`](super::purge_log) says, and a message lets the others purge what they
-//! have in memory. A gateway that was cut off does not know what it has missed, so it forgets
-//! everything when it is back.
+//! A purge is done here first and then told until Redis has taken it: what stands in Redis is purged as
+//! [`purge_log`](super::purge_log) says, and a message lets the others purge what they have in memory.
+//! Many that wait are told together, in whatever order: what a purge reaches depends on no other. A
+//! gateway that was cut off does not know what it has missed, so it forgets everything when it is back.
 
-use std::sync::{
-    Arc, Weak,
-    atomic::{AtomicBool, Ordering::Relaxed},
+use std::{
+    collections::HashSet,
+    sync::{Arc, Mutex, PoisonError, Weak},
 };
 
+use futures_util::future::join_all;
 use serde_json::{Value, json};
 use tokio::{
     runtime::Handle,
     sync::{Notify, mpsc},
-    time::{Duration, sleep},
+    time::{Duration, sleep, timeout},
 };
-use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio_util::{
+    sync::{CancellationToken, DropGuard},
+    task::{TaskTracker, task_tracker::TaskTrackerToken},
+};
 
 use super::{
     policy::Moment,
@@ -30,8 +34,9 @@ use crate::store::{Away, Heard, Redis};
 pub(super) struct PurgesShared {
     pub(super) log: Arc<PurgeLog>,
     queue: mpsc::Sender<Telling>,
-    /// Whether a purge found no room in the queue.
-    lost: Arc<AtomicBool>,
+    lost: Arc<Lost>,
+    /// Counts what has not been told.
+    untold: TaskTracker,
     _running: DropGuard,
 }
 
@@ -43,6 +48,17 @@ struct Telling {
     asked: bool,
     at: Moment,
     unsaid: Unsaid,
+    /// Whether it has been done here, at the moment of `unsaid`.
+    done: bool,
+    _untold: TaskTrackerToken,
+}
+
+/// Purges that found no room in the queue: the first of them, which has become one of everything and
+/// stands for all.
+#[derive(Default)]
+struct Lost {
+    first: Mutex<Option<Telling>>,
+    added: Notify,
 }
 
 /// What tells and what listens.
@@ -66,7 +82,7 @@ impl PurgesShared {
     ) -> Self {
         let (queue, waiting) = mpsc::channel(MOST_WAITING);
         let stop = CancellationToken::new();
-        let lost = Arc::<AtomicBool>::default();
+        let lost = Arc::<Lost>::default();
         let ends = Arc::new(Ends {
             redis: Arc::clone(redis),
             cache,
@@ -86,8 +102,15 @@ impl PurgesShared {
             log,
             queue,
             lost,
+            untold: TaskTracker::new(),
             _running: stop.drop_guard(),
         }
+    }
+
+    /// Waits until Redis knows of all purges so far, but not for long: it may be away.
+    pub(super) async fn drain(&self) {
+        self.untold.close();
+        let _ = timeout(LONGEST_DRAIN, self.untold.wait()).await;
     }
 
     /// Tells the other gateways, beside whoever asks.
@@ -98,31 +121,96 @@ impl PurgesShared {
             asked,
             at,
             unsaid,
+            done: true,
+            _untold: self.untold.token(),
         };
-        if self.queue.try_send(telling).is_err() {
-            // The next that finds room becomes one of everything, and is behind this one.
-            self.lost.store(true, Relaxed);
-            self.log.said(unsaid);
+        if let Err(full) = self.queue.try_send(telling) {
+            self.lost.add(&self.log, full.into_inner());
         }
     }
 }
 
+impl Lost {
+    fn add(&self, log: &PurgeLog, mut telling: Telling) {
+        (telling.aim, telling.soft, telling.done) = (Aim::Everything, false, false);
+        let mut first = self.first.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(mut known) = first.take() {
+            if telling.unsaid.at < known.unsaid.at {
+                std::mem::swap(&mut telling, &mut known);
+            }
+            // Until Redis knows of the first, this one counts with it.
+            log.said(telling.unsaid);
+            telling = known;
+        }
+        *first = Some(telling);
+        drop(first);
+        self.added.notify_one();
+    }
+
+    fn take(&self) -> Option<Telling> {
+        let mut first = self.first.lock().unwrap_or_else(PoisonError::into_inner);
+        first.take()
+    }
+}
+
 impl Ends {
-    async fn tell(self: Arc<Self>, mut waiting: mpsc::Receiver<Telling>, lost: Arc<AtomicBool>) {
-        while let Some(mut telling) = waiting.recv().await {
-            if lost.swap(false, Relaxed) {
-                (telling.aim, telling.soft) = (Aim::Everything, false);
+    async fn tell(self: Arc<Self>, mut queue: mpsc::Receiver<Telling>, lost: Arc<Lost>) {
+        let mut many = Vec::new();
+        loop {
+            tokio::select! {
+                count = queue.recv_many(&mut many, MOST_AT_ONCE) => if count == 0 {
+                    return;
+                },
+                () = lost.added.notified() => {}
             }
-            let mut heard = false;
-            while self.store(&telling).await.is_err() {
-                // A full Redis may still pass on messages.
-                heard = heard || self.publish(&telling, false).await.is_ok();
-                sleep(AGAIN).await;
+            if let Some(everything) = lost.take() {
+                tracing::warn!("more purges than Redis takes; everything is purged instead");
+                // What waits was asked for before this is told, so it is a part of it.
+                while many.len() < MOST_WAITING
+                    && let Ok(telling) = queue.try_recv()
+                {
+                    many.push(telling);
+                }
+                self.tell_one(everything).await;
+                for telling in many.drain(..) {
+                    self.log.said(telling.unsaid);
+                }
+                continue;
             }
-            self.log.said(telling.unsaid);
-            while !heard && self.publish(&telling, true).await.is_err() {
-                sleep(AGAIN).await;
+            self.leave_out_repeated(&mut many);
+            // They share a connection, which carries them in one go.
+            join_all(many.drain(..).map(|telling| self.tell_one(telling))).await;
+        }
+    }
+
+    /// Of what clients' requests have brought about, each once is enough.
+    fn leave_out_repeated(&self, many: &mut Vec<Telling>) {
+        let mut seen = HashSet::new();
+        many.retain(|telling| {
+            let is_new = telling.asked || seen.insert(telling.aim.clone());
+            if !is_new {
+                // As long as Redis does not know of the other, that one counts, for the same URL.
+                self.log.said(telling.unsaid);
             }
+            is_new
+        });
+    }
+
+    async fn tell_one(&self, mut telling: Telling) {
+        let mut heard = false;
+        while self.store(&telling).await.is_err() {
+            // A full Redis may still pass on messages.
+            if !heard && self.publish(&telling, false).await.is_ok() {
+                heard = true;
+                // It is one purge, however often it is said.
+                telling.asked = false;
+            }
+            sleep(AGAIN).await;
+        }
+        self.log.said(telling.unsaid);
+        // Who has heard of it before it was stored may have taken from Redis what was still there.
+        while self.publish(&telling, true).await.is_err() {
+            sleep(AGAIN).await;
         }
     }
 
@@ -136,7 +224,10 @@ impl Ends {
         let Aim::Url { host, target } = &telling.aim else {
             let entry = encode(self.log.us, telling, true);
             let head = self.redis.append(entry.as_bytes()).await?;
-            self.log.numbered(head, telling.unsaid.at);
+            // What has not been done here is done when the log is followed.
+            if telling.done {
+                self.log.numbered(head, telling.unsaid.at);
+            }
             self.behind.notify_one();
             return Ok(());
         };
@@ -269,7 +360,11 @@ const CHANNEL: &str = "purges";
 const VERSION: u64 = 1;
 /// Purges that wait for Redis; more become one of everything.
 const MOST_WAITING: usize = 1_000;
+/// Purges that are told together.
+const MOST_AT_ONCE: usize = 64;
 const AGAIN: Duration = Duration::from_millis(100);
+/// How long the end of a process waits for its purges.
+const LONGEST_DRAIN: Duration = Duration::from_secs(2);
 
 type BoxFuture = std::pin::Pin<Box<dyn Future<Output = ()> + Send>>;
 
@@ -286,6 +381,8 @@ mod tests {
             asked,
             at: Moment::from_millis(0),
             unsaid: PurgeLog::new().announce(1),
+            done: true,
+            _untold: TaskTracker::new().token(),
         };
         read_message(encode(us, &telling, true).as_bytes()).unwrap()
     }

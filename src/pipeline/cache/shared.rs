@@ -225,11 +225,15 @@ impl Cache {
     }
 
     /// Ends the fetches under way, and waits for that. Nobody reads them any more when a drain is
-    /// over, and what they would store goes with the process.
+    /// over, and what they would store goes with the process. Waits, too, for the purges that others
+    /// have not been told of, a moment at most.
     pub async fn stop(&self) {
         self.stop.cancel();
         self.tasks.close();
         self.tasks.wait().await;
+        if let Some(others) = self.others.get() {
+            others.drain().await;
+        }
     }
 
     /// Runs a fetch on the worker of who asked for it; it is ended by [`stop`](Self::stop).
