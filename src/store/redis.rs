@@ -2,9 +2,10 @@
 //!
 //! One connection a worker carries all of its requests' commands, and lives on that worker's runtime.
 //! Stored answers have another beside it: a large one must not hold up a limit's decision.
-//! Every call has a deadline. After a few failures, or one refused connection, the breaker opens for
-//! the whole process: requests then go on without Redis at the cost of one load, and every now and
-//! then one of them has a task look whether Redis is back, and waits for nothing.
+//! Every call has a deadline. After a few failures the breaker of their kind opens for the whole
+//! process, and after one refused connection those of both kinds: requests then go on without Redis at
+//! the cost of one load, and every now and then one of them has a task look whether Redis is back, and
+//! waits for nothing.
 //!
 //! Hazards: the driver's own connection manager would retry for seconds and reconnect on whichever
 //! runtime met the error, so it is not used. What Redis answers is checked in every detail: anything
@@ -47,12 +48,19 @@ pub struct Redis {
     prefix: Box<str>,
     /// One a worker, and one for the control runtime; then the same again for stored answers.
     slots: Box<[Arc<Slot>]>,
-    breaker: Breaker,
-    /// Counts up when the breaker opens: connections of before are not used again.
-    generation: AtomicU64,
+    counts: Way,
+    answers: Way,
     metrics: RedisMetrics,
     scripts: Scripts,
     began: Instant,
+}
+
+/// What all connections for one purpose share.
+#[derive(Default)]
+struct Way {
+    breaker: Breaker,
+    /// Counts up when the breaker opens: connections of before are not used again.
+    generation: AtomicU64,
 }
 
 /// Why Redis has not answered.
@@ -130,8 +138,8 @@ impl Redis {
             timeout: config.timeout,
             prefix: config.prefix.as_str().into(),
             slots: (0..2 * (workers + 1)).map(|_| Arc::default()).collect(),
-            breaker: Breaker::default(),
-            generation: AtomicU64::new(0),
+            counts: Way::default(),
+            answers: Way::default(),
             metrics,
             scripts: Scripts::new(),
             began: Instant::now(),
@@ -173,13 +181,17 @@ impl Redis {
     ) -> Result<Value, Away> {
         match self.send(lane, worker, command, true).await? {
             Reply::Value(value) => Ok(value),
-            Reply::NoScript => Err(self.failed(Failure::new(Away::Refused, Weight::Counts))),
+            Reply::NoScript => Err(self.failed(lane, Failure::new(Away::Refused, Weight::Counts))),
         }
     }
 
-    /// Counts an answer that is not what was asked for.
+    /// Counts stored answers that are not what was asked for.
     pub fn garbage(&self) -> Away {
-        self.failed(Failure::new(Away::Garbage, Weight::Counts))
+        self.garbage_on(Lane::Answers)
+    }
+
+    fn garbage_on(&self, lane: Lane) -> Away {
+        self.failed(lane, Failure::new(Away::Garbage, Weight::Counts))
     }
 
     /// `again` sends it a second time where the connection turns out to be broken: it may then have
@@ -191,9 +203,9 @@ impl Redis {
         command: &Cmd,
         again: bool,
     ) -> Result<Reply, Away> {
-        self.pass(worker)?;
+        self.pass(lane, worker)?;
         let began = Instant::now();
-        let exchange = self.exchange(self.slot(lane, worker), command, again);
+        let exchange = self.exchange(lane, worker, command, again);
         let outcome = match timeout(self.timeout, exchange).await {
             Ok(outcome) => outcome,
             Err(_) => Err(Failure::new(Away::Timeout, Weight::Counts)),
@@ -205,21 +217,21 @@ impl Redis {
                     Lane::Answers => &self.metrics.answers_duration,
                 };
                 metric.observe(began.elapsed().as_secs_f64());
-                self.breaker.succeeded();
+                self.way(lane).breaker.succeeded();
                 Ok(reply)
             }
-            Err(failure) => Err(self.failed(failure)),
+            Err(failure) => Err(self.failed(lane, failure)),
         }
     }
 
     /// Whether Redis is to be asked now.
-    fn pass(self: &Arc<Self>, worker: usize) -> Result<(), Away> {
-        match self.breaker.gate(self.now()) {
+    fn pass(self: &Arc<Self>, lane: Lane, worker: usize) -> Result<(), Away> {
+        match self.way(lane).breaker.gate(self.now()) {
             Gate::Closed => Ok(()),
             Gate::Open => Err(Away::Open),
             Gate::Probe => {
                 let redis = Arc::clone(self);
-                tokio::spawn(async move { redis.probe(worker).await });
+                tokio::spawn(async move { redis.probe(lane, worker).await });
                 Err(Away::Open)
             }
         }
@@ -227,11 +239,13 @@ impl Redis {
 
     async fn exchange(
         self: &Arc<Self>,
-        slot: &Arc<Slot>,
+        lane: Lane,
+        worker: usize,
         command: &Cmd,
         again: bool,
     ) -> Result<Reply, Failure> {
-        let link = self.link(slot).await?;
+        let slot = self.slot(lane, worker);
+        let link = self.link(lane, slot).await?;
         let mut answer = link.send(command).await;
         // Redis, or what stands between, has closed it while it was idle: that is no failure yet.
         let broken = |error: &RedisError| {
@@ -239,7 +253,7 @@ impl Redis {
         };
         if again && answer.as_ref().is_err_and(broken) {
             slot.forget(&link);
-            answer = self.link(slot).await?.send(command).await;
+            answer = self.link(lane, slot).await?.send(command).await;
         }
         let error = match answer {
             Ok(value) => return Ok(Reply::Value(value)),
@@ -269,15 +283,15 @@ impl Redis {
     /// own deadline says, and it goes on when they have left. One that takes longer to make holds up
     /// nobody who comes later, and opens no breaker: the new connections of all workers would be
     /// dropped with it, and be made again, and again.
-    async fn link(self: &Arc<Self>, slot: &Arc<Slot>) -> Result<Arc<Link>, Failure> {
-        let current = || slot.current(self.generation.load(Relaxed));
+    async fn link(self: &Arc<Self>, lane: Lane, slot: &Arc<Slot>) -> Result<Arc<Link>, Failure> {
+        let current = || slot.current(self.way(lane).generation.load(Relaxed));
         if let Some(link) = current() {
             return Ok(link);
         }
         let connecting = Failure::new(Away::Timeout, Weight::Nothing);
         let (made, now) = (slot.made(), self.now());
         match slot.begin(now) {
-            None => self.connect(slot),
+            None => self.connect(lane, slot),
             Some(since) if Duration::from_millis(now.saturating_sub(since)) > self.timeout => {
                 return Err(connecting);
             }
@@ -287,20 +301,21 @@ impl Redis {
         current().ok_or(Failure::new(Away::Unreachable, Weight::Opens))
     }
 
-    fn connect(self: &Arc<Self>, slot: &Arc<Slot>) {
+    fn connect(self: &Arc<Self>, lane: Lane, slot: &Arc<Slot>) {
         let (redis, slot) = (Arc::clone(self), Arc::clone(slot));
         tokio::spawn(async move {
-            let link = redis.target.connect(&redis.generation).await;
+            let link = redis.target.connect(&redis.way(lane).generation).await;
             if link.is_none() {
-                redis.failed(Failure::new(Away::Unreachable, Weight::Opens));
+                redis.failed(lane, Failure::new(Away::Unreachable, Weight::Opens));
             }
             slot.finish(link);
         });
     }
 
-    /// Looks whether Redis is back, by writing: a replica and a full server answer too.
-    async fn probe(self: &Arc<Self>, worker: usize) {
-        let Some(link) = self.target.connect(&self.generation).await else {
+    /// Looks whether Redis is back, by writing: a replica and a full server answer too. Whoever takes
+    /// that takes all else.
+    async fn probe(self: &Arc<Self>, lane: Lane, worker: usize) {
+        let Some(link) = self.target.connect(&self.way(lane).generation).await else {
             return;
         };
         let mut command = redis::cmd("SET");
@@ -311,20 +326,34 @@ impl Redis {
             .arg(1_000);
         let answer = timeout(self.timeout, link.send(&command)).await;
         if matches!(answer, Ok(Ok(Value::Okay))) {
-            self.slot(Lane::Counts, worker).put(link);
-            self.breaker.close();
+            self.slot(lane, worker).put(link);
+            self.counts.breaker.close();
+            self.answers.breaker.close();
             self.metrics.up.set(1);
             self.metrics.open.set(0);
             tracing::info!("Redis is back");
         }
     }
 
-    fn failed(&self, failure: Failure) -> Away {
+    fn failed(&self, lane: Lane, failure: Failure) -> Away {
         let Failure { away, weight } = failure;
         let errors = &self.metrics.errors;
         errors.with_label_values(&[away.as_str()]).inc();
-        if self.breaker.failed(self.now(), weight) {
-            self.generation.fetch_add(1, Relaxed);
+        let now = self.now();
+        let opens = |way: &Way| {
+            let opened = way.breaker.failed(now, weight);
+            if opened {
+                way.generation.fetch_add(1, Relaxed);
+            }
+            opened
+        };
+        // Large answers may be too slow where what is short is not. Who can't be reached is reached by
+        // neither.
+        let opened = match weight {
+            Weight::Opens => opens(&self.counts) | opens(&self.answers),
+            _ => opens(self.way(lane)),
+        };
+        if opened {
             self.metrics.up.set(0);
             self.metrics.open.set(1);
             tracing::warn!(
@@ -333,6 +362,13 @@ impl Redis {
             );
         }
         away
+    }
+
+    fn way(&self, lane: Lane) -> &Way {
+        match lane {
+            Lane::Counts => &self.counts,
+            Lane::Answers => &self.answers,
+        }
     }
 
     fn slot(&self, lane: Lane, worker: usize) -> &Arc<Slot> {

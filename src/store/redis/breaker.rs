@@ -1,4 +1,4 @@
-//! One breaker for the whole process: while Redis is away, asking it costs one load.
+//! One breaker for the whole process and one purpose: while Redis is away, asking it costs one load.
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 

@@ -11,7 +11,7 @@ use redis::{
 };
 use tokio::time::{Instant, interval_at, sleep, timeout};
 
-use super::{Away, Redis};
+use super::{Away, Lane, Redis};
 
 /// What a listener is told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,7 +33,7 @@ impl Redis {
         command.arg(self.channel(channel)).arg(message);
         match self.ask(usize::MAX, &command).await? {
             Value::Int(_) => Ok(()),
-            _ => Err(self.garbage()),
+            _ => Err(self.garbage_on(Lane::Counts)),
         }
     }
 

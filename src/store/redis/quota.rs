@@ -97,7 +97,7 @@ impl Redis {
         asks: &[SharedAsk<'_>],
     ) -> Result<SmallVec<[SharedTaken; 2]>, Away> {
         let value = self.run(worker, Operation::Take, asks).await?;
-        parse(&value, asks).ok_or_else(|| self.garbage())
+        parse(&value, asks).ok_or_else(|| self.garbage_on(Lane::Counts))
     }
 
     /// Gives back what was taken so long ago, as far as it still counts. What Redis does not hear of
@@ -128,7 +128,7 @@ impl Redis {
         match self.ask(worker, &exists).await? {
             Value::Int(0) => return Ok(None),
             Value::Int(1) => {}
-            _ => return Err(self.garbage()),
+            _ => return Err(self.garbage_on(Lane::Counts)),
         }
         // Taking nothing looks only; each window is asked by itself, under the same key.
         let (cost, want) = (0, 0);
@@ -143,7 +143,7 @@ impl Redis {
             .collect();
         let standings = self.take(worker, &asks).await?.into_iter().map(|taken| {
             let Decision::Granted { standing, .. } = taken.decision else {
-                return Err(self.garbage());
+                return Err(self.garbage_on(Lane::Counts));
             };
             Ok(standing)
         });
@@ -164,7 +164,7 @@ impl Redis {
         delete.arg(self.key(&ask));
         match self.ask(worker, &delete).await? {
             Value::Int(gone @ 0..=1) => Ok(gone == 1),
-            _ => Err(self.garbage()),
+            _ => Err(self.garbage_on(Lane::Counts)),
         }
     }
 
