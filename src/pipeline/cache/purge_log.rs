@@ -64,6 +64,8 @@ pub(super) struct Unsaid {
 #[derive(Debug, Default)]
 struct State {
     followed: Option<Followed>,
+    /// How far it had come before it was to be followed from its beginning.
+    before: Option<LogHead>,
     /// When everything in memory was purged, before the log is followed from its beginning.
     joined: Option<Stamp>,
 }
@@ -120,10 +122,10 @@ impl PurgeLog {
     /// Forgets how far it has come: it will be followed from its beginning. Everything in memory has
     /// been purged at that moment.
     pub(super) fn join(&self, at: Stamp) {
-        *self.state_locked() = State {
-            followed: None,
-            joined: Some(at),
-        };
+        let mut state = self.state_locked();
+        let known = state.followed.take().map(|known| known.head);
+        state.before = known.or(state.before);
+        state.joined = Some(at);
     }
 
     /// Follows the log, at least up to where somebody has seen it. Where it has come to.
@@ -147,7 +149,11 @@ impl PurgeLog {
             return Ok(head);
         }
         let known = self.head();
-        let part = redis.since(worker, known).await?;
+        let mut part = redis.since(worker, known).await?;
+        if let Some(before) = self.went_back(part.head) {
+            // Told so, Redis begins a new one.
+            part = redis.since(worker, Some(before)).await?;
+        }
         self.state_locked().take(cache, &part, self.us);
         Ok(part.head)
     }
@@ -159,6 +165,13 @@ impl PurgeLog {
     fn head(&self) -> Option<LogHead> {
         let state = self.state_locked();
         state.followed.as_ref().map(|known| known.head)
+    }
+
+    /// How far we had come, when Redis has lost a part of that: it was restored, and what it says now
+    /// under the same name is not what it had said.
+    fn went_back(&self, head: LogHead) -> Option<LogHead> {
+        let before = self.state_locked().before?;
+        (before.name == head.name && before.last > head.last).then_some(before)
     }
 
     /// Notes an entry of our own, which has been made before. When another came between, the log is
@@ -331,6 +344,18 @@ mod tests {
         // And so has what was made before the last one was followed.
         log.numbered(head(7), 340);
         assert_eq!(log.moment_of(head(7)), None);
+    }
+
+    #[test]
+    fn a_log_that_went_back_while_nobody_listened_is_noticed() {
+        let log = followed();
+        assert_eq!(log.went_back(head(3)), None, "Redis itself sees it");
+        for at in [400, 500] {
+            log.join(at);
+            assert_eq!(log.went_back(head(3)), Some(head(5)));
+            assert_eq!(log.went_back(head(5)), None);
+            assert_eq!(log.went_back(LogHead { name: 8, last: 3 }), None);
+        }
     }
 
     #[test]

@@ -99,8 +99,9 @@ pub(super) struct Ticket {
 pub(super) enum End {
     /// Nothing came that could be stored: for a while nobody waits.
     Nothing,
-    /// It was not needed: another has brought the answer.
-    NotNeeded,
+    /// Nothing is known of the answer, so that the next may have its turn: another gateway was quicker, or
+    /// the upstream failed.
+    Next,
     /// It was stored, and said so.
     Stored,
 }
@@ -121,6 +122,8 @@ enum Judged {
     Varies(Nominated),
     Purged,
     Invalid,
+    /// It would be one body too many in memory.
+    NoRoom,
 }
 
 impl SecondTier {
@@ -431,7 +434,7 @@ impl Look<'_> {
             Reached::No => None,
         };
         if entry.birth.soft != soft {
-            let at = soft_moment(&self.guard);
+            let at = soft_moment(&self.guard, self.cache.moment());
             stale = Some(stale.map_or(at, |known| known.max(at)));
         }
         let mut head = entry.head;
@@ -439,6 +442,9 @@ impl Look<'_> {
             head.facts = head.facts.expired_at(at);
         }
         let facts = head.facts;
+        let Some(body) = StoredBody::read_in(&entry.body, &self.cache.budget) else {
+            return Judged::NoRoom;
+        };
         let variant = entry.nominated.key(&self.visit.headers);
         let origin = Origin {
             marks,
@@ -446,7 +452,6 @@ impl Look<'_> {
             tags: entry.tags,
         };
         let draft = Draft::of(&head, (entry.nominated, variant), entry.audience, origin);
-        let body = StoredBody::compact(&entry.body, self.cache.budget.bodies());
         let object = Arc::new(Object::new(Arc::new(draft), body, entry.trailers));
         Judged::Found(Found { object, facts })
     }
@@ -530,7 +535,7 @@ impl Drop for Ticket {
         if self.token.is_empty() || end == End::Stored as u8 {
             return;
         }
-        let pass = match end == End::NotNeeded as u8 {
+        let pass = match end == End::Next as u8 {
             true => Duration::ZERO,
             false => PASS,
         };
@@ -564,9 +569,10 @@ fn parts(guard: &Guard) -> (u64, u64) {
     (number(guard, 0), number(guard, 1))
 }
 
-/// When its answers became stale.
-fn soft_moment(guard: &Guard) -> Moment {
-    Moment::from_millis(number(guard, 2))
+/// When its answers became stale. That is a moment of whoever purged, whose clock may be ahead; they
+/// are stale now.
+fn soft_moment(guard: &Guard, now: Moment) -> Moment {
+    Moment::from_millis(number(guard, 2)).min(now)
 }
 
 fn number(guard: &Guard, index: usize) -> u64 {
@@ -589,5 +595,21 @@ const LONGEST_SPAN: Duration = Duration::from_secs(30 * 24 * 3600);
 const LONGEST_TURN: Duration = Duration::from_secs(5);
 /// How long nobody waits, behind a fetch that brought nothing to store.
 const PASS: Duration = Duration::from_secs(1);
-/// How far other gateways' clocks may be ahead of ours.
-const MOST_AHEAD: Duration = Duration::from_secs(60);
+/// How far other gateways' clocks may be ahead of ours: an answer is taken to be fresh for that much
+/// longer.
+const MOST_AHEAD: Duration = Duration::from_secs(5);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_soft_purge_by_a_clock_that_is_ahead_makes_stale_now() {
+        let mut guard: Guard = [0; _];
+        guard[2 * WHO..].copy_from_slice(&5_000_u64.to_be_bytes());
+        for (now, wanted) in [(4_000, 4_000), (5_000, 5_000), (6_000, 5_000)] {
+            let at = soft_moment(&guard, Moment::from_millis(now));
+            assert_eq!(at, Moment::from_millis(wanted));
+        }
+    }
+}
