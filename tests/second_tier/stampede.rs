@@ -59,6 +59,15 @@ async fn what_is_nobody_elses_holds_up_no_other_gateway() {
 }
 
 #[tokio::test]
+async fn who_meets_a_failing_upstream_leaves_its_turn_to_the_next() {
+    let fleet = Fleet::start(1, BOTH, |_, _| answer(503, &[], "down")).await;
+    let released = fleet.redis.calls("del");
+    assert_eq!(fleet.get(0, "/").await.status(), 503);
+    eventually(|| fleet.redis.calls("del") > released).await;
+    assert!(fleet.keys("tollgate:cache:*:turn").is_empty());
+}
+
+#[tokio::test]
 async fn a_gateway_that_dies_while_it_fetches_holds_up_others_for_their_patience_alone() {
     let rule = format!("{BOTH}\nwait = '300ms'");
     let mut fleet = Fleet::with(2, &rule, &[("cache-control", "max-age=60")]).await;

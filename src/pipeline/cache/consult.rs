@@ -121,7 +121,7 @@ impl CacheRoute {
         };
         if serves {
             if let Some(ticket) = visit.ticket.take() {
-                ticket.end(End::NotNeeded);
+                ticket.end(End::Next);
             }
             return Some(Consulted::Found(found.clone(), reuse));
         }
@@ -189,6 +189,15 @@ impl CacheRoute {
         let length = length.and_then(|length| length.to_str().ok()?.parse().ok());
         if length.is_some_and(|length| !Ticket::fits(length)) {
             visit.ticket = None;
+        }
+    }
+}
+
+impl Visit {
+    /// Leaves its turn, if it has one, to whoever comes next: its own fetch says nothing about others'.
+    pub(super) fn leave_turn(&self) {
+        if let Some(ticket) = &self.ticket {
+            ticket.end(End::Next);
         }
     }
 }

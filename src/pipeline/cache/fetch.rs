@@ -351,9 +351,12 @@ impl CacheRoute {
                 self.put(&job.visit, &object);
                 fetching.settle(Outcome::Refreshed(object), None);
             }
-            Head::Failed(failure) => fetching.settle(Outcome::Failed(failure), Some(response)),
+            Head::Failed(failure) => {
+                job.visit.leave_turn();
+                fetching.settle(Outcome::Failed(failure), Some(response));
+            }
             Head::Own(why) => {
-                self.pass_for_a_while(&job.key, &response, why);
+                self.pass_for_a_while(&job, &response, why);
                 fetching.settle(Outcome::Own(why), Some(response));
             }
             // Without conditions no 304 is one of ours.
@@ -423,13 +426,14 @@ impl CacheRoute {
 
     /// Requests for what nobody may share do not wait for each other for a while. Failures pass by
     /// themselves, and what one client wants says nothing of others.
-    fn pass_for_a_while(&self, key: &Key, response: &Response, why: &str) {
+    fn pass_for_a_while(&self, job: &Job, response: &Response, why: &str) {
         let failed = response.extensions().get::<GatewayMade>().is_some()
             || response.status().is_server_error();
-        if !failed && why != "request-no-store" {
-            let until = self.cache.stamp() + PASS.as_nanos() as u64;
-            self.cache.store.pass_until(key, until);
+        if failed || why == "request-no-store" {
+            return job.visit.leave_turn();
         }
+        let until = self.cache.stamp() + PASS.as_nanos() as u64;
+        self.cache.store.pass_until(&job.key, until);
     }
 
     pub(super) fn stale_instead(
