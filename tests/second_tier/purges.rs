@@ -163,6 +163,56 @@ async fn a_gateway_that_hears_no_messages_takes_nothing_purged_out_of_redis() {
 }
 
 #[tokio::test]
+async fn more_purges_than_can_wait_become_one_of_everything() {
+    let fleet = Fleet::with(1, REDIS, TAGGED).await;
+    fleet.fill(0, "/a").await;
+    fleet.redis.freeze();
+    let connections = 8;
+    let flood = (0..connections).map(|turn| {
+        let fleet = &fleet;
+        async move {
+            for number in 0..150 {
+                let path = format!("/{turn}/{number}");
+                fleet.send(0, "DELETE", &path, &[]).await;
+            }
+        }
+    });
+    futures_util::future::join_all(flood).await;
+    fleet.send(0, "DELETE", "/a", &[]).await;
+    fleet.redis.thaw();
+    let log = || fleet.redis.run("LLEN tollgate:{purges}:log");
+    eventually(|| log().starts_with(":1")).await;
+    fleet.later(1);
+    let fetched = fleet.count();
+    assert_ne!(fleet.body(0, "/a").await, "1");
+    assert_eq!(fleet.count(), fetched + 1);
+}
+
+#[tokio::test]
+async fn a_purge_that_redis_takes_late_reaches_who_has_heard_of_it_before() {
+    let fleet = Fleet::with(2, BOTH, TAGGED).await;
+    fleet.fill(0, "/a").await;
+    assert_eq!(fleet.body(1, "/a").await, "1");
+    // It passes messages on and answers, and forgets nothing.
+    let allow = |rule: &str| {
+        let answer = fleet.redis.run(&format!("ACL SETUSER default {rule}"));
+        assert!(answer.starts_with("+OK"), "{answer}");
+    };
+    allow("-eval -evalsha");
+    fleet.purge(0, r#"{"url": "http://a.test/a"}"#).await;
+    fleet.purged(2.0).await;
+    fleet.later(1);
+    assert_eq!(fleet.body(1, "/a").await, "1", "it still stands in Redis");
+    allow("+eval +evalsha");
+    within(async { while fleet.body(1, "/a").await == "1" {} }).await;
+    let purges = fleet.gateways[1].metric("tollgate_cache_purges_total", &[]);
+    assert_eq!(
+        purges, 2.0,
+        "joining, and one purge, however often it was said"
+    );
+}
+
+#[tokio::test]
 async fn a_reload_may_add_redis_to_a_rule() {
     let fleet = Fleet::with(2, "", TAGGED).await;
     let text = fleet.text().replace(
