@@ -259,21 +259,58 @@ async fn a_redis_that_has_lost_its_log_or_its_guards_serves_nothing_of_before() 
     }
 }
 
+fn log_name(fleet: &Fleet) -> String {
+    let head = fleet.redis.run("GET tollgate:{purges}:head");
+    let name = head.lines().nth(1).and_then(|head| head.split(':').next());
+    name.expect("a head").to_owned()
+}
+
 #[tokio::test]
 async fn a_log_that_went_back_is_not_trusted() {
     let fleet = Fleet::with(2, REDIS, TAGGED).await;
     fleet.purge(0, r#"{"tag": "x"}"#).await;
     fleet.purged(2.0).await;
     fleet.fill(0, "/a").await;
-    let head = fleet.redis.run("GET tollgate:{purges}:head");
-    let name = head.lines().nth(1).and_then(|head| head.split(':').next());
-    let name = name.expect("a head").to_owned();
+    let name = log_name(&fleet);
     // As after a failover to a replica that had not heard of the purge.
     fleet
         .redis
         .run(&format!("SET tollgate:{{purges}}:head {name}:0"));
     assert_eq!(fleet.fill(1, "/a").await, "2");
     assert_eq!(fleet.body(0, "/a").await, "2");
+}
+
+#[tokio::test]
+async fn a_log_that_went_back_while_nobody_listened_is_not_trusted() {
+    let fleet = Fleet::with(2, REDIS, TAGGED).await;
+    fleet.fill(0, "/a").await;
+    fleet.purge(0, r#"{"tag": "one"}"#).await;
+    fleet.purged(2.0).await;
+    let name = log_name(&fleet);
+    // As after a restart from an older snapshot: the answer is there, the purge is not.
+    fleet
+        .redis
+        .run(&format!("SET tollgate:{{purges}}:head {name}:0"));
+    fleet.redis.run("DEL tollgate:{purges}:log");
+    fleet.redis.run("CLIENT KILL TYPE pubsub");
+    fleet.purged(3.0).await;
+    assert_eq!(fleet.fill(1, "/a").await, "2");
+    assert_eq!(fleet.body(0, "/a").await, "2");
+}
+
+#[tokio::test]
+async fn a_gateway_that_ends_waits_until_redis_knows_of_its_purges() {
+    let fleet = Fleet::with(1, REDIS, TAGGED).await;
+    fleet.fill(0, "/a").await;
+    let guards = || fleet.keys("tollgate:cache:*:guard").len();
+    assert_eq!(guards(), 1);
+    fleet.redis.freeze();
+    fleet.send(0, "DELETE", "/a", &[]).await;
+    let gateway = fleet.gateways[0].inner();
+    gateway.drain();
+    let thawing = async { fleet.redis.thaw() };
+    within(async { tokio::join!(gateway.drained(), thawing) }).await;
+    assert_eq!(guards(), 0);
 }
 
 #[tokio::test]
