@@ -1,8 +1,12 @@
 //! What one gateway purges no other takes out of Redis or out of its memory, whoever fetches meanwhile.
 
+use std::{pin::pin, time::Duration};
+
+use tokio::time::timeout;
+
 use crate::{
     fleet::{BOTH, Fleet, REDIS, answer, numbered},
-    support::{eventually, within},
+    support::{RedisServer, eventually, within},
 };
 
 const TAGGED: &[(&str, &str)] = &[
@@ -300,7 +304,11 @@ async fn a_log_that_went_back_while_nobody_listened_is_not_trusted() {
 
 #[tokio::test]
 async fn a_gateway_that_ends_waits_until_redis_knows_of_its_purges() {
-    let fleet = Fleet::with(1, REDIS, TAGGED).await;
+    let text = format!(
+        "[server.drain]\ndelay = '0s'\n[routes.site]\nupstream = 'ORIGIN'\n[routes.site.cache]\n{REDIS}\n"
+    );
+    let answer = |count, _| numbered(count, TAGGED);
+    let fleet = Fleet::over(RedisServer::start(), 1, &text, answer).await;
     fleet.fill(0, "/a").await;
     let guards = || fleet.keys("tollgate:cache:*:guard").len();
     assert_eq!(guards(), 1);
@@ -308,8 +316,11 @@ async fn a_gateway_that_ends_waits_until_redis_knows_of_its_purges() {
     fleet.send(0, "DELETE", "/a", &[]).await;
     let gateway = fleet.gateways[0].inner();
     gateway.drain();
-    let thawing = async { fleet.redis.thaw() };
-    within(async { tokio::join!(gateway.drained(), thawing) }).await;
+    let mut drained = pin!(gateway.drained());
+    let soon = timeout(Duration::from_millis(300), &mut drained).await;
+    assert!(soon.is_err(), "it waits");
+    fleet.redis.thaw();
+    within(drained).await;
     assert_eq!(guards(), 0);
 }
 
