@@ -374,7 +374,7 @@ fn a_gateway_without_a_file_forwards_everything() {
 fn an_address_that_is_taken_is_a_failure_at_run_time() {
     let owner = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let folder = folder(&format!(
-        "[server]\nlisten = [\"{}\"]\n{ANSWERS}",
+        "[server]\nlisten = [\"{}\"]\n[admin]\nlisten = \"127.0.0.1:0\"\n{ANSWERS}",
         owner.local_addr().unwrap()
     ));
     let (status, _, err) = run(folder.path(), &[]);

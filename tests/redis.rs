@@ -47,7 +47,7 @@ fn limited(url: &str, limit: &str) -> Gateway {
 fn limited_by(url: &str, tables: &str, limits: &str) -> Gateway {
     Gateway::start(&format!(
         "[redis]\nurl = {url}\n[routes.all]\nrespond = {{ body = 'ok' }}\nrate_limits = {limits}\n{tables}",
-        url = match url.starts_with('[') {
+        url = match url.starts_with(['[', '\'']) {
             true => url.to_owned(),
             false => format!("'{url}'"),
         },

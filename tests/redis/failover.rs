@@ -93,7 +93,9 @@ const TABLES: &str = "[rate_limits.wide]\nkey = 'client_ip'\nquota = '1000000/1d
      [rate_limits.spent]\nkey = 'header:x-who'\nquota = '3/1d'\nstore = 'redis'\non_missing_key = 'skip'";
 
 fn gateway(address: &Address) -> Gateway {
-    limited_by(&address.url, TABLES, "['wide', 'spent']")
+    // None of these servers hangs, so no deadline matters here but that of a loaded machine.
+    let url = format!("'{}'\ntimeout = '1s'", address.url);
+    limited_by(&url, TABLES, "['wide', 'spent']")
 }
 
 /// Asks as somebody who may ask three times.

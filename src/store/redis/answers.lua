@@ -28,8 +28,12 @@ if operation == 'begin' then
   end
   local turn = 1
   if ARGV[4] ~= '' and not redis.call('SET', KEYS[2], ARGV[4], 'NX', 'PX', ARGV[5]) then
-    turn = 0
-    if text(KEYS[2]) == 'pass' then turn = 2 end
+    local holder = text(KEYS[2])
+    if holder == 'pass' then
+      turn = 2
+    elseif holder ~= ARGV[4] then -- Ours it is already where the call was sent a second time.
+      turn = 0
+    end
   end
   return { standing, turn }
 end
