@@ -410,3 +410,24 @@ fn cause(error: &RedisError) -> Cause {
         _ => Cause::Answer,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::telemetry::Metrics;
+
+    #[test]
+    fn what_is_too_slow_for_large_answers_takes_no_limit_out_of_redis() {
+        let redis = Redis::new(&config::Redis::default(), 1, Metrics::new().redis());
+        let gates = || [Lane::Counts, Lane::Answers].map(|lane| redis.way(lane).breaker.gate(1));
+        for _ in 0..10 {
+            redis.failed(Lane::Answers, Failure::new(Away::Timeout, Weight::Counts));
+        }
+        assert_eq!(gates(), [Gate::Closed, Gate::Open]);
+        redis.failed(
+            Lane::Answers,
+            Failure::new(Away::Unreachable, Weight::Opens),
+        );
+        assert_eq!(gates(), [Gate::Open, Gate::Open]);
+    }
+}
