@@ -4,7 +4,7 @@
 //! anybody is just fetching. The first is [`purge`](super::purge)'s, by moments on this process's
 //! clock. Those mean nothing to another process, so for Redis there are two other orders:
 //!
-//! - **A URL** has a guard in Redis ([`Guard`]), which its answers were stored under. To purge the URL is to
+//! - **A URL** has a guard in Redis, a random text which its answers were stored under. To purge the URL is to
 //!   delete the guard; a soft purge changes the part of it that tells when the answers became stale.
 //!   That is one command for each unsafe request, and needs no memory of what was purged.
 //! - **All else** (prefixes, hosts, routes, tags, everything) is numbered by Redis in a log, whose last
