@@ -365,9 +365,26 @@ fn a_gateway_without_a_file_forwards_everything() {
     let empty = TempDir::new().unwrap();
     let gateway = Running::start(
         empty.path(),
-        &["run", "--to", &to, "--listen", "127.0.0.1:0"],
+        &[
+            "run",
+            "--to",
+            &to,
+            "--listen",
+            "127.0.0.1:0",
+            "--admin",
+            "127.0.0.1:0",
+        ],
     );
     assert!(gateway.get("/items/3").contains("chisel"));
+}
+
+#[test]
+fn without_a_file_the_admin_listener_is_never_one_that_others_reach() {
+    let empty = TempDir::new().unwrap();
+    let to = ["run", "--to", "http://127.0.0.1:1"];
+    let (status, _, err) = run(empty.path(), &[&to[..], &["--admin", "0.0.0.0:0"]].concat());
+    assert_eq!(status, 2);
+    assert!(err.contains("needs a token"), "{err}");
 }
 
 #[test]

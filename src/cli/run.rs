@@ -1,6 +1,9 @@
 //! `tollgate run`: the gateway.
 
-use std::path::{Path, PathBuf};
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+};
 
 use clap::Args;
 
@@ -27,6 +30,20 @@ pub(super) struct Options {
     /// With --to: where to listen [default: 0.0.0.0:8080]; unix:/path is a unix socket.
     #[arg(long, value_name = "ADDRESS", requires = "to")]
     listen: Option<Address>,
+    /// With --to: where health, metrics and state are told, on loopback [default: 127.0.0.1:9901].
+    #[arg(long, value_name = "ADDRESS", requires = "to", value_parser = loopback)]
+    admin: Option<SocketAddr>,
+}
+
+/// Elsewhere it needs a token, which only a file can say.
+fn loopback(text: &str) -> Result<SocketAddr, String> {
+    let address: SocketAddr = text.parse().map_err(|_| "it is no address with a port")?;
+    match address.ip().to_canonical().is_loopback() {
+        true => Ok(address),
+        false => {
+            Err("an address that others reach needs a token: write a file with [admin]".into())
+        }
+    }
 }
 
 pub(super) fn run(options: &Options) -> Outcome {
@@ -44,7 +61,7 @@ pub(super) fn run(options: &Options) -> Outcome {
 /// The configuration, and the file that a reload reads.
 fn configuration(options: &Options) -> Result<(Config, Option<PathBuf>), Failure> {
     match &options.to {
-        Some(url) => Ok((without_file(url, options.listen.as_ref())?, None)),
+        Some(url) => Ok((without_file(url, options)?, None)),
         None => {
             let default = Path::new(DEFAULT_FILE);
             let file = options.config.as_deref().unwrap_or(default);
@@ -54,11 +71,14 @@ fn configuration(options: &Options) -> Result<(Config, Option<PathBuf>), Failure
     }
 }
 
-fn without_file(url: &str, listen: Option<&Address>) -> Result<Config, Failure> {
+fn without_file(url: &str, options: &Options) -> Result<Config, Failure> {
     let mut config = Config::to_upstream(url)
         .map_err(|findings| Failure::Usage(findings.render(output::colour())))?;
-    if let Some(address) = listen {
+    if let Some(address) = &options.listen {
         config.server.listen = vec![address.clone()];
+    }
+    if let Some(address) = options.admin {
+        config.admin.listen = Some(address);
     }
     Ok(config)
 }
