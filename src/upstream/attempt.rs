@@ -263,7 +263,7 @@ impl Attempt<'_> {
         let behind = if head.status == StatusCode::SWITCHING_PROTOCOLS {
             Behind::Switch(Some(exchange.switch()))
         } else {
-            let answer = exchange.answer(&head, self.options.timeouts.idle.or(Some(STALL)));
+            let answer = exchange.answer(&head, self.options.timeouts.idle);
             Behind::Body(Source::Http1 {
                 answer: Some(answer.map_err(failure::malformed)?),
                 worker: self.context.connection.worker,
@@ -483,10 +483,6 @@ fn grpc_timeout(value: &HeaderValue) -> Option<Duration> {
         _ => return None,
     })
 }
-
-/// How long a server that has answered may take nothing of the rest of an upload, where
-/// `timeouts.idle` is off.
-const STALL: Duration = Duration::from_secs(60);
 
 #[cfg(test)]
 mod tests {

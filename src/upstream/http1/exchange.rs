@@ -136,10 +136,11 @@ impl Exchange {
         loop {
             let buffer = &mut self.connection.input.buffer;
             // Empty lines in front of a head mean nothing (RFC 9112 2.2), but are no way to keep us busy.
-            while matches!(buffer.first(), Some(b'\r' | b'\n')) {
-                buffer.advance(1);
-                self.interim += 1;
-            }
+            let is_break = |byte: &&u8| matches!(byte, b'\r' | b'\n');
+            let breaks = buffer.iter().take_while(is_break).count();
+            buffer.advance(breaks);
+            self.count_interim(breaks)?;
+            let buffer = &mut self.connection.input.buffer;
             if buffer.is_empty() || (self.scanned > 0 && !has_blank_line(buffer, self.scanned)) {
                 return self.unfinished();
             }
@@ -151,10 +152,15 @@ impl Exchange {
             if !head.status.is_informational() || head.status.as_u16() == 101 {
                 return Ok(Some(head));
             }
-            self.interim += before - self.connection.input.buffer.len();
-            if self.interim > MOST_INTERIM {
-                return Err(SendError::Malformed("interim answers without end"));
-            }
+            self.count_interim(before - self.connection.input.buffer.len())?;
+        }
+    }
+
+    fn count_interim(&mut self, bytes: usize) -> Result<(), SendError> {
+        self.interim += bytes;
+        match self.interim > MOST_INTERIM {
+            true => Err(SendError::Malformed("interim answers without end")),
+            false => Ok(()),
         }
     }
 
@@ -240,6 +246,8 @@ fn has_blank_line(buffer: &[u8], scanned: usize) -> bool {
 }
 
 const MOST_INTERIM: usize = 1 << 20;
+/// How long a server that has answered may take nothing of the rest of an upload, where
+/// `timeouts.idle` is off.
 const STALL: Duration = Duration::from_secs(60);
 
 #[cfg(test)]
@@ -321,19 +329,22 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn interim_answers_without_end_are_refused() {
-        let (connection, mut server) = connection();
-        let mut exchange = Exchange::new(connection, Method::GET, Framing::Empty, Body::empty());
-        let flood = async {
-            let interim = b"HTTP/1.1 102 Processing\r\n\r\n".repeat(1000);
-            while server.write_all(&interim).await.is_ok() {}
-        };
-        let outcome = async {
-            let outcome = poll_fn(|cx| exchange.poll(cx)).await;
-            drop(exchange);
-            outcome
-        };
-        let (outcome, ()) = tokio::join!(outcome, flood);
-        assert!(matches!(outcome, Err(SendError::Malformed(_))));
+    async fn interim_answers_and_empty_lines_without_end_are_refused() {
+        for interim in [&b"HTTP/1.1 102 Processing\r\n\r\n"[..], b"\r\n", b"\n"] {
+            let (connection, mut server) = connection();
+            let mut exchange =
+                Exchange::new(connection, Method::GET, Framing::Empty, Body::empty());
+            let flood = async {
+                let interim = interim.repeat(1000);
+                while server.write_all(&interim).await.is_ok() {}
+            };
+            let outcome = async {
+                let outcome = poll_fn(|cx| exchange.poll(cx)).await;
+                drop(exchange);
+                outcome
+            };
+            let (outcome, ()) = tokio::join!(outcome, flood);
+            assert!(matches!(outcome, Err(SendError::Malformed(_))));
+        }
     }
 }
