@@ -20,7 +20,10 @@ use tokio::{
 };
 
 use super::http1;
-use crate::exchange::{Clock, Tunnel, TunnelEnd};
+use crate::{
+    exchange::{Clock, Tunnel, TunnelEnd},
+    telemetry::OpenConnection,
+};
 
 /// Whether the server switches to a protocol that the client named. Names may carry a version
 /// (RFC 9110 7.8) and are compared without regard to case.
@@ -57,7 +60,7 @@ pub(super) fn open(
 
 async fn run(client: OnUpgrade, server: http1::Switched, lifetime: Lifetime) -> TunnelEnd {
     let Lifetime { idle, until } = lifetime;
-    let Some((client, server)) = both(client, server, idle).await else {
+    let Some((client, (server, _open))) = both(client, server, idle).await else {
         return TunnelEnd::default();
     };
     let (from_client, from_server) = (Arc::default(), Arc::default());
@@ -81,7 +84,10 @@ async fn both(
     client: OnUpgrade,
     server: http1::Switched,
     limit: Option<Duration>,
-) -> Option<(Upgraded, http1::Switched)> {
+) -> Option<(
+    Upgraded,
+    (impl AsyncRead + AsyncWrite + Unpin, Option<OpenConnection>),
+)> {
     let both = async {
         let (client, server) = tokio::join!(client, server.ready());
         client.ok().zip(server)

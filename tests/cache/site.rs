@@ -16,6 +16,7 @@ use tollgate::{
 };
 
 use crate::support::{BoxBody, Gateway, Sent, Server, empty, full, http1, http2, read, within};
+pub use crate::support::{answer, numbered};
 
 /// A request as the origin saw it.
 #[derive(Clone, Debug)]
@@ -149,10 +150,7 @@ impl Site {
 
     /// The last line of the access log, once there are so many: what the cache did and why.
     pub async fn logged(&self, lines: usize) -> (String, String) {
-        let lines = self.gateway.log_lines(lines).await;
-        let last = lines.last().expect("a line");
-        let word = |key: &str| last[key].as_str().unwrap_or_default().to_owned();
-        (word("cache"), word("cache_detail"))
+        self.gateway.cache_logged(lines).await
     }
 
     /// Asks the admin listener to purge.
@@ -183,21 +181,4 @@ pub fn request(
         request = request.header(*name, *value);
     }
     request.body(body).expect("a request")
-}
-
-/// An answer with these fields and a number as its body.
-pub fn numbered(count: usize, fields: &[(&str, &str)]) -> Response<BoxBody> {
-    answer(200, fields, count.to_string())
-}
-
-pub fn answer(
-    status: u16,
-    fields: &[(&str, &str)],
-    body: impl Into<bytes::Bytes>,
-) -> Response<BoxBody> {
-    let mut response = Response::builder().status(status);
-    for (name, value) in fields {
-        response = response.header(*name, *value);
-    }
-    response.body(full(body)).expect("an answer")
 }

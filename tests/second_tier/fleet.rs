@@ -19,6 +19,7 @@ use tollgate::{
 use crate::support::{
     BoxBody, Gateway, RedisServer, Sent, Server, empty, eventually, full, http1, read, within,
 };
+pub use crate::support::{answer, numbered};
 
 /// A request as the origin saw it.
 #[derive(Clone, Debug)]
@@ -269,32 +270,12 @@ impl Fleet {
 
     /// The last line of a gateway's access log, once there are so many: what the cache did and why.
     pub async fn logged(&self, gateway: usize, lines: usize) -> (String, String) {
-        let lines = self.gateways[gateway].log_lines(lines).await;
-        let last = lines.last().expect("a line");
-        let word = |key: &str| last[key].as_str().unwrap_or_default().to_owned();
-        (word("cache"), word("cache_detail"))
+        self.gateways[gateway].cache_logged(lines).await
     }
 }
 
 pub fn text(sent: &Sent) -> String {
     String::from_utf8_lossy(&sent.body).into_owned()
-}
-
-/// An answer with these fields and a number as its body.
-pub fn numbered(count: usize, fields: &[(&str, &str)]) -> Response<BoxBody> {
-    answer(200, fields, count.to_string())
-}
-
-pub fn answer(
-    status: u16,
-    fields: &[(&str, &str)],
-    body: impl Into<bytes::Bytes>,
-) -> Response<BoxBody> {
-    let mut response = Response::builder().status(status);
-    for (name, value) in fields {
-        response = response.header(*name, *value);
-    }
-    response.body(full(body)).expect("an answer")
 }
 
 pub const BOTH: &str = "store = ['memory', 'redis']";

@@ -99,6 +99,14 @@ impl Gateway {
         whole.lines().map(line).collect()
     }
 
+    /// What the cache did and why, by the last of so many lines.
+    pub async fn cache_logged(&self, lines: usize) -> (String, String) {
+        let lines = self.log_lines(lines).await;
+        let last = lines.last().expect("a line");
+        let word = |key: &str| last[key].as_str().unwrap_or_default().to_owned();
+        (word("cache"), word("cache_detail"))
+    }
+
     /// The access log once it has a number of lines.
     #[track_caller]
     pub fn log_lines(&self, count: usize) -> impl Future<Output = Vec<Value>> {

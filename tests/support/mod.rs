@@ -43,7 +43,7 @@ pub use process::Process;
 pub use raw::Raw;
 pub use redis::{RedisServer, free_port};
 pub use redis_cluster::RedisCluster;
-pub use server::{BoxBody, Server, chunks, full, reply};
+pub use server::{BoxBody, Server, answer, chunks, full, numbered, reply};
 pub use streams::{Events, Feed, Streams, WebSocket, release};
 
 /// The longest that anything expected may take, on the slowest machine.

@@ -265,3 +265,17 @@ where
         .serve_connection(TokioIo::new(stream), service)
         .await;
 }
+
+/// An answer with these fields and a number as its body.
+pub fn numbered(count: usize, fields: &[(&str, &str)]) -> Response<BoxBody> {
+    answer(200, fields, count.to_string())
+}
+
+/// An answer with these fields.
+pub fn answer(status: u16, fields: &[(&str, &str)], body: impl Into<Bytes>) -> Response<BoxBody> {
+    let mut response = Response::builder().status(status);
+    for (name, value) in fields {
+        response = response.header(*name, *value);
+    }
+    response.body(full(body)).expect("an answer")
+}

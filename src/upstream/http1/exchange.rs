@@ -234,7 +234,7 @@ impl Exchange {
             unsent,
             read: input.take(input.buffer.len()),
             stream,
-            _open: open,
+            open,
         }
     }
 }

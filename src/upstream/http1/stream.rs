@@ -2,14 +2,14 @@
 
 use std::{
     future::poll_fn,
-    io::{self, IoSlice},
+    io::{self, Cursor, IoSlice},
     pin::Pin,
     task::{Context, Poll},
 };
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Bytes, BytesMut};
 use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf, ReadHalf},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf, ReadHalf},
     net::{TcpStream, UnixStream},
 };
 
@@ -100,50 +100,21 @@ pub(in super::super) struct Switched {
     pub(super) read: Bytes,
     pub(super) stream: Stream,
     /// Counts as a connection until the tunnel ends.
-    pub(super) _open: Option<OpenConnection>,
+    pub(super) open: Option<OpenConnection>,
 }
 
 impl Switched {
-    /// Sends the request to its end; only behind that the server's side has switched.
-    pub(in super::super) async fn ready(mut self) -> Option<Self> {
+    /// Sends the request to its end; only behind that the server's side has switched. With it comes
+    /// what counts it as open.
+    pub(in super::super) async fn ready(
+        mut self,
+    ) -> Option<(impl AsyncRead + AsyncWrite + Unpin, Option<OpenConnection>)> {
         if let Some(mut upload) = self.unsent.take() {
             let sent = poll_fn(|cx| upload.poll(&mut self.stream, cx)).await;
             sent.ok()?;
         }
-        Some(self)
-    }
-}
-
-impl AsyncRead for Switched {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        if self.read.is_empty() {
-            return Pin::new(&mut self.stream).poll_read(cx, buffer);
-        }
-        let taken = self.read.len().min(buffer.remaining());
-        buffer.put_slice(&self.read[..taken]);
-        self.read.advance(taken);
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl AsyncWrite for Switched {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, bytes)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
+        let (read, write) = tokio::io::split(self.stream);
+        let read = Cursor::new(self.read).chain(read);
+        Some((tokio::io::join(read, write), self.open))
     }
 }
