@@ -45,7 +45,7 @@ pub use id::{RequestId, TraceContext};
 pub use key_state::KeyState;
 pub use principal::Principal;
 pub use reason::{Code, Reason};
-pub use rejection::{GatewayMade, Rejection};
+pub use rejection::Rejection;
 pub use route_service::{BoxFuture, Handle, RouteService};
 pub use subrequest::{SharedSubrequest, Subrequest, SubrequestError, SubrequestLimits};
 pub use timer::LazyTimer;

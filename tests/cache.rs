@@ -16,5 +16,7 @@ mod site;
 mod stale;
 #[path = "cache/storing.rs"]
 mod storing;
+#[path = "support/whose.rs"]
+mod whose;
 
 mod support;

@@ -2,6 +2,8 @@
 
 #[path = "second_tier/away.rs"]
 mod away;
+#[path = "second_tier/callers.rs"]
+mod callers;
 #[path = "second_tier/cluster.rs"]
 mod cluster;
 #[path = "second_tier/config.rs"]
@@ -16,5 +18,7 @@ mod purges;
 mod stampede;
 #[path = "second_tier/values.rs"]
 mod values;
+#[path = "support/whose.rs"]
+mod whose;
 
 mod support;

@@ -35,6 +35,7 @@ class Wish:
     limit: str = ""        # a key of LIMITS
     limit_fields: bool = True      # Tollgate only: answers tell how the limit stands
     cache: bool = False
+    store: str = "memory"  # Tollgate only: where its cache keeps answers
     request_id: bool = True
 
     def plain(self):
@@ -256,10 +257,10 @@ def tollgate_policies(place, wish):
         tables += f"[rate_limits.bench]\n{LIMITS[wish.limit]}\n" + ("" if wish.limit_fields else 'headers = "off"\n')
         keys += 'rate_limits = "bench"\n'
     # "deny" above and a long timeout here: what Redis did not decide would spoil the figure unseen
-    if place.redis and "redis" in LIMITS.get(wish.limit, ""):
+    if place.redis and "redis" in LIMITS.get(wish.limit, "") + wish.store:
         tables += f'[redis]\nurl = "redis://127.0.0.1:{place.redis}"\ntimeout = "1s"\n'
     if wish.cache:
-        tables += "[cache_rules.bench]\n"
+        tables += f'[cache_rules.bench]\nstore = "{wish.store}"\n'
         keys += 'cache = "bench"\n'
     return tables, keys
 

@@ -22,6 +22,7 @@ class Scenario:
     path: str = "/"
     conns: int = 64
     rate: int = 0                  # requests/s of a second run that gives the latencies; 0: they come from the saturating run
+    pace: int = 0                  # requests/s of the run that gives the CPU time; 0: as many as there can be
     rows: list = field(default_factory=lambda: MAIN)
     kind: str = "load"             # or "idle", "slow"
     value: str = "cpu_us"          # what ratios and gates are about
@@ -32,11 +33,12 @@ class Scenario:
 
     def against_itself(self):
         """Whether all rows are Tollgate, so that differences tell more than ratios."""
-        return "plain" in self.rows
+        return "plain" in self.rows or "tollgate-memory" in self.rows
 
 
-def against_plain(what, wish, *more, redis=False):
-    return Scenario(f"Tollgate with {what}, and plain; no access log", wish, rows=["tollgate", "plain", *more], peers=("plain",), redis=redis)
+def against_plain(what, wish, *more, redis=False, pace=0):
+    return Scenario(f"Tollgate with {what}, and plain; no access log", wish, rows=["tollgate", "plain", *more], peers=("plain",), redis=redis,
+                    pace=pace)
 
 
 SCENARIOS = {
@@ -57,8 +59,10 @@ SCENARIOS = {
                           rows=MAIN + ["nginx-noid", "haproxy-noid"]),
     "auth": against_plain("JWT and role with remembered tokens", Wish(log=False, auth=True)),
     "limit": against_plain("a limit in memory that refuses nobody", Wish(log=False, limit="address"), "tollgate-nofields"),
-    "limit-redis": against_plain("a limit in Redis, asked for each request", Wish(log=False, limit="redis"), redis=True),
+    "limit-redis": against_plain("a limit in Redis, asked for each request", Wish(log=False, limit="redis"), redis=True, pace=8000),
     "limit-lease": against_plain("a limit in Redis, 50 taken at a time", Wish(log=False, limit="lease"), redis=True),
+    "cache-redis": Scenario("hits of 1 KiB out of Redis alone, and out of memory; no access log", Wish(log=False, cache=True, store="redis"),
+                            "/cache/1024", rows=["tollgate", "tollgate-memory"], peers=("tollgate-memory",), redis=True),
     "idle": Scenario("idle keep-alive connections, each after one answer", Wish(log=False), kind="idle", value="bytes_per_conn"),
     "slow": Scenario("20 slow readers of a 16 MiB body each", Wish(log=False), kind="slow", value="growth_kib"),
 }
@@ -68,6 +72,7 @@ SUFFIXES = {
     "-nolog": {"log": False},
     "-noid": {"request_id": False},
     "-nofields": {"limit_fields": False},
+    "-memory": {"store": "memory"},
     "-10": {"routes": 10},
     "-10k": {"routes": 10000},
 }
@@ -156,7 +161,7 @@ def run_load(rows, scenario, opts):
             guarded(row, lambda: os.truncate(row.spec.log, 0))
     for i in range(opts.rounds):
         for row in turn(rows, i):
-            guarded(row, lambda: row.runs.append(one_run(row, scenario, opts.secs)))
+            guarded(row, lambda: row.runs.append(one_run(row, scenario, opts.secs, scenario.pace)))
             if scenario.rate:
                 guarded(row, lambda: row.paced.append(one_run(row, scenario, opts.secs, scenario.rate)))
     for row in rows:

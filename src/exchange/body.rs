@@ -51,7 +51,12 @@ type BoxedBody = Pin<Box<dyn HttpBody<Data = Bytes, Error = BodyError> + Send>>;
 ///
 /// It streams: nothing is collected unless somebody asks for it, and then with a cap.
 #[derive(Default)]
-pub struct Body(Kind);
+pub struct Body {
+    kind: Kind,
+    /// Whether the answer is the gateway's own. It stands here and not among the extensions, which
+    /// would take three allocations of every refusal.
+    own: bool,
+}
 
 #[derive(Default)]
 enum Kind {
@@ -66,7 +71,7 @@ impl Body {
     /// A body without bytes.
     #[must_use]
     pub fn empty() -> Self {
-        Self(Kind::Empty)
+        Self::default()
     }
 
     /// A body of bytes that are already in memory.
@@ -76,7 +81,7 @@ impl Body {
         if bytes.is_empty() {
             return Self::empty();
         }
-        Self(Kind::Full(bytes))
+        Kind::Full(bytes).into()
     }
 
     /// Any other body, behind one allocation.
@@ -86,10 +91,42 @@ impl Body {
         B: HttpBody<Data = Bytes> + Send + 'static,
         B::Error: Into<BodyError>,
     {
-        Self(Kind::Boxed(Box::pin(http_body_util::BodyExt::map_err(
-            body,
-            Into::into,
-        ))))
+        Kind::Boxed(Box::pin(http_body_util::BodyExt::map_err(body, Into::into))).into()
+    }
+
+    /// The same, of an answer that the gateway made: it is never stored in a cache, and no server's.
+    #[must_use]
+    pub fn own(self) -> Self {
+        Self { own: true, ..self }
+    }
+
+    /// Whether the gateway made the answer.
+    #[must_use]
+    pub fn is_own(&self) -> bool {
+        self.own
+    }
+
+    /// Puts something around a body, unless it is over. Whose it is stays.
+    #[must_use]
+    pub fn within<B>(self, around: impl FnOnce(Self) -> B) -> Self
+    where
+        B: HttpBody<Data = Bytes> + Send + 'static,
+        B::Error: Into<BodyError>,
+    {
+        if self.is_end_stream() {
+            return self;
+        }
+        let own = self.own;
+        Self {
+            own,
+            ..Self::boxed(around(self))
+        }
+    }
+}
+
+impl From<Kind> for Body {
+    fn from(kind: Kind) -> Self {
+        Self { kind, own: false }
     }
 }
 
@@ -98,7 +135,7 @@ impl From<Incoming> for Body {
         if body.is_end_stream() {
             return Self::empty();
         }
-        Self(Kind::Incoming(body))
+        Kind::Incoming(body).into()
     }
 }
 
@@ -116,11 +153,11 @@ impl HttpBody for Body {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        match &mut self.0 {
+        match &mut self.kind {
             Kind::Empty => Poll::Ready(None),
             Kind::Full(bytes) => {
                 let bytes = std::mem::take(bytes);
-                self.0 = Kind::Empty;
+                self.kind = Kind::Empty;
                 Poll::Ready(Some(Ok(Frame::data(bytes))))
             }
             Kind::Incoming(body) => Pin::new(body)
@@ -131,7 +168,7 @@ impl HttpBody for Body {
     }
 
     fn is_end_stream(&self) -> bool {
-        match &self.0 {
+        match &self.kind {
             Kind::Empty => true,
             Kind::Full(_) => false,
             Kind::Incoming(body) => body.is_end_stream(),
@@ -140,7 +177,7 @@ impl HttpBody for Body {
     }
 
     fn size_hint(&self) -> SizeHint {
-        match &self.0 {
+        match &self.kind {
             Kind::Empty => SizeHint::with_exact(0),
             Kind::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
             Kind::Incoming(body) => body.size_hint(),

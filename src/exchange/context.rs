@@ -74,7 +74,8 @@ pub struct CacheNote {
 struct Notes {
     detail: Option<String>,
     shadow: Vec<Reason>,
-    limit: Option<Arc<str>>,
+    /// The limit in shadow mode that would have refused.
+    shadow_limit: Option<Arc<str>>,
 }
 
 /// What a [`Context`] starts with.
@@ -139,6 +140,7 @@ pub struct Context {
     vouchers: OnceLock<Box<[Arc<str>]>>,
     cache: OnceLock<CacheNote>,
     steered: OnceLock<Arc<str>>,
+    limit: OnceLock<Arc<str>>,
     notes: OnceLock<Box<Mutex<Notes>>>,
     attempts: Mutex<Attempts>,
     bytes_in: AtomicU64,
@@ -169,6 +171,7 @@ impl Context {
             vouchers: OnceLock::new(),
             cache: OnceLock::new(),
             steered: OnceLock::new(),
+            limit: OnceLock::new(),
             notes: OnceLock::new(),
             attempts: Mutex::default(),
             bytes_in: AtomicU64::new(0),
@@ -343,26 +346,39 @@ impl Context {
     #[must_use]
     pub fn is_shadowed(&self) -> bool {
         let mut shadowed = false;
-        self.with_notes(|_, shadow, _| shadowed = !shadow.is_empty());
+        self.with_notes(|_, shadow| shadowed = !shadow.is_empty());
         shadowed
     }
 
-    /// Written by a limit that refused, or would have: its name.
+    /// Written by a limit that refused: its name.
     pub fn limited_by(&self, limit: &Arc<str>) {
-        self.noted(|notes| notes.limit = Some(Arc::clone(limit)));
+        let _ = self.limit.set(Arc::clone(limit));
     }
 
-    /// Reads what the log alone is told: the detail, what rules in shadow mode would have refused,
-    /// and the limit that decided. Not called when there is nothing to tell.
-    pub fn with_notes(&self, read: impl FnOnce(Option<&str>, &[Reason], Option<&str>)) {
-        if let Some(notes) = self.notes.get() {
-            let notes = notes.lock().unwrap_or_else(PoisonError::into_inner);
-            read(
-                notes.detail.as_deref(),
-                &notes.shadow,
-                notes.limit.as_deref(),
-            );
+    /// Written by a limit in shadow mode that would have refused: its name.
+    pub fn would_be_limited_by(&self, limit: &Arc<str>) {
+        self.noted(|notes| notes.shadow_limit = Some(Arc::clone(limit)));
+    }
+
+    /// The limit that refused, else the last that would have.
+    #[must_use]
+    pub fn limit(&self) -> Option<Arc<str>> {
+        let shadow = || self.notes_locked()?.shadow_limit.clone();
+        self.limit.get().cloned().or_else(shadow)
+    }
+
+    /// Reads what the log alone is told: the detail, and what rules in shadow mode would have refused.
+    /// Not called when there is nothing to tell.
+    pub fn with_notes(&self, read: impl FnOnce(Option<&str>, &[Reason])) {
+        if let Some(notes) = self.notes_locked() {
+            read(notes.detail.as_deref(), &notes.shadow);
         }
+    }
+
+    fn notes_locked(&self) -> Option<MutexGuard<'_, Notes>> {
+        let notes = self.notes.get()?;
+        // Whole after a panic elsewhere: each write is one assignment or push.
+        Some(notes.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     fn noted(&self, write: impl FnOnce(&mut Notes)) {

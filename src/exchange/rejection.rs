@@ -4,19 +4,18 @@
 //! It tells the class, a stable reason and the request id, never internals and never which rule
 //! denied.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use http::{
     HeaderName, HeaderValue, Response as HttpResponse, StatusCode,
     header::{CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE},
 };
+use serde::{Serialize, Serializer};
 use serde_json::{Map, Value};
 use smallvec::SmallVec;
 
 use super::{Body, Context, Reason, RequestHead, Response};
-
-/// Marks an answer that the gateway made: it is never stored in a cache.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct GatewayMade(pub Reason);
 
 /// The form in which a client wants refusals.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,8 +82,34 @@ pub struct Rejection {
 /// What few refusals have. Lists and no maps: a flood of refusals must be cheap to answer.
 #[derive(Debug, Default)]
 struct More {
-    details: SmallVec<[(&'static str, Value); 1]>,
+    details: SmallVec<[(&'static str, Fact); 1]>,
     headers: SmallVec<[(HeaderName, HeaderValue); 2]>,
+}
+
+/// What a detail tells.
+#[derive(Debug)]
+enum Fact {
+    Value(Value),
+    /// A name out of the configuration: a copy would be dear in a flood of refusals.
+    Name(Arc<str>),
+}
+
+impl Serialize for Fact {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Value(value) => value.serialize(serializer),
+            Self::Name(name) => (**name).serialize(serializer),
+        }
+    }
+}
+
+impl From<&Fact> for Value {
+    fn from(fact: &Fact) -> Self {
+        match fact {
+            Fact::Value(value) => value.clone(),
+            Fact::Name(name) => (&**name).into(),
+        }
+    }
 }
 
 impl Rejection {
@@ -106,7 +131,15 @@ impl Rejection {
     /// Adds a fact that helps the caller and tells nothing about the inside.
     #[must_use]
     pub fn detail(mut self, key: &'static str, value: impl Into<Value>) -> Self {
-        self.more.details.push((key, value.into()));
+        self.more.details.push((key, Fact::Value(value.into())));
+        self
+    }
+
+    /// The same for a name out of the configuration.
+    #[must_use]
+    pub fn name(mut self, key: &'static str, name: &Arc<str>) -> Self {
+        let name = Fact::Name(Arc::clone(name));
+        self.more.details.push((key, name));
         self
     }
 
@@ -140,8 +173,7 @@ impl Rejection {
         for (name, value) in self.more.headers {
             headers.append(name, value);
         }
-        response.extensions_mut().insert(GatewayMade(self.reason));
-        response
+        response.map(Body::own)
     }
 
     /// The envelope, written as it stands: words and messages of reasons need no escapes, which a
@@ -177,7 +209,7 @@ impl Rejection {
     fn problem(&self, context: &Context) -> Response {
         let details = self.more.details.iter();
         let mut problem: Map<String, Value> = details
-            .map(|(name, value)| ((*name).to_owned(), value.clone()))
+            .map(|(name, value)| ((*name).to_owned(), value.into()))
             .collect();
         let status = self.reason.status();
         problem.insert("type".into(), "about:blank".into());

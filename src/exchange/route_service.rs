@@ -88,6 +88,7 @@ impl Service<Request> for RouteService {
     }
 }
 
+/// A layer that replaces an answer's body keeps whose it is by [`Body::within`](super::Body::within).
 struct Foreign<S>(S);
 
 impl<S> Handle for Foreign<S>

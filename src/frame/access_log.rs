@@ -144,12 +144,12 @@ fn write_policies(object: &mut Object<'_>, context: &Context) {
             object.word(key!("cache_detail"), detail);
         }
     }
-    context.with_notes(|detail, shadow, limit| {
+    if let Some(limit) = context.limit() {
+        object.text(key!("limit"), limit.as_bytes(), LONGEST_NAME);
+    }
+    context.with_notes(|detail, shadow| {
         if let Some(detail) = detail {
             object.text(key!("detail"), detail.as_bytes(), LONGEST_HEADER);
-        }
-        if let Some(limit) = limit {
-            object.text(key!("limit"), limit.as_bytes(), LONGEST_NAME);
         }
         if !shadow.is_empty() {
             let words: Vec<_> = shadow.iter().map(|reason| reason.as_str()).collect();

@@ -101,7 +101,7 @@ impl Drop for End {
         if let Some(note) = self.context.cache() {
             self.metrics.cached(note);
         }
-        self.context.with_notes(|_, shadow, _| {
+        self.context.with_notes(|_, shadow| {
             for reason in shadow {
                 self.metrics.shadow_refused(*reason);
             }

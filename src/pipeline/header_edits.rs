@@ -16,7 +16,7 @@ use tower::Layer;
 use super::render;
 use crate::{
     config::{Route, Template, TemplatePart},
-    exchange::{BoxFuture, Context, GatewayMade, Handle, Request, Response, RouteService},
+    exchange::{BoxFuture, Context, Handle, Request, Response, RouteService},
 };
 
 /// Puts [`EditHeaders`] around a service.
@@ -69,7 +69,7 @@ impl Handle for EditHeaders {
         let (edits, context) = (Arc::clone(&self.edits), Arc::clone(context));
         Box::pin(async move {
             let mut response = answer.await;
-            if response.extensions().get::<GatewayMade>().is_none() {
+            if !response.body().is_own() {
                 edits.response.apply(response.headers_mut(), &context);
             }
             response

@@ -43,9 +43,11 @@ pub use limit::Limit;
 
 use crate::{
     config::Route,
-    exchange::{BoxFuture, Context, Handle, Request, Response, RouteService},
+    exchange::{BoxFuture, Context, Handle, Rejection, Request, Response, RouteService},
 };
-use stage::{Stage, Verdict};
+use grant::Place;
+use shared::AllPending;
+use stage::{Questions, Stage, Verdict};
 
 /// One stage of a route's limits.
 pub struct RateLimitLayer(Arc<Stage>);
@@ -54,17 +56,24 @@ impl RateLimitLayer {
     /// The limits on what is known before authentication, if the route has any.
     #[must_use]
     pub fn before_auth(route: &Route, limits: &LimitBook) -> Option<Self> {
-        Stage::layer(route, limits, |limit| !limit.is_by_caller(), false)
+        Self::of(route, limits, false)
     }
 
     /// The limits by caller, if the route has any.
     #[must_use]
     pub fn by_caller(route: &Route, limits: &LimitBook) -> Option<Self> {
-        let of_route = route.rate_limits.iter();
-        let outer = of_route
-            .filter_map(|name| limits.get(name))
-            .any(|limit| !limit.is_by_caller());
-        Stage::layer(route, limits, Limit::is_by_caller, outer)
+        Self::of(route, limits, true)
+    }
+
+    fn of(route: &Route, limits: &LimitBook, by_caller: bool) -> Option<Self> {
+        let belongs = |limit: &Limit| limit.is_by_caller() == by_caller;
+        let mut of_route = route.rate_limits.iter().filter_map(|it| limits.get(it));
+        let place = match of_route.all(|limit| belongs(limit)) {
+            true => Place::Alone,
+            false if by_caller => Place::Inner,
+            false => Place::Outer,
+        };
+        Stage::layer(route, limits, belongs, place)
     }
 }
 
@@ -90,12 +99,24 @@ struct RateLimited {
 
 impl Handle for RateLimited {
     fn handle(&self, request: Request, context: &Arc<Context>) -> BoxFuture<Response> {
-        if self.stage.is_shared() {
-            return self.handle_shared(request, context);
+        let stage = &*self.stage;
+        let mut questions = Questions::new();
+        if let Err(reason) = stage.ask(&request, context, &mut questions) {
+            return at_once(Rejection::new(reason).respond(context));
         }
-        match self.stage.decide(&request, context) {
-            Verdict::Unlimited => self.inner.handle(request, context),
-            Verdict::Refused(answer) => Box::pin(std::future::ready(answer)),
+        if questions.is_empty() {
+            return self.inner.handle(request, context);
+        }
+        // Those in memory first, which cost least.
+        let taken = stage.take(&mut questions, context);
+        if stage.shared && taken.is_ok() {
+            let pending = stage.take_leased(&mut questions, context);
+            if !pending.is_empty() {
+                return self.handle_shared(request, context, (questions, pending));
+            }
+        }
+        match stage.verdict(taken, &mut questions, context) {
+            Verdict::Refused(answer) => at_once(answer),
             Verdict::Granted(grant) => {
                 let answer = self.inner.handle(request, context);
                 Box::pin(async move { grant.conclude(answer.await) })
@@ -106,16 +127,24 @@ impl Handle for RateLimited {
 
 impl RateLimited {
     /// The same where deciding has to wait for Redis.
-    fn handle_shared(&self, request: Request, context: &Arc<Context>) -> BoxFuture<Response> {
+    fn handle_shared(
+        &self,
+        request: Request,
+        context: &Arc<Context>,
+        (mut questions, pending): (Questions, AllPending),
+    ) -> BoxFuture<Response> {
         let (stage, inner) = (Arc::clone(&self.stage), self.inner.clone());
         let context = Arc::clone(context);
         Box::pin(async move {
-            let questions = stage.questions(&request, &context);
-            match stage.decide_shared(questions, &context).await {
-                Verdict::Unlimited => inner.handle(request, &context).await,
+            let taken = stage.take_shared(pending, &mut questions, &context).await;
+            match stage.verdict(taken, &mut questions, &context) {
                 Verdict::Refused(answer) => answer,
                 Verdict::Granted(grant) => grant.conclude(inner.handle(request, &context).await),
             }
         })
     }
+}
+
+fn at_once(answer: Response) -> BoxFuture<Response> {
+    Box::pin(std::future::ready(answer))
 }

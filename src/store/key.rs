@@ -11,37 +11,57 @@ use std::{
 /// 128 bits under a secret of this process: nobody can look for two keys that share one, nor tell
 /// the key from it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct KeyHash(u128);
+pub struct KeyHash {
+    // The order of the fields is that of the digits.
+    high: u64,
+    low: u64,
+}
 
 impl KeyHash {
     /// The half that chooses a place in a table.
     pub(super) fn place(self) -> u64 {
-        #[allow(clippy::cast_possible_truncation)] // The lower half is meant.
-        let low = self.0 as u64;
-        low
+        self.low
     }
 
     /// The half that chooses a shard, independent of the other.
     pub(super) fn shard(self) -> u64 {
-        #[allow(clippy::cast_possible_truncation)] // The upper half is meant.
-        let high = (self.0 >> 64) as u64;
-        high
+        self.high
+    }
+
+    /// 32 hexadecimal digits.
+    pub(super) fn push_to(self, text: &mut String) {
+        for half in [self.high, self.low] {
+            let digits = (0..16).map(|place| (half >> (60 - 4 * place)) & 0xf);
+            text.extend(digits.map(|digit| char::from(DIGITS[digit as usize])));
+        }
     }
 
     /// Reads what [`Display`](fmt::Display) wrote.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let is_hash = text.len() == 32 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
-        is_hash.then(|| u128::from_str_radix(text, 16).ok().map(Self))?
+        if !is_hash {
+            return None;
+        }
+        let (high, low) = text.split_at(16);
+        let half = |digits| u64::from_str_radix(digits, 16).ok();
+        Some(Self {
+            high: half(high)?,
+            low: half(low)?,
+        })
     }
 }
 
 /// 32 hexadecimal digits.
 impl fmt::Display for KeyHash {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:032x}", self.0)
+        let mut text = String::with_capacity(32);
+        self.push_to(&mut text);
+        f.write_str(&text)
     }
 }
+
+const DIGITS: &[u8; 16] = b"0123456789abcdef";
 
 /// Hashes keys under a secret of its own: two halves of the standard library's SipHash, each with
 /// its own random key.
@@ -67,17 +87,22 @@ impl KeyHasher {
     #[must_use]
     pub fn hash(&self, key: &[u8]) -> KeyHash {
         if self.shared {
-            let mut half = [0; 16];
-            half.copy_from_slice(&Sha256::digest(key)[..16]);
-            return KeyHash(u128::from_be_bytes(half));
+            let digest = Sha256::digest(key);
+            let half = |at: usize| {
+                let mut bytes = [0; 8];
+                bytes.copy_from_slice(&digest[at..at + 8]);
+                u64::from_be_bytes(bytes)
+            };
+            let (high, low) = (half(0), half(8));
+            return KeyHash { high, low };
         }
-        let [low, high] = &self.halves;
         let half = |state: &RandomState| {
             let mut hasher = state.build_hasher();
             hasher.write(key);
-            u128::from(hasher.finish())
+            hasher.finish()
         };
-        KeyHash(half(low) | half(high) << 64)
+        let [low, high] = self.halves.each_ref().map(half);
+        KeyHash { high, low }
     }
 }
 

@@ -1,21 +1,9 @@
 //! What one caller got is not served to another, whatever is sent and answered.
 
-use jsonwebtoken::{EncodingKey, Header, encode};
-use serde_json::json;
-
-use crate::site::{Site, answer, numbered};
-
-const AUTH: &str = "[auth.jwt.t]\nsecret = 'a secret of thirty-two bytes or more'\n";
-
-fn bearer(subject: &str) -> String {
-    signed(&json!({ "sub": subject, "exp": 99_999_999_999_u64 }))
-}
-
-fn signed(claims: &serde_json::Value) -> String {
-    let key = EncodingKey::from_secret(b"a secret of thirty-two bytes or more");
-    let token = encode(&Header::default(), claims, &key).expect("a token");
-    format!("Bearer {token}")
-}
+use crate::{
+    site::{Site, answer, numbered},
+    whose::{AUTH, Asked, RULES, answered, bearer, bearer_for, configuration},
+};
 
 fn route(cache: &str) -> String {
     format!(
@@ -122,11 +110,6 @@ async fn answers_that_vary_by_who_calls_are_nobody_elses() {
     }
 }
 
-/// A token that says more of its subject.
-fn bearer_for(subject: &str, tenant: &str) -> String {
-    signed(&json!({ "sub": subject, "tenant": tenant, "exp": 99_999_999_999_u64 }))
-}
-
 /// The upstream is told who calls, and by each claim it may answer otherwise.
 #[tokio::test]
 async fn one_subject_who_calls_for_two_tenants_is_two_callers() {
@@ -208,111 +191,21 @@ async fn no_other_cache_is_told_to_store_what_an_exposed_token_got() {
 /// Random answers to random requests of random callers: whose answer is served to whom.
 #[tokio::test]
 async fn two_users_never_see_each_others_answers() {
-    const CONTROLS: [&str; 8] = [
-        "",
-        "max-age=60",
-        "public, max-age=60",
-        "s-maxage=60",
-        "private, max-age=60",
-        "no-cache",
-        "max-age=60, must-revalidate",
-        "max-age=0, stale-while-revalidate=60",
-    ];
-    const VARIES: [&str; 6] = ["", "x-a", "X-A, accept", "authorization", "cookie", "*"];
-    const CLAIMS: &str = "forward_claims = { x-tenant = 'tenant' }\n";
     let mut random = fastrand::Rng::with_seed(5);
-    for rule in [
-        "",
-        "scope = 'shared'\ndefault_ttl = '1m'",
-        "scope = 'principal'\ndefault_ttl = '1m'",
-        "scope = 'principal'\noverride_ttl = '1m'\nset_cookie = true",
-        "scope = 'shared'\nstale_while_revalidate = '1m'\nrequest_directives = true",
-    ] {
-        let text = format!(
-            "{}[routes.open]\nupstream = 'ORIGIN'\npath = '/open/**'\nauth = 'public'\n\
-             [routes.open.cache]\n{rule}\n",
-            route(rule).replacen(AUTH, &format!("{AUTH}{CLAIMS}"), 1)
-        );
-        let site = Site::configured(&text, |_, seen| {
-            let of = |name: &str| seen.header(name).unwrap_or("-").to_owned();
-            let parts: Vec<_> = seen.target.split('/').collect();
-            let number = |at: usize| parts[at].parse::<usize>().expect("a number");
-            let (control, vary) = (CONTROLS[number(2)], VARIES[number(3)]);
-            let body = format!("{}\n{}\n{}", of("authorization"), of("x-a"), of("cookie"));
-            let all = [
-                ("cache-control", control),
-                ("vary", vary),
-                ("etag", "\"e\""),
-            ];
-            let fields: Vec<_> = all
-                .into_iter()
-                .filter(|(_, value)| !value.is_empty())
-                .collect();
-            match seen.header("if-none-match").is_some() && vary != "*" {
-                true => answer(304, &fields, ""),
-                false => answer(200, &fields, body),
-            }
+    for rule in RULES {
+        let site = Site::configured(&configuration(rule), |_, seen| {
+            answered(&seen.target, |name| seen.header(name))
         })
         .await;
-        let users = [
-            String::new(),
-            bearer_for("alice", "one"),
-            bearer_for("alice", "two"),
-            bearer("bob"),
-            "Basic YTpi".to_owned(),
-        ];
         for _ in 0..400 {
-            let (control, vary) = (random.usize(..CONTROLS.len()), random.usize(..VARIES.len()));
-            let open = random.bool();
-            let prefix = if open { "open" } else { "closed" };
-            let path = format!("/{prefix}/{control}/{vary}/{}", random.u8(..2));
-            // The route with auth refuses what is no token.
-            let user = &users[random.usize(..if open { 5 } else { 4 })];
-            let (a, cookie) = (random.u8(..2).to_string(), format!("s={}", random.u8(..2)));
-            let mut fields = Vec::new();
-            for (name, value) in [("authorization", user), ("x-a", &a), ("cookie", &cookie)] {
-                if !value.is_empty() && (name == "authorization" || random.bool()) {
-                    fields.push((name, value.as_str()));
-                }
-            }
-            let sent = site.get_with(&path, &fields).await;
-            assert_eq!(sent.status(), 200, "{path} {fields:?}");
-            check(&sent.body, &fields, CONTROLS[control], VARIES[vary], rule);
+            let asked = Asked::random(&mut random);
+            let sent = site.get_with(&asked.path, &asked.fields()).await;
+            assert_eq!(sent.status(), 200, "{asked:?}");
+            asked.check(&sent.body, rule);
             if random.u8(..20) == 0 {
                 site.later(61);
             }
         }
         assert!(site.count() < 400, "something was served again: {rule}");
-    }
-}
-
-/// Whether an answer that was given to such a request may be served to this one.
-fn check(body: &[u8], fields: &[(&str, &str)], control: &str, vary: &str, rule: &str) {
-    let body = String::from_utf8_lossy(body);
-    let given: Vec<_> = body.split('\n').collect();
-    let own = |name: &str| {
-        let field = fields.iter().find(|(known, _)| *known == name);
-        field.map_or("-", |(_, value)| value)
-    };
-    let said = format!("{body} to {fields:?} by {control:?} vary {vary:?} under {rule:?}");
-    let marked = ["public", "s-maxage", "must-revalidate"];
-    let marked = marked.iter().any(|mark| control.contains(mark));
-    if given[0] != own("authorization") {
-        assert!(given[0] == "-" || marked, "{said}");
-        assert!(!control.contains("private"), "{said}");
-        assert_ne!(vary, "authorization", "{said}");
-    }
-    if vary.to_lowercase().contains("x-a") {
-        assert_eq!(given[1], own("x-a"), "{said}");
-    }
-    if vary == "cookie" {
-        assert_eq!(given[2], own("cookie"), "{said}");
-    }
-    if vary == "*" {
-        assert_eq!(
-            given,
-            [own("authorization"), own("x-a"), own("cookie")],
-            "{said}"
-        );
     }
 }

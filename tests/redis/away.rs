@@ -79,40 +79,13 @@ async fn a_redis_that_hangs_costs_a_few_deadlines_and_then_nothing() {
 #[tokio::test]
 async fn a_redis_that_is_slow_is_left_alone() {
     let redis = RedisServer::start();
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!("redis://{}", listener.local_addr().unwrap());
-    let behind = redis.port();
-    let proxy = tokio::spawn(async move {
-        loop {
-            let (client, _) = listener.accept().await.unwrap();
-            let server = TcpStream::connect(("127.0.0.1", behind)).await.unwrap();
-            let (from_client, to_client) = client.into_split();
-            let (from_server, to_server) = server.into_split();
-            tokio::spawn(delayed(from_client, to_server, Duration::ZERO));
-            tokio::spawn(delayed(from_server, to_client, Duration::from_millis(150)));
-        }
-    });
+    let url = redis.behind_delay(Duration::from_millis(150)).await;
     let gateway = limited(&url, "quota = '1000000/1h'");
     let load = Storm::over(gateway.address());
     eventually(|| is_open(&gateway)).await;
     let (counts, _) = load.end().await;
     assert_eq!(counts.keys().collect::<Vec<_>>(), [&200]);
     assert_eq!(degraded(&gateway), f64::from(counts[&200]));
-    proxy.abort();
-}
-
-async fn delayed(
-    mut from: impl AsyncReadExt + Unpin,
-    mut to: impl AsyncWriteExt + Unpin,
-    by: Duration,
-) {
-    let mut buffer = [0; 4096];
-    while let Ok(length @ 1..) = from.read(&mut buffer).await {
-        tokio::time::sleep(by).await;
-        if to.write_all(&buffer[..length]).await.is_err() {
-            return;
-        }
-    }
 }
 
 #[tokio::test]

@@ -84,6 +84,36 @@ async fn a_redis_that_hangs_costs_a_few_deadlines_and_then_nothing() {
 }
 
 #[tokio::test]
+async fn a_redis_that_is_slow_costs_one_deadline_however_often_it_is_asked() {
+    let fleet = Fleet::with(1, REDIS, MINUTE).await;
+    let redis = RedisServer::start();
+    let url = redis.behind_delay(Duration::from_millis(300)).await;
+    let origin = format!("http://{}", fleet.gateways[0].address());
+    let gateway = Gateway::start(&format!(
+        "[redis]\nurl = '{url}'\ntimeout = '500ms'\n\
+         [routes.all]\nupstream = '{origin}'\ncache = {{ store = 'redis' }}\n"
+    ));
+    let get = async |path: &str| {
+        let request = format!("GET {path} HTTP/1.1\r\nHost: a.test\r\nConnection: close\r\n\r\n");
+        let began = Instant::now();
+        let answer = crate::support::Raw::ask(gateway.address(), request).await;
+        assert_eq!(answer.status, 200);
+        began.elapsed()
+    };
+    let missed = || gateway.metric("tollgate_cache_redis_lookups_total", &["\"miss\""]);
+    within(async {
+        while missed() < 1.0 {
+            get("/connects").await;
+        }
+    })
+    .await;
+    // A look, a turn and another look would be three times 300 ms.
+    let took = get("/a").await;
+    assert!(took < Duration::from_millis(800), "{took:?}");
+    assert!(took > Duration::from_millis(300), "{took:?}: it was asked");
+}
+
+#[tokio::test]
 async fn a_redis_that_is_full_costs_no_request() {
     let redis = RedisServer::with(&["--maxmemory-policy", "noeviction"]);
     let text = "[routes.site]\nupstream = 'ORIGIN'\n[routes.site.cache]\nstore = 'redis'\n";

@@ -9,6 +9,7 @@ use std::{
 };
 
 use tempfile::TempDir;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 /// A `redis-server` on a free port, which ends with its value.
 pub struct RedisServer {
@@ -50,6 +51,24 @@ impl RedisServer {
     /// Its URL.
     pub fn url(&self) -> String {
         format!("redis://127.0.0.1:{}", self.port)
+    }
+
+    /// The URL of a proxy that holds back what it answers by so much.
+    pub async fn behind_delay(&self, by: Duration) -> String {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await;
+        let listener = listener.expect("a free port");
+        let url = format!("redis://{}", listener.local_addr().expect("it is bound"));
+        let behind = self.port;
+        tokio::spawn(async move {
+            while let Ok((client, _)) = listener.accept().await {
+                let server = tokio::net::TcpStream::connect(("127.0.0.1", behind)).await;
+                let (from_client, to_client) = client.into_split();
+                let (from_server, to_server) = server.expect("Redis is there").into_split();
+                tokio::spawn(delayed(from_client, to_server, Duration::ZERO));
+                tokio::spawn(delayed(from_server, to_client, by));
+            }
+        });
+        url
     }
 
     /// Kills it as nothing else does.
@@ -154,4 +173,18 @@ fn spawn(port: u16, directory: &Path, arguments: &[String]) -> Child {
         .stderr(Stdio::null())
         .spawn()
         .expect("redis-server is installed")
+}
+
+async fn delayed(
+    mut from: impl AsyncReadExt + Unpin,
+    mut to: impl AsyncWriteExt + Unpin,
+    by: Duration,
+) {
+    let mut buffer = [0; 4096];
+    while let Ok(length @ 1..) = from.read(&mut buffer).await {
+        tokio::time::sleep(by).await;
+        if to.write_all(&buffer[..length]).await.is_err() {
+            return;
+        }
+    }
 }

@@ -14,7 +14,7 @@ use super::{
     shared::Cache,
     target,
 };
-use crate::exchange::{BoxFuture, Context, GatewayMade, Handle, Request, Response, RouteService};
+use crate::exchange::{BoxFuture, Context, Handle, Request, Response, RouteService};
 
 /// Puts a watch for changes around a service.
 #[derive(Clone)]
@@ -64,7 +64,7 @@ impl Handle for Changes {
 impl Cache {
     /// Forgets what an unsafe request for a target has changed, by its answer (RFC 9111 4.4).
     pub(super) fn changed(&self, target: &str, response: &Response, context: &Context) {
-        if response.extensions().get::<GatewayMade>().is_some() {
+        if response.body().is_own() {
             return;
         }
         let host = public_host(context);

@@ -11,7 +11,7 @@
 use std::{sync::Arc, time::Duration};
 
 use http::header::CONTENT_LENGTH;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::{
     CacheRoute, Visit,
@@ -20,7 +20,7 @@ use super::{
     second_tier::{Begun, End, Ticket},
     shared::Found,
 };
-use crate::{config::CacheQuery, exchange::Response};
+use crate::{config::CacheQuery, exchange::Response, store::Away};
 
 /// How long one waits for other gateways.
 #[derive(Clone, Copy, Debug)]
@@ -45,6 +45,20 @@ pub(super) enum Consulted {
     LeaveIt,
 }
 
+/// How long Redis may take for all that is asked at a time: each call has its own deadline, but a slow
+/// Redis would cost a request several.
+struct Budget(Duration);
+
+impl Budget {
+    /// What a call has brought; `None` when Redis is away, or the time is over.
+    async fn within<T>(&mut self, call: impl Future<Output = Result<T, Away>>) -> Option<T> {
+        let began = Instant::now();
+        let result = timeout(self.0, call).await;
+        self.0 = self.0.saturating_sub(began.elapsed());
+        result.ok()?.ok()
+    }
+}
+
 impl CacheRoute {
     /// Asks the second tier, if there is one. What is to be validated and what the fetch has to know
     /// is written into the visit.
@@ -58,8 +72,10 @@ impl CacheRoute {
         };
         let place = tier.place(visit, self.rule.query == CacheQuery::AsIs);
         let mut pause = SHORTEST_PAUSE;
+        let mut budget = Budget(tier.timeout());
         loop {
-            let Ok(looked) = tier.look(&self.cache, visit, &place).await else {
+            let looking = tier.look(&self.cache, visit, &place);
+            let Some(looked) = budget.within(looking).await else {
                 return Consulted::Ask;
             };
             if let Some(found) = &looked.found
@@ -77,16 +93,19 @@ impl CacheRoute {
                 Patience::For(wait) => Some(wait),
                 Patience::Aside => Some(TURN_ASIDE),
             };
-            match tier.begin(visit, &place, &looked, turn).await {
-                Ok(Begun::Ours(ticket)) => visit.ticket = Some(ticket),
-                Ok(Begun::Everybodys(ticket)) => {
+            match budget
+                .within(tier.begin(visit, &place, &looked, turn))
+                .await
+            {
+                Some(Begun::Ours(ticket)) => visit.ticket = Some(ticket),
+                Some(Begun::Everybodys(ticket)) => {
                     visit.ticket = Some(ticket);
                     return Consulted::Ask;
                 }
-                Ok(Begun::Others(_)) if matches!(patience, Patience::Aside) => {
+                Some(Begun::Others(_)) if matches!(patience, Patience::Aside) => {
                     return Consulted::LeaveIt;
                 }
-                Ok(Begun::Others(ticket)) => {
+                Some(Begun::Others(ticket)) => {
                     let now = Instant::now();
                     if now >= until {
                         visit.ticket = Some(ticket);
@@ -94,8 +113,9 @@ impl CacheRoute {
                     }
                     sleep(pause.min(until - now)).await;
                     pause = (pause * 2).min(LONGEST_PAUSE);
+                    budget = Budget(tier.timeout());
                 }
-                Err(_) => return Consulted::Ask,
+                None => return Consulted::Ask,
             }
         }
     }

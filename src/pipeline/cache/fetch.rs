@@ -26,9 +26,7 @@ use super::{
     serve::Serving,
     shared::{Found, Place},
 };
-use crate::exchange::{
-    Body, Context, GatewayMade, Reason, Rejection, Request, Response, fields::has_overrides,
-};
+use crate::exchange::{Body, Context, Reason, Rejection, Request, Response, fields::has_overrides};
 
 /// What the head of a shared fetch has become.
 #[derive(Clone, Debug)]
@@ -427,8 +425,7 @@ impl CacheRoute {
     /// Requests for what nobody may share do not wait for each other for a while. Failures pass by
     /// themselves, and what one client wants says nothing of others.
     fn pass_for_a_while(&self, job: &Job, response: &Response, why: &str) {
-        let failed = response.extensions().get::<GatewayMade>().is_some()
-            || response.status().is_server_error();
+        let failed = response.body().is_own() || response.status().is_server_error();
         if failed || why == "request-no-store" {
             return job.visit.leave_turn();
         }

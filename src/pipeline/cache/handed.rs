@@ -22,10 +22,7 @@ pub(super) struct Handed {
 impl Handed {
     /// Around a body that came by another record.
     pub(super) fn over(body: Body, child: &Arc<Context>, context: &Arc<Context>) -> Body {
-        if body.is_end_stream() {
-            return body;
-        }
-        Body::boxed(Self {
+        body.within(|body| Self {
             body,
             child: Arc::clone(child),
             context: Arc::clone(context),

@@ -14,7 +14,7 @@ use super::{
     shared::Found,
     tags::{self, Tags},
 };
-use crate::exchange::{Body, EndsWithConnection, GatewayMade, Response};
+use crate::exchange::{Body, EndsWithConnection, Response};
 
 /// What is to be done with a head.
 pub(super) enum Head {
@@ -37,7 +37,7 @@ impl CacheRoute {
         mut origin: Origin,
     ) -> Head {
         let tags = Tags::take(response.headers_mut());
-        let made = response.extensions().get::<GatewayMade>().is_some();
+        let made = response.body().is_own();
         if let Some(failure) = self.failure(visit, response, made) {
             return Head::Failed(failure);
         }

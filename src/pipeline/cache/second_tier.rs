@@ -176,6 +176,11 @@ impl SecondTier {
         }
     }
 
+    /// How long Redis may take.
+    pub(super) fn timeout(&self) -> Duration {
+        self.redis.timeout()
+    }
+
     /// Looks for what a request selects.
     pub(super) async fn look(
         &self,

@@ -9,68 +9,89 @@ use smallvec::SmallVec;
 use super::tier::Tier;
 use crate::{config::LimitHeaders, store::Standing};
 
-/// How one window of a limit stands.
+/// How a limit of a stage stands.
 #[derive(Clone)]
 pub(super) struct Report {
     pub(super) tier: Arc<Tier>,
     pub(super) headers: LimitHeaders,
-    pub(super) window: usize,
-    pub(super) standing: Standing,
+    /// Its tightest window, and how that stands; `None` where nobody has counted.
+    pub(super) stands: Option<(usize, Standing)>,
 }
 
-/// What a stage tells: the tightest of its windows, and all policies.
-#[derive(Clone, Default)]
-pub(super) struct Reports {
-    pub(super) tightest: Option<Report>,
-    pub(super) policies: SmallVec<[HeaderValue; 2]>,
+/// What a stage tells: its limits in their order.
+pub(super) type Reports = SmallVec<[Report; 1]>;
+
+/// A window that is told, and how it stands.
+#[derive(Clone, Copy)]
+pub(super) struct Told<'r> {
+    report: &'r Report,
+    window: usize,
+    standing: Standing,
 }
 
-impl Reports {
-    /// Names a policy.
-    pub(super) fn policy(&mut self, tier: &Tier, headers: LimitHeaders) {
-        if headers.draft() {
-            self.policies.push(tier.policy.clone());
+/// The tightest window of several limits; of those as tight as one another the first.
+pub(super) fn tightest<'r>(reports: impl IntoIterator<Item = &'r Report>) -> Option<Told<'r>> {
+    let told = reports.into_iter().filter_map(Report::told);
+    told.reduce(
+        |known, next| match next.standing.is_tighter(&known.standing) {
+            true => next,
+            false => known,
+        },
+    )
+}
+
+/// Writes the fields: the policies of all limits, and the tightest window. An upstream's own give way,
+/// once: what an inner stage of ours wrote stands beside what this one writes.
+pub(super) fn write(
+    headers: &mut HeaderMap,
+    policies: &[Report],
+    tightest: Option<Told<'_>>,
+    beside_ours: bool,
+) {
+    let mut first = !beside_ours;
+    for report in policies.iter().filter(|report| report.headers.draft()) {
+        let policy = report.tier.policy.clone();
+        match first {
+            true => drop(headers.insert(RATELIMIT_POLICY, policy)),
+            false => drop(headers.append(RATELIMIT_POLICY, policy)),
         }
+        first = false;
+    }
+    let Some(told) = tightest else { return };
+    if told.report.headers.draft() {
+        headers.insert(RATELIMIT, told.item());
+    }
+    if told.report.headers.legacy() {
+        told.write_legacy(headers);
+    }
+}
+
+impl Report {
+    /// What of it is told.
+    fn told(&self) -> Option<Told<'_>> {
+        let (window, standing) = self.stands.filter(|_| self.headers != LimitHeaders::Off)?;
+        Some(Told {
+            report: self,
+            window,
+            standing,
+        })
     }
 
-    /// Notes how a window stands; the tightest is told.
-    pub(super) fn stands(&mut self, report: Report) {
-        let tighter = |known: &Report| report.standing.is_tighter(&known.standing);
-        if report.headers != LimitHeaders::Off && self.tightest.as_ref().is_none_or(tighter) {
-            self.tightest = Some(report);
-        }
-    }
-
-    /// Writes the fields. An upstream's own give way, once: what an inner stage of ours wrote stands
-    /// beside what this one writes.
-    pub(super) fn write(self, headers: &mut HeaderMap, beside_ours: bool) {
-        let mut first = !beside_ours;
-        for policy in self.policies {
-            match first {
-                true => drop(headers.insert(RATELIMIT_POLICY, policy)),
-                false => drop(headers.append(RATELIMIT_POLICY, policy)),
-            }
-            first = false;
-        }
-        let Some(report) = self.tightest else { return };
-        if report.headers.draft() {
-            headers.insert(RATELIMIT, report.item());
-        }
-        if report.headers.legacy() {
-            report.write_legacy(headers);
+    /// The same for whoever has no other limit to tell of.
+    pub(super) fn of(told: Told<'_>) -> Self {
+        Self {
+            stands: Some((told.window, told.standing)),
+            ..told.report.clone()
         }
     }
 }
 
-impl Reports {
-    /// Draws `Retry-After` out to when the tightest window has more: whoever came earlier would be
-    /// refused by that one.
+impl Told<'_> {
+    /// Draws `Retry-After` out to when the window has more: whoever came earlier would be refused by
+    /// it.
     pub(super) fn delay(&self, headers: &mut HeaderMap) {
-        let used_up = self
-            .tightest
-            .as_ref()
-            .filter(|it| it.standing.remaining == 0);
-        let Some(reset) = used_up.and_then(|report| report.standing.reset) else {
+        let used_up = self.standing.remaining == 0;
+        let Some(reset) = self.standing.reset.filter(|_| used_up) else {
             return;
         };
         let told = headers
@@ -80,13 +101,11 @@ impl Reports {
             headers.insert(RETRY_AFTER, seconds(reset).into());
         }
     }
-}
 
-impl Report {
     /// `"name";r=50;t=30`.
     fn item(&self) -> HeaderValue {
         let mut text = SmallVec::<[u8; 128]>::new();
-        if let Some(begin) = self.tier.items.get(self.window) {
+        if let Some(begin) = self.report.tier.items.get(self.window) {
             text.extend_from_slice(begin.as_bytes());
         }
         push(&mut text, self.standing.remaining.into());
@@ -99,7 +118,8 @@ impl Report {
     }
 
     fn write_legacy(&self, headers: &mut HeaderMap) {
-        let quota = self.tier.windows.get(self.window).map_or(0, |it| it.quota);
+        let windows = &self.report.tier.windows;
+        let quota = windows.get(self.window).map_or(0, |it| it.quota);
         headers.insert(X_RATELIMIT_LIMIT, quota.into());
         headers.insert(X_RATELIMIT_REMAINING, self.standing.remaining.into());
         match self.standing.reset {

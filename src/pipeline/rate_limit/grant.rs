@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use http::HeaderMap;
 
 use super::{
-    fields::{Report, Reports},
+    fields::{self, Report, Reports},
     held::{AllHeld, hold_until_end},
     limit::Limit,
     shared::{Change, change_later},
@@ -23,8 +23,18 @@ pub(super) struct Grant {
     pub(super) held: AllHeld,
     /// What the answer may tell the cost of.
     pub(super) open: Vec<OpenCharge>,
-    /// Whether another stage of ours stands around this one and has the last word.
-    pub(super) outer: bool,
+    pub(super) place: Place,
+}
+
+/// Where a stage stands on its route.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Place {
+    /// It is the only one.
+    Alone,
+    /// Around another, and has the last word.
+    Outer,
+    /// Within another.
+    Inner,
 }
 
 /// A charge whose amount the answer tells.
@@ -39,14 +49,14 @@ pub(super) struct OpenCharge {
     /// When that was, on the process's clock.
     pub(super) at: Duration,
     pub(super) worker: usize,
-    /// How the limit stood then.
-    pub(super) stood: Option<Report>,
+    /// The place of its report.
+    pub(super) report: usize,
 }
 
 /// What an inner stage has told, for the outer one.
 #[derive(Clone)]
 struct Told {
-    reports: Reports,
+    tightest: Option<Report>,
     /// Whether it refused.
     refused: bool,
 }
@@ -55,45 +65,47 @@ impl Grant {
     /// Settles what the answer tells, writes the fields and ties what is held to the answer's end.
     pub(super) fn conclude(mut self, mut response: Response) -> Response {
         for charge in self.open {
-            let stands = charge.settle(response.headers());
-            stands
-                .into_iter()
-                .for_each(|stands| self.reports.stands(stands));
+            let report = charge.report;
+            if let Some(stands) = charge.settle(response.headers()) {
+                self.reports[report].stands = Some(stands);
+            }
         }
-        tell(&mut response, self.reports, false, self.outer);
+        tell(&mut response, &self.reports, false, self.place);
         hold_until_end(response, self.held)
     }
 }
 
 /// Writes a stage's fields on an answer, beside those of an inner stage.
-pub(super) fn tell(response: &mut Response, mut reports: Reports, refused: bool, outer: bool) {
-    let inner = response.extensions_mut().remove::<Told>();
+pub(super) fn tell(response: &mut Response, reports: &[Report], refused: bool, place: Place) {
+    let inner = match place {
+        Place::Outer => response.extensions_mut().remove::<Told>(),
+        Place::Alone | Place::Inner => None,
+    };
     let beside_ours = inner.is_some();
     let inner_refused = inner.as_ref().is_some_and(|inner| inner.refused);
-    if let Some(report) = inner.and_then(|inner| inner.reports.tightest) {
-        reports.stands(report);
+    let inner = inner.and_then(|inner| inner.tightest);
+    let tightest = fields::tightest(reports.iter().chain(&inner));
+    if let Some(tightest) = tightest.filter(|_| inner_refused) {
+        tightest.delay(response.headers_mut());
     }
-    if inner_refused {
-        reports.delay(response.headers_mut());
+    if place == Place::Inner {
+        let tightest = tightest.map(Report::of);
+        response.extensions_mut().insert(Told { tightest, refused });
     }
-    if outer {
-        let reports = reports.clone();
-        response.extensions_mut().insert(Told { reports, refused });
-    }
-    reports.write(response.headers_mut(), beside_ours);
+    fields::write(response.headers_mut(), reports, tightest, beside_ours);
 }
 
 impl OpenCharge {
     /// Charges what the answer says more than was charged, or gives back what it says less; tells how
-    /// the limit stands then.
-    fn settle(self, headers: &HeaderMap) -> Option<Report> {
+    /// the limit stands then, where that is another way than before.
+    fn settle(self, headers: &HeaderMap) -> Option<(usize, Standing)> {
         let told = self.told(headers).unwrap_or(self.cost);
         if told == self.cost {
-            return self.stood;
+            return None;
         }
         if self.source != Source::Memory {
             self.settle_shared(told);
-            return self.stood;
+            return None;
         }
         let counters = &self.limit.counters;
         let (windows, taken) = (&self.tier.windows, counters.at(self.at));
@@ -127,22 +139,15 @@ impl OpenCharge {
     }
 
     /// How the tightest window stands now.
-    fn stands(self, now: u64) -> Option<Report> {
+    fn stands(self, now: u64) -> Option<(usize, Standing)> {
         let windows = &self.tier.windows;
         let counting = &self.limit.counters.counting;
         let known = counting.standings(self.key, windows, now);
         let whole = || windows.iter().map(Standing::of_all).collect();
         let standings = known.unwrap_or_else(whole).into_iter().enumerate();
-        let tightest = standings.reduce(|known, next| match next.1.is_tighter(&known.1) {
+        standings.reduce(|known, next| match next.1.is_tighter(&known.1) {
             true => next,
             false => known,
-        });
-        let (window, standing) = tightest?;
-        Some(Report {
-            headers: self.limit.told(),
-            tier: self.tier,
-            window,
-            standing,
         })
     }
 }

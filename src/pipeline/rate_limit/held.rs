@@ -9,7 +9,6 @@ use std::{
 use bytes::Bytes;
 use http::StatusCode;
 use http_body::{Body as HttpBody, Frame, SizeHint};
-use smallvec::SmallVec;
 
 use super::limit::{Limit, LimitCounters};
 use crate::{
@@ -43,7 +42,7 @@ impl Drop for Held {
 }
 
 /// All that one request holds.
-pub(super) type AllHeld = SmallVec<[Held; 1]>;
+pub(super) type AllHeld = Vec<Held>;
 
 /// Ties what is held to the end of an answer: of its body, or of its tunnel.
 ///
@@ -55,10 +54,7 @@ pub(super) fn hold_until_end(response: Response, held: AllHeld) -> Response {
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
         return hold_until_closed(response, held);
     }
-    response.map(|body| match body.is_end_stream() {
-        true => body,
-        false => Body::boxed(HeldBody { body, held }),
-    })
+    response.map(|body| body.within(|body| HeldBody { body, held }))
 }
 
 fn hold_until_closed(mut response: Response, held: AllHeld) -> Response {

@@ -62,11 +62,21 @@ pub(super) enum Fetched {
     Nothing,
 }
 
-/// What a request gets.
+/// What a request gets at once.
 pub(super) enum Leased {
     /// What it costs; how the limit stands then.
     Given(usize, Standing),
     /// It is to fetch a batch.
+    Fetch(Fetch),
+    /// Nothing yet: another fetches one.
+    Wait,
+}
+
+/// What a request gets that has waited for a batch.
+pub(super) enum Waited {
+    /// What it costs; how the limit stands then.
+    Given(usize, Standing),
+    /// It is to fetch the next batch.
     Fetch(Fetch),
     /// It takes what it costs by itself.
     Alone,
@@ -94,39 +104,39 @@ impl Leases {
         }
     }
 
-    /// Takes from a key's batch. Where another request fetches one this waits for it if it may: who
-    /// has to fetch for others must not wait for them.
-    pub(super) async fn take(&self, key: KeyHash, now: u64, cost: u32, may_wait: bool) -> Leased {
-        let lease = self.of(key);
-        match self.take_now(&lease, now, cost) {
-            Some(leased) => leased,
-            None if may_wait => {
-                let waited = timeout(self.patience, self.wait(&lease, now, cost)).await;
-                waited.unwrap_or(Leased::Alone)
-            }
-            None => Leased::Alone,
-        }
+    /// Takes from a key's batch, or the duty to fetch one.
+    pub(super) fn take(&self, key: KeyHash, now: u64, cost: u32) -> Leased {
+        self.take_now(&self.of(key), now, cost)
     }
 
-    async fn wait(&self, lease: &Arc<Lease>, now: u64, cost: u32) -> Leased {
+    /// Waits for the batch that another request fetches. Nobody who has to fetch for others may wait
+    /// for them.
+    pub(super) async fn take_fetched(&self, key: KeyHash, now: u64, cost: u32) -> Waited {
+        let lease = self.of(key);
+        let waited = timeout(self.patience, self.wait(&lease, now, cost)).await;
+        waited.unwrap_or(Waited::Alone)
+    }
+
+    async fn wait(&self, lease: &Arc<Lease>, now: u64, cost: u32) -> Waited {
         for _ in 0..MOST_WAITS {
             // Made before the look at the batch: a fetch that ends in between wakes it too.
             let fetched = lease.fetched.notified();
-            if let Some(leased) = self.take_now(lease, now, cost) {
-                return leased;
+            if let Some(waited) = self.take_now(lease, now, cost).after_waiting() {
+                return waited;
             }
             fetched.await;
             let last = lease.locked().last;
             match last {
                 Fetched::Batch => {}
                 Fetched::Refused(least, window, refused) if cost >= least => {
-                    return Leased::Refused(window, refused);
+                    return Waited::Refused(window, refused);
                 }
-                Fetched::Away => return Leased::Away,
+                Fetched::Away => return Waited::Away,
                 Fetched::Refused(..) | Fetched::Nothing => break,
             }
         }
-        self.take_now(lease, now, cost).unwrap_or(Leased::Alone)
+        let last = self.take_now(lease, now, cost).after_waiting();
+        last.unwrap_or(Waited::Alone)
     }
 
     /// Puts back what a request took that another limit refused.
@@ -138,31 +148,29 @@ impl Leases {
         batch.left = batch.left.saturating_add(cost).min(most);
     }
 
-    /// From the batch, or the duty to fetch one; `None` while another does that.
-    fn take_now(&self, lease: &Arc<Lease>, now: u64, cost: u32) -> Option<Leased> {
+    /// As [`take`](Self::take).
+    fn take_now(&self, lease: &Arc<Lease>, now: u64, cost: u32) -> Leased {
         let mut batch = lease.locked();
         if now < batch.until
             && let (Some(standing), Some(left)) = (batch.standing, batch.left.checked_sub(cost))
         {
             batch.left = left;
             let remaining = standing.remaining.saturating_add(left);
-            return Some(Leased::Given(
-                batch.window,
-                Standing {
-                    remaining,
-                    ..standing
-                },
-            ));
+            let standing = Standing {
+                remaining,
+                ..standing
+            };
+            return Leased::Given(batch.window, standing);
         }
         if batch.fetching {
-            return None;
+            return Leased::Wait;
         }
         batch.fetching = true;
-        Some(Leased::Fetch(Fetch {
+        Leased::Fetch(Fetch {
             lease: Arc::clone(lease),
             ended: AtomicBool::new(false),
             size: self.size.max(cost),
-        }))
+        })
     }
 
     fn of(&self, key: KeyHash) -> Arc<Lease> {
@@ -171,6 +179,17 @@ impl Leases {
             .held
             .get_or_insert_with(&key, || Ok::<_, Infallible>(Arc::default()));
         made.unwrap_or_default()
+    }
+}
+
+impl Leased {
+    /// The same for a request that has waited; `None` when it is to wait again.
+    fn after_waiting(self) -> Option<Waited> {
+        match self {
+            Self::Given(window, standing) => Some(Waited::Given(window, standing)),
+            Self::Fetch(fetch) => Some(Waited::Fetch(fetch)),
+            Self::Wait => None,
+        }
     }
 }
 

@@ -130,10 +130,10 @@ impl Limit {
             ipv6_prefix: self.config.ipv6_prefix,
             ignore_case,
         };
-        let mut key = match self.key(subject) {
-            Ok(key) => key,
-            Err(asked) => return asked,
-        };
+        let mut key = KeyBytes::new();
+        if let Some(asked) = self.key(subject, &mut key) {
+            return asked;
+        }
         let (who, tier) = self.tier_of(context.principal().map(|principal| &**principal));
         // Where several callers share a key, those of another quota are counted by themselves: a
         // faster rate would pay off the others' debt too.
@@ -201,23 +201,23 @@ impl Limit {
         })
     }
 
-    fn key(&self, subject: Subject<'_>) -> Result<KeyBytes, Asked> {
-        let mut bytes = KeyBytes::new();
+    /// Writes the key; without one, what becomes of the request.
+    fn key(&self, subject: Subject<'_>, bytes: &mut KeyBytes) -> Option<Asked> {
         if self.config.per_route {
-            subject.part(&LimitKey::Route).write(&mut bytes);
+            subject.part(&LimitKey::Route).write(bytes);
         }
         for key in &self.config.key {
             let mut part = subject.part(key);
             if part.is_missing() {
                 part = match self.config.on_missing_key {
                     MissingKey::ClientIp => subject.address(),
-                    MissingKey::Skip => return Err(Asked::Skip),
-                    MissingKey::Refuse => return Err(Asked::NoKey),
+                    MissingKey::Skip => return Some(Asked::Skip),
+                    MissingKey::Refuse => return Some(Asked::NoKey),
                 };
             }
-            part.write(&mut bytes);
+            part.write(bytes);
         }
-        Ok(bytes)
+        None
     }
 
     /// The key as an operator reads it.

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use smallvec::SmallVec;
 
 use super::{
-    lease::{Fetch, Fetched, Leased, Leases},
+    lease::{Fetch, Fetched, Leased, Leases, Waited},
     limit::Limit,
     stage::{Granted, Question, Questions, Refusing, Source, Stage, longest},
     tier::Tier,
@@ -13,7 +13,7 @@ use super::{
 use crate::{
     config::{LimitAlgorithm, OnStoreError, RateLimit},
     exchange::{Context, Reason},
-    store::{Decision, KeyHash, Redis, SharedAlgorithm, SharedAsk, SharedTaken},
+    store::{Decision, KeyHash, Redis, SharedAlgorithm, SharedAsk, SharedTaken, Standing},
     telemetry::LimitDecision,
 };
 
@@ -82,25 +82,70 @@ pub(super) fn change_later(
 }
 
 /// A question that Redis is to answer.
-struct Pending {
+pub(super) struct Pending {
     index: usize,
-    fetch: Option<Fetch>,
+    how: How,
 }
 
-type AllPending = SmallVec<[Pending; 2]>;
+/// In what way.
+enum How {
+    /// By itself.
+    Alone,
+    /// For the requests that wait for the batch.
+    Fetch(Fetch),
+    /// Another request is asking for it.
+    Wait,
+}
+
+impl Pending {
+    fn fetch(&self) -> Option<&Fetch> {
+        match &self.how {
+            How::Fetch(fetch) => Some(fetch),
+            How::Alone | How::Wait => None,
+        }
+    }
+}
+
+/// What Redis is to be asked: nothing, where all was taken in advance.
+pub(super) type AllPending = SmallVec<[Pending; 1]>;
 
 impl Stage {
+    /// Takes what has been taken in advance; what is left to ask.
+    pub(super) fn take_leased(&self, questions: &mut Questions, context: &Context) -> AllPending {
+        let mut pending = AllPending::new();
+        for (index, question) in questions.iter_mut().enumerate() {
+            let limit = &self.on_route(question).limit;
+            let Some(shared) = &limit.shared else {
+                continue;
+            };
+            let now = limit.counters.at(context.began());
+            let take = |leases: &Leases| leases.take(question.ask.key, now, self.cost);
+            let how = match shared.leases.as_ref().map(take) {
+                None => How::Alone,
+                Some(Leased::Wait) => How::Wait,
+                Some(Leased::Fetch(fetch)) => How::Fetch(fetch),
+                Some(Leased::Given(window, standing)) => {
+                    question.taken = Some(leased((window, standing), question, context));
+                    continue;
+                }
+            };
+            pending.push(Pending { index, how });
+        }
+        pending
+    }
+
     /// Takes from the limits in Redis: at once where one script reaches all of them, else one after
     /// the other.
     pub(super) async fn take_shared(
         &self,
-        questions: &mut Questions<'_>,
+        mut pending: AllPending,
+        questions: &mut Questions,
         context: &Context,
     ) -> Result<(), Refusing> {
-        let pending = self.take_leased(questions, context).await?;
+        self.take_fetched(&mut pending, questions, context).await?;
         let mut rest = &pending[..];
         while let Some(first) = rest.first() {
-            let together = reached_together(questions, first, rest);
+            let together = self.reached_together(questions, first, rest);
             let (group, others) = rest.split_at(together);
             self.take_group(group, questions, context).await?;
             rest = others;
@@ -108,77 +153,66 @@ impl Stage {
         Ok(())
     }
 
-    /// Takes what has been taken in advance; what is left to ask.
-    async fn take_leased(
+    /// Takes of the batches that others fetch.
+    async fn take_fetched(
         &self,
-        questions: &mut Questions<'_>,
-        context: &Context,
-    ) -> Result<AllPending, Refusing> {
-        let mut pending = AllPending::new();
-        for (index, question) in questions.iter_mut().enumerate() {
-            let limit = &question.on_route.limit;
-            let Some(shared) = &limit.shared else {
-                continue;
-            };
-            let fetch = match &shared.leases {
-                None => None,
-                Some(leases) => {
-                    let now = limit.counters.at(context.began());
-                    // Two who wait for what the other fetches would both wait for nothing.
-                    let may_wait = pending.iter().all(|it: &Pending| it.fetch.is_none());
-                    let key = question.ask.key;
-                    match leases.take(key, now, self.cost, may_wait).await {
-                        Leased::Fetch(fetch) => Some(fetch),
-                        Leased::Alone => None,
-                        done => {
-                            self.leased(index, question, &done, context)?;
-                            continue;
-                        }
-                    }
-                }
-            };
-            pending.push(Pending { index, fetch });
-        }
-        Ok(pending)
-    }
-
-    /// Nothing is to be asked.
-    fn leased(
-        &self,
-        index: usize,
-        question: &mut Question<'_>,
-        leased: &Leased,
+        pending: &mut AllPending,
+        questions: &mut Questions,
         context: &Context,
     ) -> Result<(), Refusing> {
-        match *leased {
-            Leased::Given(window, standing) => {
-                question.taken = Some(Granted {
-                    under: question.ask.key,
-                    window,
-                    standing: Some(standing),
-                    source: Source::Lease,
-                    at: context.began(),
-                    held: None,
-                });
-            }
-            Leased::Refused(window, refused) if question.on_route.limit.config.enforce => {
-                return Err(Refusing::Exceeded(index, window, refused));
-            }
-            Leased::Refused(..) => {
-                question
-                    .on_route
-                    .would_refuse(context, Reason::LimitExceeded);
-            }
-            Leased::Away => return self.degraded(index, question, context),
-            Leased::Fetch(_) | Leased::Alone => {}
+        if !pending.iter().any(|it| matches!(it.how, How::Wait)) {
+            return Ok(());
+        }
+        // Who has to fetch for others waits for nobody: two might wait for what the other fetches. It
+        // asks for both then, on one Redis in one go.
+        let mut may_wait = pending.iter().all(|it| it.fetch().is_none());
+        for it in std::mem::take(pending) {
+            let left = match it.how {
+                How::Wait if may_wait => self.wait_for(it.index, questions, context).await?,
+                How::Wait => Some(How::Alone),
+                how => Some(how),
+            };
+            may_wait &= !matches!(left, Some(How::Fetch(_)));
+            let index = it.index;
+            pending.extend(left.map(|how| Pending { index, how }));
         }
         Ok(())
+    }
+
+    /// What of a question is left to ask when the batch is there.
+    async fn wait_for(
+        &self,
+        index: usize,
+        questions: &mut Questions,
+        context: &Context,
+    ) -> Result<Option<How>, Refusing> {
+        let question = &mut questions[index];
+        let on_route = self.on_route(question);
+        let limit = &on_route.limit;
+        let leases = limit.shared.as_ref().and_then(|it| it.leases.as_ref());
+        let now = limit.counters.at(context.began());
+        let Some(leases) = leases else {
+            return Ok(Some(How::Alone));
+        };
+        match leases.take_fetched(question.ask.key, now, self.cost).await {
+            Waited::Given(window, standing) => {
+                question.taken = Some(leased((window, standing), question, context));
+            }
+            Waited::Refused(window, refused) if limit.config.enforce => {
+                return Err(Refusing::Exceeded(index, window, refused));
+            }
+            Waited::Refused(..) => on_route.would_refuse(context, Reason::LimitExceeded),
+            Waited::Away => self.degraded(index, question, context)?,
+            Waited::Fetch(fetch) => return Ok(Some(How::Fetch(fetch))),
+            Waited::Alone => return Ok(Some(How::Alone)),
+        }
+        Ok(None)
     }
 
     async fn take_group(
         &self,
         group: &[Pending],
-        questions: &mut Questions<'_>,
+        questions: &mut Questions,
         context: &Context,
     ) -> Result<(), Refusing> {
         let (worker, asked) = (context.connection.worker, context.clock.now());
@@ -187,7 +221,7 @@ impl Stage {
                 .iter()
                 .filter_map(|pending| self.shared_ask(pending, questions));
             let asks: SmallVec<[_; 2]> = asked.collect();
-            match redis_of(questions, group) {
+            match self.redis_of(questions, group) {
                 Some(redis) => redis.take(worker, &asks).await,
                 None => return Ok(()),
             }
@@ -196,8 +230,9 @@ impl Stage {
             Ok(answers) => self.apply((group, asked), &answers, questions, context),
             Err(_) => {
                 let mut taken = Ok(());
-                for &Pending { index, ref fetch } in group {
-                    fetch.as_ref().inspect(|it| it.failed(Fetched::Away));
+                for pending in group {
+                    pending.fetch().inspect(|it| it.failed(Fetched::Away));
+                    let index = pending.index;
                     let degraded = self.degraded(index, &mut questions[index], context);
                     taken = longest(taken, degraded);
                 }
@@ -207,19 +242,19 @@ impl Stage {
     }
 
     fn shared_ask<'q>(
-        &self,
+        &'q self,
         pending: &Pending,
-        questions: &'q Questions<'_>,
+        questions: &'q Questions,
     ) -> Option<SharedAsk<'q>> {
         let question = &questions[pending.index];
-        let limit = &question.on_route.limit;
+        let limit = &self.on_route(question).limit;
         Some(SharedAsk {
             limit: &limit.config.name,
             key: question.ask.key,
             algorithm: limit.shared.as_ref()?.algorithm,
             windows: &question.ask.tier.windows,
             cost: self.cost,
-            want: pending.fetch.as_ref().map_or(self.cost, |fetch| fetch.size),
+            want: pending.fetch().map_or(self.cost, |fetch| fetch.size),
             enforced: limit.config.enforce,
         })
     }
@@ -229,14 +264,19 @@ impl Stage {
         &self,
         (group, asked): (&[Pending], Duration),
         answers: &[SharedTaken],
-        questions: &mut Questions<'_>,
+        questions: &mut Questions,
         context: &Context,
     ) -> Result<(), Refusing> {
         let refused = |(pending, taken): (&Pending, &SharedTaken)| match taken.decision {
             Decision::Refused { window, refusal } => {
                 let told = Fetched::Refused(self.cost, window, refusal);
-                pending.fetch.as_ref().inspect(|it| it.failed(told));
-                match questions[pending.index].on_route.limit.config.enforce {
+                pending.fetch().inspect(|it| it.failed(told));
+                match self
+                    .on_route(&questions[pending.index])
+                    .limit
+                    .config
+                    .enforce
+                {
                     true => Err(Refusing::Exceeded(pending.index, window, refusal)),
                     false => Ok(()),
                 }
@@ -259,18 +299,17 @@ impl Stage {
         &self,
         (pending, asked): (&Pending, Duration),
         taken: &SharedTaken,
-        question: &mut Question<'_>,
+        question: &mut Question,
         context: &Context,
     ) {
-        let limit = &question.on_route.limit;
+        let on_route = self.on_route(question);
+        let limit = &on_route.limit;
         let Decision::Granted { window, standing } = taken.decision else {
-            question
-                .on_route
-                .would_refuse(context, Reason::LimitExceeded);
+            on_route.would_refuse(context, Reason::LimitExceeded);
             return;
         };
         let left = taken.got.saturating_sub(self.cost);
-        if let Some(fetch) = &pending.fetch {
+        if let Some(fetch) = pending.fetch() {
             let now = limit.counters.at(context.clock.now());
             let windows = &question.ask.tier.windows;
             fetch.keep(left, (window, standing), windows, now);
@@ -291,10 +330,10 @@ impl Stage {
     fn degraded(
         &self,
         index: usize,
-        question: &mut Question<'_>,
+        question: &mut Question,
         context: &Context,
     ) -> Result<(), Refusing> {
-        let on_route = question.on_route;
+        let on_route = self.on_route(question);
         on_route.metrics.decided(LimitDecision::Degraded);
         match on_route.limit.config.on_store_error {
             OnStoreError::Local => self.take_one(index, question, context),
@@ -319,21 +358,34 @@ impl Stage {
             }
         }
     }
-}
 
-/// How many of those that are left one script reaches: in a cluster, those of one key.
-fn reached_together(questions: &Questions<'_>, first: &Pending, rest: &[Pending]) -> usize {
-    let key = |pending: &Pending| questions[pending.index].ask.key;
-    let cluster = redis_of(questions, rest).is_some_and(|redis| redis.is_cluster());
-    match cluster {
-        true => rest.iter().take_while(|it| key(it) == key(first)).count(),
-        false => rest.len(),
+    /// How many of those that are left one script reaches: in a cluster, those of one key.
+    fn reached_together(&self, questions: &Questions, first: &Pending, rest: &[Pending]) -> usize {
+        let key = |pending: &Pending| questions[pending.index].ask.key;
+        let redis = self.redis_of(questions, rest);
+        match redis.is_some_and(|redis| redis.is_cluster()) {
+            true => rest.iter().take_while(|it| key(it) == key(first)).count(),
+            false => rest.len(),
+        }
+    }
+
+    /// All limits have the same.
+    fn redis_of(&self, questions: &Questions, group: &[Pending]) -> Option<&Arc<Redis>> {
+        let first = &questions[group.first()?.index];
+        let shared = self.on_route(first).limit.shared.as_ref()?;
+        Some(&shared.redis)
     }
 }
 
-/// All limits have the same.
-fn redis_of<'q>(questions: &'q Questions<'_>, group: &[Pending]) -> Option<&'q Arc<Redis>> {
-    let first = group.first()?;
-    let shared = questions[first.index].on_route.limit.shared.as_ref()?;
-    Some(&shared.redis)
+/// What a batch has given.
+fn leased(given: (usize, Standing), question: &Question, context: &Context) -> Granted {
+    let (window, standing) = given;
+    Granted {
+        under: question.ask.key,
+        window,
+        standing: Some(standing),
+        source: Source::Lease,
+        at: context.began(),
+        held: None,
+    }
 }

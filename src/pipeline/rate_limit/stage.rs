@@ -8,7 +8,7 @@ use super::{
     RateLimitLayer,
     book::LimitBook,
     fields::{Report, Reports},
-    grant::{Grant, OpenCharge},
+    grant::{Grant, OpenCharge, Place},
     held::{AllHeld, Held},
     limit::{Ask, Asked, Limit},
     refusal::Refusal,
@@ -28,8 +28,9 @@ pub(super) struct Stage {
     pub(super) cost: u32,
     /// Whether the route takes upper and lower case in paths for the same.
     ignore_case: bool,
-    /// Whether a stage of ours stands around this one.
-    outer: bool,
+    place: Place,
+    /// Whether a limit is counted elsewhere, so that deciding may have to wait.
+    pub(super) shared: bool,
 }
 
 /// A limit on a route.
@@ -40,8 +41,6 @@ pub(super) struct OnRoute {
 
 /// What becomes of a request.
 pub(super) enum Verdict {
-    /// No limit counts it.
-    Unlimited,
     /// It is too much.
     Refused(Response),
     /// It may pass.
@@ -49,8 +48,9 @@ pub(super) enum Verdict {
 }
 
 /// A limit's question about this request, and its outcome so far.
-pub(super) struct Question<'s> {
-    pub(super) on_route: &'s OnRoute,
+pub(super) struct Question {
+    /// The limit's place in the stage.
+    pub(super) limit: usize,
     pub(super) ask: Ask,
     pub(super) taken: Option<Granted>,
 }
@@ -90,7 +90,7 @@ pub(super) enum Refusing {
     Away(usize),
 }
 
-pub(super) type Questions<'s> = SmallVec<[Question<'s>; 2]>;
+pub(super) type Questions = SmallVec<[Question; 1]>;
 
 impl Stage {
     /// The stage of those limits of a route that belong to it; `None` when there is none.
@@ -98,7 +98,7 @@ impl Stage {
         route: &Route,
         limits: &LimitBook,
         belongs: impl Fn(&Limit) -> bool,
-        outer: bool,
+        place: Place,
     ) -> Option<RateLimitLayer> {
         let named = route.rate_limits.iter().filter_map(|name| limits.get(name));
         let on_route = |limit: &Arc<Limit>| OnRoute {
@@ -107,85 +107,68 @@ impl Stage {
         };
         let limits: Box<[_]> = named.filter(|limit| belongs(limit)).map(on_route).collect();
         let cost = route.cost;
+        let shared = limits.iter().any(|it| it.limit.shared.is_some());
         (!limits.is_empty()).then(|| {
             RateLimitLayer::from(Self {
                 limits,
                 cost,
                 ignore_case: route.ignore_case,
-                outer,
+                place,
+                shared,
             })
         })
     }
 
-    /// Whether a limit is counted elsewhere, so that deciding has to wait.
-    pub(super) fn is_shared(&self) -> bool {
-        self.limits
-            .iter()
-            .any(|on_route| on_route.limit.shared.is_some())
-    }
-
-    /// Asks every limit.
-    pub(super) fn decide(&self, request: &Request, context: &Context) -> Verdict {
-        let mut questions = match self.questions(request, context) {
-            Ok(questions) if questions.is_empty() => return Verdict::Unlimited,
-            Ok(questions) => questions,
-            Err(reason) => return Verdict::Refused(Rejection::new(reason).respond(context)),
-        };
-        match self.take(&mut questions, context) {
-            Ok(()) => Verdict::Granted(self.grant(questions, context)),
-            Err(refusing) => self.refuse(&refusing, &questions, context),
-        }
-    }
-
-    /// Asks every limit; those in memory first, which cost least.
-    pub(super) async fn decide_shared(
+    /// What the limits say about a request of which all has been asked.
+    pub(super) fn verdict(
         &self,
-        questions: Result<Questions<'_>, Reason>,
+        taken: Result<(), Refusing>,
+        questions: &mut Questions,
         context: &Context,
     ) -> Verdict {
-        let mut questions = match questions {
-            Ok(questions) if questions.is_empty() => return Verdict::Unlimited,
-            Ok(questions) => questions,
-            Err(reason) => return Verdict::Refused(Rejection::new(reason).respond(context)),
-        };
-        let mut taken = self.take(&mut questions, context);
-        if taken.is_ok() {
-            taken = self.take_shared(&mut questions, context).await;
-        }
         match taken {
             Ok(()) => Verdict::Granted(self.grant(questions, context)),
-            Err(refusing) => self.refuse(&refusing, &questions, context),
+            Err(refusing) => Verdict::Refused(self.refuse(&refusing, questions, context)),
         }
     }
 
-    fn refuse(&self, refusing: &Refusing, questions: &Questions<'_>, context: &Context) -> Verdict {
+    fn refuse(&self, refusing: &Refusing, questions: &[Question], context: &Context) -> Response {
         self.give_back(questions, context);
         let (Refusing::Exceeded(index, ..) | Refusing::Away(index)) = *refusing;
-        let question = &questions[index];
-        question.on_route.metrics.decided(LimitDecision::Deny);
-        Verdict::Refused(match *refusing {
+        let on_route = self.on_route(&questions[index]);
+        on_route.metrics.decided(LimitDecision::Deny);
+        match *refusing {
             Refusing::Away(_) => Rejection::new(Reason::LimitStoreUnavailable).respond(context),
             Refusing::Exceeded(_, window, refused) => Refusal {
-                limit: &question.on_route.limit,
-                tier: &question.ask.tier,
+                limit: &on_route.limit,
+                report: index,
                 window,
                 refused,
             }
-            .respond(context, policies(questions), self.outer),
-        })
+            .respond(context, self.policies(questions), self.place),
+        }
+    }
+
+    pub(super) fn on_route(&self, question: &Question) -> &OnRoute {
+        &self.limits[question.limit]
     }
 
     /// What the limits are asked. Nothing is taken yet.
-    pub(super) fn questions(
+    ///
+    /// # Errors
+    ///
+    /// When a limit that refuses what has no key finds none.
+    pub(super) fn ask(
         &self,
         request: &Request,
         context: &Context,
-    ) -> Result<Questions<'_>, Reason> {
-        let mut questions = Questions::new();
-        for on_route in &self.limits {
+        questions: &mut Questions,
+    ) -> Result<(), Reason> {
+        questions.reserve(self.limits.len());
+        for (place, on_route) in self.limits.iter().enumerate() {
             match on_route.limit.ask(request, context, self.ignore_case) {
                 Asked::Ask(ask) => questions.push(Question {
-                    on_route,
+                    limit: place,
                     ask,
                     taken: None,
                 }),
@@ -193,16 +176,20 @@ impl Stage {
                 Asked::NoKey => on_route.without_key(context)?,
             }
         }
-        Ok(questions)
+        Ok(())
     }
 
     /// Takes from each in memory in turn. Of several that refuse the one that takes longest has the
     /// word, so that `Retry-After` is true for all: they are all asked, also behind the first that
     /// refuses.
-    fn take(&self, questions: &mut Questions<'_>, context: &Context) -> Result<(), Refusing> {
+    pub(super) fn take(
+        &self,
+        questions: &mut Questions,
+        context: &Context,
+    ) -> Result<(), Refusing> {
         let mut taken = Ok(());
         for (index, question) in questions.iter_mut().enumerate() {
-            if question.on_route.limit.shared.is_none() {
+            if self.on_route(question).limit.shared.is_none() {
                 taken = longest(taken, self.take_one(index, question, context));
             }
         }
@@ -213,10 +200,11 @@ impl Stage {
     pub(super) fn take_one(
         &self,
         index: usize,
-        question: &mut Question<'_>,
+        question: &mut Question,
         context: &Context,
     ) -> Result<(), Refusing> {
-        let limit = &question.on_route.limit;
+        let on_route = self.on_route(question);
+        let limit = &on_route.limit;
         let (now, cost) = (limit.counters.at(context.began()), self.cost_of(limit));
         let windows = &question.ask.tier.windows;
         let counting = &limit.counters.counting;
@@ -233,9 +221,7 @@ impl Stage {
                 });
             }
             Decision::Refused { .. } if !limit.config.enforce => {
-                question
-                    .on_route
-                    .would_refuse(context, Reason::LimitExceeded);
+                on_route.would_refuse(context, Reason::LimitExceeded);
             }
             Decision::Refused { window, refusal } => {
                 return Err(Refusing::Exceeded(index, window, refusal));
@@ -245,12 +231,12 @@ impl Stage {
     }
 
     /// Undoes what was taken beside a limit that refused.
-    fn give_back(&self, questions: &Questions<'_>, context: &Context) {
+    fn give_back(&self, questions: &[Question], context: &Context) {
         for question in questions {
             let Some(granted) = &question.taken else {
                 continue;
             };
-            let limit = &question.on_route.limit;
+            let limit = &self.on_route(question).limit;
             let (tier, cost) = (&question.ask.tier, self.cost_of(limit));
             match granted.source {
                 // It gives itself back.
@@ -274,51 +260,52 @@ impl Stage {
         }
     }
 
-    fn grant(&self, questions: Questions<'_>, context: &Context) -> Grant {
-        let mut reports = policies(&questions);
+    fn grant(&self, questions: &mut Questions, context: &Context) -> Grant {
+        let mut reports = Reports::with_capacity(questions.len());
         let (mut held, mut open) = (AllHeld::new(), Vec::new());
-        for question in questions {
-            let Question {
-                on_route,
-                ask,
-                taken,
-            } = question;
-            let limit = &on_route.limit;
-            let Some(granted) = taken else {
+        for question in questions.drain(..) {
+            let on_route = &self.limits[question.limit];
+            let (limit, tier) = (&on_route.limit, question.ask.tier);
+            let Some(granted) = question.taken else {
                 on_route.metrics.decided(LimitDecision::ShadowDeny);
                 continue;
             };
             on_route.metrics.decided(LimitDecision::Allow);
             held.extend(granted.held);
-            let settles = limit.config.cost_header.is_some();
-            let open_tier = settles.then(|| Arc::clone(&ask.tier));
-            let stood = granted.standing.map(|standing| Report {
-                headers: limit.told(),
-                tier: ask.tier,
-                window: granted.window,
-                standing,
-            });
-            let Some(tier) = open_tier else {
-                stood.into_iter().for_each(|stood| reports.stands(stood));
-                continue;
-            };
-            open.push(OpenCharge {
-                limit: Arc::clone(limit),
-                key: granted.under,
+            if limit.config.cost_header.is_some() {
+                open.push(OpenCharge {
+                    limit: Arc::clone(limit),
+                    key: granted.under,
+                    tier: Arc::clone(&tier),
+                    cost: self.cost,
+                    source: granted.source,
+                    at: granted.at,
+                    worker: context.connection.worker,
+                    report: reports.len(),
+                });
+            }
+            reports.push(Report {
                 tier,
-                cost: self.cost,
-                source: granted.source,
-                at: granted.at,
-                worker: context.connection.worker,
-                stood,
+                headers: limit.told(),
+                stands: granted.standing.map(|standing| (granted.window, standing)),
             });
         }
         Grant {
             reports,
             held,
             open,
-            outer: self.outer,
+            place: self.place,
         }
+    }
+
+    /// The policies of all that was asked, in that order.
+    fn policies(&self, questions: &[Question]) -> Reports {
+        let policy = |question: &Question| Report {
+            tier: Arc::clone(&question.ask.tier),
+            headers: self.on_route(question).limit.told(),
+            stands: None,
+        };
+        questions.iter().map(policy).collect()
     }
 
     /// A request in flight takes one place, whatever it costs.
@@ -351,16 +338,16 @@ impl OnRoute {
     /// Notes what the limit, in shadow mode, would have done.
     pub(super) fn would_refuse(&self, context: &Context, reason: Reason) {
         context.would_refuse(reason);
-        context.limited_by(&self.limit.config.name);
+        context.would_be_limited_by(&self.limit.config.name);
     }
 
     fn without_key(&self, context: &Context) -> Result<(), Reason> {
-        context.limited_by(&self.limit.config.name);
         if !self.limit.config.enforce {
-            context.would_refuse(Reason::LimitKeyMissing);
+            self.would_refuse(context, Reason::LimitKeyMissing);
             self.metrics.decided(LimitDecision::ShadowDeny);
             return Ok(());
         }
+        context.limited_by(&self.limit.config.name);
         self.metrics.decided(LimitDecision::Deny);
         Err(Reason::LimitKeyMissing)
     }
@@ -374,12 +361,4 @@ impl Limit {
             false => LimitHeaders::Off,
         }
     }
-}
-
-fn policies(questions: &Questions<'_>) -> Reports {
-    let mut reports = Reports::default();
-    for question in questions {
-        reports.policy(&question.ask.tier, question.on_route.limit.told());
-    }
-    reports
 }

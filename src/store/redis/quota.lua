@@ -6,8 +6,8 @@
 --       refuse, the cost, how many to take if there are so many, how many windows, and each window as
 --       quota, microseconds, bucket
 --
--- Answers five numbers for each limit: 1 if it fits, the window that says so, what is left there,
--- microseconds until there is more, and how many were taken.
+-- Answers one text (a list is dear to read) of five numbers for each limit: 1 if it fits, the window
+-- that says so, what is left there, microseconds until there is more, and how many were taken.
 --
 -- Times are microseconds of this server's clock: they fit a double until the year 2255. When it goes
 -- back, what was counted stays as it is until it has caught up. The debt of a bucket is kept in
@@ -268,7 +268,7 @@ for _, limit in ipairs(limits) do
     end
   end
   for _, number in ipairs({ fits, window - 1, left, math.max(0, math.ceil(wait)), got }) do
-    answer[#answer + 1] = number
+    answer[#answer + 1] = whole(number)
   end
 end
-return answer
+return table.concat(answer, ' ')

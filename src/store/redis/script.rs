@@ -42,8 +42,8 @@ impl Redis {
         again: bool,
         push: impl Fn(&mut Cmd),
     ) -> Result<Value, Away> {
-        let mut command = redis::cmd("EVALSHA");
-        command.arg(script.known.get_hash());
+        let mut command = Cmd::with_capacity(ARGUMENTS, BYTES);
+        command.arg("EVALSHA").arg(script.known.get_hash());
         push(&mut command);
         if let Reply::Value(value) = self.send(lane, worker, &command, again).await? {
             return Ok(value);
@@ -56,3 +56,7 @@ impl Redis {
         self.ask_on(lane, worker, &command).await
     }
 }
+
+/// Room for the command of a limit or two.
+const ARGUMENTS: usize = 32;
+const BYTES: usize = 512;

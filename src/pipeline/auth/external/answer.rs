@@ -14,7 +14,7 @@ use http::{
 use super::super::method::Grant;
 use crate::{
     config::External,
-    exchange::{Body, GatewayMade, Principal, Reason, Response, fields::list},
+    exchange::{Body, Principal, Reason, Response, fields::list},
 };
 
 /// What became of a question.
@@ -101,7 +101,7 @@ fn joined(headers: &HeaderMap, name: &HeaderName) -> Option<HeaderValue> {
 /// a service has only when its redirects are passed on.
 fn denied(config: &External, reason: Reason, answer: Answer<Bytes>) -> Outcome {
     let (head, body) = answer.into_parts();
-    let mut response = Response::new(Body::full(body));
+    let mut response = Response::new(Body::full(body).own());
     *response.status_mut() = head.status;
     let login: &[_] = if config.pass_redirects { &LOGIN } else { &[] };
     for name in PASSED.iter().chain(login) {
@@ -115,7 +115,6 @@ fn denied(config: &External, reason: Reason, answer: Answer<Bytes>) -> Outcome {
         headers.insert(WWW_AUTHENTICATE, CHALLENGE);
     }
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    response.extensions_mut().insert(GatewayMade(reason));
     Outcome::Denied(reason, Box::new(response))
 }
 
@@ -205,7 +204,7 @@ mod tests {
         let names: Vec<_> = response.headers().keys().map(HeaderName::as_str).collect();
         assert_eq!(names, ["www-authenticate", "cache-control"]);
         assert_eq!(response.headers()[CACHE_CONTROL], "no-store");
-        assert!(response.extensions().get::<GatewayMade>().is_some());
+        assert!(response.body().is_own());
     }
 
     #[test]

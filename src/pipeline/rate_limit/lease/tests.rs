@@ -24,8 +24,7 @@ fn standing() -> Standing {
 
 /// What a request gets that does not wait.
 fn now(leases: &Leases, key: KeyHash, now: u64) -> Leased {
-    let taken = leases.take(key, now, 1, false);
-    taken.now_or_never().expect("it does not wait")
+    leases.take(key, now, 1)
 }
 
 fn fetch(leases: &Leases, key: KeyHash) -> Fetch {
@@ -40,9 +39,9 @@ fn waiting(
     leases: &Leases,
     key: KeyHash,
     count: usize,
-) -> Vec<futures_util::future::BoxFuture<'_, Leased>> {
+) -> Vec<futures_util::future::BoxFuture<'_, Waited>> {
     let mut waiting: Vec<_> = (0..count)
-        .map(|_| leases.take(key, 1, 1, true).boxed())
+        .map(|_| leases.take_fetched(key, 1, 1).boxed())
         .collect();
     for one in &mut waiting {
         assert!(one.now_or_never().is_none(), "it waits");
@@ -55,7 +54,7 @@ fn one_request_fetches_a_batch_and_the_next_live_on_it_until_it_is_old() {
     let (leases, key, windows) = (leases(10), key(), windows());
     let first = fetch(&leases, key);
     assert_eq!(first.size, 10);
-    assert!(matches!(now(&leases, key, 1), Leased::Alone));
+    assert!(matches!(now(&leases, key, 1), Leased::Wait));
     first.keep(9, (0, standing()), &windows, 1);
     for left in (0..9).rev() {
         let Leased::Given(0, told) = now(&leases, key, 1) else {
@@ -78,10 +77,10 @@ async fn who_comes_while_a_batch_is_fetched_waits_for_it() {
     let mut waiting = waiting(&leases, key, 3);
     first.keep(2, (0, standing()), &windows(), 1);
     for one in &mut waiting[..2] {
-        assert!(matches!(one.await, Leased::Given(..)));
+        assert!(matches!(one.await, Waited::Given(..)));
     }
     // Whom the batch does not reach fetches the next one.
-    assert!(matches!((&mut waiting[2]).await, Leased::Fetch(_)));
+    assert!(matches!((&mut waiting[2]).await, Waited::Fetch(_)));
 }
 
 #[tokio::test]
@@ -92,14 +91,14 @@ async fn what_redis_refuses_it_refuses_to_all_who_wait() {
     let waiting = waiting(&leases, key, 5);
     first.failed(Fetched::Refused(1, 0, refused));
     for one in waiting {
-        assert!(matches!(one.await, Leased::Refused(0, told) if told == refused));
+        assert!(matches!(one.await, Waited::Refused(0, told) if told == refused));
     }
     // What cost more says nothing about what costs less.
     let dear = fetch(&leases, key);
     let waiting = self::waiting(&leases, key, 1);
     dear.failed(Fetched::Refused(2, 0, refused));
     for one in waiting {
-        assert!(matches!(one.await, Leased::Fetch(_)));
+        assert!(matches!(one.await, Waited::Fetch(_)));
     }
 }
 
@@ -110,7 +109,7 @@ async fn nobody_waits_for_a_redis_that_is_away_twice() {
     let waiting = waiting(&leases, key, 5);
     first.failed(Fetched::Away);
     for one in waiting {
-        assert!(matches!(one.await, Leased::Away));
+        assert!(matches!(one.await, Waited::Away));
     }
 }
 
@@ -120,11 +119,11 @@ async fn a_fetch_that_is_given_up_is_another_s_duty() {
     let first = fetch(&leases, key);
     let mut waiting = waiting(&leases, key, 2);
     drop(first);
-    let Leased::Fetch(second) = (&mut waiting[0]).await else {
+    let Waited::Fetch(second) = (&mut waiting[0]).await else {
         panic!("it takes over");
     };
     // It has waited once for nothing.
-    assert!(matches!((&mut waiting[1]).await, Leased::Alone));
+    assert!(matches!((&mut waiting[1]).await, Waited::Alone));
     drop(second);
 }
 
@@ -133,6 +132,9 @@ async fn nobody_waits_longer_than_its_deadline() {
     let (leases, key) = (leases(3), key());
     let _first = fetch(&leases, key);
     let began = tokio::time::Instant::now();
-    assert!(matches!(leases.take(key, 1, 1, true).await, Leased::Alone));
+    assert!(matches!(
+        leases.take_fetched(key, 1, 1).await,
+        Waited::Alone
+    ));
     assert_eq!(began.elapsed(), Duration::from_secs(60));
 }

@@ -17,8 +17,13 @@ fn with_ask<T>(run: impl FnOnce(&[SharedAsk<'_>]) -> T) -> T {
 }
 
 fn parsed(numbers: &[i64]) -> Option<SharedTaken> {
-    let values = numbers.iter().map(|number| Value::Int(*number)).collect();
-    with_ask(|asks| parse(&Value::Array(values), asks)).map(|taken| taken[0])
+    let words: Vec<_> = numbers.iter().map(ToString::to_string).collect();
+    parsed_text(&words.join(" "))
+}
+
+fn parsed_text(text: &str) -> Option<SharedTaken> {
+    let value = Value::BulkString(text.into());
+    with_ask(|asks| parse(&value, asks)).map(|taken| taken[0])
 }
 
 #[test]
@@ -49,6 +54,16 @@ fn an_answer_is_five_numbers_in_range() {
     ] {
         assert_eq!(parsed(wrong), None, "{wrong:?}");
     }
+    for wrong in [
+        "",
+        "1 0 2 7 3 ",
+        " 1 0 2 7 3",
+        "1 0  2 7 3",
+        "1 0 2 +7 3",
+        "1 0 2 7 3\n",
+    ] {
+        assert_eq!(parsed_text(wrong), None, "{wrong:?}");
+    }
 }
 
 #[test]
@@ -58,7 +73,7 @@ fn anything_else_is_garbage() {
         Value::Okay,
         Value::Int(1),
         Value::BulkString(b"1".to_vec()),
-        Value::Array(vec![Value::Nil; 5]),
+        Value::Array(vec![Value::Int(1); 5]),
     ] {
         assert_eq!(with_ask(|asks| parse(&value, asks)), None);
     }

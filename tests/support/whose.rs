@@ -1,0 +1,158 @@
+//! Random callers, requests and answers, and whose answer may be served to whom: for every cache.
+
+// Test files are crates of their own: nothing in them is public.
+#![allow(unreachable_pub)]
+
+use fastrand::Rng;
+use http::Response;
+use jsonwebtoken::{EncodingKey, Header, encode};
+use serde_json::json;
+
+use crate::support::{BoxBody, answer};
+
+pub const AUTH: &str = "[auth.jwt.t]\nsecret = 'a secret of thirty-two bytes or more'\n";
+const CLAIMS: &str = "forward_claims = { x-tenant = 'tenant' }\n";
+
+/// Cache rules under which callers are tried.
+pub const RULES: [&str; 5] = [
+    "",
+    "scope = 'shared'\ndefault_ttl = '1m'",
+    "scope = 'principal'\ndefault_ttl = '1m'",
+    "scope = 'principal'\noverride_ttl = '1m'\nset_cookie = true",
+    "scope = 'shared'\nstale_while_revalidate = '1m'\nrequest_directives = true",
+];
+
+const CONTROLS: [&str; 8] = [
+    "",
+    "max-age=60",
+    "public, max-age=60",
+    "s-maxage=60",
+    "private, max-age=60",
+    "no-cache",
+    "max-age=60, must-revalidate",
+    "max-age=0, stale-while-revalidate=60",
+];
+const VARIES: [&str; 6] = ["", "x-a", "X-A, accept", "authorization", "cookie", "*"];
+
+/// A token of a subject, as a field value.
+pub fn bearer(subject: &str) -> String {
+    signed(&json!({ "sub": subject, "exp": 99_999_999_999_u64 }))
+}
+
+/// A token that says more of its subject.
+pub fn bearer_for(subject: &str, tenant: &str) -> String {
+    signed(&json!({ "sub": subject, "tenant": tenant, "exp": 99_999_999_999_u64 }))
+}
+
+fn signed(claims: &serde_json::Value) -> String {
+    let key = EncodingKey::from_secret(b"a secret of thirty-two bytes or more");
+    let token = encode(&Header::default(), claims, &key).expect("a token");
+    format!("Bearer {token}")
+}
+
+/// A route for known callers and one for all, both with this rule.
+pub fn configuration(rule: &str) -> String {
+    format!(
+        "{AUTH}{CLAIMS}\
+         [routes.site]\nupstream = 'ORIGIN'\nauth = ['jwt.t', 'anonymous']\n\
+         [routes.site.cache]\n{rule}\n\
+         [routes.open]\nupstream = 'ORIGIN'\npath = '/open/**'\nauth = 'public'\n\
+         [routes.open.cache]\n{rule}\n"
+    )
+}
+
+/// What the origin answers: its fields by the target, its body by who asked.
+pub fn answered<'h>(target: &str, header: impl Fn(&str) -> Option<&'h str>) -> Response<BoxBody> {
+    let parts: Vec<_> = target.split('/').collect();
+    let number = |at: usize| parts[at].parse::<usize>().expect("a number");
+    let (control, vary) = (CONTROLS[number(2)], VARIES[number(3)]);
+    let of = |name| header(name).unwrap_or("-");
+    let body = format!("{}\n{}\n{}", of("authorization"), of("x-a"), of("cookie"));
+    let all = [
+        ("cache-control", control),
+        ("vary", vary),
+        ("etag", "\"e\""),
+    ];
+    let fields: Vec<_> = all
+        .into_iter()
+        .filter(|(_, value)| !value.is_empty())
+        .collect();
+    match header("if-none-match").is_some() && vary != "*" {
+        true => answer(304, &fields, ""),
+        false => answer(200, &fields, body),
+    }
+}
+
+/// A request of somebody.
+#[derive(Debug)]
+pub struct Asked {
+    pub path: String,
+    fields: Vec<(&'static str, String)>,
+    control: &'static str,
+    vary: &'static str,
+}
+
+impl Asked {
+    /// A random one.
+    pub fn random(random: &mut Rng) -> Self {
+        let (control, vary) = (random.usize(..CONTROLS.len()), random.usize(..VARIES.len()));
+        // The route with auth refuses what is no token.
+        let open = random.bool();
+        let user = match random.u8(..if open { 5 } else { 4 }) {
+            0 => String::new(),
+            1 => bearer_for("alice", "one"),
+            2 => bearer_for("alice", "two"),
+            3 => bearer("bob"),
+            _ => "Basic YTpi".to_owned(),
+        };
+        let mut fields = vec![("authorization", user)];
+        if random.bool() {
+            fields.push(("x-a", random.u8(..2).to_string()));
+        }
+        if random.bool() {
+            fields.push(("cookie", format!("s={}", random.u8(..2))));
+        }
+        fields.retain(|(_, value)| !value.is_empty());
+        let prefix = if open { "open" } else { "closed" };
+        Self {
+            path: format!("/{prefix}/{control}/{vary}/{}", random.u8(..2)),
+            fields,
+            control: CONTROLS[control],
+            vary: VARIES[vary],
+        }
+    }
+
+    pub fn fields(&self) -> Vec<(&str, &str)> {
+        let fields = self.fields.iter();
+        fields.map(|(name, value)| (*name, &**value)).collect()
+    }
+
+    /// Whether this answer, which tells to whom it was given, may be served to this one.
+    pub fn check(&self, body: &[u8], rule: &str) {
+        let (control, vary) = (self.control, self.vary);
+        let body = String::from_utf8_lossy(body);
+        let given: Vec<_> = body.split('\n').collect();
+        let own = |name: &str| {
+            let field = self.fields.iter().find(|(known, _)| *known == name);
+            field.map_or("-", |(_, value)| value)
+        };
+        let said = format!("{body} to {self:?} under {rule:?}");
+        let marked = ["public", "s-maxage", "must-revalidate"];
+        let marked = marked.iter().any(|mark| control.contains(mark));
+        if given[0] != own("authorization") {
+            assert!(given[0] == "-" || marked, "{said}");
+            assert!(!control.contains("private"), "{said}");
+            assert_ne!(vary, "authorization", "{said}");
+        }
+        if vary.to_lowercase().contains("x-a") {
+            assert_eq!(given[1], own("x-a"), "{said}");
+        }
+        if vary == "cookie" {
+            assert_eq!(given[2], own("cookie"), "{said}");
+        }
+        if vary == "*" {
+            let all = [own("authorization"), own("x-a"), own("cookie")];
+            assert_eq!(given, all, "{said}");
+        }
+    }
+}
