@@ -286,8 +286,8 @@ async fn a_denied_caller_is_told_nothing_and_the_log_what_was_missing() {
     assert!(!String::from_utf8_lossy(&sent.body).contains("orders"));
     assert_eq!(
         sent.header("www-authenticate"),
-        None,
-        "RFC 9110 15.5.4: another login does not help"
+        Some("Bearer realm=\"tollgate\", error=\"insufficient_scope\""),
+        "RFC 6750 3.1, and no word of what would be sufficient"
     );
     let line = gateway.log_line().await;
     assert_eq!(
@@ -661,4 +661,49 @@ async fn a_grpc_method_has_a_rule_of_its_own_and_its_denial_is_a_grpc_status() {
         gateway.metric("tollgate_rejections_total", &["orders", "rbac.denied"]),
         3.0
     );
+}
+
+#[tokio::test]
+async fn what_is_denied_uses_up_nothing_of_a_callers_limit() {
+    let origin = origin().await;
+    let keys = "permissions = { GET = 'orders:read', DELETE = 'orders:write' }\n\
+         rate_limits = ['few']\n[rate_limits.few]\nkey = 'caller'\nquota = '1/1h'";
+    let gateway = guarded(&origin, keys);
+    for _ in 0..3 {
+        let sent = call(&gateway, "DELETE", with_roles(&["viewer"])).await;
+        assert_eq!((sent.status(), &*sent.reason()), (403, "rbac.denied"));
+    }
+    for status in [200, 429] {
+        let sent = call(&gateway, "GET", with_roles(&["viewer"])).await;
+        assert_eq!(sent.status(), status);
+    }
+}
+
+#[tokio::test]
+async fn who_is_not_known_is_not_told_what_is_wrong_with_the_body() {
+    let origin = origin().await;
+    let keys = "max_body = '1KiB'\nvalidation = { content_types = ['application/json'] }";
+    let gateway = guarded(&origin, keys);
+    let post = async |authorization: Option<&str>, length: usize| {
+        let request = http::Request::post("/orders/1")
+            .header("host", "acme.example.com")
+            .header("content-type", "text/plain");
+        let request = match authorization {
+            Some(value) => request.header("authorization", value),
+            None => request,
+        };
+        let request = request.body(full("x".repeat(length))).unwrap();
+        let mut connection = http1(gateway.address()).await;
+        let sent = within(connection.send_request(request)).await;
+        let sent = read(sent.unwrap()).await;
+        (sent.status(), sent.reason())
+    };
+    let expected = (401, "auth.missing".to_owned());
+    assert_eq!(post(None, 2048).await, expected);
+    // Both are wrong, as a known caller is told.
+    let bearer = format!("Bearer {}", token(&json!({})));
+    let expected = (413, "request.body_too_large".to_owned());
+    assert_eq!(post(Some(bearer.as_str()), 2048).await, expected);
+    let expected = (415, "request.content_type".to_owned());
+    assert_eq!(post(Some(bearer.as_str()), 10).await, expected);
 }

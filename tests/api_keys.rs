@@ -135,6 +135,30 @@ async fn a_key_is_good_on_its_routes_and_from_its_networks_only() {
 }
 
 #[tokio::test]
+async fn a_key_may_do_what_its_roles_or_its_own_permissions_grant() {
+    let mut file = KeysFile::new();
+    let by_role = file.add("by-role", "roles = 'viewer'");
+    let own = file.add("own", "permissions = 'orders:*'");
+    let neither = file.add("neither", "");
+    let others = file.add("others", "roles = 'clerk'\npermissions = 'invoices:*'");
+    let gateway = Gateway::start(&format!(
+        "[auth.api_keys.partners]\nkeys_file = '{}'\n\
+         [roles.viewer]\npermissions = 'orders:read'\n\
+         [roles.clerk]\npermissions = 'invoices:read'\n\
+         [routes.orders]\nauth = 'api_keys.partners'\npermissions = 'orders:read'\n\
+         respond = {{ body = 'here' }}\n",
+        file.path().display()
+    ));
+    for key in [&by_role, &own] {
+        assert_eq!(outcome(&gateway, key).await, let_in());
+    }
+    for key in [&neither, &others] {
+        let expected = refused(403, "rbac.denied");
+        assert_eq!(outcome(&gateway, key).await, expected);
+    }
+}
+
+#[tokio::test]
 async fn a_key_is_found_in_each_place_that_is_configured() {
     let mut file = KeysFile::new();
     let key = file.add("a", "");

@@ -70,6 +70,8 @@ fn basic(user: &str, password: &str) -> String {
     )
 }
 
+const SECRET: &str = "0123456789abcdef0123456789abcdef";
+
 fn refused(status: u16, reason: &str) -> (u16, String) {
     (status, reason.to_owned())
 }
@@ -248,6 +250,72 @@ async fn every_user_of_a_file_has_its_roles() {
     );
     let answer = Raw::ask(staff.gateway.address(), request).await;
     assert_eq!(answer.refusal(), refused(403, "rbac.denied"));
+    // RFC 9110 15.5.4: another login does not help.
+    assert_eq!(answer.header("www-authenticate"), None);
+}
+
+/// RFC 9110 11.6.1: one field for each scheme. What was wrong stands in the one that it is about.
+#[tokio::test]
+async fn each_scheme_of_a_route_has_a_challenge_of_its_own() {
+    let folder = tempfile::tempdir().unwrap();
+    let (users, keys) = (folder.path().join("users"), folder.path().join("keys.toml"));
+    std::fs::write(&users, "").unwrap();
+    std::fs::write(&keys, "").unwrap();
+    let gateway = Gateway::start(&format!(
+        "[auth.jwt.app]\nsecret = '{SECRET}'\n\
+         [auth.api_keys.partners]\nkeys_file = '{}'\n\
+         [auth.basic.staff]\nusers_file = '{}'\n\
+         [routes.all]\nauth = ['jwt.app', 'api_keys.partners', 'basic.staff']\nrespond = {{}}\n",
+        keys.display(),
+        users.display()
+    ));
+    let ask = async |field: &str| {
+        let request = format!("GET / HTTP/1.1\r\nHost: a\r\n{field}\r\n");
+        Raw::ask(gateway.address(), request).await
+    };
+    let others = [
+        "ApiKey realm=\"tollgate\"",
+        "Basic realm=\"tollgate\", charset=\"UTF-8\"",
+    ];
+    let missing = ask("").await;
+    assert_eq!(missing.refusal(), refused(401, "auth.missing"));
+    let challenges = missing.all("www-authenticate");
+    assert_eq!(challenges[0], "Bearer realm=\"tollgate\"");
+    assert_eq!(challenges[1..], others);
+
+    let bad = ask("Authorization: Bearer a.b.c\r\n").await;
+    assert_eq!(bad.refusal(), refused(401, "auth.jwt.malformed"));
+    let challenges = bad.all("www-authenticate");
+    let told = "Bearer realm=\"tollgate\", error=\"invalid_token\"";
+    assert!(challenges[0].starts_with(told), "{challenges:?}");
+    assert_eq!(challenges[1..], others);
+}
+
+/// A method that reads two places has used one of them; what stands at the other is not covered.
+#[tokio::test]
+async fn a_wrong_password_is_refused_even_beside_a_good_cookie() {
+    let staff = Staff::start(
+        &format!("alice:{}\n", hash("secret")),
+        &format!(
+            "[auth.jwt.app]\nsecret = '{SECRET}'\n\
+             from = ['header:authorization', 'cookie:session']"
+        ),
+        "respond = { body = 'here' }\n[routes.both]\npath = '/both'\n\
+         auth = ['jwt.app', 'basic.staff']\nrespond = { body = 'there' }",
+    );
+    let claims = serde_json::json!({ "sub": "alice", "exp": 4_102_444_800_u64 });
+    let key = jsonwebtoken::EncodingKey::from_secret(SECRET.as_bytes());
+    let token = jsonwebtoken::encode(&jsonwebtoken::Header::default(), &claims, &key).unwrap();
+    let ask = async |password: &str| {
+        let request = format!(
+            "GET /both HTTP/1.1\r\nHost: a\r\nAuthorization: {}\r\n\
+             Cookie: session={token}\r\n\r\n",
+            basic("alice", password)
+        );
+        Raw::ask(staff.gateway.address(), request).await.refusal()
+    };
+    assert_eq!(ask("secret").await, let_in());
+    assert_eq!(ask("guess").await, refused(401, "auth.basic.wrong"));
 }
 
 #[tokio::test]

@@ -96,6 +96,7 @@ const GUARDED: &str = r#"
 issuer = "https://id.example.com/"
 algorithms = ["HS256"]
 secret = "0123456789abcdef0123456789abcdef"
+roles_claim = "roles"
 [roles.viewer]
 permissions = ["orders:read"]
 [roles.editor]
@@ -310,6 +311,7 @@ fn help_names_every_command_and_is_a_success() {
         "health",
         "key",
         "token",
+        "purge",
     ] {
         assert!(out.contains(&format!("\n  {command} ")), "{command}");
     }

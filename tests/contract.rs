@@ -39,6 +39,19 @@ const fn rewriting(name: &'static str, keys: &'static str, seen: &'static str) -
     }
 }
 
+/// A route that knows the caller by the token of [`KNOWN`].
+const fn knowing(name: &'static str, keys: &'static str, seen: &'static str) -> Forwarding {
+    Forwarding {
+        name,
+        keys,
+        paths: (KNOWN, seen),
+    }
+}
+
+/// With a token of the issuer `any`, signed with its secret and good for ever:
+/// `{"exp":253402300799,"roles":"reader","sub":"alice"}`.
+const KNOWN: &str = "/a/b?c=d&token=eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9.eyJleHAiOjI1MzQwMjMwMDc5OSwicm9sZXMiOiJyZWFkZXIiLCJzdWIiOiJhbGljZSJ9.YIDIuep2UMgNX_jrjncn7OZnt43KMXuVYkfThNc4-MU";
+
 const FORWARDING: &[Forwarding] = &[
     route("plain", "upstream = 'ORIGIN'"),
     route("body_limit", "upstream = 'ORIGIN'\nmax_body = '1MiB'"),
@@ -89,6 +102,27 @@ const FORWARDING: &[Forwarding] = &[
         "authenticated",
         "upstream = 'ORIGIN'\nauth = ['jwt.any', 'anonymous']\n\
          [auth.jwt.any]\nsecret = 'a secret of thirty-two characters'",
+    ),
+    knowing(
+        "known",
+        "upstream = 'ORIGIN'\nauth = 'jwt.any'\n\
+         [auth.jwt.any]\nsecret = 'a secret of thirty-two characters'\nfrom = 'query:token'",
+        KNOWN,
+    ),
+    knowing(
+        "known_and_stripped",
+        "upstream = 'ORIGIN'\nauth = 'jwt.any'\nforward_credentials = false\n\
+         [auth.jwt.any]\nsecret = 'a secret of thirty-two characters'\nfrom = 'query:token'",
+        "/a/b?c=d",
+    ),
+    knowing(
+        "rbac",
+        "upstream = 'ORIGIN'\nauth = 'jwt.any'\nroles = ['reader']\n\
+         permissions = 'orders:read'\nclaims = { sub = 'alice' }\n\
+         [auth.jwt.any]\nsecret = 'a secret of thirty-two characters'\n\
+         from = 'query:token'\nroles_claim = 'roles'\n\
+         [roles.reader]\npermissions = 'orders:read'",
+        KNOWN,
     ),
     route(
         "cors",

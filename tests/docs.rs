@@ -7,7 +7,7 @@
 // Clippy lets tests unwrap, but not the functions that they share.
 #![allow(clippy::unwrap_used)]
 
-use std::{collections::BTreeSet, fs, path::Path};
+use std::{collections::BTreeSet, fs, path::Path, process::Command};
 
 use tempfile::TempDir;
 use tollgate::{config::Config, exchange::Reason};
@@ -72,6 +72,24 @@ fn the_table_of_log_fields_names_every_field() {
         .collect();
     assert!(written.len() > 20, "the fields were not found");
     assert_eq!(written, documented);
+}
+
+#[test]
+fn purges_in_the_documents_are_understood_by_the_command() {
+    let documents = documents();
+    let lines = documents.iter().flat_map(|(_, text)| text.lines());
+    let purges: Vec<&str> = lines
+        .filter(|line| line.starts_with("tollgate purge "))
+        .collect();
+    assert!(purges.len() > 5, "the purges were not found");
+    for purge in purges {
+        // Nothing listens there: what is understood fails for that (1), and else as bad usage (2).
+        let mut command = Command::new(env!("CARGO_BIN_EXE_tollgate"));
+        let arguments = arguments(purge).chain(["--admin", "127.0.0.1:1"]);
+        let output = command.args(arguments).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{purge}: {said}");
+    }
 }
 
 #[test]
@@ -146,6 +164,13 @@ fn blocks_of((name, text): &(String, String)) -> Vec<Block> {
         }
     }
     blocks
+}
+
+/// The words behind the command's name in a line for a shell, without its comment.
+fn arguments(line: &str) -> impl Iterator<Item = &str> {
+    let line = line.split(" #").next().unwrap_or_default();
+    let words = line.split_whitespace().skip(1);
+    words.map(|word| word.trim_matches('\''))
 }
 
 /// Targets of Markdown links that are not elsewhere on the web.

@@ -186,6 +186,49 @@ async fn the_client_gets_what_the_route_says_of_the_targets_answer() {
 }
 
 #[tokio::test]
+async fn the_client_is_told_of_its_request_where_the_route_says_so() {
+    let origin = Origin::answering(
+        "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nX-User: theirs\r\nX-Id: theirs\r\n\r\nok",
+    )
+    .await;
+    let url = origin.url();
+    let gateway = Gateway::start(&format!(
+        "[auth.jwt.main]
+        secret = '{SECRET}'
+        [routes.guarded]
+        path = '/guarded'
+        auth = 'jwt.main'
+        upstream = '{url}'
+        [routes.guarded.response_headers]
+        set = {{ x-id = '${{request_id}}', x-client = '${{client_ip}}', x-user = '${{principal}}', x-served = 'by ${{route}}' }}
+        [routes.open]
+        auth = 'public'
+        upstream = '{url}'
+        response_headers = {{ set = {{ x-user = '${{principal}}' }} }}"
+    ));
+    let bearer = format!("Bearer {}", token("alice"));
+    for protocol in PROTOCOLS {
+        let fields = [("authorization", &*bearer)];
+        let sent = get(&gateway, protocol, "/guarded", &fields).await;
+        assert_eq!(sent.status(), 200);
+        let id = sent.header("x-request-id").expect("an id");
+        let all = |name: &str| {
+            let values = sent.head.headers.get_all(name).iter();
+            values
+                .map(|value| value.to_str().expect("a text"))
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(all("x-id"), [id]);
+        assert_eq!(all("x-client"), ["127.0.0.1"]);
+        assert_eq!(all("x-user"), ["alice"]);
+        assert_eq!(all("x-served"), ["by guarded"]);
+        // Where nobody is known, nobody is named: not by the upstream either.
+        let sent = get(&gateway, protocol, "/", &[]).await;
+        assert_eq!((sent.status(), sent.header("x-user")), (200, None));
+    }
+}
+
+#[tokio::test]
 async fn strict_security_headers_stand_on_every_answer_of_the_route() {
     let origin = Origin::ok().await;
     let gateway = Gateway::start(&format!(
@@ -224,6 +267,31 @@ async fn strict_security_headers_stand_on_every_answer_of_the_route() {
         }
         let sent = get(&gateway, protocol, "/off", &[]).await;
         assert_eq!(sent.header("x-content-type-options"), None);
+    }
+}
+
+#[tokio::test]
+async fn a_policy_of_the_routes_own_stands_on_answers_and_on_refusals() {
+    let origin = Origin::ok().await;
+    let policy = "default-src 'self'; frame-ancestors 'none'";
+    let gateway = Gateway::start(&format!(
+        "[defaults]
+        security_headers = {{ csp = \"{policy}\" }}
+        [routes.app]
+        upstream = '{}'
+        [routes.down]
+        path = '/down'
+        upstream = 'http://127.0.0.1:1'",
+        origin.url()
+    ));
+    for protocol in PROTOCOLS {
+        for (path, status) in [("/", 200), ("/down", 502)] {
+            let sent = get(&gateway, protocol, path, &[]).await;
+            assert_eq!(
+                (sent.status(), sent.header("content-security-policy")),
+                (status, Some(policy))
+            );
+        }
     }
 }
 

@@ -139,7 +139,7 @@ def on_load_cpu(argv, timeout):
 
 
 def lgen(binary, port, path, pids, conns, seconds, rate=0, header_file=""):
-    argv = [binary, "-c", str(conns), "-d", str(seconds), "-w", "0.5", "-R", str(rate), "-P", ",".join(map(str, pids))]
+    argv = [binary, "-c", str(conns), "-d", str(seconds), "-w", str(min(0.5, seconds)), "-R", str(rate), "-P", ",".join(map(str, pids))]
     argv += ["-H", header_file] if header_file else []
     p = on_load_cpu(argv + [str(port), path], seconds + 20)
     if p.returncode:

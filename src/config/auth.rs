@@ -33,7 +33,11 @@ pub(super) use jwt::JwtKeys;
 pub(super) use revocation::RevocationKeys;
 pub(super) use rule::{AllKeys, Member, MemberFormat, resolve};
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use http::{HeaderName, header::COOKIE};
 
@@ -89,11 +93,37 @@ impl AuthTables {
         kinds.into_iter().flatten().collect()
     }
 
+    /// What the credentials of a way to authenticate, by its full name, can carry.
+    pub(super) fn carried(&self, full_name: &str) -> Carried {
+        let (kind, name) = full_name.split_once('.').unwrap_or_default();
+        let carried = match kind {
+            "jwt" => self.jwt.get(name).map(|entry| entry.value.carried()),
+            "basic" => self.basic.get(name).map(|entry| entry.value.carried()),
+            "external" => self.external.get(name).map(|entry| entry.value.carried()),
+            // What the file of keys says may change at any time.
+            _ => Some(Carried {
+                roles: true,
+                permissions: true,
+                claims: false,
+            }),
+        };
+        carried.unwrap_or_default()
+    }
+
     /// Checks the files that the tables name and that are read again while the gateway runs.
-    pub(super) fn check_files(&self, sources: &mut Sources, findings: &mut Vec<Finding>) {
+    /// Roles of keys are compared with those that are known, where any are.
+    pub(super) fn check_files(
+        &self,
+        roles: Option<&BTreeSet<Arc<str>>>,
+        sources: &mut Sources,
+        findings: &mut Vec<Finding>,
+    ) {
         let keys = self.api_keys.values().filter_map(|keys| keys.value.file());
         for (path, place) in keys {
-            api_keys::check_file(path, place, sources, findings);
+            let keys = api_keys::check_file(path, place, sources, findings);
+            if let Some(roles) = roles {
+                api_keys::warn_of_unknown_roles(&keys, roles, place, findings);
+            }
         }
         let users = self.basic.values().filter_map(|users| users.value.file());
         for (path, place) in users {
@@ -109,6 +139,28 @@ impl AuthTables {
             api_keys: named("api_keys", self.api_keys, ApiKeysTable::named),
             basic: named("basic", self.basic, BasicTable::named),
             failures: self.failures.map_or(FAILURES, |set| set.value.flatten()),
+        }
+    }
+}
+
+/// What credentials can say of a caller beside the name.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Carried {
+    /// Roles.
+    pub(super) roles: bool,
+    /// Permissions beside those of the roles.
+    pub(super) permissions: bool,
+    /// Claims.
+    pub(super) claims: bool,
+}
+
+impl Carried {
+    /// What at least one of two can carry.
+    pub(super) fn or(self, other: Self) -> Self {
+        Self {
+            roles: self.roles || other.roles,
+            permissions: self.permissions || other.permissions,
+            claims: self.claims || other.claims,
         }
     }
 }

@@ -130,8 +130,8 @@ table! {
         pub query: CacheQuery => QueryKey = CacheQuery::AsIs,
         /// `key_headers`: request header fields that tell answers apart beside those of `Vary`.
         pub key_headers: Vec<HeaderName> => KeyHeaders = Vec::new(); "`[]`",
-        /// `zone`: routes with the same zone share what purges and unsafe methods reach; of a `split`
-        /// also what is stored.
+        /// `zone`: what stands in the key for the upstream: with it the upstreams of a `split` share
+        /// what is stored. Purges and unsafe methods reach every zone.
         pub zone: Option<String> => OptionOf<ZoneName> = None; "the upstream's name",
         /// `wait`: how long a request waits for the head of an answer that another is fetching, before it asks itself.
         pub wait: Option<Duration> => OrWord<Time, Off> = Some(Duration::from_secs(5)),

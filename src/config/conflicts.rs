@@ -7,14 +7,14 @@
 mod ties;
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeSet, HashMap, HashSet},
     rc::Rc,
 };
 
 use http::Method;
 
 use super::{
-    HostPattern, Route, ValueMatch,
+    HostPattern, PathPattern, PathSegment, Route, ValueMatch,
     diagnostic::Finding,
     routes::{Built, shape},
 };
@@ -26,6 +26,7 @@ struct Claim<'r> {
     path: String,
     conditions: Rc<str>,
     method: Option<&'r Method>,
+    /// Whether the path's literals match in any case; `false` for a path without.
     ignore_case: bool,
 }
 
@@ -109,14 +110,19 @@ fn check_ties(
             .or_default()
             .push(at);
     }
+    let mut unchecked = BTreeSet::new();
     for group in groups.values().filter(|group| group.len() > 1) {
-        ties::check(built, group, |one, other| {
+        let complete = ties::check(built, group, |one, other| {
             let pair = (one.min(other), one.max(other));
             if pairs.insert(pair) {
                 findings.push(ties::finding(&built[pair.0], &built[pair.1]));
             }
         });
+        if !complete {
+            unchecked.extend(group.iter().min().copied());
+        }
     }
+    findings.extend(unchecked.into_iter().map(|at| ties::unchecked(&built[at])));
 }
 
 /// Those that ignore case come first, so that the others can be compared with them.
@@ -170,6 +176,8 @@ fn claims_of<'r>(route: &'r Route, hosts: &'r [HostPattern]) -> Vec<Claim<'r>> {
     let conditions: Rc<str> = conditions(route).into();
     let mut claims = Vec::with_capacity(hosts.len() * route.paths.len() * methods.len());
     for path in &route.paths {
+        // The router keeps literals with and without case apart, and has one place for the rest.
+        let ignore_case = route.ignore_case && has_literal(path);
         let path = shape(path, route.ignore_case);
         for host in &hosts {
             claims.extend(methods.iter().map(|method| Claim {
@@ -177,11 +185,17 @@ fn claims_of<'r>(route: &'r Route, hosts: &'r [HostPattern]) -> Vec<Claim<'r>> {
                 path: path.clone(),
                 conditions: Rc::clone(&conditions),
                 method: *method,
-                ignore_case: route.ignore_case,
+                ignore_case,
             }));
         }
     }
     claims
+}
+
+fn has_literal(path: &PathPattern) -> bool {
+    path.segments
+        .iter()
+        .any(|segment| matches!(segment, PathSegment::Literal(_)))
 }
 
 /// A captured label takes the same hosts as `*`.

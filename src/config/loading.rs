@@ -21,7 +21,7 @@ use super::{
     diagnostic::{self, Finding},
     document::{self, Document},
     log,
-    routes::{Builder, route_to},
+    routes::{Builder, named_roles, route_to},
     server_url::server_url,
     source::{Source, Sources},
 };
@@ -288,9 +288,10 @@ impl Loader {
         self.check_one_bucket(&document, &rate_limits);
         self.check_redis(&document, &rate_limits);
         if !self.without_files {
+            let roles = named_roles(&document);
             document
                 .auth
-                .check_files(&mut self.sources, &mut self.findings);
+                .check_files(roles.as_ref(), &mut self.sources, &mut self.findings);
         }
         let auth = self.with_redis(document.auth.build(), document.redis.as_ref());
         log::check_credentials(document.log.as_ref(), &auth, &mut self.findings);

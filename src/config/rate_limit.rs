@@ -253,12 +253,12 @@ table! {
         anonymous: Vec<Quota> => Quotas = Vec::new(); "that of all",
         /// `overrides`: other quotas, by principal (`"api_keys.partners:partner-7"`) or role
         /// (`"role:gold"`). The principal's own comes first, then that of its best role.
-        overrides: Vec<(LimitedWho, Vec<Quota>)> => Overrides = Vec::new(); "none",
+        overrides: Vec<(LimitedWho, Vec<Quota>, Place)> => Overrides = Vec::new(); "none",
         /// `on_missing_key`: what becomes of requests that have no key: they are counted by the
         /// client's address, not limited, or refused.
         on_missing_key: MissingKey => Choice<MissingKey> = MissingKey::ClientIp,
         /// `exempt`: who is not limited: networks, and, for a limit by caller, principals and roles.
-        exempt: Vec<Exempted> => OneOrList<who::ExemptName> = Vec::new(); "nobody",
+        exempt: Vec<(Exempted, Place)> => OneOrList<who::ExemptName> = Vec::new(); "nobody",
         /// `per`: whether the routes share one counter or each has its own.
         per: Per => Choice<Per> = Per::Limit,
         /// `cost_header`: the field of an answer that tells what the request has cost. It is charged,
@@ -291,9 +291,28 @@ table! {
 }
 
 impl RateLimitKeys {
+    /// The roles of `overrides` and `exempt`, and where they stand.
+    pub(super) fn roles(&self) -> impl Iterator<Item = (&str, Place)> {
+        let overrides = self.overrides.iter().map(|(who, _, place)| (who, *place));
+        let exempt = self
+            .exempt
+            .iter()
+            .filter_map(|(member, place)| match member {
+                Exempted::Who(who) => Some((who, *place)),
+                Exempted::Network(_) => None,
+            });
+        let all = overrides.chain(exempt);
+        all.filter_map(|(who, place)| match who {
+            LimitedWho::Role(role) => Some((&**role, place)),
+            LimitedWho::Principal(_) => None,
+        })
+    }
+
     /// The limit of that name.
     pub(super) fn named(self, name: Arc<str>) -> RateLimit {
         let (exempt_networks, exempt_callers) = who::divided(self.exempt);
+        let overrides = self.overrides.into_iter();
+        let overrides = overrides.map(|(who, quotas, _)| (who, quotas));
         RateLimit {
             name,
             key: self.key,
@@ -302,7 +321,7 @@ impl RateLimitKeys {
             bucket: self.bucket,
             exact: self.exact,
             anonymous: self.anonymous,
-            overrides: self.overrides,
+            overrides: overrides.collect(),
             on_missing_key: self.on_missing_key,
             exempt_networks,
             exempt_callers,

@@ -19,7 +19,7 @@ table! {
         /// `url`: `redis://` or, with TLS, `rediss://`; a list of addresses is a cluster. A user and
         /// a password may stand in it (`redis://user:${env:REDIS_PASSWORD}@host`).
         pub url: Vec<RedisUrl> => OneOrList<UrlFormat> = Vec::new(); "needed",
-        /// `timeout`: how long a request waits for Redis at most. Behind it, and while Redis is
+        /// `timeout`: how long one question to Redis takes at most. Behind it, and while Redis is
         /// away, requests go on without.
         pub timeout: Duration => Time = Duration::from_millis(50),
         /// `prefix`: what all keys begin with. Gateways that share counters have the same.

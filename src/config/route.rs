@@ -51,7 +51,7 @@ pub struct Route {
     /// `rewrite`.
     pub rewrite: Rewrite,
     /// `max_body`; `None` is `"unlimited"`. Default 10 MiB. gRPC calls are exempt unless the
-    /// route itself sets it.
+    /// route itself sets it, the bytes of a tunnel always.
     pub max_body: Option<u64>,
     /// Whether the route itself (not its group or the defaults) sets `max_body`.
     pub max_body_is_own: bool,
@@ -274,7 +274,7 @@ table! {
         /// `rewrite`: what the upstream sees instead.
         pub(super) rewrite: Key<Rewrite> => Keyed<Sub<Rewrite>> = None; "nothing",
         /// `max_body`: the largest request body. gRPC calls are exempt unless the route
-        /// itself sets it.
+        /// itself sets it. What passes through a tunnel (`upgrade`) is never limited.
         pub(super) max_body: Key<Option<u64>> =>
             Keyed<OrWord<Size<u64, 0, { u64::MAX }>, Unlimited>> = None; "`\"10MiB\"`",
         /// `timeouts`: how long a request may take.
@@ -288,8 +288,10 @@ table! {
         /// `"keep"` leaves them encoded.
         pub(super) encoded_slash: Key<EncodedSlash> => Keyed<Choice<EncodedSlash>> = None; "`\"refuse\"`",
         /// `override_headers`: what becomes of header fields that ask a server to take the request for
-        /// one of another method (`X-HTTP-Method-Override`, `X-Method-Override`, `X-HTTP-Method`) or
-        /// to another path (`X-Original-URL`, `X-Rewrite-URL`): past rules that saw what was sent.
+        /// one of another method (`X-HTTP-Method-Override`, `X-Method-Override`, `X-HTTP-Method`),
+        /// to another path (`X-Original-URL`, `X-Rewrite-URL`) or to another host (`X-Host`,
+        /// `X-HTTP-Host-Override`, `X-Backend-Host`, `X-HTTP-DestinationURL`):
+        /// past rules that saw what was sent.
         /// `"strip"` takes them out, `"keep"` lets them pass.
         pub(super) override_headers: Key<OverrideHeaders> =>
             Keyed<Choice<OverrideHeaders>> = None; "`\"strip\"`",

@@ -3,6 +3,7 @@
 mod access;
 mod check;
 mod limits;
+mod roles;
 
 use std::{
     collections::{BTreeMap, HashSet},
@@ -26,6 +27,7 @@ use super::{
     upstream::UpstreamKeys,
 };
 use check::Checker;
+pub(super) use roles::named_roles;
 
 /// A route and what is needed to judge it.
 #[derive(Debug)]
@@ -93,9 +95,11 @@ impl<'a> Builder<'a> {
     pub(super) fn build(&mut self) -> Vec<Built> {
         let document = self.document;
         let routes = document.routes.iter();
-        routes
+        let built = routes
             .filter_map(|(name, entry)| self.route(name, entry))
-            .collect()
+            .collect();
+        self.warn_of_unknown_roles();
+        built
     }
 
     fn route(&mut self, name: &Arc<str>, entry: &'a Entry<RouteKeys>) -> Option<Built> {

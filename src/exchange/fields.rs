@@ -74,18 +74,80 @@ pub fn joined_cookies(headers: &HeaderMap) -> Option<HeaderValue> {
 ///
 /// `named` tells whether any of those fields but `Connection` is there at all.
 pub fn remove_hop_by_hop(headers: &mut HeaderMap, named: bool) {
+    take_hop_by_hop(headers, named);
+}
+
+/// Does what [`remove_hop_by_hop`] does, and tells which names were nominated beside the fields that
+/// are always of one hop: a trailer is a field like any other, and must not go on under them either.
+/// `Trailer` no longer announces them. Mostly there are none, which allocates nothing.
+pub fn take_hop_by_hop(headers: &mut HeaderMap, named: bool) -> Vec<HeaderName> {
     // Nearly all messages that have the field say just this, which nominates nothing.
     if !named && only_persistence(headers) {
         headers.remove(CONNECTION);
-        return;
+        return Vec::new();
     }
-    let nominated: Vec<HeaderName> = list(headers, &CONNECTION)
-        .filter_map(|name| HeaderName::from_bytes(name.as_bytes()).ok())
-        .filter(|name| !END_TO_END.contains(name))
-        .collect();
+    let nominated = nominated(headers);
     for name in nominated.iter().chain(&HOP_BY_HOP) {
         headers.remove(name);
     }
+    if !nominated.is_empty() {
+        withdraw_trailers(headers, &nominated);
+    }
+    nominated
+}
+
+/// What `Connection` nominates beyond the options that nearly everybody sends.
+fn nominated(headers: &HeaderMap) -> Vec<HeaderName> {
+    let names = list(headers, &CONNECTION)
+        .filter(|name| !name.eq_ignore_ascii_case("close"))
+        .filter_map(|name| HeaderName::from_bytes(name.as_bytes()).ok())
+        .filter(|name| !END_TO_END.contains(name) && !HOP_BY_HOP.contains(name));
+    in_order(names)
+}
+
+/// Each name once, in order. A head has room for thousands in one field, and two such lists would be
+/// compared name by name.
+fn in_order(names: impl Iterator<Item = HeaderName>) -> Vec<HeaderName> {
+    let mut names: Vec<_> = names.collect();
+    names.sort_unstable_by(|one, other| one.as_str().cmp(other.as_str()));
+    names.dedup();
+    names
+}
+
+/// Whether a list that is in order has a name.
+#[must_use]
+pub fn has_name(names: &[HeaderName], name: &str) -> bool {
+    names
+        .binary_search_by(|known| known.as_str().cmp(name))
+        .is_ok()
+}
+
+/// Takes nominated names out of `Trailer`: what will not come must not be announced.
+fn withdraw_trailers(headers: &mut HeaderMap, nominated: &[HeaderName]) {
+    let announced = announced_trailers(headers);
+    let stay = |name: &&HeaderName| !has_name(nominated, name.as_str());
+    let staying: Vec<_> = announced
+        .iter()
+        .filter(stay)
+        .map(HeaderName::as_str)
+        .collect();
+    if staying.len() == announced.len() {
+        return;
+    }
+    headers.remove(TRAILER);
+    // Names and commas are a value.
+    if let Ok(value) = HeaderValue::try_from(staying.join(", "))
+        && !value.is_empty()
+    {
+        headers.insert(TRAILER, value);
+    }
+}
+
+/// The names in `Trailer` (RFC 9110 6.6.2), each once and in order.
+#[must_use]
+pub fn announced_trailers(headers: &HeaderMap) -> Vec<HeaderName> {
+    let names = list(headers, &TRAILER);
+    in_order(names.filter_map(|name| HeaderName::from_bytes(name.as_bytes()).ok()))
 }
 
 /// Whether `Connection` is one line of `keep-alive` or `close`.
@@ -117,14 +179,15 @@ pub fn clean_trailers(trailers: &mut HeaderMap) {
     });
 }
 
-/// Takes out what asks a server to take the request for one of another method, or to another path.
+/// Takes out what asks a server to take the request for one of another method, or to another path or
+/// host.
 pub fn remove_overrides(headers: &mut HeaderMap) {
     for name in &OVERRIDES {
         headers.remove(name);
     }
 }
 
-/// Whether a request asks a server to take it for one of another method, or to another path.
+/// Whether a request asks a server to take it for one of another method, or to another path or host.
 #[must_use]
 pub fn has_overrides(headers: &HeaderMap) -> bool {
     OVERRIDES.iter().any(|name| headers.contains_key(name))
@@ -162,12 +225,17 @@ const HOP_BY_HOP: [HeaderName; 8] = [
     UPGRADE,
 ];
 
-const OVERRIDES: [HeaderName; 5] = [
+/// `frame/head.rs` matches the same names.
+const OVERRIDES: [HeaderName; 9] = [
     HeaderName::from_static("x-http-method-override"),
     HeaderName::from_static("x-method-override"),
     HeaderName::from_static("x-http-method"),
     HeaderName::from_static("x-original-url"),
     HeaderName::from_static("x-rewrite-url"),
+    HeaderName::from_static("x-host"),
+    HeaderName::from_static("x-http-host-override"),
+    HeaderName::from_static("x-backend-host"),
+    HeaderName::from_static("x-http-destinationurl"),
 ];
 
 const END_TO_END: [HeaderName; 13] = [
@@ -208,6 +276,22 @@ mod tests {
         ]
         .concat();
         assert_eq!(cleaned(&all, false), ["x-three"]);
+    }
+
+    #[test]
+    fn what_was_nominated_is_told_and_no_longer_announced() {
+        let mut headers = HeaderMap::new();
+        for (name, value) in [
+            ("connection", "close, TE, X-One, trailer"),
+            ("trailer", "x-one, x-two"),
+            ("trailer", "X-Three"),
+        ] {
+            headers.append(name, HeaderValue::from_static(value));
+        }
+        assert_eq!(take_hop_by_hop(&mut headers, false), ["x-one"]);
+        assert_eq!(announced_trailers(&headers), ["x-two", "x-three"]);
+        headers.insert(CONNECTION, HeaderValue::from_static("keep-alive, Upgrade"));
+        assert!(take_hop_by_hop(&mut headers, true).is_empty());
     }
 
     #[test]

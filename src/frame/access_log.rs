@@ -136,6 +136,7 @@ fn write_request(object: &mut Object<'_>, context: &Context, options: &LineOptio
 /// Who called, and what the route's policies decided.
 fn write_policies(object: &mut Object<'_>, context: &Context) {
     if let Some(principal) = context.principal() {
+        object.text(key!("auth"), principal.method.as_bytes(), LONGEST_NAME);
         object.text(key!("principal"), principal.name.as_bytes(), LONGEST_NAME);
     }
     if let Some(cache) = context.cache() {

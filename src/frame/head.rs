@@ -54,9 +54,12 @@ impl Seen {
                 "origin" => seen.origin = Some(seen.one_origin(value)),
                 "connection" => seen.connection = true,
                 "transfer-encoding" => seen.transfer_encoding += 1,
-                "te" | "upgrade" | "keep-alive" | "proxy-connection" | "proxy-authorization" => {
-                    seen.hop_by_hop = true;
-                }
+                "te"
+                | "upgrade"
+                | "keep-alive"
+                | "proxy-connection"
+                | "proxy-authenticate"
+                | "proxy-authorization" => seen.hop_by_hop = true,
                 "via" => seen.via = true,
                 "traceparent" => seen.traceparent = Some(value.clone()),
                 "tracestate" => seen.tracestate = true,
@@ -65,7 +68,11 @@ impl Seen {
                 | "x-method-override"
                 | "x-http-method"
                 | "x-original-url"
-                | "x-rewrite-url" => seen.overrides = true,
+                | "x-rewrite-url"
+                | "x-host"
+                | "x-http-host-override"
+                | "x-backend-host"
+                | "x-http-destinationurl" => seen.overrides = true,
                 other => {
                     seen.forwarding |= is_forwarding(other);
                     seen.underscore |= other.contains('_');

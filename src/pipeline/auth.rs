@@ -23,7 +23,7 @@ mod registry;
 use std::{ops::Range, sync::Arc, time::Duration};
 
 use http::{
-    HeaderValue,
+    HeaderValue, StatusCode,
     header::{CACHE_CONTROL, RETRY_AFTER, WWW_AUTHENTICATE},
 };
 use tower::Layer;
@@ -166,7 +166,7 @@ fn conclude(
         Decision::Answered(by, reason, response) => {
             rules.decisions[by].count(Some(reason));
             context.note(reason);
-            *response
+            rules.challenged(*response)
         }
         Decision::Missing => {
             rules.missing.count(Some(Reason::AuthMissing));
@@ -217,6 +217,15 @@ impl Rules {
         for (name, value) in grants.iter().flat_map(|grant| &grant.headers) {
             request.headers_mut().insert(name, value.clone());
         }
+    }
+
+    /// Another service's answer; a 401 tells of the route's other methods too.
+    fn challenged(&self, mut response: Response) -> Response {
+        if response.status() == StatusCode::UNAUTHORIZED {
+            let methods = self.expression.methods.iter().map(|method| &**method);
+            challenge::complete(response.headers_mut(), methods);
+        }
+        response
     }
 
     fn refuse(&self, by: Option<usize>, refusal: Refusal, context: &Context) -> Response {

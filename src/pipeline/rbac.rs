@@ -3,7 +3,8 @@
 //! It stands behind authentication, since it reads the principal, and before limits by caller, so
 //! that what is not allowed does not use up a quota. All three must hold; what is not known to be
 //! allowed is denied, an anonymous caller too. The client is told 403 and nothing of the rules; the log
-//! is told what was missing.
+//! is told what was missing. A caller with a bearer token is told that the token does not reach so far
+//! (RFC 6750 3.1), but not what would.
 //!
 //! Which roles grant which permission is settled when the configuration is loaded. A decision looks
 //! the caller's roles up in a small set and makes no text; only a denial does.
@@ -18,6 +19,7 @@ mod permissions;
 
 use std::{fmt, sync::Arc};
 
+use http::{HeaderValue, header::WWW_AUTHENTICATE};
 use tower::Layer;
 
 use crate::{
@@ -80,8 +82,16 @@ impl Handle for Rbac {
             context.would_refuse(Reason::RbacDenied);
             return self.inner.handle(request, context);
         }
-        let refusal = Rejection::new(Reason::RbacDenied).respond(context);
-        Box::pin(std::future::ready(refusal))
+        Box::pin(std::future::ready(refusal(context).respond(context)))
+    }
+}
+
+fn refusal(context: &Context) -> Rejection {
+    let refusal = Rejection::new(Reason::RbacDenied);
+    let principal = context.principal();
+    match principal.is_some_and(|principal| principal.method.starts_with(JWT)) {
+        true => refusal.header(WWW_AUTHENTICATE, INSUFFICIENT_SCOPE),
+        false => refusal,
     }
 }
 
@@ -164,6 +174,12 @@ impl Holders {
         principal.roles.iter().any(|role| self.contains(role))
     }
 }
+
+/// How the names of methods begin whose credentials are bearer tokens.
+const JWT: &str = "jwt.";
+/// Without `scope`, which would tell the rule.
+const INSUFFICIENT_SCOPE: HeaderValue =
+    HeaderValue::from_static("Bearer realm=\"tollgate\", error=\"insufficient_scope\"");
 
 #[cfg(test)]
 mod tests;

@@ -12,7 +12,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderName, Version};
+use http::{HeaderMap, HeaderName, Version};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use tokio::time::Instant;
 use tower::Layer;
@@ -21,7 +21,8 @@ use crate::{
     config::Route,
     exchange::{
         Body, BodyError, BodyFault, BoxFuture, Context, Handle, LazyTimer, Reason, Rejection,
-        Request, Response, RouteService, fields::clean_trailers,
+        Request, Response, RouteService,
+        fields::{announced_trailers, clean_trailers, has_name, remove_where},
     },
 };
 
@@ -91,9 +92,11 @@ impl Handle for RequestBody {
             true => self.limits.stream_idle,
             false => self.limits.idle,
         };
+        let announced = announced(&request, context);
         let request = request.map(|body| {
             Body::boxed(LimitedBody {
                 body,
+                announced,
                 context: Arc::clone(context),
                 limits: Arc::clone(&self.limits),
                 left: most,
@@ -105,6 +108,14 @@ impl Handle for RequestBody {
     }
 }
 
+/// The only trailers that may come: on HTTP/1.1 those that `Trailer` names, whatever the server
+/// speaks. By then it names none that `Connection` nominated, which are of one hop as trailers too
+/// (RFC 9110 7.6.1); HTTP/2 has no nominations. Without `Trailer` this allocates nothing.
+fn announced(request: &Request, context: &Context) -> Option<Vec<HeaderName>> {
+    let http1 = context.head.version != Version::HTTP_2;
+    http1.then(|| announced_trailers(request.headers()))
+}
+
 fn too_large(most: u64) -> Rejection {
     Rejection::new(Reason::BodyTooLarge)
         .detail("max_bytes", most)
@@ -113,6 +124,8 @@ fn too_large(most: u64) -> Rejection {
 
 struct LimitedBody {
     body: Body,
+    /// Which trailers may come; `None` for any.
+    announced: Option<Vec<HeaderName>>,
     context: Arc<Context>,
     limits: Arc<Limits>,
     left: Option<u64>,
@@ -124,6 +137,16 @@ impl LimitedBody {
     fn fault(&self, reason: Reason) -> BodyError {
         self.context.note(reason);
         BodyFault(reason).into()
+    }
+
+    fn clean(&self, trailers: &mut HeaderMap) {
+        clean_trailers(trailers);
+        for name in &*self.limits.identity {
+            trailers.remove(name);
+        }
+        if let Some(announced) = &self.announced {
+            remove_where(trailers, |name| !has_name(announced, name));
+        }
     }
 
     fn admit(&mut self, data: &Bytes) -> Result<(), BodyError> {
@@ -165,10 +188,7 @@ impl HttpBody for LimitedBody {
             Poll::Ready(Some(Ok(mut frame))) => {
                 self.timer.disarm();
                 if let Some(trailers) = frame.trailers_mut() {
-                    clean_trailers(trailers);
-                    for name in &*self.limits.identity {
-                        trailers.remove(name);
-                    }
+                    self.clean(trailers);
                 }
                 let admitted = frame.data_ref().map_or(Ok(()), |data| self.admit(data));
                 Poll::Ready(Some(admitted.map(|()| frame)))

@@ -7,7 +7,7 @@
 //! stays), and starves nobody (a newcomer starts with the smallest debt that was found).
 //!
 //! A key's shard has its own short lock; the shards share only the number of keys, which is touched
-//! when one comes or goes. A table at rest costs nothing.
+//! when one comes or goes. A table at rest costs nothing, and a sweep holds no lock for long.
 
 use std::sync::{
     Mutex, MutexGuard, PoisonError,
@@ -50,7 +50,9 @@ impl<S: Slot> Table<S> {
     #[must_use]
     pub fn new(max_keys: usize, figures: Option<TableMetrics>) -> Self {
         let max_keys = max_keys.max(1);
-        let shards = (max_keys / KEYS_A_SHARD).clamp(1, MOST_SHARDS);
+        let shards = (max_keys / KEYS_A_SHARD).clamp(1, ENOUGH_SHARDS);
+        // A shard that grows moves all of its keys under its lock.
+        let shards = shards.max(max_keys / MOST_KEYS_A_SHARD);
         // A power of two, so that bits of the hash choose.
         let shards = shards.next_power_of_two();
         Self {
@@ -137,15 +139,25 @@ impl<S: Slot> Table<S> {
     }
 
     /// Lets keys go that owe nothing, and gives memory back: in a part of the table, so that after
-    /// [`SWEEPS`] calls all of it was swept. For a thread that has time.
+    /// [`SWEEPS`] calls all of it was swept, or later where it has millions of places. For a thread
+    /// that has time.
     pub fn sweep(&self, now: u64) {
         if self.is_empty() {
             return;
         }
-        for _ in 0..self.shards.len().div_ceil(SWEEPS) {
-            let next = self.swept.fetch_add(1, Ordering::Relaxed) % self.shards.len();
-            let left = locked(&self.shards[next]).forget_all(now);
+        let mut shards = self.shards.len().div_ceil(SWEEPS);
+        for _ in 0..MOST_PARTS {
+            // Two that sweep at once may leave a shard out: it has its turn in the next round.
+            let next = self.swept.load(Ordering::Relaxed) % self.shards.len();
+            let (left, was_last) = locked(&self.shards[next]).forget_part(now);
             self.left(left);
+            if was_last {
+                self.swept.fetch_add(1, Ordering::Relaxed);
+                shards -= 1;
+            }
+            if shards == 0 {
+                return;
+            }
         }
     }
 
@@ -197,6 +209,8 @@ impl<S: Slot> Table<S> {
             let entry = shard.table.get_bucket_mut(victim);
             // `least_indebted` found an entry there, under the same lock.
             let entry = entry.expect("a sampled bucket holds an entry");
+            // Also for one that is refused then: it was for what a stranger holds.
+            self.evicted(entry.state.debt(now) > 0);
             return (change(&mut entry.state).0, entry.key);
         }
         let entry = shard.table.get_bucket(victim);
@@ -243,6 +257,7 @@ impl<S: Slot> Table<S> {
         }
     }
 
+    /// A key had to make room, or to share its place, although it owed something.
     fn evicted(&self, indebted: bool) {
         if let (true, Some(figures)) = (indebted, &self.figures) {
             figures.evictions.inc();
@@ -272,6 +287,8 @@ struct Shard<S> {
     table: HashTable<Entry<S>>,
     /// Where the search for keys that may leave goes on.
     cursor: usize,
+    /// Where a sweep goes on.
+    swept: usize,
 }
 
 struct Entry<S> {
@@ -284,6 +301,7 @@ impl<S> Default for Shard<S> {
         Self {
             table: HashTable::new(),
             cursor: 0,
+            swept: 0,
         }
     }
 }
@@ -314,25 +332,46 @@ impl<S: Slot> Shard<S> {
         let mut left = 0;
         for _ in 0..LOOKED_AT.min(buckets) {
             self.cursor = (self.cursor + 1) % buckets;
-            let idle = |entry: &Entry<S>| entry.state.debt(now) == 0;
-            if self.table.get_bucket(self.cursor).is_some_and(idle)
-                && let Ok(entry) = self.table.get_bucket_entry(self.cursor)
-            {
-                entry.remove();
-                left += 1;
-            }
+            left += usize::from(self.forget_at(self.cursor, now));
         }
         left
     }
 
-    fn forget_all(&mut self, now: u64) -> usize {
-        let before = self.table.len();
-        self.table.retain(|entry| entry.state.debt(now) > 0);
-        let after = self.table.len();
-        if self.table.capacity() > after.saturating_mul(SPARSE).max(LOOKED_AT) {
-            self.table.shrink_to(after, |entry| entry.key.place());
+    /// Looks at the next places in turn, so many that nobody waits long for the lock; gives how many
+    /// keys have left, and whether these were the last places. What a growing shard moves meanwhile is
+    /// looked at in the next round.
+    fn forget_part(&mut self, now: u64) -> (usize, bool) {
+        let buckets = self.table.num_buckets();
+        let end = buckets.min(self.swept.saturating_add(PLACES_A_PART));
+        let mut left = 0;
+        for bucket in self.swept..end {
+            left += usize::from(self.forget_at(bucket, now));
         }
-        before - after
+        let was_last = end == buckets;
+        self.swept = if was_last { 0 } else { end };
+        if was_last {
+            self.give_memory_back();
+        }
+        (left, was_last)
+    }
+
+    /// Lets the key at a place go if it owes nothing; whether it did.
+    fn forget_at(&mut self, bucket: usize, now: u64) -> bool {
+        let idle = |entry: &Entry<S>| entry.state.debt(now) == 0;
+        if self.table.get_bucket(bucket).is_some_and(idle)
+            && let Ok(entry) = self.table.get_bucket_entry(bucket)
+        {
+            entry.remove();
+            return true;
+        }
+        false
+    }
+
+    fn give_memory_back(&mut self) {
+        let keys = self.table.len();
+        if self.table.capacity() > keys.saturating_mul(SPARSE).max(LOOKED_AT) {
+            self.table.shrink_to(keys, |entry| entry.key.place());
+        }
     }
 
     /// The place of the least indebted of a few keys; none when no place that was looked at has one.
@@ -370,9 +409,12 @@ fn locked<S>(shard: &Mutex<Shard<S>>) -> MutexGuard<'_, Shard<S>> {
 }
 
 /// Enough shards that workers seldom meet in one.
-const MOST_SHARDS: usize = 64;
+const ENOUGH_SHARDS: usize = 64;
 /// So many keys a shard at least, or the bound would be felt in one before the others.
 const KEYS_A_SHARD: usize = 64;
+/// So many at most, of those that the table was made for: a table for a hundred million has 8,192
+/// shards. A bound that is raised later leaves the shards as they are.
+const MOST_KEYS_A_SHARD: usize = 16_384;
 /// Keys that are compared when one has to go.
 const SAMPLED: usize = 8;
 /// Places that are looked at to find them; a full table is 7/16 taken at least.
@@ -381,6 +423,10 @@ const MOST_TRIES: usize = 64;
 const LOOKED_AT: usize = 4;
 /// Calls of [`Table::sweep`] that sweep the whole table.
 pub(super) const SWEEPS: usize = 4;
+/// Places that a sweep looks at under one lock: some ten microseconds.
+const PLACES_A_PART: usize = 4_096;
+/// Parts that one call sweeps at most, a million places: the thread has other things to do.
+const MOST_PARTS: usize = 256;
 /// A table with room for so many times its keys gives memory back.
 const SPARSE: usize = 4;
 

@@ -212,7 +212,7 @@ impl LimitFamilies {
             ),
             evictions: make.counters(
                 "tollgate_rate_limit_evictions_total",
-                "Keys that had to make room although they owed something.",
+                "Keys that had to make room although they owed something, or are counted with another.",
                 &["limit"],
             ),
         }

@@ -8,6 +8,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use http::HeaderName;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::time::Instant;
@@ -159,6 +160,8 @@ pub(super) struct AnswerBody {
     pub(super) idle: Option<Duration>,
     pub(super) deadline: Option<Instant>,
     pub(super) timer: LazyTimer,
+    /// What the server's `Connection` nominated: of one hop as trailers too (RFC 9110 7.6.1).
+    pub(super) nominated: Vec<HeaderName>,
     /// Why it broke off, until the client's side is told.
     pub(super) broken: Option<BodyError>,
 }
@@ -277,6 +280,9 @@ impl HttpBody for AnswerBody {
                 self.timer.disarm();
                 if let Some(trailers) = frame.trailers_mut() {
                     clean_trailers(trailers);
+                    for name in &self.nominated {
+                        trailers.remove(name);
+                    }
                 }
                 if self.source.is_end_stream() {
                     self.finish();

@@ -161,7 +161,8 @@ fn answer(
     // RFC 9110 6.2: a version is of one hop. Left at 1.0, hyper would answer the client so too,
     // without chunks and without keep-alive.
     head.version = Version::HTTP_11;
-    head::clean_answer(head.status, &attempt.parts.method, &mut head.headers, seen)?;
+    let (status, method) = (head.status, &attempt.parts.method);
+    let nominated = head::clean_answer(status, method, &mut head.headers, seen)?;
     // A small body comes with its head, and needs no more of the server.
     if let Some(body) = source.take_whole() {
         source.finish(attempt.server, timer);
@@ -178,6 +179,7 @@ fn answer(
         idle: idle(&attempt.options.timeouts, &head.headers),
         deadline: attempt.deadline(),
         timer,
+        nominated,
         broken: None,
     };
     Ok(http::Response::from_parts(head, Body::boxed(body)))

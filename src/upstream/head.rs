@@ -10,8 +10,8 @@ use bytes::Bytes;
 use http::{
     HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, Version,
     header::{
-        CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, FORWARDED, HOST, TE, TRANSFER_ENCODING,
-        UPGRADE, VIA,
+        CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, FORWARDED, HOST, PROXY_AUTHENTICATE,
+        PROXY_AUTHORIZATION, TE, TRANSFER_ENCODING, UPGRADE, VIA,
     },
     request::Parts,
     uri::{Authority, PathAndQuery, Scheme},
@@ -24,7 +24,7 @@ use crate::{
         Body, Context, Reason, Retry, UpstreamError,
         fields::{
             KEEP_ALIVE, PROXY_CONNECTION, TRACEPARENT, X_FORWARDED_FOR, X_FORWARDED_HOST,
-            X_FORWARDED_PROTO, X_REQUEST_ID, joined_cookies, remove_hop_by_hop,
+            X_FORWARDED_PROTO, X_REQUEST_ID, joined_cookies, take_hop_by_hop,
         },
     },
 };
@@ -172,7 +172,8 @@ fn push_node(text: &mut String, hop: &str) {
     };
 }
 
-/// Checks an answer's head and takes out what belongs to the server's connection.
+/// Checks an answer's head and takes out what belongs to the server's connection. Tells the names
+/// that the server nominated, for the trailers behind it.
 ///
 /// An answer whose length has two readings is refused: what we made of it might not be what a
 /// client or a cache behind us makes of it.
@@ -181,7 +182,7 @@ pub(super) fn clean_answer(
     method: &Method,
     headers: &mut HeaderMap,
     seen: &Seen,
-) -> Result<(), UpstreamError> {
+) -> Result<Vec<HeaderName>, UpstreamError> {
     seen.check()
         .map_err(|what| UpstreamError::new(Reason::UpstreamProtocol, Retry::Never).because(what))?;
     if seen.codings > 0 {
@@ -191,10 +192,10 @@ pub(super) fn clean_answer(
     if seen.lengths > 0 && status == StatusCode::NO_CONTENT && *method != Method::HEAD {
         headers.remove(CONTENT_LENGTH);
     }
-    if seen.connection || seen.named {
-        remove_hop_by_hop(headers, seen.named);
+    if !seen.connection && !seen.named {
+        return Ok(Vec::new());
     }
-    Ok(())
+    Ok(take_hop_by_hop(headers, seen.named))
 }
 
 /// What one pass over an answer's fields tells.
@@ -237,7 +238,7 @@ impl Seen {
                 self.is_chunked = value.as_bytes().eq_ignore_ascii_case(b"chunked");
             }
             CONNECTION => self.connection = true,
-            UPGRADE | TE => self.named = true,
+            UPGRADE | TE | PROXY_AUTHENTICATE | PROXY_AUTHORIZATION => self.named = true,
             _ => self.named |= *name == KEEP_ALIVE || *name == PROXY_CONNECTION,
         }
     }

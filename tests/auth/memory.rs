@@ -91,10 +91,18 @@ async fn a_reload_with_another_key_forgets_the_tokens_of_the_old_one() {
 async fn more_tokens_than_there_is_room_for_are_verified_anew() {
     let signer = Signer::new(Algorithm::HS256);
     let site = Site::of(&signer, "remember = '64KiB'").await;
-    for number in 0..200 {
-        let claims = serde_json::json!({ "sub": number.to_string(), "exp": 9_999_999_999_u64 });
-        let answer = site.get(&bearer(&signer.token(&claims))).await;
-        assert_eq!(answer.status, 200);
-    }
+    let ask_all = async || {
+        for number in 0..200 {
+            let claims = serde_json::json!({ "sub": number.to_string(), "exp": 9_999_999_999_u64 });
+            let answer = site.get(&bearer(&signer.token(&claims))).await;
+            assert_eq!(answer.status, 200);
+        }
+    };
+    ask_all().await;
     assert_eq!(remembered(&site, "miss"), 200.0);
+    ask_all().await;
+    // Each takes more than 1 KiB, so fewer than 64 can have been kept.
+    let (hits, misses) = (remembered(&site, "hit"), remembered(&site, "miss"));
+    assert!(hits < 64.0, "{hits}");
+    assert_eq!(hits + misses, 400.0);
 }

@@ -83,6 +83,29 @@ async fn a_bad_credential_is_refused_even_beside_a_good_one() {
     assert_eq!(site.get(&basic).await.refusal(), let_in());
 }
 
+/// The second method's first place holds the first method's good token, its second place a bad one.
+#[tokio::test]
+async fn a_bad_credential_is_refused_behind_a_place_that_is_shared() {
+    let signer = || Signer::new(Algorithm::HS256);
+    let (one, two) = (signer(), signer());
+    let tables = format!(
+        "[auth.jwt.one]\n{}\n[auth.jwt.two]\n{}\n\
+         from = ['header:authorization', 'cookie:session']\n",
+        one.keys(),
+        two.keys()
+    );
+    let good = bearer(&one.token(&alice()));
+    let forged = format!("{good}Cookie: session={}\r\n", signer().token(&alice()));
+    for methods in ["['jwt.one', 'jwt.two']", "['jwt.two', 'jwt.one']"] {
+        let site = Site::with(&tables, &format!("auth = {methods}")).await;
+        assert_eq!(site.get(&good).await.refusal(), let_in(), "{methods}");
+        let ambiguous = (400, "auth.ambiguous".to_owned());
+        assert_eq!(site.get(&forged).await.refusal(), ambiguous, "{methods}");
+        let cookie = format!("Cookie: session={}\r\n", two.token(&alice()));
+        assert_eq!(site.get(&cookie).await.refusal(), let_in(), "{methods}");
+    }
+}
+
 #[tokio::test]
 async fn the_issuer_that_knows_a_token_says_what_is_wrong_with_it() {
     let three = Three::new();

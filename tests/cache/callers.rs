@@ -1,7 +1,13 @@
 //! What one caller got is not served to another, whatever is sent and answered.
 
+use std::collections::BTreeMap;
+
+use base64::{Engine, prelude::BASE64_STANDARD};
+use futures_util::future::join_all;
+
 use crate::{
     site::{Site, answer, numbered},
+    support::{KeysFile, Sent},
     whose::{AUTH, Asked, RULES, answered, bearer, bearer_for, configuration},
 };
 
@@ -207,5 +213,103 @@ async fn two_users_never_see_each_others_answers() {
             }
         }
         assert!(site.count() < 400, "something was served again: {rule}");
+    }
+}
+
+/// The same while many ask for one URL at once: whose answer is read along by whom.
+#[tokio::test]
+async fn two_users_who_ask_at_once_never_see_each_others_answers() {
+    let mut random = fastrand::Rng::with_seed(7);
+    // Some twenty requests of each URL.
+    let mut crowds: BTreeMap<String, Vec<Asked>> = BTreeMap::new();
+    for _ in 0..4000 {
+        let asked = Asked::random(&mut random);
+        crowds.entry(asked.path.clone()).or_default().push(asked);
+    }
+    for (index, rule) in RULES.iter().enumerate() {
+        let site = Site::configured(&configuration(rule), |_, seen| {
+            answered(&seen.target, |name| seen.header(name))
+        })
+        .await;
+        // Under each rule others of the URLs, of all kinds.
+        for crowd in crowds.values().skip(2 * index).step_by(11) {
+            let all = join_all(crowd.iter().map(|asked| ask(&site, asked)));
+            for (asked, sent) in crowd.iter().zip(site.meeting(crowd.len(), all).await) {
+                assert_eq!(sent.status(), 200, "{asked:?}");
+                asked.check(&sent.body, rule);
+            }
+        }
+        let name = "tollgate_cache_requests_total";
+        let coalesced = site.gateway.metric(name, &["result=\"coalesced\""]);
+        assert!(coalesced > 0.0, "nobody read along: {rule}");
+    }
+}
+
+async fn ask(site: &Site, asked: &Asked) -> Sent {
+    site.get_with(&asked.path, &asked.fields()).await
+}
+
+/// However a caller is known, what it got is for others only where the upstream says so.
+#[tokio::test]
+async fn callers_known_by_any_credential_share_what_the_upstream_lets_them() {
+    const USERS: [&str; 2] = ["alice", "bob"];
+    let mut file = KeysFile::new();
+    let keys = USERS.map(|user| file.add(user, ""));
+    let folder = tempfile::tempdir().expect("a temporary directory");
+    let users = folder.path().join("users");
+    let hash = bcrypt::hash_with_result("secret", 5).expect("a hash");
+    let hash = hash.format_for_version(bcrypt::Version::TwoY);
+    std::fs::write(&users, format!("alice:{hash}\nbob:{hash}\n")).expect("it can be written");
+    let secret = AUTH.trim_start_matches("[auth.jwt.t]\n");
+    let tokens = USERS.map(|user| bearer(user).trim_start_matches("Bearer ").to_owned());
+    let basic = |user: &str| {
+        let pair = BASE64_STANDARD.encode(format!("{user}:secret"));
+        format!("Basic {pair}")
+    };
+    let methods = [
+        (
+            "api_keys.k",
+            format!("keys_file = '{}'", file.path().display()),
+            keys.map(|key| ("/a".to_owned(), "x-api-key", key)),
+        ),
+        (
+            "jwt.t",
+            format!("{secret}from = 'cookie:session'"),
+            tokens
+                .each_ref()
+                .map(|token| ("/a".to_owned(), "cookie", format!("session={token}"))),
+        ),
+        (
+            "jwt.t",
+            format!("{secret}from = 'query:token'"),
+            tokens
+                .each_ref()
+                .map(|token| (format!("/a?token={token}"), "accept", "*/*".to_owned())),
+        ),
+        (
+            "basic.b",
+            format!("users_file = '{}'", users.display()),
+            USERS.map(|user| ("/a".to_owned(), "authorization", basic(user))),
+        ),
+    ];
+    for (name, method, callers) in &methods {
+        let text = format!(
+            "[auth.{name}]\n{method}\n[routes.site]\nupstream = 'ORIGIN'\nauth = '{name}'\n\
+             forward_credentials = false\ncache = {{}}\n"
+        );
+        for (control, bodies) in [
+            ("max-age=60", ["1", "2"]),
+            ("public, max-age=60", ["1", "1"]),
+        ] {
+            let site = Site::configured(&text, move |count, _| {
+                numbered(count, &[("cache-control", control)])
+            })
+            .await;
+            for ((path, field, value), body) in callers.iter().zip(bodies) {
+                let sent = site.get_with(path, &[(*field, value.as_str())]).await;
+                assert_eq!(sent.status(), 200, "{method}");
+                assert_eq!(sent.body, body, "{method} {control}");
+            }
+        }
     }
 }

@@ -365,3 +365,25 @@ async fn a_slow_reader_of_what_is_too_large_slows_the_fetch_and_not_the_memory()
     assert!(most < 8e6, "{most}");
     assert!(used() < 1e6, "nothing of it is kept: {}", used());
 }
+
+#[tokio::test]
+async fn workers_share_their_fetches_and_what_they_have_stored() {
+    let text = "[server]\nworkers = 4\n[routes.site]\nupstream = 'ORIGIN'\ncache = {}\n";
+    let site = Site::configured(text, |count, _| {
+        numbered(count, &[("cache-control", "max-age=60")])
+    })
+    .await;
+    let all = join_all((0..200).map(|_| site.get("/a")));
+    let all = site.meeting(200, all).await;
+    assert!(all.iter().all(|sent| sent.body == "1"));
+    assert_eq!(site.count(), 1);
+    // Each on a connection of its own, which any worker may have.
+    site.get("/b").await;
+    eventually(|| site.gateway.metric("tollgate_cache_objects", &[]) == 2.0).await;
+    for _ in 0..8 {
+        let sent = site.get("/b").await;
+        assert_eq!(sent.body, "2");
+        assert_eq!(sent.header("cache-status"), Some("tollgate; hit"));
+    }
+    assert_eq!(site.count(), 2);
+}

@@ -1,8 +1,10 @@
 //! Served out of the store: whole, as a 304, in parts, to HEAD.
 
+use futures_util::future::join_all;
+
 use crate::{
     site::{Site, answer, numbered},
-    support::empty,
+    support::{empty, eventually, full},
 };
 
 const FRESH: &[(&str, &str)] = &[("cache-control", "max-age=60")];
@@ -243,4 +245,56 @@ async fn what_became_of_requests_is_logged_and_counted() {
     assert_eq!(site.gateway.metric("tollgate_cache_objects", &[]), 2.0);
     let bytes = site.gateway.metric("tollgate_cache_memory_bytes", &[]);
     assert!(bytes > 1000.0, "{bytes}");
+}
+
+#[tokio::test]
+async fn other_methods_pass_by_what_is_stored() {
+    let site = Site::with("", FRESH).await;
+    let bypassed = ("bypass".to_owned(), "method".to_owned());
+    assert_eq!(site.get("/a").await.body, "1");
+    assert_eq!(site.send("QUERY", "/a", &[], full("x")).await.body, "2");
+    assert_eq!(site.logged(2).await, bypassed);
+    assert_eq!(site.send("OPTIONS", "/a", &[], empty()).await.body, "3");
+    assert_eq!(site.logged(3).await, bypassed);
+    assert_eq!(site.get("/a").await.body, "1", "they change nothing");
+    assert_eq!(site.send("POST", "/a", &[], full("x")).await.body, "4");
+    assert_eq!(site.logged(5).await, bypassed);
+    assert_eq!(site.count(), 4);
+    let name = "tollgate_cache_requests_total";
+    let labels = ["result=\"bypass\"", "detail=\"method\""];
+    eventually(|| site.gateway.metric(name, &labels) == 3.0).await;
+}
+
+#[tokio::test]
+async fn what_the_cache_did_is_counted() {
+    let site = Site::start("", |count, seen| {
+        let control = match seen.target.as_str() {
+            "/old" => "max-age=1, stale-while-revalidate=60",
+            _ => "max-age=60",
+        };
+        let fields = [("cache-control", control), ("etag", "\"e\"")];
+        match seen.header("if-none-match") {
+            Some(_) => answer(304, &fields, ""),
+            None => numbered(count, &fields),
+        }
+    })
+    .await;
+    let counted = |result: &str| {
+        let label = format!("result=\"{result}\"");
+        let name = "tollgate_cache_requests_total";
+        site.gateway.metric(name, &[&label, "route=\"site\""])
+    };
+    for path in ["/old", "/new", "/new"] {
+        site.get(path).await;
+    }
+    site.later(2);
+    site.get("/old").await;
+    eventually(|| counted("stale") == 1.0).await;
+    site.later(60);
+    site.get("/new").await;
+    eventually(|| counted("revalidated") == 1.0).await;
+    site.meeting(5, join_all((0..5).map(|_| site.get("/all"))))
+        .await;
+    eventually(|| counted("coalesced") == 4.0 && counted("miss") == 3.0).await;
+    assert_eq!(counted("hit"), 1.0);
 }

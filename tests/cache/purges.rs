@@ -1,6 +1,9 @@
 //! Purges of every kind, by the admin listener and by the command.
 
-use std::{process::Command, sync::Arc};
+use std::{
+    process::{Command, Output},
+    sync::Arc,
+};
 
 use serde_json::{Value, json};
 use tokio::sync::Semaphore;
@@ -342,29 +345,63 @@ async fn the_admin_listener_tells_what_the_cache_holds() {
     assert_eq!(results[1], json!({"result": "hit", "requests": 2}));
 }
 
+/// Runs `tollgate purge` against a gateway.
+async fn command(site: &Site, arguments: &[&str]) -> Output {
+    let admin = site.gateway.admin().to_string();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tollgate"));
+    command.args(["purge", "--admin", &admin]).args(arguments);
+    let output = tokio::task::spawn_blocking(move || command.output());
+    output.await.expect("no panic").expect("it runs")
+}
+
 #[tokio::test]
 async fn the_command_purges_a_running_gateway() {
-    let site = site().await;
-    let before = ask_all(&site).await;
-    let admin = site.gateway.admin().to_string();
-    let run = move |arguments: &[&str]| {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_tollgate"));
-        command.args(["purge", "--admin", &admin]).args(arguments);
-        command.output()
-    };
-    let run = Arc::new(run);
-    let purge = Arc::clone(&run);
-    let output = tokio::task::spawn_blocking(move || purge(&["--tag", "one", "--route", "y"]));
-    let output = output.await.expect("no panic").expect("it runs");
-    assert!(output.status.success(), "{output:?}");
-    assert!(String::from_utf8_lossy(&output.stdout).contains("\"purged\":2"));
-    let after = ask_all(&site).await;
-    let changed: Vec<_> = (0..ALL.len())
-        .filter(|at| before[*at] != after[*at])
-        .collect();
-    assert_eq!(changed, [0, 3, 4]);
-    let output = tokio::task::spawn_blocking(move || run(&["--url", "nonsense"]));
-    let output = output.await.expect("no panic").expect("it runs");
+    for (arguments, purged, gone) in [
+        (&["--tag", "one", "--route", "y"][..], 2, &[0, 3, 4][..]),
+        (&["--url", "http://a.test/x/1"], 1, &[0]),
+        (&["--prefix", "/x/"], 1, &[0, 1, 2, 3]),
+        (&["--prefix", "http://a.test/x/"], 1, &[0, 1, 2]),
+        (&["--host", "b.test"], 1, &[3]),
+        (&["--everything"], 1, &[0, 1, 2, 3, 4]),
+        (&["--everything", "--soft"], 1, &[]),
+    ] {
+        let site = site().await;
+        let before = ask_all(&site).await;
+        let output = command(&site, arguments).await;
+        assert!(output.status.success(), "{output:?}");
+        let told: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+        assert_eq!(told["data"]["purged"], purged, "{arguments:?}");
+        assert_eq!(told["data"]["soft"], arguments.contains(&"--soft"));
+        let after = ask_all(&site).await;
+        let changed: Vec<_> = (0..ALL.len())
+            .filter(|at| before[*at] != after[*at])
+            .collect();
+        assert_eq!(changed, gone, "{arguments:?}");
+    }
+}
+
+#[tokio::test]
+async fn what_the_command_purges_softly_is_validated() {
+    for arguments in [
+        &["--prefix", "/x/", "--soft"][..],
+        &["--host", "a.test", "--soft"],
+        &["--everything", "--soft"],
+    ] {
+        let site = site().await;
+        site.get("/x/1").await;
+        let output = command(&site, arguments).await;
+        assert!(output.status.success(), "{output:?}");
+        let sent = site.get("/x/1").await;
+        let status = sent.header("cache-status");
+        let validated = Some("tollgate; fwd=stale; fwd-status=304; stored");
+        assert_eq!(status, validated, "{arguments:?}");
+        assert_eq!((&*sent.body, site.count()), (&b"1"[..], 2));
+    }
+}
+
+#[tokio::test]
+async fn the_command_tells_what_is_no_purge() {
+    let output = command(&site().await, &["--url", "nonsense"]).await;
     assert_eq!(output.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&output.stdout).contains("admin.purge_invalid"));
 }

@@ -10,12 +10,15 @@ use std::{
 
 use http::{HeaderMap, Method, Request, Response};
 use hyper::body::Incoming;
+use tokio::sync::Semaphore;
 use tollgate::{
     exchange::Clock,
     pipeline::cache::policy::{Moment, format_http_date},
 };
 
-use crate::support::{BoxBody, Gateway, Sent, Server, empty, full, http1, http2, read, within};
+use crate::support::{
+    BoxBody, Gateway, Sent, Server, empty, eventually, full, http1, http2, read, within,
+};
 pub use crate::support::{answer, numbered};
 
 /// A request as the origin saw it.
@@ -37,6 +40,8 @@ pub struct Site {
     pub gateway: Gateway,
     pub clock: Clock,
     pub origin: Server,
+    /// The origin answers as long as there are permits; there are many unless a test takes them.
+    pub gate: Arc<Semaphore>,
     seen: Arc<Mutex<Vec<Seen>>>,
 }
 
@@ -57,9 +62,9 @@ impl Site {
         F: Fn(usize, Seen) -> Response<BoxBody> + Clone + Send + 'static,
     {
         let seen = Arc::<Mutex<Vec<Seen>>>::default();
-        let kept = Arc::clone(&seen);
         let clock = Clock::movable();
-        let told = clock.clone();
+        let gate = Arc::new(Semaphore::new(1_000_000));
+        let (kept, told, passed) = (Arc::clone(&seen), clock.clone(), Arc::clone(&gate));
         let origin = Server::http1(move |request: Request<Incoming>| {
             let request = Seen {
                 method: request.method().clone(),
@@ -75,7 +80,11 @@ impl Site {
             // The origin's clock goes with the gateway's.
             let date = format_http_date(Moment::from(told.wall()));
             answer.headers_mut().entry("date").or_insert(date);
-            async move { answer }
+            let gate = Arc::clone(&passed);
+            async move {
+                gate.acquire().await.expect("it is open").forget();
+                answer
+            }
         })
         .await;
         let gateway = Gateway::start_at(&text.replace("ORIGIN", &origin.url()), clock.clone());
@@ -83,8 +92,21 @@ impl Site {
             gateway,
             clock,
             origin,
+            gate,
             seen,
         }
+    }
+
+    /// What these come to when all of them, so many, are under way before the origin answers any.
+    pub async fn meeting<T>(&self, requests: usize, asking: impl Future<Output = T>) -> T {
+        self.gate.forget_permits(1_000_000);
+        let opening = async {
+            let name = "tollgate_requests_in_flight";
+            eventually(|| self.gateway.metric(name, &[]) == requests as f64).await;
+            self.gate.add_permits(1_000_000);
+        };
+        let (answers, ()) = tokio::join!(asking, opening);
+        answers
     }
 
     /// An origin whose answers all have these fields, and their number as the body.

@@ -1,10 +1,13 @@
 //! Stale answers: validated, served meanwhile, served instead of failures, and where they are not.
 
+use std::time::Duration;
+
 use http::StatusCode;
+use tollgate::exchange::Clock;
 
 use crate::{
     site::{Site, answer, numbered},
-    support::eventually,
+    support::{Gateway, Origin, Peer, Raw, eventually},
 };
 
 const TAGGED: &[(&str, &str)] = &[("cache-control", "max-age=60"), ("etag", "\"one\"")];
@@ -232,4 +235,93 @@ async fn clients_may_ask_for_fresh_answers_only_where_the_rule_lets_them() {
         .get_with("/a", &[("cache-control", "only-if-cached")])
         .await;
     assert_eq!(sent.body, "2");
+}
+
+/// What is sent so many seconds after an answer had come that is fresh for a minute.
+#[tokio::test]
+async fn clients_may_say_how_fresh_and_how_stale_only_where_the_rule_lets_them() {
+    for (control, seconds, obeyed, ignored) in [
+        ("max-age=20", 10, "1", "1"),
+        ("max-age=5", 10, "2", "1"),
+        ("min-fresh=40", 10, "1", "1"),
+        ("min-fresh=55", 10, "2", "1"),
+        ("max-stale=30", 70, "1", "2"),
+        ("max-stale=5", 70, "2", "2"),
+        ("max-stale", 70, "1", "2"),
+    ] {
+        for (rule, body) in [("request_directives = true", obeyed), ("", ignored)] {
+            let site = Site::with(rule, TAGGED).await;
+            site.get("/a").await;
+            site.later(seconds);
+            let sent = site.get_with("/a", &[("cache-control", control)]).await;
+            assert_eq!(sent.body, body, "{control} {rule}");
+            if seconds > 60 && body == "1" {
+                let logged = site.logged(2).await;
+                assert_eq!(logged, ("stale".into(), "max-stale".into()), "{control}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn clients_may_have_their_answers_not_stored_only_where_the_rule_lets_them() {
+    for (rule, bodies, logged) in [
+        (
+            "request_directives = true",
+            ["2", "2"],
+            ("miss", "request-no-store"),
+        ),
+        ("", ["1", "1"], ("miss", "")),
+    ] {
+        let site = Site::with(rule, TAGGED).await;
+        let sent = site.get_with("/a", &[("cache-control", "no-store")]).await;
+        assert_eq!(sent.body, "1");
+        let (result, why) = site.logged(1).await;
+        assert_eq!((&*result, &*why), logged, "{rule}");
+        assert_eq!(site.bodies("/a", 2).await, bodies, "{rule}");
+    }
+}
+
+/// Its listener is there, and each connection ends with no answer to what was sent on it.
+#[tokio::test]
+async fn an_upstream_that_closes_before_the_head_is_stood_in_for_too() {
+    const GET: &str = "GET /a HTTP/1.1\r\nHost: a.test\r\n\r\n";
+    for (control, instead) in [("max-age=1", true), ("max-age=1, proxy-revalidate", false)] {
+        let answer = format!(
+            "HTTP/1.1 200 OK\r\nCache-Control: {control}\r\nETag: \"one\"\r\n\
+             Content-Length: 2\r\n\r\nok"
+        );
+        let origin = Origin::start(move |mut peer: Peer| {
+            let answer = answer.clone();
+            async move {
+                // But for the very first.
+                if peer.request().await.is_some() && peer.index == 0 {
+                    peer.write(answer).await;
+                    peer.request().await;
+                }
+            }
+        })
+        .await;
+        let clock = Clock::movable();
+        let text = format!("[routes.a]\nupstream = '{}'\ncache = {{}}\n", origin.url());
+        let gateway = Gateway::start_at(&text, clock.clone());
+        assert_eq!(Raw::ask(gateway.address(), GET).await.text(), "ok");
+        clock.advance(Duration::from_secs(5));
+        let sent = Raw::ask(gateway.address(), GET).await;
+        assert!(origin.requests().len() > 1, "it was asked: {control}");
+        match instead {
+            true => {
+                assert_eq!((sent.status, sent.text()), (200, "ok"), "{control}");
+                let logged = gateway.cache_logged(2).await;
+                assert_eq!(logged, ("stale".into(), "upstream-failed".into()));
+                clock.advance(Duration::from_secs(60));
+                let sent = Raw::ask(gateway.address(), GET).await;
+                assert!(sent.status >= 500, "behind the bound the failure stands");
+            }
+            false => {
+                assert!(sent.status >= 500, "{control}");
+                assert_eq!(sent.header("etag"), None, "nothing that was stored");
+            }
+        }
+    }
 }

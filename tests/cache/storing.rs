@@ -444,3 +444,28 @@ async fn a_posts_answer_is_not_stored_when_the_url_was_changed_meanwhile() {
     assert_eq!(posting.await.expect("no panic").body, "1");
     assert_eq!(send("GET").await.body, "2");
 }
+
+#[tokio::test]
+async fn a_change_makes_what_its_content_location_names_be_forgotten() {
+    for (location, forgotten) in [
+        ("/b", true),
+        ("http://a.test/b", true),
+        ("//a.test:80/b", true),
+        ("http://b.test/b", false),
+        ("https://a.test/b", false),
+    ] {
+        let site = Site::start("", move |count, seen| match seen.method.as_str() {
+            "GET" => numbered(count, FRESH),
+            _ => answer(200, &[("content-location", location)], ""),
+        })
+        .await;
+        let other = [("host", "b.test")];
+        assert_eq!(site.get("/b").await.body, "1");
+        assert_eq!(site.get_with("/b", &other).await.body, "2");
+        site.send("PUT", "/a", &[], full("change")).await;
+        let body = site.get("/b").await.body;
+        assert_eq!(body, if forgotten { "4" } else { "1" }, "{location}");
+        let body = site.get_with("/b", &other).await.body;
+        assert_eq!(body, "2", "another host's is not to be touched: {location}");
+    }
+}

@@ -2,10 +2,11 @@
 
 use std::fs;
 
-use super::{ROUTE, error, error_in_route, findings, valid, warning};
+use super::{ROUTE, error, error_in_route, findings, said, valid, warning};
 
 const AUTH: &str = "[auth.jwt.c]\nissuer = \"https://id.example.com/\"\nalgorithms = [\"HS256\"]\n\
-                    secret = \"0123456789abcdef0123456789abcdef\"\n";
+                    secret = \"0123456789abcdef0123456789abcdef\"\n\
+                    roles_claim = \"roles\"\npermissions_claim = \"scope\"\n";
 
 /// A route with these keys and callers, and roles; the keys begin in line 3.
 fn route(keys: &str) -> String {
@@ -189,6 +190,84 @@ fn a_permission_that_no_role_grants_is_a_warning() {
     valid(&without_roles("permissions = \"bills:pay\""));
 }
 
+/// A route with these keys and one way to authenticate, `[auth.METHOD]` with more keys.
+fn by(method: &str, more: &str, keys: &str) -> String {
+    let auth = match method {
+        "jwt.c" => {
+            "issuer = \"https://id.example.com/\"\nsecret = \"0123456789abcdef0123456789abcdef\""
+        }
+        _ => "url = \"http://127.0.0.1:1\"",
+    };
+    format!(
+        "[routes.a]\nupstream = \"http://a\"\n{keys}\nauth = \"{method}\"\n[auth.{method}]\n{auth}\n{more}\n"
+    )
+}
+
+const VIEWER: &str = "[roles.viewer]\npermissions = \"x:read\"";
+
+#[test]
+fn what_no_credential_of_a_route_can_carry_is_a_warning() {
+    let permission =
+        "3:15 route `a`: nobody has `x:read`: no credential that `auth` takes can carry it";
+    let roles =
+        "3:1 route `a`: nobody has any of `roles`: no credential that `auth` takes can carry it";
+    let claims =
+        "3:1 route `a`: nobody has any of `claims`: no credential that `auth` takes can carry it";
+    let roles_header = "roles_header = \"x-roles\"";
+    for (method, more, keys, said) in [
+        ("jwt.c", "", "permissions = \"x:read\"", permission),
+        ("jwt.c", VIEWER, "permissions = \"x:read\"", permission),
+        (
+            "jwt.c",
+            "roles_claim = \"roles\"",
+            "permissions = \"x:read\"",
+            permission,
+        ),
+        (
+            "external.c",
+            roles_header,
+            "permissions = \"x:read\"",
+            permission,
+        ),
+        ("jwt.c", "", "roles = \"viewer\"", roles),
+        ("external.c", "", "roles = \"viewer\"", roles),
+        (
+            "external.c",
+            roles_header,
+            "claims = { tenant = \"t\" }",
+            claims,
+        ),
+    ] {
+        let (message, help) = warning(&by(method, more, keys));
+        assert_eq!(message, said, "{method} {more}");
+        assert!(!help.is_empty());
+    }
+}
+
+#[test]
+fn what_a_credential_of_a_route_may_carry_is_no_warning() {
+    let roles_claim = "roles_claim = \"roles\"";
+    let with_role = format!("{roles_claim}\n{VIEWER}");
+    for (method, more, keys) in [
+        (
+            "jwt.c",
+            "permissions_claim = \"scope\"",
+            "permissions = \"x:read\"",
+        ),
+        ("jwt.c", &with_role, "permissions = \"x:read\""),
+        ("jwt.c", "", "permissions = \"authenticated\""),
+        ("jwt.c", roles_claim, "roles = \"viewer\""),
+        ("jwt.c", "", "claims = { tenant = \"t\" }"),
+        (
+            "external.c",
+            "roles_header = \"x-roles\"",
+            "roles = \"viewer\"",
+        ),
+    ] {
+        valid(&by(method, more, keys));
+    }
+}
+
 #[test]
 fn an_unknown_role_of_a_route_is_a_warning() {
     let (message, help) = warning(&route("roles = [\"editor\", \"editr\"]"));
@@ -200,6 +279,48 @@ fn an_unknown_role_of_a_route_is_a_warning() {
     let (_, help) = warning(&route("roles = \"billing\""));
     assert_eq!(help, "define it, if only by name: `[roles.billing]`");
     valid(&without_roles("roles = \"billing\""));
+}
+
+#[test]
+fn an_unknown_role_of_users_or_of_a_limit_is_a_warning() {
+    let text = |role: &str, limits: &str| {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("users"), "").unwrap();
+        let main = folder.path().join("gateway.toml");
+        let text = format!(
+            "[auth.basic.a]\nusers_file = \"users\"\nroles = [\"{role}\"]\n\
+             [rate_limits.l]\nkey = \"caller\"\nquota = \"5/s\"\n{limits}\n\
+             [routes.a]\nauth = \"basic.a\"\nroles = \"viewer\"\nrate_limits = \"l\"\nrespond = {{}}\n\
+             [roles.viewer]\npermissions = \"x\"\n"
+        );
+        fs::write(&main, text).unwrap();
+        let found = tollgate::config::Config::load(&main).unwrap().warnings;
+        found.iter().map(said).collect::<Vec<_>>()
+    };
+    let found = |message: &str, help: &str| vec![(message.to_owned(), help.to_owned())];
+    assert_eq!(
+        text("veiwer", ""),
+        found(
+            "3:10 there is no role `veiwer`: it grants nothing, and no route asks for it",
+            "did you mean `\"viewer\"`?"
+        )
+    );
+    assert_eq!(
+        text("viewer", "exempt = [\"10.0.0.0/8\", \"role:veiwer\"]"),
+        found(
+            "7:25 there is no role `veiwer`: only who carries that name has it",
+            "did you mean `\"role:viewer\"`?"
+        )
+    );
+    assert_eq!(
+        text("viewer", "overrides = { \"role:gold\" = \"9/s\" }"),
+        found(
+            "7:15 there is no role `gold`: only who carries that name has it",
+            "define it, if only by name: `[roles.gold]`"
+        )
+    );
+    assert!(text("viewer", "exempt = \"role:viewer\"").is_empty());
+    assert!(text("gold", "exempt = \"role:gold\"").is_empty());
 }
 
 #[test]
@@ -230,6 +351,23 @@ fn rules_that_are_never_asked_are_warnings() {
     valid(&route(&format!(
         "{methods}permissions = {{ HEAD = \"orders:read\", \"*\" = \"orders:write\" }}"
     )));
+}
+
+#[test]
+fn a_rule_for_calls_on_a_route_without_them_is_a_warning() {
+    let text = |methods: &str| {
+        route(&format!(
+            "methods = [{methods}]\npermissions = {{ \"rpc:GetOrder\" = \"orders:read\", \"*\" = \"orders:write\" }}"
+        ))
+    };
+    let (message, _) = warning(&text("\"PUT\""));
+    assert_eq!(
+        message,
+        "4:17 route `a`: no call comes to the rule for `rpc:GetOrder`: `POST` is not one of `methods`"
+    );
+    valid(&text("\"POST\""));
+    // Connect has calls by GET.
+    valid(&text("\"GET\""));
 }
 
 #[test]
@@ -360,6 +498,36 @@ fn trusted_proxies_that_cover_an_allowed_network_are_a_warning() {
         Some("7:17")
     );
     assert_eq!(findings(&text("\"192.0.2.0/24\", \"0.0.0.0/0\"")).len(), 0);
+}
+
+#[test]
+fn allowed_networks_that_are_all_denied_are_a_warning() {
+    let text = |allow: &str, deny: &str| {
+        format!(
+            "[routes.a]\nupstream = \"http://a\"\nip = {{ allow = [{allow}], deny = [{deny}] }}\n\
+             [ip_sets.office]\ncidrs = [\"10.1.0.0/16\"]\n"
+        )
+    };
+    for (allow, deny) in [
+        ("\"10.1.2.0/24\"", "\"10.0.0.0/8\""),
+        ("\"10.1.2.0/24\", \"10.1.3.4\"", "\"@office\""),
+        ("\"@office\"", "\"@office\""),
+        ("\"@office\"", "\"10.0.0.0/8\""),
+    ] {
+        let (message, help) = warning(&text(allow, deny));
+        assert_eq!(
+            message, "3:1 nobody may come: `deny` covers every network of `allow`",
+            "{allow} {deny}"
+        );
+        assert!(help.contains("stands above"), "{help}");
+    }
+    for (allow, deny) in [
+        ("\"10.0.0.0/8\"", "\"@office\""),
+        ("\"@office\", \"192.0.2.0/24\"", "\"10.0.0.0/8\""),
+        ("\"::/0\"", "\"0.0.0.0/0\""),
+    ] {
+        valid(&text(allow, deny));
+    }
 }
 
 #[test]

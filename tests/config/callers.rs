@@ -84,6 +84,31 @@ fn what_is_wrong_in_a_file_of_keys_is_found_where_it_stands() {
 }
 
 #[test]
+fn a_role_of_a_key_that_nothing_knows_is_a_warning() {
+    let roles = "[roles.editor]\npermissions = \"x:write\"";
+    let keys = |lines: &str| format!("[keys.x]\nhash = \"{HASH}\"\n{lines}\n");
+    let unknown = keys("roles = [\"editor\", \"editr\"]");
+    let table = format!("{KEYS}\n{roles}");
+    let (message, help) = only(&table, "api_keys.a", &[("keys.toml", &unknown)]);
+    assert_eq!(
+        message,
+        "2:13 `keys_file`: the key `x` has the role `editr`, which grants nothing: there is no such role"
+    );
+    assert_eq!(help, "did you mean `\"editor\"`?");
+    let gone = keys("roles = \"editr\"\nrevoked = 2020-01-01");
+    for (table, keys) in [
+        (&*table, keys("roles = \"editor\"")),
+        (&*table, gone),
+        // Nothing to compare with.
+        (KEYS, unknown),
+    ] {
+        let folder = folder(table, "api_keys.a", &[("keys.toml", &keys)]);
+        let loaded = Config::load(&folder.path().join("gateway.toml")).unwrap();
+        assert!(loaded.warnings.is_empty(), "{}", loaded.warnings);
+    }
+}
+
+#[test]
 fn mistakes_in_tables_of_callers_are_findings() {
     let keys = [("keys.toml", "")];
     let (message, help) = only("[auth.api_keys.a]", "api_keys.a", &keys);

@@ -208,6 +208,19 @@ fn a_key_that_anybody_makes_up_is_no_limit() {
         );
         assert_eq!(help, "put a limit with `key = \"client_ip\"` beside it");
     }
+    for (key, matching) in [
+        ("\"host.tenant\"", "hosts = \"{tenant}.test\""),
+        ("\"path.item\"", "path = \"/{item}\""),
+        ("[\"path.item\", \"method\"]", "path = \"/{item}\""),
+    ] {
+        let text = limit(&format!("key = {key}\nquota = \"5/s\""));
+        let (message, help) = error(&format!("{text}{matching}\n"));
+        assert!(
+            message.contains("is no limit for the route `all`"),
+            "{key}: {message}"
+        );
+        assert_eq!(help, "put a limit with `key = \"client_ip\"` beside it");
+    }
     let beside = "[rate_limits.one]\nkey = \"header:x-tenant\"\nquota = \"5/s\"\n\
          [rate_limits.two]\nkey = \"client_ip\"\nquota = \"50/s\"\n\
          [routes.all]\nrespond = {}\nrate_limits = [\"one\", \"two\"]\n";

@@ -1,6 +1,6 @@
 //! Routes: what they match, where they lead, and what can't be told apart.
 
-use super::{error, error_in_route, findings, only, parse, valid};
+use super::{error, error_in_route, findings, only, parse, valid, warning};
 
 /// Two routes with these lines.
 fn two(first: &str, second: &str) -> String {
@@ -107,6 +107,134 @@ fn conditions_that_can_hold_together_tie() {
         "match_query = { a = \"1\" }\npriority = 1",
         "match_query = { b = \"1\" }",
     ));
+}
+
+/// Whether two routes tie that differ in this condition on one header.
+fn ties(first: &str, second: &str) -> bool {
+    let with = |condition: &str| format!("match_headers = {{ x-a = {condition} }}");
+    let text = two(&with(first), &with(second));
+    let all = findings(&text);
+    let Some(finding) = all.iter().next() else {
+        return false;
+    };
+    assert_eq!(all.len(), 1, "{all}");
+    assert_eq!(
+        finding.message,
+        "a request may meet the conditions of both `a` and `b`"
+    );
+    true
+}
+
+#[test]
+fn conditions_on_one_name_that_a_value_meets_both_tie() {
+    for (first, second) in [
+        ("\"1\"", "{ present = true }"),
+        ("\"12\"", "{ prefix = \"1\" }"),
+        ("\"1\"", "{ prefix = \"1\" }"),
+        ("\"12\"", "{ regex = \"[0-9]+\" }"),
+        ("{ prefix = \"1\" }", "{ present = true }"),
+        ("{ prefix = \"1\" }", "{ prefix = \"12\" }"),
+        ("{ media_type = \"a/b\" }", "{ present = true }"),
+    ] {
+        assert!(ties(first, second), "{first} {second}");
+        assert!(ties(second, first), "{second} {first}");
+    }
+}
+
+#[test]
+fn conditions_on_one_name_that_exclude_each_other_do_not_tie() {
+    for (first, second) in [
+        ("\"1\"", "\"2\""),
+        ("\"1\"", "{ present = false }"),
+        ("\"1\"", "{ prefix = \"12\" }"),
+        ("\"12\"", "{ regex = \"[0-9]\" }"),
+        ("{ prefix = \"1\" }", "{ present = false }"),
+        ("{ prefix = \"12\" }", "{ prefix = \"13\" }"),
+        ("{ present = true }", "{ present = false }"),
+        // These may hold together; it is not looked for.
+        ("{ regex = \"[0-9]+\" }", "{ prefix = \"1\" }"),
+        ("{ regex = \"[0-9]+\" }", "{ regex = \"[1-9]+\" }"),
+        ("{ regex = \"[0-9]+\" }", "{ present = true }"),
+    ] {
+        assert!(!ties(first, second), "{first} {second}");
+        assert!(!ties(second, first), "{second} {first}");
+    }
+    valid(&two(
+        "match_headers = { x-a = \"1\" }\npriority = 1",
+        "match_headers = { x-a = { present = true } }",
+    ));
+}
+
+#[test]
+fn all_names_that_both_ask_for_must_allow_a_tie() {
+    let message = only(&two(
+        "match_query = { a = \"1\", b = \"2\" }",
+        "match_query = { a = { present = true }, c = \"3\" }",
+    ))
+    .message;
+    assert_eq!(
+        message,
+        "a request may meet the conditions of both `a` and `b`"
+    );
+    valid(&two(
+        "match_query = { a = \"1\", b = \"2\" }",
+        "match_query = { a = { present = true }, b = \"3\" }",
+    ));
+    valid(&two(
+        "match_query = { a = \"1\", b = \"2\" }",
+        "match_query = { a = { present = false }, c = \"3\" }",
+    ));
+}
+
+#[test]
+fn the_case_of_a_path_without_text_tells_nothing_apart() {
+    let text = |path: &str| {
+        two(
+            &format!(
+                "path = \"{path}\"\npath_case = \"insensitive\"\nmatch_query = {{ a = \"1\" }}"
+            ),
+            &format!("path = \"{path}\"\nmatch_query = {{ b = \"1\" }}"),
+        )
+    };
+    for path in ["/**", "/{x}", "/{x}/**"] {
+        assert_eq!(
+            only(&text(path)).message,
+            "a request may meet the conditions of both `a` and `b`",
+            "{path}"
+        );
+    }
+    // Here the route that does not ignore case goes first.
+    valid(&text("/x/**"));
+    ambiguous("path_case = \"insensitive\"", "");
+    assert_eq!(
+        only(&two("path_case = \"insensitive\"\npriority = 1", "")).message,
+        "the route `b` can never match: `a` takes all of its requests"
+    );
+}
+
+/// Routes of one path, each with its own condition.
+fn many(count: usize, condition: impl Fn(usize) -> String) -> String {
+    let route = |at| {
+        let condition = condition(at);
+        format!("[routes.r{at:05}]\nupstream = \"http://a\"\nmatch_query = {{ {condition} }}\n")
+    };
+    (0..count).map(route).collect()
+}
+
+#[test]
+fn too_many_conditions_to_compare_are_said() {
+    let (message, help) = warning(&many(65, |at| format!("p{at} = \"1\"")));
+    assert_eq!(
+        message,
+        "1:9 `r00000` and the routes beside it have too many different conditions to look for ties"
+    );
+    assert_eq!(
+        help,
+        "give them different `priority`: among equals the first by name wins"
+    );
+    let (message, _) = warning(&many(3000, |at| format!("a = {{ prefix = \"{at:05}\" }}")));
+    assert!(message.starts_with("1:9 `r00000` and"), "{message}");
+    valid(&many(1000, |at| format!("a = {{ prefix = \"{at:05}\" }}")));
 }
 
 #[test]

@@ -147,6 +147,32 @@ async fn a_refusal_reaches_the_client_with_its_challenge_and_its_body() {
     assert_eq!(site.results("denied"), 2.0);
 }
 
+/// RFC 9110 11.6.1: a 401 tells of every scheme that the route takes, not of the service's alone.
+#[tokio::test]
+async fn a_401_of_the_service_has_the_challenges_of_the_other_methods() {
+    let keys = "[auth.jwt.app]\nsecret = '0123456789abcdef0123456789abcdef'";
+    let route = "[routes.both]\npath = '/both'\nauth = ['jwt.app', 'external.sso']\nrespond = {}";
+    let site = Site::with_route(keys, route).await;
+    let bearer = "Bearer realm=\"tollgate\"";
+    let basic = "Basic realm=\"x\"";
+    site.service
+        .says(401, &[("www-authenticate", "Basic realm=\"x\"")], "no");
+    let answer = site.get("/both", "").await;
+    assert_eq!((answer.status, answer.text()), (401, "no"));
+    assert_eq!(answer.all("www-authenticate"), [basic, bearer]);
+    assert_eq!(site.get("/", "").await.all("www-authenticate"), [basic]);
+
+    site.service
+        .says(401, &[("www-authenticate", "bEARER realm=\"x\"")], "");
+    let answer = site.get("/both", "").await;
+    assert_eq!(answer.all("www-authenticate"), ["bEARER realm=\"x\""]);
+
+    site.service.says(403, &[], "");
+    let answer = site.get("/both", "").await;
+    assert_eq!(answer.status, 403);
+    assert!(answer.all("www-authenticate").is_empty());
+}
+
 #[tokio::test]
 async fn a_redirect_to_a_login_is_passed_on_by_option() {
     let fields = &[

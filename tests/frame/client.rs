@@ -1,6 +1,14 @@
 //! The client's address and the forwarding header fields.
 
-use crate::{TRUSTING, get, site, support::Raw};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::UnixStream,
+};
+
+use crate::{
+    TRUSTING, get, site,
+    support::{Raw, within},
+};
 
 #[tokio::test]
 async fn an_untrusted_peers_claims_are_dropped_and_written_anew() {
@@ -158,4 +166,23 @@ async fn hops_go_on_as_they_were_told() {
     let expected = format!("{claims}, 127.0.0.1");
     let request = origin.request();
     assert_eq!(request.header("x-forwarded-for"), Some(&*expected));
+}
+
+#[tokio::test]
+async fn a_client_of_a_unix_socket_is_on_this_machine() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let path = directory.path().join("gate.sock");
+    let tables = format!("[server]\nlisten = [\"unix:{}\"]\n", path.display());
+    let (origin, gateway) = site(&tables).await;
+    let mut stream = UnixStream::connect(&path).await.expect("it listens");
+    let request = get("Connection: close\r\n");
+    let written = stream.write_all(request.as_bytes()).await;
+    written.expect("it is open");
+    let mut answer = String::new();
+    let read = within(stream.read_to_string(&mut answer)).await;
+    read.expect("an answer and its end");
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    let request = origin.request();
+    assert_eq!(request.header("x-forwarded-for"), Some("127.0.0.1"));
+    assert_eq!(gateway.log_line().await["client"], "127.0.0.1");
 }

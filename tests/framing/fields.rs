@@ -1,6 +1,12 @@
 //! Header fields of one hop, of ours, and those that may be misread.
 
-use crate::support::{Gateway, Origin, Raw, Recorded};
+use http::{HeaderName, Request};
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+
+use crate::support::{
+    Gateway, Origin, Raw, Recorded, Server, empty, http2, read, reply, request, within,
+};
 
 async fn received(fields: &str) -> Recorded {
     let origin = Origin::ok().await;
@@ -139,4 +145,77 @@ async fn an_answers_fields_of_one_hop_stay_on_it() {
         assert_eq!(answer.header(name), None, "{name}");
     }
     assert_eq!(answer.header("x-ok"), Some("1"));
+}
+
+#[tokio::test]
+async fn a_field_of_one_hop_goes_where_it_is_the_only_one() {
+    for field in ["Proxy-Authenticate", "Proxy-Authorization"] {
+        let origin = Origin::answering(format!(
+            "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n{field}: Basic\r\n\r\nok"
+        ))
+        .await;
+        let gateway = Gateway::to(&origin.url());
+        let request = format!("GET / HTTP/1.1\r\nHost: a\r\n{field}: Basic\r\n\r\n");
+        let answer = Raw::ask(gateway.address(), request).await;
+        assert_eq!(answer.text(), "ok", "{field}");
+        assert_eq!(answer.header(field), None, "{field}");
+        assert_eq!(origin.request().header(field), None, "{field}");
+    }
+}
+
+/// A request whose `Connection` nominates one of its trailers. Another is not announced.
+const NOMINATING: &str = "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\
+                          Connection: keep-alive, X-Internal\r\nTrailer: x-internal, x-sum\r\n\r\n\
+                          2\r\nhi\r\n0\r\nX-Internal: 1\r\nX-Sum: 7\r\nX-Other: 1\r\n\r\n";
+
+#[tokio::test]
+async fn nominated_names_go_from_a_requests_trailers_too() {
+    let origin = Origin::ok().await;
+    let gateway = Gateway::to(&origin.url());
+    let answer = Raw::ask(gateway.address(), NOMINATING).await;
+    assert_eq!(answer.status, 200);
+    let request = origin.request();
+    assert_eq!(request.text(), "hi");
+    assert_eq!(request.header("trailer"), Some("x-sum"));
+    assert_eq!(request.trailers, [("x-sum".to_owned(), "7".to_owned())]);
+}
+
+#[tokio::test]
+async fn nominated_names_go_from_trailers_to_an_http_2_server_too() {
+    let origin = Server::h2c(|request: Request<Incoming>| async move {
+        let body = request.into_body().collect().await.expect("a whole body");
+        let trailers = body.trailers().cloned().unwrap_or_default();
+        let names: Vec<_> = trailers.keys().map(HeaderName::as_str).collect();
+        reply(names.join(","))
+    })
+    .await;
+    let gateway = Gateway::to(&origin.url());
+    let answer = Raw::ask(gateway.address(), NOMINATING).await;
+    assert_eq!((answer.status, answer.text()), (200, "x-sum"));
+}
+
+#[tokio::test]
+async fn nominated_names_go_from_an_answers_trailers_too() {
+    let origin = Origin::answering(
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nConnection: keep-alive, X-Internal\r\n\
+         Trailer: x-internal, x-sum\r\n\r\n2\r\nok\r\n0\r\nX-Internal: 1\r\nX-Sum: 7\r\n\r\n",
+    )
+    .await;
+    let gateway = Gateway::to(&origin.url());
+    let mut client = http2(gateway.address()).await;
+    let ask = request("GET", "/").body(empty()).expect("a request");
+    let answer = read(within(client.send_request(ask)).await.expect("a head")).await;
+    assert_eq!(answer.header("trailer"), Some("x-sum"));
+    let trailers = answer.trailers.expect("trailers");
+    assert_eq!(trailers["x-sum"], "7");
+    assert!(!trailers.contains_key("x-internal"), "{trailers:?}");
+    let ask = "GET / HTTP/1.1\r\nHost: a\r\nTE: trailers\r\nConnection: te\r\n\r\n";
+    let answer = Raw::ask(gateway.address(), ask).await;
+    assert_eq!(answer.text(), "ok");
+    let names: Vec<_> = answer
+        .trailers
+        .iter()
+        .map(|(name, _)| name.to_ascii_lowercase())
+        .collect();
+    assert_eq!(names, ["x-sum"]);
 }

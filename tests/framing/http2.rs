@@ -1,6 +1,12 @@
 //! HTTP/2 to HTTP/1.1 (RFC 9113 section 8).
 
-use crate::support::{FrameClient, Gateway, Origin, empty, http2, read, request, within};
+use http::{HeaderValue, Request};
+use hyper::body::{Frame, Incoming};
+
+use crate::support::{
+    FrameClient, Gateway, Origin, Server, chunks, empty, eventually, http2, read, reply, request,
+    within,
+};
 
 const GOOD: [(&str, &[u8]); 4] = [
     (":method", b"GET"),
@@ -173,6 +179,56 @@ async fn host_comes_from_the_authority_and_cookie_crumbs_are_joined() {
     let via = request.header("via").expect("Via");
     assert!(via.starts_with("2 tollgate-"), "{via}");
     assert_eq!(request.header("transfer-encoding"), None);
+}
+
+#[tokio::test]
+async fn cookie_crumbs_are_one_field_for_an_http_2_server_too() {
+    let origin = Server::h2c(|request: Request<Incoming>| async move {
+        let cookies = request.headers().get_all("cookie").iter();
+        let cookies: Vec<_> = cookies.map(HeaderValue::as_bytes).collect();
+        reply(cookies.join(&b"|"[..]))
+    })
+    .await;
+    let gateway = Gateway::to(&origin.url());
+    let mut client = http2(gateway.address()).await;
+    let request = request("GET", "/")
+        .header("cookie", "a=1")
+        .header("cookie", "b=2")
+        .header("cookie", "c=3")
+        .body(empty())
+        .expect("a request");
+    let answer = within(client.send_request(request))
+        .await
+        .expect("an answer");
+    assert_eq!(read(answer).await.body, "a=1; b=2; c=3");
+}
+
+#[tokio::test]
+async fn a_target_over_the_limit_is_refused_and_other_streams_go_on() {
+    let origin = Origin::ok().await;
+    let gateway = Gateway::start(&format!(
+        "[server.limits]\ntarget_bytes = \"1KiB\"\n[routes.all]\nupstream = \"{}\"",
+        origin.url()
+    ));
+    let mut client = http2(gateway.address()).await;
+    let (feed, upload) = chunks();
+    let open = request("POST", "/open").body(upload).expect("a request");
+    let open = client.clone().send_request(open);
+    let half = Frame::data("ha".into());
+    feed.send(Ok(half)).await.expect("a reader");
+    eventually(|| origin.connections() == 1).await;
+    let long = format!("/{}", "a".repeat(1024));
+    let long = request("GET", &long).body(empty()).expect("a request");
+    let refused = within(client.send_request(long)).await.expect("an answer");
+    let refused = read(refused).await;
+    assert_eq!(refused.status(), 414);
+    assert_eq!(refused.reason(), "http.target_too_long");
+    let rest = Frame::data("lf".into());
+    feed.send(Ok(rest)).await.expect("a reader");
+    drop(feed);
+    let answer = within(open).await.expect("an answer");
+    assert_eq!(read(answer).await.status(), 200);
+    assert_eq!(origin.request().text(), "half");
 }
 
 #[tokio::test]

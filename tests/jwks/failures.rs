@@ -31,6 +31,33 @@ async fn old_keys_serve_while_the_provider_is_away_up_to_max_stale() {
 }
 
 #[tokio::test]
+async fn a_refresh_that_hangs_leaves_the_old_keys_in_use_and_is_not_the_last_one() {
+    let (old, new) = (key(), key());
+    let provider = Provider::of(&[(&old, "old")]).await;
+    let site = Site::of(&provider, "refresh.timeout = '1s'");
+    site.has_fetched(1.0).await;
+    let remembered = token(&old, "old");
+    assert_eq!(site.refusal(&remembered).await, let_in());
+
+    provider.says(Says::Nothing);
+    let asked = provider.asked();
+    site.clock.advance(SECOND * 600);
+    eventually(|| provider.asked() > asked).await;
+    let unseen = |number: u32| token_with(&old, "old", json!({ "n": number }));
+    assert_eq!(site.refusal(&remembered).await, let_in());
+    assert_eq!(site.refusal(&unseen(1)).await, let_in());
+    // Given up after its second, it changes nothing either.
+    site.has_failed(1.0).await;
+    assert_eq!(site.refusal(&remembered).await, let_in());
+    assert_eq!(site.refusal(&unseen(2)).await, let_in());
+
+    provider.has(&[(&new, "new")]);
+    site.clock.advance(SECOND * 61);
+    site.has_fetched(2.0).await;
+    assert_eq!(site.refusal(&token(&new, "new")).await, let_in());
+}
+
+#[tokio::test]
 async fn what_is_no_key_set_leaves_the_old_keys_in_force() {
     let (signer, other) = (key(), key());
     let provider = Provider::of(&[(&signer, "a")]).await;

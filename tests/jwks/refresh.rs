@@ -49,6 +49,21 @@ async fn a_provider_that_hangs_holds_up_its_own_routes_only_and_not_for_long() {
 }
 
 #[tokio::test]
+async fn a_provider_that_hangs_at_the_first_fetch_does_not_keep_requests_away() {
+    let provider = Provider::of(&[]).await;
+    provider.says(provider::Says::Nothing);
+    let site = Site::of(&provider, "refresh.timeout = '1m'");
+    eventually(|| provider.asked() == 1).await;
+    let probe = "GET /health/ready HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    let answer = Raw::ask(site.gateway.admin(), probe).await;
+    assert_eq!(answer.status, 200);
+    assert_eq!(answer.json()["status"], "ok");
+    // It has not ended meanwhile.
+    let ended = site.refreshes("success") + site.refreshes("failure");
+    assert_eq!(ended, 0.0);
+}
+
+#[tokio::test]
 async fn keys_are_fetched_again_before_they_expire_and_remembered_tokens_survive() {
     let signer = key();
     let provider = Provider::of(&[(&signer, "a")]).await;

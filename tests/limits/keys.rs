@@ -96,6 +96,25 @@ async fn cookies_captures_hosts_and_methods_are_keys() {
 }
 
 #[tokio::test]
+async fn routes_and_methods_together_are_a_key() {
+    let limited = Limited::start(
+        "[routes.a]\npath = '/a'\nrespond = {}\nrate_limits = ['parts', 'address']\n\
+         [routes.b]\npath = '/b'\nrespond = {}\nrate_limits = ['parts', 'address']\n\
+         [rate_limits.parts]\nkey = ['route', 'method']\nquota = '1/1h'\n\
+         [rate_limits.address]\nkey = 'client_ip'\nquota = '1000/1h'\n",
+    );
+    for status in [200, 429] {
+        for (method, path) in [("GET", "/a"), ("POST", "/a"), ("GET", "/b"), ("POST", "/b")] {
+            let request = format!(
+                "{method} {path} HTTP/1.1\r\nHost: a.test\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+            );
+            let answer = Raw::ask(limited.gateway.address(), request).await;
+            assert_eq!(answer.status, status, "{method} {path}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn what_becomes_of_requests_without_a_key_is_configured() {
     let with = |missing: &str| {
         Limited::answering(

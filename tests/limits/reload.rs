@@ -1,7 +1,7 @@
 //! Counters live on over reloads.
 
 use super::Limited;
-use crate::support::eventually;
+use crate::support::{Raw, Streams, eventually, release};
 
 fn text(route: &str, limit: &str) -> String {
     format!(
@@ -60,6 +60,42 @@ async fn another_way_of_counting_begins_anew() {
             .metric("tollgate_rate_limit_keys", &["limit=\"one\""])
     };
     eventually(|| keys() == 1.0).await;
+}
+
+#[tokio::test]
+async fn a_place_that_is_held_is_one_of_the_places_behind_a_reload() {
+    let origin = Streams::start().await;
+    let slots = |quota: u32| {
+        format!(
+            "[routes.all]\nupstream = '{}'\nrate_limits = ['slots']\n\
+             [rate_limits.slots]\nkey = 'client_ip'\nquota = {quota}\nalgorithm = 'concurrency'\n",
+            origin.server.url()
+        )
+    };
+    let limited = Limited::start(&slots(1));
+    let hold = async || {
+        let mut client = Raw::connect(limited.gateway.address()).await;
+        client.send("GET /wait HTTP/1.1\r\nHost: a\r\n\r\n").await;
+        (client, origin.feed().await)
+    };
+    let keys = || {
+        limited
+            .gateway
+            .metric("tollgate_rate_limit_keys", &["limit=\"slots\""])
+    };
+    let first = hold().await;
+    assert_eq!(limited.passed(1, "").await, 0);
+    limited.gateway.apply(&slots(2));
+    let held = [first, hold().await];
+    assert_eq!(limited.passed(1, "").await, 0);
+    for (mut client, feed) in held {
+        release(feed).await;
+        assert_eq!(client.answer().await.status, 200);
+    }
+    eventually(|| keys() == 0.0).await;
+    // Both are free, and no third.
+    let _held = [hold().await, hold().await];
+    assert_eq!(limited.passed(1, "").await, 0);
 }
 
 #[tokio::test]

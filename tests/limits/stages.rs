@@ -203,6 +203,10 @@ async fn limits_that_race_let_no_more_through_than_their_quota() {
     let passed: u32 = tasks.join_all().await.into_iter().sum();
     assert_eq!(passed, 60);
     // What `b` refused was given back to `a`: 40 are left there.
+    let request =
+        "GET /api/limits/a/keys/127.0.0.1 HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+    let seen = Raw::ask(gateway.gateway.admin(), request).await.json();
+    assert_eq!(seen["data"]["windows"][0]["remaining"], 40);
     let lines = gateway.gateway.metric(
         "tollgate_rate_limit_decisions_total",
         &["decision=\"deny\"", "limit=\"b\""],

@@ -226,8 +226,10 @@ fn a_header_list_beyond_the_limit_is_refused_with_431() {
     block.extend(vec![b'a'; 9000]);
     client.send(h2::frame(h2::HEADERS, 0x5, 1, &block));
     let answer = h2::until(&mut client, h2::HEADERS);
-    // :status 431 is a literal; its digits are Huffman-coded or plain.
-    assert!(!answer.payload.is_empty());
+    assert_eq!(answer.stream, 1);
+    // A literal under the indexed name `:status` (8 in RFC 7541 appendix A), its digits by Huffman.
+    assert_eq!(answer.payload[0] & 0x0f, 8, "{answer:?}");
+    assert_eq!(answer.payload[1..5], [0x83, 0x69, 0x90, 0xff], "{answer:?}");
     assert_eq!(
         running
             .script

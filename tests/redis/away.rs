@@ -1,6 +1,12 @@
 //! Redis is killed, hangs, is slow, is full, talks nonsense: no request fails for it.
 
-use std::time::Duration;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
+};
 
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -25,6 +31,48 @@ async fn a_redis_that_is_killed_under_load_costs_no_request_and_is_used_again_wh
     println!("recovered in {took:?}, the slowest request took {slowest:?}, {counts:?}");
     assert!(took < Duration::from_secs(2), "{took:?}");
     assert_eq!(counts.keys().collect::<Vec<_>>(), [&200]);
+}
+
+/// Several gateways under load from several clients each, while their Redis is killed and comes back.
+async fn killed_under_load(on_store_error: &str) -> Counts {
+    let mut redis = RedisServer::start();
+    let limit = format!("quota = '1000000/1h'\non_store_error = '{on_store_error}'");
+    let gateways = [(); 3].map(|()| limited(&redis.url(), &limit));
+    let places = gateways.iter().map(Gateway::address);
+    let loads: Vec<_> = places
+        .flat_map(|place| [place; 4])
+        .map(Storm::over)
+        .collect();
+    eventually(|| redis.calls("evalsha") > 300).await;
+    redis.kill();
+    let away = |gateway: &Gateway| is_open(gateway) && degraded(gateway) > 200.0;
+    eventually(|| gateways.iter().all(away)).await;
+    redis.restart();
+    for gateway in &gateways {
+        recovery(gateway).await;
+    }
+    eventually(|| redis.calls("evalsha") > 300).await;
+    let mut all = Counts::new();
+    for load in loads {
+        let (counts, _) = load.end().await;
+        for (status, count) in counts {
+            *all.entry(status).or_default() += count;
+        }
+    }
+    println!("{on_store_error}: {all:?}");
+    all
+}
+
+#[tokio::test]
+async fn a_redis_that_is_killed_under_load_refuses_nothing_where_requests_are_to_pass() {
+    let counts = killed_under_load("allow").await;
+    assert_eq!(counts.keys().collect::<Vec<_>>(), [&200]);
+}
+
+#[tokio::test]
+async fn a_redis_that_is_killed_under_load_is_told_and_nothing_else_where_requests_are_refused() {
+    let counts = killed_under_load("deny").await;
+    assert_eq!(counts.keys().collect::<Vec<_>>(), [&200, &503]);
 }
 
 #[tokio::test]
@@ -86,6 +134,25 @@ async fn a_redis_that_is_slow_is_left_alone() {
     let (counts, _) = load.end().await;
     assert_eq!(counts.keys().collect::<Vec<_>>(), [&200]);
     assert_eq!(degraded(&gateway), f64::from(counts[&200]));
+}
+
+#[tokio::test]
+async fn a_redis_that_was_slow_is_used_again_when_it_is_quick() {
+    let redis = RedisServer::start();
+    let delay = Arc::new(AtomicU64::new(150));
+    let url = redis.behind_changing_delay(&delay).await;
+    let gateway = limited(&url, "quota = '1000000/1h'");
+    let load = Storm::over(gateway.address());
+    eventually(|| is_open(&gateway)).await;
+    let before = redis.calls("evalsha");
+    delay.store(0, Relaxed);
+    let took = recovery(&gateway).await;
+    eventually(|| redis.calls("evalsha") > before + 100).await;
+    let (counts, slowest) = load.end().await;
+    println!("recovered in {took:?}, the slowest request took {slowest:?}");
+    assert_eq!(counts.keys().collect::<Vec<_>>(), [&200]);
+    assert!(f64::from(counts[&200]) > degraded(&gateway));
+    assert!(took < Duration::from_secs(2), "{took:?}");
 }
 
 #[tokio::test]

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{Counts, Storm, degraded, get, limited_by, recovery, storm};
-use crate::support::{Gateway, RedisCluster, RedisServer, eventually};
+use crate::support::{Gateway, Raw, RedisCluster, RedisServer, eventually, within};
 
 #[tokio::test]
 async fn a_cluster_counts_each_key_on_its_node() {
@@ -18,6 +18,34 @@ async fn a_cluster_counts_each_key_on_its_node() {
     let counts = storm(&places, 5, 30).await;
     assert_eq!(counts, Counts::from([(200, 100), (429, 200)]));
     assert_eq!(gateways.iter().map(degraded).sum::<f64>(), 0.0);
+}
+
+#[tokio::test]
+async fn what_a_limit_of_another_node_took_is_given_back_when_one_refuses() {
+    let cluster = RedisCluster::start().await;
+    let urls = format!("{}\ntimeout = '2s'", cluster.urls());
+    let tables = "[rate_limits.all]\nkey = 'route'\nquota = '400/1d'\nstore = 'redis'\n\
+                  [rate_limits.one]\nkey = 'client_ip'\nquota = '20/1d'\nstore = 'redis'";
+    let gateway = limited_by(&urls, tables, "['all', 'one']");
+    let counts = storm(&[gateway.address()], 5, 40).await;
+    assert_eq!(counts, Counts::from([(200, 20), (429, 180)]));
+    assert_eq!(degraded(&gateway), 0.0);
+    let request =
+        "GET /api/limits/all/keys/all HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+    // What is given back goes behind the answers.
+    within(async {
+        loop {
+            let seen = Raw::ask(gateway.admin(), request).await.json();
+            assert_eq!(seen["data"]["store"], "redis");
+            let left = seen["data"]["windows"][0]["remaining"].as_u64();
+            assert!(left <= Some(380), "{left:?}");
+            if left == Some(380) {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await;
 }
 
 #[tokio::test]

@@ -1,8 +1,10 @@
 //! What is let through when several gateways count together.
 
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
-use super::{Counts, GET, degraded, get, limited, limited_by, storm};
+use serde_json::Value;
+
+use super::{Counts, GET, Storm, degraded, get, limited, limited_by, storm};
 use crate::support::{Gateway, Raw, RedisServer, Server, eventually, reply};
 
 /// 4 gateways, 2,000 requests as fast as they go.
@@ -22,9 +24,14 @@ async fn exact(limit: &str) {
 /// A gateway with one limit and a deadline that a busy machine does not miss: not what most tests here
 /// are about.
 fn patient(redis: &RedisServer, limit: &str) -> Gateway {
-    let url = format!("['{}']\ntimeout = '20s'", redis.url());
     let limit = format!("[rate_limits.one]\nkey = 'client_ip'\nstore = 'redis'\n{limit}");
-    limited_by(&url, &limit, "['one']")
+    patient_by(redis, &limit, "['one']")
+}
+
+/// The same with other limits.
+fn patient_by(redis: &RedisServer, tables: &str, limits: &str) -> Gateway {
+    let url = format!("['{}']\ntimeout = '20s'", redis.url());
+    limited_by(&url, tables, limits)
 }
 
 const PATIENT: &str = "\non_store_error = 'deny'";
@@ -111,6 +118,105 @@ async fn what_is_left_of_a_batch_comes_on_top_of_the_next_window_and_no_more() {
     assert!((21..=29).contains(&passed), "{counts:?}");
 }
 
+/// The second that it is by the clock of Redis, in which windows of a second begin.
+fn second_of(redis: &RedisServer) -> u32 {
+    let time = redis.run("TIME");
+    time.lines().nth(2).unwrap().parse().unwrap()
+}
+
+#[tokio::test]
+async fn each_of_four_gateways_brings_no_more_than_a_batch_less_one_into_the_next_window() {
+    let redis = RedisServer::start();
+    let limit = "quota = '40/1s'\nalgorithm = 'fixed_window'\nlease = 10\non_store_error = 'deny'";
+    let gateways: Vec<_> = (0..4).map(|_| patient(&redis, limit)).collect();
+    let places: Vec<_> = gateways.iter().map(Gateway::address).collect();
+    // They are connected, and hold nothing.
+    storm(&places, 1, 10).await;
+    next_second(300).await;
+    // Four batches, of each of which nine are left.
+    let counts = storm(&places, 1, 1).await;
+    assert_eq!(counts, Counts::from([(200, 4)]));
+    next_second(20).await;
+    let first = second_of(&redis);
+    let counts = storm(&places, 1, 60).await;
+    let windows = second_of(&redis) - first + 1;
+    let passed = counts[&200];
+    println!("{passed} passed in {windows} windows, of 40 each and 36");
+    assert!((40..=40 * windows + 36).contains(&passed), "{counts:?}");
+    assert_eq!(gateways.iter().map(degraded).sum::<f64>(), 0.0);
+}
+
+#[tokio::test]
+async fn four_gateways_together_keep_to_a_short_window_at_every_pace() {
+    let redis = RedisServer::start();
+    let limit = format!("quota = '300/1s'\nalgorithm = 'fixed_window'{PATIENT}");
+    let gateways: Vec<_> = (0..4).map(|_| patient(&redis, &limit)).collect();
+    let first = second_of(&redis);
+    let began = Instant::now();
+    let places = gateways.iter().map(Gateway::address);
+    let loads: Vec<_> = places
+        .flat_map(|place| [place; 4])
+        .map(Storm::over)
+        .collect();
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    let (mut passed, mut refused) = (0_u32, 0_u32);
+    for load in loads {
+        let (counts, _) = load.end().await;
+        assert!(
+            counts.keys().all(|it| [200, 429].contains(it)),
+            "{counts:?}"
+        );
+        passed += counts.get(&200).copied().unwrap_or_default();
+        refused += counts.get(&429).copied().unwrap_or_default();
+    }
+    let windows = second_of(&redis) - first + 1;
+    let rate = f64::from(passed + refused) / began.elapsed().as_secs_f64();
+    println!(
+        "{passed} passed in {windows} windows, {refused} did not: {rate:.0} requests a second"
+    );
+    assert!((1..=300 * windows).contains(&passed), "{passed}");
+    assert_eq!(gateways.iter().map(degraded).sum::<f64>(), 0.0);
+}
+
+#[tokio::test]
+async fn one_script_asks_for_all_limits_and_windows() {
+    let redis = RedisServer::start();
+    let tables = "[rate_limits.one]\nkey = 'client_ip'\nquota = ['1000/1h', '5000/1d']\nstore = 'redis'\n\
+                  [rate_limits.two]\nkey = 'route'\nquota = ['2000/1h', '9000/1d']\nstore = 'redis'";
+    let gateway = patient_by(&redis, tables, "['one', 'two']");
+    let counts = storm(&[gateway.address()], 1, 100).await;
+    assert_eq!(counts, Counts::from([(200, 100)]));
+    assert_eq!(degraded(&gateway), 0.0);
+    // One each, and one that finds the script missing.
+    let calls = redis.calls("evalsha") + redis.calls("eval");
+    assert!((100..=102).contains(&calls), "{calls}");
+}
+
+/// How many connections Redis has taken so far.
+fn connections_of(redis: &RedisServer) -> u64 {
+    let stats = redis.run("INFO stats");
+    let rest = stats.split("total_connections_received:").nth(1);
+    let number = rest.and_then(|rest| rest.lines().next());
+    number.unwrap().parse().unwrap()
+}
+
+#[tokio::test]
+async fn each_worker_has_one_connection_whatever_comes() {
+    let redis = RedisServer::start();
+    let tables = "[server]\nworkers = 2\n\
+                  [rate_limits.one]\nkey = 'client_ip'\nquota = '1000000/1d'\nstore = 'redis'";
+    let gateway = patient_by(&redis, tables, "['one']");
+    let before = connections_of(&redis);
+    let counts = storm(&[gateway.address()], 40, 25).await;
+    assert_eq!(counts, Counts::from([(200, 1000)]));
+    assert_eq!(degraded(&gateway), 0.0);
+    // The one that asks is there too, and has been counted too.
+    let made = connections_of(&redis) - before - 1;
+    assert!((1..=2).contains(&made), "{made}");
+    let clients = redis.run("CLIENT LIST").matches("\nid=").count();
+    assert!((2..=3).contains(&clients), "{clients}");
+}
+
 #[tokio::test]
 async fn a_refusal_tells_when_to_come_again_and_an_answer_what_is_left() {
     let redis = RedisServer::start();
@@ -182,6 +288,32 @@ async fn of_two_limits_none_is_charged_when_the_other_refuses() {
     assert_eq!(counts, Counts::from([(200, 45), (429, 15)]));
 }
 
+/// What an operator sees of a limit by address.
+async fn seen(gateway: &Gateway, limit: &str) -> Value {
+    let request = format!(
+        "GET /api/limits/{limit}/keys/127.0.0.1 HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+    );
+    let answer = Raw::ask(gateway.admin(), request).await;
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    answer.json()["data"].clone()
+}
+
+#[tokio::test]
+async fn what_a_limit_in_memory_took_is_given_back_when_redis_refuses() {
+    let redis = RedisServer::start();
+    let tables = "[rate_limits.here]\nkey = 'client_ip'\nquota = '10/1d'\n\
+                  [rate_limits.narrow]\nkey = 'client_ip'\nquota = '5/1d'\nstore = 'redis'";
+    let gateway = patient_by(&redis, tables, "['here', 'narrow']");
+    // No more than five at a time: beside the five that pass there is room for them.
+    let counts = storm(&[gateway.address()], 5, 8).await;
+    assert_eq!(counts, Counts::from([(200, 5), (429, 35)]));
+    let here = seen(&gateway, "here").await;
+    assert_eq!(here["store"], "memory");
+    assert_eq!(here["windows"][0]["remaining"], 5);
+    let narrow = seen(&gateway, "narrow").await;
+    assert_eq!(narrow["windows"][0]["remaining"], 0);
+}
+
 #[tokio::test]
 async fn a_limit_in_shadow_mode_counts_and_holds_up_nobody() {
     let redis = RedisServer::start();
@@ -209,12 +341,58 @@ async fn what_an_answer_costs_more_is_charged_in_redis() {
         redis.url(),
         server.url(),
     ));
-    for calls in [2, 4, 6] {
+    // Each takes and charges; the first also finds the script missing.
+    for calls in [3, 5, 7] {
         assert_eq!(get(&gateway).await.status, 200);
         eventually(|| redis.calls("evalsha") + redis.calls("eval") >= calls).await;
     }
     // 24 of 20.
     assert_eq!(get(&gateway).await.status, 429);
+}
+
+/// How many requests pass that take five of twenty and turn out to cost one. `calls` is how often Redis
+/// is asked for each of them.
+async fn passed_for_one_of_five(limit: &str, calls: impl Fn(u32) -> u64) -> u32 {
+    let redis = RedisServer::start();
+    let server = Server::http1(|_| async {
+        let mut answer = reply("ok");
+        answer.headers_mut().insert("x-cost", "1".parse().unwrap());
+        answer
+    })
+    .await;
+    let gateway = Gateway::start(&format!(
+        "[redis]\nurl = '{}'\ntimeout = '20s'\n\
+         [routes.all]\nupstream = '{}'\nrate_limits = ['one']\ncost = 5\n\
+         [rate_limits.one]\nkey = 'client_ip'\nquota = '20/1d'\nstore = 'redis'\ncost_header = 'x-cost'\n{limit}",
+        redis.url(),
+        server.url(),
+    ));
+    // The first finds the script missing.
+    let (mut passed, mut asked) = (0_u32, 1_u64);
+    while get(&gateway).await.status == 200 {
+        asked += calls(passed);
+        passed += 1;
+        assert!(passed < 30, "nothing is charged");
+        // What is given back goes behind the answer.
+        eventually(|| redis.calls("evalsha") + redis.calls("eval") >= asked).await;
+    }
+    assert_eq!(degraded(&gateway), 0.0);
+    passed
+}
+
+#[tokio::test]
+async fn what_an_answer_costs_less_is_given_back_to_redis() {
+    // Each takes and gives back; fifteen of twenty leave five for one more.
+    assert_eq!(passed_for_one_of_five("", |_| 2).await, 16);
+}
+
+#[tokio::test]
+async fn what_an_answer_costs_less_than_was_taken_of_a_batch_is_given_back_to_redis() {
+    // Of a batch of ten there is enough for two, and every other request fetches one. After twelve
+    // requests there are eight left, after one more four: that one gives back four of its batch's
+    // eight and keeps three, which are too few.
+    let calls = |request: u32| u64::from(2 - request % 2);
+    assert_eq!(passed_for_one_of_five("lease = 10", calls).await, 13);
 }
 
 #[tokio::test]
@@ -260,6 +438,28 @@ async fn counters_in_redis_survive_a_reload_and_the_gateway() {
         Counts::from([(200, 14), (429, 6)])
     );
     let _ = Raw::connect(second.address()).await;
+}
+
+#[tokio::test]
+async fn what_redis_has_counted_stays_used_over_reloads() {
+    let redis = RedisServer::start();
+    let text = |route: &str, quota: &str| {
+        format!(
+            "[redis]\nurl = '{}'\ntimeout = '20s'\n\
+             [routes.all]\nrespond = {{ body = 'ok' }}\nrate_limits = ['one']\n{route}\n\
+             [rate_limits.one]\nkey = 'client_ip'\nquota = '{quota}'\nstore = 'redis'\n",
+            redis.url()
+        )
+    };
+    let gateway = Gateway::start(&text("", "10/1d"));
+    let passing = async |requests: usize| storm(&[gateway.address()], 1, requests).await;
+    assert_eq!(passing(4).await, Counts::from([(200, 4)]));
+    // Nothing that the limit knows of.
+    gateway.apply(&text("max_body = '1MiB'", "10/1d"));
+    assert_eq!(passing(2).await, Counts::from([(200, 2)]));
+    gateway.apply(&text("max_body = '1MiB'", "20/1d"));
+    assert_eq!(passing(20).await, Counts::from([(200, 14), (429, 6)]));
+    assert_eq!(degraded(&gateway), 0.0);
 }
 
 #[tokio::test]

@@ -189,3 +189,17 @@ async fn what_memory_would_not_store_is_not_in_redis() {
     assert_eq!(fleet.answers(), Vec::<String>::new());
     assert_eq!(fleet.stored(0), 0.0);
 }
+
+#[tokio::test]
+async fn a_look_into_redis_is_timed() {
+    let fleet = Fleet::with(2, BOTH, HOUR).await;
+    fleet.fill(0, "/").await;
+    let timed = || {
+        let name = "tollgate_redis_duration_seconds_count";
+        fleet.gateways[1].metric(name, &["use=\"answers\""])
+    };
+    let before = timed();
+    assert_eq!(fleet.body(1, "/").await, "1");
+    assert_eq!(fleet.looked(1, "hit"), 1.0);
+    eventually(|| timed() > before).await;
+}

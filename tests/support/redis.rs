@@ -5,6 +5,10 @@ use std::{
     net::{TcpListener, TcpStream},
     path::Path,
     process::{Child, Command, Stdio},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
     time::{Duration, Instant},
 };
 
@@ -55,6 +59,14 @@ impl RedisServer {
 
     /// The URL of a proxy that holds back what it answers by so much.
     pub async fn behind_delay(&self, by: Duration) -> String {
+        let millis = u64::try_from(by.as_millis()).expect("a short while");
+        self.behind_changing_delay(&Arc::new(AtomicU64::new(millis)))
+            .await
+    }
+
+    /// The same, by as many milliseconds as it is at the time.
+    pub async fn behind_changing_delay(&self, millis: &Arc<AtomicU64>) -> String {
+        let millis = Arc::clone(millis);
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await;
         let listener = listener.expect("a free port");
         let url = format!("redis://{}", listener.local_addr().expect("it is bound"));
@@ -64,8 +76,8 @@ impl RedisServer {
                 let server = tokio::net::TcpStream::connect(("127.0.0.1", behind)).await;
                 let (from_client, to_client) = client.into_split();
                 let (from_server, to_server) = server.expect("Redis is there").into_split();
-                tokio::spawn(delayed(from_client, to_server, Duration::ZERO));
-                tokio::spawn(delayed(from_server, to_client, by));
+                tokio::spawn(delayed(from_client, to_server, Arc::default()));
+                tokio::spawn(delayed(from_server, to_client, Arc::clone(&millis)));
             }
         });
         url
@@ -178,11 +190,11 @@ fn spawn(port: u16, directory: &Path, arguments: &[String]) -> Child {
 async fn delayed(
     mut from: impl AsyncReadExt + Unpin,
     mut to: impl AsyncWriteExt + Unpin,
-    by: Duration,
+    millis: Arc<AtomicU64>,
 ) {
     let mut buffer = [0; 4096];
     while let Ok(length @ 1..) = from.read(&mut buffer).await {
-        tokio::time::sleep(by).await;
+        tokio::time::sleep(Duration::from_millis(millis.load(Relaxed))).await;
         if to.write_all(&buffer[..length]).await.is_err() {
             return;
         }

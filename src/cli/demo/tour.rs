@@ -120,7 +120,8 @@ impl Place {
         let gateway = &self.gateway;
         vec![
             (
-                "Five in ten seconds: RateLimit counts down, the sixth is 429 with Retry-After.",
+                "Five in ten seconds: RateLimit counts down, the sixth is 429 with Retry-After.\n     \
+                 What limits can do stands in docs/limits.md.",
                 format!(
                     "for i in 1 2 3 4 5 6; do curl -si '{gateway}/api/slow?ms=0' \
                      | grep -iE '^(http|ratelimit|retry)'; done"

@@ -1,6 +1,7 @@
 //! `[auth.api_keys.NAME]`: keys of partners and programs.
 
 use std::{
+    collections::BTreeSet,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -10,7 +11,9 @@ use http::{HeaderName, header::AUTHORIZATION};
 use super::{CredentialPlace, place::From};
 use crate::config::{
     KeysFile,
-    decode::{Choice, Flag, Format, Keyed, Node, OneOrList, Reader, Set, TableNode, Word, table},
+    decode::{
+        Choice, Flag, Format, Keyed, Node, OneOrList, Reader, Set, TableNode, Word, nearest, table,
+    },
     diagnostic::Finding,
     keys_file,
     source::{Place, Source, Sources},
@@ -114,23 +117,50 @@ impl ApiKeysTable {
     }
 }
 
-/// Checks a file of keys; what is wrong with its content is said where it stands.
+/// Reads and checks a file of keys; what is wrong with its content is said where it stands.
 pub(super) fn check_file(
     path: &Path,
     place: Place,
     sources: &mut Sources,
     findings: &mut Vec<Finding>,
-) {
+) -> KeysFile {
     let most = usize::try_from(KeysFile::LARGEST).unwrap_or(usize::MAX);
     match crate::config::loading::read_whole(path, most) {
         Ok(text) => {
             let file = sources.add(Source::new(path.display().to_string(), text));
-            keys_file::read(sources, file, findings);
+            keys_file::read(sources, file, findings)
         }
         Err(message) => {
             let message = format!("`keys_file`: {message}");
             let help = "`tollgate key new --id NAME` makes the file with a first key in it";
             findings.push(Finding::error(place, message).help(help));
+            KeysFile::default()
+        }
+    }
+}
+
+/// Warns of roles of keys that nothing in the configuration knows, each once.
+pub(super) fn warn_of_unknown_roles(
+    keys: &KeysFile,
+    known: &BTreeSet<Arc<str>>,
+    place: Place,
+    findings: &mut Vec<Finding>,
+) {
+    let mut told = BTreeSet::new();
+    for (id, key) in keys.keys.iter().filter(|(_, key)| key.revoked.is_none()) {
+        for role in &key.roles {
+            if known.contains(role.as_str()) || !told.insert(role.as_str()) {
+                continue;
+            }
+            let message = format!(
+                "`keys_file`: the key `{id}` has the role `{role}`, which grants nothing: there is no such role"
+            );
+            let near = nearest(role, known.iter().map(|name| &**name));
+            let help = near.map_or_else(
+                || format!("define it, if only by name: `[roles.{role}]`"),
+                |near| format!("did you mean `\"{near}\"`?"),
+            );
+            findings.push(Finding::warning(place, message).help(help));
         }
     }
 }

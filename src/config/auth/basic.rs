@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use super::api_keys::FileName;
+use super::{Carried, api_keys::FileName};
 use crate::config::{
     Htpasswd,
     decode::{
@@ -15,6 +15,7 @@ use crate::config::{
     },
     diagnostic::Finding,
     loading::read_whole,
+    role::RoleReference,
     source::Place,
 };
 
@@ -45,7 +46,7 @@ table! {
         /// `realm`: what a browser shows when it asks for the password.
         realm: String => Realm = "tollgate".to_owned(),
         /// `roles`: of every user of the file.
-        roles: Vec<String> => OneOrList<Text> = Vec::new(); "none",
+        roles: Vec<RoleReference> => OneOrList<UsersRole> = Vec::new(); "none",
         /// `remember`: how long a password that was right is not hashed anew. What is kept is a keyed
         /// hash, and a changed file makes it void.
         remember: Option<Duration> => OrWord<Time, Off> = Some(Duration::from_secs(300)),
@@ -71,10 +72,27 @@ impl BasicTable {
             name,
             users_file: self.users_file?.value?,
             realm: self.realm.into(),
-            roles: self.roles,
+            roles: self
+                .roles
+                .iter()
+                .map(|role| role.name.to_string())
+                .collect(),
             remember: self.remember,
             forward_credentials: self.forward_credentials,
         })
+    }
+
+    /// What is known of every user.
+    pub(super) fn carried(&self) -> Carried {
+        Carried {
+            roles: !self.roles.is_empty(),
+            ..Carried::default()
+        }
+    }
+
+    /// The roles of every user, and where they are named.
+    pub(in crate::config) fn roles(&self) -> &[RoleReference] {
+        &self.roles
     }
 
     /// The users' file, and where it is named.
@@ -101,6 +119,27 @@ pub(super) fn check_file(path: &Path, place: Place, findings: &mut Vec<Finding>)
         for fault in faults.lines() {
             findings.push(Finding::error(place, format!("`{file}`, {fault}")));
         }
+    }
+}
+
+/// A role of users, and where it is named.
+struct UsersRole;
+
+impl Format for UsersRole {
+    type Value = RoleReference;
+
+    fn expected() -> String {
+        Text::expected()
+    }
+
+    fn example() -> String {
+        Text::example()
+    }
+
+    fn read(node: Node<'_>, reader: &mut Reader<'_>) -> Option<RoleReference> {
+        let name = Text::read(node, reader)?.into();
+        let place = node.place;
+        Some(RoleReference { name, place })
     }
 }
 

@@ -7,7 +7,7 @@ use http::{
     header::{AUTHORIZATION, CONTENT_LENGTH, COOKIE, EXPECT, HOST},
 };
 
-use super::identity::identity_name;
+use super::{Carried, identity::identity_name};
 use crate::config::{
     decode::{
         Choice, Count, Flag, Format, Node, Off, OneOrList, OptionOf, OrWord, Problem, Reader, Show,
@@ -131,6 +131,14 @@ fn check_external(external: &ExternalKeys, table: TableNode<'_>, reader: &mut Re
 }
 
 impl ExternalKeys {
+    /// What the service's answer can say of a caller.
+    pub(super) fn carried(&self) -> Carried {
+        Carried {
+            roles: self.roles_header.is_some(),
+            ..Carried::default()
+        }
+    }
+
     /// The checked table; `None` when it has been found wrong.
     pub(super) fn named(self, name: Arc<str>) -> Option<External> {
         Some(External {

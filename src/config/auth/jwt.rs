@@ -8,7 +8,7 @@ use http::{HeaderName, header::AUTHORIZATION};
 use jsonwebtoken::{Algorithm, AlgorithmFamily};
 
 use super::{
-    ClaimPath, CredentialPlace, KeyRefresh, KeySet, RevocationList, claim::Claim,
+    Carried, ClaimPath, CredentialPlace, KeyRefresh, KeySet, RevocationList, claim::Claim,
     identity::ForwardClaims, key_set::of_family, place::From, revocation::RevocationKeys,
 };
 use crate::config::{
@@ -277,6 +277,15 @@ impl JwtKeys {
             forward_credentials: self.forward_credentials,
             remember: self.remember,
         })
+    }
+
+    /// What tokens can say of a caller.
+    pub(super) fn carried(&self) -> Carried {
+        Carried {
+            roles: self.roles_claim.is_some(),
+            permissions: self.permissions_claim.is_some(),
+            claims: true,
+        }
     }
 
     fn algorithms(&self) -> Vec<Algorithm> {

@@ -15,7 +15,7 @@ pub(super) fn check_limit(limit: &RateLimitKeys, table: TableNode<'_>, reader: &
     checker.check_needed();
     checker.check_quotas("quota", &limit.quota);
     checker.check_quotas("anonymous", &limit.anonymous);
-    for (_, quotas) in &limit.overrides {
+    for (_, quotas, _) in &limit.overrides {
         checker.check_quotas("overrides", quotas);
     }
     checker.check_options();
@@ -138,7 +138,11 @@ impl Checker<'_, '_, '_> {
         if !self.limit.exact {
             return;
         }
-        let overrides = self.limit.overrides.iter().flat_map(|(_, quotas)| quotas);
+        let overrides = self
+            .limit
+            .overrides
+            .iter()
+            .flat_map(|(_, quotas, _)| quotas);
         let quotas = self
             .limit
             .quota
@@ -223,7 +227,7 @@ impl Checker<'_, '_, '_> {
             .limit
             .exempt
             .iter()
-            .any(|it| matches!(it, Exempted::Who(_)))
+            .any(|(it, _)| matches!(it, Exempted::Who(_)))
         {
             let message = "before authentication only networks can be exempt";
             self.refuse("exempt", message, help);

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use toml::de::DeValue;
 
-use super::{Format, Node, Problem, Quota, Quotas, Reader};
+use super::{Format, Node, Place, Problem, Quota, Quotas, Reader};
 
 /// A principal, or everybody of a role.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -24,9 +24,9 @@ pub(super) enum Exempted {
 }
 
 /// Networks, and principals and roles.
-pub(super) fn divided(exempt: Vec<Exempted>) -> (Vec<IpNet>, Vec<LimitedWho>) {
+pub(super) fn divided(exempt: Vec<(Exempted, Place)>) -> (Vec<IpNet>, Vec<LimitedWho>) {
     let (mut networks, mut callers) = (Vec::new(), Vec::new());
-    for member in exempt {
+    for (member, _) in exempt {
         match member {
             Exempted::Network(network) => networks.push(network),
             Exempted::Who(who) => callers.push(who),
@@ -39,7 +39,7 @@ pub(super) fn divided(exempt: Vec<Exempted>) -> (Vec<IpNet>, Vec<LimitedWho>) {
 pub(super) struct Overrides;
 
 impl Format for Overrides {
-    type Value = Vec<(LimitedWho, Vec<Quota>)>;
+    type Value = Vec<(LimitedWho, Vec<Quota>, Place)>;
 
     fn expected() -> String {
         "a table of principals or roles, and quotas".to_owned()
@@ -63,7 +63,7 @@ impl Format for Overrides {
     }
 }
 
-fn one(node: Node<'_>, reader: &mut Reader<'_>) -> Option<(LimitedWho, Vec<Quota>)> {
+fn one(node: Node<'_>, reader: &mut Reader<'_>) -> Option<(LimitedWho, Vec<Quota>, Place)> {
     let who = match who(node.name) {
         Ok(who) => Some(who),
         // The value of a dotted key that was meant as one name is a table.
@@ -83,14 +83,14 @@ fn one(node: Node<'_>, reader: &mut Reader<'_>) -> Option<(LimitedWho, Vec<Quota
         }
     };
     let quotas = Quotas::read(node, reader)?;
-    Some((who?, quotas))
+    Some((who?, quotas, node.key))
 }
 
 /// A member of `exempt`.
 pub(super) struct ExemptName;
 
 impl Format for ExemptName {
-    type Value = Exempted;
+    type Value = (Exempted, Place);
 
     fn expected() -> String {
         format!("a network such as \"10.0.0.0/8\", {WHO}")
@@ -100,8 +100,9 @@ impl Format for ExemptName {
         "\"10.0.0.0/8\"".to_owned()
     }
 
-    fn read(node: Node<'_>, reader: &mut Reader<'_>) -> Option<Exempted> {
-        reader.parse(node, &Self::expected(), exempted)
+    fn read(node: Node<'_>, reader: &mut Reader<'_>) -> Option<(Exempted, Place)> {
+        let member = reader.parse(node, &Self::expected(), exempted)?;
+        Some((member, node.place))
     }
 }
 

@@ -1,6 +1,8 @@
 //! `permissions`, `roles`, `claims` and `ip` of a route, with all names resolved; and what is said
 //! about rules that let nobody in or are never asked.
 
+mod reach;
+
 use std::{collections::HashSet, sync::Arc};
 
 use http::Method;
@@ -13,7 +15,7 @@ use crate::config::{
     access::{DemandKey, IpListKey, MethodKey, PermissionsKey, Wanted},
     decode::{Set, nearest},
     diagnostic::Finding,
-    role::{self, RoleReference},
+    role,
     route::{Key, RouteKeys},
     share::Layers,
     source::Place,
@@ -29,6 +31,7 @@ impl Builder<'_> {
                 ..Access::default()
             };
         }
+        self.warn_of_uncarried(route, layers);
         let permissions = layers.pick(|keys| &keys.permissions);
         let claims = layers.pick(|keys| &keys.claims);
         Access {
@@ -105,7 +108,8 @@ impl Builder<'_> {
     fn needed(&mut self, wanted: &Wanted) -> Needed {
         let permission = wanted.permission.clone();
         let granted_by = role::granting(&self.roles, &permission);
-        // Without any role the permissions are those that credentials carry themselves.
+        // Without any role the permissions are those that credentials carry themselves; where they
+        // carry none, that is said of the route.
         if granted_by.is_empty() && !self.roles.is_empty() {
             let message = format!("no role grants `{permission}`");
             let granted = self.roles.values().flat_map(|role| &role.permissions);
@@ -136,11 +140,16 @@ impl Builder<'_> {
                     || (*wanted == Method::HEAD && *known == key(Method::GET))
             })
         };
+        // Connect has calls by GET too; a rule by name is asked for those.
+        let calls = taken.contains(&Method::POST) || taken.contains(&Method::GET);
         for (key, place, _) in rules {
             let what = match key {
                 MethodKey::Method(method) if !taken.contains(method) => {
                     format!("the rule for `{method}` is never asked: it is not one of `methods`")
                 }
+                MethodKey::Rpc(name) if !calls => format!(
+                    "no call comes to the rule for `rpc:{name}`: `POST` is not one of `methods`"
+                ),
                 MethodKey::Rest if taken.iter().all(listed) => {
                     "the rule for `*` is never asked: each of `methods` has one of its own".into()
                 }
@@ -187,8 +196,10 @@ impl Builder<'_> {
 
     fn role_demand(&mut self, layers: Layers<'_>) -> Option<RoleDemand> {
         let list = layers.list(|keys| &keys.roles, &mut self.findings)?;
-        for reference in &list {
-            self.warn_of_unknown(reference);
+        for role in &list {
+            // A role that only credentials name is possible; a slip of the pen is likelier.
+            let why = "only who carries that name has it";
+            self.warn_of_role(&role.name, role.place, "", why);
         }
         let any: Vec<Arc<str>> = list.into_iter().map(|reference| reference.name).collect();
         let all = any
@@ -197,23 +208,6 @@ impl Builder<'_> {
         let mut seen = HashSet::new();
         let held_by = all.filter(|name| seen.insert(Arc::clone(name))).collect();
         Some(RoleDemand { any, held_by })
-    }
-
-    /// A role that only credentials name is possible; a slip of the pen is likelier.
-    fn warn_of_unknown(&mut self, reference: &RoleReference) {
-        let name = &reference.name;
-        if self.roles.is_empty() || self.roles.contains_key(name) {
-            return;
-        }
-        let known = self.roles.keys().map(|name| &**name);
-        let near = nearest(name, known);
-        let help = near.map_or_else(
-            || format!("define it, if only by name: `[roles.{name}]`"),
-            |near| format!("did you mean `\"{near}\"`?"),
-        );
-        let message = format!("there is no role `{name}`: only who carries that name has it");
-        self.findings
-            .push(Finding::warning(reference.place, message).help(help));
     }
 
     fn claims(&mut self, route: &Route, set: &Set<Vec<ClaimRule>>) -> Vec<ClaimRule> {
@@ -230,10 +224,12 @@ impl Builder<'_> {
     }
 
     fn ip(&mut self, layers: Layers<'_>) -> Option<IpRules> {
-        let keys = layers.value(|keys| &keys.ip)?;
+        let set = layers.pick(|keys| &keys.ip)?;
+        let keys = set.value.clone()?;
         if let Some(allow) = &keys.allow {
             self.warn_of_claimable(allow);
         }
+        self.warn_of_denied_networks(&keys, set.key);
         Some(IpRules {
             allow: keys.allow.map(|allow| self.ip_list(allow)),
             deny: self.ip_list(keys.deny),

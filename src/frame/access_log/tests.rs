@@ -10,7 +10,8 @@ use serde_json::Value;
 
 use super::*;
 use crate::exchange::{
-    Clock, Connection, ContextParts, Peer, Protocol, Reason, RequestHead, RequestId, TraceContext,
+    Clock, Connection, ContextParts, Peer, Principal, Protocol, Reason, RequestHead, RequestId,
+    TraceContext,
 };
 
 fn context(target: &str, change: impl FnOnce(&mut ContextParts)) -> Context {
@@ -140,6 +141,17 @@ fn what_is_not_known_is_left_out() {
     for name in absent {
         assert_eq!(line.get(name), None, "{name}");
     }
+}
+
+#[test]
+fn a_caller_is_told_with_the_method_that_identified_it() {
+    let context = context("/", |_| {});
+    assert_eq!(logged(&context, &end(200)).get("auth"), None);
+    let method: Arc<str> = "jwt.customers".into();
+    context.identify(Arc::new(Principal::new(&method, "alice")));
+    let line = logged(&context, &end(200));
+    assert_eq!(line["auth"], "jwt.customers");
+    assert_eq!(line["principal"], "jwt.customers:alice");
 }
 
 #[test]

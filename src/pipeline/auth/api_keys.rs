@@ -51,10 +51,15 @@ impl ApiKeyMethod {
         }
     }
 
-    /// The key of a request.
-    fn find<'r>(&self, request: &'r Request) -> Result<Option<Cow<'r, [u8]>>, Reason> {
+    /// The key of a request, elsewhere than at the used places.
+    fn find<'r>(
+        &self,
+        used: &[&CredentialPlace],
+        request: &'r Request,
+    ) -> Result<Option<Cow<'r, [u8]>>, Reason> {
         let mut found = None;
-        for place in &self.config.from {
+        let places = self.config.from.iter();
+        for place in places.filter(|place| !used.contains(place)) {
             let value = match credential::find(request, place) {
                 Found::Nothing => continue,
                 Found::Several => return Err(Reason::AuthAmbiguous),
@@ -105,7 +110,16 @@ impl Method for ApiKeyMethod {
     }
 
     fn check(&self, request: &Request, context: &Arc<Context>) -> Verdict {
-        let key = match self.find(request) {
+        self.check_beside(&[], request, context)
+    }
+
+    fn check_beside(
+        &self,
+        used: &[&CredentialPlace],
+        request: &Request,
+        context: &Arc<Context>,
+    ) -> Verdict {
+        let key = match self.find(used, request) {
             Ok(Some(key)) => key,
             Ok(None) => return Verdict::Absent,
             Err(reason) => return Verdict::refused(reason),
@@ -146,7 +160,7 @@ impl Method for ApiKeyMethod {
 
     /// A look-up is as cheap as any refusal, and a key can't be guessed.
     fn recall(&self, request: &Request, context: &Arc<Context>) -> Option<Arc<Grant>> {
-        let key = self.find(request).ok()??;
+        let key = self.find(&[], request).ok()??;
         self.judge(&key, context).ok()
     }
 

@@ -1,6 +1,6 @@
 //! `WWW-Authenticate`: what a caller without an accepted credential is told.
 
-use http::HeaderValue;
+use http::{HeaderMap, HeaderValue, header::WWW_AUTHENTICATE};
 
 use super::method::Method;
 use crate::exchange::Reason;
@@ -52,6 +52,18 @@ pub(super) fn challenges<'m>(
         }
     }
     made
+}
+
+/// Adds the challenges of a route's methods to a 401 that another service wrote, which knows of its own
+/// alone. A scheme that the service asks for is left to it.
+pub(super) fn complete<'m>(headers: &mut HeaderMap, methods: impl Iterator<Item = &'m dyn Method>) {
+    let told = headers.get_all(WWW_AUTHENTICATE).iter();
+    let told: Vec<String> = told.map(scheme).collect();
+    for challenge in challenges(methods, None) {
+        if !told.contains(&scheme(&challenge)) {
+            headers.append(WWW_AUTHENTICATE, challenge);
+        }
+    }
 }
 
 /// RFC 9110 11.1: the first token.

@@ -7,10 +7,17 @@
 
 use std::{ops::Range, sync::Arc, time::Duration};
 
+use http::header::AUTHORIZATION;
 use smallvec::SmallVec;
 
-use super::method::{Grant, Method, Refusal, Verdict};
-use crate::exchange::{BoxFuture, Context, Reason, Request, Response};
+use super::{
+    credential,
+    method::{Grant, Method, Refusal, Verdict},
+};
+use crate::{
+    config::CredentialPlace,
+    exchange::{BoxFuture, Context, Reason, Request, Response},
+};
 
 /// A route's rule.
 pub(super) struct Expression {
@@ -50,7 +57,7 @@ pub(super) struct Walk {
     grants: SmallVec<[Arc<Grant>; 1]>,
     failures: SmallVec<[(usize, Failure); 1]>,
     /// Why methods have refused, whichever of them has the last word.
-    refused: SmallVec<[(usize, Reason); 1]>,
+    refused: SmallVec<[Refused; 1]>,
     /// The alternative that holds; what follows only looks for bad credentials elsewhere.
     granted: Option<Range<usize>>,
     /// How long the client's address has to wait before a credential is looked at.
@@ -160,16 +167,23 @@ impl Expression {
         request: &Request,
         context: &Arc<Context>,
     ) -> Step {
-        while walk.at < self.methods.len() && self.alternatives.len() > 1 {
+        let alone = self.alternatives.len() == 1;
+        let used = match alone {
+            true => Places::new(),
+            false => self.used_places(granted, request),
+        };
+        while walk.at < self.methods.len() && !alone {
             let at = walk.at;
-            if granted.contains(&at) || !self.is_elsewhere(at, granted, request) {
+            if granted.contains(&at) || !self.is_elsewhere(at, &used, request) {
                 walk.at += 1;
                 continue;
             }
+            // Of two places one was another method's.
+            walk.forget_ambiguity(at);
             if let Some(bad) = walk.failure_of(at) {
                 return Step::Done(bad);
             }
-            match self.ask(walk, request, context) {
+            match self.ask_beside(walk, &used, request, context) {
                 Verdict::Pending(verdict) => return Step::Wait(verdict),
                 verdict => walk.look(verdict),
             }
@@ -178,13 +192,35 @@ impl Expression {
         Step::Done(Decision::Granted(grants, granted.clone()))
     }
 
-    /// Whether a method finds a credential at a place that none of the granted ones uses.
-    fn is_elsewhere(&self, at: usize, granted: &Range<usize>, request: &Request) -> bool {
-        let Some(place) = self.methods[at].presented(request) else {
-            return false;
-        };
-        let mut others = self.methods[granted.clone()].iter();
-        !others.any(|method| method.presented(request) == Some(place))
+    /// Where the granted credentials stand.
+    fn used_places(&self, granted: &Range<usize>, request: &Request) -> Places<'_> {
+        let granted = self.methods[granted.clone()].iter();
+        granted
+            .filter_map(|method| used_place(&**method, request))
+            .collect()
+    }
+
+    /// Whether a method finds a credential at a place that none of the granted ones has used: at any
+    /// of its places, or a bad one would hide behind one that is another method's.
+    fn is_elsewhere(&self, at: usize, used: &Places<'_>, request: &Request) -> bool {
+        let mut places = self.methods[at].places().iter();
+        places.any(|place| credential::is_at(request, place) && !used.contains(&place))
+    }
+
+    /// Asks the method at hand about what stands elsewhere than at the used places.
+    fn ask_beside(
+        &self,
+        walk: &Walk,
+        used: &Places<'_>,
+        request: &Request,
+        context: &Arc<Context>,
+    ) -> Verdict {
+        let method = &self.methods[walk.at];
+        let is_unused = |place: &CredentialPlace| !used.contains(&place);
+        match method.guessed(request).is_some_and(is_unused) && walk.throttled.is_some() {
+            true => self.ask(walk, request, context),
+            false => method.check_beside(used, request, context),
+        }
     }
 
     /// Why the credentials of a request were refused, those too that did not decide: beside a token
@@ -196,11 +232,13 @@ impl Expression {
         request: &'w Request,
     ) -> impl Iterator<Item = Reason> + 'w {
         let refused = walk.refused.iter();
-        let counts = move |(at, reason): &&(usize, Reason)| {
-            self.methods[*at].guessed(request).is_some()
-                && (!is_foreign(*reason) || !self.is_anothers(*at, walk, request))
+        let counts = move |refused: &&Refused| {
+            self.methods[refused.at].guessed(request).is_some()
+                && (refused.beside
+                    || !is_foreign(refused.reason)
+                    || !self.is_anothers(refused.at, walk, request))
         };
-        refused.filter(counts).map(|(_, reason)| *reason)
+        refused.filter(counts).map(|refused| refused.reason)
     }
 
     /// Whether a method has refused what another one knows, at the same place.
@@ -209,7 +247,7 @@ impl Expression {
         let is_here = |other: usize| self.methods[other].guessed(request) == place;
         let mut refused = walk.refused.iter();
         walk.granted.clone().unwrap_or_default().any(is_here)
-            || refused.any(|(other, reason)| !is_foreign(*reason) && is_here(*other))
+            || refused.any(|other| !is_foreign(other.reason) && is_here(other.at))
     }
 
     fn ungranted(&self, walk: &mut Walk, request: &Request) -> Decision {
@@ -250,16 +288,35 @@ impl Walk {
     fn fail(&mut self, verdict: Verdict) {
         let failure = match verdict {
             Verdict::Refused(refusal) => {
-                self.refused.push((self.at, refusal.reason));
+                self.note_refusal(refusal.reason);
                 Failure::Refused(refusal)
             }
             Verdict::Answer(reason, response) => {
-                self.refused.push((self.at, reason));
+                self.note_refusal(reason);
                 Failure::Answered(reason, response)
             }
             Verdict::Absent | Verdict::Granted(_) | Verdict::Pending(_) => return,
         };
         self.failures.push((self.at, failure));
+    }
+
+    fn note_refusal(&mut self, reason: Reason) {
+        self.refused.push(Refused {
+            at: self.at,
+            reason,
+            beside: self.granted.is_some(),
+        });
+    }
+
+    /// Forgets that a method found more than one credential.
+    fn forget_ambiguity(&mut self, method: usize) {
+        let ambiguous = Reason::AuthAmbiguous;
+        self.refused
+            .retain(|it| it.at != method || it.reason != ambiguous);
+        self.failures.retain(|(by, failure)| {
+            *by != method
+                || !matches!(failure, Failure::Refused(refusal) if refusal.reason == ambiguous)
+        });
     }
 
     fn failure_of(&mut self, method: usize) -> Option<Decision> {
@@ -299,6 +356,29 @@ impl Failure {
             Self::Incomplete => 2,
         }
     }
+}
+
+/// What a method has refused.
+struct Refused {
+    at: usize,
+    reason: Reason,
+    /// Beside a good credential of another method, and elsewhere than that.
+    beside: bool,
+}
+
+/// Where credentials stand.
+type Places<'m> = SmallVec<[&'m CredentialPlace; 2]>;
+
+/// Where the credential stands that a method has granted. It takes one alone, so where there is
+/// something at another of its places too, that is an Authorization of a scheme which is not its own.
+fn used_place<'m>(method: &'m dyn Method, request: &Request) -> Option<&'m CredentialPlace> {
+    let places = method.places().iter();
+    let occupied = places.filter(|place| credential::is_at(request, place));
+    occupied.min_by_key(|place| is_authorization(place))
+}
+
+fn is_authorization(place: &CredentialPlace) -> bool {
+    matches!(place, CredentialPlace::Header(name) if *name == AUTHORIZATION)
 }
 
 /// Whether a refusal may be about a credential that is for another method.

@@ -32,6 +32,17 @@ pub trait Method: Any + Send + Sync {
     /// Judges the request. A credential that is remembered should be granted without an allocation.
     fn check(&self, request: &Request, context: &Arc<Context>) -> Verdict;
 
+    /// Judges what stands elsewhere than at the places that another method's good credential has used:
+    /// what is there is that one's. For a method that has one place it is the same.
+    fn check_beside(
+        &self,
+        _used: &[&CredentialPlace],
+        request: &Request,
+        context: &Arc<Context>,
+    ) -> Verdict {
+        self.check(request, context)
+    }
+
     /// The `WWW-Authenticate` of a 401 or 400: with the reason when it was this method that refused
     /// (RFC 6750 3.1: no error code when there was no credential). `None` when it has no scheme.
     fn challenge(&self, refused: Option<Reason>) -> Option<HeaderValue>;

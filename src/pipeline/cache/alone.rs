@@ -46,7 +46,8 @@ impl CacheRoute {
             Head::Failed(failure) => {
                 let (stale, now) = (visit.stale.as_ref(), self.cache.moment());
                 let instead = self.stale_instead(&visit, stale, failure, now);
-                instead.unwrap_or_else(|| self.told(response, &visit, status))
+                // By now it may be too old for that, or purged: the failure stands.
+                instead.unwrap_or_else(|| self.unkept(response, &visit, "upstream-failed"))
             }
             head => {
                 let why = match head {

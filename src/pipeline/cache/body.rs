@@ -251,4 +251,40 @@ mod tests {
             assert_eq!((body.len(), told.as_ref()), (length, Some(&trailers)));
         }
     }
+
+    /// The pieces of memory that a body is sent from.
+    fn frames(mut body: Body) -> Vec<Bytes> {
+        use futures_util::FutureExt;
+        let mut frames = Vec::new();
+        while let Some(frame) = body.frame().now_or_never().unwrap() {
+            frames.extend(frame.unwrap().into_data());
+        }
+        frames
+    }
+
+    #[test]
+    fn what_is_served_is_not_copied() {
+        let mut trailers = HeaderMap::new();
+        trailers.insert("x-sum", 17.into());
+        for length in [1, 1000, SEGMENT, SEGMENT + 1, 3 * SEGMENT + 7] {
+            let stored = StoredBody::compact(&[bytes(length)], &Arc::default());
+            let (from, to) = (length as u64 / 3, length as u64 - length as u64 / 4);
+            for (body, expected) in [
+                (stored.whole(None), length as u64),
+                (stored.whole(Some(&trailers)), length as u64),
+                (stored.part(from..to), to - from),
+            ] {
+                let frames = frames(body);
+                let sum: usize = frames.iter().map(Bytes::len).sum();
+                assert_eq!(sum as u64, expected);
+                for frame in frames.iter().map(|frame| frame.as_ptr_range()) {
+                    let mut pieces = stored.pieces().iter().map(|piece| piece.as_ptr_range());
+                    let lies_within = |piece: Range<*const u8>| {
+                        piece.start <= frame.start && frame.end <= piece.end
+                    };
+                    assert!(pieces.any(lies_within), "a copy of {length} bytes");
+                }
+            }
+        }
+    }
 }

@@ -298,20 +298,31 @@ impl CacheRoute {
             Outcome::Refreshed(object) => self.revalidated(visit, object, status),
             Outcome::Failed(failure) => match self.stale_instead(visit, stale, *failure, now) {
                 Some(response) => response,
-                None => self.told(self.handed(flight, visit), visit, status),
+                // By now it is too old for that, or was purged: the failure stands.
+                None => self.unshared(visit, flight, status, child, "upstream-failed"),
             },
-            Outcome::Own(why) => {
-                visit.note("miss", Some(why));
-                status.detail = Some(why);
-                let response = self.handed(flight, visit);
-                if let Some(reason) = child.reason() {
-                    visit.context.note(reason);
-                }
-                let response = response.map(|body| Handed::over(body, child, &visit.context));
-                self.told(response, visit, status)
-            }
+            Outcome::Own(why) => self.unshared(visit, flight, status, child, why),
             Outcome::Lost => Rejection::new(Reason::Panic).respond(&visit.context),
         }
+    }
+
+    /// An answer that the first who asked gets alone, and why.
+    fn unshared(
+        &self,
+        visit: &Visit,
+        flight: &Flight<Outcome>,
+        mut status: CacheStatus<'_>,
+        child: &Arc<Context>,
+        why: &'static str,
+    ) -> Response {
+        visit.note("miss", Some(why));
+        status.detail = Some(why);
+        let response = self.handed(flight, visit);
+        if let Some(reason) = child.reason() {
+            visit.context.note(reason);
+        }
+        let response = response.map(|body| Handed::over(body, child, &visit.context));
+        self.told(response, visit, status)
     }
 
     fn handed(&self, flight: &Flight<Outcome>, visit: &Visit) -> Response {

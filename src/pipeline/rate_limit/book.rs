@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use super::{limit::Limit, shared::Shared};
+use super::{limit::Limit, shared::Shared, tier::Tier};
 use crate::{
     config::{LimitAlgorithm, LimitStore, RateLimit},
     exchange::Clock,
@@ -25,7 +25,8 @@ pub struct LimitKeyState {
     pub key: Option<Box<str>>,
     /// Where that is counted.
     pub store: LimitStore,
-    /// Each window of the limit's own quota.
+    /// Each window of the quota: the limit's own, unless the key was named and its name tells of
+    /// another.
     pub windows: Vec<LimitWindowState>,
 }
 
@@ -118,7 +119,7 @@ impl Limit {
         let busiest = self.counters.counting.busiest(now, most);
         busiest
             .into_iter()
-            .filter_map(|key| self.state_at(key, now))
+            .filter_map(|key| self.state_at(key, self.tier(), now))
             .collect()
     }
 
@@ -126,10 +127,11 @@ impl Limit {
     /// unknown, so that all of its quota is left. A limit over Redis is looked up there first, and in
     /// this process when it is not known there, or Redis is away.
     pub async fn state(&self, key: &str) -> Option<LimitKeyState> {
+        let tier = self.tier_named(key);
         for key in self.keys_named(key) {
-            let state = match self.shared_state(key).await {
+            let state = match self.shared_state(key, tier).await {
                 Some(state) => Some(state),
-                None => self.state_at(key, self.now()),
+                None => self.state_at(key, tier, self.now()),
             };
             if state.is_some() {
                 return state;
@@ -150,45 +152,46 @@ impl Limit {
             if let Some(shared) = &self.shared {
                 known |= shared
                     .redis
-                    .forget_key(CONTROL, self.look(shared, key))
+                    .forget_key(CONTROL, self.look(shared, key, self.tier()))
                     .await?;
             }
         }
         Ok(known)
     }
 
-    async fn shared_state(&self, key: KeyHash) -> Option<LimitKeyState> {
+    async fn shared_state(&self, key: KeyHash, tier: &Tier) -> Option<LimitKeyState> {
         let shared = self.shared.as_ref()?;
-        let standings = shared.redis.standings(CONTROL, self.look(shared, key));
-        Some(self.shown_state(key, LimitStore::Redis, standings.await.ok()??))
+        let ask = self.look(shared, key, tier);
+        let standings = shared.redis.standings(CONTROL, ask).await.ok()??;
+        Some(self.shown_state((key, tier), LimitStore::Redis, standings))
     }
 
     /// What is asked where nothing is to be taken.
-    fn look<'l>(&'l self, shared: &Shared, key: KeyHash) -> SharedAsk<'l> {
+    fn look<'l>(&'l self, shared: &Shared, key: KeyHash, tier: &'l Tier) -> SharedAsk<'l> {
         SharedAsk {
             limit: &self.config.name,
             key,
             algorithm: shared.algorithm,
-            windows: &self.tier().windows,
+            windows: &tier.windows,
             cost: 0,
             want: 0,
             enforced: false,
         }
     }
 
-    fn state_at(&self, key: KeyHash, now: u64) -> Option<LimitKeyState> {
-        let windows = &self.tier().windows;
-        let standings = self.counters.counting.standings(key, windows, now)?;
-        Some(self.shown_state(key, LimitStore::Memory, standings))
+    fn state_at(&self, key: KeyHash, tier: &Tier, now: u64) -> Option<LimitKeyState> {
+        let counting = &self.counters.counting;
+        let standings = counting.standings(key, &tier.windows, now)?;
+        Some(self.shown_state((key, tier), LimitStore::Memory, standings))
     }
 
     fn shown_state(
         &self,
-        key: KeyHash,
+        (key, tier): (KeyHash, &Tier),
         store: LimitStore,
         standings: Vec<Standing>,
     ) -> LimitKeyState {
-        let windows = self.tier().windows.iter().zip(standings);
+        let windows = tier.windows.iter().zip(standings);
         LimitKeyState {
             hash: key.to_string(),
             key: self.counters.shown(key),

@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashMap,
+    net::IpAddr,
     sync::Arc,
     time::{Duration, SystemTime},
 };
@@ -149,6 +150,18 @@ impl Limit {
     /// The limit's own quota.
     pub(super) fn tier(&self) -> &Arc<Tier> {
         &self.tier
+    }
+
+    /// The quota of a key that an operator names, as far as the name tells: that of a principal, or of
+    /// callers without one. What a credential brings is known to nobody but it.
+    pub(super) fn tier_named(&self, text: &str) -> &Arc<Tier> {
+        let nobody = || {
+            let is_address = text.parse::<IpAddr>().is_ok();
+            self.anonymous.as_ref().filter(|_| is_address)
+        };
+        let is_caller = self.config.key.len() == 1 && tells_callers_apart(&self.config);
+        let named = self.principals.get(text).or_else(nobody);
+        named.filter(|_| is_caller).unwrap_or(&self.tier)
     }
 
     /// The keys that an operator may mean: by its hash, or by its value where the key has one part. A

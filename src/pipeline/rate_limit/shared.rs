@@ -143,9 +143,16 @@ impl Stage {
         context: &Context,
     ) -> Result<(), Refusing> {
         self.take_fetched(&mut pending, questions, context).await?;
+        let clustered = self.is_clustered(questions, &pending);
+        if clustered {
+            bring_together(&mut pending[..], |it| questions[it.index].ask.key);
+        }
         let mut rest = &pending[..];
         while let Some(first) = rest.first() {
-            let together = self.reached_together(questions, first, rest);
+            let together = match clustered {
+                true => of_one_key(questions, first, rest),
+                false => rest.len(),
+            };
             let (group, others) = rest.split_at(together);
             self.take_group(group, questions, context).await?;
             rest = others;
@@ -359,14 +366,9 @@ impl Stage {
         }
     }
 
-    /// How many of those that are left one script reaches: in a cluster, those of one key.
-    fn reached_together(&self, questions: &Questions, first: &Pending, rest: &[Pending]) -> usize {
-        let key = |pending: &Pending| questions[pending.index].ask.key;
-        let redis = self.redis_of(questions, rest);
-        match redis.is_some_and(|redis| redis.is_cluster()) {
-            true => rest.iter().take_while(|it| key(it) == key(first)).count(),
-            false => rest.len(),
-        }
+    fn is_clustered(&self, questions: &Questions, pending: &[Pending]) -> bool {
+        let redis = self.redis_of(questions, pending);
+        redis.is_some_and(|redis| redis.is_cluster())
     }
 
     /// All limits have the same.
@@ -374,6 +376,27 @@ impl Stage {
         let first = &questions[group.first()?.index];
         let shared = self.on_route(first).limit.shared.as_ref()?;
         Some(&shared.redis)
+    }
+}
+
+/// How many of those that are left one script reaches in a cluster: those of one key.
+fn of_one_key(questions: &Questions, first: &Pending, rest: &[Pending]) -> usize {
+    let key = |pending: &Pending| questions[pending.index].ask.key;
+    rest.iter().take_while(|it| key(it) == key(first)).count()
+}
+
+/// Puts what has the same key behind the first of that key: a script each. The order stays otherwise.
+fn bring_together<T, K: PartialEq>(items: &mut [T], key: impl Fn(&T) -> K) {
+    let mut begin = 0;
+    while begin < items.len() {
+        let mut end = begin + 1;
+        for place in begin + 1..items.len() {
+            if key(&items[place]) == key(&items[begin]) {
+                items[end..=place].rotate_right(1);
+                end += 1;
+            }
+        }
+        begin = end;
     }
 }
 
@@ -387,5 +410,27 @@ fn leased(given: (usize, Standing), question: &Question, context: &Context) -> G
         source: Source::Lease,
         at: context.began(),
         held: None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn equal_keys_come_together_and_the_order_stays() {
+        let together = |text: &str| {
+            let mut items: Vec<_> = text.char_indices().collect();
+            bring_together(&mut items, |(_, letter)| *letter);
+            let places: Vec<_> = items.iter().map(|(place, _)| *place).collect();
+            let letters: String = items.iter().map(|(_, letter)| *letter).collect();
+            (letters, places)
+        };
+        assert_eq!(together("iri"), ("iir".to_owned(), vec![0, 2, 1]));
+        assert_eq!(
+            together("bacabc"),
+            ("bbaacc".to_owned(), vec![0, 4, 1, 3, 2, 5])
+        );
+        assert_eq!(together(""), (String::new(), Vec::new()));
     }
 }

@@ -1,8 +1,9 @@
 //! Each algorithm against a plain reference that keeps every request, over random traces.
 
 use super::*;
+use crate::store::{Counters, Counting, KeyHash, KeyHasher};
 use proptest::prelude::*;
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 const SECOND: u64 = 1_000_000_000;
 
@@ -169,6 +170,68 @@ proptest! {
         prop_assert!(most_within(&passed, window.per) < 2 * quota.max(1) || quota == 1);
     }
 
+    /// In every stretch, whatever its length.
+    #[test]
+    fn a_token_bucket_keeps_its_bound(
+        quota in 1u64..40, bucket in 1u64..60, trace in trace(SECOND, 1..5),
+    ) {
+        let window = Window::new(quota, Duration::from_secs(1), Some(bucket));
+        let mut state = TokenBucket::default();
+        let fits = |&(now, cost): &Step| state.take(&window, now, cost).is_ok();
+        let passed: Vec<Step> = trace.into_iter().filter(fits).collect();
+        for (begin, (from, _)) in passed.iter().enumerate() {
+            let mut sum = 0;
+            for (now, cost) in &passed[begin..] {
+                sum += u64::from(*cost);
+                let most = bucket + (now - from) / window.interval();
+                prop_assert!(sum <= most, "{sum} of {most} in {} ns", now - from);
+            }
+        }
+    }
+
+    /// However few keys there is room for: what is held is what was taken and not given back, under
+    /// whatever key, and nowhere more than the quota.
+    #[test]
+    fn what_is_in_flight_is_its_reference(
+        quota in 1u32..5,
+        max_keys in 1usize..6,
+        steps in prop::collection::vec(
+            (0u8..12, any::<bool>(), any::<prop::sample::Index>()),
+            1..300,
+        ),
+    ) {
+        let counters = Counters::<InFlight, 1>::new(max_keys, None);
+        let hasher = KeyHasher::default();
+        let window = [Window::held(quota.into())];
+        let mut taken: Vec<KeyHash> = Vec::new();
+        for (number, takes, which) in steps {
+            if takes {
+                let asked = counters.take(hasher.hash(&[number]), &window, 0, 1);
+                let held = held(&taken).get(&asked.under).copied().unwrap_or(0);
+                match asked.decision {
+                    Decision::Granted { standing, .. } => {
+                        prop_assert_eq!(standing.remaining + held + 1, quota);
+                        taken.push(asked.under);
+                    }
+                    Decision::Refused { refusal, .. } => {
+                        prop_assert_eq!((held, refusal.wait), (quota, None));
+                    }
+                }
+            } else if !taken.is_empty() {
+                let under = taken.swap_remove(which.index(taken.len()));
+                counters.give_back(under, &window, 0, 1);
+            }
+            let held = held(&taken);
+            prop_assert!(held.len() <= max_keys);
+            prop_assert_eq!(counters.keys(), held.len());
+            for (key, held) in held {
+                let standings = counters.standings(key, &window, 0);
+                let remaining = standings.map(|it| it[0].remaining);
+                prop_assert_eq!(remaining, Some(quota - held));
+            }
+        }
+    }
+
     #[test]
     fn giving_back_undoes_taking(quota in 5u64..40, trace in trace(SECOND, 1..5)) {
         let window = window(quota, Duration::from_secs(1));
@@ -229,6 +292,15 @@ proptest! {
         jumps::<SlidingLog>(&window, &steps);
         jumps::<TokenBucket>(&window, &steps);
     }
+}
+
+/// How many are held under each key.
+fn held(taken: &[KeyHash]) -> BTreeMap<KeyHash, u32> {
+    let mut held = BTreeMap::<KeyHash, u32>::new();
+    for key in taken {
+        *held.entry(*key).or_default() += 1;
+    }
+    held
 }
 
 fn undone<A: Algorithm>(window: &Window, trace: &[Step]) {
@@ -385,11 +457,68 @@ fn what_is_held_is_freed_by_giving_back_alone() {
 
 #[test]
 fn the_memory_of_a_log_is_counted() {
-    let counters = crate::store::Counters::<SlidingLog, 1>::new(10, None);
-    let key = crate::store::KeyHasher::default().hash(b"key");
+    let counters = Counters::<SlidingLog, 1>::new(10, None);
+    let key = KeyHasher::default().hash(b"key");
     let window = [window(1_000, Duration::from_secs(60))];
     for now in 0..1_000 {
-        crate::store::Counting::take(&counters, key, &window, now, 1);
+        counters.take(key, &window, now, 1);
     }
-    assert!(crate::store::Counting::bytes(&counters) >= 16_000);
+    assert!(counters.bytes() >= 16_000);
 }
+
+#[test]
+fn made_up_keys_stay_within_the_memory_of_a_token_bucket() {
+    flooded::<TokenBucket, 1>(200_000);
+    flooded::<TokenBucket, 4>(200_000);
+}
+
+#[test]
+fn a_million_keys_stay_within_the_memory_of_a_fixed_window() {
+    flooded::<FixedWindow, 1>(1_000_000);
+    flooded::<FixedWindow, 4>(200_000);
+}
+
+#[test]
+fn made_up_keys_stay_within_the_memory_of_a_weighted_window() {
+    flooded::<SlidingWindow, 1>(200_000);
+    flooded::<SlidingWindow, 4>(200_000);
+}
+
+#[test]
+fn made_up_keys_stay_within_the_memory_of_a_log() {
+    flooded::<SlidingLog, 1>(200_000);
+    flooded::<SlidingLog, 4>(200_000);
+}
+
+#[test]
+fn made_up_keys_stay_within_the_memory_of_what_is_in_flight() {
+    flooded::<InFlight, 1>(200_000);
+}
+
+/// So many keys that all stay in debt, into a table for 100,000.
+fn flooded<A: Algorithm, const N: usize>(keys: u64) {
+    let counters = Counters::<A, N>::new(MOST_KEYS, None);
+    let hasher = KeyHasher::default();
+    let windows = [window(QUOTA as u64, Duration::from_secs(60)); N];
+    for number in 0..keys {
+        let key = hasher.hash(&number.to_le_bytes());
+        counters.take(key, &windows, 1_000_000 * SECOND, 1);
+    }
+    assert!(counters.keys() <= MOST_KEYS, "{} keys", counters.keys());
+    // 64 shards of 4,096 places at most: 1,563 keys each fit 2,048, and what has left may make it
+    // grow once more. A place is an entry and a byte; some more stand behind each shard's places.
+    let place = size_of::<(KeyHash, Windows<A, N>)>() + 1;
+    let places = 64 * (4_096 * place + 64);
+    // Only a log has this: for each request 16 bytes, and as much again where it has grown.
+    let mut one = A::default();
+    one.take(&windows[0], 0, 1).unwrap();
+    let logs = match one.heap() {
+        0 => 0,
+        _ => MOST_KEYS * N * QUOTA * 2 * 16,
+    };
+    let bytes = counters.bytes();
+    assert!(bytes <= places + logs, "{bytes} bytes");
+}
+
+const MOST_KEYS: usize = 100_000;
+const QUOTA: usize = 10;

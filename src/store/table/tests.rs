@@ -167,6 +167,53 @@ fn a_full_table_of_shared_slots_counts_newcomers_with_others() {
 }
 
 #[test]
+fn a_newcomer_that_is_counted_with_a_stranger_is_seen() {
+    let figures = figures();
+    let table = Table::<Held>::new(1, Some(figures.clone()));
+    let hasher = KeyHasher::default();
+    let take = |number| {
+        let add = |held: &mut Held| {
+            let fits = held.0 < 2;
+            held.0 += u64::from(fits);
+            (fits, fits)
+        };
+        table.update(key(&hasher, number), 0, add).0
+    };
+    assert!(take(1));
+    assert_eq!(figures.evictions.get(), 0);
+    assert!(take(2));
+    assert_eq!(figures.evictions.get(), 1);
+    assert!(!take(3), "for what strangers hold");
+    assert_eq!((figures.evictions.get(), figures.keys.get()), (2, 1));
+    assert!(!take(1), "who is known takes nobody's place");
+    assert_eq!(figures.evictions.get(), 2);
+}
+
+#[test]
+fn a_sweep_holds_a_lock_for_so_many_places() {
+    let (mut shard, hasher) = (Shard::<Owing>::default(), KeyHasher::default());
+    for number in 0..10_000 {
+        shard.insert(key(&hasher, number), Owing::default());
+    }
+    let parts = shard.table.num_buckets().div_ceil(PLACES_A_PART);
+    assert!(parts > 2, "{parts} parts");
+    for part in 1..=parts {
+        let (left, was_last) = shard.forget_part(0);
+        assert!(left <= PLACES_A_PART, "{left} left");
+        assert_eq!(was_last, part == parts);
+    }
+    assert!(shard.table.is_empty());
+    assert!(shard.table.capacity() <= LOOKED_AT, "memory is given back");
+}
+
+#[test]
+fn a_large_table_has_more_shards() {
+    let shards = |max_keys| Table::<Owing>::new(max_keys, None).shards.len();
+    assert_eq!([1, 100, 100_000, 1_000_000].map(shards), [1, 1, 64, 64]);
+    assert_eq!([2_000_000, 100_000_000].map(shards), [128, 8_192]);
+}
+
+#[test]
 fn the_busiest_come_first() {
     let (table, hasher) = (Table::<Owing>::new(10_000, None), KeyHasher::default());
     for number in 0..1_000 {

@@ -51,9 +51,9 @@ impl Token<'_> {
 }
 
 /// Finds the token. RFC 6750 2: a client must not send it in more than one way.
-pub(super) fn find<'r>(
+pub(super) fn find<'r, 'p>(
     request: &'r Request,
-    places: &[CredentialPlace],
+    places: impl Iterator<Item = &'p CredentialPlace>,
 ) -> Result<Option<Token<'r>>, Reason> {
     let mut found = None;
     for place in places {

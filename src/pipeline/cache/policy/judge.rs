@@ -142,6 +142,7 @@ pub fn judge(
     options: &Options,
 ) -> Result<Verdict, NotStored> {
     final_and_whole(answer.status)?;
+    // RFC 9111 5.2.1.5, where clients are obeyed.
     if asked.wants.no_store {
         return Err(NotStored::RequestNoStore);
     }
@@ -149,6 +150,7 @@ pub fn judge(
     method(asked, url, answer.headers, &said)?;
     permitted(answer.status, &said.directives)?;
     let set_cookie = sets_cookie(answer.headers, &said.directives);
+    // RFC 9111 7.3 would let us keep it, but then everybody gets the cookie that was set for one.
     if set_cookie && !options.store_set_cookie {
         return Err(NotStored::SetCookie);
     }

@@ -38,9 +38,11 @@ pub fn select(
     length: Option<u64>,
     now: Moment,
 ) -> Selected {
+    // Conditions are for what would else be a 2xx (RFC 9110 13.2.1).
     if asked.conditional && stored.status.is_success() && not_changed(request, stored, now) {
         return Selected::NotModified;
     }
+    // A range is for what would else be a 200 (RFC 9110 14.2).
     let ranged = asked.range && stored.status == StatusCode::OK;
     let Some(whole) = length.filter(|_| ranged) else {
         return Selected::Whole;
