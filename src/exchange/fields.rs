@@ -289,9 +289,23 @@ mod tests {
             headers.append(name, HeaderValue::from_static(value));
         }
         assert_eq!(take_hop_by_hop(&mut headers, false), ["x-one"]);
-        assert_eq!(announced_trailers(&headers), ["x-two", "x-three"]);
+        assert_eq!(headers[TRAILER], "x-three, x-two");
+        assert_eq!(announced_trailers(&headers), ["x-three", "x-two"]);
         headers.insert(CONNECTION, HeaderValue::from_static("keep-alive, Upgrade"));
         assert!(take_hop_by_hop(&mut headers, true).is_empty());
+    }
+
+    /// Compared name by name these would be a thousand million comparisons.
+    #[test]
+    fn long_lists_of_names_cost_no_more_than_they_are_long() {
+        let names = |letter: char| (0..30_000).map(move |number| format!("{letter}{number}"));
+        let list = |names: Vec<String>| HeaderValue::try_from(names.join(",")).unwrap();
+        let mut headers = HeaderMap::new();
+        headers.insert(CONNECTION, list(names('a').collect()));
+        headers.insert(TRAILER, list(names('b').chain(names('a')).collect()));
+        assert_eq!(take_hop_by_hop(&mut headers, false).len(), 30_000);
+        assert_eq!(announced_trailers(&headers).len(), 30_000);
+        assert_eq!(headers.get_all(TRAILER).iter().count(), 1);
     }
 
     #[test]

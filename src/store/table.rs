@@ -139,24 +139,24 @@ impl<S: Slot> Table<S> {
     }
 
     /// Lets keys go that owe nothing, and gives memory back: in a part of the table, so that after
-    /// [`SWEEPS`] calls all of it was swept, or later where it has millions of places. For a thread
-    /// that has time.
+    /// [`SWEEPS`] calls all of it was swept, or later where it holds millions of keys. For a thread that
+    /// has time.
     pub fn sweep(&self, now: u64) {
         if self.is_empty() {
             return;
         }
         let mut shards = self.shards.len().div_ceil(SWEEPS);
-        for _ in 0..MOST_PARTS {
+        let mut places = MOST_PLACES;
+        while shards > 0 && places > 0 {
             // Two that sweep at once may leave a shard out: it has its turn in the next round.
             let next = self.swept.load(Ordering::Relaxed) % self.shards.len();
-            let (left, was_last) = locked(&self.shards[next]).forget_part(now);
-            self.left(left);
-            if was_last {
+            let part = locked(&self.shards[next]).forget_part(now);
+            self.left(part.left);
+            // An empty shard has its lock.
+            places = places.saturating_sub(part.places.max(LOOKED_AT));
+            if part.was_last {
                 self.swept.fetch_add(1, Ordering::Relaxed);
                 shards -= 1;
-            }
-            if shards == 0 {
-                return;
             }
         }
     }
@@ -291,6 +291,16 @@ struct Shard<S> {
     swept: usize,
 }
 
+/// What a sweep has done under one lock.
+struct Part {
+    /// Keys that have left.
+    left: usize,
+    /// Places that were looked at.
+    places: usize,
+    /// Whether these were the shard's last.
+    was_last: bool,
+}
+
 struct Entry<S> {
     key: KeyHash,
     state: S,
@@ -337,10 +347,9 @@ impl<S: Slot> Shard<S> {
         left
     }
 
-    /// Looks at the next places in turn, so many that nobody waits long for the lock; gives how many
-    /// keys have left, and whether these were the last places. What a growing shard moves meanwhile is
-    /// looked at in the next round.
-    fn forget_part(&mut self, now: u64) -> (usize, bool) {
+    /// Looks at the next places in turn, so many that nobody waits long for the lock. What a growing
+    /// shard moves meanwhile is looked at in the next round.
+    fn forget_part(&mut self, now: u64) -> Part {
         let buckets = self.table.num_buckets();
         let end = buckets.min(self.swept.saturating_add(PLACES_A_PART));
         let mut left = 0;
@@ -348,11 +357,16 @@ impl<S: Slot> Shard<S> {
             left += usize::from(self.forget_at(bucket, now));
         }
         let was_last = end == buckets;
+        let places = end.saturating_sub(self.swept);
         self.swept = if was_last { 0 } else { end };
         if was_last {
             self.give_memory_back();
         }
-        (left, was_last)
+        Part {
+            left,
+            places,
+            was_last,
+        }
     }
 
     /// Lets the key at a place go if it owes nothing; whether it did.
@@ -425,8 +439,8 @@ const LOOKED_AT: usize = 4;
 pub(super) const SWEEPS: usize = 4;
 /// Places that a sweep looks at under one lock: some ten microseconds.
 const PLACES_A_PART: usize = 4_096;
-/// Parts that one call sweeps at most, a million places: the thread has other things to do.
-const MOST_PARTS: usize = 256;
+/// Places that one call looks at, or one part more: the thread has other things to do.
+const MOST_PLACES: usize = 1 << 20;
 /// A table with room for so many times its keys gives memory back.
 const SPARSE: usize = 4;
 

@@ -99,10 +99,15 @@ async fn a_bad_credential_is_refused_behind_a_place_that_is_shared() {
     for methods in ["['jwt.one', 'jwt.two']", "['jwt.two', 'jwt.one']"] {
         let site = Site::with(&tables, &format!("auth = {methods}")).await;
         assert_eq!(site.get(&good).await.refusal(), let_in(), "{methods}");
-        let ambiguous = (400, "auth.ambiguous".to_owned());
-        assert_eq!(site.get(&forged).await.refusal(), ambiguous, "{methods}");
+        let bad = refused("auth.jwt.bad_signature");
+        assert_eq!(site.get(&forged).await.refusal(), bad, "{methods}");
         let cookie = format!("Cookie: session={}\r\n", two.token(&alice()));
-        assert_eq!(site.get(&cookie).await.refusal(), let_in(), "{methods}");
+        for fields in [cookie.clone(), good.clone() + &cookie] {
+            assert_eq!(site.get(&fields).await.refusal(), let_in(), "{fields}");
+        }
+        let twice = bearer(&two.token(&alice())) + &cookie;
+        let ambiguous = (400, "auth.ambiguous".to_owned());
+        assert_eq!(site.get(&twice).await.refusal(), ambiguous, "{methods}");
     }
 }
 

@@ -312,13 +312,8 @@ fn an_unknown_role_of_users_or_of_a_limit_is_a_warning() {
             "did you mean `\"role:viewer\"`?"
         )
     );
-    assert_eq!(
-        text("viewer", "overrides = { \"role:gold\" = \"9/s\" }"),
-        found(
-            "7:15 there is no role `gold`: only who carries that name has it",
-            "define it, if only by name: `[roles.gold]`"
-        )
-    );
+    // A token or a key may bring any role, of which no file here knows.
+    assert!(text("viewer", "overrides = { \"role:gold\" = \"9/s\" }").is_empty());
     assert!(text("viewer", "exempt = \"role:viewer\"").is_empty());
     assert!(text("gold", "exempt = \"role:gold\"").is_empty());
 }

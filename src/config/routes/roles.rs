@@ -33,7 +33,9 @@ impl Builder<'_> {
             }
         }
         for (name, place) in limited {
-            if !asked.contains(name) && !by_users.contains(name) {
+            // Tokens, keys and services bring roles that no file here names.
+            let is_slip = nearest(name, self.roles.keys().map(|name| &**name)).is_some();
+            if is_slip && !asked.contains(name) && !by_users.contains(name) {
                 self.warn_of_role(name, place, "role:", "only who carries that name has it");
             }
         }
