@@ -36,6 +36,7 @@ pub mod policy;
 mod purge;
 mod purge_log;
 mod purges_shared;
+mod redis_time;
 mod room;
 mod second_tier;
 mod serve;

@@ -11,16 +11,17 @@
 use std::{sync::Arc, time::Duration};
 
 use http::header::CONTENT_LENGTH;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep};
 
 use super::{
     CacheRoute, Visit,
     object::{Draft, NAME, Object},
     policy::{CacheStatus, Class, Forwarded, Reuse, reuse},
+    redis_time::RedisTime,
     second_tier::{Begun, End, Ticket},
     shared::Found,
 };
-use crate::{config::CacheQuery, exchange::Response, store::Away};
+use crate::{config::CacheQuery, exchange::Response};
 
 /// How long one waits for other gateways.
 #[derive(Clone, Copy, Debug)]
@@ -45,20 +46,6 @@ pub(super) enum Consulted {
     LeaveIt,
 }
 
-/// How long Redis may take for all that is asked at a time: each call has its own deadline, but a slow
-/// Redis would cost a request several.
-struct Budget(Duration);
-
-impl Budget {
-    /// What a call has brought; `None` when Redis is away, or the time is over.
-    async fn within<T>(&mut self, call: impl Future<Output = Result<T, Away>>) -> Option<T> {
-        let began = Instant::now();
-        let result = timeout(self.0, call).await;
-        self.0 = self.0.saturating_sub(began.elapsed());
-        result.ok()?.ok()
-    }
-}
-
 impl CacheRoute {
     /// Asks the second tier, if there is one. What is to be validated and what the fetch has to know
     /// is written into the visit.
@@ -72,10 +59,10 @@ impl CacheRoute {
         };
         let place = tier.place(visit, self.rule.query == CacheQuery::AsIs);
         let mut pause = SHORTEST_PAUSE;
-        let mut budget = Budget(tier.timeout());
+        let mut time = RedisTime::new(tier.timeout());
         loop {
-            let looking = tier.look(&self.cache, visit, &place);
-            let Some(looked) = budget.within(looking).await else {
+            let looking = tier.look(&self.cache, visit, &place, &mut time);
+            let Ok(looked) = looking.await else {
                 return Consulted::Ask;
             };
             if let Some(found) = &looked.found
@@ -93,19 +80,17 @@ impl CacheRoute {
                 Patience::For(wait) => Some(wait),
                 Patience::Aside => Some(TURN_ASIDE),
             };
-            match budget
-                .within(tier.begin(visit, &place, &looked, turn))
-                .await
-            {
-                Some(Begun::Ours(ticket)) => visit.ticket = Some(ticket),
-                Some(Begun::Everybodys(ticket)) => {
+            let beginning = tier.begin(visit, &place, &looked, turn);
+            match time.within(beginning).await {
+                Ok(Begun::Ours(ticket)) => visit.ticket = Some(ticket),
+                Ok(Begun::Everybodys(ticket)) => {
                     visit.ticket = Some(ticket);
                     return Consulted::Ask;
                 }
-                Some(Begun::Others(_)) if matches!(patience, Patience::Aside) => {
+                Ok(Begun::Others(_)) if matches!(patience, Patience::Aside) => {
                     return Consulted::LeaveIt;
                 }
-                Some(Begun::Others(ticket)) => {
+                Ok(Begun::Others(ticket)) => {
                     let now = Instant::now();
                     if now >= until {
                         visit.ticket = Some(ticket);
@@ -113,9 +98,9 @@ impl CacheRoute {
                     }
                     sleep(pause.min(until - now)).await;
                     pause = (pause * 2).min(LONGEST_PAUSE);
-                    budget = Budget(tier.timeout());
+                    time = RedisTime::new(tier.timeout());
                 }
-                None => return Consulted::Ask,
+                Err(_) => return Consulted::Ask,
             }
         }
     }

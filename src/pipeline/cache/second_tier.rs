@@ -40,6 +40,7 @@ use super::{
     policy::{Audience, Moment, Nominated},
     purge::{Reached, Stamp},
     purge_log::{PurgeLog, guard_key, hex, url_tag},
+    redis_time::RedisTime,
     shared::{Cache, Found, SecondTierFigures},
 };
 use crate::{
@@ -187,8 +188,9 @@ impl SecondTier {
         cache: &Cache,
         visit: &Visit,
         place: &Place,
+        time: &mut RedisTime,
     ) -> Result<Looked, Away> {
-        let looked = self.looked(cache, visit, place).await;
+        let looked = time.within(self.looked(cache, visit, place)).await;
         match &looked {
             Ok(Looked { found: Some(_), .. }) => self.count("hit"),
             Ok(_) => self.count("miss"),
