@@ -18,6 +18,7 @@ mod file_watch;
 mod frame_meter;
 mod gather;
 pub mod host;
+pub mod http1;
 mod id;
 mod key_state;
 mod principal;
@@ -29,6 +30,7 @@ mod subrequest;
 pub mod target;
 mod timer;
 mod tunnel;
+mod upgrade;
 
 pub use blocking::{Blocking, Undone};
 pub use body::{Body, BodyError, BodyFault, BoxError, EndsWithConnection};
@@ -50,6 +52,7 @@ pub use route_service::{BoxFuture, Handle, RouteService};
 pub use subrequest::{SharedSubrequest, Subrequest, SubrequestError, SubrequestLimits};
 pub use timer::LazyTimer;
 pub use tunnel::{Tunnel, TunnelEnd};
+pub use upgrade::{Duplex, Upgrade, Upgraded, upgrade};
 
 /// A request on its way through the pipeline.
 pub type Request = http::Request<Body>;

@@ -26,7 +26,6 @@ use http::{
     header::{ALLOW, CONNECTION, HOST, VARY},
     request::Parts,
 };
-use hyper::body::Incoming;
 
 use client::{Client, Trust};
 pub use end::AnswerBody;
@@ -37,7 +36,7 @@ use crate::{
     config::{EncodedSlash, OverrideHeaders, Server},
     exchange::{
         Body, Clock, Connection, Context, ContextParts, Decorate, Handler, Reason, Rejection,
-        RequestHead, Response, RouteService, Tunnel,
+        Request, RequestHead, Response, RouteService, Tunnel,
         fields::{X_REQUEST_ID, remove_overrides},
         host::{Host, HostError},
         preflight_method, target,
@@ -194,10 +193,13 @@ impl Handler for Frame {
 
     fn handle(
         &self,
-        request: http::Request<Incoming>,
+        request: Request,
         connection: &Arc<Connection>,
-    ) -> impl Future<Output = Result<http::Response<AnswerBody>, Infallible>> + Send + 'static + use<>
-    {
+    ) -> impl Future<Output = Result<http::Response<AnswerBody>, Infallible>>
+    + Send
+    + Unpin
+    + 'static
+    + use<> {
         let in_flight = connection.begin();
         let (mut parts, body) = request.into_parts();
         let snapshot = self.snapshot.load();
@@ -244,7 +246,7 @@ impl Handler for Frame {
                     response
                 }
                 Ok((route, vary)) => {
-                    let request = http::Request::from_parts(parts, Body::from(body));
+                    let request = Request::from_parts(parts, body);
                     let mut response = guarded(&route, request, &context).await;
                     if let Some(vary) = vary {
                         response.headers_mut().append(VARY, vary);
@@ -259,11 +261,7 @@ impl Handler for Frame {
 }
 
 /// Runs a route; a panic in it is an answer, and not the end of the connection.
-async fn guarded(
-    route: &Route,
-    request: crate::exchange::Request,
-    context: &Arc<Context>,
-) -> Response {
+async fn guarded(route: &Route, request: Request, context: &Arc<Context>) -> Response {
     let answer = async { route.service.handle(request, context).await };
     match AssertUnwindSafe(answer).catch_unwind().await {
         Ok(response) => response,

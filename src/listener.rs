@@ -19,7 +19,7 @@ mod clients;
 mod connection;
 mod drain;
 mod guard;
-mod http1;
+pub mod http1;
 mod http2;
 mod hub;
 mod io;

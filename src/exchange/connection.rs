@@ -11,9 +11,8 @@ use std::{
 };
 
 use http::HeaderValue;
-use hyper::body::Incoming;
 
-use super::BodyError;
+use super::{BodyError, Request};
 
 /// Who is at the other end of a client's connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,7 +48,7 @@ pub enum Protocol {
 /// A listener knows neither the router nor the frame: it takes anything that answers.
 pub trait Handler: Send + Sync + 'static {
     /// The body of the answers.
-    type Body: http_body::Body<Data = bytes::Bytes, Error = BodyError> + Send + 'static;
+    type Body: http_body::Body<Data = bytes::Bytes, Error = BodyError> + Send + Unpin + 'static;
 
     /// Answers one request of one connection.
     ///
@@ -61,9 +60,13 @@ pub trait Handler: Send + Sync + 'static {
     /// implementation: `use<>`).
     fn handle(
         &self,
-        request: http::Request<Incoming>,
+        request: Request,
         connection: &Arc<Connection>,
-    ) -> impl Future<Output = Result<http::Response<Self::Body>, Infallible>> + Send + 'static + use<Self>;
+    ) -> impl Future<Output = Result<http::Response<Self::Body>, Infallible>>
+    + Send
+    + Unpin
+    + 'static
+    + use<Self>;
 }
 
 /// One client connection. Requests share it behind an [`Arc`].

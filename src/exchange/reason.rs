@@ -48,7 +48,7 @@ macro_rules! reasons {
 
             /// The beginning of the envelope: class, word and message.
             #[must_use]
-            pub(super) fn envelope(self) -> &'static str {
+            pub(crate) fn envelope(self) -> &'static str {
                 match self {
                     $(Self::$variant => concat!(
                         r#"{"success":false,"error":{"code":""#, $code,

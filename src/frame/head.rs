@@ -212,15 +212,16 @@ pub(super) struct Checks {
     pub(super) pseudonym: String,
 }
 
-/// RFC 9112 6.1 and 6.3: `chunked`, once. hyper takes any list that ends in `chunked`, leaves the
-/// other codings undone, and silently drops a Content-Length beside it.
+/// RFC 9112 6.1 and 6.3: `chunked`, once, and no length beside it. The listener takes any list that
+/// ends in `chunked` and would leave the other codings undone.
 fn check_coding(parts: &Parts, seen: &Seen) -> Result<(), Reason> {
     let coding = parts
         .headers
         .get(TRANSFER_ENCODING)
         .map(HeaderValue::as_bytes);
     let chunked = coding.is_some_and(|coding| coding.eq_ignore_ascii_case(b"chunked"));
-    if seen.transfer_encoding != 1 || !chunked || parts.version != Version::HTTP_11 {
+    let once = seen.transfer_encoding == 1 && seen.content_length == 0;
+    if !once || !chunked || parts.version != Version::HTTP_11 {
         return Err(Reason::FramingInvalid);
     }
     Ok(())

@@ -5,7 +5,7 @@ use std::{error::Error, fmt::Display, io, sync::Arc};
 use tokio::time::Instant;
 
 use super::{
-    guard::{End, Guard, LATE_HEAD},
+    guard::{Broken, End, Guard, LATE_HEAD},
     http1, http2,
     hub::Server,
     io::{Detached, Io, Stream},
@@ -135,8 +135,12 @@ impl<H: Handler> Serving<'_, H> {
 fn complaint(end: &End) -> Option<(Reason, &dyn Display)> {
     match end {
         End::Fault(reason, detail) => Some((*reason, detail)),
-        End::Served(Err(error)) => fault(error).map(|reason| (reason, detail(error))),
-        End::Served(Ok(())) | End::Dropped => None,
+        End::Served(Err(Broken::Refused(refused))) => Some((refused.reason, &refused.detail)),
+        End::Served(Err(Broken::Http2(error))) => {
+            // A client that leaves, and an answer that breaks off, are no fault: the frame logs them.
+            http2::is_protocol_error(error).then(|| (Reason::Malformed, detail(error)))
+        }
+        End::Served(Ok(()) | Err(Broken::Lost)) | End::Dropped => None,
     }
 }
 
@@ -145,22 +149,5 @@ fn detail(error: &hyper::Error) -> &dyn Display {
     match error.source() {
         Some(cause) => cause as &dyn Display,
         None => error,
-    }
-}
-
-/// A client that leaves, and an answer that breaks off, are no fault: the frame logs those requests.
-fn fault(error: &hyper::Error) -> Option<Reason> {
-    if error.is_parse_too_large() {
-        return Some(too_large(error));
-    }
-    (error.is_parse() || http2::is_protocol_error(error)).then_some(Reason::Malformed)
-}
-
-/// hyper answered 414 or 431; only its debug text tells which.
-fn too_large(error: &hyper::Error) -> Reason {
-    if format!("{error:?}").contains("UriTooLong") {
-        Reason::TargetTooLong
-    } else {
-        Reason::HeadTooLarge
     }
 }

@@ -1,6 +1,6 @@
-//! The guard of one connection: what hyper has no timer for.
+//! The guard of one connection: its time limits.
 //!
-//! It polls hyper's future, then looks at what changed, finds the connection's [`Phase`] and moves
+//! It polls the future that serves it, then looks at what changed, finds the connection's [`Phase`] and moves
 //! one deadline. Nothing is spawned and nothing is locked for a request.
 
 use std::{
@@ -13,6 +13,7 @@ use std::{
 use tokio::time::Instant;
 
 use super::{
+    http1::Refused,
     phase::{Phase, Seen},
     state::{Stage, State},
 };
@@ -21,17 +22,37 @@ use crate::{
     exchange::{LazyTimer, Protocol, Reason},
 };
 
-/// hyper's future of one connection.
-pub(super) trait Served: Future<Output = hyper::Result<()>> {
+/// The future that serves one connection: ours over HTTP/1.1, hyper's over HTTP/2.
+pub(super) trait Served: Future<Output = Result<(), Self::Error>> {
+    /// What breaks it.
+    type Error: Into<Broken>;
+
     /// Asks it to end when nothing is under way.
     fn close(self: Pin<&mut Self>);
+}
+
+/// Why a connection could not be served to its end.
+#[derive(Debug)]
+pub(super) enum Broken {
+    /// What came is no HTTP/1.1; the client was told so.
+    Refused(Refused),
+    /// The client is gone, or an answer broke off: the frame logs those requests.
+    Lost,
+    /// hyper's word.
+    Http2(hyper::Error),
+}
+
+impl From<hyper::Error> for Broken {
+    fn from(error: hyper::Error) -> Self {
+        Self::Http2(error)
+    }
 }
 
 /// How a connection ended.
 #[derive(Debug)]
 pub(super) enum End {
-    /// hyper ended it.
-    Served(hyper::Result<()>),
+    /// It was served, up to its end or to what broke it.
+    Served(Result<(), Broken>),
     /// The client was too slow, or too much trouble.
     Fault(Reason, &'static str),
     /// The client was given up, or the gateway aborts: nothing to tell.
@@ -100,7 +121,7 @@ impl<'a> Guard<'a> {
             }
             if let Poll::Ready(result) = served.as_mut().poll(cx) {
                 self.state.release();
-                return Poll::Ready(End::Served(result));
+                return Poll::Ready(End::Served(result.map_err(Into::into)));
             }
             self.observe();
             if self.is_reset_rapidly() {

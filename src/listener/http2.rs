@@ -47,7 +47,7 @@ use super::{
     state::{Polled, State},
     worker::Worker,
 };
-use crate::exchange::{BodyError, Connection, Handler, LazyTimer, Reason};
+use crate::exchange::{Body as AnyBody, BodyError, Connection, Handler, LazyTimer, Reason};
 
 /// Serves the connection.
 pub(super) async fn serve<H: Handler>(serving: Serving<'_, H>, guard: Guard<'_>, mut io: Io) {
@@ -64,9 +64,13 @@ pub(super) async fn serve<H: Handler>(serving: Serving<'_, H>, guard: Guard<'_>,
     let shared = Arc::clone(&streams.0);
     let handler = Arc::clone(&serving.server.handler);
     let service = service_fn(move |request| {
+        let request: Request<Incoming> = request;
         let answer = shared.admit(request.headers()).map(|head| {
             shared.state.note_call();
-            (head, handler.handle(request, &shared.connection))
+            (
+                head,
+                handler.handle(request.map(AnyBody::from), &shared.connection),
+            )
         });
         let state = Arc::clone(&shared.state);
         async move {
@@ -106,6 +110,8 @@ where
     S::Future: Send + 'static,
     B: Body<Data = Bytes, Error = BodyError> + Send + 'static,
 {
+    type Error = hyper::Error;
+
     fn close(self: Pin<&mut Self>) {
         self.graceful_shutdown();
     }

@@ -8,8 +8,10 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
+    time::Duration,
 };
 
+use socket2::SockRef;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpStream, UnixStream},
@@ -131,6 +133,14 @@ impl Io {
             self.prefix.advance(read);
         }
         Poll::Ready(Ok(()))
+    }
+
+    /// Lets the client see a reset when the socket is dropped, and not an end. A unix socket has none.
+    pub(super) fn reset(&self) {
+        if let Stream::Tcp(stream) = &self.stream {
+            // Where it can't be set, the client is gone.
+            let _ = SockRef::from(stream).set_linger(Some(Duration::ZERO));
+        }
     }
 
     /// What comes behind the preface, which sniffing has read, is HTTP/2.

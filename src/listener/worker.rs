@@ -21,6 +21,7 @@ use tokio_util::{
 use super::{
     Observer,
     clients::Place,
+    http1::Date,
     state::{Stage, State},
 };
 use crate::exchange::Connection;
@@ -45,6 +46,7 @@ pub(super) struct Worker {
     streams: AtomicUsize,
     /// Bytes that the heads of HTTP/2 requests take which have no answer yet.
     heads: AtomicUsize,
+    date: Date,
     registry: Mutex<Registry>,
 }
 
@@ -64,12 +66,17 @@ impl Worker {
             tracker: TaskTracker::new(),
             streams: AtomicUsize::new(0),
             heads: AtomicUsize::new(0),
+            date: Date::default(),
             registry: Mutex::default(),
         }
     }
 
     pub(super) fn index(&self) -> usize {
         self.index
+    }
+
+    pub(super) fn date(&self) -> &Date {
+        &self.date
     }
 
     pub(super) fn handle(&self) -> &Handle {

@@ -28,7 +28,7 @@ use super::{
 };
 use crate::{
     config::UpstreamProtocol,
-    exchange::{self, Body, Context, LazyTimer, Reason, Retry, UpstreamError},
+    exchange::{self, Body, Context, LazyTimer, Reason, Retry, UpstreamError, http1::Outgoing},
 };
 
 /// A request on its way to a server.
@@ -61,10 +61,10 @@ pub(super) enum Behind {
 }
 
 /// What is sent over HTTP/1.1.
-enum Outgoing {
+enum Try {
     New(Body),
     /// A request of which nothing was written, as it stood.
-    Again(http1::Upload),
+    Again(Outgoing),
 }
 
 /// What is sent over HTTP/2. Whatever lives while a future waits makes it larger, and futures are
@@ -131,7 +131,7 @@ impl Attempt<'_> {
 
     async fn http1(&self, body: Body, started: Instant) -> Result<Sent, UpstreamError> {
         let repeatable = body.is_end_stream() && self.parts.method.is_idempotent();
-        let mut outgoing = Outgoing::New(body);
+        let mut outgoing = Try::New(body);
         let mut fresh = false;
         loop {
             let (connection, pooled) = self.http1_connection(started, fresh).await?;
@@ -141,9 +141,9 @@ impl Attempt<'_> {
             };
             outgoing = match unsent.message {
                 // It died in the pool and took none of the request with it.
-                Some(unsent) if pooled => Outgoing::Again(unsent),
+                Some(unsent) if pooled => Try::Again(unsent),
                 None if pooled && repeatable && unsent.error.retry == Retry::IfIdempotent => {
-                    Outgoing::New(Body::empty())
+                    Try::New(Body::empty())
                 }
                 _ => return Err(unsent.error),
             };
@@ -226,16 +226,16 @@ impl Attempt<'_> {
     async fn send_http1(
         &self,
         connection: Http1Connection,
-        outgoing: Outgoing,
-    ) -> Result<Sent, Unsent<http1::Upload>> {
+        outgoing: Try,
+    ) -> Result<Sent, Unsent<Outgoing>> {
         let Http1Connection {
             mut connection,
             mut timer,
         } = connection;
         let method = self.parts.method.clone();
         let mut exchange = match outgoing {
-            Outgoing::Again(upload) => http1::Exchange::again(connection, method, upload),
-            Outgoing::New(body) => {
+            Try::Again(upload) => http1::Exchange::again(connection, method, upload),
+            Try::New(body) => {
                 let framing = http1::request_head(
                     connection.output(),
                     (self.parts, &body),
@@ -284,11 +284,7 @@ impl Attempt<'_> {
         })
     }
 
-    fn http1_unsent(
-        &self,
-        error: http1::SendError,
-        exchange: http1::Exchange,
-    ) -> Unsent<http1::Upload> {
+    fn http1_unsent(&self, error: http1::SendError, exchange: http1::Exchange) -> Unsent<Outgoing> {
         use http1::SendError::{Body, Closed, Length, Malformed};
         let lost = |error| Unsent::lost(self.blame_body(error));
         match error {

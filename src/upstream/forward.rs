@@ -7,7 +7,7 @@ use http::{
     header::{CONNECTION, CONTENT_TYPE, UPGRADE},
     response::Parts,
 };
-use hyper::upgrade::OnUpgrade;
+use tokio::sync::oneshot::Receiver;
 
 use super::{
     attempt::{Attempt, Behind, Sent},
@@ -22,7 +22,7 @@ use crate::{
     config::{HostRewrite, Timeouts, UpstreamProtocol},
     exchange::{
         Body, Clock, Context, EndsWithConnection, LazyTimer, Reason, Request, Response, Retry,
-        UpstreamError, UpstreamService,
+        Upgrade, Upgraded, UpstreamError, UpstreamService,
     },
 };
 
@@ -118,8 +118,8 @@ impl UpstreamService for Forward {
         let permit = group.admit()?;
         let server = group.choose()?;
         let upgrade = self.passes_upgrade(context, server);
-        // Taken before sending: hyper hands the client's side over only if somebody waits for it.
-        let client = upgrade.then(|| hyper::upgrade::on(&mut request));
+        // Taken before sending: the client's side is handed over only if somebody waits for it.
+        let client = upgrade.then(|| client_side(&mut request)).flatten();
         let (parts, body) = request.into_parts();
         let body = HeldBody::around(body, permit.as_ref());
         let attempt = Attempt {
@@ -142,6 +142,11 @@ impl UpstreamService for Forward {
             Behind::Switch(server) => switch(&attempt, (head, &seen), (client, server), permit),
         }
     }
+}
+
+/// What the client's connection promises to hand over behind a 101.
+fn client_side(request: &mut Request) -> Option<Receiver<Upgraded>> {
+    request.extensions_mut().remove::<Upgrade>()?.take()
 }
 
 impl Forward {
@@ -201,7 +206,7 @@ fn idle(timeouts: &Timeouts, headers: &HeaderMap) -> Option<Duration> {
 fn switch(
     attempt: &Attempt<'_>,
     (mut head, seen): (Parts, &Seen),
-    (client, server): (Option<OnUpgrade>, Option<http1::Switched>),
+    (client, server): (Option<Receiver<Upgraded>>, Option<http1::Switched>),
     permit: Option<Permit>,
 ) -> Result<Response, UpstreamError> {
     let unasked = || UpstreamError::new(Reason::UpstreamUpgrade, Retry::Never);

@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     config::{HealthCheck, UpstreamProtocol},
-    exchange::{Body, BoxError},
+    exchange::{Body, BoxError, http1::Framing},
 };
 
 /// Checks the servers of an upstream for ever; the caller drops the future to stop.
@@ -100,7 +100,7 @@ async fn ask_http1(
     let (path, agent) = (&check.path, PROBE_AGENT);
     let head = format!("GET {path} HTTP/1.1\r\nhost: {host}\r\nuser-agent: {agent}\r\n\r\n");
     connection.output().extend_from_slice(head.as_bytes());
-    let (framing, body) = (http1::Framing::Empty, Body::empty());
+    let (framing, body) = (Framing::Empty, Body::empty());
     let mut exchange = http1::Exchange::new(connection, Method::GET, framing, body);
     let head = poll_fn(|cx| exchange.poll(cx)).await;
     let head = head.map_err(|error| format!("{error:?}"))?;

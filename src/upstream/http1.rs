@@ -7,12 +7,10 @@
 //!
 //! ```text
 //! encode    the request's head and its body's framing               bytes out
-//! upload    what is still to be sent, and sending it
-//! input     the socket's bytes, until they are used                 bytes in
-//! head      an answer's head and what it says of its body
-//! decode    the body's framing                                      RFC 9112 6 and 7
-//! exchange  upload and answer side by side, until the head is there
+//! head      an answer's head and what it says of its body           bytes in
+//! exchange  request and answer side by side, until the head is there
 //! answer    the body, and whether the connection can be used again
+//! rest      what is left of a request behind its answer
 //! ```
 //!
 //! An answer may overtake its request's body. The rest of that body is then sent by a task of its
@@ -20,24 +18,21 @@
 //! not used again.
 
 mod answer;
-mod decode;
 mod encode;
 mod exchange;
 mod head;
-mod input;
+mod rest;
 mod stream;
-mod upload;
 
 pub(super) use answer::Answer;
-pub use decode::{Broken, Decoded, Decoder};
-pub(super) use encode::{Framing, request_head};
+pub(super) use encode::request_head;
 pub(super) use exchange::{Exchange, SendError};
 pub use head::{Head, Malformed};
 pub(super) use stream::{Stream, Switched};
-pub(super) use upload::Upload;
 
-use self::input::Input;
-use crate::telemetry::OpenConnection;
+use std::io;
+
+use crate::{exchange::http1::Input, telemetry::OpenConnection};
 
 /// A connection to a server, between two exchanges or inside one.
 pub(super) struct Connection {
@@ -67,7 +62,15 @@ impl Connection {
     /// Whether it can't serve another request: it was closed, or bytes have come that nobody asked
     /// for and that would answer the next request. Costs no system call while nothing has come.
     pub(super) fn is_stale(&mut self) -> bool {
-        !self.input.is_empty() || self.input.has_news(&self.stream)
+        !self.input.is_empty() || self.has_news()
+    }
+
+    /// Whether anything has come, the server's end included. Asks no runtime, so that no used-up budget
+    /// makes a closed connection look open.
+    fn has_news(&mut self) -> bool {
+        self.input.make_room();
+        let read = self.stream.try_read(&mut self.input.buffer);
+        !matches!(read, Err(error) if error.kind() == io::ErrorKind::WouldBlock)
     }
 
     /// Gives back what a large exchange took, before it waits in a pool.

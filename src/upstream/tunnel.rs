@@ -12,16 +12,15 @@ use std::{
 };
 
 use http::HeaderValue;
-use hyper::upgrade::{OnUpgrade, Upgraded};
-use hyper_util::rt::TokioIo;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf, copy_bidirectional},
+    sync::oneshot::Receiver,
     time::{sleep, timeout},
 };
 
 use super::http1;
 use crate::{
-    exchange::{Clock, Tunnel, TunnelEnd},
+    exchange::{Clock, Tunnel, TunnelEnd, Upgraded},
     telemetry::OpenConnection,
 };
 
@@ -46,7 +45,7 @@ pub(super) struct Lifetime {
 /// The tunnel between two sides that are about to switch. What it holds, such as the permit of a
 /// request under way, it holds until it ends.
 pub(super) fn open(
-    client: OnUpgrade,
+    client: Receiver<Upgraded>,
     server: http1::Switched,
     lifetime: Lifetime,
     held: impl Send + 'static,
@@ -58,13 +57,13 @@ pub(super) fn open(
     })
 }
 
-async fn run(client: OnUpgrade, server: http1::Switched, lifetime: Lifetime) -> TunnelEnd {
+async fn run(client: Receiver<Upgraded>, server: http1::Switched, lifetime: Lifetime) -> TunnelEnd {
     let Lifetime { idle, until } = lifetime;
     let Some((client, (server, _open))) = both(client, server, idle).await else {
         return TunnelEnd::default();
     };
     let (from_client, from_server) = (Arc::default(), Arc::default());
-    let mut client = Counted::new(TokioIo::new(client), &from_client);
+    let mut client = Counted::new(client, &from_client);
     let mut server = Counted::new(server, &from_server);
     let complete = tokio::select! {
         copied = copy_bidirectional(&mut client, &mut server) => copied.is_ok(),
@@ -81,7 +80,7 @@ async fn run(client: OnUpgrade, server: http1::Switched, lifetime: Lifetime) -> 
 /// A side has switched when its last message is over, so a request's body that does not end would
 /// hold the other side for ever.
 async fn both(
-    client: OnUpgrade,
+    client: Receiver<Upgraded>,
     server: http1::Switched,
     limit: Option<Duration>,
 ) -> Option<(

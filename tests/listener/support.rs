@@ -18,12 +18,10 @@ use bytes::Bytes;
 use http::{HeaderValue, Request, Response, StatusCode, header};
 use http_body::Frame;
 use http_body_util::BodyExt;
-use hyper::body::Incoming;
-use hyper_util::rt::TokioIo;
 use tokio::sync::Semaphore;
 use tollgate::{
     config::{Address, Server},
-    exchange::{Body, BodyError, Connection, Handler, InFlight, Reason},
+    exchange::{Body, BodyError, Connection, Handler, InFlight, Reason, Upgrade},
     listener::{Listeners, Observer},
 };
 
@@ -65,14 +63,15 @@ impl Handler for Front {
 
     fn handle(
         &self,
-        request: Request<Incoming>,
+        request: Request<Body>,
         connection: &Arc<Connection>,
-    ) -> impl Future<Output = Result<Response<Counted>, Infallible>> + Send + 'static + use<> {
+    ) -> impl Future<Output = Result<Response<Counted>, Infallible>> + Send + Unpin + 'static + use<>
+    {
         let script = Arc::clone(&self.0);
         let connection = Arc::clone(connection);
         let in_flight = connection.begin();
         script.begun.fetch_add(1, SeqCst);
-        async move {
+        Box::pin(async move {
             let mut abort = Abort(&script, false);
             let mut response = answer(&script, request, &connection).await;
             abort.1 = true;
@@ -86,13 +85,13 @@ impl Handler for Front {
                 body,
                 _in_flight: in_flight,
             }))
-        }
+        })
     }
 }
 
 async fn answer(
     script: &Scripted,
-    mut request: Request<Incoming>,
+    mut request: Request<Body>,
     connection: &Connection,
 ) -> Response<Body> {
     match request.uri().path() {
@@ -117,10 +116,12 @@ async fn answer(
         "/silent-body" => Response::new(Body::boxed(Silent)),
         "/worker" => Response::new(Body::full(connection.worker.to_string())),
         "/upgrade" => {
-            let upgrade = hyper::upgrade::on(&mut request);
+            let upgrade = request.extensions_mut().remove::<Upgrade>().unwrap();
             tokio::spawn(async move {
-                let Ok(upgraded) = upgrade.await else { return };
-                let (mut read, mut write) = tokio::io::split(TokioIo::new(upgraded));
+                let Ok(upgraded) = upgrade.take().unwrap().await else {
+                    return;
+                };
+                let (mut read, mut write) = tokio::io::split(upgraded);
                 let _ = tokio::io::copy(&mut read, &mut write).await;
                 let _ = tokio::io::AsyncWriteExt::shutdown(&mut write).await;
             });

@@ -9,8 +9,11 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use tokio_util::task::AbortOnDropHandle;
 
-use super::{Connection, Decoder, decode::Decoded};
-use crate::exchange::BodyError;
+use super::Connection;
+use crate::exchange::{
+    BodyError,
+    http1::{Decoded, Decoder},
+};
 
 /// The body, and the connection that it comes from.
 pub(in super::super) struct Answer {

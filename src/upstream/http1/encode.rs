@@ -3,13 +3,12 @@
 use http::{
     HeaderMap, HeaderName, HeaderValue, Method,
     header::{
-        CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, FORWARDED, HOST, TE, TRAILER,
-        TRANSFER_ENCODING, UPGRADE, VIA,
+        CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, FORWARDED, HOST, TE, TRANSFER_ENCODING,
+        UPGRADE, VIA,
     },
     request::Parts,
 };
 use http_body::Body as _;
-use smallvec::SmallVec;
 
 use super::super::{
     head::{HeadOptions, forwarded, forwarded_for, forwarded_host, host},
@@ -19,39 +18,22 @@ use crate::exchange::{
     Body, Context,
     fields::{
         KEEP_ALIVE, PROXY_CONNECTION, TRACEPARENT, X_FORWARDED_FOR, X_FORWARDED_HOST,
-        X_FORWARDED_PROTO, X_REQUEST_ID, joined_cookies, list,
+        X_FORWARDED_PROTO, X_REQUEST_ID, joined_cookies,
     },
+    http1::{Framing, line, named_trailers},
 };
 
-/// How a request's body is framed (RFC 9112 6).
-#[derive(Debug, PartialEq, Eq)]
-pub(in super::super) enum Framing {
-    /// There is none.
-    Empty,
-    /// So many bytes are still to come.
-    Length(u64),
-    /// In chunks, and behind them those trailers that `Trailer` has named.
-    Chunked(SmallVec<[HeaderName; 1]>),
-}
-
-impl Framing {
-    fn of(headers: &HeaderMap, body: &Body) -> Self {
-        if body.is_end_stream() {
-            return Self::Empty;
-        }
-        let told = headers.get(CONTENT_LENGTH);
-        let told = told.and_then(|length| length.to_str().ok()?.parse().ok());
-        match told.or_else(|| body.size_hint().exact()) {
-            Some(length) => Self::Length(length),
-            None => Self::Chunked(named_trailers(headers)),
-        }
+/// How the request's body is framed.
+fn framing_of(headers: &HeaderMap, body: &Body) -> Framing {
+    if body.is_end_stream() {
+        return Framing::Empty;
     }
-}
-
-fn named_trailers(headers: &HeaderMap) -> SmallVec<[HeaderName; 1]> {
-    list(headers, &TRAILER)
-        .filter_map(|name| HeaderName::from_bytes(name.as_bytes()).ok())
-        .collect()
+    let told = headers.get(CONTENT_LENGTH);
+    let told = told.and_then(|length| length.to_str().ok()?.parse().ok());
+    match told.or_else(|| body.size_hint().exact()) {
+        Some(length) => Framing::Length(length),
+        None => Framing::Chunked(named_trailers(headers)),
+    }
 }
 
 /// Writes the head: Host first, what the client said, and what we say ourselves. The frame has taken
@@ -79,7 +61,7 @@ pub(in super::super) fn request_head(
         field(out, &CONNECTION, &HeaderValue::from_static("upgrade"));
         field(out, &UPGRADE, upgrade);
     }
-    let framing = Framing::of(&parts.headers, body);
+    let framing = framing_of(&parts.headers, body);
     framing_field(out, parts, &framing);
     out.extend_from_slice(b"\r\n");
     framing
@@ -151,19 +133,11 @@ fn framing_field(out: &mut Vec<u8>, parts: &Parts, framing: &Framing) {
             let mut digits = itoa::Buffer::new();
             line(out, &CONTENT_LENGTH, digits.format(*length).as_bytes());
         }
-        Framing::Chunked(_) => line(out, &TRANSFER_ENCODING, b"chunked"),
+        // A request can't end with its connection: nobody would read an answer (RFC 9112 6.3).
+        Framing::Chunked(_) | Framing::UntilClose => line(out, &TRANSFER_ENCODING, b"chunked"),
     }
 }
 
 fn field(out: &mut Vec<u8>, name: &HeaderName, value: &HeaderValue) {
     line(out, name, value.as_bytes());
-}
-
-pub(super) fn line(out: &mut Vec<u8>, name: &HeaderName, value: &[u8]) {
-    let name = name.as_str().as_bytes();
-    out.reserve(name.len() + value.len() + 4);
-    out.extend_from_slice(name);
-    out.extend_from_slice(b": ");
-    out.extend_from_slice(value);
-    out.extend_from_slice(b"\r\n");
 }

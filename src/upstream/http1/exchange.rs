@@ -11,17 +11,19 @@ use http::Method;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::{
-    Answer, Connection, Decoder, Head, Stream, Switched,
-    encode::Framing,
+    Answer, Connection, Head, Stream, Switched,
     head::{MOST_BYTES, Malformed},
-    upload::{Upload, UploadError, send_rest},
+    rest::send_rest,
 };
-use crate::exchange::{Body, BodyError};
+use crate::exchange::{
+    Body, BodyError,
+    http1::{Decoder, Framing, Outgoing, OutgoingError, has_blank_line, leading_breaks},
+};
 
 /// A request that is being sent, until its answer's head is there.
 pub(in super::super) struct Exchange {
     connection: Box<Connection>,
-    upload: Upload,
+    upload: Outgoing,
     /// The server takes no more; its answer may have come before that.
     unwritten: Option<io::Error>,
     method: Method,
@@ -57,14 +59,14 @@ impl Exchange {
         body: Body,
     ) -> Self {
         let out = std::mem::take(&mut connection.output);
-        Self::again(connection, method, Upload::new(out, framing, body))
+        Self::again(connection, method, Outgoing::new(out, framing, body))
     }
 
     /// Sends on another connection what [`into_unsent`](Self::into_unsent) has handed back.
     pub(in super::super) fn again(
         connection: Box<Connection>,
         method: Method,
-        upload: Upload,
+        upload: Outgoing,
     ) -> Self {
         Self {
             connection,
@@ -77,7 +79,7 @@ impl Exchange {
     }
 
     /// The request, if nothing of it was written: with what has been taken of its body already.
-    pub(in super::super) fn into_unsent(self) -> Option<Upload> {
+    pub(in super::super) fn into_unsent(self) -> Option<Outgoing> {
         (!self.upload.began).then_some(self.upload)
     }
 
@@ -112,9 +114,9 @@ impl Exchange {
         }
         match self.upload.poll(&mut self.connection.stream, cx) {
             Poll::Pending | Poll::Ready(Ok(())) => Ok(()),
-            Poll::Ready(Err(UploadError::Body(error))) => Err(SendError::Body(error)),
-            Poll::Ready(Err(UploadError::Length)) => Err(SendError::Length),
-            Poll::Ready(Err(UploadError::Write(error))) => {
+            Poll::Ready(Err(OutgoingError::Body(error))) => Err(SendError::Body(error)),
+            Poll::Ready(Err(OutgoingError::Length)) => Err(SendError::Length),
+            Poll::Ready(Err(OutgoingError::Write(error))) => {
                 self.unwritten = Some(error);
                 Ok(())
             }
@@ -136,8 +138,7 @@ impl Exchange {
         loop {
             let buffer = &mut self.connection.input.buffer;
             // Empty lines in front of a head mean nothing (RFC 9112 2.2), but are no way to keep us busy.
-            let is_break = |byte: &&u8| matches!(byte, b'\r' | b'\n');
-            let breaks = buffer.iter().take_while(is_break).count();
+            let breaks = leading_breaks(buffer);
             buffer.advance(breaks);
             self.count_interim(breaks)?;
             let buffer = &mut self.connection.input.buffer;
@@ -237,12 +238,6 @@ impl Exchange {
             open,
         }
     }
-}
-
-/// Whether a head may have come to its end behind what was looked at before.
-fn has_blank_line(buffer: &[u8], scanned: usize) -> bool {
-    let new = &buffer[scanned.saturating_sub(3).min(buffer.len())..];
-    memchr::memmem::find(new, b"\n\r\n").is_some() || memchr::memmem::find(new, b"\n\n").is_some()
 }
 
 const MOST_INTERIM: usize = 1 << 20;

@@ -1,14 +1,14 @@
 //! An answer's head.
 
-use std::{mem::MaybeUninit, ops::Range};
+use std::mem::MaybeUninit;
 
-use bytes::{Bytes, BytesMut};
-use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
-use httparse::{Header, ParserConfig, Status};
+use bytes::BytesMut;
+use http::{HeaderMap, Method, StatusCode};
+use httparse::{ParserConfig, Status};
 use hyper::ext::ReasonPhrase;
-use smallvec::SmallVec;
 
-use super::{super::head::Seen, decode::Decoder};
+use super::super::head::Seen;
+use crate::exchange::http1::{Decoder, Places};
 
 /// What a server's answer begins with.
 pub struct Head {
@@ -55,7 +55,17 @@ impl Head {
         let old = parsed.version != Some(1);
         let fields = Places::of(parsed.headers, buffer);
         let head = buffer.split_to(length).freeze();
-        let (headers, seen) = fields.collect(&head)?;
+        let mut seen = Seen::default();
+        let room = HeaderMap::with_capacity(fields.count() + ADDED);
+        let headers = fields.collect(
+            &head,
+            room,
+            |what| what,
+            |name, value| {
+                seen.note(name, value);
+                Ok(true)
+            },
+        )?;
         let persistent = persists(&headers, &seen, old);
         if old && seen.has_coding() {
             // RFC 9112 6.1: HTTP/1.0 has no transfer codings; whoever sends one can't be trusted.
@@ -98,45 +108,6 @@ impl Head {
     }
 }
 
-/// Where names and values stand in the head.
-struct Places(SmallVec<[[Range<usize>; 2]; 16]>);
-
-impl Places {
-    fn of(fields: &[Header<'_>], buffer: &[u8]) -> Self {
-        let start = buffer.as_ptr().addr();
-        let place = |part: &[u8]| {
-            // An empty one may point anywhere.
-            let begin = match part.is_empty() {
-                true => 0,
-                false => part.as_ptr().addr() - start,
-            };
-            begin..begin + part.len()
-        };
-        let fields = fields.iter();
-        Self(
-            fields
-                .map(|field| [place(field.name.as_bytes()), place(field.value)])
-                .collect(),
-        )
-    }
-
-    /// The fields as a map that shares the head's bytes.
-    fn collect(self, head: &Bytes) -> Result<(HeaderMap, Seen), Malformed> {
-        // Room for what we add, so that the map need not grow.
-        let mut headers = HeaderMap::with_capacity(self.0.len() + ADDED);
-        let mut seen = Seen::default();
-        for [name, value] in self.0 {
-            let name = HeaderName::from_bytes(&head[name]);
-            let name = name.map_err(|_| "a field's name is not valid")?;
-            let value = HeaderValue::from_maybe_shared(head.slice(value));
-            let value = value.map_err(|_| "a field's value is not valid")?;
-            seen.note(&name, &value);
-            headers.append(name, value);
-        }
-        Ok((headers, seen))
-    }
-}
-
 /// RFC 9112 9.3: HTTP/1.1 persists unless it says `close`, HTTP/1.0 only if it says `keep-alive`.
 fn persists(headers: &HeaderMap, seen: &Seen, old: bool) -> bool {
     if !seen.has_connection() {
@@ -160,6 +131,7 @@ fn phrase_of(status: StatusCode, phrase: &str) -> Result<Option<ReasonPhrase>, M
 const MOST_FIELDS: usize = 100;
 /// The largest head of an answer.
 pub(super) const MOST_BYTES: usize = 64 << 10;
+/// Fields that we add, so that the map need not grow.
 const ADDED: usize = 4;
 
 #[cfg(test)]

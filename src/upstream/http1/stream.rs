@@ -13,8 +13,7 @@ use tokio::{
     net::{TcpStream, UnixStream},
 };
 
-use super::upload::Upload;
-use crate::telemetry::OpenConnection;
+use crate::{exchange::http1::Outgoing, telemetry::OpenConnection};
 
 /// A socket to a server.
 pub(in super::super) enum Stream {
@@ -96,7 +95,7 @@ impl AsyncWrite for Stream {
 /// The server's side of a tunnel: its socket, and what it sent right behind its 101.
 pub(in super::super) struct Switched {
     /// What is left of the request, whose bytes must not be taken for the tunnel's.
-    pub(super) unsent: Option<Box<Upload>>,
+    pub(super) unsent: Option<Box<Outgoing>>,
     pub(super) read: Bytes,
     pub(super) stream: Stream,
     /// Counts as a connection until the tunnel ends.

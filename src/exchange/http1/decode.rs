@@ -1,4 +1,4 @@
-//! The framing of an answer's body (RFC 9112 6 and 7).
+//! The framing of a body (RFC 9112 6 and 7).
 
 use bytes::{Buf, Bytes, BytesMut};
 use http::{HeaderMap, HeaderName, HeaderValue};
@@ -82,11 +82,12 @@ impl Decoder {
     }
 
     /// Whether only the connection's end tells the body's.
-    pub(super) fn ends_with_connection(&self) -> bool {
+    #[must_use]
+    pub fn ends_with_connection(&self) -> bool {
         matches!(self.0, Kind::UntilClose)
     }
 
-    /// The server has closed.
+    /// The other side has closed.
     ///
     /// # Errors
     ///
@@ -97,7 +98,7 @@ impl Decoder {
                 self.0 = Kind::Over;
                 Ok(())
             }
-            Kind::Length(_) | Kind::Chunked(_) => Err("the answer broke off"),
+            Kind::Length(_) | Kind::Chunked(_) => Err("the body broke off"),
         }
     }
 

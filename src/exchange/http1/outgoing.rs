@@ -1,57 +1,85 @@
-//! A request on its way out: its head, and its body as it comes.
+//! A message on its way out: its head, and its body as it comes.
 
 use std::{
-    future::poll_fn,
     io::{self, IoSlice, Write as _},
     pin::Pin,
     task::{Context, Poll, ready},
-    time::Duration,
 };
 
 use bytes::{Buf, Bytes};
-use http::HeaderMap;
-use http_body::{Body as _, Frame};
-use tokio::{
-    io::{AsyncWrite, AsyncWriteExt},
-    time::Instant,
-};
+use http::{HeaderMap, HeaderName, header::TRAILER};
+use http_body::{Body as HttpBody, Frame};
+use smallvec::SmallVec;
+use tokio::io::AsyncWrite;
 
-use super::encode::{Framing, line};
-use crate::{
-    exchange::{Body, BodyError, LazyTimer},
-    telemetry::OpenConnection,
-};
+use crate::exchange::{Body, BodyError, fields::list};
+
+/// How a message's body is framed (RFC 9112 6).
+#[derive(Debug, PartialEq, Eq)]
+pub enum Framing {
+    /// There is none.
+    Empty,
+    /// So many bytes are still to come.
+    Length(u64),
+    /// In chunks, and behind them those trailers that were named.
+    Chunked(SmallVec<[HeaderName; 1]>),
+    /// By the connection's end, for clients of HTTP/1.0.
+    UntilClose,
+}
+
+/// What `Trailer` announces.
+#[must_use]
+pub fn named_trailers(headers: &HeaderMap) -> SmallVec<[HeaderName; 1]> {
+    list(headers, &TRAILER)
+        .filter_map(|name| HeaderName::from_bytes(name.as_bytes()).ok())
+        .collect()
+}
+
+/// Writes one field.
+pub fn line(out: &mut Vec<u8>, name: &HeaderName, value: &[u8]) {
+    let name = name.as_str().as_bytes();
+    out.reserve(name.len() + value.len() + 4);
+    out.extend_from_slice(name);
+    out.extend_from_slice(b": ");
+    out.extend_from_slice(value);
+    out.extend_from_slice(b"\r\n");
+}
 
 /// What is still to be sent. Small frames are gathered with the head, large ones are never copied.
-pub(in super::super) struct Upload {
+pub struct Outgoing<B = Body> {
     out: Vec<u8>,
     sent: usize,
     payload: Bytes,
     /// What stands behind the payload.
     tail: &'static [u8],
-    body: Body,
+    body: B,
     framing: Framing,
     /// Whether all of the body was taken.
     over: bool,
-    /// Whether the server takes nothing at the moment.
-    pub(super) blocked: bool,
+    /// Whether the other side takes nothing at the moment.
+    pub blocked: bool,
     /// Whether any byte was written.
-    pub(super) began: bool,
+    pub began: bool,
 }
 
-/// Why a request can't be sent to its end.
+/// Why a message can't be sent to its end.
 #[derive(Debug)]
-pub(in super::super) enum UploadError {
-    /// The client's body broke off, or the gateway broke it off.
+pub enum OutgoingError {
+    /// Its body broke off, or the gateway broke it off.
     Body(BodyError),
     /// It is longer or shorter than was told.
     Length,
-    /// The server takes no more.
+    /// The other side takes no more.
     Write(io::Error),
 }
 
-impl Upload {
-    pub(super) fn new(out: Vec<u8>, framing: Framing, body: Body) -> Self {
+impl<B> Outgoing<B>
+where
+    B: HttpBody<Data = Bytes, Error = BodyError> + Unpin,
+{
+    /// A message whose head stands in `out`.
+    #[must_use]
+    pub fn new(out: Vec<u8>, framing: Framing, body: B) -> Self {
         Self {
             out,
             sent: 0,
@@ -65,28 +93,40 @@ impl Upload {
         }
     }
 
-    /// Whether the server has been sent all that it was told of.
-    pub(super) fn is_complete(&self) -> bool {
+    /// Whether the other side has been sent all that it was told of.
+    #[must_use]
+    pub fn is_complete(&self) -> bool {
         (self.over || self.framing == Framing::Length(0)) && self.is_flushed()
+    }
+
+    /// Whether only the connection's end tells the body's.
+    #[must_use]
+    pub fn ends_with_connection(&self) -> bool {
+        self.framing == Framing::UntilClose
     }
 
     fn is_flushed(&self) -> bool {
         self.sent == self.out.len() && self.payload.is_empty() && self.tail.is_empty()
     }
 
-    /// The output's room, for the next request.
-    pub(super) fn into_output(mut self) -> Vec<u8> {
+    /// The output's room, for the next message.
+    #[must_use]
+    pub fn into_output(mut self) -> Vec<u8> {
         self.out.clear();
         self.out
     }
 
-    /// Sends what there is; ready when all of it was sent. Now and then it makes a pause, so that an
-    /// answer which overtakes a fast upload is seen.
-    pub(super) fn poll<S: AsyncWrite + Unpin>(
+    /// Sends what there is; ready when all of it was sent. Now and then it makes a pause, so that what
+    /// comes from the other side meanwhile is seen.
+    ///
+    /// # Errors
+    ///
+    /// When the body breaks off, or is not what the head told of it, or the socket takes no more.
+    pub fn poll<S: AsyncWrite + Unpin>(
         &mut self,
         stream: &mut S,
         cx: &mut Context<'_>,
-    ) -> Poll<Result<(), UploadError>> {
+    ) -> Poll<Result<(), OutgoingError>> {
         for _ in 0..WRITES {
             self.gather(cx)?;
             if self.is_flushed() {
@@ -97,7 +137,7 @@ impl Upload {
                 };
             }
             self.blocked = true;
-            ready!(self.poll_write(stream, cx)).map_err(UploadError::Write)?;
+            ready!(self.poll_write(stream, cx)).map_err(OutgoingError::Write)?;
             self.blocked = false;
         }
         cx.waker().wake_by_ref();
@@ -105,7 +145,7 @@ impl Upload {
     }
 
     /// Takes frames as long as they are there and small.
-    fn gather(&mut self, cx: &mut Context<'_>) -> Result<(), UploadError> {
+    fn gather(&mut self, cx: &mut Context<'_>) -> Result<(), OutgoingError> {
         if self.sent >= GATHERED {
             self.out.drain(..self.sent);
             self.sent = 0;
@@ -113,7 +153,7 @@ impl Upload {
         while !self.over && self.has_room() {
             match Pin::new(&mut self.body).poll_frame(cx) {
                 Poll::Ready(Some(Ok(frame))) => self.encode(frame)?,
-                Poll::Ready(Some(Err(error))) => return Err(UploadError::Body(error)),
+                Poll::Ready(Some(Err(error))) => return Err(OutgoingError::Body(error)),
                 Poll::Ready(None) => self.finish()?,
                 Poll::Pending => break,
             }
@@ -127,7 +167,7 @@ impl Upload {
         self.payload.is_empty() && self.tail.is_empty() && gathered < GATHERED
     }
 
-    fn encode(&mut self, frame: Frame<Bytes>) -> Result<(), UploadError> {
+    fn encode(&mut self, frame: Frame<Bytes>) -> Result<(), OutgoingError> {
         let frame = match frame.into_data() {
             Ok(data) => return self.encode_data(data),
             Err(frame) => frame,
@@ -139,20 +179,21 @@ impl Upload {
     }
 
     /// An empty chunk would end the body (RFC 9112 7.1).
-    fn encode_data(&mut self, data: Bytes) -> Result<(), UploadError> {
+    fn encode_data(&mut self, data: Bytes) -> Result<(), OutgoingError> {
         if data.is_empty() {
             return Ok(());
         }
         match &mut self.framing {
-            Framing::Empty => return Err(UploadError::Length),
+            Framing::Empty => return Err(OutgoingError::Length),
             Framing::Length(left) => {
                 let length = data.len() as u64;
-                *left = left.checked_sub(length).ok_or(UploadError::Length)?;
+                *left = left.checked_sub(length).ok_or(OutgoingError::Length)?;
             }
             Framing::Chunked(_) => {
                 // Writing to memory can't fail.
                 let _ = write!(self.out, "{:x}\r\n", data.len());
             }
+            Framing::UntilClose => {}
         }
         let behind: &[u8] = match self.framing {
             Framing::Chunked(_) => b"\r\n",
@@ -171,7 +212,7 @@ impl Upload {
     }
 
     /// RFC 9112 7.1.2: only chunks can have trailers behind them.
-    fn encode_trailers(&mut self, trailers: &HeaderMap) -> Result<(), UploadError> {
+    fn encode_trailers(&mut self, trailers: &HeaderMap) -> Result<(), OutgoingError> {
         let Framing::Chunked(named) = &self.framing else {
             return self.finish();
         };
@@ -186,11 +227,11 @@ impl Upload {
         Ok(())
     }
 
-    fn finish(&mut self) -> Result<(), UploadError> {
+    fn finish(&mut self) -> Result<(), OutgoingError> {
         match self.framing {
-            Framing::Length(1..) => return Err(UploadError::Length),
+            Framing::Length(1..) => return Err(OutgoingError::Length),
             Framing::Chunked(_) => self.out.extend_from_slice(b"0\r\n\r\n"),
-            Framing::Length(0) | Framing::Empty => {}
+            Framing::Length(0) | Framing::Empty | Framing::UntilClose => {}
         }
         self.over = true;
         Ok(())
@@ -230,50 +271,20 @@ impl Upload {
     }
 }
 
-/// Sends the rest of a request whose answer has come already. It ends with the client's body, with
-/// the connection, or when the server has taken nothing for too long.
-pub(super) async fn send_rest(
-    mut upload: Upload,
-    mut stream: impl AsyncWrite + Unpin,
-    stall: Duration,
-    open: Option<OpenConnection>,
-) {
-    let mut timer = LazyTimer::default();
-    let whole = poll_fn(|cx| {
-        upload.began = false;
-        if let Poll::Ready(sent) = upload.poll(&mut stream, cx) {
-            return Poll::Ready(sent.is_ok());
-        }
-        if upload.began || !upload.blocked {
-            timer.disarm();
-        }
-        if upload.blocked && !timer.is_armed() {
-            timer.arm(Instant::now(), stall);
-        }
-        timer.poll_expired(cx).map(|()| false)
-    })
-    .await;
-    if !whole {
-        // The server sees that the request has broken off, while its answer may still be read.
-        let _ = stream.shutdown().await;
-    }
-    drop(open);
-}
-
 /// Frames up to this size are copied behind the head, into one write.
-const GATHERED: usize = 4 << 10;
-/// Writes without a look at what the server says.
+pub const GATHERED: usize = 4 << 10;
+/// Writes without a look at what the other side says.
 const WRITES: usize = 16;
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::upstream::http1::{Decoded, Decoder};
+    use crate::exchange::http1::{Decoded, Decoder};
     use bytes::BytesMut;
-    use http::HeaderName;
     use http_body_util::StreamBody;
     use proptest::prelude::*;
     use smallvec::smallvec;
+    use std::future::poll_fn;
 
     /// A socket that takes as much as its script says, and now and then nothing.
     struct Reluctant {
@@ -344,15 +355,15 @@ mod tests {
         framing: Framing,
         body: Body,
         script: Vec<usize>,
-    ) -> Result<Vec<u8>, UploadError> {
-        let mut upload = Upload::new(b"head".to_vec(), framing, body);
+    ) -> Result<Vec<u8>, OutgoingError> {
+        let mut outgoing = Outgoing::new(b"head".to_vec(), framing, body);
         let mut socket = Reluctant {
             taken: Vec::new(),
             script,
             step: 0,
         };
-        poll_fn(|cx| upload.poll(&mut socket, cx)).await?;
-        assert!(upload.is_complete());
+        poll_fn(|cx| outgoing.poll(&mut socket, cx)).await?;
+        assert!(outgoing.is_complete());
         Ok(socket.taken.strip_prefix(b"head").unwrap().to_vec())
     }
 
@@ -403,7 +414,7 @@ mod tests {
                 body(&[b"hello".to_vec()], None),
                 vec![99],
             );
-            assert!(matches!(sent.await, Err(UploadError::Length)), "{length}");
+            assert!(matches!(sent.await, Err(OutgoingError::Length)), "{length}");
         }
     }
 

@@ -1,0 +1,95 @@
+//! A head's fields, which share the head's bytes.
+
+use std::ops::Range;
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue};
+use httparse::Header;
+use smallvec::SmallVec;
+
+/// Where names and values stand in a head: what the parser has found borrows the buffer, which is
+/// about to be split.
+#[derive(Debug)]
+pub struct Places(SmallVec<[[Range<usize>; 2]; 16]>);
+
+impl Places {
+    /// The places of what was parsed out of `buffer`.
+    #[must_use]
+    pub fn of(fields: &[Header<'_>], buffer: &[u8]) -> Self {
+        let fields = fields.iter();
+        Self(
+            fields
+                .map(|field| {
+                    [
+                        place(field.name.as_bytes(), buffer),
+                        place(field.value, buffer),
+                    ]
+                })
+                .collect(),
+        )
+    }
+
+    /// How many fields there are.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether each field's line, and the one before the first, ends with CRLF. httparse takes a bare
+    /// line feed too (RFC 9112 2.2 lets it).
+    #[must_use]
+    pub fn stand_behind_crlf(&self, head: &[u8]) -> bool {
+        let mut names = self.0.iter().map(|[name, _]| name.start);
+        names.all(|start| head[..start].ends_with(b"\r\n")) && head.ends_with(b"\r\n\r\n")
+    }
+
+    /// Puts the fields into an empty map, in order. Each is shown before it is put in; what `keep`
+    /// refuses is left out.
+    ///
+    /// # Errors
+    ///
+    /// Those of `keep`, and `invalid` for a name or a value that is none.
+    pub fn collect<E>(
+        self,
+        head: &Bytes,
+        mut headers: HeaderMap,
+        invalid: impl Fn(&'static str) -> E,
+        mut keep: impl FnMut(&HeaderName, &HeaderValue) -> Result<bool, E>,
+    ) -> Result<HeaderMap, E> {
+        headers.reserve(self.0.len());
+        for [name, value] in self.0 {
+            let name = HeaderName::from_bytes(&head[name]);
+            let name = name.map_err(|_| invalid("a field's name is not valid"))?;
+            let value = HeaderValue::from_maybe_shared(head.slice(value));
+            let value = value.map_err(|_| invalid("a field's value is not valid"))?;
+            if keep(&name, &value)? {
+                headers.append(name, value);
+            }
+        }
+        Ok(headers)
+    }
+}
+
+/// Where a part of a buffer stands in it.
+pub fn place(part: &[u8], buffer: &[u8]) -> Range<usize> {
+    // An empty one may point anywhere.
+    let begin = match part.is_empty() {
+        true => 0,
+        false => part.as_ptr().addr() - buffer.as_ptr().addr(),
+    };
+    begin..begin + part.len()
+}
+
+/// Whether a head may have come to its end behind what was looked at before.
+#[must_use]
+pub fn has_blank_line(buffer: &[u8], scanned: usize) -> bool {
+    let new = &buffer[scanned.saturating_sub(3).min(buffer.len())..];
+    memchr::memmem::find(new, b"\n\r\n").is_some() || memchr::memmem::find(new, b"\n\n").is_some()
+}
+
+/// How many bytes of empty lines stand in front of a head; they mean nothing (RFC 9112 2.2).
+#[must_use]
+pub fn leading_breaks(buffer: &[u8]) -> usize {
+    let is_break = |byte: &&u8| matches!(byte, b'\r' | b'\n');
+    buffer.iter().take_while(is_break).count()
+}
