@@ -55,6 +55,8 @@ pub(super) struct Conversation<'a, S, F, B> {
     date: &'a Date,
     /// Where the next head's fields go: the last answer's map, emptied.
     room: HeaderMap,
+    /// Where the next answer's head goes.
+    output: Vec<u8>,
     /// Asks the handler.
     ask: S,
     turn: Turn<F, B>,
@@ -120,6 +122,7 @@ where
             limits,
             date,
             room: HeaderMap::new(),
+            output: Vec::new(),
             ask,
             turn: Turn::Idle,
             said: Said::default(),
@@ -365,7 +368,7 @@ where
         self.settle_body();
         self.said.persistent &= !self.closing;
         let (mut head, body) = answer.into_parts();
-        let mut out = Vec::new();
+        let mut out = mem::take(&mut self.output);
         // What has begun must go on; what has not is needed no longer.
         let interim = mem::take(&mut self.interim);
         if interim.len() < CONTINUE.len() {
@@ -400,10 +403,16 @@ where
     }
 
     fn answered(&mut self) {
-        self.turn = match self.promise {
+        let next = match self.promise {
             Some(_) => Turn::Switching,
             None => Turn::Rest,
         };
+        if let Turn::Answering(outgoing) = mem::replace(&mut self.turn, next) {
+            let output = outgoing.into_output();
+            if output.capacity() <= KEPT_OUTPUT {
+                self.output = output;
+            }
+        }
     }
 
     fn poll_rest(&mut self, cx: &mut Context<'_>) -> Poll<Result<Step, Broken>> {
@@ -506,6 +515,9 @@ where
         }
     }
 }
+
+/// The largest output that waits with an idle connection.
+const KEPT_OUTPUT: usize = 2 << 10;
 
 /// The most fields whose room waits with an idle connection, some 100 bytes each.
 const USUAL_FIELDS: usize = 32;
