@@ -18,6 +18,7 @@ mod edits;
 mod header;
 mod host;
 mod htpasswd;
+mod key_source;
 mod keys_file;
 mod loading;
 mod log;
@@ -61,6 +62,7 @@ pub use cors::{Cors, Fields, Origin};
 pub use diagnostic::{Diagnostic, Diagnostics, Related, Severity};
 pub use edits::{RequestEdits, ResponseEdits};
 pub use htpasswd::{Htpasswd, PasswordHash};
+pub use key_source::{KeySource, RouteSources};
 pub use keys_file::{KeyHash, KeysFile, StoredKey};
 pub use loading::Loaded;
 pub use log::{AccessLog, Log, QueryLogging};
@@ -120,6 +122,9 @@ pub struct Config {
     pub rate_limits: BTreeMap<Arc<str>, RateLimit>,
     /// `[routes.*]` with `[groups.*]` and `[defaults]` merged in, in the order of their names.
     pub routes: Vec<Route>,
+    /// Where the keys of each route come from, by its name. Beside the routes, since a key that moves
+    /// to a group makes no other route of it.
+    pub route_sources: BTreeMap<Arc<str>, RouteSources>,
 }
 
 impl Config {

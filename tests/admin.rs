@@ -317,6 +317,37 @@ async fn the_state_shows_what_runs_and_what_is_open() {
 }
 
 #[tokio::test]
+async fn routes_tell_which_table_their_keys_come_from() {
+    let gateway = Gateway::start(
+        "[defaults]\nmax_body = '1MiB'\nupgrade = false\n\
+         [groups.api]\nmax_body = '2MiB'\nhosts = ['api.example.com']\n\
+         [routes.grouped]\ngroup = 'api'\npath = '/x'\nhosts = ['inherit', 'b.example.com']\n\
+         respond = {}\n\
+         [routes.plain]\nrespond = {}\n",
+    );
+    let routes = admin(&gateway, "/api/routes").await.json();
+    let (grouped, plain) = (&routes["data"][0], &routes["data"][1]);
+    assert_eq!(
+        (&grouped["group"], &plain["group"]),
+        (&"api".into(), &Value::Null)
+    );
+    assert_eq!(
+        grouped["sources"],
+        serde_json::json!({
+            "hosts": "route",
+            "max_body": "group",
+            "path": "route",
+            "respond": "route",
+            "upgrade": "defaults",
+        })
+    );
+    assert_eq!(
+        plain["sources"],
+        serde_json::json!({ "max_body": "defaults", "respond": "route", "upgrade": "defaults" })
+    );
+}
+
+#[tokio::test]
 async fn long_lived_http2_connections_are_spread_over_all_workers() {
     let origin = Origin::ok().await;
     let gateway = Gateway::start(&format!(

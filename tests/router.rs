@@ -68,6 +68,25 @@ async fn the_most_specific_route_answers_whatever_the_order_in_the_file() {
 }
 
 #[tokio::test]
+async fn a_path_is_found_in_every_spelling_whichever_the_file_has() {
+    let gateway = named(&[
+        ("all", ""),
+        ("escaped", "path = \"/items%3abatch\""),
+        ("plain", "path = \"/carts:batch\""),
+    ]);
+    for (path, name) in [
+        ("/items:batch", "escaped"),
+        ("/items%3Abatch", "escaped"),
+        ("/carts:batch", "plain"),
+        ("/carts%3abatch", "plain"),
+        ("/items%253Abatch", "all"),
+    ] {
+        let answer = ask(&gateway, "GET", "a", path, "").await;
+        assert_eq!((answer.status, answer.text()), (200, name), "{path}");
+    }
+}
+
+#[tokio::test]
 async fn what_no_route_matches_is_404_in_the_envelope() {
     let gateway = named(&[("one", "path = \"/one\"\nhosts = [\"a.example.com\"]")]);
     for (host, path) in [

@@ -3,10 +3,11 @@
 
     ./soak.py [--seconds 60] [--binary PATH]
 
-Healthy requests, faulty and dying upstreams, slow and vanishing clients, malformed requests, HTTP/2, and a reload every
-5 s (route added, route removed, broken file). Exit status 0 only when at the end the gateway is alive, every request to
-a healthy route was answered rightly, no broken answer looked whole, memory did not grow, the open files are back at
-where they began, every log line is JSON, and SIGTERM ends the gateway with 0.
+Healthy requests, faulty and dying upstreams, slow and vanishing clients, malformed requests, HTTP/2, WebSockets, event
+streams, calls with trailers as gRPC makes them, and a reload every 5 s (route added, route removed, broken file). Exit
+status 0 only when at the end the gateway is alive, every request to a healthy route was answered rightly, no broken
+answer looked whole, nothing that streams was held back or disturbed by a reload, memory did not grow, the open files
+are back at where they began, every log line is JSON, and SIGTERM ends the gateway with 0.
 Needs Linux, Python 3.9 and h2load (see ../compare/setup). Loopback only, free ports, files in a temporary folder.
 """
 import argparse
@@ -26,8 +27,9 @@ import time
 from collections import Counter
 
 import clients
+import lasting
 from clients import Client, Tally, get
-from upstreams import Upstream, keep_dying
+from upstreams import Calls, Upstream, keep_dying
 from wire import Broken
 
 HERE = os.path.dirname(os.path.abspath(__file__))
@@ -42,7 +44,7 @@ def options():
     ap = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     ap.add_argument("--seconds", type=float, default=60)
     ap.add_argument("--binary", help="this tollgate instead of building one")
-    ap.add_argument("--command", help="another proxy, with {port} and {upstream}: no reloads and no log are tried on it")
+    ap.add_argument("--command", help="another proxy, with {port} and {upstream}: no reloads, no log and nothing that lasts are tried on it")
     return ap.parse_args()
 
 
@@ -69,10 +71,10 @@ def tcp_table():
 
 # ---- the gateway
 class Gateway:
-    def __init__(self, opts, work, healthy, faulty, dying):
+    def __init__(self, opts, work, healthy, faulty, dying, calls):
         self.work, self.port, self.admin = work, free_port(), free_port()
         self.config, self.log = f"{work}/tollgate.toml", f"{work}/access.log"
-        self.upstreams = {"healthy": healthy.port, "faulty": faulty.port, "dying": dying.port}
+        self.upstreams = {"healthy": healthy.port, "faulty": faulty.port, "dying": dying.port, "calls": calls.port}
         self.reloads = not opts.command
         if opts.command:
             self.argv = [a.format(port=self.port, upstream=healthy.port) for a in shlex.split(opts.command)]
@@ -91,7 +93,8 @@ listen = "127.0.0.1:{self.admin}"
 file = "{self.log}"
 """
         for name, port in self.upstreams.items():
-            text += f'[upstreams.{name}]\nservers = ["http://127.0.0.1:{port}"]\n'
+            scheme = "h2c" if name == "calls" else "http"
+            text += f'[upstreams.{name}]\nservers = ["{scheme}://127.0.0.1:{port}"]\n'
             text += f'[routes.{name}]\npath = "/{name[0]}/**"\nupstream = "{name}"\n'
         if toggle:
             text += '[routes.toggle]\npath = "/toggle"\nrespond = { status = 200, body = "on" }\n'
@@ -254,6 +257,7 @@ async def traffic(gateway, seconds, dying, tally):
     tasks += [asyncio.ensure_future(t) for t in (keep_dying(dying), watch(gateway, samples))]
     if gateway.reloads:
         tasks.append(asyncio.ensure_future(keep_reloading(gateway, tally)))
+        tasks += lasting.start_all(gateway.port, tally)
     end = time.monotonic() + seconds
     while time.monotonic() < end and gateway.alive():
         await asyncio.sleep(0.2)
@@ -262,7 +266,7 @@ async def traffic(gateway, seconds, dying, tally):
 
 
 async def soak(opts, work):
-    tally, upstreams = Tally(), [Upstream(), Upstream(), Upstream()]
+    tally, upstreams = Tally(), [Upstream(), Upstream(), Upstream(), Calls()]
     for u in upstreams:
         await u.open()
     gateway = Gateway(opts, work, *upstreams)

@@ -17,8 +17,8 @@ class Broken(Exception):
         self.untouched = untouched
 
 
-async def read_message(reader, is_response):
-    """(first line, headers with lower-case names, body). Raises Broken."""
+async def read_head(reader):
+    """(first line, headers with lower-case names). Raises Broken."""
     try:
         head = await reader.readuntil(b"\r\n\r\n")
     except asyncio.IncompleteReadError as e:
@@ -28,7 +28,12 @@ async def read_message(reader, is_response):
     except asyncio.LimitOverrunError:
         raise Broken("the head is too long")
     first, *lines = head.decode("latin-1").rstrip("\r\n").split("\r\n")
-    headers = {k.strip().lower(): v.strip() for k, _, v in (line.partition(":") for line in lines)}
+    return first, {k.strip().lower(): v.strip() for k, _, v in (line.partition(":") for line in lines)}
+
+
+async def read_message(reader, is_response):
+    """(first line, headers, body). Raises Broken."""
+    first, headers = await read_head(reader)
     try:
         return first, headers, await read_body(reader, headers, is_response)
     except (asyncio.IncompleteReadError, asyncio.LimitOverrunError, ConnectionError, ValueError) as e:
@@ -45,13 +50,30 @@ async def read_body(reader, headers, is_response):
 
 async def read_chunks(reader):
     body = b""
-    while True:
+    while chunk := await read_chunk(reader):
+        body += chunk
+    return body
+
+
+async def read_chunk(reader):
+    """The next chunk; the last one, with what stands behind it, is empty. Raises Broken."""
+    try:
         size = int((await reader.readuntil(b"\r\n")).split(b";")[0], 16)
-        if size == 0:
-            while await reader.readuntil(b"\r\n") != b"\r\n":
-                pass                                   # trailers
-            return body
-        body += (await reader.readexactly(size + 2))[:-2]
+        if size > 0:
+            return (await reader.readexactly(size + 2))[:-2]
+        while await reader.readuntil(b"\r\n") != b"\r\n":
+            pass                                       # trailers
+        return b""
+    except (asyncio.IncompleteReadError, asyncio.LimitOverrunError, ConnectionError, ValueError) as e:
+        raise Broken(f"broken chunk: {type(e).__name__}")
+
+
+async def exactly(reader, n):
+    """So many bytes. Raises Broken."""
+    try:
+        return await reader.readexactly(n)
+    except (asyncio.IncompleteReadError, ConnectionError) as e:
+        raise Broken(f"closed: {type(e).__name__}")
 
 
 async def read_response(reader):

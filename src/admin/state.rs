@@ -1,5 +1,7 @@
 //! `/api/state` and its lists: the running gateway as data.
 
+use std::collections::BTreeMap;
+
 use serde::Serialize;
 
 use super::ServerStatus;
@@ -73,6 +75,10 @@ pub struct RouteState {
     pub methods: Option<Vec<String>>,
     /// Where it leads, such as `upstream orders`.
     pub target: String,
+    /// Its group, if it has one.
+    pub group: Option<String>,
+    /// The keys that are written for it, and where: `route`, `group` or `defaults`.
+    pub sources: BTreeMap<&'static str, &'static str>,
     /// Requests under way.
     pub in_flight: i64,
 }

@@ -75,6 +75,8 @@ impl Gateway for Reloading {
             paths: vec!["/**".to_owned()],
             methods: None,
             target: "upstream orders".to_owned(),
+            group: None,
+            sources: BTreeMap::new(),
             in_flight: 0,
         };
         State {

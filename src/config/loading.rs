@@ -21,7 +21,7 @@ use super::{
     diagnostic::{self, Finding},
     document::{self, Document},
     log,
-    routes::{Builder, named_roles, route_to},
+    routes::{Builder, Built, named_roles, route_to},
     server_url::server_url,
     source::{Source, Sources},
 };
@@ -295,6 +295,7 @@ impl Loader {
         }
         let auth = self.with_redis(document.auth.build(), document.redis.as_ref());
         log::check_credentials(document.log.as_ref(), &auth, &mut self.findings);
+        let (routes, route_sources) = built.into_iter().map(Built::parts).unzip();
         let mut config = Config {
             server: document
                 .server
@@ -313,7 +314,8 @@ impl Loader {
             redis: document.redis.and_then(|set| set.value),
             upstreams,
             rate_limits,
-            routes: built.into_iter().map(|built| built.route).collect(),
+            routes,
+            route_sources,
         };
         config.guard_origins();
         config

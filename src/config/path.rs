@@ -3,7 +3,8 @@
 //! The router compares bytes, so a pattern and a request's path must be written alike (RFC 3986
 //! 6.2.2): unreserved characters plain, everything that a path can't hold percent-encoded, hex
 //! digits in upper case. What would be normalised away in a request (`.`, `..`, `//`) can never
-//! match and is refused.
+//! match and is refused. `%3A` and `:` are one to whoever matches, so a pattern has one of them
+//! only: routes that differ in nothing else can't be told apart.
 
 use std::sync::Arc;
 
@@ -61,7 +62,10 @@ pub(super) fn pattern(text: &str) -> Result<PathPattern, Problem> {
         match piece(part, last)? {
             Piece::Rest(name) => rest = Some(name.map(Arc::from)),
             Piece::Capture(name) => segments.push(PathSegment::Capture(name.into())),
-            Piece::Literal(text) => segments.push(PathSegment::Literal(text)),
+            Piece::Literal(text) => {
+                let text = normal(text, Escapes::Resolved)?;
+                segments.push(PathSegment::Literal(text.into()));
+            }
         }
         if let Some(name) = captured_name(part) {
             if names.contains(&name) {
@@ -82,15 +86,15 @@ fn prefix(text: &str) -> Result<Box<str>, Problem> {
     if text.is_empty() {
         return Err(Problem::what("`/` alone changes nothing").help("leave it out"));
     }
-    let mut normal = String::with_capacity(text.len());
+    let mut prefix = String::with_capacity(text.len());
     for part in split(text)? {
         let Piece::Literal(part) = piece(part, false)? else {
             return Err(Problem::what("a pattern can't stand here, only text"));
         };
-        normal.push('/');
-        normal.push_str(&part);
+        prefix.push('/');
+        prefix.push_str(&normal(part, Escapes::Kept)?);
     }
-    Ok(normal.into())
+    Ok(prefix.into())
 }
 
 /// The segments of a path; `/` has one, which is empty.
@@ -113,7 +117,8 @@ fn split(text: &str) -> Result<std::str::Split<'_, char>, Problem> {
 }
 
 enum Piece<'t> {
-    Literal(Box<str>),
+    /// As written.
+    Literal(&'t str),
     Capture(&'t str),
     Rest(Option<&'t str>),
 }
@@ -141,7 +146,7 @@ fn piece(part: &str, last: bool) -> Result<Piece<'_>, Problem> {
             let help = format!("write `{{{}}}` for one segment, `%3A` for the character", &part[1..]);
             Err(Problem::plain().help(help))
         }
-        _ => normal(part).map(|text| Piece::Literal(text.into())),
+        _ => Ok(Piece::Literal(part)),
     }
 }
 
@@ -164,8 +169,17 @@ fn capture<'t>(part: &'t str, name: &'t str, last: bool) -> Result<Piece<'t>, Pr
     }
 }
 
+/// What becomes of an escape whose character may stand in a segment as it is, as `%3A` for `:`.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Escapes {
+    /// It stays: RFC 3986 6.2.2.2 keeps the two apart in what is forwarded.
+    Kept,
+    /// It becomes the character: what is matched is compared in this spelling.
+    Resolved,
+}
+
 /// A segment in its normal form.
-fn normal(segment: &str) -> Result<String, Problem> {
+fn normal(segment: &str, escapes: Escapes) -> Result<String, Problem> {
     let mut normal = String::with_capacity(segment.len());
     let bytes = segment.as_bytes();
     let mut at = 0;
@@ -183,7 +197,8 @@ fn normal(segment: &str) -> Result<String, Problem> {
                 "control characters never arrive: they are refused",
             ));
         }
-        let plain = is_unreserved(value) || (byte != b'%' && is_path_character(byte));
+        let written = byte != b'%' || escapes == Escapes::Resolved;
+        let plain = is_unreserved(value) || (written && is_path_character(value));
         match plain {
             true => normal.push(char::from(value)),
             false => push_encoded(&mut normal, value),
@@ -274,6 +289,15 @@ mod tests {
         assert_eq!(shape("/%7euser"), literal("~user"));
         assert_eq!(shape("/a b"), literal("a%20b"));
         assert_eq!(shape("/a;b=1@c"), literal("a;b=1@c"));
+    }
+
+    #[test]
+    fn a_pattern_has_one_spelling_and_a_prefix_keeps_its_own() {
+        assert_eq!(shape("/items%3abatch"), shape("/items:batch"));
+        assert_eq!(shape("/a%2A%2a"), literal("a**"));
+        assert_eq!(shape("/a%253A"), literal("a%253A"));
+        assert_eq!(prefix("/items%3abatch").as_deref(), Ok("/items%3Abatch"));
+        assert_eq!(prefix("/items:batch").as_deref(), Ok("/items:batch"));
     }
 
     #[test]

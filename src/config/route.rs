@@ -122,7 +122,8 @@ pub enum HostPattern {
 pub struct PathPattern {
     /// As written, for messages.
     pub text: Box<str>,
-    /// The segments, in the percent-encoded normal form that the router matches.
+    /// The segments, in the percent-encoded normal form that the router matches: `:` also where
+    /// `%3A` is written.
     pub segments: Vec<PathSegment>,
     /// `/**` (`Some(None)`) or `/{*name}` (`Some(Some(name))`) at the end.
     pub rest: Option<Option<Arc<str>>>,

@@ -13,7 +13,7 @@ use std::{
 
 use super::{
     Access, AuthRule, CacheRule, Cors, HostPattern, PathPattern, PathSegment, RateLimit, Route,
-    Target, Upstream, UpstreamServer, auth,
+    RouteSources, Target, Upstream, UpstreamServer, auth,
     cache::CacheUse,
     cors::CorsUse,
     decode::{Entry, Set, nearest, quoted_key},
@@ -36,8 +36,18 @@ pub(super) struct Built {
     pub(super) route: Route,
     /// Where its name stands.
     pub(super) place: Place,
+    /// Where its keys come from.
+    pub(super) sources: RouteSources,
     /// Whether everything that matching depends on could be read.
     pub(super) matchable: bool,
+}
+
+impl Built {
+    /// The route; and by its name where its keys come from.
+    pub(super) fn parts(self) -> (Route, (Arc<str>, RouteSources)) {
+        let name = Arc::clone(&self.route.name);
+        (self.route, (name, self.sources))
+    }
 }
 
 /// What routes are built from.
@@ -133,6 +143,7 @@ impl<'a> Builder<'a> {
         Some(Built {
             route,
             place: entry.place,
+            sources: RouteSources::of(layers),
             matchable: is_matchable(layers),
         })
     }

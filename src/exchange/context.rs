@@ -12,7 +12,9 @@ use std::{
 use http::{HeaderName, HeaderValue, Method, Uri, Version, uri::PathAndQuery};
 use tokio::time::Instant;
 
-use super::{Clock, Connection, Principal, Reason, Request, RequestId, TraceContext};
+use super::{
+    Clock, Connection, LimitNote, LimitSaid, Principal, Reason, Request, RequestId, TraceContext,
+};
 
 /// The parts of a request's head that outlive it, for refusals, forwarding and the log.
 #[derive(Clone, Debug)]
@@ -74,8 +76,6 @@ pub struct CacheNote {
 struct Notes {
     detail: Option<String>,
     shadow: Vec<Reason>,
-    /// The limit in shadow mode that would have refused.
-    shadow_limit: Option<Arc<str>>,
 }
 
 /// What a [`Context`] starts with.
@@ -140,7 +140,7 @@ pub struct Context {
     vouchers: OnceLock<Box<[Arc<str>]>>,
     cache: OnceLock<CacheNote>,
     steered: OnceLock<Arc<str>>,
-    limit: OnceLock<Arc<str>>,
+    limit: Mutex<Option<LimitNote>>,
     notes: OnceLock<Box<Mutex<Notes>>>,
     attempts: Mutex<Attempts>,
     bytes_in: AtomicU64,
@@ -171,7 +171,7 @@ impl Context {
             vouchers: OnceLock::new(),
             cache: OnceLock::new(),
             steered: OnceLock::new(),
-            limit: OnceLock::new(),
+            limit: Mutex::default(),
             notes: OnceLock::new(),
             attempts: Mutex::default(),
             bytes_in: AtomicU64::new(0),
@@ -350,21 +350,24 @@ impl Context {
         shadowed
     }
 
-    /// Written by a limit that refused: its name.
-    pub fn limited_by(&self, limit: &Arc<str>) {
-        let _ = self.limit.set(Arc::clone(limit));
+    /// Written by every limit that has decided about the request; the one that weighs most stays.
+    pub fn limited(&self, limit: &Arc<str>, said: LimitSaid) {
+        let mut note = self.limit_locked();
+        if note.as_ref().is_none_or(|known| said.outweighs(known.said)) {
+            let limit = Arc::clone(limit);
+            *note = Some(LimitNote { limit, said });
+        }
     }
 
-    /// Written by a limit in shadow mode that would have refused: its name.
-    pub fn would_be_limited_by(&self, limit: &Arc<str>) {
-        self.noted(|notes| notes.shadow_limit = Some(Arc::clone(limit)));
+    /// Reads which limit refused, else which would have, else which is the tightest. Not called when
+    /// no limit has counted the request.
+    pub fn with_limit<T>(&self, read: impl FnOnce(&LimitNote) -> T) -> Option<T> {
+        self.limit_locked().as_ref().map(read)
     }
 
-    /// The limit that refused, else the last that would have.
-    #[must_use]
-    pub fn limit(&self) -> Option<Arc<str>> {
-        let shadow = || self.notes_locked()?.shadow_limit.clone();
-        self.limit.get().cloned().or_else(shadow)
+    fn limit_locked(&self) -> MutexGuard<'_, Option<LimitNote>> {
+        // Whole after a panic elsewhere: each write is one assignment.
+        self.limit.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Reads what the log alone is told: the detail, and what rules in shadow mode would have refused.

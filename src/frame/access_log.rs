@@ -11,7 +11,7 @@ use http::{HeaderMap, HeaderName, Version};
 
 use crate::{
     config::{AccessLog, QueryLogging},
-    exchange::{Attempt, Context},
+    exchange::{Attempt, Context, LimitNote, LimitSaid},
     telemetry::{
         json::{Object, key},
         timestamp::rfc3339,
@@ -145,9 +145,7 @@ fn write_policies(object: &mut Object<'_>, context: &Context) {
             object.word(key!("cache_detail"), detail);
         }
     }
-    if let Some(limit) = context.limit() {
-        object.text(key!("limit"), limit.as_bytes(), LONGEST_NAME);
-    }
+    context.with_limit(|note| write_limit(object, note));
     context.with_notes(|detail, shadow| {
         if let Some(detail) = detail {
             object.text(key!("detail"), detail.as_bytes(), LONGEST_HEADER);
@@ -157,6 +155,14 @@ fn write_policies(object: &mut Object<'_>, context: &Context) {
             object.word(key!("shadow"), &words.join(" "));
         }
     });
+}
+
+fn write_limit(object: &mut Object<'_>, note: &LimitNote) {
+    object.text(key!("limit"), note.limit.as_bytes(), LONGEST_NAME);
+    object.word(key!("limit_decision"), note.said.as_str());
+    if let LimitSaid::Allow { remaining, .. } = note.said {
+        object.number(key!("limit_remaining"), remaining.into());
+    }
 }
 
 /// `user:password@host` is refused, but it is logged, too.

@@ -14,7 +14,7 @@ use crate::{
         LimitReset, LimitState, ListenerState, Purge, PurgeAim, Reach, Readiness, RouteState,
         SecondTierState, ServerState, ServerStatus, State, UpstreamState, WorkerState,
     },
-    config::{LimitAlgorithm, Route, Target},
+    config::{LimitAlgorithm, Route, RouteSources, Target},
     exchange::{BoxFuture, CacheNote, KeyState},
     pipeline::{Aim, LimitBook, SecondTierFigures},
     upstream::{Health, Server, UpstreamGroup},
@@ -205,20 +205,31 @@ impl Shared {
     fn route_states(&self, running: &Running) -> Vec<RouteState> {
         let routes = running.config.routes.iter();
         routes
-            .map(|route| RouteState {
-                name: route.name.to_string(),
-                hosts: route.hosts.iter().map(ToString::to_string).collect(),
-                paths: route
-                    .paths
-                    .iter()
-                    .map(|path| path.text.to_string())
-                    .collect(),
-                methods: methods(route),
-                target: target(&route.target),
-                in_flight: self.metrics.route(&route.name).in_flight(),
+            .map(|route| {
+                let sources = running.config.route_sources.get(&route.name);
+                RouteState {
+                    name: route.name.to_string(),
+                    hosts: route.hosts.iter().map(ToString::to_string).collect(),
+                    paths: route
+                        .paths
+                        .iter()
+                        .map(|path| path.text.to_string())
+                        .collect(),
+                    methods: methods(route),
+                    target: target(&route.target),
+                    group: sources.and_then(|it| it.group.as_ref().map(ToString::to_string)),
+                    sources: sources.map(tables).unwrap_or_default(),
+                    in_flight: self.metrics.route(&route.name).in_flight(),
+                }
             })
             .collect()
     }
+}
+
+/// The table of each key that is written for a route.
+fn tables(sources: &RouteSources) -> BTreeMap<&'static str, &'static str> {
+    let keys = sources.keys.iter();
+    keys.map(|(key, table)| (*key, table.as_str())).collect()
 }
 
 fn results(counts: Vec<(CacheNote, u64)>) -> Vec<CacheResult> {

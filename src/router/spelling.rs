@@ -38,7 +38,7 @@ impl<'a> Spelled<'a> {
 
 /// Decodes the escapes of all characters that may stand in a segment, and upper-cases the digits of
 /// the other escapes.
-pub(super) fn canonical(text: &str) -> Cow<'_, str> {
+fn canonical(text: &str) -> Cow<'_, str> {
     if !text.contains('%') {
         return Cow::Borrowed(text);
     }

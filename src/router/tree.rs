@@ -12,7 +12,7 @@ use std::{
 
 use super::{
     candidate::{Candidate, Rule, Terminal},
-    spelling::{Spelled, canonical},
+    spelling::Spelled,
 };
 use crate::config::{PathPattern, PathSegment};
 
@@ -89,12 +89,13 @@ impl Tree {
         let node = pattern.segments.iter().fold(root, |node, segment| {
             let text = match segment {
                 PathSegment::Capture(_) => return self.child(node, Edge::Capture, ""),
-                PathSegment::Literal(text) => canonical(text),
+                // The configuration spells it as `Spelled` does.
+                PathSegment::Literal(text) => text,
             };
             if ignore_case {
                 return self.child(node, Edge::Folded, &text.to_ascii_lowercase());
             }
-            self.child(node, Edge::Literal, &text)
+            self.child(node, Edge::Literal, text)
         });
         let node = &mut self.nodes[node];
         match pattern.rest {

@@ -32,6 +32,15 @@ fn routes_that_take_the_same_requests_are_ambiguous() {
         "match_headers = { x-a = \"1\" }",
     );
     ambiguous("path = \"/%7Ex\"", "path = \"/~x\"");
+    ambiguous("path = \"/items%3abatch\"", "path = \"/items:batch\"");
+    ambiguous(
+        "path = \"/x%2B/{id}/%40me/**\"",
+        "path = \"/x+/{name}/@me/**\"",
+    );
+    ambiguous(
+        "path = \"/A%3AB\"\npath_case = \"insensitive\"",
+        "path = \"/a:b\"",
+    );
     ambiguous(
         "path = \"/X\"\npath_case = \"insensitive\"",
         "path = \"/x\"",
@@ -49,6 +58,12 @@ fn routes_that_differ_in_anything_are_told_apart() {
         ("path = \"/x\"", "path = \"/x/**\""),
         ("path = \"/x/{id}\"", "path = \"/x/me\""),
         ("path = \"/X\"", "path = \"/x\""),
+        // Encoded twice, and what no segment can hold, are other names.
+        ("path = \"/x%253A\"", "path = \"/x:\""),
+        (
+            "path = \"/x%2Fy\"\nencoded_slash = \"keep\"",
+            "path = \"/x/y\"",
+        ),
         ("hosts = [\"a.b\"]", ""),
         ("hosts = [\"*.b\"]", "hosts = [\"**.b\"]"),
         ("methods = [\"GET\"]", "methods = [\"PUT\"]"),
@@ -461,6 +476,9 @@ fn rewrites_are_checked() {
     );
     valid(
         "[routes.a]\npath = \"/a/{id}\"\nupstream = \"http://a\"\nrewrite = { path = \"/x/${path.id}\" }\n",
+    );
+    valid(
+        "[routes.a]\npath = \"/a:b/**\"\nupstream = \"http://a\"\nrewrite = { strip_prefix = \"/a%3Ab\" }\n",
     );
 }
 

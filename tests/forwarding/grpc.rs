@@ -1,6 +1,6 @@
 //! gRPC-shaped exchanges: HTTP/2 on both sides, trailers at the end, both directions at once.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use http::{HeaderMap, HeaderValue, Request, Response};
 use http_body_util::BodyExt;
@@ -124,6 +124,77 @@ async fn the_callers_own_timeout_is_honoured() {
         (200, Some("4"))
     );
     assert_eq!(gateway.log_line().await["reason"], "upstream.total_timeout");
+}
+
+fn timed(url: &str, timeouts: &str) -> Gateway {
+    Gateway::start(&format!(
+        "[routes.all]\nupstream = \"{url}\"\ntimeouts = {{ {timeouts} }}"
+    ))
+}
+
+#[tokio::test]
+async fn both_sides_may_be_silent_for_as_long_as_a_tunnel_may() {
+    let origin = Server::h2c(echo).await;
+    let gateway = timed(&origin.url(), "idle = \"50ms\", tunnel_idle = \"1h\"");
+    let mut client = http2(gateway.address()).await;
+    let (feed, body) = chunks();
+    let mut answer = within(client.send_request(call(body)))
+        .await
+        .expect("a head");
+    for message in ["one", "two"] {
+        // Several times `idle`.
+        tokio::time::sleep(Duration::from_millis(250)).await;
+        feed.send(Ok(Frame::data(message.into())))
+            .await
+            .expect("a reader");
+        let frame = within(answer.frame())
+            .await
+            .expect("a frame")
+            .expect("whole");
+        assert_eq!(frame.into_data().expect("data"), message);
+    }
+    drop(feed);
+    assert!(read(answer).await.trailers.is_some());
+    assert!(gateway.log_line().await.get("reason").is_none());
+}
+
+#[tokio::test]
+async fn a_server_that_is_silent_for_longer_than_a_tunnel_may_be_is_cut() {
+    let origin = Server::h2c(|_| async {
+        let (feed, body) = chunks();
+        tokio::spawn(async move {
+            let _ = feed.send(Ok(Frame::data("one".into()))).await;
+            feed.closed().await;
+        });
+        grpc(body)
+    })
+    .await;
+    let gateway = timed(&origin.url(), "idle = \"1h\", tunnel_idle = \"100ms\"");
+    let mut client = http2(gateway.address()).await;
+    let answer = within(client.send_request(call(full("x")))).await;
+    let mut answer = answer.expect("a head");
+    let first = within(answer.frame()).await.expect("a frame");
+    assert_eq!(first.expect("whole").into_data().expect("data"), "one");
+    let end = within(answer.frame()).await;
+    assert!(matches!(end, Some(Err(_))), "{end:?}");
+    assert_eq!(gateway.log_line().await["reason"], "upstream.idle_timeout");
+}
+
+#[tokio::test]
+async fn a_client_that_is_silent_for_longer_than_a_tunnel_may_be_is_refused() {
+    let origin = Server::h2c(|request: Request<Incoming>| async {
+        let _ = request.into_body().collect().await;
+        grpc(empty())
+    })
+    .await;
+    let gateway = timed(&origin.url(), "idle = \"1h\", tunnel_idle = \"100ms\"");
+    let mut client = http2(gateway.address()).await;
+    let (feed, body) = chunks();
+    let answer = within(client.send_request(call(body))).await;
+    let answer = read(answer.expect("a head")).await;
+    assert!(answer.header("grpc-status").is_some_and(|it| it != "0"));
+    assert_eq!(gateway.log_line().await["reason"], "request.body_timeout");
+    drop(feed);
 }
 
 #[tokio::test]

@@ -53,6 +53,46 @@ async fn a_dying_server_is_left_out_and_comes_back() {
     assert_eq!(seen, ["one", "two again"]);
 }
 
+/// The only server goes, and another one comes where it was.
+async fn goes_and_comes_back<Fut: Future<Output = Server>>(
+    server: Server,
+    another: impl FnOnce() -> Fut,
+) {
+    let gateway = checked(&[&server]);
+    let ask = || Raw::ask(gateway.address(), crate::GET);
+    assert_eq!(ask().await.text(), "one");
+    server.stop().await;
+    eventually(|| healthy(&gateway) == 0.0).await;
+    let refusal = (503, "upstream.no_healthy_server".to_owned());
+    assert_eq!(ask().await.refusal(), refusal);
+    let _another = another().await;
+    eventually(|| healthy(&gateway) == 1.0).await;
+    assert_eq!(ask().await.text(), "another");
+}
+
+#[tokio::test]
+async fn a_server_of_http_2_is_checked_in_its_own_protocol() {
+    let server = Server::h2c(|_| async { reply("one") }).await;
+    let address = server.address();
+    let another = || Server::h2c_at(address, |_| async { reply("another") });
+    goes_and_comes_back(server, another).await;
+}
+
+#[tokio::test]
+async fn a_server_on_a_unix_socket_is_checked_there() {
+    let folder = tempfile::tempdir().expect("a directory");
+    let server = Server::unix(folder.path(), |_| async { reply("one") });
+    let another = || async {
+        // The name of the socket stays when its server has gone.
+        let left = std::fs::read_dir(folder.path()).expect("it is there");
+        for entry in left {
+            std::fs::remove_file(entry.expect("an entry").path()).expect("it is ours");
+        }
+        Server::unix(folder.path(), |_| async { reply("another") })
+    };
+    goes_and_comes_back(server, another).await;
+}
+
 #[tokio::test]
 async fn an_upstream_without_a_healthy_server_is_unavailable_and_not_ready() {
     let only = Server::http1(|request| async move {

@@ -72,6 +72,44 @@ async fn a_client_that_goes_on_sending_still_reads_its_refusal() {
     assert_eq!(answer.refusal(), (TOO_LARGE.0, TOO_LARGE.1.to_owned()));
 }
 
+/// Sends on behind a refusal for as long as it can; tells the status, and how much could be sent.
+async fn send_on(gateway: &Gateway, head: &str, chunk: usize) -> (u16, usize) {
+    let mut client = Raw::connect(gateway.address()).await;
+    client.send(head).await;
+    let status = client.answer().await.status;
+    let chunk = vec![b'x'; chunk];
+    let mut ticks = tokio::time::interval(std::time::Duration::from_millis(10));
+    let mut sent = 0;
+    while client.send(&chunk).await {
+        sent += chunk.len();
+        ticks.tick().await;
+    }
+    (status, sent)
+}
+
+#[tokio::test]
+async fn a_client_that_never_stops_sending_behind_its_refusal_is_let_go() {
+    let origin = Origin::ok().await;
+    let gateway = small(&origin.url());
+    let head = |fields: &str| {
+        format!("POST / HTTP/1.1\r\nHost: a\r\n{fields}Content-Length: 1000000000000\r\n\r\n")
+    };
+    let (too_large, two_hosts) = (head(""), head("Host: b\r\n"));
+    // A byte at a time, and as much as the sockets take.
+    let clients = [1, 4 << 20].map(|chunk| {
+        let both = [&too_large, &two_hosts].map(|head| send_on(&gateway, head, chunk));
+        futures_util::future::join_all(both)
+    });
+    for both in within(futures_util::future::join_all(clients)).await {
+        let statuses: Vec<_> = both.iter().map(|(status, _)| *status).collect();
+        assert_eq!(statuses, [413, 400]);
+        // What is thrown away, and what the buffers of both sockets hold at the most.
+        assert!(both.iter().all(|(_, sent)| *sent < 64 << 20), "{both:?}");
+    }
+    let open = || gateway.metric("tollgate_listener_connections_open", &[]);
+    eventually(|| open() == 0.0).await;
+}
+
 #[tokio::test]
 async fn bodies_over_http_2_have_the_same_limit() {
     let origin = Server::http1(|request| async {

@@ -58,6 +58,16 @@ async fn a_well_formed_request_written_by_hand_passes() {
 }
 
 #[tokio::test]
+async fn the_windows_of_the_configuration_are_those_that_are_announced() {
+    let small = "[server.http2]\nstream_window = \"20KiB\"\nconnection_window = \"128KiB\"\n";
+    for (table, windows) in [("", (64 << 10, 256 << 10)), (small, (20 << 10, 128 << 10))] {
+        let gateway = Gateway::start(&format!("{table}[routes.all]\nrespond = {{}}\n"));
+        let mut client = FrameClient::connect(gateway.address()).await;
+        assert_eq!(client.windows().await, windows, "{table}");
+    }
+}
+
+#[tokio::test]
 async fn malformed_pseudo_fields_are_refused() {
     refused(&[
         without(":method"),

@@ -1,5 +1,7 @@
 //! What a limited client is told.
 
+use serde_json::Value;
+
 use super::Limited;
 use crate::support::{empty, eventually, http2, read, request};
 
@@ -89,16 +91,17 @@ async fn problem_details_and_grpc_callers_are_told_in_their_form() {
 }
 
 #[tokio::test]
-async fn the_limit_that_refused_stands_in_the_log_and_in_the_metrics() {
+async fn what_a_limit_decided_stands_in_the_log_and_in_the_metrics() {
     let limited = Limited::by("key = 'client_ip'\nquota = '1/1h'");
     assert_eq!(limited.passed(3, "").await, 1);
     let lines = limited.gateway.log_lines(3).await;
-    assert!(lines[0].get("limit").is_none());
     assert_eq!(
         (&lines[2]["reason"], &lines[2]["limit"]),
         (&"limit.exceeded".into(), &"one".into())
     );
-    let decisions = |decision: &str| {
+    let expected = ["one allow 0", "one deny null", "one deny null"];
+    assert_eq!(decisions(&limited, 3).await, expected);
+    let counted = |decision: &str| {
         let labels = [
             "route=\"all\"",
             "limit=\"one\"",
@@ -108,7 +111,7 @@ async fn the_limit_that_refused_stands_in_the_log_and_in_the_metrics() {
             .gateway
             .metric("tollgate_rate_limit_decisions_total", &labels)
     };
-    assert_eq!((decisions("allow"), decisions("deny")), (1.0, 2.0));
+    assert_eq!((counted("allow"), counted("deny")), (1.0, 2.0));
     assert_eq!(
         limited
             .gateway
@@ -124,4 +127,41 @@ async fn the_limit_that_refused_stands_in_the_log_and_in_the_metrics() {
             == 0.0
     })
     .await;
+}
+
+#[tokio::test]
+async fn the_log_names_the_tightest_limit_of_a_request_that_was_let_through() {
+    // Of the stages before and behind authentication.
+    let limited = Limited::answering(
+        "['early', 'late']",
+        "[rate_limits.early]\nkey = 'client_ip'\nquota = '9/1h'\n\
+         [rate_limits.late]\nkey = 'caller'\nquota = '2/1h'\n",
+    );
+    let expected = ["late allow 1", "late allow 0", "late deny null"];
+    assert_eq!(limited.passed(3, "").await, 2);
+    assert_eq!(decisions(&limited, 3).await, expected);
+    // Also one that answers tell nothing of.
+    let hidden = Limited::by("key = 'client_ip'\nquota = '5/1h'\nheaders = 'off'");
+    assert_eq!(hidden.get().await.header("ratelimit"), None);
+    assert_eq!(decisions(&hidden, 1).await, ["one allow 4"]);
+    // And one that only watches.
+    let watched = Limited::answering(
+        "['all', 'watches']",
+        "[rate_limits.all]\nkey = 'client_ip'\nquota = '9/1h'\n\
+         [rate_limits.watches]\nkey = 'client_ip'\nquota = '1/1h'\nenforce = false\n",
+    );
+    assert_eq!(watched.passed(2, "").await, 2);
+    let expected = ["watches allow 0", "watches shadow_deny null"];
+    assert_eq!(decisions(&watched, 2).await, expected);
+}
+
+/// What so many lines of the log tell of limits: name, decision, what remains.
+async fn decisions(limited: &Limited, lines: usize) -> Vec<String> {
+    let lines = limited.gateway.log_lines(lines).await;
+    let word = |line: &Value, field: &str| line[field].as_str().unwrap_or("none").to_owned();
+    let decision = |line: &Value| {
+        let (limit, decision) = (word(line, "limit"), word(line, "limit_decision"));
+        format!("{limit} {decision} {}", line["limit_remaining"])
+    };
+    lines.iter().map(decision).collect()
 }

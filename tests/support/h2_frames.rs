@@ -43,6 +43,18 @@ impl Frame {
     pub fn is_bad_request(&self) -> bool {
         self.kind == HEADERS && self.payload.first() == Some(&0x8c)
     }
+
+    /// The value of one of the SETTINGS that it holds.
+    fn setting(&self, id: u16) -> Option<u32> {
+        let entries = self.payload.chunks_exact(6);
+        let mut values = entries.filter(|entry| entry[..2] == id.to_be_bytes());
+        values.next().map(|entry| number(&entry[2..]))
+    }
+}
+
+/// Four bytes as a number.
+fn number(bytes: &[u8]) -> u32 {
+    u32::from_be_bytes(bytes.try_into().expect("four bytes"))
 }
 
 impl FrameClient {
@@ -109,6 +121,28 @@ impl FrameClient {
         })
     }
 
+    /// The windows that the gateway opens by itself: that of each stream (RFC 9113 section 6.5.2)
+    /// and that of the connection, which begins at 65,535 and is opened further (section 6.9.2).
+    #[track_caller]
+    pub fn windows(&mut self) -> impl Future<Output = (u32, u32)> {
+        within(async move {
+            let (mut stream, mut connection) = (None, None);
+            loop {
+                if let (Some(stream), Some(connection)) = (stream, connection) {
+                    return (stream, connection);
+                }
+                let frame = self.frame().await.expect("both windows");
+                match frame.kind {
+                    SETTINGS => stream = stream.or(frame.setting(INITIAL_WINDOW_SIZE)),
+                    WINDOW_UPDATE if frame.stream == 0 => {
+                        connection = Some(65_535 + number(&frame.payload));
+                    }
+                    _ => {}
+                }
+            }
+        })
+    }
+
     /// The next frame, or `None` at the end of the connection.
     pub async fn frame(&mut self) -> Option<Frame> {
         let mut head = [0; 9];
@@ -145,5 +179,7 @@ const HEADERS: u8 = 1;
 const RST_STREAM: u8 = 3;
 const SETTINGS: u8 = 4;
 const GOAWAY: u8 = 7;
+const WINDOW_UPDATE: u8 = 8;
+const INITIAL_WINDOW_SIZE: u16 = 4;
 const END_STREAM: u8 = 1;
 const END_HEADERS: u8 = 4;

@@ -10,8 +10,8 @@ use serde_json::Value;
 
 use super::*;
 use crate::exchange::{
-    Clock, Connection, ContextParts, Peer, Principal, Protocol, Reason, RequestHead, RequestId,
-    TraceContext,
+    Clock, Connection, ContextParts, LimitSaid, Peer, Principal, Protocol, Reason, RequestHead,
+    RequestId, TraceContext,
 };
 
 fn context(target: &str, change: impl FnOnce(&mut ContextParts)) -> Context {
@@ -136,6 +136,9 @@ fn what_is_not_known_is_left_out() {
         "attempts",
         "complete",
         "upgraded",
+        "limit",
+        "limit_decision",
+        "limit_remaining",
         "request_headers",
     ];
     for name in absent {
@@ -152,6 +155,34 @@ fn a_caller_is_told_with_the_method_that_identified_it() {
     let line = logged(&context, &end(200));
     assert_eq!(line["auth"], "jwt.customers");
     assert_eq!(line["principal"], "jwt.customers:alice");
+}
+
+#[test]
+fn the_tightest_limit_is_told_until_one_refuses() {
+    let context = context("/", |_| {});
+    let told = |name: &str, said| {
+        context.limited(&name.into(), said);
+        let line = logged(&context, &end(200));
+        let fields = ["limit", "limit_decision", "limit_remaining"];
+        fields.map(|field| line.get(field).cloned().unwrap_or_default())
+    };
+    let allow = |remaining| LimitSaid::Allow {
+        remaining,
+        reset: Some(1),
+    };
+    let passed = |name: &str, remaining: u32| -> [Value; 3] {
+        [name.into(), "allow".into(), remaining.into()]
+    };
+    let refused =
+        |name: &str, word: &str| -> [Value; 3] { [name.into(), word.into(), Value::Null] };
+    assert_eq!(told("wide", allow(9)), passed("wide", 9));
+    assert_eq!(told("tight", allow(2)), passed("tight", 2));
+    assert_eq!(told("wider", allow(5)), passed("tight", 2));
+    assert_eq!(
+        told("watches", LimitSaid::ShadowDeny),
+        refused("watches", "shadow_deny")
+    );
+    assert_eq!(told("no", LimitSaid::Deny), refused("no", "deny"));
 }
 
 #[test]

@@ -8,7 +8,7 @@ use super::{
     limit::Limit,
 };
 use crate::{
-    exchange::{Context, Reason, Rejection, Response},
+    exchange::{Context, LimitSaid, Reason, Rejection, Response},
     store::{Refused, Standing},
 };
 
@@ -27,7 +27,7 @@ impl Refusal<'_> {
     /// others stand.
     pub(super) fn respond(&self, context: &Context, policies: Reports, place: Place) -> Response {
         let name = &self.limit.config.name;
-        context.limited_by(name);
+        context.limited(name, LimitSaid::Deny);
         let wait = self.refused.wait.map(seconds);
         // Where time alone does not help, a second is as good as any.
         let wait_or_so = wait.unwrap_or(1).max(1);

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     config::{LimitAlgorithm, OnStoreError, RateLimit},
-    exchange::{Context, Reason},
+    exchange::{Context, LimitSaid, Reason},
     store::{Decision, KeyHash, Redis, SharedAlgorithm, SharedAsk, SharedTaken, Standing},
     telemetry::LimitDecision,
 };
@@ -356,7 +356,7 @@ impl Stage {
                 Ok(())
             }
             OnStoreError::Deny if on_route.limit.config.enforce => {
-                context.limited_by(&on_route.limit.config.name);
+                context.limited(&on_route.limit.config.name, LimitSaid::Deny);
                 Err(Refusing::Away(index))
             }
             OnStoreError::Deny => {

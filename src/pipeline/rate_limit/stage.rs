@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     config::{LimitAlgorithm, LimitHeaders, Route},
-    exchange::{Context, Reason, Rejection, Request, Response},
+    exchange::{Context, LimitSaid, Reason, Rejection, Request, Response},
     store::{Decision, KeyHash, Refused, Standing},
     telemetry::{LimitDecision, LimitMetrics},
 };
@@ -270,7 +270,7 @@ impl Stage {
                 on_route.metrics.decided(LimitDecision::ShadowDeny);
                 continue;
             };
-            on_route.metrics.decided(LimitDecision::Allow);
+            on_route.allow(context, granted.standing);
             held.extend(granted.held);
             if limit.config.cost_header.is_some() {
                 open.push(OpenCharge {
@@ -335,10 +335,20 @@ pub(super) fn longest(
 }
 
 impl OnRoute {
+    /// Counts that the limit let a request pass, and notes how it stands then. A cost that the answer
+    /// tells stands in its fields only: the note is of the decision.
+    fn allow(&self, context: &Context, standing: Option<Standing>) {
+        self.metrics.decided(LimitDecision::Allow);
+        if let Some(Standing { remaining, reset }) = standing {
+            let said = LimitSaid::Allow { remaining, reset };
+            context.limited(&self.limit.config.name, said);
+        }
+    }
+
     /// Notes what the limit, in shadow mode, would have done.
     pub(super) fn would_refuse(&self, context: &Context, reason: Reason) {
         context.would_refuse(reason);
-        context.would_be_limited_by(&self.limit.config.name);
+        context.limited(&self.limit.config.name, LimitSaid::ShadowDeny);
     }
 
     fn without_key(&self, context: &Context) -> Result<(), Reason> {
@@ -347,7 +357,7 @@ impl OnRoute {
             self.metrics.decided(LimitDecision::ShadowDeny);
             return Ok(());
         }
-        context.limited_by(&self.limit.config.name);
+        context.limited(&self.limit.config.name, LimitSaid::Deny);
         self.metrics.decided(LimitDecision::Deny);
         Err(Reason::LimitKeyMissing)
     }
