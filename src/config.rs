@@ -18,6 +18,7 @@ mod edits;
 mod header;
 mod host;
 mod htpasswd;
+mod key_quotas;
 mod keys_file;
 mod loading;
 mod log;

@@ -117,6 +117,17 @@ impl ApiKeysTable {
     }
 }
 
+/// The keys of one method, as its file has them now.
+#[derive(Debug)]
+pub(in crate::config) struct KeysOf {
+    /// The method's full name.
+    pub(in crate::config) method: Arc<str>,
+    /// Where the file is named.
+    pub(in crate::config) place: Place,
+    /// The keys that could be read.
+    pub(in crate::config) keys: KeysFile,
+}
+
 /// Reads and checks a file of keys; what is wrong with its content is said where it stands.
 pub(super) fn check_file(
     path: &Path,
