@@ -93,6 +93,17 @@ impl AuthTables {
         kinds.into_iter().flatten().collect()
     }
 
+    /// In the name of a caller a colon ends that of the method: `jwt.customers:alice`. With one more,
+    /// callers of two methods could have one name, and so one limit and one cache.
+    pub(super) fn check_names(&self, findings: &mut Vec<Finding>) {
+        let names = self.names().into_iter();
+        let ambiguous = names.filter(|(name, _)| name.contains(':'));
+        findings.extend(ambiguous.map(|(name, place)| {
+            let message = format!("`{name}`: a name with a colon could be taken for a caller's");
+            Finding::error(place, message).help("write it with a hyphen in its place")
+        }));
+    }
+
     /// What the credentials of a way to authenticate, by its full name, can carry.
     pub(super) fn carried(&self, full_name: &str) -> Carried {
         let (kind, name) = full_name.split_once('.').unwrap_or_default();

@@ -285,6 +285,7 @@ impl Loader {
         }
         let document = std::mem::take(&mut self.document);
         self.check_listeners(&document);
+        document.auth.check_names(&mut self.findings);
         self.check_one_bucket(&document, &rate_limits);
         self.check_redis(&document, &rate_limits);
         if !self.without_files {
