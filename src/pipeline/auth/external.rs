@@ -127,6 +127,11 @@ impl Method for ExternalMethod {
         &[]
     }
 
+    /// The headers that the service was sent. Of several cookies it has its own.
+    fn judged(&self) -> &[CredentialPlace] {
+        &self.0.guessed
+    }
+
     /// A token is nothing that could be guessed; a password is, and so may be what only the service
     /// knows.
     fn recall(&self, request: &Request, context: &Arc<Context>) -> Option<Arc<Grant>> {

@@ -61,6 +61,12 @@ pub trait Method: Any + Send + Sync {
     /// The places where the method looks for its credential; none for a method that takes none.
     fn places(&self) -> &[CredentialPlace];
 
+    /// Places at which it judges whatever stands there, without knowing whose it is: what it has let
+    /// pass is no bad credential of another method. Only a method that asks another service has some.
+    fn judged(&self) -> &[CredentialPlace] {
+        &[]
+    }
+
     /// Grants what is known to be good already, without work: asked instead of [`check`](Self::check)
     /// for clients whose address has presented too much that was made up. A method whose credentials
     /// could be guessed must remember nothing here, or this would be the way to guess them.
