@@ -18,6 +18,7 @@ mod edits;
 mod header;
 mod host;
 mod htpasswd;
+mod key_quotas;
 mod key_source;
 mod keys_file;
 mod loading;

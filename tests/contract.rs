@@ -15,12 +15,26 @@ use support::{
     within,
 };
 
-/// A route that forwards; `ORIGIN` stands for the server's URL.
+/// A route that forwards; `ORIGIN` stands for the server's URL, `FILES` for the folder of files that
+/// are named.
 struct Forwarding {
     name: &'static str,
     keys: &'static str,
     /// What the client asks for, and what the server is asked for.
     paths: (&'static str, &'static str),
+    /// What the client shows in Authorization.
+    credential: Option<&'static str>,
+}
+
+impl Forwarding {
+    fn request(&self, protocol: Protocol, method: &str, body: BoxBody) -> Request<BoxBody> {
+        let mut request = request(protocol, method, self.paths.0, body);
+        if let Some(credential) = self.credential {
+            let credential = HeaderValue::from_static(credential);
+            request.headers_mut().insert("authorization", credential);
+        }
+        request
+    }
 }
 
 const fn route(name: &'static str, keys: &'static str) -> Forwarding {
@@ -28,6 +42,7 @@ const fn route(name: &'static str, keys: &'static str) -> Forwarding {
         name,
         keys,
         paths: ("/a/b?c=d", "/a/b?c=d"),
+        credential: None,
     }
 }
 
@@ -36,6 +51,7 @@ const fn rewriting(name: &'static str, keys: &'static str, seen: &'static str) -
         name,
         keys,
         paths: ("/a/b?c=d", seen),
+        credential: None,
     }
 }
 
@@ -45,12 +61,28 @@ const fn knowing(name: &'static str, keys: &'static str, seen: &'static str) -> 
         name,
         keys,
         paths: (KNOWN, seen),
+        credential: None,
+    }
+}
+
+/// A route that knows the caller by Authorization.
+const fn showing(name: &'static str, keys: &'static str, credential: &'static str) -> Forwarding {
+    Forwarding {
+        name,
+        keys,
+        paths: ("/a/b?c=d", "/a/b?c=d"),
+        credential: Some(credential),
     }
 }
 
 /// With a token of the issuer `any`, signed with its secret and good for ever:
 /// `{"exp":253402300799,"roles":"reader","sub":"alice"}`.
 const KNOWN: &str = "/a/b?c=d&token=eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9.eyJleHAiOjI1MzQwMjMwMDc5OSwicm9sZXMiOiJyZWFkZXIiLCJzdWIiOiJhbGljZSJ9.YIDIuep2UMgNX_jrjncn7OZnt43KMXuVYkfThNc4-MU";
+
+/// The key of `contract/api-keys.toml`.
+const KEY: &str = "ApiKey tgk_yWmK0aSIPn1aY0gBIAglICjVVjIKh5YpG3sEBEKEvxJ3n6VCI";
+/// The user of `contract/users.htpasswd`: `alice:secret`.
+const USER: &str = "Basic YWxpY2U6c2VjcmV0";
 
 const FORWARDING: &[Forwarding] = &[
     route("plain", "upstream = 'ORIGIN'"),
@@ -123,6 +155,30 @@ const FORWARDING: &[Forwarding] = &[
          from = 'query:token'\nroles_claim = 'roles'\n\
          [roles.reader]\npermissions = 'orders:read'",
         KNOWN,
+    ),
+    showing(
+        "api_key",
+        "upstream = 'ORIGIN'\nauth = 'api_keys.any'\nroles = ['reader']\n\
+         [auth.api_keys.any]\nkeys_file = 'FILES/api-keys.toml'\nfrom = 'header:authorization'",
+        KEY,
+    ),
+    showing(
+        "api_key_stripped",
+        "upstream = 'ORIGIN'\nauth = ['api_keys.any', 'anonymous']\nforward_credentials = false\n\
+         [auth.api_keys.any]\nkeys_file = 'FILES/api-keys.toml'\nfrom = 'header:authorization'",
+        KEY,
+    ),
+    showing(
+        "password",
+        "upstream = 'ORIGIN'\nauth = 'basic.any'\n\
+         [auth.basic.any]\nusers_file = 'FILES/users.htpasswd'",
+        USER,
+    ),
+    showing(
+        "password_never_remembered",
+        "upstream = 'ORIGIN'\nauth = 'basic.any'\nforward_credentials = false\n\
+         [auth.basic.any]\nusers_file = 'FILES/users.htpasswd'\nremember = 'off'",
+        USER,
     ),
     route(
         "cors",
@@ -205,6 +261,9 @@ const ANSWERING: &[(&str, &str, u16)] = &[
     ),
 ];
 
+/// Where the files are that routes name.
+const FILES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/contract");
+
 /// Both protocols that a client may speak.
 #[derive(Clone, Copy, Debug)]
 enum Protocol {
@@ -215,7 +274,7 @@ enum Protocol {
 const PROTOCOLS: [Protocol; 2] = [Protocol::Http1, Protocol::Http2];
 
 fn start(name: &str, keys: &str, origin: &str) -> Gateway {
-    let keys = keys.replace("ORIGIN", origin);
+    let keys = keys.replace("ORIGIN", origin).replace("FILES", FILES);
     let named = match keys.contains("one") {
         true => format!("[upstreams.one]\nservers = ['{origin}']\nmax_in_flight = 10\n"),
         false => String::new(),
@@ -317,7 +376,7 @@ where
 async fn bodies_pass_untouched_both_ways() {
     let bytes: Bytes = (0..300_000_u32).map(|index| (index % 251) as u8).collect();
     for_each_forwarding(async |gateway: Gateway, case: &Forwarding, protocol| {
-        let request = request(protocol, "POST", case.paths.0, body(bytes.clone()));
+        let request = case.request(protocol, "POST", body(bytes.clone()));
         let sent = ask(&gateway, protocol, request).await;
         assert_eq!(sent.status(), 200);
         assert_eq!(sent.header("x-target"), Some(case.paths.1));
@@ -347,7 +406,7 @@ async fn trailers_pass_both_ways() {
         ];
         let frames = futures_util::stream::iter(frames.map(Ok));
         let body = StreamBody::new(frames).boxed_unsync();
-        let mut request = request(protocol, "POST", case.paths.0, body);
+        let mut request = case.request(protocol, "POST", body);
         request
             .headers_mut()
             .insert("trailer", HeaderValue::from_static("x-sum"));
@@ -368,11 +427,8 @@ async fn streams_pass_frame_by_frame_both_ways() {
             within(feed.send(Ok(frame))).await.expect("it is taken");
         };
         push("first").await;
-        let answer = send(
-            &gateway,
-            protocol,
-            request(protocol, "POST", case.paths.0, streamed),
-        );
+        let request = case.request(protocol, "POST", streamed);
+        let answer = send(&gateway, protocol, request);
         let mut answer = answer.await;
         let mut next = async || {
             let frame = within(answer.body_mut().frame()).await.expect("a frame");
@@ -398,12 +454,8 @@ async fn streams_pass_frame_by_frame_both_ways() {
 async fn requests_without_bodies_pass_and_each_makes_its_own_line() {
     for_each_forwarding(async |gateway: Gateway, case: &Forwarding, protocol| {
         for (count, method) in ["GET", "HEAD", "DELETE", "OPTIONS"].into_iter().enumerate() {
-            let sent = ask(
-                &gateway,
-                protocol,
-                request(protocol, method, case.paths.0, empty()),
-            );
-            let sent = sent.await;
+            let request = case.request(protocol, method, empty());
+            let sent = ask(&gateway, protocol, request).await;
             assert_eq!((sent.status(), &*sent.body), (200, &b""[..]), "{method}");
             assert_eq!(sent.header("x-target"), Some(case.paths.1));
             let line = accounted_for(&gateway, case.name, count + 1, 200).await;
@@ -436,7 +488,7 @@ async fn a_client_that_leaves_is_one_line_and_the_server_learns_of_it() {
     for case in FORWARDING {
         for protocol in PROTOCOLS {
             let gateway = start(case.name, case.keys, &origin.url());
-            let request = request(protocol, "GET", case.paths.0, empty());
+            let request = case.request(protocol, "GET", empty());
             let answer = match protocol {
                 Protocol::Http1 => {
                     let mut connection = http1(gateway.address()).await;
@@ -522,7 +574,7 @@ async fn a_refusal_of_a_middleware_is_one_line_with_its_reason() {
     for case in limited {
         for protocol in PROTOCOLS {
             let gateway = start(case.name, case.keys, &origin.url());
-            let large = request(protocol, "POST", case.paths.0, body(vec![0; (1 << 20) + 1]));
+            let large = case.request(protocol, "POST", body(vec![0; (1 << 20) + 1]));
             let sent = ask(&gateway, protocol, large).await;
             assert_eq!(
                 (sent.status(), &*sent.reason()),

@@ -7,6 +7,9 @@
 // Clippy lets tests unwrap, but not the functions that they share.
 #![allow(clippy::unwrap_used)]
 
+#[path = "docs/requests.rs"]
+mod requests;
+
 use std::{collections::BTreeSet, fs, path::Path, process::Command};
 
 use tempfile::TempDir;

@@ -87,15 +87,27 @@ impl<T> ByMethod<T> {
         path: &str,
         is_call: impl FnOnce() -> bool,
     ) -> Option<(&T, Option<&T>)> {
-        let by_rpc = match self.rpc.is_empty() {
-            true => None,
-            false => self.rpc.get(rpc_name(path)),
-        };
-        match by_rpc {
+        match self.by_rpc(path) {
             None => Some((self.of_method(method)?, None)),
-            Some(rule) if is_call() => Some((rule, self.by_name(method))),
-            Some(rule) => Some((rule, Some(self.of_method(method)?))),
+            Some((rule, true)) if is_call() => Some((rule, self.by_name(method))),
+            Some((rule, _)) => Some((rule, Some(self.of_method(method)?))),
         }
+    }
+
+    /// The rule of the call that a path names, and whether it spells the name as the rule does. gRPC
+    /// tells upper and lower case apart; servers that route as ASP.NET Core does take no account of it,
+    /// nor of a slash at the end, and would run the call by the rule for everything else.
+    fn by_rpc(&self, path: &str) -> Option<(&T, bool)> {
+        if self.rpc.is_empty() {
+            return None;
+        }
+        if let Some(rule) = self.rpc.get(rpc_name(path)) {
+            return Some((rule, true));
+        }
+        let name = rpc_name(path.trim_end_matches('/'));
+        let mut rules = self.rpc.iter();
+        let (_, rule) = rules.find(|(known, _)| known.eq_ignore_ascii_case(name))?;
+        Some((rule, false))
     }
 
     /// The rule for a method where the path has none.

@@ -26,7 +26,7 @@ pub use refresh::KeyRefresh;
 pub use revocation::{RevocationList, RevocationSource};
 pub use rule::AuthRule;
 
-pub(super) use api_keys::ApiKeysTable;
+pub(super) use api_keys::{ApiKeysTable, KeysOf};
 pub(super) use basic::BasicTable;
 pub(super) use external::ExternalKeys;
 pub(super) use jwt::JwtKeys;
@@ -93,6 +93,17 @@ impl AuthTables {
         kinds.into_iter().flatten().collect()
     }
 
+    /// In the name of a caller a colon ends that of the method: `jwt.customers:alice`. With one more,
+    /// callers of two methods could have one name, and so one limit and one cache.
+    pub(super) fn check_names(&self, findings: &mut Vec<Finding>) {
+        let names = self.names().into_iter();
+        let ambiguous = names.filter(|(name, _)| name.contains(':'));
+        findings.extend(ambiguous.map(|(name, place)| {
+            let message = format!("`{name}`: a name with a colon could be taken for a caller's");
+            Finding::error(place, message).help("write it with a hyphen in its place")
+        }));
+    }
+
     /// What the credentials of a way to authenticate, by its full name, can carry.
     pub(super) fn carried(&self, full_name: &str) -> Carried {
         let (kind, name) = full_name.split_once('.').unwrap_or_default();
@@ -110,25 +121,35 @@ impl AuthTables {
         carried.unwrap_or_default()
     }
 
-    /// Checks the files that the tables name and that are read again while the gateway runs.
-    /// Roles of keys are compared with those that are known, where any are.
+    /// Checks the files that the tables name and that are read again while the gateway runs; the keys
+    /// that were read. Roles of keys are compared with those that are known, where any are.
     pub(super) fn check_files(
         &self,
         roles: Option<&BTreeSet<Arc<str>>>,
         sources: &mut Sources,
         findings: &mut Vec<Finding>,
-    ) {
-        let keys = self.api_keys.values().filter_map(|keys| keys.value.file());
-        for (path, place) in keys {
+    ) -> Vec<KeysOf> {
+        let mut read = Vec::with_capacity(self.api_keys.len());
+        for (name, entry) in &self.api_keys {
+            let Some((path, place)) = entry.value.file() else {
+                continue;
+            };
             let keys = api_keys::check_file(path, place, sources, findings);
             if let Some(roles) = roles {
                 api_keys::warn_of_unknown_roles(&keys, roles, place, findings);
             }
+            let method = full_name("api_keys", name);
+            read.push(KeysOf {
+                method,
+                place,
+                keys,
+            });
         }
         let users = self.basic.values().filter_map(|users| users.value.file());
         for (path, place) in users {
             basic::check_file(path, place, findings);
         }
+        read
     }
 
     /// The checked tables. What is wrong has been reported when they were read.

@@ -20,7 +20,7 @@ use super::{
     decode::{Environment, Reader, Set, parse_tree},
     diagnostic::{self, Finding},
     document::{self, Document},
-    log,
+    key_quotas, log,
     routes::{Builder, Built, named_roles, route_to},
     server_url::server_url,
     source::{Source, Sources},
@@ -285,13 +285,19 @@ impl Loader {
         }
         let document = std::mem::take(&mut self.document);
         self.check_listeners(&document);
+        document.auth.check_names(&mut self.findings);
         self.check_one_bucket(&document, &rate_limits);
         self.check_redis(&document, &rate_limits);
         if !self.without_files {
             let roles = named_roles(&document);
-            document
-                .auth
-                .check_files(roles.as_ref(), &mut self.sources, &mut self.findings);
+            let keys =
+                document
+                    .auth
+                    .check_files(roles.as_ref(), &mut self.sources, &mut self.findings);
+            // A route or a limit that could not be read may be the one that is missed.
+            if !self.findings.iter().any(Finding::is_error) {
+                key_quotas::check(&keys, &built, &rate_limits, &mut self.findings);
+            }
         }
         let auth = self.with_redis(document.auth.build(), document.redis.as_ref());
         log::check_credentials(document.log.as_ref(), &auth, &mut self.findings);

@@ -81,6 +81,19 @@ impl RateLimit {
         self.key.iter().any(LimitKey::needs_caller)
     }
 
+    /// Whether each caller is counted by itself, over some time: then a quota that a credential brings
+    /// takes the place of the limit's own.
+    #[must_use]
+    pub fn takes_brought_quotas(&self) -> bool {
+        let tells_callers_apart = |key: &LimitKey| {
+            matches!(
+                key,
+                LimitKey::Caller | LimitKey::Principal | LimitKey::ApiKey
+            )
+        };
+        self.algorithm != LimitAlgorithm::Concurrency && self.key.iter().any(tells_callers_apart)
+    }
+
     /// The most that one request may cost: the smallest bucket, quota or tier.
     #[must_use]
     pub fn smallest(&self) -> u32 {

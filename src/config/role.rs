@@ -7,7 +7,7 @@ use std::{
 
 use super::{
     Permission,
-    decode::{Entry, Format, Node, OneOrList, Problem, Reader, table},
+    decode::{Entry, Format, Node, OneOrList, Problem, Reader, nearest, quoted_key, table},
     diagnostic::Finding,
     permission::Grant,
     routes::unknown_name,
@@ -98,6 +98,19 @@ pub(super) fn including(roles: &Roles, wanted: &Arc<str>) -> Vec<Arc<str>> {
         .filter(|(name, role)| *name != wanted && role.includes.contains(wanted));
     let others = others.map(|(name, _)| Arc::clone(name));
     std::iter::once(Arc::clone(wanted)).chain(others).collect()
+}
+
+/// What to write in the place of a role that no table defines. `prefix` stands before the name where it
+/// was found: `role:` in limits.
+pub(super) fn help_with_unknown<'n>(
+    name: &str,
+    prefix: &str,
+    known: impl Iterator<Item = &'n str>,
+) -> String {
+    nearest(name, known).map_or_else(
+        || format!("define it, if only by name: `[roles.{}]`", quoted_key(name)),
+        |near| format!("did you mean `\"{prefix}{near}\"`?"),
+    )
 }
 
 struct Book<'a> {

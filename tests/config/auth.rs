@@ -41,6 +41,19 @@ fn a_route_names_whom_it_takes() {
     assert_eq!(rule("auth = ['public']"), None);
 }
 
+/// `b:alice` of `jwt.a` would be `alice` of `jwt.a:b`.
+#[test]
+fn a_name_with_a_colon_is_an_error() {
+    let route = "[routes.a]\nrespond = {}\nauth = 'jwt.a:b'\n";
+    let (message, help) = error(&format!("{route}[auth.jwt.'a:b']\n{SECRET}\n"));
+    assert!(message.starts_with("4:"), "{message}");
+    assert!(
+        message.contains("`jwt.a:b`: a name with a colon"),
+        "{message}"
+    );
+    assert_eq!(help, "write it with a hyphen in its place");
+}
+
 #[test]
 fn a_route_inherits_whom_it_takes() {
     let text = "[defaults]\nauth = 'jwt.customers'\n[groups.g]\nauth = ['inherit', 'anonymous']\n\

@@ -108,6 +108,99 @@ fn a_role_of_a_key_that_nothing_knows_is_a_warning() {
     }
 }
 
+/// Two keys, one with a quota, and the routes `a` and `b` with these lines.
+fn quotas(key: &str, a: &str, b: &str) -> TempDir {
+    let other = HASH.replace('9', "8");
+    let keys = format!("[keys.plain]\nhash = \"{other}\"\n[keys.x]\nhash = \"{HASH}\"\n{key}\n");
+    let text = format!(
+        "{KEYS}\n[auth.jwt.j]\nsecret = \"a secret of thirty-two bytes or more\"\n\
+         [rate_limits.each]\nkey = [\"route\", \"caller\"]\nquota = \"9/1m\"\n\
+         [rate_limits.roles]\nkey = \"role\"\nquota = \"9/1m\"\n\
+         [rate_limits.slots]\nkey = \"caller\"\nquota = 9\nalgorithm = \"concurrency\"\n\
+         [routes.a]\nrespond = {{}}\n{a}\n\
+         [routes.b]\npath = \"/b\"\nrespond = {{}}\n{b}\n\
+         [routes.used]\npath = \"/used\"\nrespond = {{}}\nauth = \"jwt.j\"\n\
+         rate_limits = [\"each\", \"roles\", \"slots\"]\n"
+    );
+    let folder = TempDir::new().unwrap();
+    fs::write(folder.path().join("gateway.toml"), text).unwrap();
+    fs::write(folder.path().join("keys.toml"), keys).unwrap();
+    folder
+}
+
+fn warnings(folder: &TempDir) -> Diagnostics {
+    Config::load(&folder.path().join("gateway.toml"))
+        .unwrap()
+        .warnings
+}
+
+const QUOTA: &str = "quota = \"5/1m\"";
+const TAKES_KEYS: &str = "auth = [\"jwt.j\", \"api_keys.a\"]";
+
+#[test]
+fn a_quota_of_a_key_that_a_route_does_not_apply_is_a_warning() {
+    let limited = |limits: &str| format!("{TAKES_KEYS}\nrate_limits = {limits}");
+    let without = |limits: &str| quotas(QUOTA, &limited(limits), "auth = \"public\"");
+    for limits in ["\"roles\"", "\"slots\""] {
+        let findings = warnings(&without(limits));
+        assert_eq!(findings.len(), 1, "{findings}");
+        let finding = findings.iter().next().unwrap();
+        let (message, help) = said(finding);
+        assert_eq!(
+            message,
+            "2:13 `keys_file`: the key `x` has a quota of its own, which nothing applies on the route `a`"
+        );
+        assert!(help.contains("one with `key = \"caller\"`"), "{help}");
+        let related = &finding.related[0];
+        assert_eq!(
+            (related.line, &*related.label),
+            (15, "no limit by caller"),
+            "{findings}"
+        );
+    }
+    let both = warnings(&quotas(QUOTA, TAKES_KEYS, TAKES_KEYS));
+    assert_eq!(both.len(), 1, "{both}");
+    assert!(
+        both.to_string().contains("on the routes `a`, `b`"),
+        "{both}"
+    );
+}
+
+#[test]
+fn a_quota_of_a_key_that_does_not_name_the_caller_is_a_warning() {
+    let route = "auth = { all = [\"jwt.j\", \"api_keys.a\"] }\nrate_limits = \"each\"";
+    let findings = warnings(&quotas(QUOTA, route, "auth = \"public\""));
+    assert_eq!(findings.len(), 1, "{findings}");
+    let text = findings.to_string();
+    for part in [
+        "on the route `a`",
+        "another method names the caller",
+        "put `\"api_keys.a\"` in front",
+    ] {
+        assert!(text.contains(part), "{text}");
+    }
+}
+
+#[test]
+fn a_quota_that_is_applied_wherever_its_key_is_good_is_none() {
+    let limited = format!("{TAKES_KEYS}\nrate_limits = [\"roles\", \"each\"]");
+    let first = "auth = { all = [\"api_keys.a\", \"jwt.j\"] }\nrate_limits = \"each\"";
+    for (key, a, b) in [
+        (QUOTA, &*limited, "auth = \"public\""),
+        (QUOTA, first, "auth = \"jwt.j\""),
+        ("routes = \"a\"\nquota = \"5/1m\"", &*limited, TAKES_KEYS),
+        (
+            "revoked = 2020-01-01\nquota = \"5/1m\"",
+            TAKES_KEYS,
+            TAKES_KEYS,
+        ),
+        ("", TAKES_KEYS, TAKES_KEYS),
+    ] {
+        let findings = warnings(&quotas(key, a, b));
+        assert!(findings.is_empty(), "{key} {a} {b}: {findings}");
+    }
+}
+
 #[test]
 fn mistakes_in_tables_of_callers_are_findings() {
     let keys = [("keys.toml", "")];

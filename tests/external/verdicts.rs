@@ -173,6 +173,38 @@ async fn a_401_of_the_service_has_the_challenges_of_the_other_methods() {
     assert!(answer.all("www-authenticate").is_empty());
 }
 
+/// As with two issuers: what one of them accepts is not held against it by the other.
+#[tokio::test]
+async fn a_credential_that_the_service_accepts_is_no_bad_one_of_another_method() {
+    let secret = "0123456789abcdef0123456789abcdef";
+    let keys = format!("[auth.jwt.app]\nsecret = '{secret}'");
+    let route = "[routes.one]\npath = '/one'\nauth = ['jwt.app', 'external.sso']\nrespond = {}\n\
+                 [routes.other]\npath = '/other'\nauth = ['external.sso', 'jwt.app']\nrespond = {}";
+    let site = Site::with_route(&keys, route).await;
+    site.service.decides(|asked| {
+        let said = asked.headers.get("authorization");
+        let good = said.is_some_and(|said| said == "Bearer opaque");
+        answer(if good { 200 } else { 401 }, &[], "")
+    });
+    let claims = serde_json::json!({ "sub": "alice", "exp": 4_102_444_800_u64 });
+    let key = jsonwebtoken::EncodingKey::from_secret(secret.as_bytes());
+    let token = jsonwebtoken::encode(&jsonwebtoken::Header::default(), &claims, &key).unwrap();
+    for path in ["/one", "/other"] {
+        for (credential, status) in [("opaque", 200), (&*token, 200), ("a.b.c", 401)] {
+            let field = format!("Authorization: Bearer {credential}\r\n");
+            let answer = site.get(path, &field).await;
+            assert_eq!(answer.status, status, "{path} {credential}");
+        }
+    }
+    // What the service is not sent it has not judged.
+    let site = Site::with_route(&format!("request_headers = 'cookie'\n{keys}"), route).await;
+    for path in ["/one", "/other"] {
+        let fields = "Authorization: Bearer a.b.c\r\nCookie: a=b\r\n";
+        let malformed = (401, "auth.jwt.malformed".to_owned());
+        assert_eq!(site.get(path, fields).await.refusal(), malformed, "{path}");
+    }
+}
+
 #[tokio::test]
 async fn a_redirect_to_a_login_is_passed_on_by_option() {
     let fields = &[

@@ -31,8 +31,16 @@ impl Gateway {
     /// Starts like [`start`](Self::start), with a clock that the test moves: [`Clock::movable`].
     #[track_caller]
     pub fn start_at(text: &str, clock: Clock) -> Self {
+        Self::start_after(text, clock, || {})
+    }
+
+    /// Starts like [`start_at`](Self::start_at), after what happens between the check of the
+    /// configuration and the start.
+    #[track_caller]
+    pub fn start_after(text: &str, clock: Clock, meanwhile: impl FnOnce()) -> Self {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let config = parse(&complete(text, &directory));
+        meanwhile();
         let inner = tollgate::gateway::Gateway::start_at(config, None, None, clock);
         let inner = inner.expect("it starts");
         Self { inner, directory }

@@ -11,11 +11,10 @@ use http::{HeaderName, header::AUTHORIZATION};
 use super::{CredentialPlace, place::From};
 use crate::config::{
     KeysFile,
-    decode::{
-        Choice, Flag, Format, Keyed, Node, OneOrList, Reader, Set, TableNode, Word, nearest, table,
-    },
+    decode::{Choice, Flag, Format, Keyed, Node, OneOrList, Reader, Set, TableNode, Word, table},
     diagnostic::Finding,
     keys_file,
+    role::help_with_unknown,
     source::{Place, Source, Sources},
 };
 
@@ -117,6 +116,17 @@ impl ApiKeysTable {
     }
 }
 
+/// The keys of one method, as its file has them now.
+#[derive(Debug)]
+pub(in crate::config) struct KeysOf {
+    /// The method's full name.
+    pub(in crate::config) method: Arc<str>,
+    /// Where the file is named.
+    pub(in crate::config) place: Place,
+    /// The keys that could be read.
+    pub(in crate::config) keys: KeysFile,
+}
+
 /// Reads and checks a file of keys; what is wrong with its content is said where it stands.
 pub(super) fn check_file(
     path: &Path,
@@ -155,11 +165,7 @@ pub(super) fn warn_of_unknown_roles(
             let message = format!(
                 "`keys_file`: the key `{id}` has the role `{role}`, which grants nothing: there is no such role"
             );
-            let near = nearest(role, known.iter().map(|name| &**name));
-            let help = near.map_or_else(
-                || format!("define it, if only by name: `[roles.{role}]`"),
-                |near| format!("did you mean `\"{near}\"`?"),
-            );
+            let help = help_with_unknown(role, "", known.iter().map(|name| &**name));
             findings.push(Finding::warning(place, message).help(help));
         }
     }

@@ -7,7 +7,7 @@ use std::{
 
 use super::Builder;
 use crate::config::{
-    decode::nearest, diagnostic::Finding, document::Document, route::RouteKeys, share::Item,
+    decode::nearest, diagnostic::Finding, document::Document, role, route::RouteKeys, share::Item,
     source::Place,
 };
 
@@ -47,11 +47,7 @@ impl Builder<'_> {
             return;
         }
         let known = self.roles.keys().map(|name| &**name);
-        let near = nearest(name, known);
-        let help = near.map_or_else(
-            || format!("define it, if only by name: `[roles.{name}]`"),
-            |near| format!("did you mean `\"{prefix}{near}\"`?"),
-        );
+        let help = role::help_with_unknown(name, prefix, known);
         let message = format!("there is no role `{name}`: {why}");
         self.findings
             .push(Finding::warning(place, message).help(help));

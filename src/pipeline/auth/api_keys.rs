@@ -57,22 +57,9 @@ impl ApiKeyMethod {
         used: &[&CredentialPlace],
         request: &'r Request,
     ) -> Result<Option<Cow<'r, [u8]>>, Reason> {
-        let mut found = None;
-        let places = self.config.from.iter();
-        for place in places.filter(|place| !used.contains(place)) {
-            let value = match credential::find(request, place) {
-                Found::Nothing => continue,
-                Found::Several => return Err(Reason::AuthAmbiguous),
-                Found::One(value) => value,
-            };
-            let Some(key) = self.at(place, value) else {
-                continue;
-            };
-            if found.replace(key).is_some() {
-                return Err(Reason::AuthAmbiguous);
-            }
-        }
-        Ok(found)
+        credential::find_only(request, &self.config.from, used, |value, place| {
+            Ok(self.at(place, value))
+        })
     }
 
     /// In Authorization a scheme stands before the key; one of another scheme is not ours.
@@ -102,15 +89,6 @@ impl ApiKeyMethod {
 impl Method for ApiKeyMethod {
     fn name(&self) -> &Arc<str> {
         &self.config.name
-    }
-
-    fn presented(&self, request: &Request) -> Option<&CredentialPlace> {
-        let mut places = self.config.from.iter();
-        places.find(|place| credential::is_at(request, place))
-    }
-
-    fn check(&self, request: &Request, context: &Arc<Context>) -> Verdict {
-        self.check_beside(&[], request, context)
     }
 
     fn check_beside(

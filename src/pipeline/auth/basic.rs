@@ -83,11 +83,12 @@ impl Method for BasicMethod {
         &self.0.config.name
     }
 
-    fn presented(&self, request: &Request) -> Option<&CredentialPlace> {
-        credential::is_at(request, &PLACES[0]).then_some(&PLACES[0])
-    }
-
-    fn check(&self, request: &Request, context: &Arc<Context>) -> Verdict {
+    fn check_beside(
+        &self,
+        _: &[&CredentialPlace],
+        request: &Request,
+        context: &Arc<Context>,
+    ) -> Verdict {
         let credentials = match Credentials::of(request) {
             Ok(Some(credentials)) => credentials,
             Ok(None) => return Verdict::Absent,

@@ -6,7 +6,10 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Uri, header::COOKIE, uri::PathAndQuery};
 use percent_encoding::percent_decode_str;
 
-use crate::{config::CredentialPlace, exchange::Request};
+use crate::{
+    config::CredentialPlace,
+    exchange::{Reason, Request},
+};
 
 /// What was found at one place.
 #[derive(Debug, PartialEq, Eq)]
@@ -38,6 +41,36 @@ pub fn find<'r>(request: &'r Request, place: &CredentialPlace) -> Found<'r> {
                 .map(|(_, value)| percent_decode_str(value).into()),
         ),
     }
+}
+
+/// The one credential at a method's places, without those that another method's credential has used.
+/// `read` makes it of what stands at a place; `None` is another method's.
+///
+/// # Errors
+///
+/// When there are several: nobody can tell which of them another reader would take. And what `read`
+/// says.
+pub fn find_only<'r, T>(
+    request: &'r Request,
+    places: &[CredentialPlace],
+    used: &[&CredentialPlace],
+    read: impl Fn(Cow<'r, [u8]>, &CredentialPlace) -> Result<Option<T>, Reason>,
+) -> Result<Option<T>, Reason> {
+    let mut found = None;
+    for place in places.iter().filter(|place| !used.contains(place)) {
+        let value = match find(request, place) {
+            Found::Nothing => continue,
+            Found::Several => return Err(Reason::AuthAmbiguous),
+            Found::One(value) => value,
+        };
+        let Some(credential) = read(value, place)? else {
+            continue;
+        };
+        if found.replace(credential).is_some() {
+            return Err(Reason::AuthAmbiguous);
+        }
+    }
+    Ok(found)
 }
 
 /// Whether there is anything at a place.

@@ -3,7 +3,8 @@
 //! A credential that is presented and not accepted refuses the request, even if another method
 //! accepts another credential: whoever sends a bad one should hear of it, and not be taken for
 //! somebody else. The same credential may be for another method of the list though, as with two
-//! issuers that both use Authorization: then the one that accepts it decides.
+//! issuers that both use Authorization: then the one that accepts it decides. So does a service that
+//! was shown it.
 
 use std::{ops::Range, sync::Arc, time::Duration};
 
@@ -196,7 +197,10 @@ impl Expression {
     fn used_places(&self, granted: &Range<usize>, request: &Request) -> Places<'_> {
         let granted = self.methods[granted.clone()].iter();
         granted
-            .filter_map(|method| used_place(&**method, request))
+            .flat_map(|method| {
+                let judged = method.judged().iter();
+                judged.chain(used_place(&**method, request))
+            })
             .collect()
     }
 

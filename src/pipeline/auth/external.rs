@@ -67,17 +67,17 @@ impl Method for ExternalMethod {
         &self.0.config.name
     }
 
-    /// The service decides about requests without a credential too.
-    fn presented(&self, _: &Request) -> Option<&CredentialPlace> {
-        None
-    }
-
     fn guessed(&self, request: &Request) -> Option<&CredentialPlace> {
         let mut places = self.0.guessed.iter();
         places.find(|place| credential::is_at(request, place))
     }
 
-    fn check(&self, request: &Request, context: &Arc<Context>) -> Verdict {
+    fn check_beside(
+        &self,
+        _: &[&CredentialPlace],
+        request: &Request,
+        context: &Arc<Context>,
+    ) -> Verdict {
         let service = &self.0;
         if service.config.request_headers.contains(&AUTHORIZATION)
             && credential::find(request, &PLACE) == Found::Several
@@ -122,8 +122,14 @@ impl Method for ExternalMethod {
         true
     }
 
+    /// The service decides about requests without a credential too.
     fn places(&self) -> &[CredentialPlace] {
         &[]
+    }
+
+    /// The headers that the service was sent. Of several cookies it has its own.
+    fn judged(&self) -> &[CredentialPlace] {
+        &self.0.guessed
     }
 
     /// A token is nothing that could be guessed; a password is, and so may be what only the service

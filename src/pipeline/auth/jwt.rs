@@ -90,24 +90,13 @@ impl Method for JwtMethod {
         &self.0.config.name
     }
 
-    fn presented(&self, request: &Request) -> Option<&CredentialPlace> {
-        let mut places = self.0.config.from.iter();
-        places.find(|place| credential::is_at(request, place))
-    }
-
-    fn check(&self, request: &Request, context: &Arc<Context>) -> Verdict {
-        self.check_beside(&[], request, context)
-    }
-
     fn check_beside(
         &self,
         used: &[&CredentialPlace],
         request: &Request,
         context: &Arc<Context>,
     ) -> Verdict {
-        let places = self.0.config.from.iter();
-        let places = places.filter(|place| !used.contains(place));
-        let token = match token::find(request, places) {
+        let token = match token::find(request, &self.0.config.from, used) {
             Ok(Some(token)) => token,
             Ok(None) => return Verdict::Absent,
             Err(reason) => return Verdict::refused(reason),
@@ -144,7 +133,7 @@ impl Method for JwtMethod {
 
     /// A token that was verified before; to guess one is to forge a signature.
     fn recall(&self, request: &Request, context: &Arc<Context>) -> Option<Arc<Grant>> {
-        let token = token::find(request, self.0.config.from.iter()).ok()??;
+        let token = token::find(request, &self.0.config.from, &[]).ok()??;
         match self.0.remembered(&token, since_epoch(context.started_at))? {
             Verdict::Granted(grant) => Some(grant),
             _ => None,

@@ -4,6 +4,7 @@ use std::{any::Any, fmt, sync::Arc, time::Duration};
 
 use http::{HeaderName, HeaderValue};
 
+use super::credential;
 use crate::{
     config::CredentialPlace,
     exchange::{BoxFuture, Context, KeyState, Principal, Reason, Request, Response},
@@ -21,7 +22,10 @@ pub trait Method: Any + Send + Sync {
     /// that takes none (another service decides).
     ///
     /// It must be cheap: with several methods on a route it is asked for each of them.
-    fn presented(&self, request: &Request) -> Option<&CredentialPlace>;
+    fn presented(&self, request: &Request) -> Option<&CredentialPlace> {
+        let mut places = self.places().iter();
+        places.find(|place| credential::is_at(request, place))
+    }
 
     /// Where a credential stands that could be a guess at one of this method's. The same place as
     /// [`presented`](Self::presented), but for a method that asks another service.
@@ -30,18 +34,18 @@ pub trait Method: Any + Send + Sync {
     }
 
     /// Judges the request. A credential that is remembered should be granted without an allocation.
-    fn check(&self, request: &Request, context: &Arc<Context>) -> Verdict;
+    fn check(&self, request: &Request, context: &Arc<Context>) -> Verdict {
+        self.check_beside(&[], request, context)
+    }
 
     /// Judges what stands elsewhere than at the places that another method's good credential has used:
-    /// what is there is that one's. For a method that has one place it is the same.
+    /// what is there is that one's. A method that has one place is asked only while it is unused.
     fn check_beside(
         &self,
-        _used: &[&CredentialPlace],
+        used: &[&CredentialPlace],
         request: &Request,
         context: &Arc<Context>,
-    ) -> Verdict {
-        self.check(request, context)
-    }
+    ) -> Verdict;
 
     /// The `WWW-Authenticate` of a 401 or 400: with the reason when it was this method that refused
     /// (RFC 6750 3.1: no error code when there was no credential). `None` when it has no scheme.
@@ -54,8 +58,14 @@ pub trait Method: Any + Send + Sync {
     /// Whether the upstream gets the credential where the route does not say.
     fn forwards_credentials(&self) -> bool;
 
-    /// The places where the method looks for its credential.
+    /// The places where the method looks for its credential; none for a method that takes none.
     fn places(&self) -> &[CredentialPlace];
+
+    /// Places at which it judges whatever stands there, without knowing whose it is: what it has let
+    /// pass is no bad credential of another method. Only a method that asks another service has some.
+    fn judged(&self) -> &[CredentialPlace] {
+        &[]
+    }
 
     /// Grants what is known to be good already, without work: asked instead of [`check`](Self::check)
     /// for clients whose address has presented too much that was made up. A method whose credentials

@@ -116,11 +116,7 @@ impl Method for Closed {
         &self.0
     }
 
-    fn presented(&self, _: &Request) -> Option<&CredentialPlace> {
-        None
-    }
-
-    fn check(&self, _: &Request, _: &Arc<Context>) -> Verdict {
+    fn check_beside(&self, _: &[&CredentialPlace], _: &Request, _: &Arc<Context>) -> Verdict {
         Verdict::Refused(Refusal::from(Reason::AuthUnavailable))
     }
 

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use http::header::AUTHORIZATION;
 use sha2::{Digest, Sha256};
 
-use super::super::credential::{self, Found};
+use super::super::credential;
 use crate::{
     config::CredentialPlace,
     exchange::{Reason, Request},
@@ -50,26 +50,14 @@ impl Token<'_> {
     }
 }
 
-/// Finds the token. RFC 6750 2: a client must not send it in more than one way.
-pub(super) fn find<'r, 'p>(
+/// Finds the token at one of its places that is not used. RFC 6750 2: a client must not send it in more
+/// than one way.
+pub(super) fn find<'r>(
     request: &'r Request,
-    places: impl Iterator<Item = &'p CredentialPlace>,
+    places: &[CredentialPlace],
+    used: &[&CredentialPlace],
 ) -> Result<Option<Token<'r>>, Reason> {
-    let mut found = None;
-    for place in places {
-        let value = match credential::find(request, place) {
-            Found::Nothing => continue,
-            Found::Several => return Err(Reason::AuthAmbiguous),
-            Found::One(value) => value,
-        };
-        let Some(token) = token(value, place)? else {
-            continue;
-        };
-        if found.replace(token).is_some() {
-            return Err(Reason::AuthAmbiguous);
-        }
-    }
-    Ok(found)
+    credential::find_only(request, places, used, token)
 }
 
 /// Whether what stands at a place is for us: an Authorization field may be of another scheme.
