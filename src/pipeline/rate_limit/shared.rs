@@ -5,15 +5,15 @@ use std::{sync::Arc, time::Duration};
 use smallvec::SmallVec;
 
 use super::{
-    lease::{Fetch, Fetched, Leased, Leases, Waited},
-    limit::Limit,
+    lease::{Fetch, Fetched, Given, Leased, Leases, TopUp, Waited},
+    limit::{Ask, Limit},
     stage::{Granted, Question, Questions, Refusing, Source, Stage, longest},
     tier::Tier,
 };
 use crate::{
     config::{LimitAlgorithm, OnStoreError, RateLimit},
     exchange::{Context, Reason},
-    store::{Decision, KeyHash, Redis, SharedAlgorithm, SharedAsk, SharedTaken, Standing},
+    store::{Decision, KeyHash, Redis, SharedAlgorithm, SharedAsk, SharedTaken},
     telemetry::LimitDecision,
 };
 
@@ -42,6 +42,24 @@ impl Shared {
             leases: (config.lease > 1).then(leases),
         })
     }
+
+    /// What Redis is asked for a key of the limit: so much, or more if it has more.
+    fn ask<'a>(
+        &self,
+        limit: &'a Limit,
+        (key, tier): (KeyHash, &'a Tier),
+        (cost, want): (u32, u32),
+    ) -> SharedAsk<'a> {
+        SharedAsk {
+            limit: &limit.config.name,
+            key,
+            algorithm: self.algorithm,
+            windows: &tier.windows,
+            cost,
+            want,
+            enforced: limit.config.enforce,
+        }
+    }
 }
 
 /// What is changed afterwards.
@@ -62,15 +80,7 @@ pub(super) fn change_later(
     let (limit, tier) = (Arc::clone(limit), Arc::clone(tier));
     tokio::spawn(async move {
         let Some(shared) = &limit.shared else { return };
-        let ask = SharedAsk {
-            limit: &limit.config.name,
-            key,
-            algorithm: shared.algorithm,
-            windows: &tier.windows,
-            cost,
-            want: cost,
-            enforced: limit.config.enforce,
-        };
+        let ask = shared.ask(&limit, (key, &tier), (cost, cost));
         match change {
             Change::GiveBack(taken) => {
                 let ago = limit.clock.now().saturating_sub(taken);
@@ -79,6 +89,43 @@ pub(super) fn change_later(
             Change::Charge => shared.redis.charge(worker, ask).await,
         }
     });
+}
+
+/// Has a batch topped up beside the request that found it low, which may be over before: one task for
+/// half a batch, and one at a time for a key. It ends when Redis's deadlines say so.
+fn top_up(limit: &Arc<Limit>, ask: &Ask, worker: usize, more: TopUp) {
+    let (limit, tier, key) = (Arc::clone(limit), Arc::clone(&ask.tier), ask.key);
+    tokio::spawn(async move {
+        let cost = more.cost;
+        if let Some(fetch) = more.begin() {
+            fetch_more(&limit, (key, &tier), (worker, cost), fetch).await;
+        }
+    });
+}
+
+async fn fetch_more(
+    limit: &Limit,
+    (key, tier): (KeyHash, &Tier),
+    (worker, cost): (usize, u32),
+    fetch: Fetch,
+) {
+    let Some(shared) = &limit.shared else { return };
+    let ask = shared.ask(limit, (key, tier), (cost, fetch.size));
+    let taken = shared.redis.take(worker, &[ask]).await;
+    let taken = taken.ok().and_then(|taken| taken.first().copied());
+    let Some(SharedTaken { decision, got }) = taken else {
+        fetch.failed(Fetched::Away);
+        return;
+    };
+    match decision {
+        Decision::Granted { window, standing } => {
+            let now = limit.counters.at(limit.clock.now());
+            fetch.keep(got, (window, standing), &tier.windows, now);
+        }
+        Decision::Refused { window, refusal } => {
+            fetch.failed(Fetched::Refused(cost, window, refusal));
+        }
+    }
 }
 
 /// A question that Redis is to answer.
@@ -124,14 +171,35 @@ impl Stage {
                 None => How::Alone,
                 Some(Leased::Wait) => How::Wait,
                 Some(Leased::Fetch(fetch)) => How::Fetch(fetch),
-                Some(Leased::Given(window, standing)) => {
-                    question.taken = Some(leased((window, standing), question, context));
+                Some(Leased::Given(given)) => {
+                    self.take_given(given, question, context);
                     continue;
                 }
             };
             pending.push(Pending { index, how });
         }
         pending
+    }
+
+    /// Takes over what a batch has given, and has it topped up where it runs low.
+    fn take_given(&self, given: Given, question: &mut Question, context: &Context) {
+        let Given {
+            window,
+            standing,
+            more,
+        } = given;
+        if let Some(more) = more {
+            let limit = &self.on_route(question).limit;
+            top_up(limit, &question.ask, context.connection.worker, more);
+        }
+        question.taken = Some(Granted {
+            under: question.ask.key,
+            window,
+            standing: Some(standing),
+            source: Source::Lease,
+            at: context.began(),
+            held: None,
+        });
     }
 
     /// Takes from the limits in Redis: at once where one script reaches all of them, else one after
@@ -202,9 +270,7 @@ impl Stage {
             return Ok(Some(How::Alone));
         };
         match leases.take_fetched(question.ask.key, now, self.cost).await {
-            Waited::Given(window, standing) => {
-                question.taken = Some(leased((window, standing), question, context));
-            }
+            Waited::Given(given) => self.take_given(given, question, context),
             Waited::Refused(window, refused) if limit.config.enforce => {
                 return Err(Refusing::Exceeded(index, window, refused));
             }
@@ -254,16 +320,10 @@ impl Stage {
         questions: &'q Questions,
     ) -> Option<SharedAsk<'q>> {
         let question = &questions[pending.index];
-        let limit = &self.on_route(question).limit;
-        Some(SharedAsk {
-            limit: &limit.config.name,
-            key: question.ask.key,
-            algorithm: limit.shared.as_ref()?.algorithm,
-            windows: &question.ask.tier.windows,
-            cost: self.cost,
-            want: pending.fetch().map_or(self.cost, |fetch| fetch.size),
-            enforced: limit.config.enforce,
-        })
+        let (limit, ask) = (&self.on_route(question).limit, &question.ask);
+        let want = pending.fetch().map_or(self.cost, |fetch| fetch.size);
+        let shared = limit.shared.as_ref()?;
+        Some(shared.ask(limit, (ask.key, &ask.tier), (self.cost, want)))
     }
 
     /// Redis has taken from all of them, or from none.
@@ -397,19 +457,6 @@ fn bring_together<T, K: PartialEq>(items: &mut [T], key: impl Fn(&T) -> K) {
             }
         }
         begin = end;
-    }
-}
-
-/// What a batch has given.
-fn leased(given: (usize, Standing), question: &Question, context: &Context) -> Granted {
-    let (window, standing) = given;
-    Granted {
-        under: question.ask.key,
-        window,
-        standing: Some(standing),
-        source: Source::Lease,
-        at: context.began(),
-        held: None,
     }
 }
 
