@@ -149,6 +149,32 @@ async fn what_is_left_of_a_lease_is_used_when_redis_is_away() {
     assert_eq!(degraded(&gateway), 11.0);
 }
 
+#[tokio::test]
+async fn who_is_refused_with_a_lease_comes_back_when_the_limits_beside_it_have_more_too() {
+    let redis = RedisServer::start();
+    let tables = "[server]\nworkers = 1\n\
+                  [rate_limits.one]\nkey = 'client_ip'\nquota = '2/2h'\nlease = 2\nstore = 'redis'\n\
+                  [rate_limits.two]\nkey = 'client_ip'\nquota = '2/2d'\nstore = 'redis'";
+    let gateway = patient_by(&redis, tables, "['one', 'two']");
+    let counts = storm(&[gateway.address()], 1, 2).await;
+    assert_eq!(counts, Counts::from([(200, 2)]));
+    // One is to fetch, the other waits for that.
+    redis.freeze();
+    let mut first = Raw::connect(gateway.address()).await;
+    let mut second = Raw::connect(gateway.address()).await;
+    first.send(GET).await;
+    second.send(GET).await;
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    redis.thaw();
+    for client in [&mut first, &mut second] {
+        let refused = client.answer().await;
+        assert_eq!(refused.refusal(), (429, "limit.exceeded".to_owned()));
+        let wait: u64 = refused.header("retry-after").unwrap().parse().unwrap();
+        assert!(wait > 2 * 3600, "a day or so: {wait}");
+    }
+    assert_eq!(degraded(&gateway), 0.0);
+}
+
 /// Sleeps until so many milliseconds into the next second, by the clock that Redis reads too.
 async fn next_second(millis: u64) {
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);

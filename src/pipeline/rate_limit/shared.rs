@@ -210,25 +210,33 @@ impl Stage {
         questions: &mut Questions,
         context: &Context,
     ) -> Result<(), Refusing> {
-        self.take_fetched(&mut pending, questions, context).await?;
+        let mut taken = self.take_fetched(&mut pending, questions, context).await;
         let clustered = self.is_clustered(questions, &pending);
         if clustered {
             bring_together(&mut pending[..], |it| questions[it.index].ask.key);
         }
         let mut rest = &pending[..];
         while let Some(first) = rest.first() {
+            // There is no telling then when to come again.
+            if matches!(taken, Err(Refusing::Away(_))) {
+                break;
+            }
             let together = match clustered {
                 true => of_one_key(questions, first, rest),
                 false => rest.len(),
             };
             let (group, others) = rest.split_at(together);
-            self.take_group(group, questions, context).await?;
+            let decided = match taken {
+                Ok(()) => self.take_group(group, questions, context).await,
+                Err(_) => self.look_at(group, questions, context).await,
+            };
+            taken = longest(taken, decided);
             rest = others;
         }
-        Ok(())
+        taken
     }
 
-    /// Takes of the batches that others fetch.
+    /// Takes of the batches that others fetch; what is left to ask, also where one refuses.
     async fn take_fetched(
         &self,
         pending: &mut AllPending,
@@ -241,9 +249,16 @@ impl Stage {
         // Who has to fetch for others waits for nobody: two might wait for what the other fetches. It
         // asks for both then, on one Redis in one go.
         let mut may_wait = pending.iter().all(|it| it.fetch().is_none());
+        let mut taken = Ok(());
         for it in std::mem::take(pending) {
             let left = match it.how {
-                How::Wait if may_wait => self.wait_for(it.index, questions, context).await?,
+                How::Wait if may_wait && taken.is_ok() => {
+                    let waited = self.wait_for(it.index, questions, context).await;
+                    waited.unwrap_or_else(|refusing| {
+                        taken = Err(refusing);
+                        None
+                    })
+                }
                 How::Wait => Some(How::Alone),
                 how => Some(how),
             };
@@ -251,7 +266,7 @@ impl Stage {
             let index = it.index;
             pending.extend(left.map(|how| Pending { index, how }));
         }
-        Ok(())
+        taken
     }
 
     /// What of a question is left to ask when the batch is there.
@@ -282,6 +297,7 @@ impl Stage {
         Ok(None)
     }
 
+    /// Takes from those that one script reaches.
     async fn take_group(
         &self,
         group: &[Pending],
@@ -290,10 +306,7 @@ impl Stage {
     ) -> Result<(), Refusing> {
         let (worker, asked) = (context.connection.worker, context.clock.now());
         let answers = {
-            let asked = group
-                .iter()
-                .filter_map(|pending| self.shared_ask(pending, questions));
-            let asks: SmallVec<[_; 2]> = asked.collect();
+            let asks = self.asks(group, questions);
             match self.redis_of(questions, group) {
                 Some(redis) => redis.take(worker, &asks).await,
                 None => return Ok(()),
@@ -312,6 +325,36 @@ impl Stage {
                 taken
             }
         }
+    }
+
+    /// The same where another limit has refused: nothing is taken any more, but of all that refuse the
+    /// one that takes longest has the word.
+    async fn look_at(
+        &self,
+        group: &[Pending],
+        questions: &Questions,
+        context: &Context,
+    ) -> Result<(), Refusing> {
+        let asks = self.asks(group, questions);
+        let Some(redis) = self.redis_of(questions, group) else {
+            return Ok(());
+        };
+        match redis.look(context.connection.worker, &asks).await {
+            Ok(answers) => self.refusal(group, &answers, questions),
+            // The request is refused whatever it would have said.
+            Err(_) => Ok(()),
+        }
+    }
+
+    fn asks<'q>(
+        &'q self,
+        group: &[Pending],
+        questions: &'q Questions,
+    ) -> SmallVec<[SharedAsk<'q>; 2]> {
+        let asks = group
+            .iter()
+            .filter_map(|pending| self.shared_ask(pending, questions));
+        asks.collect()
     }
 
     fn shared_ask<'q>(
@@ -334,32 +377,37 @@ impl Stage {
         questions: &mut Questions,
         context: &Context,
     ) -> Result<(), Refusing> {
-        let refused = |(pending, taken): (&Pending, &SharedTaken)| match taken.decision {
-            Decision::Refused { window, refusal } => {
-                let told = Fetched::Refused(self.cost, window, refusal);
-                pending.fetch().inspect(|it| it.failed(told));
-                match self
-                    .on_route(&questions[pending.index])
-                    .limit
-                    .config
-                    .enforce
-                {
-                    true => Err(Refusing::Exceeded(pending.index, window, refusal)),
-                    false => Ok(()),
-                }
-            }
-            Decision::Granted { .. } => Ok(()),
-        };
-        group
-            .iter()
-            .zip(answers)
-            .map(refused)
-            .fold(Ok(()), longest)?;
+        self.refusal(group, answers, questions)?;
         for (pending, taken) in group.iter().zip(answers) {
             let question = &mut questions[pending.index];
             self.keep((pending, asked), taken, question, context);
         }
         Ok(())
+    }
+
+    /// Of those that refuse the one that takes longest. Who waits for what one of them was to fetch is
+    /// told.
+    fn refusal(
+        &self,
+        group: &[Pending],
+        answers: &[SharedTaken],
+        questions: &Questions,
+    ) -> Result<(), Refusing> {
+        let refused = |(pending, taken): (&Pending, &SharedTaken)| {
+            let Decision::Refused { window, refusal } = taken.decision else {
+                return Ok(());
+            };
+            let told = Fetched::Refused(self.cost, window, refusal);
+            pending.fetch().inspect(|it| it.failed(told));
+            let index = pending.index;
+            let limit = &self.on_route(&questions[index]).limit;
+            match limit.config.enforce {
+                true => Err(Refusing::Exceeded(index, window, refusal)),
+                false => Ok(()),
+            }
+        };
+        let refused = group.iter().zip(answers).map(refused);
+        refused.fold(Ok(()), longest)
     }
 
     fn keep(
