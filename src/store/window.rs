@@ -11,6 +11,8 @@ pub struct Window {
     pub per: u64,
     /// How many at once; at least 1. The quota for all but a token bucket.
     pub bucket: u32,
+    /// Divided once, not for each request.
+    interval: u64,
 }
 
 impl Window {
@@ -22,11 +24,13 @@ impl Window {
     pub fn new(quota: u64, per: Duration, bucket: Option<u64>) -> Self {
         let quota = counted(quota);
         let per = nanos(per).clamp(1, LONGEST);
-        let most = MOST_FILLING / interval(quota, per);
+        let interval = per.div_ceil(u64::from(quota));
+        let most = MOST_FILLING / interval;
         Self {
             quota,
             per,
             bucket: counted(bucket.unwrap_or(u64::from(quota)).min(most)),
+            interval,
         }
     }
 
@@ -40,7 +44,7 @@ impl Window {
     /// and less than a nanosecond a request is lost.
     #[must_use]
     pub fn interval(&self) -> u64 {
-        interval(self.quota, self.per)
+        self.interval
     }
 }
 
@@ -95,10 +99,6 @@ pub fn nanos(duration: Duration) -> u64 {
 pub(super) fn end_of(per: u64, now: u64) -> u64 {
     let begun = now - now % per.max(1);
     begun.saturating_add(per)
-}
-
-fn interval(quota: u32, per: u64) -> u64 {
-    per.div_ceil(u64::from(quota))
 }
 
 fn counted(number: u64) -> u32 {

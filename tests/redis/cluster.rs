@@ -49,6 +49,25 @@ async fn what_a_limit_of_another_node_took_is_given_back_when_one_refuses() {
 }
 
 #[tokio::test]
+async fn of_limits_on_several_nodes_that_refuse_the_one_that_takes_longest_has_the_word() {
+    let cluster = RedisCluster::start().await;
+    let urls = format!("{}\ntimeout = '2s'", cluster.urls());
+    let tables = "[rate_limits.all]\nkey = 'route'\nquota = '3/3h'\nstore = 'redis'\n\
+                  [rate_limits.one]\nkey = 'client_ip'\nquota = '3/3d'\nstore = 'redis'";
+    for (limits, passed) in [("['all', 'one']", 3), ("['one', 'all']", 0)] {
+        let gateway = limited_by(&urls, tables, limits);
+        for _ in 0..passed {
+            assert_eq!(get(&gateway).await.status, 200);
+        }
+        let refused = get(&gateway).await;
+        assert_eq!(refused.json()["error"]["details"]["limit"], "one");
+        let wait: u64 = refused.header("retry-after").unwrap().parse().unwrap();
+        assert!(wait > 3 * 3600, "a day or so: {wait}");
+        assert_eq!(degraded(&gateway), 0.0);
+    }
+}
+
+#[tokio::test]
 async fn when_a_node_dies_its_replica_goes_on_counting() {
     let cluster = RedisCluster::with_replicas(1).await;
     let urls = cluster.urls();

@@ -1,10 +1,15 @@
 //! Tokens that this process has taken of Redis in advance, by key.
 //!
 //! One batch at a time: one request fetches it, and the others wait for it, so that a hot key costs one
-//! round trip a batch and a gateway never holds more than one. Whom the batch does not reach waits for
-//! the next; what Redis refuses, it refuses to all who waited. Nobody waits longer than Redis's own
-//! deadline: then it asks by itself. What is left of a batch is forgotten after the shortest window, so
-//! at most a batch less one comes on top of a quota, for each gateway.
+//! round trip a batch. When half of it is used, a task tops it up: where tokens come before the other
+//! half is used too, nobody waits. Whom they do not reach waits for the next; what Redis refuses a
+//! request, it refuses to all who waited for as much. Nobody waits longer than Redis's own deadline: then
+//! it asks by itself. What is left is forgotten a window, the shortest, after the last of it came.
+//!
+//! What comes on top of a quota in a window is what was taken before it and is given out in it. So at
+//! every moment what is left, and what a fetch may bring beside what its own request takes, are together
+//! a batch less one at most: for each gateway. A batch is one more, which the request takes that fetches
+//! it; a top-up is what is missing to that when it is asked for.
 
 use std::{
     convert::Infallible,
@@ -39,8 +44,13 @@ struct Lease {
 #[derive(Default)]
 struct Batch {
     left: u32,
+    /// What the fetch that is under way may bring beside what its own request takes.
+    coming: u32,
     until: u64,
     fetching: bool,
+    /// Whether Redis had as much as it was last asked for. Where it had less, to ask before that is used
+    /// is to ask more often for less.
+    plenty: bool,
     window: usize,
     /// How Redis stood when the batch was taken.
     standing: Option<Standing>,
@@ -62,10 +72,19 @@ pub(super) enum Fetched {
     Nothing,
 }
 
+/// What a request costs, out of a batch.
+pub(super) struct Given {
+    pub(super) window: usize,
+    /// How the limit stands then.
+    pub(super) standing: Standing,
+    /// Set where the batch has run low.
+    pub(super) more: Option<TopUp>,
+}
+
 /// What a request gets at once.
 pub(super) enum Leased {
-    /// What it costs; how the limit stands then.
-    Given(usize, Standing),
+    /// What it costs.
+    Given(Given),
     /// It is to fetch a batch.
     Fetch(Fetch),
     /// Nothing yet: another fetches one.
@@ -74,8 +93,8 @@ pub(super) enum Leased {
 
 /// What a request gets that has waited for a batch.
 pub(super) enum Waited {
-    /// What it costs; how the limit stands then.
-    Given(usize, Standing),
+    /// What it costs.
+    Given(Given),
     /// It is to fetch the next batch.
     Fetch(Fetch),
     /// It takes what it costs by itself.
@@ -90,8 +109,20 @@ pub(super) enum Waited {
 pub(super) struct Fetch {
     lease: Arc<Lease>,
     ended: AtomicBool,
+    /// Whether what is left meanwhile stays: nobody has found too little.
+    tops_up: bool,
     /// How many.
     pub(super) size: u32,
+}
+
+/// The duty to have a batch topped up, which goes on when the request that found it low is over.
+/// Dropping it is giving up a fetch.
+pub(super) struct TopUp {
+    fetch: Fetch,
+    /// What may be in hand.
+    most: u32,
+    /// What a request takes: less than that is of no use.
+    pub(super) cost: u32,
 }
 
 impl Leases {
@@ -128,7 +159,8 @@ impl Leases {
             let last = lease.locked().last;
             match last {
                 Fetched::Batch => {}
-                Fetched::Refused(least, window, refused) if cost >= least => {
+                // What costs more is refused too, but has to wait longer.
+                Fetched::Refused(as_much, window, refused) if cost == as_much => {
                     return Waited::Refused(window, refused);
                 }
                 Fetched::Away => return Waited::Away,
@@ -143,34 +175,45 @@ impl Leases {
     pub(super) fn give_back(&self, key: KeyHash, cost: u32) {
         let lease = self.of(key);
         let mut batch = lease.locked();
-        // Who fetched the batch has taken one at least.
-        let most = self.size.saturating_sub(1);
+        // What is under way was asked for without it.
+        let most = self.most().saturating_sub(batch.coming);
         batch.left = batch.left.saturating_add(cost).min(most);
     }
 
     /// As [`take`](Self::take).
     fn take_now(&self, lease: &Arc<Lease>, now: u64, cost: u32) -> Leased {
         let mut batch = lease.locked();
-        if now < batch.until
-            && let (Some(standing), Some(left)) = (batch.standing, batch.left.checked_sub(cost))
-        {
-            batch.left = left;
-            let remaining = standing.remaining.saturating_add(left);
-            let standing = Standing {
-                remaining,
-                ..standing
-            };
-            return Leased::Given(batch.window, standing);
+        if let Some((window, standing)) = batch.give(now, cost) {
+            let more = self.runs_low(&batch, cost).then(|| TopUp {
+                fetch: Fetch::new(lease, true, 0),
+                most: self.most(),
+                cost,
+            });
+            batch.fetching |= more.is_some();
+            return Leased::Given(Given {
+                window,
+                standing,
+                more,
+            });
         }
         if batch.fetching {
             return Leased::Wait;
         }
-        batch.fetching = true;
-        Leased::Fetch(Fetch {
-            lease: Arc::clone(lease),
-            ended: AtomicBool::new(false),
-            size: self.size.max(cost),
-        })
+        let size = self.size.max(cost);
+        batch.begin(now, size - cost);
+        Leased::Fetch(Fetch::new(lease, false, size))
+    }
+
+    /// Whether a batch is to be topped up: half of it is used, and the other half is for a few requests
+    /// yet. Of a smaller one each request or two would have Redis asked.
+    fn runs_low(&self, batch: &Batch, cost: u32) -> bool {
+        let idle = batch.plenty && !batch.fetching;
+        idle && batch.left <= self.most() / 2 && self.size / FEWEST >= cost
+    }
+
+    /// What may be in hand of a key: who fetches a batch takes one at least.
+    fn most(&self) -> u32 {
+        self.size.saturating_sub(1)
     }
 
     fn of(&self, key: KeyHash) -> Arc<Lease> {
@@ -186,25 +229,80 @@ impl Leased {
     /// The same for a request that has waited; `None` when it is to wait again.
     fn after_waiting(self) -> Option<Waited> {
         match self {
-            Self::Given(window, standing) => Some(Waited::Given(window, standing)),
+            Self::Given(given) => Some(Waited::Given(given)),
             Self::Fetch(fetch) => Some(Waited::Fetch(fetch)),
             Self::Wait => None,
         }
     }
 }
 
+impl Batch {
+    /// Gives so much of it, if there is so much and it is not too old; how the limit stands then.
+    fn give(&mut self, now: u64, cost: u32) -> Option<(usize, Standing)> {
+        let standing = self.standing.filter(|_| now < self.until)?;
+        self.left = self.left.checked_sub(cost)?;
+        let remaining = standing.remaining.saturating_add(self.left);
+        let standing = Standing {
+            remaining,
+            ..standing
+        };
+        Some((self.window, standing))
+    }
+
+    /// A request has found too little, and fetches a batch.
+    fn begin(&mut self, now: u64, coming: u32) {
+        self.fetching = true;
+        self.coming = coming;
+        // A request that began before may still come for what is too old.
+        if now >= self.until {
+            self.left = 0;
+        }
+    }
+}
+
+impl TopUp {
+    /// Begins to fetch what is missing by now; `None` where that has become too little. To be called as
+    /// late as can be: requests that have come in the meantime have made it more.
+    pub(super) fn begin(self) -> Option<Fetch> {
+        let Self {
+            mut fetch,
+            most,
+            cost,
+        } = self;
+        let mut batch = fetch.lease.locked();
+        let missing = most.saturating_sub(batch.left);
+        batch.coming = missing;
+        drop(batch);
+        fetch.size = missing;
+        (missing >= cost).then_some(fetch)
+    }
+}
+
 impl Fetch {
-    /// Keeps what is left of a batch. What was left of the one before is dropped.
+    fn new(lease: &Arc<Lease>, tops_up: bool, size: u32) -> Self {
+        Self {
+            lease: Arc::clone(lease),
+            ended: AtomicBool::new(false),
+            tops_up,
+            size,
+        }
+    }
+
+    /// Keeps what is there beside what its own request takes. What was left before is dropped, unless
+    /// this was to top it up.
     pub(super) fn keep(
         &self,
-        left: u32,
+        got: u32,
         (window, standing): (usize, Standing),
         windows: &[Window],
         now: u64,
     ) {
         let shortest = windows.iter().map(|window| window.per).min();
         self.end(|batch| {
-            batch.left = left;
+            let stays = self.tops_up && now < batch.until;
+            let left = if stays { batch.left } else { 0 };
+            batch.left = left.saturating_add(got);
+            batch.plenty = got == batch.coming;
             batch.window = window;
             batch.standing = Some(standing);
             batch.until = now.saturating_add(shortest.unwrap_or(0));
@@ -212,15 +310,19 @@ impl Fetch {
         });
     }
 
-    /// Tells those who wait that there is no batch.
+    /// Tells those who wait that there is no batch. What is left is used; then a request asks.
     pub(super) fn failed(&self, why: Fetched) {
-        self.end(|batch| batch.last = why);
+        self.end(|batch| {
+            batch.plenty = false;
+            batch.last = why;
+        });
     }
 
     fn end(&self, note: impl FnOnce(&mut Batch)) {
         let mut batch = self.lease.locked();
         note(&mut batch);
         batch.fetching = false;
+        batch.coming = 0;
         drop(batch);
         self.ended.store(true, Relaxed);
         self.lease.fetched.notify_waiters();
@@ -244,6 +346,8 @@ impl Lease {
 
 /// Batches that a request waits for before it asks by itself.
 const MOST_WAITS: usize = 4;
+/// So many requests a batch has to be for to be topped up.
+const FEWEST: u32 = 8;
 
 #[cfg(test)]
 mod tests;

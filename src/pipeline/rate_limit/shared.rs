@@ -5,15 +5,15 @@ use std::{sync::Arc, time::Duration};
 use smallvec::SmallVec;
 
 use super::{
-    lease::{Fetch, Fetched, Leased, Leases, Waited},
-    limit::Limit,
+    lease::{Fetch, Fetched, Given, Leased, Leases, TopUp, Waited},
+    limit::{Ask, Limit},
     stage::{Granted, Question, Questions, Refusing, Source, Stage, longest},
     tier::Tier,
 };
 use crate::{
     config::{LimitAlgorithm, OnStoreError, RateLimit},
     exchange::{Context, LimitSaid, Reason},
-    store::{Decision, KeyHash, Redis, SharedAlgorithm, SharedAsk, SharedTaken, Standing},
+    store::{Decision, KeyHash, Redis, SharedAlgorithm, SharedAsk, SharedTaken},
     telemetry::LimitDecision,
 };
 
@@ -42,6 +42,24 @@ impl Shared {
             leases: (config.lease > 1).then(leases),
         })
     }
+
+    /// What Redis is asked for a key of the limit: so much, or more if it has more.
+    fn ask<'a>(
+        &self,
+        limit: &'a Limit,
+        (key, tier): (KeyHash, &'a Tier),
+        (cost, want): (u32, u32),
+    ) -> SharedAsk<'a> {
+        SharedAsk {
+            limit: &limit.config.name,
+            key,
+            algorithm: self.algorithm,
+            windows: &tier.windows,
+            cost,
+            want,
+            enforced: limit.config.enforce,
+        }
+    }
 }
 
 /// What is changed afterwards.
@@ -62,15 +80,7 @@ pub(super) fn change_later(
     let (limit, tier) = (Arc::clone(limit), Arc::clone(tier));
     tokio::spawn(async move {
         let Some(shared) = &limit.shared else { return };
-        let ask = SharedAsk {
-            limit: &limit.config.name,
-            key,
-            algorithm: shared.algorithm,
-            windows: &tier.windows,
-            cost,
-            want: cost,
-            enforced: limit.config.enforce,
-        };
+        let ask = shared.ask(&limit, (key, &tier), (cost, cost));
         match change {
             Change::GiveBack(taken) => {
                 let ago = limit.clock.now().saturating_sub(taken);
@@ -79,6 +89,43 @@ pub(super) fn change_later(
             Change::Charge => shared.redis.charge(worker, ask).await,
         }
     });
+}
+
+/// Has a batch topped up beside the request that found it low, which may be over before: one task for
+/// half a batch, and one at a time for a key. It ends when Redis's deadlines say so.
+fn top_up(limit: &Arc<Limit>, ask: &Ask, worker: usize, more: TopUp) {
+    let (limit, tier, key) = (Arc::clone(limit), Arc::clone(&ask.tier), ask.key);
+    tokio::spawn(async move {
+        let cost = more.cost;
+        if let Some(fetch) = more.begin() {
+            fetch_more(&limit, (key, &tier), (worker, cost), fetch).await;
+        }
+    });
+}
+
+async fn fetch_more(
+    limit: &Limit,
+    (key, tier): (KeyHash, &Tier),
+    (worker, cost): (usize, u32),
+    fetch: Fetch,
+) {
+    let Some(shared) = &limit.shared else { return };
+    let ask = shared.ask(limit, (key, tier), (cost, fetch.size));
+    let taken = shared.redis.take(worker, &[ask]).await;
+    let taken = taken.ok().and_then(|taken| taken.first().copied());
+    let Some(SharedTaken { decision, got }) = taken else {
+        fetch.failed(Fetched::Away);
+        return;
+    };
+    match decision {
+        Decision::Granted { window, standing } => {
+            let now = limit.counters.at(limit.clock.now());
+            fetch.keep(got, (window, standing), &tier.windows, now);
+        }
+        Decision::Refused { window, refusal } => {
+            fetch.failed(Fetched::Refused(cost, window, refusal));
+        }
+    }
 }
 
 /// A question that Redis is to answer.
@@ -124,14 +171,35 @@ impl Stage {
                 None => How::Alone,
                 Some(Leased::Wait) => How::Wait,
                 Some(Leased::Fetch(fetch)) => How::Fetch(fetch),
-                Some(Leased::Given(window, standing)) => {
-                    question.taken = Some(leased((window, standing), question, context));
+                Some(Leased::Given(given)) => {
+                    self.take_given(given, question, context);
                     continue;
                 }
             };
             pending.push(Pending { index, how });
         }
         pending
+    }
+
+    /// Takes over what a batch has given, and has it topped up where it runs low.
+    fn take_given(&self, given: Given, question: &mut Question, context: &Context) {
+        let Given {
+            window,
+            standing,
+            more,
+        } = given;
+        if let Some(more) = more {
+            let limit = &self.on_route(question).limit;
+            top_up(limit, &question.ask, context.connection.worker, more);
+        }
+        question.taken = Some(Granted {
+            under: question.ask.key,
+            window,
+            standing: Some(standing),
+            source: Source::Lease,
+            at: context.began(),
+            held: None,
+        });
     }
 
     /// Takes from the limits in Redis: at once where one script reaches all of them, else one after
@@ -142,25 +210,33 @@ impl Stage {
         questions: &mut Questions,
         context: &Context,
     ) -> Result<(), Refusing> {
-        self.take_fetched(&mut pending, questions, context).await?;
+        let mut taken = self.take_fetched(&mut pending, questions, context).await;
         let clustered = self.is_clustered(questions, &pending);
         if clustered {
             bring_together(&mut pending[..], |it| questions[it.index].ask.key);
         }
         let mut rest = &pending[..];
         while let Some(first) = rest.first() {
+            // There is no telling then when to come again.
+            if matches!(taken, Err(Refusing::Away(_))) {
+                break;
+            }
             let together = match clustered {
                 true => of_one_key(questions, first, rest),
                 false => rest.len(),
             };
             let (group, others) = rest.split_at(together);
-            self.take_group(group, questions, context).await?;
+            let decided = match taken {
+                Ok(()) => self.take_group(group, questions, context).await,
+                Err(_) => self.look_at(group, questions, context).await,
+            };
+            taken = longest(taken, decided);
             rest = others;
         }
-        Ok(())
+        taken
     }
 
-    /// Takes of the batches that others fetch.
+    /// Takes of the batches that others fetch; what is left to ask, also where one refuses.
     async fn take_fetched(
         &self,
         pending: &mut AllPending,
@@ -173,9 +249,16 @@ impl Stage {
         // Who has to fetch for others waits for nobody: two might wait for what the other fetches. It
         // asks for both then, on one Redis in one go.
         let mut may_wait = pending.iter().all(|it| it.fetch().is_none());
+        let mut taken = Ok(());
         for it in std::mem::take(pending) {
             let left = match it.how {
-                How::Wait if may_wait => self.wait_for(it.index, questions, context).await?,
+                How::Wait if may_wait && taken.is_ok() => {
+                    let waited = self.wait_for(it.index, questions, context).await;
+                    waited.unwrap_or_else(|refusing| {
+                        taken = Err(refusing);
+                        None
+                    })
+                }
                 How::Wait => Some(How::Alone),
                 how => Some(how),
             };
@@ -183,7 +266,7 @@ impl Stage {
             let index = it.index;
             pending.extend(left.map(|how| Pending { index, how }));
         }
-        Ok(())
+        taken
     }
 
     /// What of a question is left to ask when the batch is there.
@@ -202,9 +285,7 @@ impl Stage {
             return Ok(Some(How::Alone));
         };
         match leases.take_fetched(question.ask.key, now, self.cost).await {
-            Waited::Given(window, standing) => {
-                question.taken = Some(leased((window, standing), question, context));
-            }
+            Waited::Given(given) => self.take_given(given, question, context),
             Waited::Refused(window, refused) if limit.config.enforce => {
                 return Err(Refusing::Exceeded(index, window, refused));
             }
@@ -216,6 +297,7 @@ impl Stage {
         Ok(None)
     }
 
+    /// Takes from those that one script reaches.
     async fn take_group(
         &self,
         group: &[Pending],
@@ -224,10 +306,7 @@ impl Stage {
     ) -> Result<(), Refusing> {
         let (worker, asked) = (context.connection.worker, context.clock.now());
         let answers = {
-            let asked = group
-                .iter()
-                .filter_map(|pending| self.shared_ask(pending, questions));
-            let asks: SmallVec<[_; 2]> = asked.collect();
+            let asks = self.asks(group, questions);
             match self.redis_of(questions, group) {
                 Some(redis) => redis.take(worker, &asks).await,
                 None => return Ok(()),
@@ -248,22 +327,46 @@ impl Stage {
         }
     }
 
+    /// The same where another limit has refused: nothing is taken any more, but of all that refuse the
+    /// one that takes longest has the word.
+    async fn look_at(
+        &self,
+        group: &[Pending],
+        questions: &Questions,
+        context: &Context,
+    ) -> Result<(), Refusing> {
+        let asks = self.asks(group, questions);
+        let Some(redis) = self.redis_of(questions, group) else {
+            return Ok(());
+        };
+        match redis.look(context.connection.worker, &asks).await {
+            Ok(answers) => self.refusal(group, &answers, questions),
+            // The request is refused whatever it would have said.
+            Err(_) => Ok(()),
+        }
+    }
+
+    fn asks<'q>(
+        &'q self,
+        group: &[Pending],
+        questions: &'q Questions,
+    ) -> SmallVec<[SharedAsk<'q>; 2]> {
+        let asks = group
+            .iter()
+            .filter_map(|pending| self.shared_ask(pending, questions));
+        asks.collect()
+    }
+
     fn shared_ask<'q>(
         &'q self,
         pending: &Pending,
         questions: &'q Questions,
     ) -> Option<SharedAsk<'q>> {
         let question = &questions[pending.index];
-        let limit = &self.on_route(question).limit;
-        Some(SharedAsk {
-            limit: &limit.config.name,
-            key: question.ask.key,
-            algorithm: limit.shared.as_ref()?.algorithm,
-            windows: &question.ask.tier.windows,
-            cost: self.cost,
-            want: pending.fetch().map_or(self.cost, |fetch| fetch.size),
-            enforced: limit.config.enforce,
-        })
+        let (limit, ask) = (&self.on_route(question).limit, &question.ask);
+        let want = pending.fetch().map_or(self.cost, |fetch| fetch.size);
+        let shared = limit.shared.as_ref()?;
+        Some(shared.ask(limit, (ask.key, &ask.tier), (self.cost, want)))
     }
 
     /// Redis has taken from all of them, or from none.
@@ -274,32 +377,37 @@ impl Stage {
         questions: &mut Questions,
         context: &Context,
     ) -> Result<(), Refusing> {
-        let refused = |(pending, taken): (&Pending, &SharedTaken)| match taken.decision {
-            Decision::Refused { window, refusal } => {
-                let told = Fetched::Refused(self.cost, window, refusal);
-                pending.fetch().inspect(|it| it.failed(told));
-                match self
-                    .on_route(&questions[pending.index])
-                    .limit
-                    .config
-                    .enforce
-                {
-                    true => Err(Refusing::Exceeded(pending.index, window, refusal)),
-                    false => Ok(()),
-                }
-            }
-            Decision::Granted { .. } => Ok(()),
-        };
-        group
-            .iter()
-            .zip(answers)
-            .map(refused)
-            .fold(Ok(()), longest)?;
+        self.refusal(group, answers, questions)?;
         for (pending, taken) in group.iter().zip(answers) {
             let question = &mut questions[pending.index];
             self.keep((pending, asked), taken, question, context);
         }
         Ok(())
+    }
+
+    /// Of those that refuse the one that takes longest. Who waits for what one of them was to fetch is
+    /// told.
+    fn refusal(
+        &self,
+        group: &[Pending],
+        answers: &[SharedTaken],
+        questions: &Questions,
+    ) -> Result<(), Refusing> {
+        let refused = |(pending, taken): (&Pending, &SharedTaken)| {
+            let Decision::Refused { window, refusal } = taken.decision else {
+                return Ok(());
+            };
+            let told = Fetched::Refused(self.cost, window, refusal);
+            pending.fetch().inspect(|it| it.failed(told));
+            let index = pending.index;
+            let limit = &self.on_route(&questions[index]).limit;
+            match limit.config.enforce {
+                true => Err(Refusing::Exceeded(index, window, refusal)),
+                false => Ok(()),
+            }
+        };
+        let refused = group.iter().zip(answers).map(refused);
+        refused.fold(Ok(()), longest)
     }
 
     fn keep(
@@ -397,19 +505,6 @@ fn bring_together<T, K: PartialEq>(items: &mut [T], key: impl Fn(&T) -> K) {
             }
         }
         begin = end;
-    }
-}
-
-/// What a batch has given.
-fn leased(given: (usize, Standing), question: &Question, context: &Context) -> Granted {
-    let (window, standing) = given;
-    Granted {
-        under: question.ask.key,
-        window,
-        standing: Some(standing),
-        source: Source::Lease,
-        at: context.began(),
-        held: None,
     }
 }
 

@@ -5,10 +5,11 @@ use std::{sync::Arc, time::Duration};
 use arc_swap::ArcSwapOption;
 use base64::{Engine, engine::general_purpose::STANDARD};
 use redis::{
-    AsyncConnectionConfig, Client, Cmd, RedisResult, TlsCertificates, Value,
+    AsyncConnectionConfig, Client, Cmd, IntoConnectionInfo, RedisResult, TlsCertificates, Value,
     aio::{ConnectionLike, MultiplexedConnection, PubSubSink, PubSubStream},
     cluster::ClusterClient,
     cluster_async::ClusterConnection,
+    io::tcp::TcpSettings,
 };
 use std::sync::atomic::{
     AtomicU64, Ordering::AcqRel, Ordering::Acquire, Ordering::Relaxed, Ordering::Release,
@@ -115,9 +116,12 @@ fn nodes(
     certificates: Option<&TlsCertificates>,
 ) -> RedisResult<Vec<Client>> {
     let urls = config.url.iter().map(|url| url.url.expose());
-    urls.map(|url| match certificates {
-        Some(certificates) => Client::build_with_tls(url, certificates.clone()),
-        None => Client::open(url),
+    urls.map(|url| {
+        let node = url.into_connection_info()?.set_tcp_settings(tcp());
+        match certificates {
+            Some(certificates) => Client::build_with_tls(node, certificates.clone()),
+            None => Client::open(node),
+        }
     })
     .collect()
 }
@@ -132,11 +136,18 @@ fn cluster(
         .min_retry_wait(1)
         .max_retry_wait(10)
         .connection_timeout(CONNECTING)
-        .response_timeout(config.timeout);
+        .response_timeout(config.timeout)
+        .tcp_settings(tcp());
     if let Some(certificates) = certificates {
         builder = builder.certs(certificates);
     }
     builder.build()
+}
+
+/// A command does not wait in the kernel until the one before has been acknowledged, nor the end of a
+/// long one until its beginning has: requests wait for all of them, and the driver would have it so.
+fn tcp() -> TcpSettings {
+    TcpSettings::default().set_nodelay(true)
 }
 
 /// The driver reads PEM alone.
@@ -172,7 +183,8 @@ impl Link {
     /// Sends a command; several may be under way.
     pub(super) async fn send(&self, command: &Cmd) -> RedisResult<Value> {
         let value = match &self.wire {
-            Wire::Single(wire) => wire.clone().req_packed_command(command).await,
+            // Not by the trait, which would box it.
+            Wire::Single(wire) => wire.clone().send_packed_command(command).await,
             Wire::Cluster(wire) => wire.clone().req_packed_command(command).await,
         };
         match value? {
@@ -238,3 +250,17 @@ impl Slot {
 const CONNECTING: Duration = Duration::from_secs(1);
 /// How often a command of a cluster may be sent elsewhere, all within its deadline.
 const REDIRECTS: u32 = 3;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+
+    #[test]
+    fn no_command_waits_for_the_acknowledgement_of_another() {
+        let text = "[redis]\nurl = 'redis://127.0.0.1:1'\n[routes.all]\nrespond = {}";
+        let config = Config::parse("test.toml", text).unwrap().config;
+        let nodes = nodes(&config.redis.unwrap(), None).unwrap();
+        assert!(nodes[0].get_connection_info().tcp_settings().nodelay());
+    }
+}

@@ -1,10 +1,10 @@
 -- All limits of one request at once: take from each, or from none.
 --
 -- KEYS  one for each limit
--- ARGV  "take", "give" or "charge"; a number that no other call has, or, to give back, how many
---       microseconds ago it was taken; then for each limit its algorithm (t, f, s, e), 1 if it can
---       refuse, the cost, how many to take if there are so many, how many windows, and each window as
---       quota, microseconds, bucket
+-- ARGV  "take", "look" (what taking would say), "give" or "charge"; a number that no other call has,
+--       or, to give back, how many microseconds ago it was taken; then for each limit its algorithm
+--       (t, f, s, e), 1 if it can refuse, the cost, how many to take if there are so many, how many
+--       windows, and each window as quota, microseconds, bucket
 --
 -- Answers one text (a list is dear to read) of five numbers for each limit: 1 if it fits, the window
 -- that says so, what is left there, microseconds until there is more, and how many were taken.
@@ -219,7 +219,7 @@ end
 
 local limits = read()
 
-if op ~= 'take' then
+if op == 'give' or op == 'charge' then
   for _, limit in ipairs(limits) do
     if op == 'charge' then
       change(limit, limit.cost)
@@ -230,7 +230,7 @@ if op ~= 'take' then
   return {}
 end
 
-local passes = true
+local passes = op == 'take'
 for _, limit in ipairs(limits) do
   limit.wait, limit.got = -1, limit.want
   for number, window in ipairs(limit) do

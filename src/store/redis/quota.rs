@@ -36,6 +36,8 @@ impl SharedAlgorithm {
 #[derive(Clone, Copy)]
 enum Operation {
     Take,
+    /// What taking would say.
+    Look,
     /// What was taken so long ago.
     Give(Duration),
     Charge,
@@ -46,6 +48,7 @@ impl Operation {
     fn arguments(self) -> (&'static str, u64) {
         match self {
             Self::Take => ("take", fastrand::u64(..)),
+            Self::Look => ("look", 0),
             Self::Give(ago) => {
                 let ago = u64::try_from(ago.as_micros()).unwrap_or(u64::MAX);
                 ("give", ago)
@@ -96,8 +99,20 @@ impl Redis {
         worker: usize,
         asks: &[SharedAsk<'_>],
     ) -> Result<SmallVec<[SharedTaken; 2]>, Away> {
-        let value = self.run(worker, Operation::Take, asks).await?;
-        parse(&value, asks).ok_or_else(|| self.garbage_on(Lane::Counts))
+        self.decide(worker, Operation::Take, asks).await
+    }
+
+    /// What [`take`](Self::take) would say, without taking.
+    ///
+    /// # Errors
+    ///
+    /// When there is no usable answer within the deadline.
+    pub async fn look(
+        self: &Arc<Self>,
+        worker: usize,
+        asks: &[SharedAsk<'_>],
+    ) -> Result<SmallVec<[SharedTaken; 2]>, Away> {
+        self.decide(worker, Operation::Look, asks).await
     }
 
     /// Gives back what was taken so long ago, as far as it still counts. What Redis does not hear of
@@ -166,6 +181,16 @@ impl Redis {
             Value::Int(gone @ 0..=1) => Ok(gone == 1),
             _ => Err(self.garbage_on(Lane::Counts)),
         }
+    }
+
+    async fn decide(
+        self: &Arc<Self>,
+        worker: usize,
+        operation: Operation,
+        asks: &[SharedAsk<'_>],
+    ) -> Result<SmallVec<[SharedTaken; 2]>, Away> {
+        let value = self.run(worker, operation, asks).await?;
+        parse(&value, asks).ok_or_else(|| self.garbage_on(Lane::Counts))
     }
 
     async fn run(

@@ -1,4 +1,5 @@
 use futures_util::FutureExt;
+use proptest::prelude::*;
 
 use super::*;
 use crate::store::KeyHasher;
@@ -34,6 +35,30 @@ fn fetch(leases: &Leases, key: KeyHash) -> Fetch {
     }
 }
 
+/// What a request gets of a batch that has enough.
+fn given(leases: &Leases, key: KeyHash, now: u64) -> Given {
+    match leases.take(key, now, 1) {
+        Leased::Given(given) => given,
+        Leased::Fetch(_) => panic!("there is too little"),
+        Leased::Wait => panic!("another fetches"),
+    }
+}
+
+/// The duty to top up a batch of ten, of which four are left.
+fn half_used(leases: &Leases, key: KeyHash) -> TopUp {
+    fetch(leases, key).keep(9, (0, standing()), &windows(), 1);
+    for _ in 0..4 {
+        assert!(given(leases, key, 1).more.is_none(), "there are enough");
+    }
+    given(leases, key, 1).more.expect("half of it is used")
+}
+
+/// How many requests are served at once.
+fn served(leases: &Leases, key: KeyHash, now: u64) -> u32 {
+    let served = (0..100).take_while(|_| matches!(leases.take(key, now, 1), Leased::Given(_)));
+    u32::try_from(served.count()).unwrap()
+}
+
 /// So many requests that wait, each polled once.
 fn waiting(
     leases: &Leases,
@@ -57,10 +82,8 @@ fn one_request_fetches_a_batch_and_the_next_live_on_it_until_it_is_old() {
     assert!(matches!(now(&leases, key, 1), Leased::Wait));
     first.keep(9, (0, standing()), &windows, 1);
     for left in (0..9).rev() {
-        let Leased::Given(0, told) = now(&leases, key, 1) else {
-            panic!("{left} are left");
-        };
-        assert_eq!(told.remaining, 90 + left);
+        let given = given(&leases, key, 1);
+        assert_eq!((given.window, given.standing.remaining), (0, 90 + left));
     }
     drop(fetch(&leases, key));
     leases.give_back(key, 1);
@@ -137,4 +160,234 @@ async fn nobody_waits_longer_than_its_deadline() {
         Waited::Alone
     ));
     assert_eq!(began.elapsed(), Duration::from_secs(60));
+}
+
+#[test]
+fn half_a_batch_is_topped_up_to_a_whole_one_less_one_and_nobody_waits_meanwhile() {
+    let (leases, key) = (leases(10), key());
+    let more = half_used(&leases, key);
+    // One fetch at a time, whatever is left.
+    assert!(given(&leases, key, 1).more.is_none());
+    let fetch = more.begin().unwrap();
+    assert_eq!(fetch.size, 6, "three are left");
+    assert!(given(&leases, key, 1).more.is_none());
+    let told = Standing {
+        remaining: 70,
+        reset: None,
+    };
+    fetch.keep(6, (0, told), &windows(), 1);
+    let given = given(&leases, key, 1);
+    assert_eq!(given.standing.remaining, 70 + 7, "eight were in hand");
+}
+
+#[tokio::test]
+async fn who_uses_up_what_is_left_waits_for_the_top_up() {
+    let (leases, key) = (leases(10), key());
+    let fetch = half_used(&leases, key).begin().unwrap();
+    assert_eq!(served(&leases, key, 1), 4);
+    let mut waiting = waiting(&leases, key, 6);
+    fetch.keep(5, (0, standing()), &windows(), 1);
+    for one in &mut waiting[..5] {
+        assert!(matches!(one.await, Waited::Given(_)));
+    }
+    assert!(matches!((&mut waiting[5]).await, Waited::Fetch(_)));
+}
+
+#[test]
+fn a_top_up_that_redis_has_too_little_for_or_does_not_answer_leaves_what_is_left() {
+    let refused = Fetched::Refused(1, 0, Refused { wait: Some(7) });
+    for why in [refused, Fetched::Away, Fetched::Nothing] {
+        let (leases, key) = (leases(10), key());
+        half_used(&leases, key).begin().unwrap().failed(why);
+        for _ in 0..4 {
+            assert!(given(&leases, key, 1).more.is_none(), "it is not tried on");
+        }
+        assert!(matches!(now(&leases, key, 1), Leased::Fetch(_)));
+    }
+    let (leases, key) = (leases(10), key());
+    let fetch = half_used(&leases, key).begin().unwrap();
+    fetch.keep(2, (0, standing()), &windows(), 1);
+    for _ in 0..6 {
+        assert!(given(&leases, key, 1).more.is_none(), "Redis had no more");
+    }
+    assert!(matches!(now(&leases, key, 1), Leased::Fetch(_)));
+}
+
+#[tokio::test]
+async fn a_refused_top_up_refuses_who_waits_for_as_much_and_no_other() {
+    let (leases, key) = (leases(10), key());
+    let fetch = half_used(&leases, key).begin().unwrap();
+    assert_eq!(served(&leases, key, 1), 4);
+    let (mut cheap, mut dear) = (
+        leases.take_fetched(key, 1, 1).boxed(),
+        leases.take_fetched(key, 1, 3).boxed(),
+    );
+    for one in [&mut cheap, &mut dear] {
+        assert!(one.now_or_never().is_none(), "it waits");
+    }
+    let refused = Refused { wait: Some(7) };
+    fetch.failed(Fetched::Refused(1, 0, refused));
+    assert!(matches!(cheap.await, Waited::Refused(0, told) if told == refused));
+    // That would be too early for it: it asks when.
+    assert!(matches!(dear.await, Waited::Fetch(_)));
+}
+
+#[test]
+fn what_has_become_too_old_is_no_part_of_what_is_topped_up() {
+    let (leases, key, windows) = (leases(10), key(), windows());
+    let fetch = half_used(&leases, key).begin().unwrap();
+    let late = windows[0].per + 1;
+    fetch.keep(5, (0, standing()), &windows, late);
+    assert_eq!(served(&leases, key, late), 5);
+}
+
+#[test]
+fn a_batch_for_a_few_requests_is_not_topped_up() {
+    for (size, cost) in [(7, 1), (10, 2), (50, 7)] {
+        let (leases, key) = (leases(size), key());
+        let Leased::Fetch(fetch) = leases.take(key, 1, cost) else {
+            panic!("there is no batch");
+        };
+        fetch.keep(size - cost, (0, standing()), &windows(), 1);
+        while let Leased::Given(given) = leases.take(key, 1, cost) {
+            assert!(given.more.is_none());
+        }
+    }
+}
+
+/// What may happen to a key.
+#[derive(Clone, Copy, Debug)]
+enum Step {
+    /// A request comes, with its cost.
+    Take(u32),
+    /// The last that was served is refused by another limit.
+    GiveBack,
+    /// The task of a top-up is run.
+    Begin,
+    /// Redis answers: it has so much of what it is asked for.
+    Answer(u32),
+    /// It does not, or the client leaves.
+    Fail,
+    /// So many nanoseconds pass.
+    Pass(u64),
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let step = prop_oneof![
+        12 => prop_oneof![5 => Just(1), 1 => 1..14u32].prop_map(Step::Take),
+        1 => Just(Step::GiveBack),
+        4 => Just(Step::Begin),
+        4 => prop_oneof![3 => Just(u32::MAX), 1 => 0..12u32].prop_map(Step::Answer),
+        1 => Just(Step::Fail),
+        1 => (1..2_000_000_000u64).prop_map(Step::Pass),
+    ];
+    prop::collection::vec(step, 1..80)
+}
+
+/// A gateway with one key, and what its Redis has still to answer.
+struct Model {
+    leases: Leases,
+    key: KeyHash,
+    now: u64,
+    low: Option<TopUp>,
+    /// What is fetched, and what of it the request takes that fetches.
+    asked: Option<(Fetch, u32)>,
+    /// What the last took that was served.
+    last: u32,
+}
+
+impl Model {
+    fn new(size: u32) -> Self {
+        Self {
+            leases: leases(size),
+            key: key(),
+            now: 1,
+            low: None,
+            asked: None,
+            last: 0,
+        }
+    }
+
+    fn run(&mut self, step: Step) {
+        match step {
+            Step::Take(cost) => {
+                self.take(cost);
+            }
+            Step::GiveBack => {
+                let cost = std::mem::take(&mut self.last);
+                self.leases.give_back(self.key, cost);
+            }
+            Step::Begin => {
+                if let Some(fetch) = self.low.take().and_then(TopUp::begin) {
+                    self.asked = Some((fetch, 0));
+                }
+            }
+            Step::Answer(there) => {
+                if let Some((fetch, cost)) = self.asked.take() {
+                    self.answer(&fetch, cost, there);
+                }
+            }
+            Step::Fail => {
+                if let Some((fetch, _)) = self.asked.take() {
+                    fetch.failed(Fetched::Away);
+                }
+            }
+            Step::Pass(time) => self.now += time,
+        }
+    }
+
+    /// Whether a request is served at once.
+    fn take(&mut self, cost: u32) -> bool {
+        match self.leases.take(self.key, self.now, cost) {
+            Leased::Given(given) => {
+                self.last = cost;
+                if given.more.is_some() {
+                    self.low = given.more;
+                }
+                return true;
+            }
+            Leased::Fetch(fetch) => self.asked = Some((fetch, cost)),
+            Leased::Wait => {}
+        }
+        false
+    }
+
+    fn answer(&self, fetch: &Fetch, cost: u32, there: u32) {
+        match fetch.size.min(there).checked_sub(cost) {
+            Some(left) => fetch.keep(left, (0, standing()), &windows(), self.now),
+            None => fetch.failed(Fetched::Refused(cost, 0, Refused { wait: Some(7) })),
+        }
+    }
+
+    /// How many requests that come from now on are served by what Redis has given, or is about to.
+    fn in_hand(&mut self) -> u32 {
+        let under_way = self.asked.take();
+        let mut served = self.serve();
+        if let Some((fetch, cost)) = under_way {
+            self.answer(&fetch, cost, u32::MAX);
+            served += self.serve();
+        }
+        served
+    }
+
+    fn serve(&mut self) -> u32 {
+        let mut served = 0;
+        while self.take(1) {
+            served += 1;
+        }
+        served
+    }
+}
+
+proptest! {
+    /// What a quota is exceeded by at worst: what was taken before a window and is given out in it.
+    #[test]
+    fn there_is_never_more_in_hand_than_a_batch_less_one(size in 2..30u32, steps in steps()) {
+        let mut model = Model::new(size);
+        for step in steps {
+            model.run(step);
+        }
+        let served = model.in_hand();
+        prop_assert!(served < size, "{served} of {size}");
+    }
 }

@@ -66,7 +66,16 @@ impl Model {
     }
 
     fn take(&mut self, asks: &[SharedAsk<'_>], now: u64) -> Vec<SharedTaken> {
-        let value = self.run(Operation::Take, asks, now);
+        self.decide(Operation::Take, asks, now)
+    }
+
+    fn decide(
+        &mut self,
+        operation: Operation,
+        asks: &[SharedAsk<'_>],
+        now: u64,
+    ) -> Vec<SharedTaken> {
+        let value = self.run(operation, asks, now);
         parse(&value, asks).expect("an answer").into_vec()
     }
 
@@ -263,6 +272,7 @@ fn agrees(
                 let asks: Vec<_> = (0..limits.len())
                     .map(|it| ask(it, cost, wants(it)))
                     .collect();
+                let looked = model.decide(Operation::Look, &asks, now);
                 let taken = model.take(&asks, now);
                 let fits: Vec<_> = references
                     .iter()
@@ -273,6 +283,10 @@ fn agrees(
                     .zip(limits)
                     .all(|(fits, limit)| *fits || !limit.2);
                 for (index, taken) in taken.iter().enumerate() {
+                    prop_assert_eq!(looked[index].got, 0);
+                    if !fits[index] {
+                        prop_assert_eq!(looked[index].decision, taken.decision);
+                    }
                     let reference = &mut references[index];
                     let there = reference.least(now);
                     let got = match passes && fits[index] {
