@@ -548,3 +548,6 @@ const ROUNDS: usize = 3;
 const LONGEST_FETCH: Duration = Duration::from_secs(300);
 /// How long requests for what can't be shared do not wait for each other.
 const PASS: Duration = Duration::from_secs(5);
+
+#[cfg(test)]
+mod tests;

@@ -554,7 +554,7 @@ const STALL: Duration = Duration::from_secs(10);
 const LEAST: u64 = 256 << 10;
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::net::Ipv4Addr;
 
     use futures_util::{FutureExt, stream};
@@ -572,7 +572,8 @@ mod tests {
         Clock, Connection, ContextParts, Peer, Protocol, RequestHead, RequestId, TraceContext,
     };
 
-    fn context() -> Arc<Context> {
+    /// The record of a request.
+    pub(in crate::pipeline::cache) fn context() -> Arc<Context> {
         let clock = Clock::system();
         let connection = Connection::new(0, "test".into(), Peer::Unix, false, Protocol::Http1);
         Arc::new(Context::new(ContextParts {
