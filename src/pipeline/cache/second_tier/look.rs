@@ -127,7 +127,9 @@ impl Look<'_> {
             tags: entry.tags,
         };
         let draft = Draft::of(&head, (entry.nominated, variant), entry.audience, origin);
-        let object = Arc::new(Object::new(Arc::new(draft), body, entry.trailers));
+        let key = self.visit.keys.of(&draft);
+        let object = Object::new(key, Arc::new(draft), body, entry.trailers);
+        let object = Arc::new(object);
         Judged::Found(Found { object, facts })
     }
 }

@@ -222,7 +222,7 @@ fn entry(ticket: &Ticket, object: &Object, key: &[u8]) -> Entry {
         nominated: draft.nominated.clone(),
         variant: Bytes::copy_from_slice(draft.variant.as_bytes()),
         tags: draft.origin.tags.clone(),
-        trailers: object.trailers.clone(),
+        trailers: object.trailers.as_deref().cloned(),
         body: object.body.pieces().to_vec(),
     }
 }
