@@ -74,6 +74,7 @@ fn parts(context: &Context) -> KeyParts<'_> {
         target: context.target(),
         query: &CacheQuery::AsIs,
         headers: &[],
+        rewritten: None,
     }
 }
 

@@ -1,8 +1,10 @@
 //! What tells stored answers apart: the first of the two levels of the key.
 //!
 //! Everything in it comes from the request as the gateway understood it: the host and the scheme
-//! that the client used, the path in its normal form, before any rewrite. What the upstream can see
-//! and the key does not hold must be in the answer's `Vary`, or in the rule's `key_headers`.
+//! that the client used, the path in its normal form, before any rewrite. What a rewrite puts into the
+//! path of who calls is in it too: to the upstream those are several URLs, and it may well say of each
+//! that its answer is for all. What else the upstream can see and the key does not hold must be in the
+//! answer's `Vary`, or in the rule's `key_headers`.
 //!
 //! The second level, the fields that `Vary` names, is looked at among the answers of one key.
 
@@ -52,6 +54,8 @@ pub struct KeyParts<'a> {
     pub query: &'a CacheQuery,
     /// More fields of the request.
     pub headers: &'a [HeaderName],
+    /// The path that the upstream gets, where it is another for each caller.
+    pub rewritten: Option<String>,
 }
 
 impl<'a> KeyRef<'a> {
@@ -66,7 +70,7 @@ impl<'a> KeyRef<'a> {
                 host(context),
                 target(parts.target, parts.query),
                 Cow::Borrowed(""),
-                extra(parts.headers, headers),
+                extra(parts.headers, headers, parts.rewritten.as_deref()),
             ],
         }
     }
@@ -334,15 +338,20 @@ fn read_name(parameter: &str) -> Vec<u8> {
     name.map(|byte| byte.to_ascii_lowercase()).collect()
 }
 
-/// The rule's header fields. Absent and empty differ, and so do one line and two.
-fn extra(names: &[HeaderName], headers: &HeaderMap) -> Cow<'static, str> {
-    if names.is_empty() {
+/// The rule's header fields, and the path behind them, in a line of its own. Absent and empty differ,
+/// and so do one line and two.
+fn extra(names: &[HeaderName], headers: &HeaderMap, rewritten: Option<&str>) -> Cow<'static, str> {
+    if names.is_empty() && rewritten.is_none() {
         return Cow::Borrowed("");
     }
     let mut extra = String::new();
     for name in names {
         push_values(&mut extra, name, headers);
         extra.push('\r');
+    }
+    if let Some(path) = rewritten {
+        extra.push('\n');
+        extra.push_str(path);
     }
     Cow::Owned(extra)
 }
