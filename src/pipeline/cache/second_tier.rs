@@ -48,7 +48,7 @@ pub(super) struct SecondTier {
     redis: Arc<Redis>,
     log: Arc<PurgeLog>,
     metrics: SecondTierMetrics,
-    /// What is being written; it is memory that no account knows of.
+    /// What is being written.
     writing: Arc<Semaphore>,
     head: String,
 }

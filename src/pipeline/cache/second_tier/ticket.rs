@@ -9,7 +9,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use tokio::runtime::Handle;
+use tokio::{runtime::Handle, sync::OwnedSemaphorePermit};
 
 use super::{
     super::{
@@ -18,9 +18,11 @@ use super::{
         key::Key,
         object::Object,
         policy::Moment,
+        room::Room,
         shared::Cache,
+        store::Kept,
     },
-    Looked, SecondTier,
+    Looked, MOST_WRITES, SecondTier,
     guard::{fresh, parts},
     place::{Place, Shelf},
 };
@@ -104,6 +106,22 @@ impl SecondTier {
         })
     }
 
+    /// Room for writing an answer, among the fetches' own. Where nothing else is written there always
+    /// is some, or a small memory would keep large answers out.
+    fn may_write(&self, cache: &Cache, object: &Object) -> Option<(OwnedSemaphorePermit, Room)> {
+        let permit = Arc::clone(&self.writing).try_acquire_owned().ok()?;
+        let alone = self.writing.available_permits() + 1 == MOST_WRITES;
+        let size = COPIES * object.weight();
+        let mut room = cache.budget.room(size);
+        if !room.take(size, 0) {
+            if !alone {
+                return None;
+            }
+            room.hold(size);
+        }
+        Some((permit, room))
+    }
+
     /// Writes an answer, beside whoever is being served; whether it has been taken.
     async fn write(&self, ticket: &Ticket, object: &Object, key: &Key, now: Moment) {
         let result = match self.written(ticket, object, key, now).await {
@@ -167,14 +185,14 @@ impl Ticket {
             return;
         }
         let tier = &self.tier;
-        let Ok(permit) = Arc::clone(&tier.writing).try_acquire_owned() else {
+        let Some(writing) = tier.may_write(cache, object) else {
             return tier.metrics.stores.with_label_values(&["busy"]).inc();
         };
         let (ticket, key, object) = (Arc::clone(self), key.clone(), Arc::clone(object));
         let now = cache.moment();
         cache.spawn(async move {
             ticket.tier.write(&ticket, &object, &key, now).await;
-            drop(permit);
+            drop(writing);
         });
     }
 
@@ -229,6 +247,8 @@ fn entry(ticket: &Ticket, object: &Object, key: &[u8]) -> Entry {
 
 /// The largest value; larger ones would hold up those behind them.
 const LARGEST_VALUE: usize = 1 << 20;
+/// How often an answer is in memory while it is written: as a value, in a command, and on its way.
+const COPIES: u64 = 3;
 /// How long anything is kept.
 const LONGEST_SPAN: Duration = Duration::from_secs(30 * 24 * 3600);
 /// How long a guard stands without anything that it guards: longer than any fetch that is stored.
