@@ -39,6 +39,15 @@ impl Template {
     pub fn names_principal(&self) -> bool {
         self.parts.contains(&TemplatePart::Principal)
     }
+
+    /// Whether it may differ between requests for one URL.
+    #[must_use]
+    pub fn tells_requests_apart(&self) -> bool {
+        use TemplatePart::{ClientIp, Principal, Query, RequestId};
+        // Of the query not all may be in the URL as it is told apart.
+        let apart = |part| matches!(part, &(ClientIp | RequestId | Principal | Query));
+        self.parts.iter().any(apart)
+    }
 }
 
 /// One part of a [`Template`].

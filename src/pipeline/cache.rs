@@ -54,8 +54,9 @@ pub use changes::ChangesLayer;
 pub use purge::Aim;
 pub use shared::{Cache, CacheFigures, SecondTierFigures, Sharing};
 
+use super::render;
 use crate::{
-    config::{CacheQuery, CacheRule, CacheScope, CacheTier, Route, Target},
+    config::{CacheQuery, CacheRule, CacheScope, CacheTier, Route, Target, Template},
     exchange::{BoxFuture, CacheNote, Context, Handle, Request, Response, RouteService},
 };
 use key::{Key, KeyParts, KeyRef, public_host};
@@ -74,6 +75,7 @@ pub struct CacheLayer {
     route: Arc<str>,
     zones: Zones,
     identity: Arc<Vec<HeaderName>>,
+    rewritten: Option<Template>,
 }
 
 /// Which zone a request's key is of.
@@ -91,6 +93,8 @@ struct CacheRoute {
     options: Options,
     route: Arc<str>,
     zones: Zones,
+    /// What the path is rewritten to, where that depends on more than the URL.
+    rewritten: Option<Template>,
     rule: Arc<CacheRule>,
     wait: Option<Duration>,
     show_key: bool,
@@ -159,6 +163,7 @@ impl CacheLayer {
             route: Arc::clone(&route.name),
             zones,
             identity: Arc::clone(identity),
+            rewritten: rewritten(route),
         })
     }
 }
@@ -172,6 +177,7 @@ impl Layer<RouteService> for CacheLayer {
             options: options(&self.rule, &self.identity),
             route: Arc::clone(&self.route),
             zones: self.zones.clone(),
+            rewritten: self.rewritten.clone(),
             wait: self.rule.wait,
             show_key: self.rule.show_key,
             memory: self.rule.store.contains(&CacheTier::Memory),
@@ -259,12 +265,14 @@ impl CacheRoute {
             Zones::One(zone) => zone,
             Zones::Split(parts) => context.steered().unwrap_or(&parts[0].0),
         };
+        let rewritten = self.rewritten.as_ref();
         KeyParts {
             zone,
             route: &self.route,
             target: target(request),
             query: &self.rule.query,
             headers: &self.rule.key_headers,
+            rewritten: rewritten.map(|path| render(path, context)),
         }
     }
 
@@ -441,6 +449,12 @@ fn or_others(stored: Stored, other: Stored) -> Stored {
         Stored::Nothing => other,
         stored => stored,
     }
+}
+
+/// The path that a route's requests are sent to, where one URL has several.
+fn rewritten(route: &Route) -> Option<Template> {
+    let path = route.rewrite.path.as_ref();
+    path.filter(|path| path.tells_requests_apart()).cloned()
 }
 
 /// The path and the query as the upstream gets them before any rewrite: without a credential that

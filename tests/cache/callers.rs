@@ -139,6 +139,33 @@ async fn one_subject_who_calls_for_two_tenants_is_two_callers() {
     }
 }
 
+/// To the upstream each caller has a URL of its own, so it may well say that the answer is for all.
+#[tokio::test]
+async fn a_path_that_is_rewritten_for_each_caller_is_kept_for_each() {
+    let text = format!(
+        "{AUTH}[server]\ntrusted_proxies = ['127.0.0.1']\n\
+         [routes.me]\nupstream = 'ORIGIN'\npath = '/me'\nauth = 'jwt.t'\ncache = {{}}\n\
+         rewrite = {{ path = '/of/${{principal}}' }}\n\
+         [routes.here]\nupstream = 'ORIGIN'\npath = '/here'\nauth = 'public'\ncache = {{}}\n\
+         rewrite = {{ path = '/at/${{client_ip}}' }}\n"
+    );
+    let site = Site::configured(&text, |_, seen| {
+        answer(200, &[("cache-control", "public, max-age=60")], seen.target)
+    })
+    .await;
+    for _ in 0..2 {
+        for (user, address) in [("alice", "192.0.2.1"), ("bob", "192.0.2.2")] {
+            let token = bearer(user);
+            let fields = [("authorization", &*token), ("x-forwarded-for", address)];
+            let own = site.get_with("/me", &fields).await;
+            assert_eq!(own.body, format!("/of/{user}"));
+            let own = site.get_with("/here", &fields[1..]).await;
+            assert_eq!(own.body, format!("/at/{address}"));
+        }
+    }
+    assert_eq!(site.count(), 4, "and each has its own");
+}
+
 /// `all`: the first of two credentials names the caller, and the other may be another person's.
 #[tokio::test]
 async fn of_two_credentials_both_tell_callers_apart() {

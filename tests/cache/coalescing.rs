@@ -7,7 +7,7 @@ use tokio::sync::{Notify, Semaphore};
 
 use crate::{
     site::{Site, numbered},
-    support::{Gateway, Origin, Peer, Raw, eventually},
+    support::{Gateway, Origin, Peer, Raw, Recorded, eventually},
 };
 
 const GET: &str = "GET /a HTTP/1.1\r\nHost: a.test\r\n\r\n";
@@ -21,16 +21,25 @@ struct Halves {
 impl Halves {
     /// `cut` bytes of the answer come at once.
     async fn start(answer: &'static str, cut: usize) -> Self {
+        Self::cut_by(answer, move |_| cut).await
+    }
+
+    /// As many bytes as the request says come at once.
+    async fn cut_by<F>(answer: &'static str, cut: F) -> Self
+    where
+        F: Fn(&Recorded) -> usize + Copy + Send + 'static,
+    {
         let go_on = Arc::new(Semaphore::new(0));
         let waiting = Arc::clone(&go_on);
         let origin = Origin::start(move |mut peer: Peer| {
             let waiting = Arc::clone(&waiting);
             async move {
-                while peer.request().await.is_some() {
-                    peer.write(&answer[..cut]).await;
+                while let Some(request) = peer.request().await {
+                    let (first, rest) = answer.split_at(cut(&request));
+                    peer.write(first).await;
                     let permit = waiting.acquire().await;
                     permit.expect("it is open").forget();
-                    peer.write(&answer[cut..]).await;
+                    peer.write(rest).await;
                 }
             }
         })
@@ -53,6 +62,7 @@ impl Halves {
 
 const ANSWER: &str = "HTTP/1.1 200 OK\r\nCache-Control: max-age=60\r\nContent-Length: 20\r\n\r\n\
                       01234567890123456789";
+const BODY: &str = "01234567890123456789";
 
 #[tokio::test]
 async fn a_thousand_clients_make_one_fetch_and_all_get_the_whole() {
@@ -117,6 +127,43 @@ async fn whoever_asked_first_may_leave_at_any_byte() {
         assert_eq!(third.text(), "01234567890123456789");
         assert_eq!(halves.asked(), 1, "{cut}");
     }
+}
+
+/// Whoever asked first has read so much of the body, each possible number of bytes once, when it
+/// leaves; those who read along get all of it.
+#[tokio::test]
+async fn whoever_asked_first_may_leave_behind_any_byte_of_the_body() {
+    let halves = Halves::cut_by(ANSWER, |request| {
+        let read: usize = request.target()[1..].parse().expect("a number");
+        ANSWER.len() - BODY.len() + read
+    })
+    .await;
+    let gateway = halves.gateway("");
+    let in_flight = || gateway.metric("tollgate_requests_in_flight", &[]);
+    for read in 0..BODY.len() {
+        let get = format!("GET /{read} HTTP/1.1\r\nHost: a.test\r\n\r\n");
+        let mut clients = Vec::new();
+        for _ in 0..4 {
+            let mut client = Raw::connect(gateway.address()).await;
+            client.send(&get).await;
+            clients.push(client);
+            // The first of them is the one that asks the origin.
+            eventually(|| halves.asked() == read + 1).await;
+        }
+        eventually(|| in_flight() == 4.0).await;
+        let mut first = clients.remove(0);
+        first.head().await;
+        assert_eq!(first.read(read).await, BODY[..read].as_bytes());
+        first.reset();
+        eventually(|| gateway.log().len() == 4 * read + 1).await;
+        halves.go_on.add_permits(1);
+        for client in &mut clients {
+            let answer = client.answer().await;
+            assert_eq!((answer.text(), answer.complete), (BODY, true), "{read}");
+        }
+        eventually(|| gateway.log().len() == 4 * (read + 1) && in_flight() == 0.0).await;
+    }
+    assert_eq!(halves.asked(), BODY.len());
 }
 
 #[tokio::test]

@@ -209,3 +209,21 @@ async fn a_request_that_may_be_taken_for_another_is_not_stored() {
     assert_eq!(site.get("/a").await.body, "plain");
     assert_eq!(site.count(), 5);
 }
+
+/// The answer of a POST that is for later GETs is that of another URL's, then.
+#[tokio::test]
+async fn a_post_that_may_be_taken_for_another_stores_nothing_for_get() {
+    let text = "[routes.site]\nupstream = 'ORIGIN'\noverride_headers = 'keep'\ncache = {}\n";
+    let fields = [("cache-control", "max-age=60"), ("content-location", "/a")];
+    let site = Site::configured(text, move |_, seen| {
+        let said = seen.header("x-host").unwrap_or("plain").to_owned();
+        answer(200, &fields, said)
+    })
+    .await;
+    let sent = site
+        .send("POST", "/a", &[("x-host", "evil.test")], empty())
+        .await;
+    assert_eq!(sent.body, "evil.test");
+    assert_eq!(site.get("/a").await.body, "plain");
+    assert_eq!(site.count(), 2);
+}

@@ -160,3 +160,17 @@ async fn a_caller_who_is_known_to_the_upstream_alone_is_kept_out_of_redis() {
     assert_eq!(fleet.body(1, "/").await, "2");
     assert_eq!(fleet.stored(0), 0.0);
 }
+
+/// What is written is charged to the memory of fetches, which here is too small for all its copies.
+#[tokio::test]
+async fn the_largest_answer_of_a_small_memory_is_stored_in_redis_too() {
+    let text = "[cache]\nmemory = '1MiB'\nmax_object = '256KiB'\n\
+                [routes.site]\nupstream = 'ORIGIN'\ncache = { store = ['memory', 'redis'] }\n";
+    let fleet = Fleet::over(RedisServer::start(), 2, text, |_, _| {
+        answer(200, MINUTE, vec![b'x'; 200 << 10])
+    })
+    .await;
+    fleet.fill(0, "/").await;
+    assert_eq!(fleet.get(1, "/").await.body.len(), 200 << 10);
+    assert_eq!((fleet.count(), fleet.looked(1, "hit")), (1, 1.0));
+}

@@ -13,7 +13,7 @@ use super::{
     tags::Tags,
     target,
 };
-use crate::exchange::{CacheNote, Context, Request, Response};
+use crate::exchange::{CacheNote, Context, Request, Response, fields::has_overrides};
 
 impl CacheRoute {
     /// Hands a request on. What it has changed is forgotten, and what a POST brings for later GETs is
@@ -25,7 +25,9 @@ impl CacheRoute {
         context: Arc<Context>,
     ) -> Response {
         note(&asked, &context);
-        let posted = asked.post.then(|| self.posted(&asked, &request, &context));
+        // An upstream may have taken it for another, and its answer for that one's.
+        let may_be_stored = asked.post && !has_overrides(request.headers());
+        let posted = may_be_stored.then(|| self.posted(&asked, &request, &context));
         let changes = asked.class == Class::Unsafe;
         let target = changes.then(|| target(&request).to_owned());
         let (requested, began) = (self.cache.moment(), self.cache.stamp());

@@ -59,7 +59,7 @@ impl StoredBody {
         let length = read.iter().map(|bytes| bytes.len() as u64).sum();
         // For as long as it is here twice it counts twice.
         let mut room = budget.room(length);
-        room.take(length)
+        room.take(length, 0)
             .then(|| Self::compact(read, budget.bodies()))
     }
 

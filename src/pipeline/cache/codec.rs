@@ -7,7 +7,7 @@
 //! Numbers are big-endian. Spans are milliseconds, rounded so that no answer looks younger or is
 //! used longer than it may be.
 
-use std::time::Duration;
+use std::{ops::Range, time::Duration};
 
 use bytes::{Buf, Bytes};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
@@ -270,7 +270,8 @@ impl Reader {
     }
 
     fn head(&mut self) -> Option<StoredHead> {
-        let status = StatusCode::from_u16(self.0.try_get_u16().ok()?).ok()?;
+        let status = self.0.try_get_u16().ok();
+        let status = StatusCode::from_u16(status.filter(|code| FINAL.contains(code))?).ok()?;
         let facts = Facts {
             received: Moment::from_millis(self.long()?),
             initial_age: self.span()?,
@@ -331,6 +332,8 @@ const USUAL_FIELDS: usize = 32;
 const MOST_NAMES: usize = 16;
 /// More than any connection takes.
 const MOST_FIELDS: usize = 4_096;
+/// The statuses that an answer can have: others would not be stored, and 1xx could not be sent.
+const FINAL: Range<u16> = 200..600;
 /// Rounds a span up to milliseconds.
 const UP: Duration = Duration::from_nanos(999_999);
 
@@ -377,7 +380,7 @@ mod tests {
     prop_compose! {
         fn entry()(
             (numbers, key, caller) in (any::<[u64; 4]>(), bytes(60), any::<bool>()),
-            (status, facts, headers) in (100_u16..1000, facts(), fields()),
+            (status, facts, headers) in (FINAL, facts(), fields()),
             (names, by_identity) in (prop::collection::vec("[a-z]{1,9}", 0..4), any::<bool>()),
             (variant, tags) in (bytes(40), "[a-z\n]{0,20}"),
             (trailers, body) in (prop::option::of(fields()), prop::collection::vec(bytes(300), 0..3)),
@@ -405,6 +408,22 @@ mod tests {
         }
     }
 
+    /// Facts whose spans are all the same.
+    fn fresh(span: Duration) -> Facts {
+        Facts {
+            received: Moment::from_millis(0),
+            initial_age: span,
+            lifetime: span,
+            while_revalidate: span,
+            if_error: span,
+            if_unreachable: span,
+            keep: span,
+            always_validate: false,
+            never_stale: false,
+            modified: 0,
+        }
+    }
+
     fn answer(bytes: &Bytes) -> Option<Entry> {
         match decode(bytes)? {
             Value::Answer(entry) => Some(*entry),
@@ -421,6 +440,26 @@ mod tests {
         };
         assert_eq!((&*read.key, read.nominated), (&b"key"[..], nominated));
         assert!(answer(&written).is_none());
+    }
+
+    #[test]
+    fn what_is_no_final_answer_is_no_value() {
+        for (status, is_read) in [
+            (100, false),
+            (101, false),
+            (200, true),
+            (599, true),
+            (600, false),
+        ] {
+            let mut out = Writer(Vec::new());
+            let head = StoredHead {
+                status: StatusCode::from_u16(status).unwrap(),
+                headers: HeaderMap::new(),
+                facts: fresh(Duration::ZERO),
+            };
+            out.head(&head);
+            assert_eq!(Reader(out.0.into()).head().is_some(), is_read, "{status}");
+        }
     }
 
     proptest! {
@@ -473,18 +512,7 @@ mod tests {
         fn an_answer_never_grows_younger(nanos in 0_u64..5_000_000_000) {
             let mut out = Writer(Vec::new());
             let span = Duration::from_nanos(nanos);
-            let facts = Facts {
-                received: Moment::from_millis(0),
-                initial_age: span,
-                lifetime: span,
-                while_revalidate: span,
-                if_error: span,
-                if_unreachable: span,
-                keep: span,
-                always_validate: false,
-                never_stale: false,
-                modified: 0,
-            };
+            let facts = fresh(span);
             out.head(&StoredHead { status: StatusCode::OK, headers: HeaderMap::new(), facts });
             let read = Reader(out.0.into()).head().unwrap().facts;
             prop_assert!(read.initial_age >= span && read.lifetime <= span && read.keep <= span);

@@ -113,8 +113,7 @@ impl CacheRoute {
             return None;
         }
         if self.memory {
-            let key = visit.keys.of(&found.object.draft).clone();
-            self.cache.put(&key, &found.object);
+            self.cache.put(&found.object);
         }
         let reuse = reuse(&visit.asked, &found.facts, self.cache.moment());
         let serves = match reuse {
@@ -179,11 +178,11 @@ impl CacheRoute {
 
     /// Stores an answer where the rule says.
     pub(super) fn put(&self, visit: &Visit, object: &Arc<Object>) {
-        let key = visit.keys.of(&object.draft);
         if self.memory {
-            self.cache.put(key, object);
+            self.cache.put(object);
         }
         if let Some(ticket) = &visit.ticket {
+            let key = visit.keys.of(&object.draft);
             ticket.store(&self.cache, key, object);
         }
     }

@@ -427,7 +427,8 @@ impl CacheRoute {
         let room = self.cache.budget.room(self.cache.largest);
         if let Some(collected) = fetching.collect(body, room, deadline).await {
             let body = StoredBody::compact(&collected.pieces, self.cache.budget.bodies());
-            let object = Arc::new(Object::new(draft, body, collected.trailers));
+            let key = visit.keys.of(&draft);
+            let object = Arc::new(Object::new(key, draft, body, collected.trailers));
             self.put(visit, &object);
             fetching.stored(object.body.pieces());
         }
@@ -548,3 +549,6 @@ const ROUNDS: usize = 3;
 const LONGEST_FETCH: Duration = Duration::from_secs(300);
 /// How long requests for what can't be shared do not wait for each other.
 const PASS: Duration = Duration::from_secs(5);
+
+#[cfg(test)]
+mod tests;

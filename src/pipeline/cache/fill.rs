@@ -211,7 +211,7 @@ impl<T> State<T> {
             self.freed += 1;
             self.given_up += piece.len() as u64;
             if let Some(room) = &mut self.room {
-                room.give_back(piece.len() as u64);
+                room.give_back(piece.len() as u64 + PIECE);
             }
         }
         if let Some(fetch) = self.fetch.take() {
@@ -222,9 +222,9 @@ impl<T> State<T> {
     fn push(&mut self, bytes: Bytes) {
         let length = bytes.len() as u64;
         if let Some(room) = &mut self.room
-            && (self.passing || !room.take(length))
+            && (self.passing || !room.take(length, PIECE))
         {
-            room.hold(length);
+            room.hold(length + PIECE);
             self.pass();
         }
         self.pieces.push_back(bytes);
@@ -279,7 +279,11 @@ impl<T> State<T> {
             return Poll::Ready(Err(Abandoned));
         }
         let ahead: usize = self.pieces.iter().map(Bytes::len).sum();
-        if ahead <= AHEAD {
+        let most = match self.room.as_ref().is_some_and(Room::is_overdrawn) {
+            true => LITTLE,
+            false => AHEAD,
+        };
+        if ahead <= most {
             return Poll::Ready(Ok(()));
         }
         self.fetch = Some(task.waker().clone());
@@ -547,14 +551,19 @@ fn cut(pieces: &[Bytes], places: &[usize]) -> (VecDeque<Bytes>, Vec<usize>) {
     (parts, found)
 }
 
-/// How far a body that is not stored is fetched ahead of its slowest reader.
+/// How far a body that is not stored is fetched ahead of its slowest reader, and how far where all
+/// fetches together have taken more than they may.
 const AHEAD: usize = 256 << 10;
+const LITTLE: usize = 32 << 10;
+/// What a piece takes beside its bytes: its place among the others, and how it was framed in the
+/// reader's buffer. Without that, bodies of very small chunks would take many times what they count.
+const PIECE: u64 = 64;
 /// How long one reader may hold up the others, if it does not read so many bytes in that time.
 const STALL: Duration = Duration::from_secs(10);
 const LEAST: u64 = 256 << 10;
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::net::Ipv4Addr;
 
     use futures_util::{FutureExt, stream};
@@ -572,7 +581,8 @@ mod tests {
         Clock, Connection, ContextParts, Peer, Protocol, RequestHead, RequestId, TraceContext,
     };
 
-    fn context() -> Arc<Context> {
+    /// The record of a request.
+    pub(in crate::pipeline::cache) fn context() -> Arc<Context> {
         let clock = Clock::system();
         let connection = Connection::new(0, "test".into(), Peer::Unix, false, Protocol::Http1);
         Arc::new(Context::new(ContextParts {
@@ -639,13 +649,49 @@ mod tests {
             send.send(piece(100)).expect("it is collected");
         }
         settled().await;
-        assert_eq!(budget.used(), 1000, "all of it is in memory");
+        assert_eq!(budget.used(), 10 * (100 + PIECE), "all of it is in memory");
         for left in (0..10).rev() {
             reader.frame().await.expect("a frame").expect("no fault");
-            assert_eq!(budget.used(), left * 100);
+            assert_eq!(budget.used(), left * (100 + PIECE));
         }
         drop(send);
         assert!(!task.await.expect("no panic"), "it was too large");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn many_small_pieces_count_for_what_they_take() {
+        let (fill, budget) = (Fill::new(), Budget::new(10_000, 0));
+        let _reader = fill.read(&context()).expect("the beginning is there");
+        let (send, task) = collect(&fill, &budget, 10_000);
+        for count in 1..=200 {
+            send.send(piece(1)).expect("it is collected");
+            settled().await;
+            assert_eq!(budget.used(), count * (1 + PIECE));
+        }
+        drop(send);
+        assert!(!task.await.expect("no panic"), "there was no room for it");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn where_there_is_no_room_a_fetch_is_hardly_ahead_of_its_reader() {
+        for (most, ahead) in [(1, LITTLE), (1 << 30, AHEAD)] {
+            let (fill, budget) = (Fill::new(), Budget::new(most, 0));
+            let mut reader = fill.read(&context()).expect("the beginning is there");
+            let (send, _task) = collect(&fill, &budget, 1);
+            for _ in 0..100 {
+                send.send(piece(8 << 10)).expect("it is collected");
+            }
+            drop(send);
+            settled().await;
+            let pieces = budget.used() / ((8 << 10) + PIECE);
+            assert_eq!(pieces, (ahead / (8 << 10)) as u64 + 1);
+            let mut read = 0;
+            while let Some(frame) = reader.frame().await {
+                frame.expect("no fault");
+                read += 1;
+            }
+            assert_eq!(read, 100, "it goes on all the same");
+        }
     }
 
     #[tokio::test(start_paused = true)]

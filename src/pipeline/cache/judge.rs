@@ -178,7 +178,8 @@ fn refreshed(
     let old = &stale.object;
     let status = old.draft.head.status;
     let draft = Draft::new(verdict, status, headers, &visit.headers, origin);
-    let object = Object::new(Arc::new(draft), old.body.clone(), old.trailers.clone());
+    let (key, trailers) = (visit.keys.of(&draft), old.trailers.as_deref().cloned());
+    let object = Object::new(key, Arc::new(draft), old.body.clone(), trailers);
     Arc::new(object)
 }
 

@@ -1,8 +1,10 @@
 //! What tells stored answers apart: the first of the two levels of the key.
 //!
 //! Everything in it comes from the request as the gateway understood it: the host and the scheme
-//! that the client used, the path in its normal form, before any rewrite. What the upstream can see
-//! and the key does not hold must be in the answer's `Vary`, or in the rule's `key_headers`.
+//! that the client used, the path in its normal form, before any rewrite. What a rewrite puts into the
+//! path of who calls is in it too: to the upstream those are several URLs, and it may well say of each
+//! that its answer is for all. What else the upstream can see and the key does not hold must be in the
+//! answer's `Vary`, or in the rule's `key_headers`.
 //!
 //! The second level, the fields that `Vary` names, is looked at among the answers of one key.
 
@@ -14,6 +16,7 @@ use std::{
 
 use http::{HeaderMap, HeaderName};
 use quick_cache::Equivalent;
+use smallvec::SmallVec;
 
 use crate::{
     config::CacheQuery,
@@ -26,11 +29,18 @@ pub struct KeyRef<'a> {
     parts: [Cow<'a, str>; PARTS],
 }
 
-/// A key as it is kept.
-///
-/// One allocation: the ends of the parts and then their text. No text can pass for two parts.
+/// A key as it is handed on: a copy of it counts a reference.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Key(Arc<[u8]>);
+
+/// The key of what is kept, as it lies in the same piece of memory: a look has to compare all of the
+/// key, and finds it beside what it needs next. A long one has memory of its own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Label(SmallVec<[u8; SHORT]>);
+
+/// The text of a key: the ends of its parts and then the parts. No text can pass for two parts.
+#[derive(Clone, Copy)]
+struct Text<'a>(&'a [u8]);
 
 /// What of a request makes its key.
 pub struct KeyParts<'a> {
@@ -44,6 +54,8 @@ pub struct KeyParts<'a> {
     pub query: &'a CacheQuery,
     /// More fields of the request.
     pub headers: &'a [HeaderName],
+    /// The path that the upstream gets, where it is another for each caller.
+    pub rewritten: Option<String>,
 }
 
 impl<'a> KeyRef<'a> {
@@ -58,7 +70,7 @@ impl<'a> KeyRef<'a> {
                 host(context),
                 target(parts.target, parts.query),
                 Cow::Borrowed(""),
-                extra(parts.headers, headers),
+                extra(parts.headers, headers, parts.rewritten.as_deref()),
             ],
         }
     }
@@ -108,16 +120,10 @@ impl<'a> KeyRef<'a> {
 }
 
 impl Key {
-    /// Bytes of memory that it takes.
-    pub(super) fn weight(&self) -> usize {
-        self.0.len() + ARC
-    }
-
     /// All of it, in the same form in every process.
     pub(super) fn canonical(&self) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(self.0.len());
-        for index in 0..PARTS {
-            let part = self.part(index);
+        for part in self.text().parts() {
             bytes.extend_from_slice(&(part.len() as u32).to_be_bytes());
             bytes.extend_from_slice(part);
         }
@@ -126,7 +132,7 @@ impl Key {
 
     /// As `Cache-Status` shows it; whom it is kept for is not shown.
     pub(super) fn show(&self) -> String {
-        let part = |index| String::from_utf8_lossy(self.part(index)).into_owned();
+        let part = |index| String::from_utf8_lossy(self.text().part(index)).into_owned();
         format!(
             "{}:{} {}://{}{}",
             part(0),
@@ -137,12 +143,42 @@ impl Key {
         )
     }
 
-    fn part(&self, index: usize) -> &[u8] {
+    fn text(&self) -> Text<'_> {
+        Text(&self.0)
+    }
+}
+
+impl Label {
+    /// That of a key.
+    #[must_use]
+    pub fn of(key: &Key) -> Self {
+        Self(SmallVec::from_slice(&key.0))
+    }
+
+    /// Bytes on the heap.
+    pub(super) fn heap(&self) -> usize {
+        match self.0.spilled() {
+            true => self.0.capacity(),
+            false => 0,
+        }
+    }
+
+    fn text(&self) -> Text<'_> {
+        Text(&self.0)
+    }
+}
+
+impl<'a> Text<'a> {
+    fn parts(self) -> impl Iterator<Item = &'a [u8]> {
+        (0..PARTS).map(move |index| self.part(index))
+    }
+
+    fn part(self, index: usize) -> &'a [u8] {
         let start = index.checked_sub(1).map_or(HEAD, |before| self.end(before));
         self.0.get(start..self.end(index)).unwrap_or_default()
     }
 
-    fn end(&self, index: usize) -> usize {
+    fn end(self, index: usize) -> usize {
         let bytes = self.0.get(index * 4..index * 4 + 4);
         let bytes = bytes.and_then(|bytes| bytes.try_into().ok());
         bytes.map_or(0, |bytes| u32::from_ne_bytes(bytes) as usize)
@@ -151,8 +187,20 @@ impl Key {
 
 impl Hash for Key {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        for index in 0..PARTS {
-            hash_part(self.part(index), state);
+        self.text().hash(state);
+    }
+}
+
+impl Hash for Label {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.text().hash(state);
+    }
+}
+
+impl Hash for Text<'_> {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        for part in self.parts() {
+            hash_part(part, state);
         }
     }
 }
@@ -170,10 +218,16 @@ fn hash_part(part: &[u8], state: &mut impl Hasher) {
     state.write_u8(0xff);
 }
 
-impl Equivalent<Key> for KeyRef<'_> {
-    fn equivalent(&self, key: &Key) -> bool {
-        let mut parts = self.parts.iter().enumerate();
-        parts.all(|(index, part)| key.part(index) == part.as_bytes())
+impl Equivalent<Label> for KeyRef<'_> {
+    fn equivalent(&self, label: &Label) -> bool {
+        let text = label.text();
+        let mut start = HEAD;
+        self.parts.iter().enumerate().all(|(index, part)| {
+            let end = text.end(index);
+            let same = text.0.get(start..end) == Some(part.as_bytes());
+            start = end;
+            same
+        })
     }
 }
 
@@ -284,15 +338,20 @@ fn read_name(parameter: &str) -> Vec<u8> {
     name.map(|byte| byte.to_ascii_lowercase()).collect()
 }
 
-/// The rule's header fields. Absent and empty differ, and so do one line and two.
-fn extra(names: &[HeaderName], headers: &HeaderMap) -> Cow<'static, str> {
-    if names.is_empty() {
+/// The rule's header fields, and the path behind them, in a line of its own. Absent and empty differ,
+/// and so do one line and two.
+fn extra(names: &[HeaderName], headers: &HeaderMap, rewritten: Option<&str>) -> Cow<'static, str> {
+    if names.is_empty() && rewritten.is_none() {
         return Cow::Borrowed("");
     }
     let mut extra = String::new();
     for name in names {
         push_values(&mut extra, name, headers);
         extra.push('\r');
+    }
+    if let Some(path) = rewritten {
+        extra.push('\n');
+        extra.push_str(path);
     }
     Cow::Owned(extra)
 }
@@ -313,8 +372,8 @@ const CALLER: usize = 5;
 const NOBODY: &str = "=";
 /// The ends of the parts.
 const HEAD: usize = PARTS * 4;
-/// The counts of an [`Arc`].
-const ARC: usize = 16;
+/// Most keys are no longer.
+const SHORT: usize = 128;
 
 #[cfg(test)]
 pub(super) mod tests {
@@ -379,6 +438,17 @@ pub(super) mod tests {
         }
     }
 
+    #[test]
+    fn a_label_is_its_key_however_long_that_is() {
+        for length in [0, 10, SHORT - HEAD, SHORT, 10 * SHORT] {
+            let target = format!("/{}", "x".repeat(length));
+            let label = Label::of(&key(&target).to_key());
+            assert!(key(&target).equivalent(&label), "{length}");
+            assert!(!key(&target[..length]).equivalent(&label), "{length}");
+            assert_eq!(label.heap() > 0, label.0.len() > SHORT, "{length}");
+        }
+    }
+
     proptest! {
         #[test]
         fn a_kept_key_is_found_by_its_own_parts_alone(
@@ -386,10 +456,13 @@ pub(super) mod tests {
             other in prop::array::uniform7("[a-c/\u{0}]{0,3}"),
         ) {
             let kept = key_of(&one).to_key();
-            prop_assert!(key_of(&one).equivalent(&kept));
-            prop_assert_eq!(key_of(&other).equivalent(&kept), one == other);
+            let label = Label::of(&kept);
+            prop_assert!(key_of(&one).equivalent(&label));
+            prop_assert_eq!(key_of(&other).equivalent(&label), one == other);
+            prop_assert_eq!(Label::of(&key_of(&other).to_key()) == label, one == other);
             let hasher = RandomState::new();
             prop_assert_eq!(hasher.hash_one(key_of(&one)), hasher.hash_one(&kept));
+            prop_assert_eq!(hasher.hash_one(&label), hasher.hash_one(&kept));
             let same = key_of(&other).to_key().canonical() == kept.canonical();
             prop_assert_eq!(same, one == other);
         }

@@ -10,9 +10,10 @@ use http::{
 
 use super::{
     body::StoredBody,
+    key::{Key, Label},
     policy::{Audience, Facts, Moment, Nominated, StoredHead, VariantKey, Verdict},
     purge::{Marks, Purges, Reached, Stamp},
-    store::Weighed,
+    store::Kept,
 };
 use crate::exchange::fields::X_REQUEST_ID;
 
@@ -44,12 +45,14 @@ pub(super) struct Origin {
     pub(super) tags: Box<str>,
 }
 
-/// A whole stored answer.
+/// A whole stored answer. What a look reads of it is in one piece of memory.
 #[derive(Debug)]
 pub(super) struct Object {
-    pub(super) draft: Arc<Draft>,
+    label: Label,
+    pub(super) draft: Draft,
     pub(super) body: StoredBody,
-    pub(super) trailers: Option<HeaderMap>,
+    /// Few answers have some.
+    pub(super) trailers: Option<Box<HeaderMap>>,
     /// The last ban that it was compared with.
     checked: AtomicU64,
     weight: u64,
@@ -131,29 +134,44 @@ impl Draft {
         }
     }
 
-    fn weight(&self) -> usize {
+    /// Bytes on the heap.
+    fn heap(&self) -> usize {
         let fields: usize = fields_weight(&self.head.headers);
         let names = size_of_val(self.nominated.names());
-        // A long variant is on the heap.
+        // A long variant is there.
         let variant = self.variant.as_bytes().len();
-        let origin = self.origin.marks.weight() + self.origin.tags.len();
-        size_of::<Self>() + fields + names + variant + origin + COUNTS
+        fields + names + variant + self.origin.marks.weight() + self.origin.tags.len()
     }
 }
 
 impl Object {
-    /// A whole answer.
-    pub(super) fn new(draft: Arc<Draft>, body: StoredBody, trailers: Option<HeaderMap>) -> Self {
-        let of_trailers = trailers.as_ref().map_or(0, fields_weight);
-        let weight = size_of::<Self>() + COUNTS + draft.weight() + body.weight() + of_trailers;
+    /// A whole answer, and the key under which it is kept.
+    pub(super) fn new(
+        key: &Key,
+        draft: Arc<Draft>,
+        body: StoredBody,
+        trailers: Option<HeaderMap>,
+    ) -> Self {
+        // Readers who came while it arrived hold the other one.
+        let draft = Arc::unwrap_or_clone(draft);
         let draft = complete(draft, &body, trailers.is_some());
-        Self {
+        let mut object = Self {
+            label: Label::of(key),
             draft,
             body,
-            trailers,
+            trailers: trailers.map(Box::new),
             checked: AtomicU64::new(0),
-            weight: weight as u64,
-        }
+            weight: 0,
+        };
+        object.weight = object.weighed() as u64;
+        object
+    }
+
+    fn weighed(&self) -> usize {
+        let of_trailers = |fields: &HeaderMap| size_of_val(fields) + fields_weight(fields);
+        let trailers = self.trailers.as_deref().map_or(0, of_trailers);
+        let heap = self.label.heap() + self.draft.heap() + self.body.weight() + trailers;
+        size_of::<Self>() + COUNTS + heap
     }
 
     /// What decides on reuse, unless it was purged.
@@ -162,14 +180,18 @@ impl Object {
     }
 }
 
-impl Weighed for Object {
+impl Kept for Object {
     fn weight(&self) -> u64 {
         self.weight
+    }
+
+    fn label(&self) -> &Label {
+        &self.label
     }
 }
 
 /// Now that the body is there its length is told, so that HEAD gets it too.
-fn complete(draft: Arc<Draft>, body: &StoredBody, trailers: bool) -> Arc<Draft> {
+fn complete(mut draft: Draft, body: &StoredBody, trailers: bool) -> Draft {
     let head = &draft.head;
     let told = head.headers.contains_key(CONTENT_LENGTH);
     // RFC 9110 8.6: none in a 204. Trailers need chunks (RFC 9112 7.1.2).
@@ -181,10 +203,8 @@ fn complete(draft: Arc<Draft>, body: &StoredBody, trailers: bool) -> Arc<Draft> 
         headers.append(name, value.clone());
     }
     headers.insert(CONTENT_LENGTH, HeaderValue::from(body.length()));
-    // Readers who came while it arrived hold the other one.
-    let mut draft = Arc::unwrap_or_clone(draft);
     draft.head.headers = headers;
-    Arc::new(draft)
+    draft
 }
 
 /// The fields as a hit sends them: their values in one piece of memory of their own. As they came

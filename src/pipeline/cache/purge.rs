@@ -15,7 +15,10 @@ use std::{
     hash::{BuildHasher, Hash, RandomState},
     sync::{
         Arc, Mutex, OnceLock, PoisonError,
-        atomic::{AtomicU64, Ordering::Relaxed},
+        atomic::{
+            AtomicU64,
+            Ordering::{Acquire, Relaxed, Release},
+        },
     },
 };
 
@@ -239,7 +242,8 @@ impl Purges {
             let latest = soft.latest(&marks.cells);
             stale = if latest >= began { latest } else { 0 };
         }
-        let newest = self.newest_ban.load(Relaxed);
+        // Who sees its moment sees the ban in the list: else the answer would be taken for compared.
+        let newest = self.newest_ban.load(Acquire);
         if newest >= began && newest != checked.load(Relaxed) {
             match self.banned(marks, began) {
                 Reached::Gone => return Reached::Gone,
@@ -308,7 +312,7 @@ impl Purges {
         }
         list.push(ban);
         self.bans.store(Arc::new(Bans { list }));
-        self.newest_ban.fetch_max(at, Relaxed);
+        self.newest_ban.fetch_max(at, Release);
     }
 
     fn cell(&self, kind: Kind, what: &impl Hash) -> u32 {

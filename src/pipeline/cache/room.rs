@@ -69,11 +69,15 @@ impl Budget {
 
     fn take(&self, bytes: u64) -> bool {
         let used = self.used.fetch_add(bytes, Relaxed) + bytes;
-        let fits = used <= self.most && used.saturating_add(self.bodies.bytes()) <= self.all;
+        let fits = self.fits(used);
         if !fits {
             self.used.fetch_sub(bytes, Relaxed);
         }
         fits
+    }
+
+    fn fits(&self, used: u64) -> bool {
+        used <= self.most && used.saturating_add(self.bodies.bytes()) <= self.all
     }
 }
 
@@ -106,12 +110,18 @@ impl Drop for Piece {
 }
 
 impl Room {
-    /// Takes room; `false`, and for good, when there is none.
-    pub(super) fn take(&mut self, bytes: u64) -> bool {
-        let fits = self.most >= bytes && self.budget.take(bytes);
+    /// Takes room for bytes of a body, and for what is beside them; `false`, and for good, when there
+    /// is none.
+    pub(super) fn take(&mut self, bytes: u64, beside: u64) -> bool {
+        let fits = self.most >= bytes && self.budget.take(bytes + beside);
         self.most = if fits { self.most - bytes } else { 0 };
-        self.held += if fits { bytes } else { 0 };
+        self.held += if fits { bytes + beside } else { 0 };
         fits
+    }
+
+    /// Whether more is in memory than there was room for.
+    pub(super) fn is_overdrawn(&self) -> bool {
+        !self.budget.fits(self.budget.used())
     }
 
     /// Counts what is in memory though there was no room for it.
@@ -142,11 +152,16 @@ mod tests {
     fn what_is_held_is_counted_until_it_is_given_back() {
         let budget = Budget::new(100, 100);
         let mut room = budget.room(60);
-        assert!(room.take(50) && !room.take(20), "more than one may have");
-        assert!(!room.take(1), "for good");
+        assert!(
+            room.take(45, 5) && !room.take(20, 0),
+            "more than one may have"
+        );
+        assert!(!room.take(1, 0), "for good");
         assert_eq!(budget.used(), 50, "what is there is not gone");
-        room.hold(30);
-        room.give_back(70);
+        assert!(!room.is_overdrawn());
+        room.hold(60);
+        assert!(room.is_overdrawn());
+        room.give_back(100);
         assert_eq!(budget.used(), 10);
         drop(room);
         assert_eq!(budget.used(), 0);
@@ -158,10 +173,13 @@ mod tests {
         let read = budget.bodies().piece(vec![0; 150]);
         let part = read.slice(10..20);
         drop(read);
-        assert!(!budget.room(100).take(60), "a part of it holds all of it");
-        assert!(budget.room(100).take(50));
+        assert!(
+            !budget.room(100).take(60, 0),
+            "a part of it holds all of it"
+        );
+        assert!(budget.room(100).take(50, 0));
         drop(part);
         assert_eq!(budget.bodies().bytes(), 0);
-        assert!(budget.room(100).take(100));
+        assert!(budget.room(100).take(100, 0));
     }
 }

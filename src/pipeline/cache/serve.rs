@@ -25,7 +25,7 @@ impl Serving<'_> {
         let selected = self.select(&object.draft, length);
         match selected {
             Selected::Whole => {
-                let body = object.body.whole(object.trailers.as_ref());
+                let body = object.body.whole(object.trailers.as_deref());
                 self.whole(&object.draft, body)
             }
             Selected::Part(range) => {

@@ -17,7 +17,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use super::{
     fetch::Outcome,
     flights::{Flight, Flights},
-    key::{Key, KeyRef},
+    key::KeyRef,
     object::Object,
     policy::{Facts, Moment, Nominated, VariantKey},
     purge::{Aim, Purges, Reached, Stamp},
@@ -312,28 +312,26 @@ impl Cache {
     }
 
     /// Stores a whole answer, unless a purge has reached it since its fetch began.
-    pub(super) fn put(&self, key: &Key, object: &Arc<Object>) {
+    pub(super) fn put(&self, object: &Arc<Object>) {
         if self.is_gone(object) {
             return;
         }
         let replaces = |known: &Object| object.draft.replaces(&known.draft);
         // A purge that comes from here on reaches it where it stands.
-        self.store.put(key, object, replaces);
+        self.store.put(object, replaces);
     }
 
     /// Whether who asks now may wait for a fetch: no purge has come since it began.
     pub(super) fn will_do(&self, flight: &Flight<Outcome>) -> bool {
         let none = AtomicU64::new(0);
         // Of its tags one knows when its head is there.
-        let known = match flight.fill.settled() {
-            Some(Outcome::Storing(draft)) => Some(draft),
-            Some(Outcome::Refreshed(object)) => Some(Arc::clone(&object.draft)),
-            Some(Outcome::Brought(found)) => Some(Arc::clone(&found.object.draft)),
-            _ => None,
+        let settled = flight.fill.settled();
+        let marks = match &settled {
+            Some(Outcome::Storing(draft)) => &draft.origin.marks,
+            Some(Outcome::Refreshed(object)) => &object.draft.origin.marks,
+            Some(Outcome::Brought(found)) => &found.object.draft.origin.marks,
+            _ => &flight.marks,
         };
-        let marks = known
-            .as_ref()
-            .map_or(&flight.marks, |draft| &draft.origin.marks);
         self.purges.reached(marks, flight.began, &none) == Reached::No
     }
 }

@@ -5,12 +5,18 @@
 //! shelf has to go when there is no room is decided by how often it was asked for (S3-FIFO or
 //! near it): one scan over many URLs does not wash out what is in use.
 //!
+//! A look at many keys waits for memory more than for anything else, so it has few steps: from the
+//! table to the entry, and from there to the only variant of a key, which has the key in it. Several
+//! variants, or none, take a step more.
+//!
 //! Every shelf is charged with what it really takes: bodies, header fields, the key, and what the
-//! tables around it need for it. A shelf that is heavier than a shard would be refused in silence,
-//! so shards are few enough that none is.
+//! tables around it need for it. Tables never become smaller: what they take more than that, because
+//! there were more and smaller answers before, is held back from what answers may take. A shelf that
+//! is heavier than a shard would be refused in silence, so shards are few enough that none is.
 
 use std::{
-    hash::{BuildHasher, RandomState},
+    hash::{BuildHasher, Hash, Hasher, RandomState},
+    slice,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering::Relaxed},
@@ -18,38 +24,66 @@ use std::{
 };
 
 use prometheus::IntCounter;
-use quick_cache::{DefaultHashBuilder, Lifecycle, OptionsBuilder, Weighter, sync::Cache};
+use quick_cache::{
+    DefaultHashBuilder, Equivalent, Lifecycle, OptionsBuilder, Weighter, sync::Cache,
+};
 use smallvec::SmallVec;
 
-use super::key::{Key, KeyRef};
+use super::key::{Key, KeyRef, Label};
 
-/// What can be charged for.
-pub trait Weighed {
+/// What can be kept.
+pub trait Kept {
     /// Bytes of memory, with everything that it alone holds.
     fn weight(&self) -> u64;
+
+    /// What it is kept under.
+    fn label(&self) -> &Label;
 }
 
 /// All that is stored.
 pub struct Store<V> {
-    shelves: Cache<Key, Arc<Shelf<V>>, Charge, DefaultHashBuilder, Evictions>,
+    shelves: Cache<Held<V>, Shelf<V>, Charge, DefaultHashBuilder, Evictions>,
     /// Changes to one shelf come one after another; looking waits for none of them.
     changing: Box<[Mutex<()>]>,
     hasher: RandomState,
     heaviest_shelf: u64,
     evicted: Arc<AtomicU64>,
+    memory: u64,
+    changes: AtomicU64,
+    /// What is held back for tables that are larger than what stands in them is charged for.
+    reserve: Mutex<u64>,
 }
 
-/// The variants of one key.
+/// The variants of one key. A copy of it counts a reference.
 #[derive(Debug)]
-pub struct Shelf<V> {
-    variants: SmallVec<[Arc<V>; 1]>,
+pub struct Shelf<V>(Variants<V>);
+
+#[derive(Debug)]
+enum Variants<V> {
+    /// What nearly every key has.
+    One(Arc<V>),
+    Several(Arc<Several<V>>),
+}
+
+/// Several variants, or none, and what is known of their key.
+#[derive(Debug)]
+struct Several<V> {
+    label: Label,
+    variants: Box<[Arc<V>]>,
     /// Until when requests for which nothing is here do not wait for each other: answers of this key
     /// turned out to be for one caller each.
     pass_until: u64,
     weight: u64,
 }
 
-/// What a stored object and its key may weigh.
+/// A shelf as the table knows it: by its label.
+#[derive(Debug)]
+struct Held<V>(Shelf<V>);
+
+/// What is looked for, by whatever form of a key.
+struct Wanted<'a, K>(&'a K);
+
+/// What a shelf weighs.
 #[derive(Clone, Copy, Debug)]
 struct Charge;
 
@@ -60,7 +94,15 @@ struct Evictions {
     evicted: Arc<AtomicU64>,
 }
 
-impl<V: Weighed> Store<V> {
+/// What one change takes out of the table. It is dropped behind the lock: the memory of a large body is
+/// not given back under it.
+struct Leaving<V> {
+    /// What comes in. The old shelf of its key makes room for nobody else.
+    new: Option<Shelf<V>>,
+    left: SmallVec<[(Held<V>, Shelf<V>); 2]>,
+}
+
+impl<V: Kept> Store<V> {
     /// A store of so many bytes for objects of so many at most.
     #[must_use]
     pub fn new(memory: u64, largest: u64, evictions: IntCounter) -> Self {
@@ -85,39 +127,45 @@ impl<V: Weighed> Store<V> {
             changing: (0..STRIPES).map(|_| Mutex::default()).collect(),
             hasher: RandomState::new(),
             evicted,
+            memory,
+            changes: AtomicU64::new(0),
+            reserve: Mutex::new(0),
         }
     }
 
     /// What is stored under a key.
     #[must_use]
-    pub fn find(&self, key: &KeyRef<'_>) -> Option<Arc<Shelf<V>>> {
-        self.shelves.get(key)
+    pub fn find(&self, key: &KeyRef<'_>) -> Option<Shelf<V>> {
+        self.shelves.get(&Wanted(key))
     }
 
     /// Puts a variant in the place of those that it replaces.
-    pub fn put(&self, key: &Key, variant: &Arc<V>, replaces: impl Fn(&V) -> bool) {
-        self.change(key, |old| {
-            let kept = old.iter().flat_map(|shelf| &shelf.variants);
+    pub fn put(&self, variant: &Arc<V>, replaces: impl Fn(&V) -> bool) {
+        let label = variant.label();
+        self.change(label, |old| {
+            let kept = old.into_iter().flat_map(Shelf::variants);
             let kept = kept.filter(|known| !replaces(known)).cloned();
             let variants = std::iter::once(Arc::clone(variant)).chain(kept);
-            Some(Shelf::new(self.fitting(variants), 0))
+            Some(Shelf::new(label, self.fitting(variants), 0))
         });
     }
 
     /// Notes that answers of this key are for one caller each.
     pub fn pass_until(&self, key: &Key, until: u64) {
-        self.change(key, |old| {
-            let kept = old.iter().flat_map(|shelf| &shelf.variants).cloned();
-            Some(Shelf::new(self.fitting(kept), until))
+        let label = Label::of(key);
+        self.change(&label, |old| {
+            let kept = old.into_iter().flat_map(Shelf::variants).cloned();
+            Some(Shelf::new(&label, self.fitting(kept), until))
         });
     }
 
     /// Takes out variants.
     pub fn remove(&self, key: &Key, removed: impl Fn(&V) -> bool) {
-        self.change(key, |old| {
-            let kept = old?.variants.iter().filter(|known| !removed(known));
-            let kept: SmallVec<_> = kept.cloned().collect();
-            (!kept.is_empty()).then(|| Shelf::new(kept, 0))
+        let label = Label::of(key);
+        self.change(&label, |old| {
+            let kept = old?.variants().iter().filter(|known| !removed(known));
+            let kept: SmallVec<[Arc<V>; 1]> = kept.cloned().collect();
+            (!kept.is_empty()).then(|| Shelf::new(&label, kept, 0))
         });
     }
 
@@ -126,16 +174,16 @@ impl<V: Weighed> Store<V> {
         self.shelves.clear();
     }
 
-    /// Bytes that are charged for.
+    /// Bytes that are taken: those that are charged for, and what tables take beside them.
     #[must_use]
     pub fn weight(&self) -> u64 {
-        self.shelves.weight()
+        self.shelves.weight() + self.idle_tables()
     }
 
     /// Bytes that there are.
     #[must_use]
     pub fn capacity(&self) -> u64 {
-        self.shelves.capacity()
+        self.memory
     }
 
     /// Keys.
@@ -156,16 +204,33 @@ impl<V: Weighed> Store<V> {
         self.evicted.load(Relaxed)
     }
 
-    fn change(&self, key: &Key, change: impl Fn(Option<&Shelf<V>>) -> Option<Shelf<V>>) {
-        let stripe = self.hasher.hash_one(key) as usize % self.changing.len();
-        let _alone = self.changing[stripe]
+    fn change(&self, label: &Label, change: impl FnOnce(Option<&Shelf<V>>) -> Option<Shelf<V>>) {
+        let stripe = self.hasher.hash_one(label) as usize % self.changing.len();
+        let alone = self.changing[stripe]
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        let old = self.shelves.peek(key);
-        match change(old.as_deref()) {
-            Some(shelf) => self.shelves.insert(key.clone(), Arc::new(shelf)),
-            None => drop(self.shelves.remove(key)),
+        let old = self.shelves.peek(&Wanted(label));
+        let left = match change(old.as_ref()) {
+            Some(shelf) => self.insert(shelf),
+            None => self.shelves.remove(&Wanted(label)).iter().count(),
+        };
+        drop(alone);
+        let changes = self.changes.fetch_add(1, Relaxed);
+        if left > MANY || changes % CHANGES_PER_LOOK == 0 {
+            self.hold_back();
         }
+    }
+
+    /// Puts a shelf in its place; how many had to leave for it.
+    fn insert(&self, shelf: Shelf<V>) -> usize {
+        let mut leaving = Leaving {
+            new: Some(shelf.clone()),
+            left: SmallVec::new(),
+        };
+        let held = Held(shelf.clone());
+        self.shelves
+            .insert_with_lifecycle(held, shelf, &mut leaving);
+        leaving.left.len()
     }
 
     /// The newest variants, as many as one shelf may hold.
@@ -181,19 +246,66 @@ impl<V: Weighed> Store<V> {
         }
         fitting
     }
+
+    /// Holds back what tables take that nothing in them is charged for. In steps, since a table's
+    /// capacity is not to be moved without need.
+    fn hold_back(&self) {
+        // Else another is at it.
+        let Ok(mut reserve) = self.reserve.try_lock() else {
+            return;
+        };
+        let step = (self.memory / STEPS).max(1);
+        loop {
+            let needed = self.idle_tables().div_ceil(step) * step;
+            let needed = needed.min(self.memory / 4);
+            let rises = needed > *reserve;
+            // What is but a step too much may soon be needed.
+            if rises || needed + step < *reserve {
+                *reserve = needed;
+                self.shelves.set_capacity(self.memory - needed);
+            }
+            // Who has to leave for it is charged for no more.
+            if !rises {
+                return;
+            }
+        }
+    }
+
+    /// What tables take beyond what is charged for them.
+    fn idle_tables(&self) -> u64 {
+        let used = self.shelves.memory_used();
+        // Their entries stand in a list that doubles when it is full.
+        let tables = (2 * used.entries + used.map) as u64;
+        tables.saturating_sub(self.shelves.len() as u64 * PLACE)
+    }
 }
 
-impl<V: Weighed> Shelf<V> {
-    fn new(variants: SmallVec<[Arc<V>; 1]>, pass_until: u64) -> Self {
-        let spilled = match variants.spilled() {
-            true => variants.capacity() * size_of::<Arc<V>>(),
-            false => 0,
-        };
+impl<V: Kept> Shelf<V> {
+    fn new(label: &Label, variants: SmallVec<[Arc<V>; 1]>, pass_until: u64) -> Self {
+        if let ([one], 0) = (variants.as_slice(), pass_until) {
+            return Self(Variants::One(Arc::clone(one)));
+        }
         let objects: u64 = variants.iter().map(|variant| variant.weight()).sum();
-        Self {
-            weight: objects + (size_of::<Self>() + spilled) as u64,
-            variants,
+        let held = size_of::<Several<V>>() + COUNTS + variants.len() * size_of::<Arc<V>>();
+        Self(Variants::Several(Arc::new(Several {
+            weight: objects + (held + label.heap()) as u64,
+            label: label.clone(),
+            variants: variants.into_boxed_slice(),
             pass_until,
+        })))
+    }
+
+    fn label(&self) -> &Label {
+        match &self.0 {
+            Variants::One(variant) => variant.label(),
+            Variants::Several(several) => &several.label,
+        }
+    }
+
+    fn weight(&self) -> u64 {
+        match &self.0 {
+            Variants::One(variant) => variant.weight(),
+            Variants::Several(several) => several.weight,
         }
     }
 }
@@ -202,30 +314,82 @@ impl<V> Shelf<V> {
     /// The variants, the newest first.
     #[must_use]
     pub fn variants(&self) -> &[Arc<V>] {
-        &self.variants
+        match &self.0 {
+            Variants::One(variant) => slice::from_ref(variant),
+            Variants::Several(several) => &several.variants,
+        }
     }
 
     /// Whether requests for which nothing is here should not wait for each other now.
     #[must_use]
     pub fn passes(&self, now: u64) -> bool {
-        now < self.pass_until
+        match &self.0 {
+            Variants::One(_) => false,
+            Variants::Several(several) => now < several.pass_until,
+        }
     }
 }
 
-impl<V> Weighter<Key, Arc<Shelf<V>>> for Charge {
-    fn weight(&self, key: &Key, shelf: &Arc<Shelf<V>>) -> u64 {
-        shelf.weight + key.weight() as u64 + PLACE
+impl<V> Clone for Shelf<V> {
+    fn clone(&self) -> Self {
+        Self(match &self.0 {
+            Variants::One(variant) => Variants::One(Arc::clone(variant)),
+            Variants::Several(several) => Variants::Several(Arc::clone(several)),
+        })
     }
 }
 
-impl<V> Lifecycle<Key, Arc<Shelf<V>>> for Evictions {
-    /// Dropped behind the lock: the memory of a large body is not given back under it.
-    type RequestState = SmallVec<[(Key, Arc<Shelf<V>>); 2]>;
+impl<V: Kept> PartialEq for Held<V> {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.label() == other.0.label()
+    }
+}
 
-    fn on_evict(&self, state: &mut Self::RequestState, key: Key, shelf: Arc<Shelf<V>>) {
-        self.counted.inc();
-        self.evicted.fetch_add(1, Relaxed);
-        state.push((key, shelf));
+impl<V: Kept> Eq for Held<V> {}
+
+impl<V: Kept> Hash for Held<V> {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.0.label().hash(state);
+    }
+}
+
+impl<K: Hash> Hash for Wanted<'_, K> {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.0.hash(state);
+    }
+}
+
+impl<V: Kept, K: Equivalent<Label>> Equivalent<Held<V>> for Wanted<'_, K> {
+    fn equivalent(&self, held: &Held<V>) -> bool {
+        self.0.equivalent(held.0.label())
+    }
+}
+
+impl<V: Kept> Weighter<Held<V>, Shelf<V>> for Charge {
+    fn weight(&self, _: &Held<V>, shelf: &Shelf<V>) -> u64 {
+        shelf.weight() + PLACE
+    }
+}
+
+impl<V: Kept> Lifecycle<Held<V>, Shelf<V>> for Evictions {
+    type RequestState = Leaving<V>;
+
+    fn on_evict(&self, leaving: &mut Leaving<V>, held: Held<V>, shelf: Shelf<V>) {
+        let new = leaving.new.as_ref();
+        if new.is_none_or(|new| new.label() != held.0.label()) {
+            self.counted.inc();
+            self.evicted.fetch_add(1, Relaxed);
+        }
+        leaving.left.push((held, shelf));
+    }
+}
+
+impl<V> Default for Leaving<V> {
+    fn default() -> Self {
+        Self {
+            new: None,
+            left: SmallVec::new(),
+        }
     }
 }
 
@@ -238,11 +402,18 @@ fn shards(memory: u64, largest: u64) -> usize {
 }
 
 /// What the table needs for one key: its slot, its entry, its share of free ones and of the keys that
-/// it remembers after they had to go, and the counts of two references.
+/// it remembers after they had to go.
 const PLACE: u64 = 200;
+/// The counts of what is shared.
+const COUNTS: usize = 16;
 const USUAL_OBJECT: u64 = 4 << 10;
 const MOST_SHARDS: u64 = 64;
 const STRIPES: usize = 64;
+/// How many changes pass until it is looked what the tables take, or how many keys leave in one.
+const CHANGES_PER_LOOK: u64 = 64;
+const MANY: usize = 8;
+/// In how many steps of the memory it is held back.
+const STEPS: u64 = 64;
 /// Variants of one key: an answer that varies by what every client says differently is not worth
 /// more.
 const MOST_VARIANTS: usize = 32;
@@ -252,11 +423,19 @@ mod tests {
     use super::*;
     use crate::pipeline::cache::key::tests::key;
 
-    struct Blob(u64, u32);
+    struct Blob {
+        label: Label,
+        weight: u64,
+        variant: u32,
+    }
 
-    impl Weighed for Blob {
+    impl Kept for Blob {
         fn weight(&self) -> u64 {
-            self.0
+            self.weight
+        }
+
+        fn label(&self) -> &Label {
+            &self.label
         }
     }
 
@@ -266,8 +445,12 @@ mod tests {
     }
 
     fn put(store: &Store<Blob>, name: &str, weight: u64, variant: u32) {
-        let blob = Arc::new(Blob(weight, variant));
-        store.put(&key(name).to_key(), &blob, |known| known.1 == variant);
+        let blob = Arc::new(Blob {
+            label: Label::of(&key(name).to_key()),
+            weight,
+            variant,
+        });
+        store.put(&blob, |known| known.variant == variant);
     }
 
     #[test]
@@ -319,9 +502,9 @@ mod tests {
             put(&store, "/a", 10, variant);
         }
         let shelf = store.find(&key("/a")).unwrap();
-        let variants: Vec<_> = shelf.variants().iter().map(|blob| blob.1).collect();
+        let variants: Vec<_> = shelf.variants().iter().map(|blob| blob.variant).collect();
         assert_eq!(variants, (68..100).rev().collect::<Vec<_>>());
-        store.remove(&key("/a").to_key(), |blob| blob.1 > 68);
+        store.remove(&key("/a").to_key(), |blob| blob.variant > 68);
         assert_eq!(store.find(&key("/a")).unwrap().variants().len(), 1);
         store.remove(&key("/a").to_key(), |_| true);
         assert!(store.find(&key("/a")).is_none());
@@ -334,7 +517,7 @@ mod tests {
             put(&store, "/a", 100 << 10, variant);
         }
         let shelf = store.find(&key("/a")).unwrap();
-        assert_eq!(shelf.variants()[0].1, 31);
+        assert_eq!(shelf.variants()[0].variant, 31);
         assert!(shelf.variants().len() < 8);
         assert!(store.weight() <= store.capacity());
     }
@@ -349,5 +532,51 @@ mod tests {
         assert_eq!(shelf.variants().len(), 1);
         put(&store, "/a", 10, 1);
         assert!(!store.find(&key("/a")).unwrap().passes(99));
+    }
+
+    #[test]
+    fn keys_are_told_apart_whose_labels_are_long() {
+        let store = store(1 << 20, 64 << 10);
+        let names = ["x", "y"].map(|end| format!("/{}{end}", "a".repeat(500)));
+        for (variant, name) in names.iter().enumerate() {
+            put(&store, name, 10, variant as u32);
+        }
+        for (variant, name) in names.iter().enumerate() {
+            let shelf = store.find(&key(name)).unwrap();
+            assert_eq!(shelf.variants()[0].variant, variant as u32);
+        }
+        assert_eq!(store.len(), 2);
+    }
+
+    #[test]
+    fn who_takes_its_own_place_makes_nobody_leave() {
+        let store = store(1 << 20, 64 << 10);
+        for variant in 0..10 {
+            put(&store, "/a", 10, 0);
+            put(&store, "/a", 10, variant);
+            store.pass_until(&key("/a").to_key(), 100);
+        }
+        assert_eq!((store.evicted(), store.len()), (0, 1));
+        for index in 0..100 {
+            put(&store, &format!("/{index}"), 60 << 10, 0);
+        }
+        assert!(store.evicted() > 50);
+        assert_eq!(store.evicted() + store.len() as u64, 101);
+    }
+
+    /// Tables that were made for many small objects are there still when all of them have left.
+    #[test]
+    fn what_tables_take_is_held_back_when_larger_objects_come() {
+        let store = store(16 << 20, 64 << 10);
+        for index in 0..30_000 {
+            put(&store, &format!("/small/{index}"), 1_000, 0);
+        }
+        assert!(store.weight() <= store.capacity());
+        for index in 0..2_000 {
+            put(&store, &format!("/large/{index}"), 64 << 10, 0);
+            assert!(store.weight() <= store.capacity(), "{index}");
+        }
+        assert!(store.idle_tables() > 1 << 20, "{}", store.idle_tables());
+        assert!(store.weight() > 12 << 20, "{}", store.weight());
     }
 }

@@ -23,8 +23,8 @@ pub struct Merged {
 
 /// Merges a 304 into the stored answer that was to be validated.
 ///
-/// `None` when it is about another representation than ours (RFC 9111 4.3.4): the origin must be
-/// asked again without conditions.
+/// `None` when it is about another representation than ours (RFC 9111 4.3.4), or when fields have become
+/// too many: the origin must be asked again without conditions.
 #[must_use]
 pub fn merge(
     stored: &StoredHead,
@@ -37,6 +37,9 @@ pub fn merge(
         return None;
     }
     let headers = merged(stored, answer);
+    if headers.len() > MOST_FIELDS {
+        return None;
+    }
     let whole = Answer {
         status: stored.status,
         headers: &headers,
@@ -81,3 +84,6 @@ fn merged(stored: &StoredHead, answer: &Answer<'_>) -> HeaderMap {
 /// Fields that a 304 does not change: the length (RFC 9111 3.2), and those that the stored bytes
 /// depend on, which a wrong 304 would make unreadable. `Age` is told anew.
 const KEPT: [HeaderName; 4] = [CONTENT_LENGTH, CONTENT_ENCODING, CONTENT_RANGE, AGE];
+/// Heads have a hundred fields at most, but an upstream that names others in each 304 could have any
+/// number stored.
+const MOST_FIELDS: usize = 512;

@@ -182,10 +182,11 @@ fn append(key: &mut SmallVec<[u8; 64]>, name: &HeaderName, request: &HeaderMap) 
 /// How a field may be written in more than one way.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Form {
-    /// A list of codings: neither case nor spaces nor their order mean anything.
+    /// A list of codings: neither case nor spaces around commas and semicolons nor their order mean
+    /// anything.
     Codings,
-    /// A list of ranges of languages or of charsets: neither case nor spaces mean anything. Their
-    /// order does not by RFC 9110 12.5.4, but many origins prefer the first.
+    /// A list of ranges of languages or of charsets: neither case nor such spaces mean anything.
+    /// Their order does not by RFC 9110 12.5.4, but many origins prefer the first.
     Ranges,
     /// Anything: spaces around commas mean nothing, outside of quotes.
     List,
@@ -213,10 +214,7 @@ impl Form {
             value.extend_from_slice(self.between_lines());
         }
         match self {
-            Self::Codings | Self::Ranges => {
-                let told = line.iter().filter(|byte| !matches!(byte, b' ' | b'\t'));
-                value.extend(told.map(u8::to_ascii_lowercase));
-            }
+            Self::Codings | Self::Ranges => append_ranges(value, line),
             Self::List => append_members(value, line),
             Self::Crumbs | Self::Secret => value.extend_from_slice(line),
         }
@@ -233,6 +231,22 @@ impl Form {
 
     fn is_secret(self) -> bool {
         matches!(self, Self::Crumbs | Self::Secret)
+    }
+}
+
+/// Spaces within a member stay: to the origin `e n` is no `en`, and who sends it must not have its
+/// answer kept for those who send that.
+fn append_ranges(value: &mut SmallVec<[u8; 128]>, line: &[u8]) {
+    for (at, member) in line.split(|byte| *byte == b',').enumerate() {
+        if at > 0 {
+            value.push(b',');
+        }
+        for (at, part) in member.split(|byte| *byte == b';').enumerate() {
+            if at > 0 {
+                value.push(b';');
+            }
+            value.extend(part.trim_ascii().iter().map(u8::to_ascii_lowercase));
+        }
     }
 }
 
@@ -377,6 +391,8 @@ mod tests {
         assert!(languages("en, de", "eN,  De"));
         assert!(languages("en;q=0.5", "en ; q=0.5"));
         assert!(!languages("en, de", "de, en"));
+        assert!(!languages("en", "e n"));
+        assert!(!languages("en;q=0.5", "en;q=0 .5"));
         let codings = |one, other| {
             same(
                 "accept-encoding",
@@ -385,7 +401,9 @@ mod tests {
             )
         };
         assert!(codings("gzip, br", "BR,gzip"));
+        assert!(codings("br;q=0, gzip", "gzip , br ; q=0"));
         assert!(!codings("gzip, br;q=0", "gzip, br"));
+        assert!(!codings("gzip", "g zip"));
     }
 
     #[test]

@@ -129,3 +129,18 @@ fn a_304_about_another_representation_updates_nothing() {
         assert!(merged(&head, &[("etag", etag)]).is_some());
     }
 }
+
+#[test]
+fn what_304s_add_does_not_grow_for_ever() {
+    let mut head = stored(&[("cache-control", "max-age=1"), ("etag", "\"a\"")]);
+    for round in 0..100 {
+        let names: Vec<_> = (0..90).map(|at| format!("x-{round}-{at}")).collect();
+        let lines: Vec<_> = names.iter().map(|name| (name.as_str(), "1")).collect();
+        if merged(&head, &lines).is_none() {
+            assert!(round > 1, "twice as many as an answer has are fine");
+            return;
+        }
+        head = updated(&head, &lines).1.unwrap();
+    }
+    panic!("{} fields", head.headers.len());
+}
