@@ -52,7 +52,8 @@ fn the_table_of_reasons_is_the_list_in_the_source() {
 
 #[test]
 fn the_table_of_metrics_names_every_metric() {
-    let source = words(&read("src/telemetry/families.rs"), '"');
+    let files = ["families", "singles"].map(|file| read(&format!("src/telemetry/{file}.rs")));
+    let source = words(&files.concat(), '"');
     let document = words(&read("docs/operations.md"), '`');
     assert!(source.len() > 20, "the names were not found");
     assert_eq!(source, document);
