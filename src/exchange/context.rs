@@ -15,7 +15,9 @@ use tokio::time::Instant;
 use super::{Clock, Connection, Principal, Reason, Request, RequestId, TraceContext};
 
 /// The parts of a request's head that outlive it, for refusals, forwarding and the log.
-#[derive(Clone, Debug)]
+///
+/// The default is `GET /` over HTTP/1.1 without fields.
+#[derive(Clone, Debug, Default)]
 pub struct RequestHead {
     /// The method.
     pub method: Method,
