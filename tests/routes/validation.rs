@@ -32,6 +32,13 @@ fn schema_file() -> (TempDir, String) {
     (directory, path)
 }
 
+/// A gateway that judges bodies by a schema.
+fn judging(url: &str, schema: &str) -> Gateway {
+    Gateway::start(&format!(
+        "[routes.all]\nupstream = '{url}'\nvalidation = {{ body_schema = '{schema}' }}\n"
+    ))
+}
+
 async fn post(
     gateway: &Gateway,
     protocol: Protocol,
@@ -47,6 +54,16 @@ async fn post(
         body(text),
     )
     .await
+}
+
+/// The same to `/`, with a body that comes in pieces.
+async fn post_body(
+    gateway: &Gateway,
+    protocol: Protocol,
+    fields: &[(&str, &str)],
+    body: BoxBody,
+) -> Sent {
+    ask(gateway.address(), protocol, ("POST", "/"), fields, body).await
 }
 
 fn refused(sent: &Sent) -> (u16, String) {
@@ -90,14 +107,7 @@ async fn a_length_over_the_limit_is_refused_before_the_body_is_read() {
         // The body never comes: an answer shows that nobody waited for it.
         let (feed, streamed) = chunks();
         let fields = [("content-length", "1025")];
-        let sent = ask(
-            gateway.address(),
-            protocol,
-            ("POST", "/"),
-            &fields,
-            streamed,
-        )
-        .await;
+        let sent = post_body(&gateway, protocol, &fields, streamed).await;
         assert_eq!(refused(&sent), (413, "request.body_too_large".to_owned()));
         drop(feed);
     }
@@ -169,10 +179,7 @@ async fn a_body_has_one_of_the_media_types() {
 async fn a_body_that_fits_the_schema_reaches_the_upstream_as_it_came() {
     let (_directory, schema) = schema_file();
     let origin = Server::http1(echo).await;
-    let gateway = Gateway::start(&format!(
-        "[routes.all]\nupstream = '{}'\nvalidation = {{ body_schema = '{schema}' }}\n",
-        origin.url()
-    ));
+    let gateway = judging(&origin.url(), &schema);
     // Also one that is judged beside the worker.
     let tags: Vec<_> = (0..20_000).map(|tag| format!("\"tag-{tag}\"")).collect();
     let large = format!(r#"{{"item":"a","count":1,"tags":[{}]}}"#, tags.join(","));
@@ -194,10 +201,7 @@ async fn a_body_that_fits_the_schema_reaches_the_upstream_as_it_came() {
 async fn trailers_of_a_judged_body_pass() {
     let (_directory, schema) = schema_file();
     let origin = Server::http1(echo).await;
-    let gateway = Gateway::start(&format!(
-        "[routes.all]\nupstream = '{}'\nvalidation = {{ body_schema = '{schema}' }}\n",
-        origin.url()
-    ));
+    let gateway = judging(&origin.url(), &schema);
     for protocol in PROTOCOLS {
         let mut trailers = HeaderMap::new();
         trailers.insert("x-sum", HeaderValue::from_static("17"));
@@ -209,14 +213,7 @@ async fn trailers_of_a_judged_body_pass() {
         let frames = futures_util::stream::iter(frames.map(Ok));
         let fields = [JSON, ("trailer", "x-sum"), ("te", "trailers")];
         let streamed = StreamBody::new(frames).boxed_unsync();
-        let sent = ask(
-            gateway.address(),
-            protocol,
-            ("POST", "/"),
-            &fields,
-            streamed,
-        )
-        .await;
+        let sent = post_body(&gateway, protocol, &fields, streamed).await;
         assert_eq!(sent.body, r#"{"item":"a","count":1}"#);
         assert_eq!(sent.trailers, Some(trailers));
     }
@@ -226,10 +223,7 @@ async fn trailers_of_a_judged_body_pass() {
 async fn each_fault_is_told_with_its_place_and_without_the_value() {
     let (_directory, schema) = schema_file();
     let origin = Origin::ok().await;
-    let gateway = Gateway::start(&format!(
-        "[routes.all]\nupstream = '{}'\nvalidation = {{ body_schema = '{schema}' }}\n",
-        origin.url()
-    ));
+    let gateway = judging(&origin.url(), &schema);
     for protocol in PROTOCOLS {
         let wrong = r#"{ "item": "password=hunter2-hunter2", "count": 0, "tags": [1, "a"] }"#;
         let sent = post(&gateway, protocol, "/", &[JSON], wrong).await;
@@ -253,10 +247,7 @@ async fn each_fault_is_told_with_its_place_and_without_the_value() {
 async fn what_the_upstream_might_read_otherwise_is_refused() {
     let (_directory, schema) = schema_file();
     let origin = Origin::ok().await;
-    let gateway = Gateway::start(&format!(
-        "[routes.all]\nupstream = '{}'\nvalidation = {{ body_schema = '{schema}' }}\n",
-        origin.url()
-    ));
+    let gateway = judging(&origin.url(), &schema);
     let right = r#"{ "item": "a", "count": 1 }"#;
     let deep = format!("{}{}", "[".repeat(500), "]".repeat(500));
     for protocol in PROTOCOLS {
@@ -309,24 +300,10 @@ async fn a_judged_body_keeps_to_the_limits_of_its_route() {
         let frames =
             [[b' '; 60], [b' '; 60]].map(|spaces| Ok(Frame::data(Bytes::from(spaces.to_vec()))));
         let streamed = StreamBody::new(futures_util::stream::iter(frames)).boxed_unsync();
-        let sent = ask(
-            gateway.address(),
-            protocol,
-            ("POST", "/"),
-            &[JSON],
-            streamed,
-        )
-        .await;
+        let sent = post_body(&gateway, protocol, &[JSON], streamed).await;
         assert_eq!(refused(&sent), (413, "request.body_too_large".to_owned()));
         let (feed, streamed) = chunks();
-        let sent = ask(
-            gateway.address(),
-            protocol,
-            ("POST", "/"),
-            &[JSON],
-            streamed,
-        )
-        .await;
+        let sent = post_body(&gateway, protocol, &[JSON], streamed).await;
         assert_eq!(refused(&sent), (408, "request.body_timeout".to_owned()));
         drop(feed);
     }
