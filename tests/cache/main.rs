@@ -4,6 +4,7 @@
 mod callers;
 mod coalescing;
 mod hits;
+mod origin;
 mod poisoning;
 mod purges;
 mod second_tier;

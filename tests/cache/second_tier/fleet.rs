@@ -8,31 +8,18 @@ use std::{
     time::Duration,
 };
 
-use http::{HeaderMap, Request, Response};
-use hyper::body::Incoming;
+use http::{Request, Response};
 use tokio::sync::Semaphore;
-use tollgate::{
-    exchange::Clock,
-    pipeline::cache::policy::{Moment, format_http_date},
-};
+use tollgate::exchange::Clock;
 
-use crate::support::{
-    BoxBody, Gateway, RedisServer, Sent, Server, empty, eventually, full, http1, read, within,
-};
 pub use crate::support::{answer, numbered};
-
-/// A request as the origin saw it.
-#[derive(Clone, Debug)]
-pub struct Seen {
-    pub target: String,
-    pub headers: HeaderMap,
-}
-
-impl Seen {
-    pub fn header(&self, name: &str) -> Option<&str> {
-        self.headers.get(name)?.to_str().ok()
-    }
-}
+use crate::{
+    origin::{Counting, Seen, purge},
+    site::request,
+    support::{
+        BoxBody, Gateway, RedisServer, Sent, Server, empty, eventually, http1, read, within,
+    },
+};
 
 /// Gateways whose clocks are one, which stands still but for what it is moved.
 pub struct Fleet {
@@ -84,35 +71,13 @@ impl Fleet {
     where
         F: Fn(usize, Seen) -> Response<BoxBody> + Clone + Send + 'static,
     {
-        let seen = Arc::<Mutex<Vec<Seen>>>::default();
         let clock = Clock::movable();
-        let gate = Arc::new(Semaphore::new(1_000_000));
-        let (kept, told, passed) = (Arc::clone(&seen), clock.clone(), Arc::clone(&gate));
-        let origin = Server::http1(move |request: Request<Incoming>| {
-            let request = Seen {
-                target: request.uri().to_string(),
-                headers: request.headers().clone(),
-            };
-            let count = {
-                let mut kept = kept.lock().expect("no panic");
-                kept.push(request.clone());
-                kept.len()
-            };
-            let mut answer = answer(count, request);
-            let date = format_http_date(Moment::from(told.wall()));
-            answer.headers_mut().entry("date").or_insert(date);
-            let gate = Arc::clone(&passed);
-            async move {
-                gate.acquire().await.expect("it is open").forget();
-                answer
-            }
-        })
-        .await;
+        let Counting { server, gate, seen } = Counting::start(&clock, answer).await;
         let is_cluster = urls.is_some();
         let url = urls.unwrap_or_else(|| format!("'{}'", redis.url()));
         let text = format!(
             "[redis]\nurl = {url}\ntimeout = '5s'\n{}",
-            text.replace("ORIGIN", &origin.url())
+            text.replace("ORIGIN", &server.url())
         );
         let mut fleet = Self {
             gateways: Vec::new(),
@@ -122,7 +87,7 @@ impl Fleet {
             text,
             is_cluster,
             seen,
-            _origin: origin,
+            _origin: server,
         };
         for _ in 0..gateways {
             fleet.join();
@@ -197,12 +162,7 @@ impl Fleet {
         path: &str,
         fields: &[(&str, &str)],
     ) -> Sent {
-        let mut request = Request::builder().method(method).uri(path);
-        request = request.header("host", "a.test");
-        for (name, value) in fields {
-            request = request.header(*name, *value);
-        }
-        let request = request.body(empty()).expect("a request");
+        let request = request(method, path, fields, empty());
         let mut connection = http1(self.gateways[gateway].address()).await;
         let answer = within(connection.send_request(request)).await;
         read(answer.expect("an answer")).await
@@ -214,12 +174,7 @@ impl Fleet {
 
     /// Asks one gateway's admin listener to purge.
     pub async fn purge(&self, gateway: usize, body: &str) -> Sent {
-        let request = Request::post("/api/cache/purges")
-            .header("host", "localhost")
-            .body(full(body.to_owned()));
-        let mut connection = http1(self.gateways[gateway].admin()).await;
-        let answer = connection.send_request(request.expect("a request"));
-        let sent = read(within(answer).await.expect("an answer")).await;
+        let sent = purge(&self.gateways[gateway], body).await;
         assert_eq!(sent.status(), 200, "{sent:?}");
         sent
     }

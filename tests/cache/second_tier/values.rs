@@ -4,8 +4,11 @@ use http::Response;
 use jsonwebtoken::{EncodingKey, Header, encode};
 use serde_json::json;
 
-use super::fleet::{BOTH, Fleet, REDIS, Seen, answer, numbered, text};
-use crate::support::{BoxBody, RedisServer, eventually};
+use super::fleet::{BOTH, Fleet, REDIS, answer, numbered, text};
+use crate::{
+    origin::Seen,
+    support::{BoxBody, RedisServer, eventually},
+};
 
 const MINUTE: &[(&str, &str)] = &[("cache-control", "max-age=60")];
 
