@@ -2,7 +2,6 @@
 
 use http_body_util::BodyExt;
 use serde_json::Value;
-use tokio::sync::mpsc;
 
 use super::{get, site};
 use crate::support::{Gateway, Origin, Raw, Server, chunks, empty, http2, reply, request, within};
@@ -138,25 +137,9 @@ async fn no_log_is_written_where_it_is_off() {
     assert!(gateway.log().is_empty());
 }
 
-/// An origin that never answers, and tells when a request came and when its connection closed.
-async fn silent() -> (Origin, mpsc::UnboundedReceiver<&'static str>) {
-    let (sender, receiver) = mpsc::unbounded_channel();
-    let origin = Origin::start(move |mut peer| {
-        let sender = sender.clone();
-        async move {
-            peer.request().await;
-            let _ = sender.send("request");
-            peer.closed().await;
-            let _ = sender.send("closed");
-        }
-    })
-    .await;
-    (origin, receiver)
-}
-
 #[tokio::test]
 async fn a_client_that_leaves_before_the_answer_is_logged_as_499() {
-    let (origin, mut told) = silent().await;
+    let (origin, mut told) = Origin::silent().await;
     let gateway = Gateway::to(&origin.url());
     let mut client = Raw::connect(gateway.address()).await;
     client.send(get("")).await;
@@ -168,7 +151,7 @@ async fn a_client_that_leaves_before_the_answer_is_logged_as_499() {
 
 #[tokio::test]
 async fn an_http_2_client_that_resets_its_stream_is_logged_as_499() {
-    let (origin, mut told) = silent().await;
+    let (origin, mut told) = Origin::silent().await;
     let gateway = Gateway::to(&origin.url());
     let mut client = http2(gateway.address()).await;
     let request = request("GET", "/").body(empty()).expect("a request");
@@ -182,13 +165,7 @@ async fn an_http_2_client_that_resets_its_stream_is_logged_as_499() {
 #[tokio::test]
 async fn a_client_that_leaves_inside_the_answer_is_logged_with_its_status() {
     let (frames, body) = chunks();
-    let body = std::sync::Mutex::new(Some(body));
-    let body = std::sync::Arc::new(body);
-    let origin = Server::http1(move |_| {
-        let body = body.lock().expect("no panic").take().expect("one request");
-        async { http::Response::new(body) }
-    })
-    .await;
+    let origin = Server::once(http::Response::new(body)).await;
     let gateway = Gateway::to(&origin.url());
     let mut client = Raw::connect(gateway.address()).await;
     client.send(get("")).await;
