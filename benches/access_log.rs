@@ -3,7 +3,7 @@
 use std::{hint::black_box, net::SocketAddr, sync::Arc, time::Duration};
 
 use criterion::{Criterion, criterion_group, criterion_main};
-use http::{HeaderValue, Method, Version};
+use http::{HeaderValue, Method};
 use tollgate::{
     config::AccessLog,
     exchange::{
@@ -26,18 +26,12 @@ fn context() -> Context {
         scheme: "http",
         forwarded_host: None,
         head: RequestHead {
-            method: Method::GET,
             target: "/api/v1/orders/1234?expand=lines&page=2"
                 .parse()
                 .expect("a target"),
-            version: Version::HTTP_11,
             host: Some(HeaderValue::from_static("api.example.com")),
-            origin: None,
             user_agent: Some(HeaderValue::from_static("Mozilla/5.0 (X11; Linux x86_64)")),
-            accept: None,
-            grpc: false,
-            upgrade: None,
-            trailers: false,
+            ..RequestHead::default()
         },
         clock: Clock::system(),
         started_at: std::time::SystemTime::now(),

@@ -4,6 +4,8 @@
 // Panics end a benchmark, which is what they are for here.
 #![allow(clippy::unwrap_used)]
 
+mod support;
+
 use std::{
     hint::black_box,
     sync::Arc,
@@ -15,10 +17,7 @@ use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
 use serde_json::{Value, json};
 use tollgate::{
     config::{Config, Jwt, KeysFrom},
-    exchange::{
-        Body, Clock, Connection, Context, ContextParts, Peer, Protocol, Request, RequestHead,
-        RequestId, TraceContext,
-    },
+    exchange::{Body, Request, RequestHead},
     pipeline::auth::{
         jwt::{JwtMethod, keys::Fixed},
         method::{Method, Verdict},
@@ -102,35 +101,8 @@ fn request(token: &str) -> Request {
     request.body(Body::empty()).unwrap()
 }
 
-fn context() -> Arc<Context> {
-    let connection = Connection::new(0, "l".into(), Peer::Unix, false, Protocol::Http1);
-    Arc::new(Context::new(ContextParts {
-        connection: Arc::new(connection),
-        id: RequestId::generate(SystemTime::now()),
-        trace: TraceContext::generate(),
-        client: [127, 0, 0, 1].into(),
-        forwarded_for: None,
-        scheme: "http",
-        forwarded_host: None,
-        head: RequestHead {
-            method: http::Method::GET,
-            target: "/".parse().unwrap(),
-            version: http::Version::HTTP_11,
-            host: None,
-            origin: None,
-            user_agent: None,
-            accept: None,
-            grpc: false,
-            upgrade: None,
-            trailers: false,
-        },
-        started_at: SystemTime::now(),
-        clock: Clock::system(),
-    }))
-}
-
 fn tokens(criterion: &mut Criterion) {
-    let context = context();
+    let context = Arc::new(support::context(RequestHead::default()));
     for case in cases() {
         let header = Header::new(case.algorithm);
         let token = jsonwebtoken::encode(&header, &claims(), &case.signing).unwrap();

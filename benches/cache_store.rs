@@ -2,6 +2,8 @@
 //!
 //! The budget is 300 ns: a hit is made of one look.
 
+mod support;
+
 use std::{
     hint::black_box,
     sync::Arc,
@@ -9,14 +11,11 @@ use std::{
 };
 
 use criterion::{Criterion, criterion_group, criterion_main};
-use http::{HeaderMap, HeaderValue, Method, Uri, Version};
+use http::{HeaderMap, HeaderValue};
 use prometheus::IntCounter;
 use tollgate::{
     config::CacheQuery,
-    exchange::{
-        Clock, Connection, Context, ContextParts, Peer, Protocol, RequestHead, RequestId,
-        TraceContext,
-    },
+    exchange::{Context, RequestHead},
     pipeline::cache::{
         key::{KeyParts, KeyRef, Label},
         store::{Kept, Store},
@@ -40,30 +39,10 @@ impl Kept for Answer {
 }
 
 fn context(target: &str) -> Context {
-    let connection = Connection::new(0, "bench".into(), Peer::Unix, false, Protocol::Http1);
-    let clock = Clock::system();
-    Context::new(ContextParts {
-        connection: Arc::new(connection),
-        id: RequestId::generate(clock.wall()),
-        trace: TraceContext::generate(),
-        client: Peer::Unix.ip(),
-        forwarded_for: None,
-        scheme: "http",
-        forwarded_host: None,
-        head: RequestHead {
-            method: Method::GET,
-            target: target.parse::<Uri>().expect("a target"),
-            version: Version::HTTP_11,
-            host: Some(HeaderValue::from_static("api.example.com")),
-            origin: None,
-            user_agent: None,
-            accept: None,
-            grpc: false,
-            upgrade: None,
-            trailers: false,
-        },
-        started_at: clock.wall(),
-        clock,
+    support::context(RequestHead {
+        target: target.parse().expect("a target"),
+        host: Some(HeaderValue::from_static("api.example.com")),
+        ..RequestHead::default()
     })
 }
 

@@ -3,16 +3,14 @@
 // Panics end a benchmark, which is what they are for here.
 #![allow(clippy::unwrap_used)]
 
+mod support;
+
 use std::{collections::BTreeMap, hint::black_box, sync::Arc, time::SystemTime};
 
 use criterion::{Criterion, criterion_group, criterion_main};
-use http::{Method, Uri, Version};
 use tollgate::{
     config::{KeyHash, KeysFile, StoredKey},
-    exchange::{
-        Clock, Connection, Context, ContextParts, Peer, Protocol, RequestHead, RequestId,
-        TraceContext, api_key,
-    },
+    exchange::{RequestHead, api_key},
     pipeline::auth::api_keys::KeyTable,
 };
 
@@ -45,35 +43,8 @@ fn table(number: usize) -> (KeyTable, Vec<String>) {
     (table, shown)
 }
 
-fn context() -> Context {
-    let connection = Connection::new(0, "bench".into(), Peer::Unix, false, Protocol::Http1);
-    Context::new(ContextParts {
-        connection: Arc::new(connection),
-        id: RequestId::generate(SystemTime::now()),
-        trace: TraceContext::generate(),
-        client: Peer::Unix.ip(),
-        forwarded_for: None,
-        scheme: "http",
-        forwarded_host: None,
-        head: RequestHead {
-            method: Method::GET,
-            target: Uri::from_static("/"),
-            version: Version::HTTP_11,
-            host: None,
-            user_agent: None,
-            accept: None,
-            origin: None,
-            grpc: false,
-            upgrade: None,
-            trailers: false,
-        },
-        clock: Clock::system(),
-        started_at: SystemTime::now(),
-    })
-}
-
 fn look_up(criterion: &mut Criterion) {
-    let context = context();
+    let context = support::context(RequestHead::default());
     for number in [10, 100_000] {
         let (table, keys) = table(number);
         let mut turns = keys.iter().cycle();

@@ -1,18 +1,15 @@
 //! What a limit costs a request: the table and the algorithms alone, and a whole refusal.
 
-use std::{
-    hint::black_box,
-    sync::Arc,
-    time::{Duration, SystemTime},
-};
+mod support;
+
+use std::{hint::black_box, sync::Arc, time::Duration};
 
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
 use futures_util::FutureExt;
 use tollgate::{
     config::Config,
     exchange::{
-        Body, BoxFuture, Clock, Connection, Context, ContextParts, Handle, Peer, Protocol, Request,
-        RequestHead, RequestId, Response, RouteService, TraceContext,
+        Body, BoxFuture, Clock, Context, Handle, Request, RequestHead, Response, RouteService,
     },
     pipeline::{LimitBook, RateLimitLayer},
     store::{
@@ -153,31 +150,7 @@ impl Handle for Leaf {
 }
 
 fn context() -> Arc<Context> {
-    let peer = Peer::Unix;
-    let connection = Connection::new(0, "bench".into(), peer, false, Protocol::Http1);
-    Arc::new(Context::new(ContextParts {
-        connection: Arc::new(connection),
-        id: RequestId::generate(SystemTime::now()),
-        trace: TraceContext::generate(),
-        client: peer.ip(),
-        forwarded_for: None,
-        scheme: "http",
-        forwarded_host: None,
-        head: RequestHead {
-            method: http::Method::GET,
-            target: http::Uri::from_static("/"),
-            version: http::Version::HTTP_11,
-            host: None,
-            origin: None,
-            user_agent: None,
-            accept: None,
-            grpc: false,
-            upgrade: None,
-            trailers: false,
-        },
-        clock: Clock::system(),
-        started_at: SystemTime::now(),
-    }))
+    Arc::new(support::context(RequestHead::default()))
 }
 
 criterion_group!(benches, layers, algorithms, refusals, floods);

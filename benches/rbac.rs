@@ -1,15 +1,14 @@
 //! What a decision about a caller costs: under 200 ns, whatever the number of roles.
 
+mod support;
+
 use std::{hint::black_box, sync::Arc};
 
 use criterion::{Criterion, criterion_group, criterion_main};
-use http::{Method, Uri, Version};
+use http::{Method, Uri};
 use tollgate::{
     config::{Config, Route},
-    exchange::{
-        Asked, Clock, Connection, Context, ContextParts, Peer, Principal, Protocol, RequestHead,
-        RequestId, TraceContext,
-    },
+    exchange::{Asked, Context, Principal, RequestHead},
     pipeline::{Ranges, Rules},
 };
 
@@ -34,31 +33,10 @@ fn route(keys: &str) -> Route {
 }
 
 fn context(roles: &[&str]) -> Context {
-    let connection = Connection::new(0, "bench".into(), Peer::Unix, false, Protocol::Http1);
-    let clock = Clock::system();
-    let started_at = clock.wall();
-    let context = Context::new(ContextParts {
-        started_at,
-        connection: Arc::new(connection),
-        id: RequestId::generate(started_at),
-        trace: TraceContext::generate(),
-        client: Peer::Unix.ip(),
-        forwarded_for: None,
-        scheme: "http",
-        forwarded_host: None,
-        head: RequestHead {
-            method: Method::DELETE,
-            target: Uri::from_static("/api/v1/orders/1"),
-            version: Version::HTTP_11,
-            host: None,
-            origin: None,
-            user_agent: None,
-            accept: None,
-            grpc: false,
-            upgrade: None,
-            trailers: false,
-        },
-        clock,
+    let context = support::context(RequestHead {
+        method: Method::DELETE,
+        target: Uri::from_static("/api/v1/orders/1"),
+        ..RequestHead::default()
     });
     context.matched(&"one".into(), vec![("host.tenant".into(), "acme".into())]);
     let mut principal = Principal::new(&"jwt.customers".into(), "alice");

@@ -10,6 +10,7 @@ mod observer;
 mod routes;
 mod subrequest;
 mod view;
+mod workshop;
 
 use std::{
     collections::BTreeMap,
@@ -27,20 +28,17 @@ use arc_swap::ArcSwap;
 
 use crate::{
     config::{Address, Config},
-    exchange::{Blocking, Clock, FileWatch},
+    exchange::Clock,
     frame::{Frame, Recorder, Snapshot, access_log::LineOptions},
     listener::{BindError, Listeners},
-    pipeline::{Policies, Tools},
     telemetry::{AccessLogWriter, LogHandle, Metrics},
-    upstream::{Registry, UpstreamGroup, Via},
 };
 
 pub use inquiry::{Inquiry, Outcome, route_of};
 
 use control::Control;
 use observer::Figures;
-use routes::{Materials, RouteBook};
-use subrequest::OwnClient;
+use workshop::{Running, Workshop};
 
 /// Why a gateway could not be started.
 #[derive(Debug, thiserror::Error)]
@@ -79,11 +77,7 @@ struct Shared {
     log: Option<Arc<AccessLogWriter>>,
     level: Option<LogHandle>,
     metrics: Arc<Metrics>,
-    registry: Registry,
-    via: Via,
-    client: Arc<OwnClient>,
-    tools: Tools,
-    pseudonym: String,
+    workshop: Workshop,
     /// The file that a reload reads; none for a gateway without a file.
     source: Option<PathBuf>,
     /// Held from reading a file until it is in force: of two reloads at a time, the one that read
@@ -92,16 +86,6 @@ struct Shared {
     running: Mutex<Running>,
     generation: AtomicU64,
     draining: AtomicBool,
-}
-
-/// The configuration in force and what was built from it.
-struct Running {
-    config: Config,
-    upstreams: BTreeMap<Arc<str>, Arc<UpstreamGroup>>,
-    policies: Policies,
-    routes: RouteBook,
-    /// Stops the health checks of each upstream.
-    checks: BTreeMap<Arc<str>, control::Checks>,
 }
 
 impl Gateway {
@@ -137,47 +121,16 @@ impl Gateway {
         let log = access_log(&config, workers, &metrics)?;
         let options = LineOptions::from(&config.log.access);
         let recorder = Arc::new(Recorder::new(Arc::clone(&metrics), log.clone(), options));
-        let registry = Registry::new(workers, Arc::clone(&metrics));
-        let pseudonym = pseudonym();
-        // Letters, digits and a hyphen are always valid in a header field.
-        let via = Via::new(&pseudonym).expect("the pseudonym is a valid field value");
-        let upstreams = registry.build(&config.upstreams, &BTreeMap::new());
         let control = Control::start().map_err(StartError::Thread)?;
-        let client = Arc::new(OwnClient::new(&config.subrequests, control.handle()));
-        let tools = Tools {
-            clock: clock.clone(),
-            metrics: Arc::clone(&metrics),
-            control: control.handle(),
-            subrequest: client.clone(),
-            files: FileWatch::new(control.handle()),
-            blocking: Blocking::for_this_machine(),
-            workers,
-            redis: None,
-        };
-        let policies = Policies::build(&config, &tools, &Policies::default());
-        let materials = Materials {
-            upstreams: &upstreams,
-            policies: &policies,
-            via: &via,
-            metrics: &metrics,
-        };
-        let routes = RouteBook::build(&config, &materials, &RouteBook::default());
-        let snapshot = Arc::new(ArcSwap::from_pointee(Snapshot::new(
-            &config.server,
-            routes.router(&config),
-            policies.identity(),
-            &pseudonym,
-        )));
-        let frame = Arc::new(Frame::new(
-            Arc::clone(&snapshot),
-            Arc::clone(&recorder),
-            clock,
-        ));
-        let admin = bind_admin(&config)?;
+        let workshop = Workshop::new(&config, clock.clone(), &control, workers, &metrics);
+        let mut running = workshop.build(config, &Running::default());
+        let snapshot = Arc::new(ArcSwap::from_pointee(workshop.snapshot(&running)));
+        let frame = Frame::new(Arc::clone(&snapshot), Arc::clone(&recorder), clock);
+        let admin = bind_admin(&running.config)?;
         let figures = Arc::new(Figures::new(Arc::clone(&metrics)));
-        let listeners = Listeners::start(&config.server, frame, figures)?;
+        let listeners = Listeners::start(&running.config.server, Arc::new(frame), figures)?;
         metrics.config_loaded();
-        let checks = control.watch(&upstreams, BTreeMap::new());
+        running.checks = control.watch(&running.upstreams, BTreeMap::new());
         let shared = Arc::new(Shared {
             listeners,
             snapshot,
@@ -185,20 +138,10 @@ impl Gateway {
             log,
             level,
             metrics,
-            registry,
-            via,
-            client,
-            tools,
-            pseudonym,
+            workshop,
             source,
             reloading: Mutex::new(()),
-            running: Mutex::new(Running {
-                config,
-                upstreams,
-                policies,
-                routes,
-                checks,
-            }),
+            running: Mutex::new(running),
             generation: AtomicU64::new(1),
             draining: AtomicBool::new(false),
         });
@@ -322,52 +265,30 @@ impl Shared {
 
     fn apply(&self, config: Config, control: &Control) -> Result<(), String> {
         let mut running = self.running();
-        let upstreams = self.registry.build(&config.upstreams, &running.upstreams);
-        self.client.reconfigure(&config.subrequests);
-        let policies = Policies::build(&config, &self.tools, &running.policies);
-        let materials = Materials {
-            upstreams: &upstreams,
-            policies: &policies,
-            via: &self.via,
-            metrics: &self.metrics,
-        };
-        let routes = RouteBook::build(&config, &materials, &running.routes);
-        let router = routes.router(&config);
+        let client = &self.workshop.client;
+        client.reconfigure(&config.subrequests);
+        let mut next = self.workshop.build(config, &running);
         // The last step that can fail.
         let listening = self
             .listeners
-            .reconfigure(&config.server)
+            .reconfigure(&next.config.server)
             .inspect_err(|_| {
-                self.client.reconfigure(&running.config.subrequests);
+                client.reconfigure(&running.config.subrequests);
                 self.forget(&running);
             })
             .map_err(|error| error.to_string())?;
         if listening.restart_needed {
             tracing::warn!("a changed number of workers takes effect at the next start");
         }
-        self.snapshot.store(Arc::new(Snapshot::new(
-            &config.server,
-            router,
-            policies.identity(),
-            &self.pseudonym,
-        )));
+        self.snapshot.store(Arc::new(self.workshop.snapshot(&next)));
         self.recorder
-            .reconfigure(LineOptions::from(&config.log.access));
-        if let Some(level) = self
-            .level
-            .as_ref()
-            .filter(|_| running.config.log.level != config.log.level)
-        {
-            level.apply(&config.log);
+            .reconfigure(LineOptions::from(&next.config.log.access));
+        let relevelled = running.config.log.level != next.config.log.level;
+        if let Some(level) = self.level.as_ref().filter(|_| relevelled) {
+            level.apply(&next.config.log);
         }
-        let checks = control.watch(&upstreams, std::mem::take(&mut running.checks));
-        *running = Running {
-            config,
-            upstreams,
-            policies,
-            routes,
-            checks,
-        };
+        next.checks = control.watch(&next.upstreams, std::mem::take(&mut running.checks));
+        *running = next;
         for group in running.upstreams.values() {
             group.show_health();
         }
@@ -423,7 +344,7 @@ impl Shared {
         let running = self.running();
         let (upstreams, limits) = (running.upstreams.clone(), running.policies.limits.clone());
         drop(running);
-        self.registry.sweep(&upstreams);
+        self.workshop.registry.sweep(&upstreams);
         limits.sweep();
     }
 }
@@ -455,9 +376,4 @@ fn bind_admin(config: &Config) -> Result<Option<std::net::TcpListener>, StartErr
     let listener = std::net::TcpListener::bind(address).map_err(refused)?;
     listener.set_nonblocking(true).map_err(refused)?;
     Ok(Some(listener))
-}
-
-/// A name for this process that tells nothing about it.
-fn pseudonym() -> String {
-    format!("tollgate-{:08x}", fastrand::u32(..))
 }

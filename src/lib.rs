@@ -31,7 +31,7 @@
 //! - [`admin`]: health, readiness, metrics and state on a listener of its own
 //! - [`gateway`]: the composition root, the only room that sees all others
 //!
-//! `tests/arrows.rs` fails when a room imports one that it must not know.
+//! `tests/docs/arrows.rs` fails when a room imports one that it must not know.
 
 pub mod admin;
 pub mod cli;

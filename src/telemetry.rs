@@ -8,6 +8,7 @@ mod cells;
 mod external;
 mod families;
 mod file;
+mod holders;
 mod issuer;
 pub mod json;
 mod limit;
@@ -20,6 +21,7 @@ mod remembered;
 mod route;
 mod series;
 mod server;
+mod singles;
 pub mod timestamp;
 mod writer;
 

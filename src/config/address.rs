@@ -261,6 +261,25 @@ pub fn unmapped(network: IpNet) -> IpNet {
 }
 
 /// A network, or an address as one of its own.
+pub(super) struct Cidr;
+
+impl Format for Cidr {
+    type Value = IpNet;
+
+    fn expected() -> String {
+        "a network such as \"192.0.2.0/24\", or an address".to_owned()
+    }
+
+    fn example() -> String {
+        "\"192.0.2.0/24\"".to_owned()
+    }
+
+    fn read(node: Node<'_>, reader: &mut Reader<'_>) -> Option<IpNet> {
+        reader.parse(node, &Self::expected(), network)
+    }
+}
+
+/// The network of a text.
 pub(super) fn network(text: &str) -> Result<IpNet, Problem> {
     if let Ok(address) = text.parse::<IpAddr>() {
         return Ok(address.to_canonical().into());

@@ -18,7 +18,7 @@ use toml::de::DeValue;
 
 use super::{
     Diagnostics,
-    address::network,
+    address::Cidr,
     decode::{
         Entry, Environment, Format, Keyed, Named, Node, OneOrList, OptionOf, Problem, Reader,
         Scope, Set, Style, Sub, Table, TableNode, Text, parse_tree, read_keys, table,
@@ -207,7 +207,7 @@ table! {
         /// `routes`: the names of the routes that it is good for.
         routes: Vec<String> => OneOrList<Word> = Vec::new(); "all",
         /// `cidrs`: the networks that it is good from.
-        cidrs: Vec<IpNet> => OneOrList<From> = Vec::new(); "all",
+        cidrs: Vec<IpNet> => OneOrList<Cidr> = Vec::new(); "all",
         /// `quota`: so many requests in such a time, in place of a limit's own.
         quota: Vec<(u64, Duration)> => OneOrList<TimedQuota> = Vec::new(); "none",
         /// `note`: what a person wants to know about it.
@@ -339,25 +339,6 @@ impl Format for Word {
             let sane = !text.is_empty() && !text.chars().any(char::is_control);
             sane.then(|| text.to_owned()).ok_or_else(Problem::plain)
         })
-    }
-}
-
-/// A network, or an address for itself alone.
-struct From;
-
-impl Format for From {
-    type Value = IpNet;
-
-    fn expected() -> String {
-        "a network such as \"192.0.2.0/24\", or an address".to_owned()
-    }
-
-    fn example() -> String {
-        "\"192.0.2.0/24\"".to_owned()
-    }
-
-    fn read(node: Node<'_>, reader: &mut Reader<'_>) -> Option<IpNet> {
-        reader.parse(node, &Self::expected(), network)
     }
 }
 

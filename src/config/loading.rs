@@ -340,14 +340,16 @@ impl Loader {
                         jwt.name
                     );
                     let place = self.sources.place(0, 0..0);
-                    let finding = Finding::about_file(place, message);
-                    self.findings.push(
-                        finding.help("write `[redis]` with `url = \"redis://127.0.0.1:6379\"`"),
-                    );
+                    self.miss_redis(Finding::about_file(place, message));
                 }
             }
         }
         auth
+    }
+
+    fn miss_redis(&mut self, finding: Finding) {
+        let help = "write `[redis]` with `url = \"redis://127.0.0.1:6379\"`";
+        self.findings.push(finding.help(help));
     }
 
     /// What is to be shared needs a place.
@@ -359,18 +361,14 @@ impl Loader {
         let shares = |cache: &Cache| cache.share_purges;
         if let Some(set) = cache.filter(|set| set.value.as_ref().is_some_and(shares)) {
             let message = "purges are shared over Redis, and there is no `[redis]`";
-            let finding = Finding::error(set.key, message);
-            self.findings
-                .push(finding.help("write `[redis]` with `url = \"redis://127.0.0.1:6379\"`"));
+            self.miss_redis(Finding::error(set.key, message));
         }
         for (name, entry) in &document.cache_rules {
             if entry.value.is_shared() {
                 let message = format!(
                     "answers of the cache rule `{name}` are kept in Redis, and there is no `[redis]`"
                 );
-                let finding = Finding::error(entry.place, message);
-                self.findings
-                    .push(finding.help("write `[redis]` with `url = \"redis://127.0.0.1:6379\"`"));
+                self.miss_redis(Finding::error(entry.place, message));
             }
         }
         let shared = limits
@@ -380,9 +378,7 @@ impl Loader {
         {
             let message =
                 format!("the limit `{name}` is counted in Redis, and there is no `[redis]`");
-            let finding = Finding::error(entry.place, message);
-            self.findings
-                .push(finding.help("write `[redis]` with `url = \"redis://127.0.0.1:6379\"`"));
+            self.miss_redis(Finding::error(entry.place, message));
         }
     }
 

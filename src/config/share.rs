@@ -165,6 +165,7 @@ macro_rules! shared {
 }
 
 impl Table for GroupKeys {
+    const HEADER: &'static str = "groups.NAME";
     const KEYS: &'static [&'static str] = shared!["match_headers", "match_query"];
 
     fn set(&mut self, node: Node<'_>, reader: &mut Reader<'_>) -> bool {
@@ -176,11 +177,12 @@ impl Table for GroupKeys {
     fn doc() -> TableDoc {
         let about = " `[groups.NAME]`: keys that several routes share: a route takes part by \
                      `group = \"NAME\"`. Any key of a route but `group`, `path` and the target.";
-        shared_doc("groups.NAME", about, Self::KEYS)
+        shared_doc(about, Self::KEYS)
     }
 }
 
 impl Table for DefaultKeys {
+    const HEADER: &'static str = "defaults";
     const KEYS: &'static [&'static str] = shared![];
 
     fn set(&mut self, node: Node<'_>, reader: &mut Reader<'_>) -> bool {
@@ -192,15 +194,14 @@ impl Table for DefaultKeys {
     fn doc() -> TableDoc {
         let about = " `[defaults]`: keys of every route. Any key of a route but `group`, `path`, \
                      `match_headers`, `match_query` and the target.";
-        shared_doc("defaults", about, Self::KEYS)
+        shared_doc(about, Self::KEYS)
     }
 }
 
-fn shared_doc(header: &'static str, about: &str, keys: &[&str]) -> TableDoc {
+fn shared_doc(about: &str, keys: &[&str]) -> TableDoc {
     let mut doc = RouteKeys::doc();
     doc.keys.retain(|key| keys.contains(&key.key));
     TableDoc {
-        header,
         about: about.to_owned(),
         keys: doc.keys,
     }

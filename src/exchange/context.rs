@@ -17,7 +17,9 @@ use super::{
 };
 
 /// The parts of a request's head that outlive it, for refusals, forwarding and the log.
-#[derive(Clone, Debug)]
+///
+/// The default is `GET /` over HTTP/1.1 without fields.
+#[derive(Clone, Debug, Default)]
 pub struct RequestHead {
     /// The method.
     pub method: Method,

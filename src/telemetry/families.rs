@@ -1,4 +1,5 @@
-//! Every metric family: its name, its help and its labels.
+//! The metric families of routes, servers, listeners and limits: their names, help and labels. All
+//! others are in [`super::singles`].
 //!
 //! Names and units follow the conventions of Prometheus: base units, `_total` for counters.
 
@@ -7,7 +8,7 @@ use prometheus::{
     Registry, core::Collector,
 };
 
-/// The families that have labels.
+/// All of them.
 ///
 /// The type exists twice in a process: registered, and not. A handle of a route that a reload took
 /// away may still be asked for a series; it then gets one that nobody scrapes.
@@ -219,188 +220,31 @@ impl LimitFamilies {
     }
 }
 
-/// The metrics that have no labels of their own.
-#[derive(Debug)]
-pub(super) struct Singles {
-    pub(super) lines_dropped: IntCounter,
-    pub(super) log_lines_dropped: IntCounter,
-    pub(super) trailers_dropped: IntCounter,
-    pub(super) series_refused: IntCounter,
-    pub(super) reloads: IntCounterVec,
-    pub(super) reload_successful: IntGauge,
-    pub(super) remembered: IntCounterVec,
-    pub(super) generation: IntGauge,
-    pub(super) file_successful: IntGaugeVec,
-    pub(super) file_reads: IntCounterVec,
-    pub(super) issuer_keys: IntGaugeVec,
-    pub(super) issuer_refreshed: IntGaugeVec,
-    pub(super) issuer_refreshes: IntCounterVec,
-    pub(super) external_auth: IntCounterVec,
-    pub(super) uptime: Gauge,
-    pub(super) cache_bytes: IntGauge,
-    pub(super) cache_objects: IntGauge,
-    pub(super) cache_evictions: IntCounter,
-    pub(super) cache_purges: IntCounter,
-    pub(super) redis_up: IntGaugeVec,
-    pub(super) redis_open: IntGaugeVec,
-    pub(super) redis_duration: HistogramVec,
-    pub(super) redis_errors: IntCounterVec,
-    pub(super) second_looks: IntCounterVec,
-    pub(super) second_stores: IntCounterVec,
-}
-
-impl Singles {
-    /// New metrics, registered.
-    pub(super) fn new(registry: &Registry) -> Self {
-        let make = Maker(Some(registry));
-        let build = make.gauges(
-            "tollgate_build_info",
-            "Always 1; the labels tell what runs.",
-            &["version"],
-        );
-        build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
-        Self {
-            lines_dropped: make.counter(
-                "tollgate_access_log_lines_dropped_total",
-                "Lines of the access log that were lost: the buffer was full or writing failed.",
-            ),
-            log_lines_dropped: make.counter(
-                "tollgate_log_lines_dropped_total",
-                "Lines of the application log that were lost: nobody took them in time.",
-            ),
-            trailers_dropped: make.counter(
-                "tollgate_trailers_dropped_total",
-                "Trailer sections that could not be passed on.",
-            ),
-            series_refused: make.counter(
-                "tollgate_metric_series_overflow_total",
-                "Series that were not made because of the cap; their counts stand under _overflow.",
-            ),
-            reloads: make.counters(
-                "tollgate_config_reloads_total",
-                "Reloads of the configuration, by result.",
-                &["result"],
-            ),
-            remembered: make.counters(
-                "tollgate_auth_remembered_total",
-                "Look-ups among the credentials that are remembered, by result.",
-                &["method", "result"],
-            ),
-            reload_successful: make.gauge(
-                "tollgate_config_last_reload_successful",
-                "Whether the last reload of the configuration succeeded.",
-            ),
-            generation: make.gauge(
-                "tollgate_config_generation",
-                "The number of the configuration in use; it counts up with each reload.",
-            ),
-            file_successful: make.gauges(
-                "tollgate_file_last_read_successful",
-                "Whether a watched file could be used when it was read last, by whose it is.",
-                &["owner"],
-            ),
-            file_reads: make.counters(
-                "tollgate_file_reads_total",
-                "Readings of changed files, by whose they are and by result.",
-                &["owner", "result"],
-            ),
-            issuer_keys: make.gauges(
-                "tollgate_jwks_keys",
-                "Keys that were fetched last, by issuer.",
-                &["issuer"],
-            ),
-            issuer_refreshed: make.gauges(
-                "tollgate_jwks_last_refresh_timestamp_seconds",
-                "When an issuer's keys were fetched last; their age is the time since then.",
-                &["issuer"],
-            ),
-            issuer_refreshes: make.counters(
-                "tollgate_jwks_refreshes_total",
-                "Fetches of an issuer's keys, by result.",
-                &["issuer", "result"],
-            ),
-            external_auth: make.counters(
-                "tollgate_external_auth_requests_total",
-                "Requests that a service of external auth had to judge, by result.",
-                &["service", "result"],
-            ),
-            uptime: make.seconds(
-                "tollgate_uptime_seconds",
-                "Time since the process started serving.",
-            ),
-            cache_bytes: make.gauge(
-                "tollgate_cache_memory_bytes",
-                "Memory that stored answers take, with their keys and bookkeeping.",
-            ),
-            cache_objects: make.gauge(
-                "tollgate_cache_objects",
-                "Keys of which answers are stored.",
-            ),
-            cache_evictions: make.counter(
-                "tollgate_cache_evictions_total",
-                "Keys whose stored answers had to make room for others.",
-            ),
-            cache_purges: make
-                .counter("tollgate_cache_purges_total", "Purges that were asked for."),
-            redis_up: make.gauges(
-                "tollgate_redis_up",
-                "Whether Redis is believed to answer.",
-                &[],
-            ),
-            redis_open: make.gauges(
-                "tollgate_redis_breaker_open",
-                "Whether requests go on without Redis, because it was away.",
-                &[],
-            ),
-            redis_duration: make.histograms(
-                "tollgate_redis_duration_seconds",
-                "From asking Redis to its answer, by what it was asked about.",
-                &["use"],
-            ),
-            redis_errors: make.counters(
-                "tollgate_redis_errors_total",
-                "Calls of Redis without a usable answer, by cause.",
-                &["cause"],
-            ),
-            second_looks: make.counters(
-                "tollgate_cache_redis_lookups_total",
-                "Looks for stored answers in Redis, and what was found there and is of no use, by result.",
-                &["result"],
-            ),
-            second_stores: make.counters(
-                "tollgate_cache_redis_stores_total",
-                "Answers that were to be stored in Redis, by result.",
-                &["result"],
-            ),
-        }
-    }
-}
-
-/// Makes and registers families.
-struct Maker<'a>(Option<&'a Registry>);
+/// Makes families, and registers them where there is a registry.
+pub(super) struct Maker<'a>(pub(super) Option<&'a Registry>);
 
 impl Maker<'_> {
-    fn counter(&self, name: &str, help: &str) -> IntCounter {
+    pub(super) fn counter(&self, name: &str, help: &str) -> IntCounter {
         self.register(IntCounter::new(name, help))
     }
 
-    fn counters(&self, name: &str, help: &str, labels: &[&str]) -> IntCounterVec {
+    pub(super) fn counters(&self, name: &str, help: &str, labels: &[&str]) -> IntCounterVec {
         self.register(IntCounterVec::new(Opts::new(name, help), labels))
     }
 
-    fn gauge(&self, name: &str, help: &str) -> IntGauge {
+    pub(super) fn gauge(&self, name: &str, help: &str) -> IntGauge {
         self.register(IntGauge::new(name, help))
     }
 
-    fn gauges(&self, name: &str, help: &str, labels: &[&str]) -> IntGaugeVec {
+    pub(super) fn gauges(&self, name: &str, help: &str, labels: &[&str]) -> IntGaugeVec {
         self.register(IntGaugeVec::new(Opts::new(name, help), labels))
     }
 
-    fn seconds(&self, name: &str, help: &str) -> Gauge {
+    pub(super) fn seconds(&self, name: &str, help: &str) -> Gauge {
         self.register(Gauge::new(name, help))
     }
 
-    fn histograms(&self, name: &str, help: &str, labels: &[&str]) -> HistogramVec {
+    pub(super) fn histograms(&self, name: &str, help: &str, labels: &[&str]) -> HistogramVec {
         let options = HistogramOpts::new(name, help).buckets(BUCKETS.to_vec());
         self.register(HistogramVec::new(options, labels))
     }

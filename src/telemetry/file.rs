@@ -1,76 +1,37 @@
 //! Metrics of watched files.
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+use std::sync::Arc;
+
+use super::{
+    holders::{HeldSeries, Holder, Holders},
+    singles::FileFamilies,
 };
-
-use prometheus::{IntCounterVec, IntGaugeVec};
-
-use super::families::Singles;
-
-/// The files of all owners. There are few such files, so they stand outside the cap.
-#[derive(Debug)]
-pub(super) struct Files {
-    successful: IntGaugeVec,
-    reads: IntCounterVec,
-    /// Handles of each owner: a reload makes the new one before the old one goes.
-    held: Mutex<HashMap<Arc<str>, usize>>,
-}
-
-impl Files {
-    pub(super) fn new(singles: &Singles) -> Arc<Self> {
-        Arc::new(Self {
-            successful: singles.file_successful.clone(),
-            reads: singles.file_reads.clone(),
-            held: Mutex::default(),
-        })
-    }
-
-    fn held(&self) -> MutexGuard<'_, HashMap<Arc<str>, usize>> {
-        // A number is written as a whole.
-        self.held.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
 
 /// The handle of one owner's file. The series go with the owner's last handle.
 #[derive(Debug)]
-pub struct FileMetrics {
-    owner: Arc<str>,
-    files: Arc<Files>,
-}
+pub struct FileMetrics(Holder<FileFamilies>);
 
 impl FileMetrics {
-    pub(super) fn new(owner: &str, files: &Arc<Files>) -> Self {
-        let owner: Arc<str> = owner.into();
-        *files.held().entry(Arc::clone(&owner)).or_default() += 1;
-        let files = Arc::clone(files);
-        Self { owner, files }
+    pub(super) fn new(owner: &str, files: &Arc<Holders<FileFamilies>>) -> Self {
+        Self(Holder::new(owner, files))
     }
 
     /// Counts a reading of new content.
     pub fn was_read(&self, usable: bool) {
         let result = if usable { SUCCESS } else { FAILURE };
-        let (owner, files) = (&*self.owner, &self.files);
-        let successful = files.successful.with_label_values(&[owner]);
+        let (owner, families) = (self.0.name(), self.0.families());
+        let successful = families.successful.with_label_values(&[owner]);
         successful.set(i64::from(usable));
-        files.reads.with_label_values(&[owner, result]).inc();
+        families.reads.with_label_values(&[owner, result]).inc();
     }
 }
 
-impl Drop for FileMetrics {
-    fn drop(&mut self) {
-        let mut held = self.files.held();
-        let handles = held.entry(Arc::clone(&self.owner)).or_default();
-        *handles = handles.saturating_sub(1);
-        if *handles > 0 {
-            return;
-        }
-        held.remove(&self.owner);
+impl HeldSeries for FileFamilies {
+    fn remove(&self, owner: &str) {
         // Removing fails only when the series is not there.
-        let _ = self.files.successful.remove_label_values(&[&self.owner]);
+        let _ = self.successful.remove_label_values(&[owner]);
         for result in [SUCCESS, FAILURE] {
-            let _ = self.files.reads.remove_label_values(&[&self.owner, result]);
+            let _ = self.reads.remove_label_values(&[owner, result]);
         }
     }
 }

@@ -11,13 +11,13 @@ use prometheus::{IntCounter, Registry, TextEncoder, process_collector::ProcessCo
 
 use super::{
     ExternalMetrics, FileMetrics, IssuerMetrics, ListenerMetrics, RouteMetrics, ServerMetrics,
-    families::{Families, Singles},
-    file::Files,
-    issuer::Issuers,
+    families::Families,
+    holders::Holders,
     limit::{LimitMetrics, LimitTable, TableMetrics},
     redis::{RedisMetrics, SecondTierMetrics},
-    remembered::{Memories, MemoryMetrics},
+    remembered::MemoryMetrics,
     series::Shared,
+    singles::{FileFamilies, IssuerFamilies, MemoryFamilies, Singles},
 };
 
 /// All metrics of one process.
@@ -33,9 +33,9 @@ pub struct Metrics {
     listeners: Handles<Arc<str>, ListenerMetrics>,
     limits: Handles<(Arc<str>, Arc<str>), LimitMetrics>,
     limit_tables: Handles<Arc<str>, LimitTable>,
-    files: Arc<Files>,
-    issuers: Arc<Issuers>,
-    memories: Arc<Memories>,
+    files: Arc<Holders<FileFamilies>>,
+    issuers: Arc<Holders<IssuerFamilies>>,
+    memories: Arc<Holders<MemoryFamilies>>,
     started: Instant,
 }
 
@@ -55,10 +55,10 @@ impl Metrics {
         // Without it only the figures about the process are missing.
         let _ = registry.register(Box::new(ProcessCollector::for_self()));
         Arc::new(Self {
-            shared: Shared::new(shown, series, singles.series_refused.clone()),
-            files: Files::new(&singles),
-            issuers: Issuers::new(&singles),
-            memories: Memories::new(&singles),
+            shared: Shared::new(shown, series, singles.process.series_refused.clone()),
+            files: Holders::new(singles.file.clone()),
+            issuers: Holders::new(singles.issuer.clone()),
+            memories: Holders::new(singles.memory.clone()),
             registry,
             singles,
             routes: Handles::new(),
@@ -152,25 +152,25 @@ impl Metrics {
     /// The counter of lost lines of the access log.
     #[must_use]
     pub fn access_log_dropped(&self) -> IntCounter {
-        self.singles.lines_dropped.clone()
+        self.singles.process.lines_dropped.clone()
     }
 
     /// The counter of stored answers that had to make room.
     #[must_use]
     pub fn cache_evictions(&self) -> IntCounter {
-        self.singles.cache_evictions.clone()
+        self.singles.cache.evictions.clone()
     }
 
     /// The figures of Redis; a process that has none does not show them.
     #[must_use]
     pub fn redis(&self) -> RedisMetrics {
-        let singles = &self.singles;
+        let redis = &self.singles.redis;
         let metrics = RedisMetrics {
-            up: singles.redis_up.with_label_values::<&str>(&[]),
-            open: singles.redis_open.with_label_values::<&str>(&[]),
-            duration: singles.redis_duration.with_label_values(&["counts"]),
-            answers_duration: singles.redis_duration.with_label_values(&["answers"]),
-            errors: singles.redis_errors.clone(),
+            up: redis.up.with_label_values::<&str>(&[]),
+            open: redis.open.with_label_values::<&str>(&[]),
+            duration: redis.duration.with_label_values(&["counts"]),
+            answers_duration: redis.duration.with_label_values(&["answers"]),
+            errors: redis.errors.clone(),
         };
         metrics.up.set(1);
         metrics
@@ -180,51 +180,53 @@ impl Metrics {
     #[must_use]
     pub fn second_tier(&self) -> SecondTierMetrics {
         SecondTierMetrics {
-            looks: self.singles.second_looks.clone(),
-            stores: self.singles.second_stores.clone(),
+            looks: self.singles.cache.second_looks.clone(),
+            stores: self.singles.cache.second_stores.clone(),
         }
     }
 
     /// Counts a purge.
     pub fn cache_purged(&self) {
-        self.singles.cache_purges.inc();
+        self.singles.cache.purges.inc();
     }
 
     /// Notes what the cache holds; it is asked for when somebody looks.
     pub fn cache_holds(&self, bytes: u64, objects: u64) {
-        self.singles.cache_bytes.set(clamped(bytes));
-        self.singles.cache_objects.set(clamped(objects));
+        self.singles.cache.bytes.set(clamped(bytes));
+        self.singles.cache.objects.set(clamped(objects));
     }
 
     /// Notes how many lines of the application log were lost since the start. One caller at a time:
     /// two at once would count a line twice.
     pub fn log_lost(&self, lines: u64) {
-        let counter = &self.singles.log_lines_dropped;
+        let counter = &self.singles.process.log_lines_dropped;
         counter.inc_by(lines.saturating_sub(counter.get()));
     }
 
     /// Counts a trailer section that could not be passed on.
     pub fn trailers_dropped(&self) {
-        self.singles.trailers_dropped.inc();
+        self.singles.process.trailers_dropped.inc();
     }
 
     /// Notes the first configuration, generation 1.
     pub fn config_loaded(&self) {
-        self.singles.generation.set(1);
-        self.singles.reload_successful.set(1);
+        self.singles.config.generation.set(1);
+        self.singles.config.reload_successful.set(1);
     }
 
     /// Notes a reload that took effect, and the configuration's new number.
     pub fn reload_succeeded(&self, generation: u64) {
-        self.singles.generation.set(clamped(generation));
-        self.singles.reload_successful.set(1);
-        self.singles.reloads.with_label_values(&["success"]).inc();
+        let config = &self.singles.config;
+        config.generation.set(clamped(generation));
+        config.reload_successful.set(1);
+        config.reloads.with_label_values(&["success"]).inc();
     }
 
     /// Notes a reload that was refused; the old configuration stays.
     pub fn reload_failed(&self) {
-        self.singles.reload_successful.set(0);
-        self.singles.reloads.with_label_values(&["failure"]).inc();
+        let config = &self.singles.config;
+        config.reload_successful.set(0);
+        config.reloads.with_label_values(&["failure"]).inc();
     }
 
     /// Drops the series of routes and servers that the configuration no longer has.
@@ -263,7 +265,7 @@ impl Metrics {
     /// It takes milliseconds with thousands of series: never call it on a worker.
     #[must_use]
     pub fn encode(&self) -> String {
-        self.singles.uptime.set(self.uptime());
+        self.singles.process.uptime.set(self.uptime());
         let mut text = String::new();
         if let Err(error) = TextEncoder::new().encode_utf8(&self.registry.gather(), &mut text) {
             tracing::error!(%error, "the metrics could not be encoded");

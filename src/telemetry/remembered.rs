@@ -1,42 +1,19 @@
 //! Metrics of credentials that are remembered.
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+use std::sync::Arc;
+
+use prometheus::IntCounter;
+
+use super::{
+    holders::{HeldSeries, Holder, Holders},
+    singles::MemoryFamilies,
 };
-
-use prometheus::{IntCounter, IntCounterVec};
-
-use super::families::Singles;
-
-/// The memories of all ways to authenticate. There are few, so they stand outside the cap.
-#[derive(Debug)]
-pub(super) struct Memories {
-    lookups: IntCounterVec,
-    /// Handles of each method: a reload makes the new one before the old one goes.
-    held: Mutex<HashMap<Arc<str>, usize>>,
-}
-
-impl Memories {
-    pub(super) fn new(singles: &Singles) -> Arc<Self> {
-        Arc::new(Self {
-            lookups: singles.remembered.clone(),
-            held: Mutex::default(),
-        })
-    }
-
-    fn held(&self) -> MutexGuard<'_, HashMap<Arc<str>, usize>> {
-        // A number is written as a whole.
-        self.held.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
 
 /// How often one way to authenticate knew a credential already. The series go with the method's last
 /// handle.
 #[derive(Debug)]
 pub struct MemoryMetrics {
-    method: Arc<str>,
-    memories: Arc<Memories>,
+    _holder: Holder<MemoryFamilies>,
     /// Credentials that were remembered.
     pub hits: IntCounter,
     /// Credentials that had to be checked.
@@ -44,31 +21,22 @@ pub struct MemoryMetrics {
 }
 
 impl MemoryMetrics {
-    pub(super) fn new(method: &Arc<str>, memories: &Arc<Memories>) -> Self {
-        *memories.held().entry(Arc::clone(method)).or_default() += 1;
-        let counter = |result: &str| memories.lookups.with_label_values(&[&**method, result]);
+    pub(super) fn new(method: &str, memories: &Arc<Holders<MemoryFamilies>>) -> Self {
+        let holder = Holder::new(method, memories);
+        let lookups = &holder.families().lookups;
         Self {
-            method: Arc::clone(method),
-            memories: Arc::clone(memories),
-            hits: counter(HIT),
-            misses: counter(MISS),
+            hits: lookups.with_label_values(&[method, HIT]),
+            misses: lookups.with_label_values(&[method, MISS]),
+            _holder: holder,
         }
     }
 }
 
-impl Drop for MemoryMetrics {
-    fn drop(&mut self) {
-        let mut held = self.memories.held();
-        let handles = held.entry(Arc::clone(&self.method)).or_default();
-        *handles = handles.saturating_sub(1);
-        if *handles > 0 {
-            return;
-        }
-        held.remove(&self.method);
+impl HeldSeries for MemoryFamilies {
+    fn remove(&self, method: &str) {
         for result in [HIT, MISS] {
             // Removing fails only when the series is not there.
-            let labels = [&*self.method, result];
-            let _ = self.memories.lookups.remove_label_values(&labels);
+            let _ = self.lookups.remove_label_values(&[method, result]);
         }
     }
 }

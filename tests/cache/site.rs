@@ -8,32 +8,15 @@ use std::{
     time::Duration,
 };
 
-use http::{HeaderMap, Method, Request, Response};
-use hyper::body::Incoming;
+use http::{Request, Response};
 use tokio::sync::Semaphore;
-use tollgate::{
-    exchange::Clock,
-    pipeline::cache::policy::{Moment, format_http_date},
-};
+use tollgate::exchange::Clock;
 
-use crate::support::{
-    BoxBody, Gateway, Sent, Server, empty, eventually, full, http1, http2, read, within,
-};
 pub use crate::support::{answer, numbered};
-
-/// A request as the origin saw it.
-#[derive(Clone, Debug)]
-pub struct Seen {
-    pub method: Method,
-    pub target: String,
-    pub headers: HeaderMap,
-}
-
-impl Seen {
-    pub fn header(&self, name: &str) -> Option<&str> {
-        self.headers.get(name)?.to_str().ok()
-    }
-}
+use crate::{
+    origin::{Counting, Seen, purge},
+    support::{BoxBody, Gateway, Sent, Server, empty, eventually, http1, http2, read, within},
+};
 
 /// An origin and a gateway with a cache, whose clock stands still but for what it is moved.
 pub struct Site {
@@ -61,37 +44,13 @@ impl Site {
     where
         F: Fn(usize, Seen) -> Response<BoxBody> + Clone + Send + 'static,
     {
-        let seen = Arc::<Mutex<Vec<Seen>>>::default();
         let clock = Clock::movable();
-        let gate = Arc::new(Semaphore::new(1_000_000));
-        let (kept, told, passed) = (Arc::clone(&seen), clock.clone(), Arc::clone(&gate));
-        let origin = Server::http1(move |request: Request<Incoming>| {
-            let request = Seen {
-                method: request.method().clone(),
-                target: request.uri().to_string(),
-                headers: request.headers().clone(),
-            };
-            let count = {
-                let mut kept = kept.lock().expect("no panic");
-                kept.push(request.clone());
-                kept.len()
-            };
-            let mut answer = answer(count, request);
-            // The origin's clock goes with the gateway's.
-            let date = format_http_date(Moment::from(told.wall()));
-            answer.headers_mut().entry("date").or_insert(date);
-            let gate = Arc::clone(&passed);
-            async move {
-                gate.acquire().await.expect("it is open").forget();
-                answer
-            }
-        })
-        .await;
-        let gateway = Gateway::start_at(&text.replace("ORIGIN", &origin.url()), clock.clone());
+        let Counting { server, gate, seen } = Counting::start(&clock, answer).await;
+        let gateway = Gateway::start_at(&text.replace("ORIGIN", &server.url()), clock.clone());
         Self {
             gateway,
             clock,
-            origin,
+            origin: server,
             gate,
             seen,
         }
@@ -177,12 +136,7 @@ impl Site {
 
     /// Asks the admin listener to purge.
     pub async fn purge(&self, body: &str) -> Sent {
-        let request = Request::post("/api/cache/purges")
-            .header("host", "localhost")
-            .body(full(body.to_owned()));
-        let mut connection = http1(self.gateway.admin()).await;
-        let answer = connection.send_request(request.expect("a request"));
-        read(within(answer).await.expect("an answer")).await
+        purge(&self.gateway, body).await
     }
 }
 

@@ -184,7 +184,9 @@ fn a_key_comes_from_the_route_its_group_or_the_defaults() {
 #[test]
 fn a_start_without_a_file_needs_one_url() {
     let config = Config::to_upstream("http://127.0.0.1:3000").unwrap();
-    let parsed = valid(ROUTE);
+    let mut parsed = valid(ROUTE);
+    // Without a file there are no tables that keys could stand in.
+    parsed.route_sources.clear();
     assert_eq!(format!("{config:?}"), format!("{parsed:?}"));
     let findings = Config::to_upstream("127.0.0.1:3000").unwrap_err();
     let finding = findings.iter().next().unwrap();

@@ -6,22 +6,6 @@ use tokio::sync::mpsc;
 
 use crate::support::{Gateway, Origin, Raw, Server, chunks, empty, http2, request, within};
 
-/// An origin that never answers and tells when a request came and when its connection was closed.
-async fn silent() -> (Origin, mpsc::UnboundedReceiver<&'static str>) {
-    let (sender, receiver) = mpsc::unbounded_channel();
-    let origin = Origin::start(move |mut peer| {
-        let sender = sender.clone();
-        async move {
-            peer.request().await;
-            let _ = sender.send("request");
-            peer.closed().await;
-            let _ = sender.send("closed");
-        }
-    })
-    .await;
-    (origin, receiver)
-}
-
 async fn expect_closed_soon(told: &mut mpsc::UnboundedReceiver<&'static str>, since: Instant) {
     assert_eq!(within(told.recv()).await, Some("closed"));
     let took = since.elapsed();
@@ -30,7 +14,7 @@ async fn expect_closed_soon(told: &mut mpsc::UnboundedReceiver<&'static str>, si
 
 #[tokio::test]
 async fn a_reset_reaches_the_origin_within_a_second() {
-    let (origin, mut told) = silent().await;
+    let (origin, mut told) = Origin::silent().await;
     let gateway = Gateway::to(&origin.url());
     let mut client = Raw::connect(gateway.address()).await;
     client.send(crate::GET).await;
@@ -42,7 +26,7 @@ async fn a_reset_reaches_the_origin_within_a_second() {
 
 #[tokio::test]
 async fn a_closed_connection_reaches_the_origin_within_a_second() {
-    let (origin, mut told) = silent().await;
+    let (origin, mut told) = Origin::silent().await;
     let gateway = Gateway::to(&origin.url());
     let mut client = Raw::connect(gateway.address()).await;
     client.send(crate::GET).await;

@@ -16,12 +16,7 @@ type Feed = mpsc::Sender<std::io::Result<Frame<Bytes>>>;
 /// An origin whose only answer is fed by the test.
 async fn fed(media_type: &'static str) -> (Server, Feed) {
     let (feed, body) = chunks();
-    let body = std::sync::Arc::new(std::sync::Mutex::new(Some(body)));
-    let origin = Server::http1(move |_| {
-        let body = body.lock().expect("no panic").take().expect("one request");
-        async move { with_type(body, media_type) }
-    })
-    .await;
+    let origin = Server::once(with_type(body, media_type)).await;
     (origin, feed)
 }
 

@@ -87,12 +87,7 @@ async fn an_answer_that_stalls_is_cut() {
 #[tokio::test]
 async fn the_total_time_ends_an_answer_that_keeps_moving() {
     let (feed, body) = chunks();
-    let body = std::sync::Arc::new(std::sync::Mutex::new(Some(body)));
-    let origin = Server::http1(move |_| {
-        let body = body.lock().expect("no panic").take().expect("one request");
-        async { http::Response::new(body) }
-    })
-    .await;
+    let origin = Server::once(http::Response::new(body)).await;
     let gateway = gateway(&origin.url(), "total = \"300ms\"\nidle = \"10s\"");
     let mut client = Raw::connect(gateway.address()).await;
     client.send(crate::GET).await;
@@ -112,12 +107,7 @@ async fn the_total_time_ends_an_answer_that_keeps_moving() {
 #[tokio::test]
 async fn a_slow_reader_is_not_mistaken_for_a_stalled_origin() {
     let (feed, body) = chunks();
-    let body = std::sync::Arc::new(std::sync::Mutex::new(Some(body)));
-    let origin = Server::http1(move |_| {
-        let body = body.lock().expect("no panic").take().expect("one request");
-        async { http::Response::new(body) }
-    })
-    .await;
+    let origin = Server::once(http::Response::new(body)).await;
     let gateway = gateway(&origin.url(), "idle = \"500ms\"");
     let mut client = Raw::connect(gateway.address()).await;
     client.send(crate::GET).await;

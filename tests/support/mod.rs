@@ -4,7 +4,7 @@
 //! Everything binds port 0 of loopback and lives as long as its value. Nothing sleeps: a test waits
 //! for the event itself, and [`within`] turns an event that does not come into a failure.
 
-// Every test file compiles this module for itself and uses its own part of it.
+// Every area of tests compiles this module for itself and uses its own part of it.
 #![allow(dead_code, unreachable_pub, unused_imports)]
 
 mod ask;

@@ -9,6 +9,7 @@ use std::{
 use tokio::{
     io::AsyncWriteExt,
     net::{TcpListener, TcpStream},
+    sync::mpsc,
     task::{AbortHandle, JoinSet},
 };
 
@@ -83,6 +84,22 @@ impl Origin {
     /// Answers 200 with the body `ok`.
     pub async fn ok() -> Self {
         Self::answering("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await
+    }
+
+    /// Never answers, and tells when a request came and when its connection was closed.
+    pub async fn silent() -> (Self, mpsc::UnboundedReceiver<&'static str>) {
+        let (sender, receiver) = mpsc::unbounded_channel();
+        let origin = Self::start(move |mut peer| {
+            let sender = sender.clone();
+            async move {
+                peer.request().await;
+                let _ = sender.send("request");
+                peer.closed().await;
+                let _ = sender.send("closed");
+            }
+        })
+        .await;
+        (origin, receiver)
     }
 
     /// Its URL for `upstream` and `servers`.

@@ -6,7 +6,7 @@ use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
     },
 };
@@ -74,6 +74,17 @@ impl Server {
     {
         let any = SocketAddr::from(([127, 0, 0, 1], 0));
         Self::http1_at(any, handler).await
+    }
+
+    /// Serves HTTP/1.1, and has this answer for the only request.
+    pub async fn once(answer: Response<BoxBody>) -> Self {
+        let answer = Arc::new(Mutex::new(Some(answer)));
+        Self::http1(move |_| {
+            let answer = answer.lock().expect("no panic").take();
+            let answer = answer.expect("one request");
+            async move { answer }
+        })
+        .await
     }
 
     /// Serves HTTP/1.1 at an address, such as that of a server which has gone.

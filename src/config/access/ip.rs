@@ -12,7 +12,7 @@ use ipnet::IpNet;
 use toml::de::DeValue;
 
 use super::super::{
-    address::network,
+    address::{Cidr, network},
     decode::{Entry, Flag, Format, Node, OneOrList, OptionOf, Problem, Reader, TableNode, table},
     diagnostic::Finding,
     source::Place,
@@ -233,25 +233,6 @@ fn member(text: &str) -> Result<IpNet, Problem> {
         }
         _ => problem,
     })
-}
-
-/// A network or an address.
-pub(in crate::config) struct Cidr;
-
-impl Format for Cidr {
-    type Value = IpNet;
-
-    fn expected() -> String {
-        "a network such as \"192.0.2.0/24\", or an address".to_owned()
-    }
-
-    fn example() -> String {
-        "\"192.0.2.0/24\"".to_owned()
-    }
-
-    fn read(node: Node<'_>, reader: &mut Reader<'_>) -> Option<IpNet> {
-        reader.parse(node, &Self::expected(), network)
-    }
 }
 
 /// The largest file of networks, in bytes.

@@ -9,6 +9,8 @@ use crate::config::{diagnostic::Finding, source::Place};
 
 /// A table with fixed keys.
 pub(in crate::config) trait Table: Default {
+    /// `server.limits`, `routes.NAME`; empty for the file itself.
+    const HEADER: &'static str;
     /// Its keys.
     const KEYS: &'static [&'static str];
 
@@ -25,8 +27,6 @@ pub(in crate::config) trait Table: Default {
 /// What the reference says about a table.
 #[derive(Clone, Debug)]
 pub(in crate::config) struct TableDoc {
-    /// `server.limits`, `routes.NAME`.
-    pub(in crate::config) header: &'static str,
     /// What it is for.
     pub(in crate::config) about: String,
     /// Its keys, in the order of their declaration.
@@ -102,6 +102,7 @@ macro_rules! table {
         }
 
         impl $crate::config::decode::Table for $name {
+            const HEADER: &'static str = $header;
             const KEYS: &'static [&'static str] = &[$(stringify!($key)),*];
 
             fn set(
@@ -131,7 +132,6 @@ macro_rules! table {
 
             fn doc() -> $crate::config::decode::TableDoc {
                 $crate::config::decode::TableDoc {
-                    header: $header,
                     about: concat!($($about),*).to_owned(),
                     keys: vec![$(
                         $crate::config::decode::KeyDoc {
@@ -211,7 +211,7 @@ impl<T: Table> Format for Sub<T> {
     type Value = T;
 
     fn expected() -> String {
-        format!("a table, see `[{}]`", T::doc().header)
+        format!("a table, see `[{}]`", T::HEADER)
     }
 
     fn example() -> String {
@@ -242,11 +242,11 @@ impl<T: Table> Format for Named<T> {
     type Value = BTreeMap<Arc<str>, Entry<T>>;
 
     fn expected() -> String {
-        format!("tables `[{}]`", T::doc().header)
+        format!("tables `[{}]`", T::HEADER)
     }
 
     fn example() -> String {
-        format!("[{}]", T::doc().header)
+        format!("[{}]", T::HEADER)
     }
 
     fn read(node: Node<'_>, reader: &mut Reader<'_>) -> Option<Self::Value> {
@@ -280,7 +280,6 @@ fn read_entry<T: Table>(node: Node<'_>, reader: &mut Reader<'_>) -> Option<T> {
     if let DeValue::Table(_) = node.value {
         return read_table(node, reader);
     }
-    let doc = T::doc();
     let place = node.key;
     let outer = &node.scope.header;
     let finding = Finding::error(
@@ -294,7 +293,8 @@ fn read_entry<T: Table>(node: Node<'_>, reader: &mut Reader<'_>) -> Option<T> {
     let finding = match belongs {
         true => finding.help(format!(
             "`{}` is a key of `[{}]`: give the table a name",
-            node.name, doc.header
+            node.name,
+            T::HEADER
         )),
         false => finding.help(format!(
             "a table begins with a line such as `[{outer}.{}]`",

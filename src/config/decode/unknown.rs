@@ -97,9 +97,9 @@ fn quote_name(name: &str, header: Option<&str>) -> String {
 }
 
 fn of_other_table(name: &str) -> Option<String> {
-    let owners: Vec<_> = reference::tables()
-        .into_iter()
-        .filter(|table| table.keys.iter().any(|key| key.key == name))
+    let owners: Vec<_> = reference::TABLES
+        .iter()
+        .filter(|table| table.keys.contains(&name))
         .map(|table| format!("`[{}]`", table.header))
         .take(MOST_OWNERS)
         .collect();

@@ -151,7 +151,7 @@ where
                     self.answered();
                     Poll::Ready(Ok(Step::Again))
                 }
-                Poll::Ready(Err(error)) => Poll::Ready(Err(cut(outgoing, io, error))),
+                Poll::Ready(Err(error)) => Poll::Ready(Err(cut(outgoing, io, &error))),
                 Poll::Pending => self.poll_client(cx),
             },
             Turn::Rest => self.poll_rest(cx),
@@ -469,7 +469,7 @@ where
 
 /// A cut must not look like the end of the answer: where only the connection's end would tell it, the
 /// connection is reset.
-fn cut<B>(outgoing: &Outgoing<B>, io: &Io, error: OutgoingError) -> Broken
+fn cut<B>(outgoing: &Outgoing<B>, io: &Io, error: &OutgoingError) -> Broken
 where
     B: HttpBody<Data = Bytes, Error = BodyError> + Unpin,
 {

@@ -216,7 +216,7 @@ impl<V: Kept> Store<V> {
         };
         drop(alone);
         let changes = self.changes.fetch_add(1, Relaxed);
-        if left > MANY || changes % CHANGES_PER_LOOK == 0 {
+        if left > MANY || changes.is_multiple_of(CHANGES_PER_LOOK) {
             self.hold_back();
         }
     }
@@ -568,10 +568,14 @@ mod tests {
     #[test]
     fn what_tables_take_is_held_back_when_larger_objects_come() {
         let store = store(16 << 20, 64 << 10);
+        let name = |index| format!("/small/{index}");
         for index in 0..30_000 {
-            put(&store, &format!("/small/{index}"), 1_000, 0);
+            put(&store, &name(index), 1_000, 0);
         }
         assert!(store.weight() <= store.capacity());
+        for index in 0..30_000 {
+            store.remove(&key(&name(index)).to_key(), |_| true);
+        }
         for index in 0..2_000 {
             put(&store, &format!("/large/{index}"), 64 << 10, 0);
             assert!(store.weight() <= store.capacity(), "{index}");

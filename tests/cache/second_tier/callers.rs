@@ -1,0 +1,32 @@
+//! What one caller got by one gateway is served to no other by another.
+
+use super::fleet::{BOTH, Fleet, REDIS};
+use crate::{
+    support::RedisServer,
+    whose::{Asked, RULES, answered, configuration},
+};
+
+/// Random answers to random requests of random callers at random gateways.
+#[tokio::test]
+async fn two_users_of_two_gateways_never_see_each_others_answers() {
+    let mut random = fastrand::Rng::with_seed(6);
+    for (rule, store) in RULES.iter().zip([REDIS, BOTH].iter().cycle()) {
+        let rule = &format!("{rule}\n{store}");
+        let redis = RedisServer::start();
+        let fleet = Fleet::over(redis, 2, &configuration(rule), |_, seen| {
+            answered(&seen.target, |name| seen.header(name))
+        })
+        .await;
+        for _ in 0..300 {
+            let (asked, gateway) = (Asked::random(&mut random), random.usize(..2));
+            let sent = fleet.get_with(gateway, &asked.path, &asked.fields()).await;
+            assert_eq!(sent.status(), 200, "{asked:?}");
+            asked.check(&sent.body, rule);
+            if random.u8(..20) == 0 {
+                fleet.later(61);
+            }
+        }
+        let found = fleet.looked(0, "hit") + fleet.looked(1, "hit");
+        assert!(found > 0.0, "nothing was served out of Redis: {rule}");
+    }
+}

@@ -1,0 +1,331 @@
+//! What one gateway purges no other takes out of Redis or out of its memory, whoever fetches meanwhile.
+
+use std::{pin::pin, time::Duration};
+
+use tokio::time::timeout;
+
+use super::fleet::{BOTH, Fleet, REDIS, answer, numbered};
+use crate::support::{RedisServer, eventually, within};
+
+const TAGGED: &[(&str, &str)] = &[
+    ("cache-control", "max-age=600"),
+    ("x-cache-tags", "one, two"),
+];
+
+const KINDS: [&str; 7] = [
+    r#"{"url": "http://a.test/a?b"}"#,
+    r#"{"prefix": "/a"}"#,
+    r#"{"prefix": "http://a.test/"}"#,
+    r#"{"host": "a.test"}"#,
+    r#"{"route": "site"}"#,
+    r#"{"tag": "two"}"#,
+    r#"{"everything": true}"#,
+];
+
+#[tokio::test]
+async fn a_purge_of_each_kind_reaches_redis_and_the_memory_of_all_gateways() {
+    for rule in [BOTH, REDIS] {
+        let fleet = Fleet::with(3, rule, TAGGED).await;
+        // Joining is a purge, too.
+        let mut purges = 1.0;
+        for (turn, kind) in KINDS.into_iter().enumerate() {
+            let body = fleet.fill(0, "/a?b").await;
+            let fetched = fleet.count();
+            for gateway in [1, 2] {
+                assert_eq!(fleet.body(gateway, "/a?b").await, body, "{kind}");
+            }
+            assert_eq!(fleet.count(), fetched, "{kind}: one fetch for all");
+            let purging = turn % 3;
+            fleet.purge(purging, kind).await;
+            // Here it is done at once, in Redis too.
+            assert_ne!(fleet.body(purging, "/a?b").await, body, "{kind}");
+            for gateway in 0..3 {
+                within(async { while fleet.body(gateway, "/a?b").await == body {} }).await;
+            }
+            fleet.purge(0, r#"{"everything": true}"#).await;
+            purges += 2.0;
+            fleet.purged(purges).await;
+        }
+        let body = fleet.fill(0, "/a?b").await;
+        for purge in [
+            r#"{"tag": "other"}"#,
+            r#"{"host": "b.test"}"#,
+            r#"{"prefix": "/b"}"#,
+        ] {
+            fleet.purge(1, purge).await;
+        }
+        fleet.purged(purges + 3.0).await;
+        for gateway in 0..3 {
+            assert_eq!(
+                fleet.body(gateway, "/a?b").await,
+                body,
+                "others are not reached"
+            );
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_fetch_under_way_on_another_gateway_does_not_bring_back_what_was_purged() {
+    for kind in KINDS {
+        let fleet = Fleet::with(3, BOTH, TAGGED).await;
+        fleet.gate.forget_permits(1_000_000);
+        let fetching = fleet.get(1, "/a?b");
+        let purging = async {
+            eventually(|| fleet.count() == 1).await;
+            fleet.purge(0, kind).await;
+            // Redis knows of it when a third gateway has heard.
+            eventually(|| fleet.gateways[2].metric("tollgate_cache_purges_total", &[]) >= 2.0)
+                .await;
+            fleet.gate.add_permits(1_000_000);
+        };
+        let (sent, ()) = tokio::join!(fetching, purging);
+        assert_eq!(&*sent.body, b"1", "who asked before gets what there was");
+        eventually(|| {
+            let name = "tollgate_cache_redis_stores_total";
+            fleet.gateways[1].metric(name, &[]) >= 1.0 || fleet.answers().is_empty()
+        })
+        .await;
+        for gateway in [2, 0, 1] {
+            assert_ne!(fleet.body(gateway, "/a?b").await, "1", "{kind}, {gateway}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_soft_purge_makes_stale_what_stands_in_redis() {
+    for kind in KINDS {
+        let kind = kind.replace('}', r#", "soft": true}"#);
+        let rule = format!("{REDIS}\nstale_if_error = '1h'");
+        let fleet = Fleet::start(2, &rule, |count, seen| {
+            let fields = [
+                ("cache-control", "max-age=600"),
+                ("x-cache-tags", "two"),
+                ("etag", "\"e\""),
+            ];
+            match (count, seen.header("if-none-match")) {
+                (2, Some("\"e\"")) => answer(503, &[], "down"),
+                (_, Some("\"e\"")) => answer(304, &fields, ""),
+                _ => numbered(count, &fields),
+            }
+        })
+        .await;
+        fleet.fill(0, "/a?b").await;
+        fleet.purge(0, &kind).await;
+        fleet.purged(2.0).await;
+        assert_eq!(
+            fleet.body(1, "/a?b").await,
+            "1",
+            "{kind}: in the place of a failure"
+        );
+        assert_eq!(
+            fleet.logged(1, 1).await,
+            ("stale".into(), "upstream-failed".into()),
+            "{kind}"
+        );
+        assert_eq!(fleet.fill(1, "/a?b").await, "1", "{kind}");
+        assert_eq!(fleet.logged(1, 2).await.0, "revalidated", "{kind}");
+        assert_eq!(fleet.body(0, "/a?b").await, "1", "{kind}");
+        assert_eq!(fleet.count(), 3, "{kind}: it is up to date again");
+    }
+}
+
+#[tokio::test]
+async fn an_unsafe_request_on_one_gateway_reaches_redis_and_the_others() {
+    for rule in [BOTH, REDIS] {
+        let fleet = Fleet::with(2, rule, TAGGED).await;
+        fleet.fill(0, "/a").await;
+        fleet.fill(0, "/b").await;
+        assert_eq!((fleet.body(1, "/a").await, fleet.count()), ("1".into(), 2));
+        fleet.send(1, "DELETE", "/a", &[]).await;
+        within(async { while fleet.body(0, "/a").await == "1" {} }).await;
+        assert_ne!(fleet.body(1, "/a").await, "1");
+        assert_eq!(fleet.body(1, "/b").await, "2", "others stay");
+    }
+}
+
+#[tokio::test]
+async fn a_gateway_that_hears_no_messages_takes_nothing_purged_out_of_redis() {
+    for kind in KINDS {
+        let fleet = Fleet::with(2, REDIS, TAGGED).await;
+        fleet.fill(0, "/a?b").await;
+        let purged = || match kind.contains("url") {
+            true => fleet.keys("tollgate:cache:*:guard").is_empty(),
+            false => fleet
+                .redis
+                .run("LLEN tollgate:{purges}:log")
+                .starts_with(":1"),
+        };
+        assert!(!purged());
+        fleet.redis.run("CLIENT KILL TYPE pubsub");
+        fleet.purge(0, kind).await;
+        eventually(purged).await;
+        assert_eq!(fleet.body(1, "/a?b").await, "2", "{kind}");
+    }
+}
+
+#[tokio::test]
+async fn more_purges_than_can_wait_become_one_of_everything() {
+    let fleet = Fleet::with(1, REDIS, TAGGED).await;
+    fleet.fill(0, "/a").await;
+    fleet.redis.freeze();
+    let connections = 8;
+    let flood = (0..connections).map(|turn| {
+        let fleet = &fleet;
+        async move {
+            for number in 0..150 {
+                let path = format!("/{turn}/{number}");
+                fleet.send(0, "DELETE", &path, &[]).await;
+            }
+        }
+    });
+    futures_util::future::join_all(flood).await;
+    fleet.send(0, "DELETE", "/a", &[]).await;
+    fleet.redis.thaw();
+    let log = || fleet.redis.run("LLEN tollgate:{purges}:log");
+    eventually(|| log().starts_with(":1")).await;
+    fleet.later(1);
+    let fetched = fleet.count();
+    assert_ne!(fleet.body(0, "/a").await, "1");
+    assert_eq!(fleet.count(), fetched + 1);
+}
+
+#[tokio::test]
+async fn a_purge_that_redis_takes_late_reaches_who_has_heard_of_it_before() {
+    let fleet = Fleet::with(2, BOTH, TAGGED).await;
+    fleet.fill(0, "/a").await;
+    assert_eq!(fleet.body(1, "/a").await, "1");
+    // It passes messages on and answers, and forgets nothing.
+    let allow = |rule: &str| {
+        let answer = fleet.redis.run(&format!("ACL SETUSER default {rule}"));
+        assert!(answer.starts_with("+OK"), "{answer}");
+    };
+    allow("-eval -evalsha");
+    fleet.purge(0, r#"{"url": "http://a.test/a"}"#).await;
+    fleet.purged(2.0).await;
+    fleet.later(1);
+    assert_eq!(fleet.body(1, "/a").await, "1", "it still stands in Redis");
+    allow("+eval +evalsha");
+    within(async { while fleet.body(1, "/a").await == "1" {} }).await;
+    let purges = fleet.gateways[1].metric("tollgate_cache_purges_total", &[]);
+    assert_eq!(
+        purges, 2.0,
+        "joining, and one purge, however often it was said"
+    );
+}
+
+#[tokio::test]
+async fn a_reload_may_add_redis_to_a_rule() {
+    let fleet = Fleet::with(2, "", TAGGED).await;
+    let text = fleet.text().replace(
+        "[routes.site.cache]\n",
+        "[routes.site.cache]\nstore = 'redis'\n",
+    );
+    for gateway in &fleet.gateways {
+        gateway.apply(&text);
+    }
+    fleet.joined().await;
+    let body = fleet.fill(0, "/a").await;
+    assert_eq!(fleet.body(1, "/a").await, body);
+    assert_eq!(fleet.count(), 1);
+}
+
+#[tokio::test]
+async fn a_gateway_that_comes_later_knows_of_the_purges_of_before() {
+    let mut fleet = Fleet::with(2, BOTH, TAGGED).await;
+    fleet.fill(0, "/a").await;
+    fleet.purge(0, r#"{"tag": "one"}"#).await;
+    fleet.purged(2.0).await;
+    assert_eq!(fleet.answers().len(), 1, "the answer is still there");
+    fleet.join();
+    fleet.joined().await;
+    assert_eq!(fleet.body(2, "/a").await, "2");
+    assert_eq!(fleet.looked(2, "purged"), 2.0);
+}
+
+#[tokio::test]
+async fn a_redis_that_has_lost_its_log_or_its_guards_serves_nothing_of_before() {
+    for lost in ["DEL tollgate:{purges}:head", "FLUSHALL", "guards"] {
+        let fleet = Fleet::with(2, REDIS, TAGGED).await;
+        fleet.fill(0, "/a").await;
+        match lost {
+            "guards" => {
+                for key in fleet.keys("tollgate:cache:*:guard") {
+                    fleet.redis.run(&format!("DEL {key}"));
+                }
+            }
+            lost => drop(fleet.redis.run(lost)),
+        }
+        assert_eq!(fleet.fill(1, "/a").await, "2", "{lost}");
+        assert_eq!(fleet.body(0, "/a").await, "2", "{lost}");
+    }
+}
+
+fn log_name(fleet: &Fleet) -> String {
+    let head = fleet.redis.run("GET tollgate:{purges}:head");
+    let name = head.lines().nth(1).and_then(|head| head.split(':').next());
+    name.expect("a head").to_owned()
+}
+
+#[tokio::test]
+async fn a_log_that_went_back_is_not_trusted() {
+    let fleet = Fleet::with(2, REDIS, TAGGED).await;
+    fleet.purge(0, r#"{"tag": "x"}"#).await;
+    fleet.purged(2.0).await;
+    fleet.fill(0, "/a").await;
+    let name = log_name(&fleet);
+    // As after a failover to a replica that had not heard of the purge.
+    fleet
+        .redis
+        .run(&format!("SET tollgate:{{purges}}:head {name}:0"));
+    assert_eq!(fleet.fill(1, "/a").await, "2");
+    assert_eq!(fleet.body(0, "/a").await, "2");
+}
+
+#[tokio::test]
+async fn a_log_that_went_back_while_nobody_listened_is_not_trusted() {
+    let fleet = Fleet::with(2, REDIS, TAGGED).await;
+    fleet.fill(0, "/a").await;
+    fleet.purge(0, r#"{"tag": "one"}"#).await;
+    fleet.purged(2.0).await;
+    let name = log_name(&fleet);
+    // As after a restart from an older snapshot: the answer is there, the purge is not.
+    fleet
+        .redis
+        .run(&format!("SET tollgate:{{purges}}:head {name}:0"));
+    fleet.redis.run("DEL tollgate:{purges}:log");
+    fleet.redis.run("CLIENT KILL TYPE pubsub");
+    fleet.purged(3.0).await;
+    assert_eq!(fleet.fill(1, "/a").await, "2");
+    assert_eq!(fleet.body(0, "/a").await, "2");
+}
+
+#[tokio::test]
+async fn a_gateway_that_ends_waits_until_redis_knows_of_its_purges() {
+    let text = format!(
+        "[server.drain]\ndelay = '0s'\n[routes.site]\nupstream = 'ORIGIN'\n[routes.site.cache]\n{REDIS}\n"
+    );
+    let answer = |count, _| numbered(count, TAGGED);
+    let fleet = Fleet::over(RedisServer::start(), 1, &text, answer).await;
+    fleet.fill(0, "/a").await;
+    let guards = || fleet.keys("tollgate:cache:*:guard").len();
+    assert_eq!(guards(), 1);
+    fleet.redis.freeze();
+    fleet.send(0, "DELETE", "/a", &[]).await;
+    let gateway = fleet.gateways[0].inner();
+    gateway.drain();
+    let mut drained = pin!(gateway.drained());
+    let soon = timeout(Duration::from_millis(300), &mut drained).await;
+    assert!(soon.is_err(), "it waits");
+    fleet.redis.thaw();
+    within(drained).await;
+    assert_eq!(guards(), 0);
+}
+
+#[tokio::test]
+async fn the_answer_to_a_purge_says_how_far_it_reaches() {
+    let fleet = Fleet::with(1, BOTH, TAGGED).await;
+    let sent = fleet.purge(0, r#"{"everything": true}"#).await;
+    let answer: serde_json::Value = serde_json::from_slice(&sent.body).expect("JSON");
+    assert_eq!(answer["data"]["reach"], "gateways");
+}

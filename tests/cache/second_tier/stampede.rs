@@ -1,0 +1,208 @@
+//! Many clients of several gateways at once, and one fetch.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures_util::future::join_all;
+use http::Response;
+use hyper::body::Frame;
+use tokio::{sync::mpsc::unbounded_channel, task::JoinSet};
+
+use super::fleet::{BOTH, Fleet, REDIS, answer, text};
+use crate::support::{Feed, Process, Raw, chunks, eventually, within};
+
+const GET: &str = "GET / HTTP/1.1\r\nHost: a.test\r\n\r\n";
+
+/// So many clients of each gateway, all of which have asked.
+async fn crowd(fleet: &Fleet, clients: usize) -> Vec<Raw> {
+    let gateways = fleet.gateways.iter();
+    let addresses = gateways.flat_map(|gateway| vec![gateway.address(); clients]);
+    let asking = addresses.map(|address| async move {
+        let mut client = Raw::connect(address).await;
+        client.send(GET).await;
+        client
+    });
+    within(join_all(asking)).await
+}
+
+async fn pass(feed: &Feed, text: &'static str) {
+    let frame = Frame::data(Bytes::from_static(text.as_bytes()));
+    feed.send(Ok(frame)).await.expect("somebody reads");
+}
+
+async fn storm(fleet: &Fleet, path: &str, clients: usize) -> Vec<(u16, String)> {
+    let mut asking = JoinSet::new();
+    for gateway in &fleet.gateways {
+        for _ in 0..clients {
+            let (address, path) = (gateway.address(), path.to_owned());
+            asking.spawn(async move {
+                let request =
+                    format!("GET {path} HTTP/1.1\r\nHost: a.test\r\nConnection: close\r\n\r\n");
+                let answer = Raw::ask(address, request).await;
+                (answer.status, answer.text().to_owned())
+            });
+        }
+    }
+    within(asking.join_all()).await
+}
+
+#[tokio::test]
+async fn three_gateways_with_fifty_clients_each_make_one_fetch() {
+    for rule in [BOTH, REDIS] {
+        let fleet = Fleet::with(3, rule, &[("cache-control", "max-age=60")]).await;
+        fleet.gate.forget_permits(1_000_000);
+        let gate = Arc::clone(&fleet.gate);
+        let opening = async {
+            eventually(|| fleet.count() >= 1).await;
+            // Every gateway has come to wait for the one that fetches.
+            eventually(|| fleet.redis.calls("evalsha") + fleet.redis.calls("eval") >= 9).await;
+            gate.add_permits(1_000_000);
+        };
+        let (answers, ()) = tokio::join!(storm(&fleet, "/", 50), opening);
+        assert_eq!(answers.len(), 150);
+        assert!(
+            answers.iter().all(|it| *it == (200, "1".to_owned())),
+            "{answers:?}"
+        );
+        assert_eq!(fleet.count(), 1, "{rule}");
+    }
+}
+
+/// One gateway's clients read along what arrives; the other's wait until it stands in Redis.
+#[tokio::test]
+async fn two_gateways_with_two_hundred_clients_each_make_one_fetch_and_all_get_the_whole() {
+    for rule in [BOTH, REDIS] {
+        let (feeds, mut fetches) = unbounded_channel();
+        let fleet = Fleet::start(2, rule, move |_, _| {
+            let (feed, body) = chunks();
+            let _ = feeds.send(feed);
+            let answer = Response::builder().header("cache-control", "max-age=60");
+            answer.body(body).expect("an answer")
+        })
+        .await;
+        let mut clients = crowd(&fleet, 200).await;
+        let feed: Feed = within(fetches.recv()).await.expect("a fetch");
+        pass(&feed, "01234").await;
+        for gateway in &fleet.gateways {
+            eventually(|| gateway.metric("tollgate_requests_in_flight", &[]) == 200.0).await;
+        }
+        pass(&feed, "56789").await;
+        drop(feed);
+        for client in &mut clients {
+            let answer = client.answer().await;
+            assert_eq!(
+                (answer.status, answer.text(), answer.complete),
+                (200, "0123456789", true)
+            );
+        }
+        assert_eq!(fleet.count(), 1, "{rule}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_nobody_elses_holds_up_no_other_gateway() {
+    let fleet = Fleet::start(3, BOTH, |count, _| {
+        answer(200, &[("cache-control", "no-store")], count.to_string())
+    })
+    .await;
+    let answers = storm(&fleet, "/", 10).await;
+    assert_eq!(answers.len(), 30);
+    assert_eq!(fleet.count(), 30, "each has its own");
+}
+
+#[tokio::test]
+async fn who_meets_a_failing_upstream_leaves_its_turn_to_the_next() {
+    let fleet = Fleet::start(1, BOTH, |_, _| answer(503, &[], "down")).await;
+    let released = fleet.redis.calls("del");
+    assert_eq!(fleet.get(0, "/").await.status(), 503);
+    eventually(|| fleet.redis.calls("del") > released).await;
+    assert!(fleet.keys("tollgate:cache:*:turn").is_empty());
+}
+
+#[tokio::test]
+async fn a_gateway_that_dies_while_it_fetches_holds_up_others_for_their_patience_alone() {
+    let rule = format!("{BOTH}\nwait = '300ms'");
+    let mut fleet = Fleet::with(2, &rule, &[("cache-control", "max-age=60")]).await;
+    fleet.gate.forget_permits(1_000_000);
+    let first = fleet.get(0, "/");
+    let second = async {
+        eventually(|| fleet.count() == 1).await;
+        let opening = async {
+            eventually(|| fleet.count() == 2).await;
+            // The second's own fetch is let through, and the first's.
+            fleet.gate.add_permits(2);
+        };
+        let (sent, ()) = tokio::join!(fleet.get(1, "/"), opening);
+        text(&sent)
+    };
+    let (_, body) = tokio::join!(first, second);
+    assert_eq!(body, "2");
+    fleet.gateways.truncate(1);
+}
+
+/// For how many milliseconds it is still somebody's turn.
+fn turn_left(fleet: &Fleet) -> i64 {
+    let [turn] = fleet
+        .keys("tollgate:cache:*:turn")
+        .try_into()
+        .expect("it is somebody's turn");
+    let answer = fleet.redis.run(&format!("PTTL {turn}"));
+    let line = answer.lines().next().expect("a line");
+    line[1..].parse().expect("a number")
+}
+
+/// A process that is killed gives nothing back; what it had begun ends by itself.
+#[tokio::test]
+async fn the_turn_of_a_gateway_that_was_killed_goes_to_another_when_its_time_is_over() {
+    let rule = format!("{BOTH}\nwait = '1h'");
+    let fleet = Fleet::with(1, &rule, &[("cache-control", "max-age=60")]).await;
+    fleet.gate.forget_permits(1_000_000);
+    let mut killed = Process::start(&format!(
+        "[admin]\nlisten = '127.0.0.1:0'\n[server]\nlisten = ['127.0.0.1:0']\n{}",
+        fleet.text().replace("'1h'", "'2s'")
+    ))
+    .await;
+    let mut client = Raw::connect(killed.address()).await;
+    client.send(GET).await;
+    eventually(|| fleet.count() == 1).await;
+    killed.signal("KILL");
+    killed.ended().await;
+    let left = turn_left(&fleet);
+    assert!(
+        (1..=2_000).contains(&left),
+        "{left}: as long as its rule says"
+    );
+    let opening = async {
+        // This gateway would wait for an hour.
+        eventually(|| fleet.count() == 2).await;
+        let left = turn_left(&fleet);
+        assert!((1..=5_000).contains(&left), "{left}: five seconds at most");
+        // The request of the one that was killed may have taken one.
+        fleet.gate.add_permits(2);
+    };
+    let (body, ()) = tokio::join!(fleet.body(0, "/"), opening);
+    assert_eq!(body, "2");
+}
+
+#[tokio::test]
+async fn one_gateway_fetches_what_all_serve_stale() {
+    let rule = format!("{BOTH}\nstale_while_revalidate = '1m'");
+    let fleet = Fleet::with(3, &rule, &[("cache-control", "max-age=10")]).await;
+    fleet.fill(0, "/").await;
+    for gateway in [1, 2] {
+        assert_eq!(fleet.body(gateway, "/").await, "1");
+    }
+    fleet.later(11);
+    fleet.gate.forget_permits(1_000_000);
+    let answers = storm(&fleet, "/", 10).await;
+    assert!(
+        answers.iter().all(|it| *it == (200, "1".to_owned())),
+        "{answers:?}"
+    );
+    eventually(|| fleet.count() >= 2).await;
+    fleet.gate.add_permits(1_000_000);
+    for gateway in 0..3 {
+        within(async { while fleet.body(gateway, "/").await != "2" {} }).await;
+    }
+    assert_eq!(fleet.count(), 2);
+}
