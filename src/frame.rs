@@ -449,9 +449,12 @@ fn normalise(parts: &mut Parts, context: &Context) -> Result<bool, Rejection> {
 /// The last touches to every answer, and its end tied to its body.
 fn finish(mut response: Response, context: &Context, mut end: End) -> http::Response<AnswerBody> {
     let status = response.status();
+    context.answered();
     let headers = response.headers_mut();
     headers.insert(X_REQUEST_ID, context.id.header().clone());
-    if context.connection.is_draining() && context.head.version != Version::HTTP_2 {
+    // The connection of a tunnel ends with the tunnel, and its 101 says `upgrade`.
+    let closes = status != StatusCode::SWITCHING_PROTOCOLS && context.connection.is_draining();
+    if closes && context.head.version != Version::HTTP_2 {
         headers.insert(CONNECTION, HeaderValue::from_static("close"));
     }
     let empty = has_no_body(&context.head.method, status, response.body());

@@ -12,7 +12,7 @@ use std::{
 
 use http::HeaderValue;
 
-use super::{BodyError, Request};
+use super::{BodyError, Interim, Request};
 
 /// Who is at the other end of a client's connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,6 +82,8 @@ pub struct Connection {
     pub secure: bool,
     /// What it speaks; known once the first bytes were seen.
     pub protocol: Protocol,
+    /// What servers say before their answers; over HTTP/1.1 only.
+    pub interim: Interim,
     /// The peer's address as a header value, made when a request first needs it.
     peer_text: OnceLock<HeaderValue>,
     in_flight: AtomicUsize,
@@ -104,6 +106,7 @@ impl Connection {
             peer,
             secure,
             protocol,
+            interim: Interim::default(),
             peer_text: OnceLock::new(),
             in_flight: AtomicUsize::new(0),
             draining: AtomicBool::new(false),

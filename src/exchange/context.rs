@@ -4,7 +4,7 @@ use std::{
     net::IpAddr,
     sync::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::{Duration, SystemTime},
 };
@@ -146,6 +146,8 @@ pub struct Context {
     notes: OnceLock<Box<Mutex<Notes>>>,
     attempts: Mutex<Attempts>,
     bytes_in: AtomicU64,
+    /// Nothing may be said before the answer any more.
+    answered: AtomicBool,
 }
 
 impl Context {
@@ -177,6 +179,7 @@ impl Context {
             notes: OnceLock::new(),
             attempts: Mutex::default(),
             bytes_in: AtomicU64::new(0),
+            answered: AtomicBool::new(false),
         }
     }
 
@@ -427,6 +430,19 @@ impl Context {
     fn attempts_locked(&self) -> MutexGuard<'_, Attempts> {
         // Whole after a panic elsewhere: nothing here can panic half-way.
         self.attempts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Hands an interim answer of the server on to the client, unless its answer has begun: a fetch may
+    /// go on for others.
+    pub fn interim(&self, head: &[u8]) {
+        if self.head.version == Version::HTTP_11 && !self.answered.load(Ordering::Relaxed) {
+            self.connection.interim.pass(head);
+        }
+    }
+
+    /// The answer is made.
+    pub fn answered(&self) {
+        self.answered.store(true, Ordering::Relaxed);
     }
 
     /// Counts bytes of the request's body.

@@ -8,9 +8,10 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::{
-    HeaderName, HeaderValue, Response as HttpResponse, StatusCode,
+    HeaderName, HeaderValue, Method, Response as HttpResponse, StatusCode,
     header::{CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE},
 };
+use http_body::Body as _;
 use serde::{Serialize, Serializer};
 use serde_json::{Map, Value};
 use smallvec::SmallVec;
@@ -169,6 +170,11 @@ impl Rejection {
             AnswerForm::Problem => self.problem(context),
             AnswerForm::Grpc => self.grpc(),
         };
+        if context.head.method == Method::HEAD {
+            // Elsewhere whoever writes the answer says it, from the body itself.
+            let length = response.body().size_hint().exact().unwrap_or_default();
+            response.headers_mut().insert(CONTENT_LENGTH, length.into());
+        }
         let headers = response.headers_mut();
         for (name, value) in self.more.headers {
             headers.append(name, value);
@@ -265,7 +271,6 @@ fn with_body(status: StatusCode, media_type: &'static str, text: Vec<u8>) -> Res
     headers.reserve(FIELDS);
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(media_type));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    headers.insert(CONTENT_LENGTH, HeaderValue::from(bytes.len()));
     *response.body_mut() = Body::full(bytes);
     response
 }

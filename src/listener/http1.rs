@@ -48,6 +48,7 @@ pub(super) fn serve<'a, H: Handler>(
     };
     let limits = serving.settings.heads;
     let date = serving.worker.date();
-    let served = Box::pin(Conversation::new(io, limits, date, ask));
+    let conversation = Conversation::new(io, limits, date, serving.connection, ask);
+    let served = Box::pin(conversation);
     guard.serve(served, move |end| serving.tell(end))
 }

@@ -246,7 +246,10 @@ impl Attempt<'_> {
                 http1::Exchange::new(connection, method, framing, body)
             }
         };
-        let outcome = self.answer(|cx| exchange.poll(cx), &mut timer).await;
+        let interim = |head| self.context.interim(&http1::interim_head(head));
+        let outcome = self
+            .answer(|cx| exchange.poll(cx, &interim), &mut timer)
+            .await;
         match outcome {
             Ok(Ok(head)) => self.http1_sent(head, exchange, timer).map_err(Unsent::lost),
             Ok(Err(error)) => Err(self.http1_unsent(error, exchange)),

@@ -102,7 +102,7 @@ async fn ask_http1(
     connection.output().extend_from_slice(head.as_bytes());
     let (framing, body) = (Framing::Empty, Body::empty());
     let mut exchange = http1::Exchange::new(connection, Method::GET, framing, body);
-    let head = poll_fn(|cx| exchange.poll(cx)).await;
+    let head = poll_fn(|cx| exchange.poll(cx, &drop)).await;
     let head = head.map_err(|error| format!("{error:?}"))?;
     read_out(exchange.answer(&head, None)?).await;
     Ok(head.status)

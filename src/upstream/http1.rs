@@ -25,7 +25,7 @@ mod rest;
 mod stream;
 
 pub(super) use answer::Answer;
-pub(super) use encode::request_head;
+pub(super) use encode::{interim_head, request_head};
 pub(super) use exchange::{Exchange, SendError};
 pub use head::{Head, Malformed};
 pub(super) use stream::{Stream, Switched};

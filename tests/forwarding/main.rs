@@ -10,6 +10,7 @@ mod frame;
 mod framing;
 mod grpc;
 mod health;
+mod interim;
 mod limits;
 mod streaming;
 mod targets;

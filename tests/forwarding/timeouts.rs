@@ -57,8 +57,10 @@ async fn an_answer_that_does_not_begin_is_a_gateway_timeout() {
 async fn an_interim_answer_does_not_prolong_the_wait() {
     let (origin, _closed) = stuck("HTTP/1.1 102 Processing\r\n\r\n").await;
     let gateway = gateway(&origin.url(), "response = \"80ms\"");
-    let answer = Raw::ask(gateway.address(), crate::GET).await;
-    assert_eq!(answer.reason(), "upstream.response_timeout");
+    let mut client = Raw::connect(gateway.address()).await;
+    client.send(crate::GET).await;
+    assert_eq!(client.head().await, "HTTP/1.1 102 Processing\r\n\r\n");
+    assert_eq!(client.answer().await.reason(), "upstream.response_timeout");
 }
 
 #[tokio::test]

@@ -199,6 +199,16 @@ async fn a_tunnel_goes_on_until_the_deadline_and_is_logged() {
     );
 }
 
+/// Its 101 says `upgrade`, and not `close` as other answers do by then.
+#[tokio::test]
+async fn a_tunnel_can_be_opened_while_a_drain_is_delayed() {
+    let origin = Streams::start().await;
+    let gateway = draining(&origin.server.url(), LONG / 2, 0, LONG);
+    gateway.inner().drain();
+    let mut socket = WebSocket::connect(gateway.address()).await;
+    socket.echo("during the delay").await;
+}
+
 #[tokio::test]
 async fn with_nothing_open_it_ends_after_the_delay() {
     let gateway = draining("http://127.0.0.1:1", 200, LONG - 1_000, LONG);

@@ -4,6 +4,8 @@ use bytes::{Buf, Bytes, BytesMut};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use httparse::Status;
 
+use super::fields::place;
+
 /// What is left of a body. Reads as strictly as the RFC is written: what is framed otherwise could be
 /// read otherwise by somebody else.
 #[derive(Debug)]
@@ -12,7 +14,8 @@ pub struct Decoder(Kind);
 #[derive(Debug)]
 enum Kind {
     Length(u64),
-    Chunked(Chunked),
+    /// With the bytes of its extensions so far.
+    Chunked(Chunked, usize),
     UntilClose,
     Over,
 }
@@ -56,7 +59,7 @@ impl Decoder {
     /// A body in chunks (RFC 9112 7.1).
     #[must_use]
     pub fn chunked() -> Self {
-        Self(Kind::Chunked(Chunked::Size))
+        Self(Kind::Chunked(Chunked::Size, 0))
     }
 
     /// A body that ends with its connection.
@@ -77,7 +80,7 @@ impl Decoder {
         match self.0 {
             Kind::Over => Some(0),
             Kind::Length(left) => Some(left),
-            Kind::Chunked(_) | Kind::UntilClose => None,
+            Kind::Chunked(..) | Kind::UntilClose => None,
         }
     }
 
@@ -98,7 +101,7 @@ impl Decoder {
                 self.0 = Kind::Over;
                 Ok(())
             }
-            Kind::Length(_) | Kind::Chunked(_) => Err("the body broke off"),
+            Kind::Length(_) | Kind::Chunked(..) => Err("the body broke off"),
         }
     }
 
@@ -119,8 +122,8 @@ impl Decoder {
                 }
                 Ok(Decoded::Data(data))
             }
-            Kind::Chunked(chunked) => {
-                let decoded = chunked.decode(buffer);
+            Kind::Chunked(chunked, extensions) => {
+                let decoded = chunked.decode(buffer, extensions);
                 if matches!(decoded, Ok(Decoded::End | Decoded::Trailers(_))) {
                     self.0 = Kind::Over;
                 }
@@ -131,10 +134,10 @@ impl Decoder {
 }
 
 impl Chunked {
-    fn decode(&mut self, buffer: &mut BytesMut) -> Result<Decoded, Broken> {
+    fn decode(&mut self, buffer: &mut BytesMut, extensions: &mut usize) -> Result<Decoded, Broken> {
         loop {
             match self {
-                Self::Size => match size(buffer)? {
+                Self::Size => match size(buffer, extensions)? {
                     None => return Ok(Decoded::More),
                     Some(0) => *self = Self::Trailers,
                     Some(size) => *self = Self::Data(size),
@@ -168,7 +171,7 @@ fn take(buffer: &mut BytesMut, left: &mut u64) -> Bytes {
 }
 
 /// `chunk-size [ chunk-ext ] CRLF`.
-fn size(buffer: &mut BytesMut) -> Result<Option<u64>, Broken> {
+fn size(buffer: &mut BytesMut, extensions: &mut usize) -> Result<Option<u64>, Broken> {
     let Some(end) = memchr::memchr(b'\n', buffer) else {
         return match buffer.len() > LONGEST_SIZE_LINE {
             true => Err("a chunk's extensions are too long"),
@@ -186,7 +189,15 @@ fn size(buffer: &mut BytesMut) -> Result<Option<u64>, Broken> {
         .take_while(|byte| byte.is_ascii_hexdigit())
         .count();
     // RFC 9112 7.1.1: an extension begins with a semicolon, perhaps behind some spaces.
-    let behind = line[digits..].trim_ascii_start();
+    let behind = &line[digits..];
+    *extensions += behind.len();
+    if *extensions > MOST_EXTENSIONS {
+        return Err("a body's chunks have too many extensions");
+    }
+    let blanks = behind
+        .iter()
+        .take_while(|byte| matches!(byte, b' ' | b'\t'));
+    let behind = &behind[blanks.count()..];
     if digits == 0 || digits > 16 || !(behind.is_empty() || behind[0] == b';') {
         return Err("a chunk's size is not valid");
     }
@@ -212,11 +223,25 @@ fn trailers(buffer: &mut BytesMut) -> Result<Decoded, Broken> {
     let mut fields = [httparse::EMPTY_HEADER; MOST_TRAILERS];
     let headers = match httparse::parse_headers(&buffer[..end], &mut fields) {
         // Shorter, where a bare line feed has ended them.
-        Ok(Status::Complete((length, fields))) if length == end => collect(fields)?,
+        Ok(Status::Complete((length, fields)))
+            if length == end && stand_behind_crlf(fields, &buffer[..end]) =>
+        {
+            collect(fields)?
+        }
         _ => return Err("the trailers are not valid"),
     };
     buffer.advance(end);
     Ok(Decoded::Trailers(headers))
+}
+
+/// Whether each line but the first, which a chunk's line stands before, begins behind CRLF.
+fn stand_behind_crlf(fields: &[httparse::Header<'_>], buffer: &[u8]) -> bool {
+    let starts = fields
+        .iter()
+        .map(|field| place(field.name.as_bytes(), buffer).start);
+    starts
+        .skip(1)
+        .all(|start| buffer[..start].ends_with(b"\r\n"))
 }
 
 fn collect(fields: &[httparse::Header<'_>]) -> Result<HeaderMap, Broken> {
@@ -233,6 +258,8 @@ fn collect(fields: &[httparse::Header<'_>]) -> Result<HeaderMap, Broken> {
 }
 
 const LONGEST_SIZE_LINE: usize = 4 << 10;
+/// Of a body's chunks together: nothing else counts these bytes.
+const MOST_EXTENSIONS: usize = 16 << 10;
 const LONGEST_TRAILERS: usize = 16 << 10;
 const MOST_TRAILERS: usize = 100;
 
@@ -301,6 +328,10 @@ mod tests {
     #[test]
     fn what_is_framed_otherwise_is_refused() {
         let long = format!("1;{}\r\na\r\n0\r\n\r\n", "x".repeat(LONGEST_SIZE_LINE));
+        let many = format!(
+            "{}0\r\n\r\n",
+            format!("1;{}\r\na\r\n", "x".repeat(1000)).repeat(20)
+        );
         let trailers = format!("0\r\nx: {}\r\n\r\n", "x".repeat(LONGEST_TRAILERS));
         for bytes in [
             "4\nmore\r\n",
@@ -317,6 +348,9 @@ mod tests {
             "4;a\rb\r\nmore\r\n0\r\n\r\n",
             "0\r\nno field\r\n\r\n",
             "0\r\na: b\n\nc: d\r\n\r\n",
+            "0\r\na: b\nc: d\r\n\r\n",
+            "4\x0c\r\nmore\r\n0\r\n\r\n",
+            &many,
             "0\r\n a: b\r\n\r\n",
             "4\r\nmo",
             "4\r\nmore\r\n0\r\n",

@@ -91,6 +91,17 @@ impl Input {
         self.buffer.split_to(length).freeze()
     }
 
+    /// Between two messages: an empty buffer has no room, and what stands in a grown one pins no more
+    /// than itself.
+    pub fn settle(&mut self) {
+        if self.buffer.is_empty() {
+            *self = Self::default();
+        } else if self.room > SMALL {
+            self.buffer = BytesMut::from(&self.buffer[..]);
+            self.room = SMALL;
+        }
+    }
+
     /// Gives a grown buffer back.
     pub fn rest(&mut self) {
         self.room = SMALL;

@@ -73,6 +73,14 @@ pub enum OutgoingError {
     Write(io::Error),
 }
 
+impl<B> Outgoing<B> {
+    /// Whether only the connection's end tells the body's.
+    #[must_use]
+    pub fn ends_with_connection(&self) -> bool {
+        self.framing == Framing::UntilClose
+    }
+}
+
 impl<B> Outgoing<B>
 where
     B: HttpBody<Data = Bytes, Error = BodyError> + Unpin,
@@ -97,12 +105,6 @@ where
     #[must_use]
     pub fn is_complete(&self) -> bool {
         (self.over || self.framing == Framing::Length(0)) && self.is_flushed()
-    }
-
-    /// Whether only the connection's end tells the body's.
-    #[must_use]
-    pub fn ends_with_connection(&self) -> bool {
-        self.framing == Framing::UntilClose
     }
 
     fn is_flushed(&self) -> bool {

@@ -39,8 +39,8 @@ use super::{
     switched::Switched,
 };
 use crate::exchange::{
-    Body, BodyError, Upgrade, Upgraded,
-    http1::{Decoded, Decoder, Framing, Input, Outgoing, OutgoingError, has_blank_line},
+    Body, BodyError, Connection, Upgrade, Upgraded,
+    http1::{Decoded, Decoder, Framing, Input, Outgoing, has_blank_line},
     upgrade,
 };
 
@@ -63,8 +63,9 @@ pub(super) struct Conversation<'a, S, F, B> {
     /// What the request under way says to us.
     said: Said,
     body: Incoming,
-    /// What is left to write of a `100 Continue`.
-    interim: &'static [u8],
+    /// What is still to be written before the answer.
+    interim: Vec<u8>,
+    connection: &'a Connection,
     /// Of a request that asks to switch protocols.
     promise: Option<Sender<Upgraded>>,
     /// It ends behind the answer under way.
@@ -114,7 +115,13 @@ where
     F: Future<Output = Result<Response<B>, Infallible>> + Unpin,
     B: HttpBody<Data = Bytes, Error = BodyError> + Unpin,
 {
-    pub(super) fn new(io: Io, limits: HeadLimits, date: &'a Date, ask: S) -> Self {
+    pub(super) fn new(
+        io: Io,
+        limits: HeadLimits,
+        date: &'a Date,
+        connection: &'a Connection,
+        ask: S,
+    ) -> Self {
         Self {
             io: Some(io),
             input: Input::default(),
@@ -127,7 +134,8 @@ where
             turn: Turn::Idle,
             said: Said::default(),
             body: Incoming::Over,
-            interim: b"",
+            interim: Vec::new(),
+            connection,
             promise: None,
             closing: false,
         }
@@ -135,23 +143,28 @@ where
 
     fn step(&mut self, cx: &mut Context<'_>) -> Poll<Result<Step, Broken>> {
         let Some(io) = &mut self.io else {
-            return Poll::Ready(Ok(Step::Over));
+            return Poll::Ready(self.end());
         };
         match &mut self.turn {
             Turn::Idle => self.poll_idle(cx),
             Turn::Asked(answer) => match Pin::new(answer).poll(cx) {
                 Poll::Ready(Ok(answer)) => {
-                    self.answer(answer);
+                    self.answer(answer, cx);
                     Poll::Ready(Ok(Step::Again))
                 }
-                Poll::Pending => self.poll_client(cx),
+                Poll::Pending => {
+                    self.take_interim(cx);
+                    ready!(self.poll_interim(cx))?;
+                    self.poll_client(cx)
+                }
             },
             Turn::Answering(outgoing) => match outgoing.poll(io, cx) {
                 Poll::Ready(Ok(())) => {
                     self.answered();
                     Poll::Ready(Ok(Step::Again))
                 }
-                Poll::Ready(Err(error)) => Poll::Ready(Err(cut(outgoing, io, &error))),
+                // The frame has told why.
+                Poll::Ready(Err(_)) => Poll::Ready(Err(Broken::Lost)),
                 Poll::Pending => self.poll_client(cx),
             },
             Turn::Rest => self.poll_rest(cx),
@@ -161,14 +174,18 @@ where
                 self.refused(written.is_ok());
                 Poll::Ready(Ok(Step::Again))
             }
-            Turn::Closing(refused) => {
+            Turn::Closing(_) => {
                 // Whether the client still hears of it changes nothing.
                 let _ = ready!(Pin::new(io).poll_shutdown(cx));
-                Poll::Ready(match refused.take() {
-                    Some(refused) => Err(Broken::Refused(refused)),
-                    None => Ok(Step::Over),
-                })
+                Poll::Ready(self.end())
             }
+        }
+    }
+
+    fn end(&mut self) -> Result<Step, Broken> {
+        match mem::replace(&mut self.turn, Turn::Closing(None)) {
+            Turn::Closing(Some(refused)) => Err(Broken::Refused(refused)),
+            _ => Ok(Step::Over),
         }
     }
 
@@ -264,14 +281,14 @@ where
         };
         match ready!(feed.poll_wants(cx)) {
             Wants::Nothing => {
-                self.abandon_body();
+                self.abandon_body(cx);
                 return Poll::Ready(Ok(()));
             }
             Wants::Room { asked: false } if *held => return Poll::Pending,
             Wants::Room { .. } => {
                 // RFC 9110 10.1.1: never behind the final answer's head.
                 if mem::take(held) && matches!(self.turn, Turn::Asked(_)) {
-                    self.interim = CONTINUE;
+                    self.interim.extend_from_slice(CONTINUE);
                 }
             }
         }
@@ -334,19 +351,8 @@ where
     }
 
     /// Nobody wants the rest. What has come of it already is skipped; more is not waited for.
-    fn abandon_body(&mut self) {
-        let Incoming::Coming { decoder, held, .. } = &mut self.body else {
-            return;
-        };
-        // Of a body that was held back nobody knows whether it will come.
-        let mut over = decoder.is_over();
-        while !over && !*held {
-            match decoder.decode(&mut self.input.buffer) {
-                Ok(Decoded::Data(_)) => over = decoder.is_over(),
-                Ok(Decoded::Trailers(_) | Decoded::End) => over = true,
-                Ok(Decoded::More) | Err(_) => break,
-            }
-        }
+    fn abandon_body(&mut self, cx: &mut Context<'_>) {
+        let over = self.skips_body(cx);
         self.said.persistent &= over;
         self.body = match over {
             true => Incoming::Over,
@@ -354,26 +360,50 @@ where
         };
     }
 
+    /// Whether the rest of the body is here, and small.
+    fn skips_body(&mut self, cx: &mut Context<'_>) -> bool {
+        let (Incoming::Coming { decoder, held, .. }, Some(io)) = (&mut self.body, &mut self.io)
+        else {
+            return false;
+        };
+        let mut skipped = 0;
+        // Of a body that was held back nobody knows whether it will come.
+        while !*held && skipped < MOST_SKIPPED {
+            match decoder.decode(&mut self.input.buffer) {
+                Ok(Decoded::Data(data)) => {
+                    skipped += data.len();
+                    if decoder.is_over() {
+                        return true;
+                    }
+                }
+                Ok(Decoded::Trailers(_) | Decoded::End) => return true,
+                Ok(Decoded::More) => match self.input.poll_read(io, cx) {
+                    Poll::Ready(Ok(1..)) => {}
+                    _ => return false,
+                },
+                Err(_) => return false,
+            }
+        }
+        false
+    }
+
     fn poll_interim(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Broken>> {
         while let (false, Some(io)) = (self.interim.is_empty(), &mut self.io) {
-            match ready!(Pin::new(io).poll_write(cx, self.interim)) {
-                Ok(written @ 1..) => self.interim = &self.interim[written..],
+            match ready!(Pin::new(io).poll_write(cx, &self.interim)) {
+                Ok(written @ 1..) => drop(self.interim.drain(..written)),
                 Ok(0) | Err(_) => return Poll::Ready(Err(Broken::Lost)),
             }
         }
         Poll::Ready(Ok(()))
     }
 
-    fn answer(&mut self, answer: Response<B>) {
-        self.settle_body();
+    fn answer(&mut self, answer: Response<B>, cx: &mut Context<'_>) {
+        self.settle_body(cx);
         self.said.persistent &= !self.closing;
         let (mut head, body) = answer.into_parts();
         let mut out = mem::take(&mut self.output);
-        // What has begun must go on; what has not is needed no longer.
-        let interim = mem::take(&mut self.interim);
-        if interim.len() < CONTINUE.len() {
-            out.extend_from_slice(interim);
-        }
+        self.take_interim(cx);
+        out.append(&mut self.interim);
         let framing = answer::write(&mut out, &mut self.said, &head, &body, self.date);
         if head.status != StatusCode::SWITCHING_PROTOCOLS {
             self.promise = None;
@@ -384,21 +414,30 @@ where
 
     /// An allocation less for the next request, unless it was an odd answer.
     fn keep_room(&mut self, mut headers: HeaderMap) {
-        if headers.capacity() <= USUAL_FIELDS {
+        // Second values of a name have a room of their own.
+        if headers.capacity() <= USUAL_FIELDS && headers.len() == headers.keys_len() {
             headers.clear();
             self.room = headers;
         }
     }
 
     /// Before an answer tells whether the connection persists.
-    fn settle_body(&mut self) {
+    fn settle_body(&mut self, cx: &mut Context<'_>) {
         let Incoming::Coming { feed, held, .. } = &self.body else {
             return;
         };
         // The client may send the body now or leave it out.
         self.said.persistent &= !held;
         if feed.is_abandoned() {
-            self.abandon_body();
+            self.abandon_body(cx);
+        }
+    }
+
+    /// What the server has said before its answer.
+    fn take_interim(&mut self, cx: &Context<'_>) {
+        self.connection.interim.written_by(cx.waker());
+        if let Some(mut heads) = self.connection.interim.take() {
+            self.interim.append(&mut heads);
         }
     }
 
@@ -416,6 +455,9 @@ where
     }
 
     fn poll_rest(&mut self, cx: &mut Context<'_>) -> Poll<Result<Step, Broken>> {
+        if let Incoming::Coming { held: true, .. } = self.body {
+            self.lose_body("the client was not asked for the body in time".into());
+        }
         if matches!(self.body, Incoming::Coming { .. }) {
             ready!(self.poll_body(cx))?;
             return Poll::Ready(Ok(Step::Again));
@@ -426,10 +468,8 @@ where
             _ => Turn::Closing(None),
         };
         self.body = Incoming::Over;
-        if self.input.is_empty() {
-            // What waits for the next request holds no memory.
-            self.input = Input::default();
-        }
+        // What waits for the next request holds no memory.
+        self.input.settle();
         Poll::Ready(Ok(Step::Again))
     }
 
@@ -467,17 +507,16 @@ where
     }
 }
 
-/// A cut must not look like the end of the answer: where only the connection's end would tell it, the
-/// connection is reset.
-fn cut<B>(outgoing: &Outgoing<B>, io: &Io, error: &OutgoingError) -> Broken
-where
-    B: HttpBody<Data = Bytes, Error = BodyError> + Unpin,
-{
-    let ours = matches!(error, OutgoingError::Body(_) | OutgoingError::Length);
-    if ours && outgoing.ends_with_connection() {
-        io.reset();
+/// A cut must not look like the end of the answer: where only the connection's end tells it, the
+/// connection is reset. Whatever cut it, an answer that is dropped here is not whole.
+impl<S, F, B> Drop for Conversation<'_, S, F, B> {
+    fn drop(&mut self) {
+        if let (Turn::Answering(outgoing), Some(io)) = (&self.turn, &self.io)
+            && outgoing.ends_with_connection()
+        {
+            io.reset();
+        }
     }
-    Broken::Lost
 }
 
 impl<S, F, B> Future for Conversation<'_, S, F, B>
@@ -523,6 +562,9 @@ const KEPT_OUTPUT: usize = 2 << 10;
 const USUAL_FIELDS: usize = 32;
 
 const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
+
+/// How much of a body that nobody wants is read for the sake of the connection.
+const MOST_SKIPPED: usize = 64 << 10;
 
 /// Steps of one connection before others get their turn; a small request takes four.
 const STEPS: usize = 64;

@@ -77,6 +77,9 @@ impl Head {
         while buffer.starts_with(b"\r\n") {
             buffer.advance(2);
         }
+        if buffer.first() == Some(&b'\n') {
+            return Err(malformed("a line in front of the head ends without CRLF"));
+        }
         let Some(found) = Found::in_buffer(buffer, limits)? else {
             return match buffer.len() > limits.bytes {
                 true => Err(too_large()),
@@ -354,6 +357,8 @@ mod tests {
             "GET / HTTP/1.1\r\nHost: a\r\n\n",
             "GET / HTTP/1.1\r\n\n",
             "GET / HTTP/1.1\n\n",
+            "\nGET / HTTP/1.1\r\n\r\n",
+            "\r\n\nGET / HTTP/1.1\r\n\r\n",
         ] {
             assert_eq!(refused(text), Reason::Malformed, "{text:?}");
         }

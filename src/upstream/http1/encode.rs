@@ -3,8 +3,8 @@
 use http::{
     HeaderMap, HeaderName, HeaderValue, Method,
     header::{
-        CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, FORWARDED, HOST, TE, TRANSFER_ENCODING,
-        UPGRADE, VIA,
+        CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, FORWARDED, HOST, TE, TRAILER,
+        TRANSFER_ENCODING, UPGRADE, VIA,
     },
     request::Parts,
 };
@@ -14,11 +14,12 @@ use super::super::{
     head::{HeadOptions, forwarded, forwarded_for, forwarded_host, host},
     server::Server,
 };
+use super::Head;
 use crate::exchange::{
     Body, Context,
     fields::{
         KEEP_ALIVE, PROXY_CONNECTION, TRACEPARENT, X_FORWARDED_FOR, X_FORWARDED_HOST,
-        X_FORWARDED_PROTO, X_REQUEST_ID, joined_cookies,
+        X_FORWARDED_PROTO, X_REQUEST_ID, joined_cookies, remove_hop_by_hop,
     },
     http1::{Framing, line, named_trailers},
 };
@@ -65,6 +66,26 @@ pub(in super::super) fn request_head(
     framing_field(out, parts, &framing);
     out.extend_from_slice(b"\r\n");
     framing
+}
+
+/// Writes an interim answer for the client: what it says, but for what is of one hop.
+pub(in super::super) fn interim_head(head: Head) -> Vec<u8> {
+    let mut headers = head.headers;
+    remove_hop_by_hop(&mut headers, true);
+    let mut out = b"HTTP/1.1 ".to_vec();
+    out.extend_from_slice(head.status.as_str().as_bytes());
+    out.push(b' ');
+    let usual = head.status.canonical_reason().unwrap_or_default();
+    out.extend_from_slice(usual.as_bytes());
+    out.extend_from_slice(b"\r\n");
+    for (name, value) in &headers {
+        // RFC 9110 8.6: an interim answer has no length.
+        if *name != CONTENT_LENGTH && *name != TRAILER {
+            field(&mut out, name, value);
+        }
+    }
+    out.extend_from_slice(b"\r\n");
+    out
 }
 
 fn client_fields(out: &mut Vec<u8>, headers: &HeaderMap, options: &HeadOptions<'_>) {

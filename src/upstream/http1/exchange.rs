@@ -7,7 +7,7 @@ use std::{
 };
 
 use bytes::Buf;
-use http::Method;
+use http::{Method, StatusCode};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::{
@@ -83,8 +83,13 @@ impl Exchange {
         (!self.upload.began).then_some(self.upload)
     }
 
-    /// Sends, and waits for the answer's head.
-    pub(in super::super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<Head, SendError>> {
+    /// Sends, and waits for the answer's head. `interim` is shown those before it, but for the 100:
+    /// whether the client may send its body is between it and us.
+    pub(in super::super) fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        interim: &impl Fn(Head),
+    ) -> Poll<Result<Head, SendError>> {
         self.poll_upload(cx)?;
         if !self.upload.began {
             // Whatever has come can't be the answer to a request that is still here.
@@ -94,7 +99,7 @@ impl Exchange {
             };
         }
         loop {
-            if let Some(head) = self.take_head()? {
+            if let Some(head) = self.take_head(interim)? {
                 return Poll::Ready(Ok(head));
             }
             let connection = &mut *self.connection;
@@ -134,7 +139,7 @@ impl Exchange {
 
     /// The final head, if it is there. Interim answers (RFC 9110 15.2) are taken in up to a bound:
     /// nothing else would hold a server back that sends them without end.
-    fn take_head(&mut self) -> Result<Option<Head>, SendError> {
+    fn take_head(&mut self, interim: &impl Fn(Head)) -> Result<Option<Head>, SendError> {
         loop {
             let buffer = &mut self.connection.input.buffer;
             // Empty lines in front of a head mean nothing (RFC 9112 2.2), but are no way to keep us busy.
@@ -154,6 +159,9 @@ impl Exchange {
                 return Ok(Some(head));
             }
             self.count_interim(before - self.connection.input.buffer.len())?;
+            if head.status != StatusCode::CONTINUE {
+                interim(head);
+            }
         }
     }
 
@@ -272,7 +280,7 @@ mod tests {
         drop(server);
         let body = Body::full("the body");
         let mut exchange = Exchange::new(dead, Method::POST, Framing::Length(8), body);
-        let outcome = poll_fn(|cx| exchange.poll(cx)).await;
+        let outcome = poll_fn(|cx| exchange.poll(cx, &drop)).await;
         let Err(SendError::Closed { written, began, .. }) = outcome else {
             panic!("it is closed");
         };
@@ -281,7 +289,7 @@ mod tests {
 
         let (living, mut server) = connection();
         let mut exchange = Exchange::again(living, Method::POST, unsent);
-        let answer = poll_fn(|cx| exchange.poll(cx));
+        let answer = poll_fn(|cx| exchange.poll(cx, &drop));
         let serve = async {
             let mut request = [0; 27];
             server.read_exact(&mut request).await.unwrap();
@@ -300,7 +308,7 @@ mod tests {
         server.write_all(early).await.unwrap();
         drop(server);
         let mut exchange = Exchange::new(dead, Method::GET, Framing::Empty, Body::empty());
-        let outcome = poll_fn(|cx| exchange.poll(cx)).await;
+        let outcome = poll_fn(|cx| exchange.poll(cx, &drop)).await;
         assert!(matches!(
             outcome,
             Err(SendError::Closed { written: false, .. })
@@ -334,7 +342,7 @@ mod tests {
                 while server.write_all(&interim).await.is_ok() {}
             };
             let outcome = async {
-                let outcome = poll_fn(|cx| exchange.poll(cx)).await;
+                let outcome = poll_fn(|cx| exchange.poll(cx, &drop)).await;
                 drop(exchange);
                 outcome
             };

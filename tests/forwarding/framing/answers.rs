@@ -315,7 +315,7 @@ async fn a_body_where_none_may_be_never_answers_the_next_request() {
 }
 
 #[tokio::test]
-async fn interim_answers_are_consumed() {
+async fn interim_answers_leave_the_connection_as_it_was() {
     let origin = Origin::answering(
         "HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\nHTTP/1.1 100 Continue\r\n\r\n\
          HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok",
@@ -325,6 +325,7 @@ async fn interim_answers_are_consumed() {
     let mut client = Raw::connect(gateway.address()).await;
     for _ in 0..2 {
         client.send(GET).await;
+        assert!(client.head().await.starts_with("HTTP/1.1 103"));
         let answer = client.answer().await;
         assert_eq!((answer.status, answer.text()), (200, "ok"));
         assert_eq!(answer.header("link"), None);
