@@ -6,7 +6,7 @@
 use bytes::BytesMut;
 use http::Method;
 use libfuzzer_sys::fuzz_target;
-use tollgate::upstream::http1::{Decoded, Head};
+use tollgate::{exchange::http1::Decoded, upstream::http1::Head};
 
 fuzz_target!(|input: (u8, &[u8])| {
     let (piece, bytes) = input;
