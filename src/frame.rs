@@ -235,7 +235,7 @@ impl Handler for Frame {
             admitted.as_ref().ok().map(|(route, _)| &**route),
             in_flight,
         );
-        // Boxed: hyper keeps room for this future in every connection, the idle ones too.
+        // Boxed: a connection keeps room for this future, an idle one too.
         Box::pin(async move {
             let response = match admitted {
                 Err(Refused { rejection, near }) => {
@@ -449,7 +449,6 @@ fn normalise(parts: &mut Parts, context: &Context) -> Result<bool, Rejection> {
 /// The last touches to every answer, and its end tied to its body.
 fn finish(mut response: Response, context: &Context, mut end: End) -> http::Response<AnswerBody> {
     let status = response.status();
-    context.answered();
     let headers = response.headers_mut();
     headers.insert(X_REQUEST_ID, context.id.header().clone());
     // The connection of a tunnel ends with the tunnel, and its 101 says `upgrade`.
@@ -463,7 +462,7 @@ fn finish(mut response: Response, context: &Context, mut end: End) -> http::Resp
         return tunnel(response, end);
     }
     let (head, body) = response.into_parts();
-    // RFC 9110 9.3.2: hyper leaves out what HEAD must not get on HTTP/1.1, but not on HTTP/2.
+    // RFC 9110 9.3.2: over HTTP/2 hyper would send it to HEAD.
     let body = if empty { Body::empty() } else { body };
     let body = AnswerBody::new(body, Some(end), &head.headers);
     http::Response::from_parts(head, body)

@@ -1,14 +1,14 @@
 //! Sockets to workers to one connection to a [`Handler`].
 //!
 //! Listening sockets are bound here, accepted sockets are dealt to the least loaded worker, and each
-//! connection is served by hyper on its worker from its first byte to its last. This room knows no
-//! router and no frame: it hands requests to a [`Handler`] and tells an [`Observer`] what requests
-//! can't tell.
+//! connection is served on its worker from its first byte to its last: HTTP/1.1 by ourselves
+//! (`http1.rs`), HTTP/2 by hyper. This room knows no router and no frame: it hands requests to a
+//! [`Handler`] and tells an [`Observer`] what requests can't tell.
 //!
-//! What hyper has no knob for is done by one guard a connection, beside hyper's own future: an I/O
-//! wrapper counts what passes, and one lazily moved timer rules the time of a head, idle time, write
-//! stalls, a client that half-closed, and the lingering close (`guard.rs`, `phase.rs`). Draining is ours too
-//! (`drain.rs`): hyper would close idle HTTP/1.1 connections at once and so race requests under way.
+//! The limits of time are one guard's a connection: an I/O wrapper counts what passes, and one lazily
+//! moved timer rules the time of a head, idle time, write stalls, a client that half-closed, and the
+//! lingering close (`guard.rs`, `phase.rs`). Draining is ours too (`drain.rs`): idle HTTP/1.1
+//! connections stay open for the grace, or requests under way would be lost.
 //!
 //! Hazards: an upgraded connection is read and written by others; whatever must hold until its end
 //! (its place in the counts, the abort) lives in the I/O wrapper, not in the guard.
@@ -61,7 +61,7 @@ pub trait Observer: Send + Sync + 'static {
     /// A connection was closed before a byte was read.
     fn refused(&self, listener: &str, reason: Reason);
 
-    /// A connection misbehaved: what hyper's parser refused, a head that came too slowly, a client
+    /// A connection misbehaved: what the parser refused, a head that came too slowly, a client
     /// that stopped reading, a stream too many. One call an event; a client that merely leaves is none.
     fn malformed(&self, connection: &Connection, reason: Reason, detail: &dyn Display);
 }

@@ -96,7 +96,7 @@ impl<T> ByMethod<T> {
 
     /// The rule of the call that a path names, and whether it spells the name as the rule does. gRPC
     /// tells upper and lower case apart; servers that route as ASP.NET Core does take no account of it,
-    /// nor of a slash at the end, and would run the call by the rule for everything else.
+    /// nor of a slash or empty segments at the end, and would run the call by the rule for everything else.
     fn by_rpc(&self, path: &str) -> Option<(&T, bool)> {
         if self.rpc.is_empty() {
             return None;
@@ -104,7 +104,8 @@ impl<T> ByMethod<T> {
         if let Some(rule) = self.rpc.get(rpc_name(path)) {
             return Some((rule, true));
         }
-        let name = rpc_name(path.trim_end_matches('/'));
+        let mut segments = path.rsplit('/').map(without_parameters);
+        let name = segments.find(|name| !name.is_empty()).unwrap_or_default();
         let mut rules = self.rpc.iter();
         let (_, rule) = rules.find(|(known, _)| known.eq_ignore_ascii_case(name))?;
         Some((rule, false))
@@ -251,8 +252,11 @@ impl fmt::Display for ClaimRule {
 
 /// The path's last segment without a parameter: a server that ignores `;x` runs the method.
 fn rpc_name(path: &str) -> &str {
-    let last = path.rfind('/').map_or(path, |slash| &path[slash + 1..]);
-    last.split(';').next().unwrap_or(last)
+    without_parameters(path.rfind('/').map_or(path, |slash| &path[slash + 1..]))
+}
+
+fn without_parameters(segment: &str) -> &str {
+    segment.split(';').next().unwrap_or(segment)
 }
 
 fn join<T: fmt::Display>(

@@ -1,4 +1,4 @@
-//! One body type for every message: what hyper received, bytes in memory, or a boxed rest.
+//! One body type for every message: what hyper received over HTTP/2, bytes in memory, or a boxed rest.
 
 use std::{
     pin::Pin,

@@ -4,7 +4,7 @@ use std::{
     net::IpAddr,
     sync::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicU64, Ordering},
     },
     time::{Duration, SystemTime},
 };
@@ -146,8 +146,8 @@ pub struct Context {
     notes: OnceLock<Box<Mutex<Notes>>>,
     attempts: Mutex<Attempts>,
     bytes_in: AtomicU64,
-    /// Nothing may be said before the answer any more.
-    answered: AtomicBool,
+    /// The connection's turn when the request came.
+    turn: u64,
 }
 
 impl Context {
@@ -155,6 +155,7 @@ impl Context {
     #[must_use]
     pub fn new(parts: ContextParts) -> Self {
         Self {
+            turn: parts.connection.interim.turn(),
             connection: parts.connection,
             id: parts.id,
             trace: parts.trace,
@@ -179,7 +180,6 @@ impl Context {
             notes: OnceLock::new(),
             attempts: Mutex::default(),
             bytes_in: AtomicU64::new(0),
-            answered: AtomicBool::new(false),
         }
     }
 
@@ -205,6 +205,7 @@ impl Context {
             started_at: self.clock.wall(),
             clock: self.clock.clone(),
         });
+        child.turn = self.turn;
         child.normalised = self.normalised.clone();
         child.route = self.route.clone();
         child.captures = self.captures.clone();
@@ -432,17 +433,11 @@ impl Context {
         self.attempts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Hands an interim answer of the server on to the client, unless its answer has begun: a fetch may
-    /// go on for others.
+    /// Hands an interim answer of the server on to the client, if it still waits for its answer.
     pub fn interim(&self, head: &[u8]) {
-        if self.head.version == Version::HTTP_11 && !self.answered.load(Ordering::Relaxed) {
-            self.connection.interim.pass(head);
+        if self.head.version == Version::HTTP_11 {
+            self.connection.interim.pass(self.turn, head);
         }
-    }
-
-    /// The answer is made.
-    pub fn answered(&self) {
-        self.answered.store(true, Ordering::Relaxed);
     }
 
     /// Counts bytes of the request's body.

@@ -1,6 +1,6 @@
 //! Small writes in one piece.
 //!
-//! hyper hands a head and a body to the socket as two slices. For the small answers that most
+//! A head and a body are handed to the socket as two slices. For the small answers that most
 //! requests get, copying both into one buffer and calling `send` costs less than `writev` with its
 //! list of slices (some 5 % of a whole proxied request was measured). Large ones are never copied.
 

@@ -69,7 +69,7 @@ macro_rules! reasons {
 }
 
 reasons! {
-    /// hyper's parser refused the bytes.
+    /// The parser refused the bytes.
     Malformed = "http.malformed", 400, "VALIDATION_ERROR", "The request is not valid HTTP.";
     /// The head is over `limits.header_bytes`, `http2.header_list` or `limits.max_headers`.
     HeadTooLarge = "http.head_too_large", 431, "VALIDATION_ERROR", "The request's header fields are too large.";

@@ -54,7 +54,7 @@ impl End {
         }
     }
 
-    /// The answer's head is ready. A body that is empty from the start is never polled by hyper, so
+    /// The answer's head is ready. A body that is empty from the start is never polled, so
     /// it is complete here already (HEAD, 204, 304 and the like).
     pub(super) fn answered(&mut self, status: StatusCode, empty: bool) {
         self.status = Some(status);
@@ -62,7 +62,7 @@ impl End {
         self.complete = empty;
     }
 
-    /// RFC 9110 6.5.1: over HTTP/1.1 hyper sends trailers only to who asked, and only what
+    /// RFC 9110 6.5.1: over HTTP/1.1 trailers are sent only to who asked, and only what
     /// `Trailer` named; others are lost here, and counted.
     fn trailers(&self, named: bool) {
         let head = &self.context.head;
@@ -168,7 +168,7 @@ impl HttpBody for AnswerBody {
         match &polled {
             Poll::Ready(Some(Ok(frame))) => self.seen(frame),
             Poll::Ready(None) => self.over(true),
-            // The cut stays visible: hyper closes the connection, or resets the stream.
+            // The cut stays visible: the connection closes, or the stream is reset.
             Poll::Ready(Some(Err(_))) => self.over(false),
             Poll::Pending => {}
         }
@@ -184,7 +184,7 @@ impl HttpBody for AnswerBody {
     }
 }
 
-/// Whether hyper will not ask for the body at all.
+/// Whether nobody will ask for the body at all.
 pub(super) fn has_no_body(method: &Method, status: StatusCode, body: &Body) -> bool {
     *method == Method::HEAD
         || status == StatusCode::NO_CONTENT

@@ -1,6 +1,6 @@
 //! The checks on every request's head, and what is taken out of it.
 //!
-//! Whatever arrives, what reaches the upstream has one meaning. hyper's parser is more lenient than
+//! Whatever arrives, what reaches the upstream has one meaning. Parsers are more lenient than
 //! a gateway may be; what can still be seen here is refused, and the rest is framed anew by the
 //! client side. Order matters: the fields that `Connection` nominates go first, so that no caller
 //! can nominate what is added later.
@@ -175,7 +175,7 @@ pub(super) fn check(parts: &Parts, seen: &Seen, limits: &Checks) -> Result<(), R
     {
         return Err(Reason::TargetInvalid);
     }
-    // hyper's `max_headers` is for HTTP/1 only; what HPACK repeats costs the client one byte. The
+    // The parser's limit is for HTTP/1 only; what HPACK repeats costs the client one byte. The
     // crumbs of a cookie are one field (RFC 9113 8.2.3).
     if parts.headers.len() - seen.cookies.saturating_sub(1) > limits.max_headers {
         return Err(Reason::HeadTooLarge);

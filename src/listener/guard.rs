@@ -193,7 +193,7 @@ impl<'a> Guard<'a> {
             && self.state.cut_streams() > TOLERATED_RESETS.max(self.state.calls() / 2)
     }
 
-    /// Whether a hidden FIN may show now that the request has ended: hyper waits for a wake-up that
+    /// Whether a hidden FIN may show now that the request has ended: who serves it waits for a wake-up that
     /// has passed, so it must be polled once more.
     fn shows_fin(&self) -> bool {
         let shows = self.state.is_fin() && !self.state.is_fin_told() && !self.state.is_busy();
@@ -203,7 +203,7 @@ impl<'a> Guard<'a> {
         shows
     }
 
-    /// The deadline has passed. Without an end hyper is to be polled again.
+    /// The deadline has passed. Without an end the connection is to be polled again.
     fn expire<S: Served>(&mut self, served: Pin<&mut S>) -> Option<End> {
         match self.phase {
             Phase::Head { .. } => return Some(LATE_HEAD),
@@ -212,8 +212,8 @@ impl<'a> Guard<'a> {
                 self.closing = true;
                 served.close();
             }
-            // hyper makes an error of it where it matters: a body that has not come whole may still
-            // get its 400. Where hyper does not look, the next grace ends it.
+            // It is an error where it matters: a body that has not come whole may still get its 400.
+            // Where nobody looks, the next grace ends it.
             Phase::HalfClosed { told: false, .. } => self.state.tell_fin(),
             Phase::Lingering if !self.state.is_linger_over() => self.state.end_lingering(),
             _ => return Some(End::Dropped),

@@ -1,8 +1,8 @@
 //! One connection of HTTP/1.1.
 //!
-//! hyper's server was a third of what a refusal costs: its body channel, its two state machines, a
-//! read for each request that finds nothing. It also can't tell a length beside chunks, nor a bare
-//! line feed. HTTP/2 is hyper's.
+//! hyper's server can tell neither a length beside chunks nor a bare line feed, can't send interim
+//! answers, holds a buffer for every idle connection, and costs 6 to 8 % more for a small request.
+//! HTTP/2 is hyper's.
 //!
 //! ```text
 //! conversation  requests and answers, one pair at a time

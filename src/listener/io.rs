@@ -1,6 +1,6 @@
 //! A client's socket, with what the guard wants to know about it.
 //!
-//! It stands below hyper, and below a tunnel after an upgrade. So what must last until the very end
+//! It stands below who serves the connection, and below a tunnel after an upgrade. So what must last until the very end
 //! is here: the connection's place in the counts, the abort, the lingering close.
 
 use std::{
@@ -93,11 +93,11 @@ impl Stream {
     }
 }
 
-/// A client's socket as hyper and tunnels see it.
+/// A client's socket as those above it see it.
 #[derive(Debug)]
 pub(super) struct Io {
     stream: Stream,
-    /// What sniffing read; hyper reads it again.
+    /// What sniffing read; it is read again.
     prefix: Prefix,
     state: Arc<State>,
     /// Only on HTTP/2.
@@ -155,7 +155,7 @@ impl Io {
     /// A client's FIN shows at once, or, behind a request, when the guard lets it.
     fn poll_fin(&self) -> Poll<io::Result<()>> {
         if self.state.hides_fin() {
-            // No wake-up is lost: the guard polls hyper again when the request has ended.
+            // No wake-up is lost: the guard polls the connection again when the request has ended.
             return Poll::Pending;
         }
         Poll::Ready(Ok(()))
@@ -285,7 +285,7 @@ impl AsyncWrite for Io {
         Poll::Ready(Ok(()))
     }
 
-    /// For a tunnel it is the half-close it asks for; for hyper it is the end, hence lingering.
+    /// For a tunnel it is the half-close it asks for; else it is the end, hence lingering.
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if self.state.is_released() || self.state.is_aborted() {
             return self.stream.poll_shutdown(cx);

@@ -9,7 +9,7 @@
 //!
 //!   Writing     the socket is full      write_timeout since the last byte it took: drop
 //!   HalfClosed  FIN behind a request    a grace since the last byte written: it was an abort
-//!   Closing     we asked hyper to end   write_timeout: drop
+//!   Closing     it was asked to end     write_timeout: drop
 //!   Lingering   only discarding         LINGER: close
 //! ```
 //!
@@ -46,10 +46,10 @@ pub(super) struct Seen {
     pub(super) blocked: bool,
     /// The client sent its FIN.
     pub(super) fin: bool,
-    /// hyper knows of the FIN.
+    /// Who serves the connection knows of the FIN.
     pub(super) told: bool,
     pub(super) lingering: bool,
-    /// We asked hyper to end.
+    /// The connection was asked to end.
     pub(super) closing: bool,
 }
 
@@ -97,8 +97,7 @@ impl Phase {
 /// How long a request goes on for a client that sent FIN behind it and takes no byte.
 ///
 /// A client that is gone and one that only half-closed (`nc -N`) look the same until something is
-/// written: the one answers with RST, the other reads. hyper takes both for gone, or with its
-/// `half_close` both for there. Here an answer that begins within the grace is delivered, and goes on
+/// written: the one answers with RST, the other reads. Here an answer that begins within the grace is delivered, and goes on
 /// as long as it moves; an abort reaches the upstream within a second, even after two graces.
 const FIN_GRACE: Duration = Duration::from_millis(400);
 

@@ -55,7 +55,7 @@ pub(super) struct State {
     calls: AtomicU64,
     /// Of these, on HTTP/2, how many got an answer.
     answers: AtomicU64,
-    /// `calls` when hyper's future last returned; see [`State::is_busy`].
+    /// `calls` when the connection's future last returned; see [`State::is_busy`].
     settled: AtomicU64,
     /// HTTP/2 streams that are being answered.
     streams: AtomicUsize,
@@ -63,13 +63,13 @@ pub(super) struct State {
     blocked: AtomicBool,
     /// The client sent its FIN.
     fin: AtomicBool,
-    /// The client's FIN is hidden from hyper no longer.
+    /// The client's FIN is hidden no longer.
     fin_told: AtomicBool,
     /// Writing is shut down, reading discards.
     lingering: AtomicBool,
     /// Lingering has taken long enough.
     linger_over: AtomicBool,
-    /// hyper is done; if the socket lives on, a tunnel owns it.
+    /// The connection is served; if the socket lives on, a tunnel owns it.
     released: AtomicBool,
     polled: AtomicU8,
     stage: AtomicU8,
@@ -157,9 +157,9 @@ impl State {
         self.lingering.store(true, Relaxed);
     }
 
-    /// Whether hyper must not learn yet that the client sent its FIN.
+    /// Whether the connection must not learn yet that the client sent its FIN.
     ///
-    /// hyper takes an end of stream behind a request for an abort and drops the request. A client
+    /// An end of stream behind a request is an abort, and the request is dropped. A client
     /// that only half-closed still waits for its answer, so the guard decides, after a grace.
     pub(super) fn hides_fin(&self) -> bool {
         !self.fin_told.load(Relaxed)
@@ -225,8 +225,8 @@ impl State {
 
     /// Whether a request is being answered.
     ///
-    /// The handler counts a request at the latest when its future is first polled, which hyper does
-    /// right after the call but not before it has read again: until hyper's future has returned, a
+    /// The handler counts a request at the latest when its future is first polled, which is
+    /// right after the call but perhaps behind another read: until the connection's future has returned, a
     /// call counts by itself.
     pub(super) fn is_busy(&self) -> bool {
         self.calls() != self.settled.load(Relaxed)

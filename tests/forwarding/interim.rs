@@ -4,7 +4,7 @@ use std::io::ErrorKind;
 
 use tokio::io::AsyncReadExt;
 
-use crate::support::{Gateway, Origin, Raw, within};
+use crate::support::{Gateway, Origin, Raw, eventually, within};
 
 const GET: &str = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
 
@@ -22,7 +22,8 @@ async fn saying(parts: &'static [&'static str]) -> Origin {
 
 const HINTS: &str = "HTTP/1.1 100 Continue\r\n\r\n\
     HTTP/1.1 103 Early Hints\r\nLink: </a.css>; rel=preload\r\nConnection: X-Hop\r\nX-Hop: 1\r\n\
-    Content-Length: 9\r\nKeep-Alive: timeout=5\r\n\r\n\
+    Content-Length: 9\r\nKeep-Alive: timeout=5\r\nSet-Cookie: a=b\r\nX-Request-Id: theirs\r\n\
+    Surrogate-Key: k\r\n\r\n\
     HTTP/1.1 102 Processing\r\n\r\n";
 const ANSWER: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 
@@ -46,6 +47,52 @@ async fn interim_answers_reach_the_client_without_what_is_of_one_hop() {
             let answer = client.answer().await;
             assert_eq!((answer.status, answer.text()), (200, "ok"));
         }
+    }
+}
+
+/// What a server says while an old answer is refreshed is for nobody, and least of all for the next.
+#[tokio::test]
+async fn what_a_server_says_behind_an_answer_is_not_said_before_the_next() {
+    let origin = Origin::start(|mut peer| async move {
+        while let Some(request) = peer.request().await {
+            if request.target() == "/next" {
+                peer.write(ANSWER).await;
+                continue;
+            }
+            let hint = "HTTP/1.1 103 Early Hints\r\nLink: </of-another>\r\n\r\n";
+            peer.write(hint).await;
+            let head = "HTTP/1.1 200 OK\r\nCache-Control: max-age=0, stale-while-revalidate=60\r\n";
+            peer.write(format!("{head}Content-Length: 3\r\n\r\nold"))
+                .await;
+        }
+    })
+    .await;
+    let gateway = Gateway::start(&format!(
+        "[routes.all]\nupstream = \"{}\"\ncache = {{}}\n",
+        origin.url()
+    ));
+    let mut client = Raw::connect(gateway.address()).await;
+    client.send(GET).await;
+    assert!(client.head().await.starts_with("HTTP/1.1 103"));
+    assert_eq!(client.answer().await.text(), "old");
+    for round in 2..=4 {
+        client.send(GET).await;
+        let answer = client.answer().await;
+        assert_eq!((answer.status, answer.text()), (200, "old"));
+        // The refreshing fetch has been answered by then.
+        eventually(|| {
+            origin
+                .requests()
+                .iter()
+                .filter(|it| it.target() == "/")
+                .count()
+                >= round
+        })
+        .await;
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        client.send("GET /next HTTP/1.1\r\nHost: a\r\n\r\n").await;
+        let answer = client.answer().await;
+        assert_eq!((answer.status, answer.text()), (200, "ok"));
     }
 }
 

@@ -1,6 +1,7 @@
 //! A message on its way out: its head, and its body as it comes.
 
 use std::{
+    collections::VecDeque,
     io::{self, IoSlice, Write as _},
     pin::Pin,
     task::{Context, Poll, ready},
@@ -49,9 +50,10 @@ pub fn line(out: &mut Vec<u8>, name: &HeaderName, value: &[u8]) {
 pub struct Outgoing<B = Body> {
     out: Vec<u8>,
     sent: usize,
-    payload: Bytes,
-    /// What stands behind the payload.
-    tail: &'static [u8],
+    /// What stands behind the output and is not copied.
+    pieces: VecDeque<Bytes>,
+    /// Bytes of the pieces.
+    queued: usize,
     body: B,
     framing: Framing,
     /// Whether all of the body was taken.
@@ -91,8 +93,8 @@ where
         Self {
             out,
             sent: 0,
-            payload: Bytes::new(),
-            tail: b"",
+            pieces: VecDeque::new(),
+            queued: 0,
             over: framing == Framing::Empty,
             body,
             framing,
@@ -108,7 +110,7 @@ where
     }
 
     fn is_flushed(&self) -> bool {
-        self.sent == self.out.len() && self.payload.is_empty() && self.tail.is_empty()
+        self.sent == self.out.len() && self.pieces.is_empty()
     }
 
     /// The output's room, for the next message.
@@ -146,7 +148,7 @@ where
         Poll::Pending
     }
 
-    /// Takes frames as long as they are there and small.
+    /// Takes frames as long as they are there, up to what one write is good for.
     fn gather(&mut self, cx: &mut Context<'_>) -> Result<(), OutgoingError> {
         if self.sent >= GATHERED {
             self.out.drain(..self.sent);
@@ -163,10 +165,24 @@ where
         Ok(())
     }
 
-    /// Nothing is put in front of what stands behind the payload.
     fn has_room(&self) -> bool {
-        let gathered = self.out.len() - self.sent;
-        self.payload.is_empty() && self.tail.is_empty() && gathered < GATHERED
+        match self.pieces.len() {
+            0 => self.out.len() - self.sent < GATHERED,
+            pieces => self.queued < QUEUED && pieces < MOST_PIECES,
+        }
+    }
+
+    /// Puts a few bytes of framing behind what is there.
+    fn put(&mut self, bytes: &[u8]) {
+        match self.pieces.is_empty() {
+            true => self.out.extend_from_slice(bytes),
+            false => self.push(Bytes::copy_from_slice(bytes)),
+        }
+    }
+
+    fn push(&mut self, piece: Bytes) {
+        self.queued += piece.len();
+        self.pieces.push_back(piece);
     }
 
     fn encode(&mut self, frame: Frame<Bytes>) -> Result<(), OutgoingError> {
@@ -191,22 +207,20 @@ where
                 let length = data.len() as u64;
                 *left = left.checked_sub(length).ok_or(OutgoingError::Length)?;
             }
-            Framing::Chunked(_) => {
+            Framing::Chunked(_) if self.pieces.is_empty() => {
                 // Writing to memory can't fail.
                 let _ = write!(self.out, "{:x}\r\n", data.len());
             }
+            Framing::Chunked(_) => self.push(format!("{:x}\r\n", data.len()).into()),
             Framing::UntilClose => {}
         }
-        let behind: &[u8] = match self.framing {
-            Framing::Chunked(_) => b"\r\n",
-            _ => b"",
-        };
-        if data.len() <= GATHERED {
+        if data.len() <= GATHERED && self.pieces.is_empty() {
             self.out.extend_from_slice(&data);
-            self.out.extend_from_slice(behind);
         } else {
-            self.payload = data;
-            self.tail = behind;
+            self.push(data);
+        }
+        if matches!(self.framing, Framing::Chunked(_)) {
+            self.put(b"\r\n");
         }
         // The end of a body with a length needs no further look at it.
         self.over = self.framing == Framing::Length(0) && self.body.is_end_stream();
@@ -218,13 +232,14 @@ where
         let Framing::Chunked(named) = &self.framing else {
             return self.finish();
         };
-        self.out.extend_from_slice(b"0\r\n");
+        let mut last = b"0\r\n".to_vec();
         for (name, value) in trailers {
             if named.contains(name) {
-                line(&mut self.out, name, value.as_bytes());
+                line(&mut last, name, value.as_bytes());
             }
         }
-        self.out.extend_from_slice(b"\r\n");
+        last.extend_from_slice(b"\r\n");
+        self.put(&last);
         self.over = true;
         Ok(())
     }
@@ -232,7 +247,7 @@ where
     fn finish(&mut self) -> Result<(), OutgoingError> {
         match self.framing {
             Framing::Length(1..) => return Err(OutgoingError::Length),
-            Framing::Chunked(_) => self.out.extend_from_slice(b"0\r\n\r\n"),
+            Framing::Chunked(_) => self.put(b"0\r\n\r\n"),
             Framing::Length(0) | Framing::Empty | Framing::UntilClose => {}
         }
         self.over = true;
@@ -246,10 +261,13 @@ where
     ) -> Poll<io::Result<()>> {
         let head = &self.out[self.sent..];
         let stream = Pin::new(stream);
-        let written = if self.payload.is_empty() && self.tail.is_empty() {
+        let written = if self.pieces.is_empty() {
             ready!(stream.poll_write(cx, head))?
         } else {
-            let slices = [head, &self.payload, self.tail].map(IoSlice::new);
+            let pieces = self.pieces.iter().map(|piece| &piece[..]);
+            let all = std::iter::once(head).chain(pieces);
+            let filled = all.filter(|slice| !slice.is_empty()).map(IoSlice::new);
+            let slices: SmallVec<[_; MOST_PIECES + 3]> = filled.collect();
             ready!(stream.poll_write_vectored(cx, &slices))?
         };
         if written == 0 {
@@ -263,9 +281,16 @@ where
     fn advance(&mut self, written: usize) {
         let of_head = written.min(self.out.len() - self.sent);
         self.sent += of_head;
-        let of_payload = (written - of_head).min(self.payload.len());
-        self.payload.advance(of_payload);
-        self.tail = &self.tail[written - of_head - of_payload..];
+        let mut rest = written - of_head;
+        self.queued -= rest;
+        while let Some(piece) = self.pieces.front_mut() {
+            if piece.len() > rest {
+                piece.advance(rest);
+                break;
+            }
+            rest -= piece.len();
+            self.pieces.pop_front();
+        }
         if self.sent == self.out.len() {
             self.out.clear();
             self.sent = 0;
@@ -275,6 +300,10 @@ where
 
 /// Frames up to this size are copied behind the head, into one write.
 pub const GATHERED: usize = 4 << 10;
+/// How much is taken of a body that comes faster than it can be sent: enough for one write.
+const QUEUED: usize = 64 << 10;
+/// Of how many pieces one write is made; a frame in chunks is three.
+const MOST_PIECES: usize = 29;
 /// Writes without a look at what the other side says.
 const WRITES: usize = 16;
 

@@ -153,6 +153,8 @@ where
                     Poll::Ready(Ok(Step::Again))
                 }
                 Poll::Pending => {
+                    // More is taken when what was taken before has been written.
+                    ready!(self.poll_interim(cx))?;
                     self.take_interim(cx);
                     ready!(self.poll_interim(cx))?;
                     self.poll_client(cx)
@@ -239,6 +241,7 @@ where
             self.promise = Some(promise);
             request.extensions_mut().insert::<Upgrade>(upgrade);
         }
+        self.connection.interim.next_turn();
         self.turn = Turn::Asked((self.ask)(request));
     }
 
@@ -403,6 +406,7 @@ where
         let (mut head, body) = answer.into_parts();
         let mut out = mem::take(&mut self.output);
         self.take_interim(cx);
+        self.connection.interim.next_turn();
         out.append(&mut self.interim);
         let framing = answer::write(&mut out, &mut self.said, &head, &body, self.date);
         if head.status != StatusCode::SWITCHING_PROTOCOLS {

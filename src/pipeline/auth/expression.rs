@@ -198,7 +198,7 @@ impl Expression {
         let granted = self.methods[granted.clone()].iter();
         granted
             .flat_map(|method| {
-                let judged = method.judged().iter();
+                let judged = method.judged(request).iter();
                 judged.chain(used_place(&**method, request))
             })
             .collect()

@@ -127,9 +127,22 @@ impl Method for ExternalMethod {
         &[]
     }
 
-    /// The headers that the service was sent. Of several cookies it has its own.
-    fn judged(&self) -> &[CredentialPlace] {
-        &self.0.guessed
+    /// The header that the service was sent, if that is all it was sent: with a good cookie beside it
+    /// nobody knows what the service has said yes to, and a wrong password could be tried for ever
+    /// behind one's own session.
+    fn judged(&self, request: &Request) -> &[CredentialPlace] {
+        let Service {
+            config, guessed, ..
+        } = &*self.0;
+        let mut sent = config.credential_headers();
+        let cookie = sent.any(|name| *name == COOKIE) && request.headers().contains_key(COOKIE);
+        let headers = guessed
+            .iter()
+            .filter(|place| credential::is_at(request, place));
+        match headers.count() {
+            1 if !cookie => guessed,
+            _ => &[],
+        }
     }
 
     /// A token is nothing that could be guessed; a password is, and so may be what only the service

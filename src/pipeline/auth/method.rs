@@ -62,8 +62,9 @@ pub trait Method: Any + Send + Sync {
     fn places(&self) -> &[CredentialPlace];
 
     /// Places at which it judges whatever stands there, without knowing whose it is: what it has let
-    /// pass is no bad credential of another method. Only a method that asks another service has some.
-    fn judged(&self) -> &[CredentialPlace] {
+    /// pass is no bad credential of another method. Only a method that asks another service has some,
+    /// and only where its yes can be about nothing else in the request.
+    fn judged(&self, _: &Request) -> &[CredentialPlace] {
         &[]
     }
 

@@ -19,7 +19,7 @@ use std::{
     slice,
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering::Relaxed},
+        atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
     },
 };
 
@@ -50,6 +50,8 @@ pub struct Store<V> {
     evicted: Arc<AtomicU64>,
     memory: u64,
     changes: AtomicU64,
+    /// Bytes of entries that stood in the tables when everything was taken out: their lists never shrink.
+    emptied: AtomicUsize,
     /// What is held back for tables that are larger than what stands in them is charged for.
     reserve: Mutex<u64>,
 }
@@ -129,6 +131,7 @@ impl<V: Kept> Store<V> {
             evicted,
             memory,
             changes: AtomicU64::new(0),
+            emptied: AtomicUsize::new(0),
             reserve: Mutex::new(0),
         }
     }
@@ -169,9 +172,12 @@ impl<V: Kept> Store<V> {
         });
     }
 
-    /// Takes out everything.
+    /// Takes out everything. The room of what stood in the tables stays theirs.
     pub fn clear(&self) {
+        let entries = self.shelves.memory_used().entries;
+        self.emptied.fetch_max(entries, Relaxed);
         self.shelves.clear();
+        self.hold_back();
     }
 
     /// Bytes that are taken: those that are charged for, and what tables take beside them.
@@ -275,7 +281,8 @@ impl<V: Kept> Store<V> {
     fn idle_tables(&self) -> u64 {
         let used = self.shelves.memory_used();
         // Their entries stand in a list that doubles when it is full.
-        let tables = (2 * used.entries + used.map) as u64;
+        let entries = used.entries.max(self.emptied.load(Relaxed));
+        let tables = (2 * entries + used.map) as u64;
         tables.saturating_sub(self.shelves.len() as u64 * PLACE)
     }
 }
@@ -582,5 +589,21 @@ mod tests {
         }
         assert!(store.idle_tables() > 1 << 20, "{}", store.idle_tables());
         assert!(store.weight() > 12 << 20, "{}", store.weight());
+    }
+
+    #[test]
+    fn what_tables_take_is_held_back_when_everything_was_taken_out() {
+        let store = store(16 << 20, 64 << 10);
+        for index in 0..30_000 {
+            put(&store, &format!("/small/{index}"), 1_000, 0);
+        }
+        let before = store.shelves.memory_used().entries as u64;
+        store.clear();
+        assert!(store.is_empty());
+        assert!(store.idle_tables() >= before, "{}", store.idle_tables());
+        for index in 0..2_000 {
+            put(&store, &format!("/large/{index}"), 64 << 10, 0);
+            assert!(store.weight() <= store.capacity(), "{index}");
+        }
     }
 }

@@ -6,10 +6,13 @@
 //! request, it refuses to all who waited for as much. Nobody waits longer than Redis's own deadline: then
 //! it asks by itself. What is left is forgotten a window, the shortest, after the last of it came.
 //!
+//! What a request takes that another limit of its stage may still refuse is lent: it comes back when that
+//! one refuses, or when the client leaves, and there is room for it then.
+//!
 //! What comes on top of a quota in a window is what was taken before it and is given out in it. So at
-//! every moment what is left, and what a fetch may bring beside what its own request takes, are together
-//! a batch less one at most: for each gateway. A batch is one more, which the request takes that fetches
-//! it; a top-up is what is missing to that when it is asked for.
+//! every moment what is left, what is lent, and what a fetch may bring beside what its own request takes,
+//! are together a batch less one at most: for each gateway. A batch is one more, which the request takes
+//! that fetches it, and less what is lent; a top-up is what is missing to that when it is asked for.
 
 use std::{
     convert::Infallible,
@@ -44,6 +47,8 @@ struct Lease {
 #[derive(Default)]
 struct Batch {
     left: u32,
+    /// What was given to requests that another limit may still refuse.
+    lent: u32,
     /// What the fetch that is under way may bring beside what its own request takes.
     coming: u32,
     until: u64,
@@ -68,7 +73,7 @@ pub(super) enum Fetched {
     Refused(u32, usize, Refused),
     /// Redis is away.
     Away,
-    /// Nothing: another limit refused, or the client left.
+    /// Nothing: another limit refused, or the client left before Redis was asked.
     Nothing,
 }
 
@@ -77,8 +82,17 @@ pub(super) struct Given {
     pub(super) window: usize,
     /// How the limit stands then.
     pub(super) standing: Standing,
+    /// Set where it was to be lent.
+    pub(super) lent: Option<Lent>,
     /// Set where the batch has run low.
     pub(super) more: Option<TopUp>,
+}
+
+/// What a request has taken, and another limit may still refuse. Dropping it gives it back: the client may
+/// leave while the other limit waits for Redis.
+pub(super) struct Lent {
+    lease: Arc<Lease>,
+    cost: u32,
 }
 
 /// What a request gets at once.
@@ -109,8 +123,6 @@ pub(super) enum Waited {
 pub(super) struct Fetch {
     lease: Arc<Lease>,
     ended: AtomicBool,
-    /// Whether what is left meanwhile stays: nobody has found too little.
-    tops_up: bool,
     /// How many.
     pub(super) size: u32,
 }
@@ -135,24 +147,31 @@ impl Leases {
         }
     }
 
-    /// Takes from a key's batch, or the duty to fetch one.
-    pub(super) fn take(&self, key: KeyHash, now: u64, cost: u32) -> Leased {
-        self.take_now(&self.of(key), now, cost)
+    /// Takes from a key's batch, or the duty to fetch one. A request that another limit may still refuse
+    /// is lent what it takes.
+    pub(super) fn take(&self, key: KeyHash, now: u64, (cost, lends): (u32, bool)) -> Leased {
+        self.take_now(&self.of(key), now, (cost, lends))
     }
 
     /// Waits for the batch that another request fetches. Nobody who has to fetch for others may wait
     /// for them.
-    pub(super) async fn take_fetched(&self, key: KeyHash, now: u64, cost: u32) -> Waited {
+    pub(super) async fn take_fetched(
+        &self,
+        key: KeyHash,
+        now: u64,
+        (cost, lends): (u32, bool),
+    ) -> Waited {
         let lease = self.of(key);
-        let waited = timeout(self.patience, self.wait(&lease, now, cost)).await;
+        let waited = timeout(self.patience, self.wait(&lease, now, (cost, lends))).await;
         waited.unwrap_or(Waited::Alone)
     }
 
-    async fn wait(&self, lease: &Arc<Lease>, now: u64, cost: u32) -> Waited {
+    async fn wait(&self, lease: &Arc<Lease>, now: u64, (cost, lends): (u32, bool)) -> Waited {
         for _ in 0..MOST_WAITS {
             // Made before the look at the batch: a fetch that ends in between wakes it too.
             let fetched = lease.fetched.notified();
-            if let Some(waited) = self.take_now(lease, now, cost).after_waiting() {
+            let taken = self.take_now(lease, now, (cost, lends));
+            if let Some(waited) = taken.after_waiting() {
                 return waited;
             }
             fetched.await;
@@ -167,25 +186,17 @@ impl Leases {
                 Fetched::Refused(..) | Fetched::Nothing => break,
             }
         }
-        let last = self.take_now(lease, now, cost).after_waiting();
+        let last = self.take_now(lease, now, (cost, lends)).after_waiting();
         last.unwrap_or(Waited::Alone)
     }
 
-    /// Puts back what a request took that another limit refused.
-    pub(super) fn give_back(&self, key: KeyHash, cost: u32) {
-        let lease = self.of(key);
-        let mut batch = lease.locked();
-        // What is under way was asked for without it.
-        let most = self.most().saturating_sub(batch.coming);
-        batch.left = batch.left.saturating_add(cost).min(most);
-    }
-
     /// As [`take`](Self::take).
-    fn take_now(&self, lease: &Arc<Lease>, now: u64, cost: u32) -> Leased {
+    fn take_now(&self, lease: &Arc<Lease>, now: u64, (cost, lends): (u32, bool)) -> Leased {
         let mut batch = lease.locked();
         if let Some((window, standing)) = batch.give(now, cost) {
+            let lent = lends.then(|| Lent::new(lease, &mut batch, cost));
             let more = self.runs_low(&batch, cost).then(|| TopUp {
-                fetch: Fetch::new(lease, true, 0),
+                fetch: Fetch::new(lease, 0),
                 most: self.most(),
                 cost,
             });
@@ -193,22 +204,24 @@ impl Leases {
             return Leased::Given(Given {
                 window,
                 standing,
+                lent,
                 more,
             });
         }
         if batch.fetching {
             return Leased::Wait;
         }
-        let size = self.size.max(cost);
-        batch.begin(now, size - cost);
-        Leased::Fetch(Fetch::new(lease, false, size))
+        // What is lent may come back meanwhile.
+        let coming = self.size.saturating_sub(cost).saturating_sub(batch.lent);
+        batch.begin(now, coming);
+        Leased::Fetch(Fetch::new(lease, cost.saturating_add(coming)))
     }
 
     /// Whether a batch is to be topped up: half of it is used, and the other half is for a few requests
     /// yet. Of a smaller one each request or two would have Redis asked.
     fn runs_low(&self, batch: &Batch, cost: u32) -> bool {
         let idle = batch.plenty && !batch.fetching;
-        idle && batch.left <= self.most() / 2 && self.size / FEWEST >= cost
+        idle && batch.in_hand() <= self.most() / 2 && self.size / FEWEST >= cost
     }
 
     /// What may be in hand of a key: who fetches a batch takes one at least.
@@ -249,6 +262,11 @@ impl Batch {
         Some((self.window, standing))
     }
 
+    /// What is left, or may come back.
+    fn in_hand(&self) -> u32 {
+        self.left.saturating_add(self.lent)
+    }
+
     /// A request has found too little, and fetches a batch.
     fn begin(&mut self, now: u64, coming: u32) {
         self.fetching = true;
@@ -260,36 +278,66 @@ impl Batch {
     }
 }
 
-impl TopUp {
-    /// Begins to fetch what is missing by now; `None` where that has become too little. To be called as
-    /// late as can be: requests that have come in the meantime have made it more.
-    pub(super) fn begin(self) -> Option<Fetch> {
-        let Self {
-            mut fetch,
-            most,
+impl Lent {
+    /// Of a batch from which it has been given.
+    fn new(lease: &Arc<Lease>, batch: &mut Batch, cost: u32) -> Self {
+        batch.lent = batch.lent.saturating_add(cost);
+        Self {
+            lease: Arc::clone(lease),
             cost,
+        }
+    }
+
+    /// All limits let the request pass.
+    pub(super) fn use_up(mut self) {
+        self.end(0);
+    }
+
+    fn end(&mut self, back: u32) {
+        let cost = std::mem::take(&mut self.cost);
+        if cost == 0 {
+            return;
+        }
+        let mut batch = self.lease.locked();
+        batch.lent = batch.lent.saturating_sub(cost);
+        // It fits: whoever fetches asks for so much less.
+        batch.left = batch.left.saturating_add(back);
+    }
+}
+
+impl Drop for Lent {
+    fn drop(&mut self) {
+        self.end(self.cost);
+    }
+}
+
+impl TopUp {
+    /// Begins to fetch what is missing by now: half a batch at least. To be called as late as can be:
+    /// requests that have come in the meantime have made it more.
+    pub(super) fn begin(self) -> Fetch {
+        let Self {
+            mut fetch, most, ..
         } = self;
         let mut batch = fetch.lease.locked();
-        let missing = most.saturating_sub(batch.left);
+        let missing = most.saturating_sub(batch.in_hand());
         batch.coming = missing;
         drop(batch);
         fetch.size = missing;
-        (missing >= cost).then_some(fetch)
+        fetch
     }
 }
 
 impl Fetch {
-    fn new(lease: &Arc<Lease>, tops_up: bool, size: u32) -> Self {
+    fn new(lease: &Arc<Lease>, size: u32) -> Self {
         Self {
             lease: Arc::clone(lease),
             ended: AtomicBool::new(false),
-            tops_up,
             size,
         }
     }
 
-    /// Keeps what is there beside what its own request takes. What was left before is dropped, unless
-    /// this was to top it up.
+    /// Keeps what is there beside what its own request takes, and what is left of before unless that is
+    /// too old.
     pub(super) fn keep(
         &self,
         got: u32,
@@ -299,8 +347,7 @@ impl Fetch {
     ) {
         let shortest = windows.iter().map(|window| window.per).min();
         self.end(|batch| {
-            let stays = self.tops_up && now < batch.until;
-            let left = if stays { batch.left } else { 0 };
+            let left = if now < batch.until { batch.left } else { 0 };
             batch.left = left.saturating_add(got);
             batch.plenty = got == batch.coming;
             batch.window = window;

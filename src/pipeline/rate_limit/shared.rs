@@ -96,34 +96,72 @@ pub(super) fn change_later(
 fn top_up(limit: &Arc<Limit>, ask: &Ask, worker: usize, more: TopUp) {
     let (limit, tier, key) = (Arc::clone(limit), Arc::clone(&ask.tier), ask.key);
     tokio::spawn(async move {
-        let cost = more.cost;
-        if let Some(fetch) = more.begin() {
-            fetch_more(&limit, (key, &tier), (worker, cost), fetch).await;
-        }
+        let asking = Asking {
+            limit,
+            tier,
+            key,
+            cost: more.cost,
+            takes: 0,
+            fetch: Some(more.begin()),
+        };
+        ask_all(worker, SmallVec::from_buf([asking])).await;
     });
 }
 
-async fn fetch_more(
-    limit: &Limit,
-    (key, tier): (KeyHash, &Tier),
-    (worker, cost): (usize, u32),
-    fetch: Fetch,
-) {
-    let Some(shared) = &limit.shared else { return };
-    let ask = shared.ask(limit, (key, tier), (cost, fetch.size));
-    let taken = shared.redis.take(worker, &[ask]).await;
-    let taken = taken.ok().and_then(|taken| taken.first().copied());
-    let Some(SharedTaken { decision, got }) = taken else {
-        fetch.failed(Fetched::Away);
-        return;
-    };
-    match decision {
-        Decision::Granted { window, standing } => {
-            let now = limit.counters.at(limit.clock.now());
-            fetch.keep(got, (window, standing), &tier.windows, now);
-        }
-        Decision::Refused { window, refusal } => {
-            fetch.failed(Fetched::Refused(cost, window, refusal));
+/// What a limit is asked in a task of its own.
+struct Asking {
+    limit: Arc<Limit>,
+    tier: Arc<Tier>,
+    key: KeyHash,
+    /// What has to be there.
+    cost: u32,
+    /// What of it the request takes that asks.
+    takes: u32,
+    fetch: Option<Fetch>,
+}
+
+type AllAsking = SmallVec<[Asking; 1]>;
+
+/// What Redis has said to each of what it was asked.
+type Answers = SmallVec<[SharedTaken; 2]>;
+
+/// Asks, and keeps what was fetched: to be spawned, since the request that asks may be gone before Redis
+/// answers, and what was taken for the next ones would be lost. `None` where Redis is away.
+async fn ask_all(worker: usize, all: AllAsking) -> Option<Answers> {
+    let redis = &all.first()?.limit.shared.as_ref()?.redis;
+    let asks: SmallVec<[SharedAsk<'_>; 2]> = all.iter().filter_map(Asking::ask).collect();
+    let answers = redis.take(worker, &asks).await.ok();
+    for (place, asking) in all.iter().enumerate() {
+        asking.answered(answers.as_ref().and_then(|answers| answers.get(place)));
+    }
+    answers
+}
+
+impl Asking {
+    fn ask(&self) -> Option<SharedAsk<'_>> {
+        let want = self.fetch.as_ref().map_or(self.cost, |fetch| fetch.size);
+        let shared = self.limit.shared.as_ref()?;
+        Some(shared.ask(&self.limit, (self.key, &self.tier), (self.cost, want)))
+    }
+
+    /// Tells those who wait for a batch what has come of it.
+    fn answered(&self, taken: Option<&SharedTaken>) {
+        let Some(fetch) = &self.fetch else { return };
+        let Some(&SharedTaken { decision, got }) = taken else {
+            fetch.failed(Fetched::Away);
+            return;
+        };
+        match decision {
+            Decision::Granted { window, standing } => {
+                // Where a limit beside it has refused, nothing was taken; the fetch is given up then.
+                if let Some(kept) = got.checked_sub(self.takes) {
+                    let now = self.limit.counters.at(self.limit.clock.now());
+                    fetch.keep(kept, (window, standing), &self.tier.windows, now);
+                }
+            }
+            Decision::Refused { window, refusal } => {
+                fetch.failed(Fetched::Refused(self.cost, window, refusal));
+            }
         }
     }
 }
@@ -151,6 +189,14 @@ impl Pending {
             How::Alone | How::Wait => None,
         }
     }
+
+    /// The fetch, which another sees to from now on.
+    fn hand_over(&mut self) -> Option<Fetch> {
+        match std::mem::replace(&mut self.how, How::Alone) {
+            How::Fetch(fetch) => Some(fetch),
+            How::Alone | How::Wait => None,
+        }
+    }
 }
 
 /// What Redis is to be asked: nothing, where all was taken in advance.
@@ -160,13 +206,14 @@ impl Stage {
     /// Takes what has been taken in advance; what is left to ask.
     pub(super) fn take_leased(&self, questions: &mut Questions, context: &Context) -> AllPending {
         let mut pending = AllPending::new();
+        let lends = self.lends(questions);
         for (index, question) in questions.iter_mut().enumerate() {
             let limit = &self.on_route(question).limit;
             let Some(shared) = &limit.shared else {
                 continue;
             };
             let now = limit.counters.at(context.began());
-            let take = |leases: &Leases| leases.take(question.ask.key, now, self.cost);
+            let take = |leases: &Leases| leases.take(question.ask.key, now, (self.cost, lends));
             let how = match shared.leases.as_ref().map(take) {
                 None => How::Alone,
                 Some(Leased::Wait) => How::Wait,
@@ -181,11 +228,19 @@ impl Stage {
         pending
     }
 
+    /// Whether what a batch gives may have to come back: Redis is asked behind those in memory, and there
+    /// are others that it may refuse.
+    fn lends(&self, questions: &Questions) -> bool {
+        let shared = |it: &&Question| self.on_route(it).limit.shared.is_some();
+        questions.iter().filter(shared).count() > 1
+    }
+
     /// Takes over what a batch has given, and has it topped up where it runs low.
     fn take_given(&self, given: Given, question: &mut Question, context: &Context) {
         let Given {
             window,
             standing,
+            lent,
             more,
         } = given;
         if let Some(more) = more {
@@ -199,6 +254,7 @@ impl Stage {
             source: Source::Lease,
             at: context.began(),
             held: None,
+            lent,
         });
     }
 
@@ -215,7 +271,7 @@ impl Stage {
         if clustered {
             bring_together(&mut pending[..], |it| questions[it.index].ask.key);
         }
-        let mut rest = &pending[..];
+        let mut rest = &mut pending[..];
         while let Some(first) = rest.first() {
             // There is no telling then when to come again.
             if matches!(taken, Err(Refusing::Away(_))) {
@@ -225,7 +281,7 @@ impl Stage {
                 true => of_one_key(questions, first, rest),
                 false => rest.len(),
             };
-            let (group, others) = rest.split_at(together);
+            let (group, others) = std::mem::take(&mut rest).split_at_mut(together);
             let decided = match taken {
                 Ok(()) => self.take_group(group, questions, context).await,
                 Err(_) => self.look_at(group, questions, context).await,
@@ -276,6 +332,7 @@ impl Stage {
         questions: &mut Questions,
         context: &Context,
     ) -> Result<Option<How>, Refusing> {
+        let want = (self.cost, self.lends(questions));
         let question = &mut questions[index];
         let on_route = self.on_route(question);
         let limit = &on_route.limit;
@@ -284,7 +341,7 @@ impl Stage {
         let Some(leases) = leases else {
             return Ok(Some(How::Alone));
         };
-        match leases.take_fetched(question.ask.key, now, self.cost).await {
+        match leases.take_fetched(question.ask.key, now, want).await {
             Waited::Given(given) => self.take_given(given, question, context),
             Waited::Refused(window, refused) if limit.config.enforce => {
                 return Err(Refusing::Exceeded(index, window, refused));
@@ -297,27 +354,32 @@ impl Stage {
         Ok(None)
     }
 
-    /// Takes from those that one script reaches.
+    /// Takes from those that one script reaches. Where that is to bring a batch for others too, a task
+    /// sees to it: one a batch.
     async fn take_group(
         &self,
-        group: &[Pending],
+        group: &mut [Pending],
         questions: &mut Questions,
         context: &Context,
     ) -> Result<(), Refusing> {
         let (worker, asked) = (context.connection.worker, context.clock.now());
-        let answers = {
+        let answers = if group.iter().any(|it| it.fetch().is_some()) {
+            let asking = self.hand_over(group, questions);
+            let answers = tokio::spawn(ask_all(worker, asking)).await;
+            // It is only lost where the process ends.
+            answers.ok().flatten()
+        } else {
             let asks = self.asks(group, questions);
             match self.redis_of(questions, group) {
-                Some(redis) => redis.take(worker, &asks).await,
+                Some(redis) => redis.take(worker, &asks).await.ok(),
                 None => return Ok(()),
             }
         };
         match answers {
-            Ok(answers) => self.apply((group, asked), &answers, questions, context),
-            Err(_) => {
+            Some(answers) => self.apply((&*group, asked), &answers, questions, context),
+            None => {
                 let mut taken = Ok(());
                 for pending in group {
-                    pending.fetch().inspect(|it| it.failed(Fetched::Away));
                     let index = pending.index;
                     let degraded = self.degraded(index, &mut questions[index], context);
                     taken = longest(taken, degraded);
@@ -325,6 +387,22 @@ impl Stage {
                 taken
             }
         }
+    }
+
+    /// What a task is to ask. Of the group the fetches are gone then.
+    fn hand_over(&self, group: &mut [Pending], questions: &Questions) -> AllAsking {
+        let asking = group.iter_mut().map(|pending| {
+            let question = &questions[pending.index];
+            Asking {
+                limit: Arc::clone(&self.on_route(question).limit),
+                tier: Arc::clone(&question.ask.tier),
+                key: question.ask.key,
+                cost: self.cost,
+                takes: self.cost,
+                fetch: pending.hand_over(),
+            }
+        });
+        asking.collect()
     }
 
     /// The same where another limit has refused: nothing is taken any more, but of all that refuse the
@@ -380,13 +458,13 @@ impl Stage {
         self.refusal(group, answers, questions)?;
         for (pending, taken) in group.iter().zip(answers) {
             let question = &mut questions[pending.index];
-            self.keep((pending, asked), taken, question, context);
+            self.keep(asked, taken, question, context);
         }
         Ok(())
     }
 
     /// Of those that refuse the one that takes longest. Who waits for what one of them was to fetch is
-    /// told.
+    /// told, where no task has told it.
     fn refusal(
         &self,
         group: &[Pending],
@@ -412,23 +490,17 @@ impl Stage {
 
     fn keep(
         &self,
-        (pending, asked): (&Pending, Duration),
+        asked: Duration,
         taken: &SharedTaken,
         question: &mut Question,
         context: &Context,
     ) {
         let on_route = self.on_route(question);
-        let limit = &on_route.limit;
         let Decision::Granted { window, standing } = taken.decision else {
             on_route.would_refuse(context, Reason::LimitExceeded);
             return;
         };
         let left = taken.got.saturating_sub(self.cost);
-        if let Some(fetch) = pending.fetch() {
-            let now = limit.counters.at(context.clock.now());
-            let windows = &question.ask.tier.windows;
-            fetch.keep(left, (window, standing), windows, now);
-        }
         let mut standing = standing;
         standing.remaining = standing.remaining.saturating_add(left);
         question.taken = Some(Granted {
@@ -438,6 +510,7 @@ impl Stage {
             source: Source::Redis,
             at: asked,
             held: None,
+            lent: None,
         });
     }
 
@@ -460,6 +533,7 @@ impl Stage {
                     source: Source::Nowhere,
                     at: context.began(),
                     held: None,
+                    lent: None,
                 });
                 Ok(())
             }

@@ -10,6 +10,7 @@ use super::{
     fields::{Report, Reports},
     grant::{Grant, OpenCharge, Place},
     held::{AllHeld, Held},
+    lease::Lent,
     limit::{Ask, Asked, Limit},
     refusal::Refusal,
     shared::{Change, change_later},
@@ -67,6 +68,8 @@ pub(super) struct Granted {
     /// A place among those in flight. It gives itself back: a client may leave while another limit
     /// of the stage waits for Redis.
     pub(super) held: Option<Held>,
+    /// What is lent of a batch. It gives itself back too.
+    pub(super) lent: Option<Lent>,
 }
 
 /// Where it was taken.
@@ -218,6 +221,7 @@ impl Stage {
                     source: Source::Memory,
                     at: context.began(),
                     held: Held::of(limit, taken.under),
+                    lent: None,
                 });
             }
             Decision::Refused { .. } if !limit.config.enforce => {
@@ -251,11 +255,8 @@ impl Stage {
                     let back = (Change::GiveBack(granted.at), cost);
                     change_later(limit, (granted.under, tier), worker, back);
                 }
-                Source::Lease => {
-                    let leases = limit.shared.as_ref().and_then(|it| it.leases.as_ref());
-                    leases.inspect(|leases| leases.give_back(granted.under, cost));
-                }
-                Source::Nowhere => {}
+                // What is lent gives itself back.
+                Source::Lease | Source::Nowhere => {}
             }
         }
     }
@@ -272,6 +273,9 @@ impl Stage {
             };
             on_route.allow(context, granted.standing);
             held.extend(granted.held);
+            if let Some(lent) = granted.lent {
+                lent.use_up();
+            }
             if limit.config.cost_header.is_some() {
                 open.push(OpenCharge {
                     limit: Arc::clone(limit),

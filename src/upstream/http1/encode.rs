@@ -3,7 +3,7 @@
 use http::{
     HeaderMap, HeaderName, HeaderValue, Method,
     header::{
-        CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, FORWARDED, HOST, TE, TRAILER,
+        CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, FORWARDED, HOST, SET_COOKIE, TE, TRAILER,
         TRANSFER_ENCODING, UPGRADE, VIA,
     },
     request::Parts,
@@ -79,8 +79,7 @@ pub(in super::super) fn interim_head(head: Head) -> Vec<u8> {
     out.extend_from_slice(usual.as_bytes());
     out.extend_from_slice(b"\r\n");
     for (name, value) in &headers {
-        // RFC 9110 8.6: an interim answer has no length.
-        if *name != CONTENT_LENGTH && *name != TRAILER {
+        if !WITHHELD.contains(name) {
             field(&mut out, name, value);
         }
     }
@@ -162,3 +161,14 @@ fn framing_field(out: &mut Vec<u8>, parts: &Parts, framing: &Framing) {
 fn field(out: &mut Vec<u8>, name: &HeaderName, value: &HeaderValue) {
     line(out, name, value.as_bytes());
 }
+
+/// What an interim answer has no business to say (RFC 9110 8.6), and what is ours or the cache's to
+/// say or to keep.
+const WITHHELD: [HeaderName; 6] = [
+    CONTENT_LENGTH,
+    TRAILER,
+    SET_COOKIE,
+    X_REQUEST_ID,
+    HeaderName::from_static("x-cache-tags"),
+    HeaderName::from_static("surrogate-key"),
+];

@@ -196,6 +196,21 @@ async fn a_credential_that_the_service_accepts_is_no_bad_one_of_another_method()
             assert_eq!(answer.status, status, "{path} {credential}");
         }
     }
+    // With a cookie beside it nobody knows what the service has said yes to.
+    site.service.decides(|asked| {
+        let good = asked
+            .headers
+            .get("cookie")
+            .is_some_and(|said| said == "session=good");
+        answer(if good { 200 } else { 401 }, &[], "")
+    });
+    for path in ["/one", "/other"] {
+        let alone = "Cookie: session=good\r\n";
+        assert_eq!(site.get(path, alone).await.status, 200, "{path}");
+        let beside = format!("{alone}Authorization: Bearer a.b.c\r\n");
+        let malformed = (401, "auth.jwt.malformed".to_owned());
+        assert_eq!(site.get(path, &beside).await.refusal(), malformed, "{path}");
+    }
     // What the service is not sent it has not judged.
     let site = Site::with_route(&format!("request_headers = 'cookie'\n{keys}"), route).await;
     for path in ["/one", "/other"] {

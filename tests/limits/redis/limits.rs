@@ -175,6 +175,67 @@ async fn who_is_refused_with_a_lease_comes_back_when_the_limits_beside_it_have_m
     assert_eq!(degraded(&gateway), 0.0);
 }
 
+#[tokio::test]
+async fn what_a_limit_without_a_lease_refuses_leaves_the_lease_beside_it_whole() {
+    let redis = RedisServer::start();
+    let tables = format!(
+        "[server]\nworkers = 1\n\
+         [rate_limits.all]\nkey = 'route'\nquota = '1000/1d'\nlease = 50\nstore = 'redis'{PATIENT}\n\
+         [rate_limits.each]\nkey = 'client_ip'\nquota = '1/1d'\nstore = 'redis'{PATIENT}"
+    );
+    let gateway = patient_by(&redis, &tables, "['all', 'each']");
+    assert_eq!(get(&gateway).await.status, 200);
+    let places = [gateway.address()];
+    for _ in 0..3 {
+        // Most of the batch is lent while Redis thinks.
+        redis.freeze();
+        let thaw = async {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            redis.thaw();
+        };
+        let (counts, ()) = tokio::join!(storm(&places, 40, 1), thaw);
+        assert_eq!(counts, Counts::from([(429, 40)]));
+    }
+    assert_eq!(degraded(&gateway), 0.0);
+    // What was taken once, by the one that passed.
+    let keys = redis.run("KEYS *:t:all");
+    let key = keys.lines().nth(2).expect("it is counted");
+    let debt = redis.run(&format!("HGET {key} 86400000000d"));
+    assert_eq!(debt.lines().nth(1), Some("50"), "{debt}");
+}
+
+#[tokio::test]
+async fn what_a_client_fetched_that_has_left_serves_the_next_ones() {
+    let redis = RedisServer::start();
+    let tables = format!(
+        "[server]\nworkers = 1\n\
+         [rate_limits.one]\nkey = 'client_ip'\nquota = '1000/1d'\nlease = 5\nstore = 'redis'{PATIENT}\n\
+         [rate_limits.slots]\nkey = 'client_ip'\nquota = 9\nalgorithm = 'concurrency'"
+    );
+    let gateway = patient_by(&redis, &tables, "['slots', 'one']");
+    let held = |keys| {
+        let held = || gateway.metric("tollgate_rate_limit_keys", &["limit=\"slots\""]);
+        eventually(move || held() == keys)
+    };
+    let calls = || redis.calls("evalsha") + redis.calls("eval");
+    let passing = async |requests: usize| storm(&[gateway.address()], 1, requests).await;
+    // A batch, which is too small to be topped up.
+    assert_eq!(passing(5).await, Counts::from([(200, 5)]));
+    held(0.0).await;
+    let before = calls();
+    redis.freeze();
+    let mut client = Raw::connect(gateway.address()).await;
+    client.send(GET).await;
+    held(1.0).await;
+    client.reset();
+    held(0.0).await;
+    redis.thaw();
+    eventually(|| calls() > before).await;
+    assert_eq!(passing(4).await, Counts::from([(200, 4)]));
+    assert_eq!(calls(), before + 1);
+    assert_eq!(degraded(&gateway), 0.0);
+}
+
 /// Sleeps until so many milliseconds into the next second, by the clock that Redis reads too.
 async fn next_second(millis: u64) {
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);

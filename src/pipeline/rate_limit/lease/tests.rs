@@ -1,5 +1,5 @@
 use futures_util::FutureExt;
-use proptest::prelude::*;
+use proptest::{prelude::*, sample::Index};
 
 use super::*;
 use crate::store::KeyHasher;
@@ -25,7 +25,7 @@ fn standing() -> Standing {
 
 /// What a request gets that does not wait.
 fn now(leases: &Leases, key: KeyHash, now: u64) -> Leased {
-    leases.take(key, now, 1)
+    leases.take(key, now, (1, false))
 }
 
 fn fetch(leases: &Leases, key: KeyHash) -> Fetch {
@@ -37,11 +37,30 @@ fn fetch(leases: &Leases, key: KeyHash) -> Fetch {
 
 /// What a request gets of a batch that has enough.
 fn given(leases: &Leases, key: KeyHash, now: u64) -> Given {
-    match leases.take(key, now, 1) {
+    given_to(leases, key, (now, false))
+}
+
+/// The same, where another limit may still refuse.
+fn lent(leases: &Leases, key: KeyHash, now: u64) -> Given {
+    given_to(leases, key, (now, true))
+}
+
+fn given_to(leases: &Leases, key: KeyHash, (now, lends): (u64, bool)) -> Given {
+    match leases.take(key, now, (1, lends)) {
         Leased::Given(given) => given,
         Leased::Fetch(_) => panic!("there is too little"),
         Leased::Wait => panic!("another fetches"),
     }
+}
+
+/// So many requests that another limit may still refuse. None of them finds the batch low.
+fn all_lent(leases: &Leases, key: KeyHash, count: usize) -> Vec<Lent> {
+    let lent = (0..count).map(|_| {
+        let given = lent(leases, key, 1);
+        assert!(given.more.is_none(), "what is lent may come back");
+        given.lent.expect("another limit may refuse")
+    });
+    lent.collect()
 }
 
 /// The duty to top up a batch of ten, of which four are left.
@@ -55,7 +74,8 @@ fn half_used(leases: &Leases, key: KeyHash) -> TopUp {
 
 /// How many requests are served at once.
 fn served(leases: &Leases, key: KeyHash, now: u64) -> u32 {
-    let served = (0..100).take_while(|_| matches!(leases.take(key, now, 1), Leased::Given(_)));
+    let is_given = |_: &u32| matches!(self::now(leases, key, now), Leased::Given(_));
+    let served = (0..200).take_while(is_given);
     u32::try_from(served.count()).unwrap()
 }
 
@@ -66,7 +86,7 @@ fn waiting(
     count: usize,
 ) -> Vec<futures_util::future::BoxFuture<'_, Waited>> {
     let mut waiting: Vec<_> = (0..count)
-        .map(|_| leases.take_fetched(key, 1, 1).boxed())
+        .map(|_| leases.take_fetched(key, 1, (1, false)).boxed())
         .collect();
     for one in &mut waiting {
         assert!(one.now_or_never().is_none(), "it waits");
@@ -85,12 +105,56 @@ fn one_request_fetches_a_batch_and_the_next_live_on_it_until_it_is_old() {
         let given = given(&leases, key, 1);
         assert_eq!((given.window, given.standing.remaining), (0, 90 + left));
     }
-    drop(fetch(&leases, key));
-    leases.give_back(key, 1);
-    assert!(matches!(now(&leases, key, 1), Leased::Given(..)));
-    leases.give_back(key, 1);
+    fetch(&leases, key).keep(9, (0, standing()), &windows, 1);
     let old = windows[0].per + 1;
     assert!(matches!(now(&leases, key, old), Leased::Fetch(_)));
+}
+
+#[test]
+fn what_another_limit_refuses_comes_back_and_what_passes_does_not() {
+    let (leases, key) = (leases(10), key());
+    fetch(&leases, key).keep(9, (0, standing()), &windows(), 1);
+    let mut lent = all_lent(&leases, key, 9);
+    lent.drain(..4).for_each(Lent::use_up);
+    assert_eq!(served(&leases, key, 1), 0);
+    drop(lent);
+    assert_eq!(served(&leases, key, 1), 5);
+}
+
+#[test]
+fn all_that_is_refused_during_a_top_up_comes_back_and_is_not_fetched_again() {
+    let (leases, key) = (leases(100), key());
+    fetch(&leases, key).keep(99, (0, standing()), &windows(), 1);
+    // However many are refused, nobody is to fetch for them.
+    drop(all_lent(&leases, key, 99));
+    let lent = all_lent(&leases, key, 30);
+    for _ in 0..49 {
+        assert!(given(&leases, key, 1).more.is_none(), "there are enough");
+    }
+    let more = given(&leases, key, 1).more.expect("half of it is used");
+    let fetch = more.begin();
+    assert_eq!(fetch.size, 50, "19 are left, 30 may come back");
+    drop(lent);
+    fetch.keep(50, (0, standing()), &windows(), 1);
+    assert_eq!(served(&leases, key, 1), 99);
+}
+
+#[test]
+fn what_is_lent_has_its_place_beside_what_a_request_fetches() {
+    let (leases, key) = (leases(10), key());
+    fetch(&leases, key).keep(9, (0, standing()), &windows(), 1);
+    let mut lent = all_lent(&leases, key, 9);
+    let alone = fetch(&leases, key);
+    assert_eq!(alone.size, 1, "all may come back");
+    alone.keep(0, (0, standing()), &windows(), 1);
+    lent.drain(..3).for_each(Lent::use_up);
+    let next = fetch(&leases, key);
+    assert_eq!(next.size, 4);
+    // It comes back before there is an answer, and behind that.
+    lent.truncate(2);
+    next.keep(3, (0, standing()), &windows(), 1);
+    drop(lent);
+    assert_eq!(served(&leases, key, 1), 9);
 }
 
 #[tokio::test]
@@ -156,7 +220,7 @@ async fn nobody_waits_longer_than_its_deadline() {
     let _first = fetch(&leases, key);
     let began = tokio::time::Instant::now();
     assert!(matches!(
-        leases.take_fetched(key, 1, 1).await,
+        leases.take_fetched(key, 1, (1, false)).await,
         Waited::Alone
     ));
     assert_eq!(began.elapsed(), Duration::from_secs(60));
@@ -168,7 +232,7 @@ fn half_a_batch_is_topped_up_to_a_whole_one_less_one_and_nobody_waits_meanwhile(
     let more = half_used(&leases, key);
     // One fetch at a time, whatever is left.
     assert!(given(&leases, key, 1).more.is_none());
-    let fetch = more.begin().unwrap();
+    let fetch = more.begin();
     assert_eq!(fetch.size, 6, "three are left");
     assert!(given(&leases, key, 1).more.is_none());
     let told = Standing {
@@ -183,7 +247,7 @@ fn half_a_batch_is_topped_up_to_a_whole_one_less_one_and_nobody_waits_meanwhile(
 #[tokio::test]
 async fn who_uses_up_what_is_left_waits_for_the_top_up() {
     let (leases, key) = (leases(10), key());
-    let fetch = half_used(&leases, key).begin().unwrap();
+    let fetch = half_used(&leases, key).begin();
     assert_eq!(served(&leases, key, 1), 4);
     let mut waiting = waiting(&leases, key, 6);
     fetch.keep(5, (0, standing()), &windows(), 1);
@@ -198,14 +262,14 @@ fn a_top_up_that_redis_has_too_little_for_or_does_not_answer_leaves_what_is_left
     let refused = Fetched::Refused(1, 0, Refused { wait: Some(7) });
     for why in [refused, Fetched::Away, Fetched::Nothing] {
         let (leases, key) = (leases(10), key());
-        half_used(&leases, key).begin().unwrap().failed(why);
+        half_used(&leases, key).begin().failed(why);
         for _ in 0..4 {
             assert!(given(&leases, key, 1).more.is_none(), "it is not tried on");
         }
         assert!(matches!(now(&leases, key, 1), Leased::Fetch(_)));
     }
     let (leases, key) = (leases(10), key());
-    let fetch = half_used(&leases, key).begin().unwrap();
+    let fetch = half_used(&leases, key).begin();
     fetch.keep(2, (0, standing()), &windows(), 1);
     for _ in 0..6 {
         assert!(given(&leases, key, 1).more.is_none(), "Redis had no more");
@@ -216,11 +280,11 @@ fn a_top_up_that_redis_has_too_little_for_or_does_not_answer_leaves_what_is_left
 #[tokio::test]
 async fn a_refused_top_up_refuses_who_waits_for_as_much_and_no_other() {
     let (leases, key) = (leases(10), key());
-    let fetch = half_used(&leases, key).begin().unwrap();
+    let fetch = half_used(&leases, key).begin();
     assert_eq!(served(&leases, key, 1), 4);
     let (mut cheap, mut dear) = (
-        leases.take_fetched(key, 1, 1).boxed(),
-        leases.take_fetched(key, 1, 3).boxed(),
+        leases.take_fetched(key, 1, (1, false)).boxed(),
+        leases.take_fetched(key, 1, (3, false)).boxed(),
     );
     for one in [&mut cheap, &mut dear] {
         assert!(one.now_or_never().is_none(), "it waits");
@@ -235,7 +299,7 @@ async fn a_refused_top_up_refuses_who_waits_for_as_much_and_no_other() {
 #[test]
 fn what_has_become_too_old_is_no_part_of_what_is_topped_up() {
     let (leases, key, windows) = (leases(10), key(), windows());
-    let fetch = half_used(&leases, key).begin().unwrap();
+    let fetch = half_used(&leases, key).begin();
     let late = windows[0].per + 1;
     fetch.keep(5, (0, standing()), &windows, late);
     assert_eq!(served(&leases, key, late), 5);
@@ -245,11 +309,11 @@ fn what_has_become_too_old_is_no_part_of_what_is_topped_up() {
 fn a_batch_for_a_few_requests_is_not_topped_up() {
     for (size, cost) in [(7, 1), (10, 2), (50, 7)] {
         let (leases, key) = (leases(size), key());
-        let Leased::Fetch(fetch) = leases.take(key, 1, cost) else {
+        let Leased::Fetch(fetch) = leases.take(key, 1, (cost, false)) else {
             panic!("there is no batch");
         };
         fetch.keep(size - cost, (0, standing()), &windows(), 1);
-        while let Leased::Given(given) = leases.take(key, 1, cost) {
+        while let Leased::Given(given) = leases.take(key, 1, (cost, false)) {
             assert!(given.more.is_none());
         }
     }
@@ -258,10 +322,12 @@ fn a_batch_for_a_few_requests_is_not_topped_up() {
 /// What may happen to a key.
 #[derive(Clone, Copy, Debug)]
 enum Step {
-    /// A request comes, with its cost.
-    Take(u32),
-    /// The last that was served is refused by another limit.
-    GiveBack,
+    /// A request comes, with its cost, and whether another limit may still refuse it.
+    Take(u32, bool),
+    /// Another limit refuses one that may be, or its client leaves.
+    GiveBack(Index),
+    /// It lets one pass.
+    UseUp(Index),
     /// The task of a top-up is run.
     Begin,
     /// Redis answers: it has so much of what it is asked for.
@@ -274,8 +340,10 @@ enum Step {
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
     let step = prop_oneof![
-        12 => prop_oneof![5 => Just(1), 1 => 1..14u32].prop_map(Step::Take),
-        1 => Just(Step::GiveBack),
+        12 => (prop_oneof![5 => Just(1), 1 => 1..14u32], any::<bool>())
+            .prop_map(|(cost, lends)| Step::Take(cost, lends)),
+        2 => any::<Index>().prop_map(Step::GiveBack),
+        2 => any::<Index>().prop_map(Step::UseUp),
         4 => Just(Step::Begin),
         4 => prop_oneof![3 => Just(u32::MAX), 1 => 0..12u32].prop_map(Step::Answer),
         1 => Just(Step::Fail),
@@ -292,8 +360,8 @@ struct Model {
     low: Option<TopUp>,
     /// What is fetched, and what of it the request takes that fetches.
     asked: Option<(Fetch, u32)>,
-    /// What the last took that was served.
-    last: u32,
+    /// What requests have that another limit may still refuse.
+    lent: Vec<Lent>,
 }
 
 impl Model {
@@ -304,21 +372,25 @@ impl Model {
             now: 1,
             low: None,
             asked: None,
-            last: 0,
+            lent: Vec::new(),
         }
     }
 
     fn run(&mut self, step: Step) {
         match step {
-            Step::Take(cost) => {
-                self.take(cost);
+            Step::Take(cost, lends) => {
+                self.take((cost, lends));
             }
-            Step::GiveBack => {
-                let cost = std::mem::take(&mut self.last);
-                self.leases.give_back(self.key, cost);
+            Step::GiveBack(index) => drop(self.one_lent(index)),
+            Step::UseUp(index) => {
+                if let Some(lent) = self.one_lent(index) {
+                    lent.use_up();
+                }
             }
             Step::Begin => {
-                if let Some(fetch) = self.low.take().and_then(TopUp::begin) {
+                if let Some(low) = self.low.take() {
+                    let fetch = low.begin();
+                    assert!(fetch.size > 0, "half of it is used");
                     self.asked = Some((fetch, 0));
                 }
             }
@@ -336,11 +408,16 @@ impl Model {
         }
     }
 
+    fn one_lent(&mut self, index: Index) -> Option<Lent> {
+        let count = self.lent.len();
+        (count > 0).then(|| self.lent.swap_remove(index.index(count)))
+    }
+
     /// Whether a request is served at once.
-    fn take(&mut self, cost: u32) -> bool {
-        match self.leases.take(self.key, self.now, cost) {
+    fn take(&mut self, (cost, lends): (u32, bool)) -> bool {
+        match self.leases.take(self.key, self.now, (cost, lends)) {
             Leased::Given(given) => {
-                self.last = cost;
+                self.lent.extend(given.lent);
                 if given.more.is_some() {
                     self.low = given.more;
                 }
@@ -359,20 +436,23 @@ impl Model {
         }
     }
 
-    /// How many requests that come from now on are served by what Redis has given, or is about to.
+    /// How many requests that come from now on are served by what Redis has given, or is about to, and by
+    /// what others give back: some of it before Redis answers.
     fn in_hand(&mut self) -> u32 {
         let under_way = self.asked.take();
+        self.lent.truncate(self.lent.len() / 2);
         let mut served = self.serve();
         if let Some((fetch, cost)) = under_way {
             self.answer(&fetch, cost, u32::MAX);
-            served += self.serve();
         }
+        self.lent.clear();
+        served += self.serve();
         served
     }
 
     fn serve(&mut self) -> u32 {
         let mut served = 0;
-        while self.take(1) {
+        while self.take((1, false)) {
             served += 1;
         }
         served
