@@ -35,8 +35,8 @@ use head::{Checks, Seen};
 use crate::{
     config::{EncodedSlash, OverrideHeaders, Server},
     exchange::{
-        Body, Clock, Connection, Context, ContextParts, Decorate, Handler, Reason, Rejection,
-        Request, RequestHead, Response, RouteService, Tunnel,
+        Body, Clock, Connection, Context, ContextParts, Decorate, Handler, InFlight, Reason,
+        Rejection, Request, RequestHead, Response, RouteService, Tunnel,
         fields::{X_REQUEST_ID, remove_overrides},
         host::{Host, HostError},
         preflight_method, target,
@@ -233,7 +233,6 @@ impl Handler for Frame {
             Arc::clone(&context),
             Arc::clone(&self.recorder),
             admitted.as_ref().ok().map(|(route, _)| &**route),
-            in_flight,
         );
         // Boxed: a connection keeps room for this future, an idle one too.
         Box::pin(async move {
@@ -255,7 +254,7 @@ impl Handler for Frame {
                     response
                 }
             };
-            Ok(finish(response, &context, end))
+            Ok(finish(response, &context, (end, in_flight)))
         })
     }
 }
@@ -447,7 +446,11 @@ fn normalise(parts: &mut Parts, context: &Context) -> Result<bool, Rejection> {
 }
 
 /// The last touches to every answer, and its end tied to its body.
-fn finish(mut response: Response, context: &Context, mut end: End) -> http::Response<AnswerBody> {
+fn finish(
+    mut response: Response,
+    context: &Context,
+    (mut end, in_flight): (End, InFlight),
+) -> http::Response<AnswerBody> {
     let status = response.status();
     let headers = response.headers_mut();
     headers.insert(X_REQUEST_ID, context.id.header().clone());
@@ -459,24 +462,27 @@ fn finish(mut response: Response, context: &Context, mut end: End) -> http::Resp
     let empty = has_no_body(&context.head.method, status, response.body());
     end.answered(status, empty);
     if status == StatusCode::SWITCHING_PROTOCOLS {
-        return tunnel(response, end);
+        return tunnel(response, (end, in_flight));
     }
     let (head, body) = response.into_parts();
     // RFC 9110 9.3.2: over HTTP/2 hyper would send it to HEAD.
     let body = if empty { Body::empty() } else { body };
-    let body = AnswerBody::new(body, Some(end), &head.headers);
+    let body = AnswerBody::new(body, Some((end, in_flight)), &head.headers);
     http::Response::from_parts(head, body)
 }
 
 /// The end of an upgraded request is its tunnel's.
-fn tunnel(mut response: Response, end: End) -> http::Response<AnswerBody> {
+fn tunnel(mut response: Response, end: (End, InFlight)) -> http::Response<AnswerBody> {
     let run = response
         .extensions_mut()
         .remove::<Tunnel>()
         .and_then(|tunnel| tunnel.take());
     let headers = response.headers().clone();
     if let Some(run) = run {
-        tokio::spawn(async move { end.tunnelled(run.await) });
+        tokio::spawn(async move {
+            let (end, _in_flight) = end;
+            end.tunnelled(run.await);
+        });
         return response.map(|body| AnswerBody::new(body, None, &headers));
     }
     response.map(|body| AnswerBody::new(body, Some(end), &headers))

@@ -28,7 +28,6 @@ pub(super) struct End {
     bytes_out: u64,
     complete: bool,
     upgraded: bool,
-    _in_flight: InFlight,
 }
 
 impl End {
@@ -37,7 +36,6 @@ impl End {
         context: Arc<Context>,
         recorder: Arc<Recorder>,
         route: Option<&Route>,
-        in_flight: InFlight,
     ) -> Self {
         let metrics = Arc::clone(route.map_or(&recorder.unrouted, |route| &route.metrics));
         metrics.begin();
@@ -50,7 +48,6 @@ impl End {
             bytes_out: 0,
             complete: false,
             upgraded: false,
-            _in_flight: in_flight,
         }
     }
 
@@ -121,17 +118,22 @@ impl Drop for End {
 /// An answer's body on its way to the client, with the end that it carries.
 pub struct AnswerBody {
     body: Body,
-    /// `None` for an upgrade, whose end is its tunnel's.
+    /// Until the last frame is handed out: who has read an answer finds it told. `None` for an upgrade,
+    /// whose end is its tunnel's.
     end: Option<End>,
+    /// Until the last byte is written.
+    _in_flight: Option<InFlight>,
     /// Whether the answer names trailers.
     names_trailers: bool,
 }
 
 impl AnswerBody {
-    pub(super) fn new(body: Body, end: Option<End>, headers: &HeaderMap) -> Self {
+    pub(super) fn new(body: Body, end: Option<(End, InFlight)>, headers: &HeaderMap) -> Self {
+        let (end, in_flight) = end.unzip();
         Self {
+            end: end.filter(|_| !body.is_end_stream()),
             body,
-            end,
+            _in_flight: in_flight,
             names_trailers: headers.contains_key(TRAILER),
         }
     }
@@ -142,13 +144,17 @@ impl AnswerBody {
             Some(data) => end.bytes_out += data.len() as u64,
             None => end.trailers(self.names_trailers),
         }
-        end.complete = self.body.is_end_stream();
+        if self.body.is_end_stream() {
+            self.over(true);
+        }
     }
 }
 
 impl AnswerBody {
     fn over(&mut self, complete: bool) {
-        let Some(end) = &mut self.end else { return };
+        let Some(mut end) = self.end.take() else {
+            return;
+        };
         end.complete = complete;
         if !complete {
             end.context.note(Reason::UpstreamCut);
