@@ -50,6 +50,10 @@ impl Interim {
             return;
         };
         let mut waiting = self.lock();
+        // It may have ended meanwhile.
+        if turn != self.turn() {
+            return;
+        }
         if waiting.turn != turn {
             waiting.heads.clear();
             waiting.turn = turn;

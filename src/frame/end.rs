@@ -1,4 +1,4 @@
-//! The end of a request, however it comes: once the answer's last byte is written, or the client
+//! The end of a request, however it comes: once the answer's last bytes are written, or the client
 //! has left, or the tunnel is closed, one log line is written and the figures are counted.
 
 use std::{
@@ -118,11 +118,13 @@ impl Drop for End {
 /// An answer's body on its way to the client, with the end that it carries.
 pub struct AnswerBody {
     body: Body,
-    /// Until the last frame is handed out: who has read an answer finds it told. `None` for an upgrade,
-    /// whose end is its tunnel's.
+    /// Until the last byte is written; where the last frame is small, until it is handed out: who has read
+    /// such an answer finds it told. `None` for an upgrade, whose end is its tunnel's.
     end: Option<End>,
     /// Until the last byte is written.
     _in_flight: Option<InFlight>,
+    /// Whether the last frame takes the client some time.
+    large: bool,
     /// Whether the answer names trailers.
     names_trailers: bool,
 }
@@ -134,6 +136,7 @@ impl AnswerBody {
             end: end.filter(|_| !body.is_end_stream()),
             body,
             _in_flight: in_flight,
+            large: false,
             names_trailers: headers.contains_key(TRAILER),
         }
     }
@@ -141,7 +144,10 @@ impl AnswerBody {
     fn seen(&mut self, frame: &Frame<Bytes>) {
         let Some(end) = &mut self.end else { return };
         match frame.data_ref() {
-            Some(data) => end.bytes_out += data.len() as u64,
+            Some(data) => {
+                end.bytes_out += data.len() as u64;
+                self.large = data.len() > SMALL;
+            }
             None => end.trailers(self.names_trailers),
         }
         if self.body.is_end_stream() {
@@ -152,12 +158,13 @@ impl AnswerBody {
 
 impl AnswerBody {
     fn over(&mut self, complete: bool) {
-        let Some(mut end) = self.end.take() else {
-            return;
-        };
+        let Some(end) = &mut self.end else { return };
         end.complete = complete;
         if !complete {
             end.context.note(Reason::UpstreamCut);
+        }
+        if !(complete && self.large) {
+            self.end = None;
         }
     }
 }
@@ -189,6 +196,9 @@ impl HttpBody for AnswerBody {
         self.body.size_hint()
     }
 }
+
+/// What a socket takes at once.
+const SMALL: usize = 4 << 10;
 
 /// Whether nobody will ask for the body at all.
 pub(super) fn has_no_body(method: &Method, status: StatusCode, body: &Body) -> bool {

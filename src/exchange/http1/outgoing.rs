@@ -58,6 +58,8 @@ pub struct Outgoing<B = Body> {
     framing: Framing,
     /// Whether all of the body was taken.
     over: bool,
+    /// What broke the body off, until what came before it has been sent.
+    failed: Option<OutgoingError>,
     /// Whether the other side takes nothing at the moment.
     pub blocked: bool,
     /// Whether any byte was written.
@@ -96,6 +98,7 @@ where
             pieces: VecDeque::new(),
             queued: 0,
             over: framing == Framing::Empty,
+            failed: None,
             body,
             framing,
             blocked: false,
@@ -106,7 +109,12 @@ where
     /// Whether the other side has been sent all that it was told of.
     #[must_use]
     pub fn is_complete(&self) -> bool {
-        (self.over || self.framing == Framing::Length(0)) && self.is_flushed()
+        let whole = self.over || self.framing == Framing::Length(0);
+        whole && self.failed.is_none() && self.is_flushed()
+    }
+
+    fn sends_no_more(&self) -> bool {
+        !self.began || self.is_flushed()
     }
 
     fn is_flushed(&self) -> bool {
@@ -132,7 +140,15 @@ where
         cx: &mut Context<'_>,
     ) -> Poll<Result<(), OutgoingError>> {
         for _ in 0..WRITES {
-            self.gather(cx)?;
+            if self.failed.is_none() {
+                self.failed = self.gather(cx).err();
+            }
+            // Of what is not worth beginning nothing is sent.
+            if self.sends_no_more()
+                && let Some(error) = self.failed.take()
+            {
+                return Poll::Ready(Err(error));
+            }
             if self.is_flushed() {
                 return if self.over {
                     Poll::Ready(Ok(()))
@@ -446,6 +462,41 @@ mod tests {
                 vec![99],
             );
             assert!(matches!(sent.await, Err(OutgoingError::Length)), "{length}");
+        }
+    }
+
+    #[tokio::test]
+    async fn what_came_before_a_body_broke_off_is_sent_and_no_end_of_it() {
+        let frame = |size| Ok(Frame::data(Bytes::from(vec![b'x'; size])));
+        for (sizes, begun) in [(&[9000, 9000, 10][..], true), (&[10], true), (&[], false)] {
+            let frames = sizes.iter().copied().map(frame);
+            let broken: Vec<Result<_, BodyError>> = frames.chain([Err("broken".into())]).collect();
+            // The head has left before the rest is known.
+            let first = futures_util::stream::once(async {
+                tokio::task::yield_now().await;
+                Ok(Frame::data(Bytes::from_static(b"first")))
+            });
+            let rest = futures_util::stream::iter(broken);
+            let body = match begun {
+                true => Body::boxed(StreamBody::new(Box::pin(futures_util::StreamExt::chain(
+                    first, rest,
+                )))),
+                false => Body::boxed(StreamBody::new(rest)),
+            };
+            let framing = Framing::Chunked(smallvec![]);
+            let mut outgoing = Outgoing::new(b"head".to_vec(), framing, body);
+            let mut socket = Reluctant {
+                taken: Vec::new(),
+                script: vec![700, 0, 3],
+                step: 0,
+            };
+            let sent = poll_fn(|cx| outgoing.poll(&mut socket, cx)).await;
+            assert!(matches!(sent, Err(OutgoingError::Body(_))));
+            assert!(!outgoing.is_complete());
+            let count = socket.taken.iter().filter(|byte| **byte == b'x').count();
+            assert_eq!(count, sizes.iter().sum::<usize>());
+            assert_eq!(socket.taken.is_empty(), !begun);
+            assert!(!socket.taken.ends_with(b"0\r\n\r\n"));
         }
     }
 
