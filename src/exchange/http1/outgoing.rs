@@ -487,7 +487,7 @@ mod tests {
             let mut outgoing = Outgoing::new(b"head".to_vec(), framing, body);
             let mut socket = Reluctant {
                 taken: Vec::new(),
-                script: vec![700, 0, 3],
+                script: vec![3, 700, 0],
                 step: 0,
             };
             let sent = poll_fn(|cx| outgoing.poll(&mut socket, cx)).await;
