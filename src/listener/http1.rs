@@ -1,7 +1,7 @@
 //! One connection of HTTP/1.1.
 //!
 //! hyper's server can tell neither a length beside chunks nor a bare line feed, can't send interim
-//! answers, holds a buffer for every idle connection, and costs 6 to 8 % more for a small request.
+//! answers, holds a buffer for every idle connection, and costs 3 to 8 % more for a small request.
 //! HTTP/2 is hyper's.
 //!
 //! ```text
