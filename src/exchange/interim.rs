@@ -38,9 +38,10 @@ impl Interim {
         self.turn.load(Ordering::Acquire)
     }
 
-    /// A request comes, or its answer.
+    /// A request comes, or its answer. Only the connection's task says so, hence no locked instruction.
     pub fn next_turn(&self) {
-        self.turn.fetch_add(1, Ordering::AcqRel);
+        let next = self.turn.load(Ordering::Relaxed).wrapping_add(1);
+        self.turn.store(next, Ordering::Release);
     }
 
     /// Hands on a head. It is dropped where the turn is over, and where the client takes none or has

@@ -4,14 +4,17 @@ use std::time::SystemTime;
 
 use bytes::Bytes;
 use http::{
-    HeaderMap, HeaderName, HeaderValue, StatusCode,
+    HeaderMap, StatusCode,
     header::{CONNECTION, CONTENT_LENGTH, DATE, TRAILER, TRANSFER_ENCODING},
     response::Parts,
 };
 use http_body::Body;
 use hyper::ext::ReasonPhrase;
 
-use super::{date::Date, head::Said};
+use super::{
+    date::Date,
+    head::{Said, has_member},
+};
 use crate::exchange::http1::{Framing, GATHERED, line, named_trailers};
 
 /// Writes the head of an answer to what was [`Said`]; how its body is framed. Whether the connection
@@ -34,13 +37,13 @@ pub(super) fn write<B: Body<Data = Bytes>>(
     let mut dated = false;
     for (name, value) in &head.headers {
         match *name {
-            CONNECTION if !switches => said.persistent &= !is_close(value),
+            CONNECTION if !switches => said.persistent &= !has_member(value, "close"),
             // Ours to say, and never said twice.
             CONTENT_LENGTH | TRANSFER_ENCODING => {}
             TRAILER if !chunked => {}
             _ => {
                 dated |= *name == DATE;
-                field(out, name, value);
+                line(out, name, value.as_bytes());
             }
         }
     }
@@ -137,15 +140,6 @@ fn is_bodiless(status: StatusCode) -> bool {
 
 fn told_length(headers: &HeaderMap) -> Option<u64> {
     headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
-}
-
-fn is_close(value: &HeaderValue) -> bool {
-    let mut options = value.as_bytes().split(|byte| *byte == b',');
-    options.any(|option| option.trim_ascii().eq_ignore_ascii_case(b"close"))
-}
-
-fn field(out: &mut Vec<u8>, name: &HeaderName, value: &HeaderValue) {
-    line(out, name, value.as_bytes());
 }
 
 /// For the head, and a small body behind it.

@@ -278,7 +278,7 @@ impl Fields {
 }
 
 /// Whether a comma list has a member, perhaps with parameters.
-fn has_member(value: &HeaderValue, wanted: &str) -> bool {
+pub(super) fn has_member(value: &HeaderValue, wanted: &str) -> bool {
     let mut members = value.as_bytes().split(|byte| *byte == b',');
     members.any(|member| {
         let name = member.split(|byte| *byte == b';').next();

@@ -138,8 +138,12 @@ impl Method for ExternalMethod {
         let cookie = sent.any(|name| *name == COOKIE) && request.headers().contains_key(COOKIE);
         let headers = guessed
             .iter()
-            .filter(|place| credential::is_at(request, place));
-        match headers.count() {
+            .map(|place| match credential::find(request, place) {
+                Found::Nothing => 0,
+                Found::One(_) => 1,
+                Found::Several => 2,
+            });
+        match headers.sum::<usize>() {
             1 if !cookie => guessed,
             _ => &[],
         }
