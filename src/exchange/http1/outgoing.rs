@@ -64,6 +64,8 @@ pub struct Outgoing<B = Body> {
     pub blocked: bool,
     /// Whether any byte was written.
     pub began: bool,
+    /// The same, since whoever watches has looked.
+    pub moved: bool,
 }
 
 /// Why a message can't be sent to its end.
@@ -103,6 +105,7 @@ where
             framing,
             blocked: false,
             began: false,
+            moved: false,
         }
     }
 
@@ -290,6 +293,7 @@ where
             return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
         }
         self.began = true;
+        self.moved = true;
         self.advance(written);
         Poll::Ready(Ok(()))
     }

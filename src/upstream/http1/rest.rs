@@ -22,11 +22,11 @@ pub(super) async fn send_rest(
 ) {
     let mut timer = LazyTimer::default();
     let whole = poll_fn(|cx| {
-        upload.began = false;
+        upload.moved = false;
         if let Poll::Ready(sent) = upload.poll(&mut stream, cx) {
             return Poll::Ready(sent.is_ok());
         }
-        if upload.began || !upload.blocked {
+        if upload.moved || !upload.blocked {
             timer.disarm();
         }
         if upload.blocked && !timer.is_armed() {
