@@ -74,7 +74,8 @@ table! {
     #[derive(Clone, Debug, PartialEq, Eq)]
     pub struct Limits ["server.limits"] {
         /// `header_timeout`: from a head's first byte (or the connection's start) to its last. On
-        /// HTTP/2, where a head is not seen before it is complete, `keep_alive` counts instead.
+        /// HTTP/2 the time counts while no other request of the connection is under way, and the
+        /// client's first SETTINGS have it too.
         pub header_timeout: Duration => Time = Duration::from_secs(10),
         /// `header_bytes`: the largest request head, 8 KiB at least; on HTTP/2 `header_list` is
         /// the limit, if it is smaller.

@@ -7,7 +7,8 @@
 //! frames for each of those. What a quiet connection sends over hours is no flood either: an empty
 //! budget is filled once in [`PERIOD`].
 //!
-//! The frames are counted where the bytes pass, since hyper and h2 tell nobody of them.
+//! The frames are counted where the bytes pass, since hyper and h2 tell nobody of them. For the same
+//! reason it is known here whether the peer is amid a head, and only here.
 
 use std::{
     io::{self, IoSlice},
@@ -83,6 +84,17 @@ impl FrameMeter {
         self.budget = self.budget.min(MOST);
     }
 
+    /// Whether the peer has begun a head that is not whole. The preface is not whole either before
+    /// its SETTINGS are (RFC 9113 3.4).
+    #[must_use]
+    pub fn is_amid_head(&self) -> bool {
+        match self.read.part {
+            Part::Preface | Part::GoesOn => true,
+            Part::Ends => self.read.payload > 0,
+            Part::Other => false,
+        }
+    }
+
     fn refill(&mut self) -> io::Result<()> {
         let now = Instant::now();
         if now.duration_since(self.filled) < PERIOD {
@@ -126,6 +138,31 @@ struct Frames {
     known: usize,
     /// What is left of the payload.
     payload: u32,
+    /// What the last frame that began is to a head.
+    part: Part,
+}
+
+/// What a frame is to a head of several frames.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Part {
+    /// There was no frame yet: the first one ends the preface.
+    #[default]
+    Preface,
+    /// The head goes on in the next frame (RFC 9113 4.3).
+    GoesOn,
+    /// The head, or the preface, ends with this frame.
+    Ends,
+    Other,
+}
+
+impl Part {
+    fn next(self, kind: u8, flags: u8) -> Self {
+        match (kind, self) {
+            (HEADERS | CONTINUATION, _) if flags & END_HEADERS == 0 => Self::GoesOn,
+            (HEADERS | CONTINUATION, _) | (_, Self::Preface) => Self::Ends,
+            _ => Self::Other,
+        }
+    }
 }
 
 impl Frames {
@@ -147,8 +184,9 @@ impl Frames {
                 return;
             }
             self.known = 0;
-            let [a, b, c, kind, ..] = self.head;
+            let [a, b, c, kind, flags, ..] = self.head;
             self.payload = u32::from_be_bytes([0, a, b, c]);
+            self.part = self.part.next(kind, flags);
             each(kind, self.payload);
         }
     }
@@ -165,6 +203,8 @@ const EXCHANGE: i64 = 20;
 const DATA: u8 = 0;
 const HEADERS: u8 = 1;
 const CONTINUATION: u8 = 9;
+/// A flag of the last two.
+const END_HEADERS: u8 = 4;
 /// `PRI * HTTP/2.0` and what follows it.
 const PREFACE: u32 = 24;
 
@@ -172,9 +212,16 @@ const PREFACE: u32 = 24;
 mod tests {
     use super::*;
 
+    const SETTINGS: u8 = 4;
+    const PING: u8 = 6;
+
     fn frame(kind: u8, length: usize) -> Vec<u8> {
+        flagged(kind, 0, length)
+    }
+
+    fn flagged(kind: u8, flags: u8, length: usize) -> Vec<u8> {
         let size = (length as u32).to_be_bytes();
-        let head = [size[1], size[2], size[3], kind, 0, 0, 0, 0, 0];
+        let head = [size[1], size[2], size[3], kind, flags, 0, 0, 0, 0];
         [&head[..], &vec![0xff; length]].concat()
     }
 
@@ -240,6 +287,33 @@ mod tests {
                 frames.pass(piece, |kind, length| seen.push((kind, length)));
             }
             assert_eq!(seen, [(6, 8), (0, 300), (1, 20), (4, 0)], "{size}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_head_lasts_until_its_last_frame_is_whole() {
+        let (settings, ping) = (frame(SETTINGS, 6), frame(PING, 8));
+        let (begun, middle) = (frame(HEADERS, 3), frame(CONTINUATION, 0));
+        let last = flagged(CONTINUATION, END_HEADERS, 2);
+        let whole = flagged(HEADERS, END_HEADERS, 0);
+        let mut meter = FrameMeter::new(Far::Client);
+        assert!(meter.is_amid_head(), "the preface needs its SETTINGS");
+        for (frame, amid) in [
+            (settings, false),
+            (ping.clone(), false),
+            (begun, true),
+            (middle, true),
+            (last, false),
+            (whole, false),
+            (ping, false),
+        ] {
+            let (all_but_one, one) = frame.split_at(frame.len() - 1);
+            let before = meter.is_amid_head();
+            meter.read(all_but_one).unwrap();
+            let payload = frame.len() > 9 && !matches!(frame[3], PING | DATA);
+            assert_eq!(meter.is_amid_head(), before || payload, "{frame:?}");
+            meter.read(one).unwrap();
+            assert_eq!(meter.is_amid_head(), amid, "{frame:?}");
         }
     }
 

@@ -72,14 +72,15 @@ pub(super) struct Guard<'a> {
 }
 
 impl<'a> Guard<'a> {
-    /// `timer` has been armed for the first head.
+    /// `timer` has been armed for the first head; over HTTP/2 it is the preface's end, with which
+    /// the connection may idle: a client may well connect before it has anything to ask.
     pub(super) fn new(
         state: &'a State,
         limits: &'a Limits,
         timer: LazyTimer,
         protocol: Protocol,
     ) -> Self {
-        let mut guard = Self {
+        Self {
             state,
             limits,
             timer,
@@ -87,12 +88,7 @@ impl<'a> Guard<'a> {
             phase: Phase::Head { calls: 0 },
             closing: false,
             registered: false,
-        };
-        // A client of HTTP/2 may well connect before it has anything to ask.
-        if protocol == Protocol::Http2 {
-            guard.enter(Phase::Idle { calls: 0, read: 0 });
         }
-        guard
     }
 
     /// Serves the connection to its end, which `tell` hears of before the connection is dropped.
@@ -155,6 +151,7 @@ impl<'a> Guard<'a> {
         Seen {
             calls: state.calls(),
             read: if http1 { state.read() } else { 0 },
+            amid_head: (!http1).then(|| state.is_amid_head()),
             written: state.written(),
             busy: state.is_busy(),
             blocked: state.is_blocked(),

@@ -10,7 +10,9 @@
 //! (`max_resets`), resets for the client's own faults, and small or empty DATA frames. Floods of PING,
 //! SETTINGS, PRIORITY and WINDOW_UPDATE are ended by the I/O wrapper's frame meter.
 //! Resets of streams that are being served are counted by the guard. The streams of all connections
-//! together are limited here, and what the heads of those that wait for their answers take.
+//! together are limited here, and what the heads of those that wait for their answers take. A head
+//! that does not end has `header_timeout`, as over HTTP/1.1, while no stream is under way; the frame
+//! meter sees it. Half of any other frame is idling.
 //!
 //! Not limited in time: the end of an answer that h2 has taken over whole, a chunk at most, for as
 //! long as the connection has other streams. `max_streams` limits how many.

@@ -145,7 +145,19 @@ impl Io {
 
     /// What comes behind the preface, which sniffing has read, is HTTP/2.
     pub(super) fn meter_frames(&mut self) {
-        self.frames = Some(Box::new(FrameMeter::new(Far::Client)));
+        let frames = FrameMeter::new(Far::Client);
+        self.state.note_amid_head(frames.is_amid_head());
+        self.frames = Some(Box::new(frames));
+    }
+
+    /// Follows the frames of HTTP/2.
+    fn meter(&mut self, read: &[u8]) -> io::Result<()> {
+        let Some(frames) = &mut self.frames else {
+            return Ok(());
+        };
+        frames.read(read)?;
+        self.state.note_amid_head(frames.is_amid_head());
+        Ok(())
     }
 
     pub(super) fn prefix(&self) -> &Prefix {
@@ -235,11 +247,7 @@ impl AsyncRead for Io {
             Poll::Ready(Ok(())) if buf.filled().len() > before => {
                 let read = &buf.filled()[before..];
                 me.state.note_read(read.len());
-                Poll::Ready(
-                    me.frames
-                        .as_mut()
-                        .map_or(Ok(()), |frames| frames.read(read)),
-                )
+                Poll::Ready(me.meter(read))
             }
             Poll::Ready(Ok(())) if buf.remaining() > 0 => {
                 me.state.note_fin();

@@ -16,8 +16,11 @@
 //! A deadline that counts from progress carries the progress in its phase: another value is another
 //! phase, and a new phase arms the timer anew. One keep-alive request costs one clock read.
 //!
-//! HTTP/2 knows no `Head` (h2 hides it) and no `HalfClosed` (FIN ends the connection); its stalled
-//! streams are watched one by one (`http2.rs`).
+//! HTTP/2 has many requests at a time. `Busy` stands before `Head` there: a head that does not end
+//! has its time when no stream is under way, since whoever drops it drops the streams with it. Until
+//! then it holds no more than a head's bytes, and a client amid a head can't answer a PING. HTTP/2
+//! knows no `HalfClosed` (FIN ends the connection); its stalled streams are watched one by one
+//! (`http2.rs`).
 
 use std::time::Duration;
 
@@ -39,8 +42,10 @@ pub(super) enum Phase {
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Seen {
     pub(super) calls: u64,
-    /// Stays 0 on HTTP/2, whose heads can't be told from other bytes.
+    /// Stays 0 on HTTP/2, where most bytes are not a head's.
     pub(super) read: u64,
+    /// Whether a head has begun that is not whole. HTTP/1.1 does not tell: there a read begins one.
+    pub(super) amid_head: Option<bool>,
     pub(super) written: u64,
     pub(super) busy: bool,
     pub(super) blocked: bool,
@@ -69,7 +74,8 @@ impl Phase {
             _ if seen.busy && seen.fin => Self::HalfClosed { written, told },
             _ if seen.busy => Self::Busy,
             _ if seen.closing => Self::Closing,
-            Self::Head { calls: begun } if begun == calls => self,
+            _ if seen.amid_head == Some(true) => Self::Head { calls },
+            Self::Head { calls: begun } if begun == calls && seen.amid_head.is_none() => self,
             // The time of a head counts from its first byte. The one exception is a head that begins
             // in the same read as the end of the request before: it counts from its second read, so
             // it may take `keep_alive` longer.
@@ -140,6 +146,26 @@ mod tests {
             }),
             head
         );
+    }
+
+    #[test]
+    fn over_http2_frames_tell_where_a_head_begins_and_ends() {
+        let seen = |amid| Seen {
+            calls: 1,
+            amid_head: Some(amid),
+            ..Seen::default()
+        };
+        let idle = Phase::Idle { calls: 1, read: 0 };
+        let head = idle.next(seen(true));
+        assert_eq!(head, Phase::Head { calls: 1 });
+        assert_eq!(head.next(seen(true)), head);
+        assert_eq!(head.next(seen(false)), idle, "it was no request");
+        let busy = Seen {
+            busy: true,
+            ..seen(true)
+        };
+        assert_eq!(head.next(busy), Phase::Busy, "others are under way");
+        assert_eq!(Phase::Busy.next(seen(true)), head);
     }
 
     #[test]

@@ -71,6 +71,8 @@ pub(super) struct State {
     linger_over: AtomicBool,
     /// The connection is served; if the socket lives on, a tunnel owns it.
     released: AtomicBool,
+    /// Over HTTP/2, a head has begun that is not whole.
+    amid_head: AtomicBool,
     polled: AtomicU8,
     stage: AtomicU8,
     /// Wakes whoever drives the socket: the guard, later a tunnel.
@@ -153,6 +155,10 @@ impl State {
         self.fin.store(true, Relaxed);
     }
 
+    pub(super) fn note_amid_head(&self, amid: bool) {
+        self.amid_head.store(amid, Relaxed);
+    }
+
     pub(super) fn note_lingering(&self) {
         self.lingering.store(true, Relaxed);
     }
@@ -187,6 +193,10 @@ impl State {
 
     pub(super) fn is_blocked(&self) -> bool {
         self.blocked.load(Relaxed)
+    }
+
+    pub(super) fn is_amid_head(&self) -> bool {
+        self.amid_head.load(Relaxed)
     }
 
     pub(super) fn is_fin(&self) -> bool {

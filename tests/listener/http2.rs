@@ -1,6 +1,6 @@
 //! HTTP/2: spread, windows, idleness and abuse.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, io::Write as _};
 
 use tollgate::exchange::Reason;
 
@@ -196,10 +196,9 @@ fn a_client_that_resets_some_of_many_streams_is_served() {
 fn a_flood_of_continuations_ends_the_connection() {
     let running = start(|_| {});
     let mut client = h2::plain(&running);
-    // HEADERS without END_HEADERS, and then no end of CONTINUATION.
-    let mut attack = h2::frame(h2::HEADERS, 0x1, 1, &[0x82, 0x86]);
+    let mut attack = h2::beginning(1);
     for _ in 0..1000 {
-        attack.extend(h2::frame(9, 0, 1, &[]));
+        attack.extend(h2::frame(h2::CONTINUATION, 0, 1, &[]));
     }
     client.send(attack);
     let goaway = h2::until(&mut client, h2::GOAWAY);
@@ -209,8 +208,67 @@ fn a_flood_of_continuations_ends_the_connection() {
 }
 
 #[test]
+fn a_head_that_does_not_end_has_the_time_of_a_head() {
+    let half_a_head = h2::get(1, "/")[..12].to_vec();
+    let answered = [h2::get(1, "/"), h2::beginning(3)].concat();
+    for sent in [h2::beginning(1), half_a_head, answered] {
+        let running = start(|server| server.limits.header_timeout = millis(150));
+        let mut client = h2::plain(&running);
+        client.send(&sent);
+        while h2::next(&mut client).is_some() {}
+        let told = running.told.after_all_closed();
+        assert_eq!(told, [Reason::HeaderTimeout], "{sent:?}");
+    }
+}
+
+#[test]
+fn continuations_do_not_prolong_the_time_of_a_head() {
+    let running = start(|server| server.limits.header_timeout = millis(300));
+    let mut client = h2::plain(&running);
+    client.send(h2::beginning(1));
+    // The sixth would be one too many, and told as such.
+    for _ in 0..6 {
+        std::thread::sleep(millis(200));
+        let continuation = h2::frame(h2::CONTINUATION, 0, 1, &[]);
+        // It fails when the gateway has closed.
+        let _ = client.0.write_all(&continuation);
+    }
+    let told = running.told.after_all_closed();
+    assert_eq!(told, [Reason::HeaderTimeout]);
+}
+
+#[test]
+fn a_preface_without_whole_settings_has_the_time_of_a_head() {
+    let settings = h2::window(1000);
+    for sent in [&settings[..0], &settings[..5], &settings[..12]] {
+        let running = start(|server| server.limits.header_timeout = millis(150));
+        let mut client = running.connect();
+        client.send([h2::PREFACE, sent].concat());
+        while h2::next(&mut client).is_some() {}
+        let told = running.told.after_all_closed();
+        assert_eq!(told, [Reason::HeaderTimeout], "{sent:?}");
+    }
+}
+
+#[test]
+fn the_time_of_a_head_ends_neither_an_idle_connection_nor_one_with_requests_under_way() {
+    let running = start(|server| server.limits.header_timeout = millis(300));
+    let mut client = h2::plain(&running);
+    std::thread::sleep(millis(600));
+    client.send(h2::get(1, "/gate"));
+    running.wait_begun(1);
+    client.send(h2::beginning(3));
+    std::thread::sleep(millis(600));
+    assert_eq!(running.told.reasons(), []);
+    running.let_through();
+    assert_eq!(h2::body(&mut client), b"gated");
+    while h2::next(&mut client).is_some() {}
+    let told = running.told.after_all_closed();
+    assert_eq!(told, [Reason::HeaderTimeout], "nothing else is under way");
+}
+
+#[test]
 fn a_flood_of_pings_that_nobody_reads_back_is_dropped() {
-    use std::io::Write as _;
     let running = start(|server| server.limits.write_timeout = millis(150));
     let mut client = h2::plain(&running);
     let pings = h2::frame(h2::PING, 0, 0, &[0; 8]).repeat(10_000);

@@ -443,6 +443,7 @@ pub(crate) mod h2 {
     pub(crate) const SETTINGS: u8 = 4;
     pub(crate) const PING: u8 = 6;
     pub(crate) const GOAWAY: u8 = 7;
+    pub(crate) const CONTINUATION: u8 = 9;
 
     pub(crate) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
@@ -459,6 +460,11 @@ pub(crate) mod h2 {
         frame.extend(stream.to_be_bytes());
         frame.extend(payload);
         frame
+    }
+
+    /// HEADERS with END_STREAM and without END_HEADERS: its CONTINUATION is to come.
+    pub(crate) fn beginning(stream: u32) -> Vec<u8> {
+        frame(HEADERS, 0x1, stream, &[0x82, 0x86])
     }
 
     /// A GET: HEADERS with END_STREAM and END_HEADERS.
