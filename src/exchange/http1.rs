@@ -14,6 +14,6 @@ mod input;
 mod outgoing;
 
 pub use decode::{Broken, Decoded, Decoder};
-pub use fields::{Places, has_blank_line, leading_breaks, place};
+pub use fields::{Places, has_blank_line, length, place, told_length};
 pub use input::Input;
 pub use outgoing::{Framing, GATHERED, Outgoing, OutgoingError, line, named_trailers};

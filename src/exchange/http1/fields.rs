@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue, header::CONTENT_LENGTH};
 use httparse::Header;
 use smallvec::SmallVec;
 
@@ -87,9 +87,45 @@ pub fn has_blank_line(buffer: &[u8], scanned: usize) -> bool {
     memchr::memmem::find(new, b"\n\r\n").is_some() || memchr::memmem::find(new, b"\n\n").is_some()
 }
 
-/// How many bytes of empty lines stand in front of a head; they mean nothing (RFC 9112 2.2).
+/// The length that a head tells of its body, if it is one.
 #[must_use]
-pub fn leading_breaks(buffer: &[u8]) -> usize {
-    let is_break = |byte: &&u8| matches!(byte, b'\r' | b'\n');
-    buffer.iter().take_while(is_break).count()
+pub fn told_length(headers: &HeaderMap) -> Option<u64> {
+    headers.get(CONTENT_LENGTH).and_then(length)
+}
+
+/// RFC 9110 8.6: a length is digits and nothing else. A number's own parser would take `+5` too.
+#[must_use]
+pub fn length(value: &HeaderValue) -> Option<u64> {
+    let digits = Some(value.as_bytes()).filter(|digits| !digits.is_empty())?;
+    digits.iter().try_fold(0, |length: u64, byte| {
+        let digit = byte.is_ascii_digit().then(|| u64::from(byte - b'0'))?;
+        length.checked_mul(10)?.checked_add(digit)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_length_is_digits_and_nothing_else() {
+        let read = |text: &'static str| length(&HeaderValue::from_static(text));
+        assert_eq!(read("0"), Some(0));
+        assert_eq!(read("007"), Some(7));
+        assert_eq!(read("18446744073709551615"), Some(u64::MAX));
+        for text in [
+            "",
+            "+5",
+            "-5",
+            "5 ",
+            "5,5",
+            "0x5",
+            "5.0",
+            "a",
+            "18446744073709551616",
+            "99999999999999999999",
+        ] {
+            assert_eq!(read(text), None, "{text:?}");
+        }
+    }
 }

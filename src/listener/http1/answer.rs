@@ -4,7 +4,7 @@ use std::time::SystemTime;
 
 use bytes::Bytes;
 use http::{
-    HeaderMap, StatusCode,
+    StatusCode,
     header::{CONNECTION, CONTENT_LENGTH, DATE, TRAILER, TRANSFER_ENCODING},
     response::Parts,
 };
@@ -15,7 +15,7 @@ use super::{
     date::Date,
     head::{Said, has_member},
 };
-use crate::exchange::http1::{Framing, GATHERED, line, named_trailers};
+use crate::exchange::http1::{Framing, GATHERED, line, named_trailers, told_length};
 
 /// Writes the head of an answer to what was [`Said`]; how its body is framed. Whether the connection
 /// persists behind it is for the answer to say too, and is told the client here.
@@ -136,10 +136,6 @@ fn persistence_field(out: &mut Vec<u8>, said: &Said) {
 
 fn is_bodiless(status: StatusCode) -> bool {
     status.is_informational() || matches!(status.as_u16(), 204 | 304)
-}
-
-fn told_length(headers: &HeaderMap) -> Option<u64> {
-    headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
 /// For the head, and a small body behind it.

@@ -11,7 +11,7 @@ use httparse::{Header, ParserConfig, Status};
 
 use crate::exchange::{
     Reason,
-    http1::{Decoder, Places, place},
+    http1::{Decoder, Places, length, place},
 };
 
 /// What a request begins with.
@@ -240,12 +240,7 @@ impl Fields {
 
     /// RFC 9112 6.3: equal lengths may be taken for one, others are refused.
     fn note_length(&mut self, value: &HeaderValue) -> Result<bool, Refused> {
-        let digits = value.as_bytes();
-        let plain = !digits.is_empty() && digits.iter().all(u8::is_ascii_digit);
-        let length = value.to_str().ok().filter(|_| plain);
-        let length = length
-            .and_then(|digits| digits.parse().ok())
-            .ok_or_else(|| malformed("Content-Length is not one number"))?;
+        let length = length(value).ok_or_else(|| malformed("Content-Length is not one number"))?;
         match self.length.replace(length) {
             None => Ok(true),
             Some(before) if before == length => Ok(false),

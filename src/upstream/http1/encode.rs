@@ -21,7 +21,7 @@ use crate::exchange::{
         KEEP_ALIVE, PROXY_CONNECTION, TRACEPARENT, X_FORWARDED_FOR, X_FORWARDED_HOST,
         X_FORWARDED_PROTO, X_REQUEST_ID, joined_cookies, remove_hop_by_hop,
     },
-    http1::{Framing, line, named_trailers},
+    http1::{Framing, line, named_trailers, told_length},
 };
 
 /// How the request's body is framed.
@@ -29,9 +29,7 @@ fn framing_of(headers: &HeaderMap, body: &Body) -> Framing {
     if body.is_end_stream() {
         return Framing::Empty;
     }
-    let told = headers.get(CONTENT_LENGTH);
-    let told = told.and_then(|length| length.to_str().ok()?.parse().ok());
-    match told.or_else(|| body.size_hint().exact()) {
+    match told_length(headers).or_else(|| body.size_hint().exact()) {
         Some(length) => Framing::Length(length),
         None => Framing::Chunked(named_trailers(headers)),
     }

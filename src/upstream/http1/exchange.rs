@@ -17,7 +17,7 @@ use super::{
 };
 use crate::exchange::{
     Body, BodyError,
-    http1::{Decoder, Framing, Outgoing, OutgoingError, has_blank_line, leading_breaks},
+    http1::{Decoder, Framing, Outgoing, OutgoingError, has_blank_line},
 };
 
 /// A request that is being sent, until its answer's head is there.
@@ -246,6 +246,12 @@ impl Exchange {
             open,
         }
     }
+}
+
+/// How many bytes of empty lines stand in front of a head.
+fn leading_breaks(buffer: &[u8]) -> usize {
+    let is_break = |byte: &&u8| matches!(byte, b'\r' | b'\n');
+    buffer.iter().take_while(is_break).count()
 }
 
 const MOST_INTERIM: usize = 1 << 20;

@@ -8,7 +8,7 @@ use httparse::{ParserConfig, Status};
 use hyper::ext::ReasonPhrase;
 
 use super::super::head::Seen;
-use crate::exchange::http1::{Decoder, Places};
+use crate::exchange::http1::{Decoder, Places, length};
 
 /// What a server's answer begins with.
 pub struct Head {
@@ -96,14 +96,12 @@ impl Head {
         if self.seen.has_coding() {
             return Ok(Decoder::chunked());
         }
-        match self.headers.get(http::header::CONTENT_LENGTH) {
+        match self.headers.get(http::header::CONTENT_LENGTH).map(length) {
             None => Ok(Decoder::until_close()),
-            Some(length) => {
-                let length = length.to_str().ok().and_then(|text| text.parse().ok());
-                length
-                    .map(Decoder::length)
-                    .ok_or("Content-Length is not one number")
-            }
+            // It may be more than can be counted.
+            Some(length) => length
+                .map(Decoder::length)
+                .ok_or("Content-Length is not one number"),
         }
     }
 }
