@@ -81,6 +81,16 @@ struct Refused {
     near: Option<Arc<Route>>,
 }
 
+impl Refused {
+    fn respond(self, context: &Context) -> Response {
+        let mut response = self.rejection.respond(context);
+        if let Some(route) = self.near {
+            route.decorate(context, &mut response);
+        }
+        response
+    }
+}
+
 impl From<Rejection> for Refused {
     fn from(rejection: Rejection) -> Self {
         Self {
@@ -205,17 +215,10 @@ impl Handler for Frame {
         let snapshot = self.snapshot.load();
         let seen = Seen::of(&parts.headers);
         let trusted = client::is_trusted(connection.peer.ip(), &snapshot.trust.networks);
-        let behind = || behind(&parts, connection, &snapshot.trust);
-        let caller = trusted.then(behind).transpose();
+        let caller = caller(&parts, connection, trusted, &snapshot.trust);
         let contradicts = caller.is_err();
-        let caller = caller.unwrap_or_default();
-        let context = Arc::new(context(
-            &parts,
-            &seen,
-            connection,
-            (trusted, caller),
-            &self.clock,
-        ));
+        let whom = (trusted, caller.unwrap_or_default());
+        let context = Arc::new(context(&parts, &seen, connection, whom, &self.clock));
         self.recorder
             .options
             .load()
@@ -224,11 +227,7 @@ impl Handler for Frame {
             true => Err(Rejection::new(Reason::ForwardedAmbiguous).close().into()),
             false => admit(&mut parts, &seen, trusted, &context, &snapshot),
         };
-        // On HTTP/2 a panic here would end the other streams of the connection too.
-        let admitted = catch_unwind(AssertUnwindSafe(admit)).unwrap_or_else(|_| {
-            tracing::error!(request_id = context.id.as_str(), "checking a head panicked");
-            Err(Rejection::new(Reason::Panic).close().into())
-        });
+        let admitted = checked(&context, admit);
         let end = End::new(
             Arc::clone(&context),
             Arc::clone(&self.recorder),
@@ -237,13 +236,7 @@ impl Handler for Frame {
         // Boxed: a connection keeps room for this future, an idle one too.
         Box::pin(async move {
             let response = match admitted {
-                Err(Refused { rejection, near }) => {
-                    let mut response = rejection.respond(&context);
-                    if let Some(route) = near {
-                        route.decorate(&context, &mut response);
-                    }
-                    response
-                }
+                Err(refused) => refused.respond(&context),
                 Ok((route, vary)) => {
                     let request = Request::from_parts(parts, body);
                     let mut response = guarded(&route, request, &context).await;
@@ -257,6 +250,15 @@ impl Handler for Frame {
             Ok(finish(response, &context, (end, in_flight)))
         })
     }
+}
+
+/// Runs the checks of a head. On HTTP/2 a panic in them would end the other streams of the connection
+/// too.
+fn checked<T>(context: &Context, check: impl FnOnce() -> Result<T, Refused>) -> Result<T, Refused> {
+    catch_unwind(AssertUnwindSafe(check)).unwrap_or_else(|_| {
+        tracing::error!(request_id = context.id.as_str(), "checking a head panicked");
+        Err(Rejection::new(Reason::Panic).close().into())
+    })
 }
 
 /// Runs a route; a panic in it is an answer, and not the end of the connection.
@@ -275,14 +277,18 @@ async fn guarded(route: &Route, request: Request, context: &Arc<Context>) -> Res
     }
 }
 
-/// The caller behind a proxy that is trusted.
-fn behind(
+/// The caller behind the peer, where that is a proxy that is trusted.
+fn caller(
     parts: &Parts,
     connection: &Connection,
+    trusted: bool,
     trust: &Trust,
-) -> Result<Client, client::Contradiction> {
+) -> Result<Option<Client>, client::Contradiction> {
+    if !trusted {
+        return Ok(None);
+    }
     let (peer, scheme) = (connection.peer.ip(), connection.scheme());
-    client::behind_proxy(peer, scheme, &parts.headers, trust)
+    client::behind_proxy(peer, scheme, &parts.headers, trust).map(Some)
 }
 
 /// With whether the peer is trusted, and whom it told of.
