@@ -1,0 +1,166 @@
+//! What an answer means: of a batch that was taken in advance, of Redis, and none of it.
+
+use std::time::Duration;
+
+use super::{
+    super::{
+        lease::{Fetched, Given},
+        stage::{Granted, Question, Questions, Refusing, Source, Stage, longest},
+    },
+    Asking, Pending, top_up,
+};
+use crate::{
+    config::OnStoreError,
+    exchange::{Context, LimitSaid, Reason},
+    store::{Decision, SharedTaken},
+    telemetry::LimitDecision,
+};
+
+impl Asking {
+    /// Tells those who wait for a batch what has come of it.
+    pub(super) fn answered(&self, taken: Option<&SharedTaken>) {
+        let Some(fetch) = &self.fetch else { return };
+        let Some(&SharedTaken { decision, got }) = taken else {
+            fetch.failed(Fetched::Away);
+            return;
+        };
+        match decision {
+            Decision::Granted { window, standing } => {
+                // Where a limit beside it has refused, nothing was taken; the fetch is given up then.
+                if let Some(kept) = got.checked_sub(self.takes) {
+                    let now = self.limit.counters.at(self.limit.clock.now());
+                    fetch.keep(kept, (window, standing), &self.tier.windows, now);
+                }
+            }
+            Decision::Refused { window, refusal } => {
+                fetch.failed(Fetched::Refused(self.cost, window, refusal));
+            }
+        }
+    }
+}
+
+impl Stage {
+    /// Takes over what a batch has given, and has it topped up where it runs low.
+    pub(super) fn take_given(&self, given: Given, question: &mut Question, context: &Context) {
+        let Given {
+            window,
+            standing,
+            lent,
+            more,
+        } = given;
+        if let Some(more) = more {
+            let limit = &self.on_route(question).limit;
+            top_up(limit, &question.ask, context.connection.worker, more);
+        }
+        question.taken = Some(Granted {
+            under: question.ask.key,
+            window,
+            standing: Some(standing),
+            source: Source::Lease,
+            at: context.began(),
+            held: None,
+            lent,
+        });
+    }
+
+    /// Redis has taken from all of them, or from none.
+    pub(super) fn apply(
+        &self,
+        (group, asked): (&[Pending], Duration),
+        answers: &[SharedTaken],
+        questions: &mut Questions,
+        context: &Context,
+    ) -> Result<(), Refusing> {
+        self.refusal(group, answers, questions)?;
+        for (pending, taken) in group.iter().zip(answers) {
+            let question = &mut questions[pending.index];
+            self.keep(asked, taken, question, context);
+        }
+        Ok(())
+    }
+
+    /// Of those that refuse the one that takes longest. Who waits for what one of them was to fetch is
+    /// told, where no task has told it.
+    pub(super) fn refusal(
+        &self,
+        group: &[Pending],
+        answers: &[SharedTaken],
+        questions: &Questions,
+    ) -> Result<(), Refusing> {
+        let refused = |(pending, taken): (&Pending, &SharedTaken)| {
+            let Decision::Refused { window, refusal } = taken.decision else {
+                return Ok(());
+            };
+            let told = Fetched::Refused(self.cost, window, refusal);
+            pending.fetch().inspect(|it| it.failed(told));
+            let index = pending.index;
+            let limit = &self.on_route(&questions[index]).limit;
+            match limit.config.enforce {
+                true => Err(Refusing::Exceeded(index, window, refusal)),
+                false => Ok(()),
+            }
+        };
+        let refused = group.iter().zip(answers).map(refused);
+        refused.fold(Ok(()), longest)
+    }
+
+    fn keep(
+        &self,
+        asked: Duration,
+        taken: &SharedTaken,
+        question: &mut Question,
+        context: &Context,
+    ) {
+        let on_route = self.on_route(question);
+        let Decision::Granted { window, standing } = taken.decision else {
+            on_route.would_refuse(context, Reason::LimitExceeded);
+            return;
+        };
+        let left = taken.got.saturating_sub(self.cost);
+        let mut standing = standing;
+        standing.remaining = standing.remaining.saturating_add(left);
+        question.taken = Some(Granted {
+            under: question.ask.key,
+            window,
+            standing: Some(standing),
+            source: Source::Redis,
+            at: asked,
+            held: None,
+            lent: None,
+        });
+    }
+
+    /// Decides without Redis.
+    pub(super) fn degraded(
+        &self,
+        index: usize,
+        question: &mut Question,
+        context: &Context,
+    ) -> Result<(), Refusing> {
+        let on_route = self.on_route(question);
+        on_route.metrics.decided(LimitDecision::Degraded);
+        match on_route.limit.config.on_store_error {
+            OnStoreError::Local => self.take_one(index, question, context),
+            OnStoreError::Allow => {
+                question.taken = Some(Granted {
+                    under: question.ask.key,
+                    window: 0,
+                    standing: None,
+                    source: Source::Nowhere,
+                    at: context.began(),
+                    held: None,
+                    lent: None,
+                });
+                Ok(())
+            }
+            OnStoreError::Deny if on_route.limit.config.enforce => {
+                context.limited(&on_route.limit.config.name, LimitSaid::Deny);
+                Err(Refusing::Away(index))
+            }
+            OnStoreError::Deny => {
+                on_route.would_refuse(context, Reason::LimitStoreUnavailable);
+                Ok(())
+            }
+        }
+    }
+}
