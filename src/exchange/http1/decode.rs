@@ -135,32 +135,75 @@ impl Decoder {
 
 impl Chunked {
     fn decode(&mut self, buffer: &mut BytesMut, extensions: &mut usize) -> Result<Decoded, Broken> {
+        if self.reach_data(buffer, extensions)? {
+            let data = self.data(buffer);
+            return Ok(Decoded::Data(self.joined(data, buffer, extensions)));
+        }
+        match self {
+            Self::Trailers => trailers(buffer),
+            Self::Size | Self::Data(_) | Self::DataEnd => Ok(Decoded::More),
+        }
+    }
+
+    /// Goes on to data that is here, if there is some before the trailers.
+    fn reach_data(
+        &mut self,
+        buffer: &mut BytesMut,
+        extensions: &mut usize,
+    ) -> Result<bool, Broken> {
         loop {
             match self {
                 Self::Size => match size(buffer, extensions)? {
-                    None => return Ok(Decoded::More),
+                    None => return Ok(false),
                     Some(0) => *self = Self::Trailers,
                     Some(size) => *self = Self::Data(size),
                 },
-                Self::Data(_) if buffer.is_empty() => return Ok(Decoded::More),
-                Self::Data(left) => {
-                    let data = take(buffer, left);
-                    if *left == 0 {
-                        *self = Self::DataEnd;
-                    }
-                    return Ok(Decoded::Data(data));
-                }
+                Self::Data(_) => return Ok(!buffer.is_empty()),
                 Self::DataEnd => match buffer[..] {
                     [b'\r', b'\n', ..] => {
                         buffer.advance(2);
                         *self = Self::Size;
                     }
-                    [] | [b'\r'] => return Ok(Decoded::More),
+                    [] | [b'\r'] => return Ok(false),
                     _ => return Err("a chunk is longer than its size"),
                 },
-                Self::Trailers => return trailers(buffer),
+                Self::Trailers => return Ok(false),
             }
         }
+    }
+
+    /// What is here of a chunk's data.
+    fn data(&mut self, buffer: &mut BytesMut) -> Bytes {
+        let Self::Data(left) = self else {
+            return Bytes::new();
+        };
+        let data = take(buffer, left);
+        if *left == 0 {
+            *self = Self::DataEnd;
+        }
+        data
+    }
+
+    /// The data with that of small chunks behind it that are here too. A chunk may be of one byte, and
+    /// each piece of a body is work on its way, a write and a packet of its own perhaps.
+    fn joined(&mut self, first: Bytes, buffer: &mut BytesMut, extensions: &mut usize) -> Bytes {
+        if !self.follows(first.len(), buffer, extensions) {
+            return first;
+        }
+        // No more room than it needs: it may wait somewhere.
+        let mut all = first.to_vec();
+        while self.follows(all.len(), buffer, extensions) {
+            all.extend_from_slice(&self.data(buffer));
+        }
+        all.into()
+    }
+
+    /// Whether data of another chunk is here that can be joined to so much. What is wrong with that
+    /// chunk is told when it is looked at again: nothing of it is taken.
+    fn follows(&mut self, before: usize, buffer: &mut BytesMut, extensions: &mut usize) -> bool {
+        let room = JOINED.saturating_sub(before) as u64;
+        let here = room > 0 && matches!(self.reach_data(buffer, extensions), Ok(true));
+        here && matches!(self, Self::Data(left) if *left <= room)
     }
 }
 
@@ -262,6 +305,8 @@ const LONGEST_SIZE_LINE: usize = 4 << 10;
 const MOST_EXTENSIONS: usize = 16 << 10;
 const LONGEST_TRAILERS: usize = 16 << 10;
 const MOST_TRAILERS: usize = 100;
+/// How large a piece is made of small chunks: pieces up to this size are copied on their way out too.
+const JOINED: usize = super::GATHERED;
 
 #[cfg(test)]
 mod tests {
@@ -307,6 +352,42 @@ mod tests {
         assert_eq!(body, b"half more");
         assert!(trailers.is_none());
         assert_eq!(rest, b"HTTP/1.1");
+    }
+
+    /// The sizes of the pieces in which a body comes that is here whole.
+    fn pieces(bytes: &[u8]) -> Vec<usize> {
+        let (mut decoder, mut buffer) = (Decoder::chunked(), BytesMut::from(bytes));
+        let mut pieces = Vec::new();
+        while let Ok(Decoded::Data(data)) = decoder.decode(&mut buffer) {
+            pieces.push(data.len());
+        }
+        pieces
+    }
+
+    #[test]
+    fn small_chunks_that_came_together_are_few_pieces_and_large_ones_stay_what_they_are() {
+        let of = |sizes: &[usize]| {
+            let chunk = |size: &usize| format!("{size:x}\r\n{}\r\n", "a".repeat(*size));
+            let chunks: String = sizes.iter().map(chunk).collect();
+            pieces((chunks + "0\r\n\r\n").as_bytes())
+        };
+        assert_eq!(of(&[1; 10_000]), [JOINED, JOINED, 10_000 - 2 * JOINED]);
+        assert_eq!(of(&[1, JOINED - 1, 1]), [JOINED, 1]);
+        assert_eq!(of(&[1, JOINED, 1]), [1, JOINED, 1]);
+        assert_eq!(of(&[3 * JOINED, 3 * JOINED]), [3 * JOINED, 3 * JOINED]);
+        // Of one that is not here whole, what is here.
+        assert_eq!(pieces(b"1\r\na\r\n8\r\nhalf"), [5]);
+    }
+
+    #[test]
+    fn what_stands_before_a_broken_chunk_is_told_before_it() {
+        let mut buffer = BytesMut::from(&b"1\r\na\r\n2;x\r\nbc\r\n3 3\r\n"[..]);
+        let mut decoder = Decoder::chunked();
+        let Ok(Decoded::Data(data)) = decoder.decode(&mut buffer) else {
+            panic!("it is whole so far");
+        };
+        assert_eq!(data, "abc");
+        assert!(decoder.decode(&mut buffer).is_err());
     }
 
     #[test]

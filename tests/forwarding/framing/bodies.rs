@@ -147,6 +147,20 @@ async fn a_chunked_body_is_chunked_anew() {
 }
 
 #[tokio::test]
+async fn chunks_of_one_byte_that_came_together_go_on_together() {
+    let origin = Origin::ok().await;
+    let gateway = Gateway::to(&origin.url());
+    let head = "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n";
+    let body = "1\r\na\r\n".repeat(1000);
+    let answer = Raw::ask(gateway.address(), format!("{head}{body}0\r\n\r\n")).await;
+    assert_eq!(answer.status, 200);
+    assert_eq!(origin.request().text(), "a".repeat(1000));
+    // One by one they would be 6,000 bytes, and a thousand packets.
+    let received = origin.received().len();
+    assert!(received < 2500, "{received}");
+}
+
+#[tokio::test]
 async fn requests_in_one_packet_are_answered_in_their_order() {
     let origin = Origin::start(|mut peer| async move {
         while let Some(request) = peer.request().await {
