@@ -31,6 +31,8 @@ pub(in super::super) struct Exchange {
     interim: usize,
     /// How much of an unfinished head has been looked at.
     scanned: usize,
+    /// Whether the connection may serve another request, as far as interim answers say.
+    persistent: bool,
 }
 
 /// Why there is no answer.
@@ -75,6 +77,7 @@ impl Exchange {
             method,
             interim: 0,
             scanned: 0,
+            persistent: true,
         }
     }
 
@@ -158,6 +161,7 @@ impl Exchange {
             if !head.status.is_informational() || head.status.as_u16() == 101 {
                 return Ok(Some(head));
             }
+            self.persistent &= head.persistent;
             self.count_interim(before - self.connection.input.buffer.len())?;
             if head.status != StatusCode::CONTINUE {
                 interim(head);
@@ -189,7 +193,8 @@ impl Exchange {
         stall: Option<Duration>,
     ) -> Result<Answer, Malformed> {
         let decoder = head.decoder(&self.method)?;
-        Ok(self.into_answer(decoder, head.persistent, stall))
+        let persistent = self.persistent && head.persistent;
+        Ok(self.into_answer(decoder, persistent, stall))
     }
 
     fn into_answer(self, decoder: Decoder, persistent: bool, stall: Option<Duration>) -> Answer {

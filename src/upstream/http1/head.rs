@@ -8,7 +8,7 @@ use httparse::{ParserConfig, Status};
 use hyper::ext::ReasonPhrase;
 
 use super::super::head::Seen;
-use crate::exchange::http1::{Decoder, Places, length};
+use crate::exchange::http1::{Decoder, Places, length, told_length};
 
 /// What a server's answer begins with.
 pub struct Head {
@@ -66,7 +66,8 @@ impl Head {
                 Ok(true)
             },
         )?;
-        let persistent = persists(&headers, &seen, old);
+        let persistent =
+            persists(&headers, &seen, old) && !promises_a_body(status, &headers, &seen);
         if old && seen.has_coding() {
             // RFC 9112 6.1: HTTP/1.0 has no transfer codings; whoever sends one can't be trusted.
             return Err("Transfer-Encoding in an HTTP/1.0 answer");
@@ -116,6 +117,13 @@ fn persists(headers: &HeaderMap, seen: &Seen, old: bool) -> bool {
         options.any(|said| said.eq_ignore_ascii_case(option))
     };
     !says("close") && (!old || says("keep-alive"))
+}
+
+/// Whether a message that has no body tells of one (RFC 9110 8.6, RFC 9112 6.1). Whoever says so may
+/// send it too, and then it stands before the next answer.
+fn promises_a_body(status: StatusCode, headers: &HeaderMap, seen: &Seen) -> bool {
+    let bodiless = status.is_informational() || status == StatusCode::NO_CONTENT;
+    bodiless && seen.tells_the_end() && told_length(headers) != Some(0)
 }
 
 fn phrase_of(status: StatusCode, phrase: &str) -> Result<Option<ReasonPhrase>, Malformed> {
@@ -203,6 +211,14 @@ mod tests {
                 "HTTP/1.0 200 OK\r\nConnection: keep-alive, close\r\n\r\n",
                 false,
             ),
+            ("HTTP/1.1 204 X\r\nContent-Length: 0\r\n\r\n", true),
+            ("HTTP/1.1 204 X\r\nContent-Length: 5\r\n\r\n", false),
+            ("HTTP/1.1 103 X\r\nContent-Length: 5\r\n\r\n", false),
+            (
+                "HTTP/1.1 204 X\r\nTransfer-Encoding: chunked\r\n\r\n",
+                false,
+            ),
+            ("HTTP/1.1 304 X\r\nContent-Length: 5\r\n\r\n", true),
         ] {
             assert_eq!(head(text).persistent, persistent, "{text:?}");
         }

@@ -315,6 +315,28 @@ async fn a_body_where_none_may_be_never_answers_the_next_request() {
 }
 
 #[tokio::test]
+async fn a_connection_on_which_a_body_is_told_of_where_none_may_be_is_not_used_again() {
+    let hints = "103 Early Hints\r\nContent-Length: 47\r\n\r\n\
+                 HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
+    for (answer, connections) in [
+        ("204 No Content\r\n\r\n", 1),
+        ("204 No Content\r\nContent-Length: 0\r\n\r\n", 1),
+        ("204 No Content\r\nContent-Length: 47\r\n\r\n", 3),
+        ("204 No Content\r\nTransfer-Encoding: chunked\r\n\r\n", 3),
+        (hints, 3),
+    ] {
+        let origin = Origin::answering(format!("HTTP/1.1 {answer}")).await;
+        let gateway = Gateway::to(&origin.url());
+        let mut client = Raw::connect(gateway.address()).await;
+        for _ in 0..3 {
+            client.send(GET).await;
+            while client.answer().await.status < 200 {}
+        }
+        assert_eq!(origin.connections(), connections, "{answer:?}");
+    }
+}
+
+#[tokio::test]
 async fn interim_answers_leave_the_connection_as_it_was() {
     let origin = Origin::answering(
         "HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\nHTTP/1.1 100 Continue\r\n\r\n\
