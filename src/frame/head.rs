@@ -180,6 +180,9 @@ pub(super) fn check(parts: &Parts, seen: &Seen, limits: &Checks) -> Result<(), R
     if parts.headers.len() - seen.cookies.saturating_sub(1) > limits.max_headers {
         return Err(Reason::HeadTooLarge);
     }
+    if parts.version == Version::HTTP_2 && parts.headers.values().any(is_padded) {
+        return Err(Reason::HeaderInvalid);
+    }
     // h2 lets equal ones pass. One that sees the first and one that sees a list would differ.
     if seen.content_length > 1 {
         return Err(Reason::FramingInvalid);
@@ -201,6 +204,14 @@ fn is_miswritten(method: &Method) -> bool {
         && STANDARD
             .iter()
             .any(|known| known.eq_ignore_ascii_case(name))
+}
+
+/// RFC 9113 8.2.1: no value begins or ends with a blank. h2 lets it pass, and over HTTP/1.1 a server
+/// reads the value without it: what our rules have compared would be another one.
+fn is_padded(value: &HeaderValue) -> bool {
+    let is_blank = |byte: &u8| matches!(byte, b' ' | b'\t');
+    let bytes = value.as_bytes();
+    bytes.first().is_some_and(is_blank) || bytes.last().is_some_and(is_blank)
 }
 
 /// What [`check`] holds a head against.

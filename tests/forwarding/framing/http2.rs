@@ -115,6 +115,29 @@ async fn names_and_values_that_would_split_a_head_are_refused() {
 }
 
 #[tokio::test]
+async fn values_with_blanks_at_their_ends_are_refused() {
+    refused(&[
+        with("x-role", b" admin"),
+        with("x-role", b"admin "),
+        with("x-role", b"\tadmin"),
+        with("x-role", b" "),
+        with("content-type", b"application/json\t"),
+    ])
+    .await;
+    // An empty value has no ends, and within a value a blank may stand.
+    let origin = Origin::ok().await;
+    let gateway = Gateway::to(&origin.url());
+    let mut client = FrameClient::connect(gateway.address()).await;
+    let mut fields = with("x-empty", b"");
+    fields.push(("x-two", b"a \tb"));
+    client.request(&fields).await;
+    assert!(client.outcome().await.is_headers());
+    let request = origin.request();
+    assert_eq!(request.header("x-empty"), Some(""));
+    assert_eq!(request.header("x-two"), Some("a \tb"));
+}
+
+#[tokio::test]
 async fn fields_of_a_connection_are_refused() {
     refused(&[
         with("connection", b"close"),
