@@ -147,6 +147,7 @@ impl Expression {
                 if walk.at == range.end {
                     walk.granted = Some(range.clone());
                     walk.at = 0;
+                    walk.forget_ambiguities();
                 }
                 return;
             }
@@ -179,8 +180,6 @@ impl Expression {
                 walk.at += 1;
                 continue;
             }
-            // Of two places one was another method's.
-            walk.forget_ambiguity(at);
             if let Some(bad) = walk.failure_of(at) {
                 return Step::Done(bad);
             }
@@ -312,14 +311,13 @@ impl Walk {
         });
     }
 
-    /// Forgets that a method found more than one credential.
-    fn forget_ambiguity(&mut self, method: usize) {
+    /// Forgets that methods found more than one credential: one of them may be that which is good.
+    /// About the rest they are asked again, and what they say then stands.
+    fn forget_ambiguities(&mut self) {
         let ambiguous = Reason::AuthAmbiguous;
-        self.refused
-            .retain(|it| it.at != method || it.reason != ambiguous);
-        self.failures.retain(|(by, failure)| {
-            *by != method
-                || !matches!(failure, Failure::Refused(refusal) if refusal.reason == ambiguous)
+        self.refused.retain(|it| it.reason != ambiguous);
+        self.failures.retain(|(_, failure)| {
+            !matches!(failure, Failure::Refused(refusal) if refusal.reason == ambiguous)
         });
     }
 
