@@ -247,6 +247,25 @@ async fn a_yes_to_everything_lets_a_wrong_token_through_that_the_service_was_sen
     assert_eq!(site.get("/any", "").await.status, 200);
 }
 
+#[tokio::test]
+async fn a_page_of_another_origin_does_nothing_with_the_password_that_a_browser_was_told() {
+    let site = Site::with("request_headers = 'authorization'").await;
+    for (credential, refusal) in [
+        ("Basic YTpi", (403, "origin.denied")),
+        ("Negotiate YTpi", (403, "origin.denied")),
+        ("Bearer a", (200, "")),
+    ] {
+        let request = format!(
+            "POST / HTTP/1.1\r\nHost: gateway.test\r\nContent-Length: 0\r\n\
+             Origin: https://evil.test\r\nAuthorization: {credential}\r\n\r\n"
+        );
+        let answer = Raw::ask(site.gateway.address(), request).await;
+        let (status, reason) = answer.refusal();
+        assert_eq!((status, &*reason), refusal, "{credential}");
+    }
+    assert_eq!(site.service.asked(), 1);
+}
+
 /// Nobody knows which of several values the service has said yes to.
 #[tokio::test]
 async fn a_yes_is_about_one_value_of_one_header() {
