@@ -37,7 +37,7 @@ use crate::{
     exchange::{
         Body, Clock, Connection, Context, ContextParts, Decorate, Handler, InFlight, Reason,
         Rejection, Request, RequestHead, Response, RouteService, Tunnel,
-        fields::{X_REQUEST_ID, remove_overrides},
+        fields::{X_REQUEST_ID, remove_alike, remove_overrides},
         host::{Host, HostError},
         preflight_method, target,
     },
@@ -352,10 +352,7 @@ fn admit(
     let encoded_slash = normalise(parts, context)?;
     let client = trusted.then_some(context.client);
     head::clean(&mut parts.headers, seen, client, context.trace.continued);
-    // Names with `_`, which servers read as these, are gone by now.
-    for name in &*snapshot.identity {
-        parts.headers.remove(name);
-    }
+    remove_alike(&mut parts.headers, &snapshot.identity);
     let (route, captures, vary) = match find(parts, &host, &snapshot.router) {
         Found::Route {
             payload,

@@ -39,7 +39,10 @@ use std::{
     time::Duration,
 };
 
-use http::{HeaderName, header::COOKIE};
+use http::{
+    HeaderName,
+    header::{AUTHORIZATION, COOKIE},
+};
 
 use super::{
     decode::{Entry, Keyed, Named, Off, OrWord, Set, table},
@@ -260,16 +263,17 @@ impl Auth {
     }
 
     /// Whether a rule takes a credential that a browser sends whoever asks it to: a cookie, or a
-    /// password that it was told once.
+    /// password that it was told once. What a service reads in Authorization may be one.
     #[must_use]
     pub fn is_sent_by_browsers(&self, rule: &AuthRule) -> bool {
         let is_cookie = |place: &CredentialPlace| matches!(place, CredentialPlace::Cookie(_));
+        let is_sent = |name: &HeaderName| [AUTHORIZATION, COOKIE].contains(name);
         rule.methods().any(|name| {
             let external = self.external.get(name);
             let jwt = self.jwt.get(name).map(|jwt| &jwt.from);
             let from = jwt.or_else(|| self.api_keys.get(name).map(|keys| &keys.from));
             from.is_some_and(|from| from.iter().any(is_cookie))
-                || external.is_some_and(|external| external.request_headers.contains(&COOKIE))
+                || external.is_some_and(|external| external.request_headers.iter().any(is_sent))
                 || self.basic.contains_key(name)
         })
     }

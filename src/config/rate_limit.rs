@@ -81,17 +81,23 @@ impl RateLimit {
         self.key.iter().any(LimitKey::needs_caller)
     }
 
-    /// Whether each caller is counted by itself, over some time: then a quota that a credential brings
-    /// takes the place of the limit's own.
+    /// Whether its key tells callers apart by who they are.
     #[must_use]
-    pub fn takes_brought_quotas(&self) -> bool {
-        let tells_callers_apart = |key: &LimitKey| {
+    pub fn tells_callers_apart(&self) -> bool {
+        let by_caller = |key: &LimitKey| {
             matches!(
                 key,
                 LimitKey::Caller | LimitKey::Principal | LimitKey::ApiKey
             )
         };
-        self.algorithm != LimitAlgorithm::Concurrency && self.key.iter().any(tells_callers_apart)
+        self.key.iter().any(by_caller)
+    }
+
+    /// Whether each caller is counted by itself, over some time: then a quota that a credential brings
+    /// takes the place of the limit's own.
+    #[must_use]
+    pub fn takes_brought_quotas(&self) -> bool {
+        self.algorithm != LimitAlgorithm::Concurrency && self.tells_callers_apart()
     }
 
     /// The most that one request may cost: the smallest bucket, quota or tier.

@@ -189,6 +189,8 @@ table! {
         pub total: Option<Duration> => OrWord<Time, Off> = None,
         /// `tunnel_idle`: without a byte either way after an upgrade.
         pub tunnel_idle: Option<Duration> => OrWord<Time, Off> = Some(Duration::from_secs(300)),
+        /// `tunnel_lifetime`: from an upgrade until its tunnel is closed, however much passes through.
+        pub tunnel_lifetime: Option<Duration> => OrWord<Time, Off> = None,
     }
 }
 

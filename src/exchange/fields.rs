@@ -211,6 +211,22 @@ pub fn remove_where(headers: &mut HeaderMap, condition: impl Fn(&str) -> bool) {
     }
 }
 
+/// Takes out what nobody but the gateway may say: fields of these names, and of names that differ from
+/// them only where neither has a letter or a digit. CGI and its heirs read `-` as `_`, and some of
+/// them (lighttpd, old Apaches) every other sign as well: `x.user` is `HTTP_X_USER` too.
+pub fn remove_alike(headers: &mut HeaderMap, names: &[HeaderName]) {
+    if !names.is_empty() {
+        let is_one = |name: &str| names.iter().any(|known| is_alike(name, known.as_str()));
+        remove_where(headers, is_one);
+    }
+}
+
+fn is_alike(one: &str, other: &str) -> bool {
+    let sign = |byte: u8| !byte.is_ascii_alphanumeric();
+    let same = |(one, other): (u8, u8)| one == other || (sign(one) && sign(other));
+    one.len() == other.len() && one.bytes().zip(other.bytes()).all(same)
+}
+
 /// What [`list`] shows of a member that can't be read.
 const UNREADABLE: &str = "?";
 
@@ -276,6 +292,22 @@ mod tests {
         ]
         .concat();
         assert_eq!(cleaned(&all, false), ["x-three"]);
+    }
+
+    #[test]
+    fn names_are_alike_that_differ_in_signs_only() {
+        for alike in ["x-user-id", "x_user-id", "x.user.id", "x-user~id"] {
+            assert!(is_alike(alike, "x-user-id"), "{alike}");
+        }
+        for other in [
+            "x-user",
+            "x-user-ids",
+            "xauser-id",
+            "x-user-if",
+            "x-userid-",
+        ] {
+            assert!(!is_alike(other, "x-user-id"), "{other}");
+        }
     }
 
     #[test]

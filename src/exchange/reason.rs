@@ -222,6 +222,12 @@ reasons! {
     UpstreamIdle = "upstream.idle_timeout", 504, "TIMEOUT", "The answer stalled.";
     /// The client wants an answer out of the cache (`only-if-cached`), and there is none.
     NotCached = "cache.not_cached", 504, "TIMEOUT", "There is no stored answer to this request.";
+    /// No byte came through a tunnel for `timeouts.tunnel_idle`; only in the log.
+    TunnelIdle = "tunnel.idle_timeout", 408, "TIMEOUT", "Nothing passed through the tunnel for too long.";
+    /// A tunnel has lasted for `timeouts.tunnel_lifetime`; only in the log.
+    TunnelLifetime = "tunnel.lifetime", 408, "TIMEOUT", "The tunnel was open for as long as one may be.";
+    /// The credential of a tunnel's caller has expired (`close_on_token_expiry`); only in the log.
+    TunnelExpired = "tunnel.credential_expired", 401, "UNAUTHORIZED", "The credential that opened the tunnel has expired.";
     /// The client left before the end; only in the log.
     ClientGone = "client.gone", 499, "CLIENT_GONE", "The client left before the answer ended.";
     /// A bug in the gateway.

@@ -5,7 +5,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use super::BoxFuture;
+use super::{BoxFuture, Reason};
 
 /// How a tunnel ended.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -16,6 +16,8 @@ pub struct TunnelEnd {
     pub bytes_out: u64,
     /// Whether both sides closed in order.
     pub complete: bool,
+    /// Why the gateway closed it, if neither side did.
+    pub cut: Option<Reason>,
 }
 
 /// A tunnel that is ready to run, in the extensions of a 101 answer.

@@ -74,6 +74,9 @@ impl End {
         self.complete = end.complete;
         self.bytes_out = end.bytes_out;
         self.context.received(end.bytes_in);
+        if let Some(reason) = end.cut {
+            self.context.note(reason);
+        }
     }
 }
 

@@ -117,7 +117,7 @@ impl Handle for Authenticate {
         let mut walk = Walk::new(self.rules.throttled(context));
         match self.rules.expression.walk(&mut walk, &request, context) {
             Step::Done(decision) => {
-                self.rules.note(&walk, &decision, &request, context);
+                self.rules.note(&walk, &request, context);
                 conclude(&self.rules, &self.inner, decision, request, context)
             }
             Step::Wait(mut verdict) => {
@@ -129,7 +129,7 @@ impl Handle for Authenticate {
                         match rules.expression.resume(&mut walk, told, &request, &context) {
                             Step::Wait(next) => verdict = next,
                             Step::Done(decision) => {
-                                rules.note(&walk, &decision, &request, &context);
+                                rules.note(&walk, &request, &context);
                                 let answer = conclude(&rules, &inner, decision, request, &context);
                                 return answer.await;
                             }
@@ -186,10 +186,10 @@ impl Rules {
         self.failures.as_ref()?.wait(context)
     }
 
-    /// Counts what was made up, if the request is not let in.
-    fn note(&self, walk: &Walk, decision: &Decision, request: &Request, context: &Context) {
-        let refused = !matches!(decision, Decision::Granted(..) | Decision::Anonymous);
-        if let (Some(failures), true) = (&self.failures, refused) {
+    /// Counts what was made up. A request that is let in may hold it too: a service has been asked about
+    /// one credential, and another method accepts another one.
+    fn note(&self, walk: &Walk, request: &Request, context: &Context) {
+        if let (Some(failures), true) = (&self.failures, walk.has_refusals()) {
             failures.note(self.expression.refusals(walk, request), context);
         }
     }

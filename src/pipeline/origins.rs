@@ -124,11 +124,18 @@ fn is_safe(method: &Method) -> bool {
 
 /// Whether there is something that a browser may have added by itself.
 fn has_credentials(headers: &HeaderMap) -> bool {
-    let basic = |value: &HeaderValue| {
-        let scheme = value.as_bytes().get(..6);
-        scheme.is_some_and(|scheme| scheme.eq_ignore_ascii_case(b"basic "))
-    };
-    headers.contains_key(COOKIE) || headers.get_all(AUTHORIZATION).iter().any(basic)
+    let mut shown = headers.get_all(AUTHORIZATION).iter();
+    headers.contains_key(COOKIE) || shown.any(is_sent_unasked)
+}
+
+/// Whether browsers send a credential of such a scheme without the doing of a page: what they were told
+/// once, or who is logged in at the machine.
+fn is_sent_unasked(credential: &HeaderValue) -> bool {
+    let mut words = credential.as_bytes().split(|byte| *byte == b' ');
+    let scheme = words.next().unwrap_or_default();
+    UNASKED
+        .iter()
+        .any(|unasked| scheme.eq_ignore_ascii_case(unasked))
 }
 
 /// Whether an origin is the host that is asked, with its port.
@@ -153,6 +160,8 @@ fn without_port<'t>(authority: &'t [u8], default: &[u8]) -> &'t [u8] {
     authority.strip_suffix(default).unwrap_or(authority)
 }
 
+/// A service of external auth may ask for any of them; the gateway itself knows the first.
+const UNASKED: [&[u8]; 4] = [b"basic", b"digest", b"negotiate", b"ntlm"];
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
 #[cfg(test)]
@@ -274,11 +283,15 @@ mod tests {
             &[evil, ("authorization", "Bearer x")],
             true
         ));
-        assert!(!admits(
-            &default,
-            &[evil, ("authorization", "bAsic eDp5")],
-            true
-        ));
+        for unasked in [
+            "bAsic eDp5",
+            "Digest username=\"a\"",
+            "Negotiate YII=",
+            "NTLM TlR=",
+        ] {
+            let lines = [evil, ("authorization", unasked)];
+            assert!(!admits(&default, &lines, true), "{unasked}");
+        }
         let own = rule(true, &[], false);
         assert!(
             !admits(&own, &[evil], true),

@@ -12,7 +12,7 @@ use tower::Layer;
 
 use super::render;
 use crate::{
-    config::{Route, Template},
+    config::{Route, Template, TemplatePart},
     exchange::{BoxFuture, Context, Handle, Reason, Rejection, Request, Response, RouteService},
 };
 
@@ -36,7 +36,7 @@ impl RewriteLayer {
     pub fn from_config(route: &Route) -> Option<Self> {
         let config = &route.rewrite;
         let rule = match (&config.path, &config.strip_prefix, &config.add_prefix) {
-            (Some(path), _, _) => Rule::Path(path.clone()),
+            (Some(path), _, _) => Rule::Path(without_query(path)),
             (None, None, None) => return None,
             (None, strip, add) => Rule::Prefix {
                 strip: strip.clone().unwrap_or_default(),
@@ -130,6 +130,16 @@ fn is_same(one: &str, other: &str, ignore_case: bool) -> bool {
             .map(|byte| byte.to_ascii_lowercase())
             .eq(other.map(|byte| byte.to_ascii_lowercase())),
         false => one.eq(other),
+    }
+}
+
+/// The query stays by itself. Named by the template it would stand there twice, and once as the client
+/// sent it: with the credential that has been taken out of it.
+fn without_query(path: &Template) -> Template {
+    let parts = path.parts.iter();
+    let parts = parts.filter(|part| **part != TemplatePart::Query);
+    Template {
+        parts: parts.cloned().collect(),
     }
 }
 

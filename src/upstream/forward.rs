@@ -222,6 +222,7 @@ fn switch(
     head.headers.insert(UPGRADE, protocol);
     let lifetime = Lifetime {
         idle: attempt.options.timeouts.tunnel_idle,
+        whole: attempt.options.timeouts.tunnel_lifetime,
         until: expiry(attempt),
     };
     head.extensions

@@ -1,4 +1,5 @@
-//! After a 101: bytes both ways until one side ends, or neither has sent for too long.
+//! After a 101: bytes both ways until one side ends, neither has sent for too long, or the tunnel has
+//! lasted for as long as it may.
 
 use std::{
     io,
@@ -20,7 +21,7 @@ use tokio::{
 
 use super::http1;
 use crate::{
-    exchange::{Clock, Tunnel, TunnelEnd, Upgraded},
+    exchange::{Clock, Reason, Tunnel, TunnelEnd, Upgraded},
     telemetry::OpenConnection,
 };
 
@@ -38,6 +39,8 @@ pub(super) fn was_asked_for(switched: &HeaderValue, asked: Option<&HeaderValue>)
 pub(super) struct Lifetime {
     /// Without a byte from either side.
     pub(super) idle: Option<Duration>,
+    /// From the 101 on, however much passes.
+    pub(super) whole: Option<Duration>,
     /// Until a moment on the clock, such as the expiry of the caller's credential.
     pub(super) until: Option<(Clock, Duration)>,
 }
@@ -58,42 +61,73 @@ pub(super) fn open(
 }
 
 async fn run(client: Receiver<Upgraded>, server: http1::Switched, lifetime: Lifetime) -> TunnelEnd {
-    let Lifetime { idle, until } = lifetime;
-    let Some((client, (server, _open))) = both(client, server, idle).await else {
-        return TunnelEnd::default();
-    };
-    let (from_client, from_server) = (Arc::default(), Arc::default());
-    let mut client = Counted::new(client, &from_client);
-    let mut server = Counted::new(server, &from_server);
-    let complete = tokio::select! {
-        copied = copy_bidirectional(&mut client, &mut server) => copied.is_ok(),
-        () = silence(&from_client, &from_server, idle) => false,
-        () = moment(until) => false,
+    let Lifetime { idle, whole, until } = lifetime;
+    let read = Read::default();
+    // From the 101 on: a side that is slow to switch must not hold the other one for longer.
+    let passed = tokio::select! {
+        passed = pass(client, server, idle, &read) => passed,
+        () = age(whole) => Err(Reason::TunnelLifetime),
+        () = moment(until) => Err(Reason::TunnelExpired),
     };
     TunnelEnd {
-        bytes_in: from_client.load(Ordering::Relaxed),
-        bytes_out: from_server.load(Ordering::Relaxed),
-        complete,
+        bytes_in: read.client.load(Ordering::Relaxed),
+        bytes_out: read.server.load(Ordering::Relaxed),
+        complete: passed == Ok(true),
+        cut: passed.err(),
     }
 }
 
-/// A side has switched when its last message is over, so a request's body that does not end would
-/// hold the other side for ever.
+/// How much was read from either side.
+#[derive(Default)]
+struct Read {
+    client: Arc<AtomicU64>,
+    server: Arc<AtomicU64>,
+}
+
+/// Copies both ways until the sides end; tells whether both closed in order.
+async fn pass(
+    client: Receiver<Upgraded>,
+    server: http1::Switched,
+    idle: Option<Duration>,
+    read: &Read,
+) -> Result<bool, Reason> {
+    let switched = both(client, server);
+    // A side has switched when its last message is over, so a request's body that does not end would
+    // hold the other side for ever.
+    let switched = match idle {
+        Some(idle) => timeout(idle, switched)
+            .await
+            .map_err(|_| Reason::TunnelIdle)?,
+        None => switched.await,
+    };
+    let Some((client, (server, _open))) = switched else {
+        return Ok(false);
+    };
+    let mut client = Counted::new(client, &read.client);
+    let mut server = Counted::new(server, &read.server);
+    tokio::select! {
+        copied = copy_bidirectional(&mut client, &mut server) => Ok(copied.is_ok()),
+        () = silence(&read.client, &read.server, idle) => Err(Reason::TunnelIdle),
+    }
+}
+
+/// Both sides once they have switched; `None` when one is lost.
 async fn both(
     client: Receiver<Upgraded>,
     server: http1::Switched,
-    limit: Option<Duration>,
 ) -> Option<(
     Upgraded,
     (impl AsyncRead + AsyncWrite + Unpin, Option<OpenConnection>),
 )> {
-    let both = async {
-        let (client, server) = tokio::join!(client, server.ready());
-        client.ok().zip(server)
-    };
-    match limit {
-        Some(limit) => timeout(limit, both).await.ok().flatten(),
-        None => both.await,
+    let (client, server) = tokio::join!(client, server.ready());
+    client.ok().zip(server)
+}
+
+/// Ends when the tunnel has lasted for as long as it may.
+async fn age(whole: Option<Duration>) {
+    match whole {
+        Some(whole) => sleep(whole).await,
+        None => std::future::pending().await,
     }
 }
 

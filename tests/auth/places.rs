@@ -118,6 +118,20 @@ async fn a_stripped_credential_goes_alone() {
     assert!(!site.origin.received().contains(&token));
 }
 
+/// The template is filled in with what the client sent.
+#[tokio::test]
+async fn a_rewritten_path_does_not_bring_a_stripped_credential_back() {
+    let signer = signer();
+    let token = signer.token(&alice());
+    let tables = format!("[auth.jwt.main]\n{}\n{PLACES}", signer.keys());
+    let keys = "auth = 'jwt.main'\nforward_credentials = false\n\
+                rewrite = { path = '/x${path}${query}' }";
+    let site = Site::with(&tables, keys).await;
+    let line = format!("GET /p?access_token={token}&y=1 HTTP/1.1");
+    assert_eq!(site.ask(&line, "").await.status, 200);
+    assert_eq!(site.origin.request().target(), "/x/p?y=1");
+}
+
 #[tokio::test]
 async fn a_route_has_the_last_word_on_forwarding_credentials() {
     let signer = signer();

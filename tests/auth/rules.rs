@@ -111,6 +111,21 @@ async fn a_bad_credential_is_refused_behind_a_place_that_is_shared() {
     }
 }
 
+/// Beside a good credential two tokens were asked about again and again: one request kept its worker
+/// busy for ever.
+#[tokio::test]
+async fn two_tokens_beside_a_good_credential_are_refused() {
+    let three = Three::new();
+    let good = own(&three.own.token(&alice()));
+    for methods in ["['jwt.own', 'jwt.one']", "['jwt.one', 'jwt.own']"] {
+        let site = three.site(methods).await;
+        let twice = good.clone() + &bearer("a.b.c") + &bearer("d.e.f");
+        let ambiguous = (400, "auth.ambiguous".to_owned());
+        assert_eq!(site.get(&twice).await.refusal(), ambiguous, "{methods}");
+        assert_eq!(site.get(&good).await.refusal(), let_in(), "{methods}");
+    }
+}
+
 #[tokio::test]
 async fn the_issuer_that_knows_a_token_says_what_is_wrong_with_it() {
     let three = Three::new();

@@ -63,10 +63,13 @@ async fn a_tunnel_ends_when_its_token_expires_if_the_route_says_so() {
         site.clock.advance(Duration::from_secs(1800));
         ping(&mut client).await;
         site.clock.advance(Duration::from_secs(1900));
-        match closes {
-            true => assert!(within(client.rest()).await.is_empty()),
-            false => ping(&mut client).await,
+        if !closes {
+            ping(&mut client).await;
+            continue;
         }
+        assert!(within(client.rest()).await.is_empty());
+        let line = site.gateway.log_line().await;
+        assert_eq!(line["reason"], "tunnel.credential_expired", "{line:#}");
     }
 }
 

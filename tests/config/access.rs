@@ -609,3 +609,17 @@ fn a_route_that_takes_cookies_has_the_rule_same_host() {
     let rule = origins("from = [\"header:authorization\", \"cookie:session\"]\n").unwrap();
     assert!(rule.same_host && rule.only_credentials && rule.others.is_empty());
 }
+
+/// The service may ask for passwords, which browsers send again by themselves.
+#[test]
+fn so_has_a_route_whose_service_gets_cookies_or_authorization() {
+    let has_rule = |sent: &str| {
+        let config = valid(&format!(
+            "[routes.a]\nupstream = \"http://a\"\nauth = \"external.e\"\n\
+             [auth.external.e]\nurl = \"http://127.0.0.1:1\"\nrequest_headers = \"{sent}\"\n"
+        ));
+        config.routes[0].origins.is_some()
+    };
+    assert!(has_rule("cookie") && has_rule("authorization"));
+    assert!(!has_rule("x-key"));
+}

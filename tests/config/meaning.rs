@@ -99,7 +99,7 @@ fn everything_of_a_route_is_read() {
          methods = [\"GET\"]\npriority = -1\nmax_body = \"unlimited\"\nencoded_slash = \"keep\"\nupgrade = false\n\
          match_headers = { x-a = \"1\", x-b.present = false }\nmatch_query = { v = { regex = \"[0-9]+\" } }\n\
          upstream = \"http://a\"\nrewrite = { path = \"/x/${path.id}${query}\", host = \"server\" }\n\
-         timeouts = { response = \"off\", total = \"1m\" }\n",
+         timeouts = { response = \"off\", total = \"1m\", tunnel_lifetime = \"12h\" }\n",
     );
     let route = &config.routes[0];
     assert!(route.ignore_case && !route.upgrade && route.max_body_is_own);
@@ -125,6 +125,9 @@ fn everything_of_a_route_is_read() {
     );
     assert_eq!(route.timeouts.response, None);
     assert_eq!(route.timeouts.idle, Some(Duration::from_secs(60)));
+    let lifetime = |config: &Config| config.routes[0].timeouts.tunnel_lifetime;
+    assert_eq!(lifetime(&config), Some(Duration::from_secs(12 * 3600)));
+    assert_eq!(lifetime(&valid(ROUTE)), None);
 }
 
 #[test]

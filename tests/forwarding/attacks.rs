@@ -372,16 +372,28 @@ async fn a_switch_whose_request_never_ends_is_given_up() {
         peer.closed().await;
     })
     .await;
-    let gateway = Gateway::start(&format!(
-        "[routes.all]\nupstream = \"{}\"\n[routes.all.timeouts]\nidle = \"off\"\ntunnel_idle = \"100ms\"\n",
-        origin.url()
-    ));
-    let mut client = Raw::connect(gateway.address()).await;
     let half = "POST / HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\
          Content-Length: 9\r\n\r\nhalf";
-    client.send(half).await;
-    assert_eq!(client.answer().await.status, 101);
-    assert_eq!(gateway.log_line().await["complete"], false);
+    for (limits, reason) in [
+        ("tunnel_idle = \"100ms\"", "tunnel.idle_timeout"),
+        (
+            "tunnel_idle = \"off\"\ntunnel_lifetime = \"100ms\"",
+            "tunnel.lifetime",
+        ),
+    ] {
+        let gateway = Gateway::start(&format!(
+            "[routes.all]\nupstream = \"{}\"\n[routes.all.timeouts]\nidle = \"off\"\n{limits}\n",
+            origin.url()
+        ));
+        let mut client = Raw::connect(gateway.address()).await;
+        client.send(half).await;
+        assert_eq!(client.answer().await.status, 101);
+        let line = gateway.log_line().await;
+        assert_eq!(
+            (&line["complete"], &line["reason"]),
+            (&false.into(), &reason.into())
+        );
+    }
 }
 
 // --- one client at the cost of others ---

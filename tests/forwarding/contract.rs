@@ -4,18 +4,19 @@
 //! A new middleware gets a line in [`FORWARDING`], or in [`ANSWERING`] when it answers by itself.
 
 use bytes::Bytes;
+use futures_util::StreamExt;
 use http::{HeaderMap, HeaderValue, Request, Response};
 use http_body_util::{BodyExt, StreamBody};
 use hyper::body::{Frame, Incoming};
 use serde_json::Value;
 
 use crate::support::{
-    BoxBody, Gateway, Sent, Server, body, chunks, empty, eventually, full, http1, http2, read,
-    within,
+    BoxBody, Gateway, Sent, Server, answer, body, chunks, empty, eventually, full, http1, http2,
+    read, within,
 };
 
-/// A route that forwards; `ORIGIN` stands for the server's URL, `FILES` for the folder of files that
-/// are named.
+/// A route that forwards; `ORIGIN` stands for the server's URL, `SERVICE` for that of a service which
+/// lets everything pass, `FILES` for the folder of files that are named.
 struct Forwarding {
     name: &'static str,
     keys: &'static str,
@@ -26,6 +27,12 @@ struct Forwarding {
 }
 
 impl Forwarding {
+    /// A gateway with this route alone.
+    fn gateway(&self, behind: &Behind) -> Gateway {
+        let keys = self.keys.replace("SERVICE", &behind.service.url());
+        start(self.name, &keys, &behind.origin.url())
+    }
+
     fn request(&self, protocol: Protocol, method: &str, body: BoxBody) -> Request<BoxBody> {
         let mut request = request(protocol, method, self.paths.0, body);
         if let Some(credential) = self.credential {
@@ -82,6 +89,8 @@ const KNOWN: &str = "/a/b?c=d&token=eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9.eyJleHA
 const KEY: &str = "ApiKey tgk_yWmK0aSIPn1aY0gBIAglICjVVjIKh5YpG3sEBEKEvxJ3n6VCI";
 /// The user of `contract/users.htpasswd`: `alice:secret`.
 const USER: &str = "Basic YWxpY2U6c2VjcmV0";
+/// What only a service can judge.
+const OPAQUE: &str = "Bearer opaque";
 
 const FORWARDING: &[Forwarding] = &[
     route("plain", "upstream = 'ORIGIN'"),
@@ -179,6 +188,19 @@ const FORWARDING: &[Forwarding] = &[
          [auth.basic.any]\nusers_file = 'FILES/users.htpasswd'\nremember = 'off'",
         USER,
     ),
+    showing(
+        "external",
+        "upstream = 'ORIGIN'\nauth = 'external.any'\n\
+         [auth.external.any]\nurl = 'SERVICE/auth'",
+        OPAQUE,
+    ),
+    showing(
+        "external_remembered_and_stripped",
+        "upstream = 'ORIGIN'\nauth = 'external.any'\nforward_credentials = false\n\
+         [auth.external.any]\nurl = 'SERVICE/auth'\nremember = '1h'\n\
+         subject_header = 'x-user'\nforward_headers = 'x-user'",
+        OPAQUE,
+    ),
     route(
         "cors",
         "upstream = 'ORIGIN'\ncors = { origins = 'https://a.test', credentials = true }",
@@ -272,6 +294,23 @@ enum Protocol {
 
 const PROTOCOLS: [Protocol; 2] = [Protocol::Http1, Protocol::Http2];
 
+/// What stands behind a gateway.
+struct Behind {
+    origin: Server,
+    /// Lets everything pass, as alice.
+    service: Server,
+}
+
+impl Behind {
+    async fn with(origin: Server) -> Self {
+        let service = Server::http1(|_| async { answer(200, &[("x-user", "alice")], "") });
+        Self {
+            origin,
+            service: service.await,
+        }
+    }
+}
+
 fn start(name: &str, keys: &str, origin: &str) -> Gateway {
     let keys = keys.replace("ORIGIN", origin).replace("FILES", FILES);
     let named = match keys.contains("one") {
@@ -359,13 +398,12 @@ where
     F: Fn(Gateway, &'static Forwarding, Protocol) -> Fut,
     Fut: Future<Output = ()>,
 {
-    let origins = [Server::http1(echo).await, Server::h2c(echo).await];
-    for origin in &origins {
+    for origin in [Server::http1(echo).await, Server::h2c(echo).await] {
+        let behind = Behind::with(origin).await;
         for case in FORWARDING {
             for protocol in PROTOCOLS {
-                eprintln!("{protocol:?} to {} over {}", case.name, origin.url());
-                let gateway = start(case.name, case.keys, &origin.url());
-                check(gateway, case, protocol).await;
+                eprintln!("{protocol:?} to {} over {}", case.name, behind.origin.url());
+                check(case.gateway(&behind), case, protocol).await;
             }
         }
     }
@@ -483,34 +521,40 @@ async fn a_client_that_leaves_is_one_line_and_the_server_learns_of_it() {
             Response::new(StreamBody::new(frames).boxed_unsync())
         }
     };
-    let origin = Server::http1(held).await;
-    for case in FORWARDING {
-        for protocol in PROTOCOLS {
-            let gateway = start(case.name, case.keys, &origin.url());
-            let request = case.request(protocol, "GET", empty());
-            let answer = match protocol {
-                Protocol::Http1 => {
-                    let mut connection = http1(gateway.address()).await;
-                    within(connection.send_request(request)).await
-                }
-                Protocol::Http2 => {
-                    within(http2(gateway.address()).await.send_request(request)).await
-                }
-            };
-            drop(answer.expect("a head"));
-            let line = accounted_for(&gateway, case.name, 1, 200).await;
-            assert_eq!(
-                line["reason"], "client.gone",
-                "{} {protocol:?} {line:#}",
-                case.name
-            );
-            assert_eq!(line["complete"], false);
-            let open = || gateway.metric("tollgate_upstream_connections_open", &[]);
-            eventually(|| open() == 0.0).await;
-        }
-    }
-    drop(origin);
+    let behind = Behind::with(Server::http1(held).await).await;
+    let cases = FORWARDING
+        .iter()
+        .flat_map(|case| PROTOCOLS.map(|protocol| (case, protocol)));
+    // Each waits for a while until the gateway has noticed: several at once, as many as descriptors
+    // suffice for.
+    futures_util::stream::iter(cases)
+        .for_each_concurrent(16, |(case, protocol)| leave(case, protocol, &behind))
+        .await;
+    drop(behind);
     assert_eq!(within(seen.recv()).await, None, "every stream was dropped");
+}
+
+/// A client that has the head of an answer which never ends leaves.
+async fn leave(case: &Forwarding, protocol: Protocol, behind: &Behind) {
+    let gateway = case.gateway(behind);
+    let request = case.request(protocol, "GET", empty());
+    let answer = match protocol {
+        Protocol::Http1 => {
+            let mut connection = http1(gateway.address()).await;
+            within(connection.send_request(request)).await
+        }
+        Protocol::Http2 => within(http2(gateway.address()).await.send_request(request)).await,
+    };
+    drop(answer.expect("a head"));
+    let line = accounted_for(&gateway, case.name, 1, 200).await;
+    assert_eq!(
+        line["reason"], "client.gone",
+        "{} {protocol:?} {line:#}",
+        case.name
+    );
+    assert_eq!(line["complete"], false);
+    let open = || gateway.metric("tollgate_upstream_connections_open", &[]);
+    eventually(|| open() == 0.0).await;
 }
 
 #[tokio::test]
@@ -566,13 +610,13 @@ async fn head_gets_no_body_of_the_gateway_whichever_answer_it_is() {
 
 #[tokio::test]
 async fn a_refusal_of_a_middleware_is_one_line_with_its_reason() {
-    let origin = Server::http1(echo).await;
+    let behind = Behind::with(Server::http1(echo).await).await;
     let limited = FORWARDING
         .iter()
         .filter(|case| case.keys.contains("max_body = '1MiB'"));
     for case in limited {
         for protocol in PROTOCOLS {
-            let gateway = start(case.name, case.keys, &origin.url());
+            let gateway = case.gateway(&behind);
             let large = case.request(protocol, "POST", body(vec![0; (1 << 20) + 1]));
             let sent = ask(&gateway, protocol, large).await;
             assert_eq!(

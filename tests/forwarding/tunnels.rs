@@ -1,5 +1,7 @@
 //! Upgrades: after a 101 bytes go both ways, and the log waits for the end.
 
+use std::time::{Duration, Instant};
+
 use futures_util::{SinkExt, StreamExt};
 use tokio::sync::mpsc;
 use tokio_tungstenite::tungstenite::Message;
@@ -177,6 +179,35 @@ async fn a_silent_tunnel_is_closed() {
         (&line["upgraded"], &line["complete"]),
         (&true.into(), &false.into())
     );
+    assert_eq!(line["reason"], "tunnel.idle_timeout");
+}
+
+#[tokio::test]
+async fn a_tunnel_is_closed_when_it_has_lasted_for_as_long_as_it_may_however_busy_it_is() {
+    let (origin, mut closed) = echo().await;
+    let url = origin.url();
+    let gateway = Gateway::start(&format!(
+        "[routes.all]\nupstream = \"{url}\"\ntimeouts = {{ tunnel_lifetime = \"300ms\" }}"
+    ));
+    let start = Instant::now();
+    let mut client = Raw::connect(gateway.address()).await;
+    client.send(ASK).await;
+    client.head().await;
+    let busy = async {
+        let mut ticks = tokio::time::interval(Duration::from_millis(5));
+        while client.send("ping").await {
+            ticks.tick().await;
+        }
+    };
+    within(busy).await;
+    assert!(start.elapsed() >= Duration::from_millis(300));
+    within(closed.recv()).await;
+    let line = gateway.log_line().await;
+    assert_eq!(
+        (&line["status"], &line["reason"], &line["complete"]),
+        (&101.into(), &"tunnel.lifetime".into(), &false.into())
+    );
+    assert!(line["bytes_in"].as_u64() >= Some(4), "{line:#}");
 }
 
 #[tokio::test]

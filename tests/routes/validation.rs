@@ -270,6 +270,7 @@ async fn what_the_upstream_might_read_otherwise_is_refused() {
         for fields in [
             &[("content-type", "text/plain")][..],
             &[("content-type", "application/grpc")],
+            &[("content-type", "application/json; charset=utf-7")],
             &[JSON, ("content-encoding", "gzip")],
         ] {
             let sent = post(&gateway, protocol, "/", fields, right).await;

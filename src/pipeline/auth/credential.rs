@@ -82,6 +82,18 @@ pub fn is_at(request: &Request, place: &CredentialPlace) -> bool {
     }
 }
 
+/// The first of these places at which there is anything, without those that are used.
+#[must_use]
+pub fn occupied<'p>(
+    request: &Request,
+    places: &'p [CredentialPlace],
+    used: &[&CredentialPlace],
+) -> Option<&'p CredentialPlace> {
+    places
+        .iter()
+        .find(|place| is_at(request, place) && !used.contains(place))
+}
+
 /// Takes out what stands at a place, and nothing else.
 pub fn strip(request: &mut Request, place: &CredentialPlace) {
     match place {

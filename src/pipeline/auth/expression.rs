@@ -106,7 +106,10 @@ impl Expression {
     /// what is known to be good without work is good.
     fn ask(&self, walk: &Walk, request: &Request, context: &Arc<Context>) -> Verdict {
         let method = &self.methods[walk.at];
-        let Some(wait) = walk.throttled.filter(|_| method.guessed(request).is_some()) else {
+        let Some(wait) = walk
+            .throttled
+            .filter(|_| method.guessed(&[], request).is_some())
+        else {
             return method.check(request, context);
         };
         let refusal = || Refusal {
@@ -147,6 +150,7 @@ impl Expression {
                 if walk.at == range.end {
                     walk.granted = Some(range.clone());
                     walk.at = 0;
+                    walk.forget_ambiguities();
                 }
                 return;
             }
@@ -179,8 +183,6 @@ impl Expression {
                 walk.at += 1;
                 continue;
             }
-            // Of two places one was another method's.
-            walk.forget_ambiguity(at);
             if let Some(bad) = walk.failure_of(at) {
                 return Step::Done(bad);
             }
@@ -207,8 +209,7 @@ impl Expression {
     /// Whether a method finds a credential at a place that none of the granted ones has used: at any
     /// of its places, or a bad one would hide behind one that is another method's.
     fn is_elsewhere(&self, at: usize, used: &Places<'_>, request: &Request) -> bool {
-        let mut places = self.methods[at].places().iter();
-        places.any(|place| credential::is_at(request, place) && !used.contains(&place))
+        credential::occupied(request, self.methods[at].places(), used).is_some()
     }
 
     /// Asks the method at hand about what stands elsewhere than at the used places.
@@ -220,38 +221,47 @@ impl Expression {
         context: &Arc<Context>,
     ) -> Verdict {
         let method = &self.methods[walk.at];
-        let is_unused = |place: &CredentialPlace| !used.contains(&place);
-        match method.guessed(request).is_some_and(is_unused) && walk.throttled.is_some() {
+        match walk.throttled.is_some() && method.guessed(used, request).is_some() {
             true => self.ask(walk, request, context),
             false => method.check_beside(used, request, context),
         }
     }
 
-    /// Why the credentials of a request were refused, those too that did not decide: beside a token
-    /// that has expired, a password would be guessed for nothing. What one method can't read may be
-    /// another's credential, which is good, or once was: then its word does not count.
+    /// Why credentials of a request were refused, whoever has the last word: beside a token that is
+    /// good, or has expired, a password would be guessed for nothing. What stands where the good
+    /// credential does is no guess. And what one method can't read may be another's, which knows it: then
+    /// its word does not count.
     pub(super) fn refusals<'w>(
         &'w self,
         walk: &'w Walk,
         request: &'w Request,
     ) -> impl Iterator<Item = Reason> + 'w {
-        let refused = walk.refused.iter();
-        let counts = move |refused: &&Refused| {
-            self.methods[refused.at].guessed(request).is_some()
-                && (refused.beside
-                    || !is_foreign(refused.reason)
-                    || !self.is_anothers(refused.at, walk, request))
+        let good = match &walk.granted {
+            Some(granted) => self.used_places(granted, request),
+            None => Places::new(),
         };
+        let mut known = self.known_places(walk, request);
+        known.extend(good.iter().copied());
+        let counts = move |refused: &&Refused| {
+            let explained = match is_foreign(refused.reason) {
+                true => &known,
+                false => &good,
+            };
+            let method = &self.methods[refused.at];
+            method.guessed(explained, request).is_some()
+        };
+        let refused = walk.refused.iter();
         refused.filter(counts).map(|refused| refused.reason)
     }
 
-    /// Whether a method has refused what another one knows, at the same place.
-    fn is_anothers(&self, at: usize, walk: &Walk, request: &Request) -> bool {
-        let place = self.methods[at].guessed(request);
-        let is_here = |other: usize| self.methods[other].guessed(request) == place;
-        let mut refused = walk.refused.iter();
-        walk.granted.clone().unwrap_or_default().any(is_here)
-            || refused.any(|other| !is_foreign(other.reason) && is_here(other.at))
+    /// Where credentials stand that a method has refused and knows.
+    fn known_places(&self, walk: &Walk, request: &Request) -> Places<'_> {
+        let knowing = walk.refused.iter().filter(|it| is_known(it.reason));
+        let place = |refused: &Refused| {
+            let method = &*self.methods[refused.at];
+            used_place(method, request).or_else(|| method.guessed(&[], request))
+        };
+        knowing.filter_map(place).collect()
     }
 
     fn ungranted(&self, walk: &mut Walk, request: &Request) -> Decision {
@@ -304,22 +314,23 @@ impl Walk {
         self.failures.push((self.at, failure));
     }
 
-    fn note_refusal(&mut self, reason: Reason) {
-        self.refused.push(Refused {
-            at: self.at,
-            reason,
-            beside: self.granted.is_some(),
-        });
+    /// Whether a method has refused anything.
+    pub(super) fn has_refusals(&self) -> bool {
+        !self.refused.is_empty()
     }
 
-    /// Forgets that a method found more than one credential.
-    fn forget_ambiguity(&mut self, method: usize) {
+    fn note_refusal(&mut self, reason: Reason) {
+        let at = self.at;
+        self.refused.push(Refused { at, reason });
+    }
+
+    /// Forgets that methods found more than one credential: one of them may be that which is good.
+    /// About the rest they are asked again, and what they say then stands.
+    fn forget_ambiguities(&mut self) {
         let ambiguous = Reason::AuthAmbiguous;
-        self.refused
-            .retain(|it| it.at != method || it.reason != ambiguous);
-        self.failures.retain(|(by, failure)| {
-            *by != method
-                || !matches!(failure, Failure::Refused(refusal) if refusal.reason == ambiguous)
+        self.refused.retain(|it| it.reason != ambiguous);
+        self.failures.retain(|(_, failure)| {
+            !matches!(failure, Failure::Refused(refusal) if refusal.reason == ambiguous)
         });
     }
 
@@ -366,14 +377,12 @@ impl Failure {
 struct Refused {
     at: usize,
     reason: Reason,
-    /// Beside a good credential of another method, and elsewhere than that.
-    beside: bool,
 }
 
 /// Where credentials stand.
 type Places<'m> = SmallVec<[&'m CredentialPlace; 2]>;
 
-/// Where the credential stands that a method has granted. It takes one alone, so where there is
+/// Where the credential stands that a method has read. It takes one alone, so where there is
 /// something at another of its places too, that is an Authorization of a scheme which is not its own.
 fn used_place<'m>(method: &'m dyn Method, request: &Request) -> Option<&'m CredentialPlace> {
     let places = method.places().iter();
@@ -391,8 +400,17 @@ fn is_foreign(reason: Reason) -> bool {
     untold.contains(&reason) || FOREIGN.contains(&reason)
 }
 
-/// What a method says of a credential that is another's.
-const FOREIGN: [Reason; 6] = [
+/// Whether a refusal is about a credential that the method has read and knows, or may know later. Of
+/// several it has read none.
+fn is_known(reason: Reason) -> bool {
+    reason != Reason::AuthAmbiguous && !is_foreign(reason)
+}
+
+/// What a method says of a credential that is another's. Whatever needs no signature to be said is among
+/// them: anybody can write a token that asks for an extension, or a long one.
+const FOREIGN: [Reason; 8] = [
+    Reason::JwtTooLarge,
+    Reason::JwtCritical,
     Reason::JwtMalformed,
     Reason::JwtWrongType,
     Reason::JwtWrongAlgorithm,

@@ -67,9 +67,8 @@ impl Method for ExternalMethod {
         &self.0.config.name
     }
 
-    fn guessed(&self, request: &Request) -> Option<&CredentialPlace> {
-        let mut places = self.0.guessed.iter();
-        places.find(|place| credential::is_at(request, place))
+    fn guessed(&self, used: &[&CredentialPlace], request: &Request) -> Option<&CredentialPlace> {
+        credential::occupied(request, &self.0.guessed, used)
     }
 
     fn check_beside(

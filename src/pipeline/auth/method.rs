@@ -23,14 +23,14 @@ pub trait Method: Any + Send + Sync {
     ///
     /// It must be cheap: with several methods on a route it is asked for each of them.
     fn presented(&self, request: &Request) -> Option<&CredentialPlace> {
-        let mut places = self.places().iter();
-        places.find(|place| credential::is_at(request, place))
+        credential::occupied(request, self.places(), &[])
     }
 
-    /// Where a credential stands that could be a guess at one of this method's. The same place as
-    /// [`presented`](Self::presented), but for a method that asks another service.
-    fn guessed(&self, request: &Request) -> Option<&CredentialPlace> {
-        self.presented(request)
+    /// Where a credential stands that could be a guess at one of this method's, elsewhere than at the
+    /// used places: of the same places as [`presented`](Self::presented), but for a method that asks
+    /// another service.
+    fn guessed(&self, used: &[&CredentialPlace], request: &Request) -> Option<&CredentialPlace> {
+        credential::occupied(request, self.places(), used)
     }
 
     /// Judges the request. A credential that is remembered should be granted without an allocation.

@@ -159,7 +159,7 @@ impl Limit {
             let is_address = text.parse::<IpAddr>().is_ok();
             self.anonymous.as_ref().filter(|_| is_address)
         };
-        let is_caller = self.config.key.len() == 1 && tells_callers_apart(&self.config);
+        let is_caller = self.config.key.len() == 1 && self.config.tells_callers_apart();
         let named = self.principals.get(text).or_else(nobody);
         named.filter(|_| is_caller).unwrap_or(&self.tier)
     }
@@ -282,7 +282,7 @@ impl Limit {
     /// by itself.
     fn brought_by(&self, principal: &Principal) -> Option<Arc<Tier>> {
         let quotas = &*principal.quotas;
-        if quotas.is_empty() || !is_of_one_caller(&self.config) {
+        if quotas.is_empty() || !self.config.takes_brought_quotas() {
             return None;
         }
         if let Some(tier) = self.brought.get(quotas) {
@@ -394,7 +394,7 @@ fn windows(config: &RateLimit) -> usize {
         .chain([config.quota.len(), config.anonymous.len()])
         .max();
     match most {
-        Some(1) if !is_of_one_caller(config) => 1,
+        Some(1) if !config.takes_brought_quotas() => 1,
         _ => MOST_WINDOWS,
     }
 }
@@ -410,24 +410,9 @@ fn times(config: &RateLimit) -> Vec<Vec<Option<Duration>>> {
         .collect()
 }
 
-/// Whether each caller is counted by itself, so that it may bring its own quota.
-fn is_of_one_caller(config: &RateLimit) -> bool {
-    config.algorithm != LimitAlgorithm::Concurrency && tells_callers_apart(config)
-}
-
 /// Whether callers of different quotas may have the same key, and time pays off what they owe.
 fn shares_keys(config: &RateLimit) -> bool {
-    config.algorithm != LimitAlgorithm::Concurrency && !tells_callers_apart(config)
-}
-
-fn tells_callers_apart(config: &RateLimit) -> bool {
-    let by_caller = |key: &LimitKey| {
-        matches!(
-            key,
-            LimitKey::Caller | LimitKey::Principal | LimitKey::ApiKey
-        )
-    };
-    config.key.iter().any(by_caller)
+    config.algorithm != LimitAlgorithm::Concurrency && !config.tells_callers_apart()
 }
 
 /// Windows of one limit, as the configuration has it.

@@ -48,10 +48,13 @@ impl ContentTypes {
             return Err("stands more than once");
         }
         let media = value.to_str().unwrap_or_default();
-        let media = media.split(';').next().unwrap_or_default().trim();
-        let (kind, subtype) = media.split_once('/').ok_or("is not a media type")?;
+        let (media, parameters) = media.split_once(';').unwrap_or((media, ""));
+        let (kind, subtype) = media.trim().split_once('/').ok_or("is not a media type")?;
         if !self.takes(kind, subtype) {
             return Err("is not accepted");
+        }
+        if self.plain && !is_utf8(parameters) {
+            return Err("must say UTF-8, or no charset");
         }
         let coded = |value: &HeaderValue| !value.as_bytes().eq_ignore_ascii_case(b"identity");
         match self.plain && headers.get_all(CONTENT_ENCODING).iter().any(coded) {
@@ -70,6 +73,16 @@ impl ContentTypes {
                 && subtypes.is_none_or(|known| known.eq_ignore_ascii_case(subtype))
         })
     }
+}
+
+/// RFC 8259 8.1: JSON is UTF-8, and has no charset. A server that goes by one all the same would read
+/// another text than was judged: in UTF-7 a plus sign begins what may be a quotation mark.
+fn is_utf8(parameters: &str) -> bool {
+    parameters.split(';').all(|parameter| {
+        let (name, value) = parameter.split_once('=').unwrap_or((parameter, ""));
+        let charset = name.to_ascii_lowercase().contains("charset");
+        !charset || value.trim().trim_matches('"').eq_ignore_ascii_case("utf-8")
+    })
 }
 
 /// Whether a method says something by its body: without one there is nothing that could fit a
@@ -148,5 +161,33 @@ mod tests {
             ("content-encoding", "gzip"),
         ];
         assert!(!check(&content, &coded));
+    }
+
+    #[test]
+    fn a_schema_judges_no_other_text_than_that_of_utf_8() {
+        let content = ContentTypes::from_config(&[], true).unwrap();
+        let check = |parameters: &str| {
+            let media = format!("application/json{parameters}");
+            let media = HeaderValue::try_from(media).unwrap();
+            content.check(&HeaderMap::from_iter([(CONTENT_TYPE, media)]))
+        };
+        for right in [
+            "; charset=UTF-8",
+            ";charset=\"utf-8\"; v=1",
+            "; v=utf-7",
+            ";",
+        ] {
+            assert_eq!(check(right), Ok(()), "{right}");
+        }
+        for wrong in [
+            "; charset=utf-7",
+            "; Charset = utf-16",
+            "; charset=utf-8; charset=utf-7",
+            "; v=\"a;b\"; charset=ibm500",
+            "; charset*=utf-8''utf-7",
+            "; charset",
+        ] {
+            assert!(check(wrong).is_err(), "{wrong}");
+        }
     }
 }

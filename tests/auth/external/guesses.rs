@@ -5,13 +5,40 @@ use super::*;
 /// Two failures a minute; the service knows `good`.
 async fn site(keys: &str) -> Site {
     let site = Site::with(&format!("{keys}\n[auth]\nfailures = '2/1m'")).await;
-    site.service.decides(|asked| {
-        let said = asked.headers.get("authorization");
-        let good = said.is_some_and(|said| said.as_bytes().ends_with(b" good"));
-        answer(if good { 200 } else { 401 }, &[], "")
-    });
+    site.service.decides(knows_good);
     site
 }
+
+/// A route of the service and of an issuer, whose tokens may stand in a cookie too.
+async fn beside(issuer: &str) -> Site {
+    let service = Service::start().await;
+    let url = service.server.url();
+    let keys = format!(
+        "request_headers = 'authorization'\n[auth]\nfailures = '2/1m'\n\
+         [auth.jwt.main]\nsecret = '{SECRET}'\n{issuer}\n\
+         [routes.both]\npath = '/both'\nauth = ['external.sso', 'jwt.main']\nrespond = {{}}\n"
+    );
+    let site = Site::asking(service, &url, &keys).await;
+    site.service.decides(knows_good);
+    site
+}
+
+fn knows_good(asked: &Parts) -> Response<BoxBody> {
+    let said = asked.headers.get("authorization");
+    let good = said.is_some_and(|said| said.as_bytes().ends_with(b" good"));
+    answer(if good { 200 } else { 401 }, &[], "")
+}
+
+/// A token of the issuer.
+fn token(expires: u64) -> String {
+    let claims = serde_json::json!({ "sub": "alice", "exp": expires });
+    let key = jsonwebtoken::EncodingKey::from_secret(SECRET.as_bytes());
+    jsonwebtoken::encode(&jsonwebtoken::Header::default(), &claims, &key).unwrap()
+}
+
+const SECRET: &str = "0123456789abcdef0123456789abcdef";
+const CENTURY: u64 = 4_102_444_800;
+const EITHER: &str = "from = ['header:authorization', 'cookie:t']";
 
 impl Site {
     async fn ask(&self, credential: &str) -> u16 {
@@ -99,18 +126,58 @@ async fn guesses_at_the_same_time_all_count() {
 async fn what_another_method_knows_is_no_guess() {
     let service = Service::start().await;
     service.says(401, &[], "");
-    let secret = "0123456789abcdef0123456789abcdef";
     let keys = format!(
-        "[auth]\nfailures = '2/1m'\n[auth.jwt.main]\nsecret = '{secret}'\n\
+        "[auth]\nfailures = '2/1m'\n[auth.jwt.main]\nsecret = '{SECRET}'\n\
          [routes.both]\npath = '/both'\nauth = ['jwt.main', 'external.sso']\nrespond = {{}}\n"
     );
     let url = service.server.url();
     let site = Site::asking(service, &url, &keys).await;
-    let claims = serde_json::json!({ "sub": "alice", "exp": 1 });
-    let key = jsonwebtoken::EncodingKey::from_secret(secret.as_bytes());
-    let token = jsonwebtoken::encode(&jsonwebtoken::Header::default(), &claims, &key).unwrap();
     for _ in 0..5 {
-        let field = format!("Authorization: Bearer {token}\r\n");
+        let field = format!("Authorization: Bearer {}\r\n", token(1));
         assert_eq!(site.get("/both", &field).await.status, 401);
     }
+}
+
+/// What another method says of something else that the request has is no excuse: nobody needs to know
+/// anything in order to send two cookies.
+#[tokio::test]
+async fn a_guess_counts_whatever_stands_beside_it() {
+    for cookie in [
+        "t=a; t=b".to_owned(),
+        // It asks for an extension, and nobody has signed it.
+        "t=eyJhbGciOiJIUzI1NiIsImNyaXQiOlsieCJdfQ.e30.AA".to_owned(),
+        format!("t={}", token(1)),
+    ] {
+        let site = beside(EITHER).await;
+        let fields = format!("Cookie: {cookie}\r\nAuthorization: Basic bad\r\n");
+        for _ in 0..2 {
+            assert_eq!(site.get("/both", &fields).await.status, 401, "{cookie}");
+        }
+        assert_eq!(site.get("/both", &fields).await.status, 429, "{cookie}");
+        assert_eq!(site.service.asked(), 2, "{cookie}");
+    }
+}
+
+/// Else a password could be tried for ever behind a session of one's own.
+#[tokio::test]
+async fn a_guess_counts_although_another_credential_lets_the_request_in() {
+    let site = beside(EITHER).await;
+    let cookie = format!("Cookie: t={}\r\n", token(CENTURY));
+    let guess = format!("{cookie}Authorization: Basic bad\r\n");
+    for _ in 0..4 {
+        assert_eq!(site.get("/both", &guess).await.status, 200);
+    }
+    assert_eq!(site.service.asked(), 2, "it is spared");
+    assert_eq!(site.ask("Authorization: Basic good").await, 429);
+}
+
+#[tokio::test]
+async fn what_another_method_accepts_is_no_guess() {
+    let site = beside("").await;
+    let field = format!("Authorization: Bearer {}\r\n", token(CENTURY));
+    for _ in 0..4 {
+        assert_eq!(site.get("/both", &field).await.status, 200);
+    }
+    assert_eq!(site.service.asked(), 4);
+    assert_eq!(site.ask("Authorization: Basic bad").await, 401);
 }

@@ -220,6 +220,80 @@ async fn a_credential_that_the_service_accepts_is_no_bad_one_of_another_method()
     }
 }
 
+/// The page says so, and what to do about it.
+#[tokio::test]
+async fn a_yes_to_everything_lets_a_wrong_token_through_that_the_service_was_sent() {
+    let keys = "forward_headers = 'x-user-id'\n[auth.jwt.app]\n\
+                secret = '0123456789abcdef0123456789abcdef'\nforward_claims = { x-claim = 'sub' }";
+    let route = "[routes.any]\npath = '/any'\nauth = ['jwt.app', 'external.sso']\n\
+                 upstream = 'UPSTREAM'\n\
+                 [routes.both]\npath = '/both'\nauth = { all = ['jwt.app', 'external.sso'] }\n\
+                 upstream = 'UPSTREAM'";
+    let wrong = "Authorization: Bearer a.b.c\r\nX-Claim: admin\r\n";
+    let malformed = (401, "auth.jwt.malformed".to_owned());
+    let upstream = Origin::ok().await;
+    let route = route.replace("UPSTREAM", &upstream.url());
+    let site = Site::with_route(keys, &route).await;
+    for fields in [wrong, ""] {
+        assert_eq!(site.get("/any", fields).await.status, 200, "{fields}");
+    }
+    assert_eq!(site.get("/both", wrong).await.refusal(), malformed);
+    let request = &upstream.requests()[0];
+    assert_eq!(request.header("authorization"), Some("Bearer a.b.c"));
+    assert_eq!(request.header("x-claim"), None);
+
+    let site = Site::with_route(&format!("request_headers = 'cookie'\n{keys}"), &route).await;
+    assert_eq!(site.get("/any", wrong).await.refusal(), malformed);
+    assert_eq!(site.get("/any", "").await.status, 200);
+}
+
+#[tokio::test]
+async fn a_page_of_another_origin_does_nothing_with_the_password_that_a_browser_was_told() {
+    let site = Site::with("request_headers = 'authorization'").await;
+    for (credential, refusal) in [
+        ("Basic YTpi", (403, "origin.denied")),
+        ("Negotiate YTpi", (403, "origin.denied")),
+        ("Bearer a", (200, "")),
+    ] {
+        let request = format!(
+            "POST / HTTP/1.1\r\nHost: gateway.test\r\nContent-Length: 0\r\n\
+             Origin: https://evil.test\r\nAuthorization: {credential}\r\n\r\n"
+        );
+        let answer = Raw::ask(site.gateway.address(), request).await;
+        let (status, reason) = answer.refusal();
+        assert_eq!((status, &*reason), refusal, "{credential}");
+    }
+    assert_eq!(site.service.asked(), 1);
+}
+
+/// Nobody knows which of several values the service has said yes to.
+#[tokio::test]
+async fn a_yes_is_about_one_value_of_one_header() {
+    let keys = "request_headers = ['x-token', 'x-key']\n[auth.jwt.app]\n\
+                secret = '0123456789abcdef0123456789abcdef'\nfrom = 'header:x-token'";
+    let route = "[routes.one]\npath = '/one'\nauth = ['jwt.app', 'external.sso']\nrespond = {}\n\
+                 [routes.other]\npath = '/other'\nauth = ['external.sso', 'jwt.app']\nrespond = {}";
+    let site = Site::with_route(keys, route).await;
+    let refused = |status, reason: &str| (status, reason.to_owned());
+    for (fields, becomes) in [
+        ("X-Token: a.b.c\r\n", refused(200, "")),
+        (
+            "X-Token: a.b.c\r\nX-Token: d.e.f\r\n",
+            refused(400, "auth.ambiguous"),
+        ),
+        (
+            "X-Token: a.b.c\r\nX-Key: 1\r\n",
+            refused(401, "auth.jwt.malformed"),
+        ),
+        ("X-Key: 1\r\n", refused(200, "")),
+    ] {
+        for path in ["/one", "/other"] {
+            let answer = site.get(path, fields).await;
+            assert_eq!(answer.refusal(), becomes, "{path} {fields}");
+        }
+    }
+}
+
 #[tokio::test]
 async fn a_redirect_to_a_login_is_passed_on_by_option() {
     let fields = &[
