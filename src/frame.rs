@@ -12,6 +12,7 @@ pub mod access_log;
 pub mod client;
 mod end;
 mod head;
+mod own_fields;
 
 use std::{
     convert::Infallible,
@@ -37,7 +38,7 @@ use crate::{
     exchange::{
         Body, Clock, Connection, Context, ContextParts, Decorate, Handler, InFlight, Reason,
         Rejection, Request, RequestHead, Response, RouteService, Tunnel,
-        fields::{X_REQUEST_ID, remove_alike, remove_overrides},
+        fields::{remove_alike, remove_overrides},
         host::{Host, HostError},
         preflight_method, target,
     },
@@ -455,22 +456,30 @@ fn finish(
     (mut end, in_flight): (End, InFlight),
 ) -> http::Response<AnswerBody> {
     let status = response.status();
-    let headers = response.headers_mut();
-    headers.insert(X_REQUEST_ID, context.id.header().clone());
     // The connection of a tunnel ends with the tunnel, and its 101 says `upgrade`.
-    let closes = status != StatusCode::SWITCHING_PROTOCOLS && context.connection.is_draining();
-    if closes && context.head.version != Version::HTTP_2 {
-        headers.insert(CONNECTION, HeaderValue::from_static("close"));
+    let switches = status == StatusCode::SWITCHING_PROTOCOLS;
+    let http2 = context.head.version == Version::HTTP_2;
+    if !switches && !http2 && context.connection.is_draining() {
+        let close = HeaderValue::from_static("close");
+        response.headers_mut().insert(CONNECTION, close);
     }
     let empty = has_no_body(&context.head.method, status, response.body());
     end.answered(status, empty);
-    if status == StatusCode::SWITCHING_PROTOCOLS {
+    // The end of an answer with a body knows what they tell until the head is written.
+    let as_text = !http2 && !switches && !empty;
+    match (as_text, response.body().is_own()) {
+        (true, true) => {}
+        (true, false) => own_fields::strip(response.headers_mut(), context),
+        (false, _) => own_fields::insert(response.headers_mut(), context),
+    }
+    if switches {
         return tunnel(response, (end, in_flight));
     }
     let (head, body) = response.into_parts();
     // RFC 9110 9.3.2: over HTTP/2 hyper would send it to HEAD.
     let body = if empty { Body::empty() } else { body };
-    let body = AnswerBody::new(body, Some((end, in_flight)), &head.headers);
+    let mut body = AnswerBody::new(body, Some((end, in_flight)), &head.headers);
+    body.brings_fields = as_text;
     http::Response::from_parts(head, body)
 }
 

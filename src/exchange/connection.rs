@@ -43,12 +43,23 @@ pub enum Protocol {
     Http2,
 }
 
+/// What an answer's body adds to its head.
+pub trait BringsFields {
+    /// Writes fields behind those of the head's map, a line each. Asked before the body is polled, and
+    /// over HTTP/1.1 only: elsewhere a field has to stand in the map.
+    fn write_fields(&self, _: &mut Vec<u8>) {}
+}
+
 /// What a listener hands its requests to.
 ///
 /// A listener knows neither the router nor the frame: it takes anything that answers.
 pub trait Handler: Send + Sync + 'static {
     /// The body of the answers.
-    type Body: http_body::Body<Data = bytes::Bytes, Error = BodyError> + Send + Unpin + 'static;
+    type Body: http_body::Body<Data = bytes::Bytes, Error = BodyError>
+        + BringsFields
+        + Send
+        + Unpin
+        + 'static;
 
     /// Answers one request of one connection.
     ///

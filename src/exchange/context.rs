@@ -13,7 +13,8 @@ use http::{HeaderName, HeaderValue, Method, Uri, Version, uri::PathAndQuery};
 use tokio::time::Instant;
 
 use super::{
-    Clock, Connection, LimitNote, LimitSaid, Principal, Reason, Request, RequestId, TraceContext,
+    Clock, Connection, LimitReport, LimitReports, LimitSaid, Principal, Reason, Request, RequestId,
+    TraceContext,
 };
 
 /// The parts of a request's head that outlive it, for refusals, forwarding and the log.
@@ -142,7 +143,7 @@ pub struct Context {
     vouchers: OnceLock<Box<[Arc<str>]>>,
     cache: OnceLock<CacheNote>,
     steered: OnceLock<Arc<str>>,
-    limit: Mutex<Option<LimitNote>>,
+    limits: OnceLock<Mutex<LimitReports>>,
     notes: OnceLock<Box<Mutex<Notes>>>,
     attempts: Mutex<Attempts>,
     bytes_in: AtomicU64,
@@ -176,7 +177,7 @@ impl Context {
             vouchers: OnceLock::new(),
             cache: OnceLock::new(),
             steered: OnceLock::new(),
-            limit: Mutex::default(),
+            limits: OnceLock::new(),
             notes: OnceLock::new(),
             attempts: Mutex::default(),
             bytes_in: AtomicU64::new(0),
@@ -356,24 +357,27 @@ impl Context {
         shadowed
     }
 
-    /// Written by every limit that has decided about the request; the one that weighs most stays.
-    pub fn limited(&self, limit: &Arc<str>, said: LimitSaid) {
-        let mut note = self.limit_locked();
-        if note.as_ref().is_none_or(|known| said.outweighs(known.said)) {
-            let limit = Arc::clone(limit);
-            *note = Some(LimitNote { limit, said });
+    /// Written by every limit that is asked about the request; tells its place among them.
+    pub fn limited(&self, report: LimitReport) -> usize {
+        let mut reports = locked(self.limits.get_or_init(Mutex::default));
+        reports.push(report);
+        reports.len() - 1
+    }
+
+    /// Written by a limit when the answer has told it the cost: how the quota stands then.
+    pub fn settle(&self, place: usize, window: usize, said: LimitSaid) {
+        let Some(limits) = self.limits.get() else {
+            return;
+        };
+        if let Some(report) = locked(limits).get_mut(place) {
+            (report.window, report.said) = (window, said);
         }
     }
 
-    /// Reads which limit refused, else which would have, else which is the tightest. Not called when
-    /// no limit has counted the request.
-    pub fn with_limit<T>(&self, read: impl FnOnce(&LimitNote) -> T) -> Option<T> {
-        self.limit_locked().as_ref().map(read)
-    }
-
-    fn limit_locked(&self) -> MutexGuard<'_, Option<LimitNote>> {
-        // Whole after a panic elsewhere: each write is one assignment.
-        self.limit.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Reads what the limits said. Not called when there is none.
+    pub fn with_limits<T>(&self, read: impl FnOnce(&[LimitReport]) -> T) -> Option<T> {
+        let limits = self.limits.get()?;
+        Some(read(&locked(limits)))
     }
 
     /// Reads what the log alone is told: the detail, and what rules in shadow mode would have refused.
@@ -385,15 +389,11 @@ impl Context {
     }
 
     fn notes_locked(&self) -> Option<MutexGuard<'_, Notes>> {
-        let notes = self.notes.get()?;
-        // Whole after a panic elsewhere: each write is one assignment or push.
-        Some(notes.lock().unwrap_or_else(PoisonError::into_inner))
+        Some(locked(self.notes.get()?))
     }
 
     fn noted(&self, write: impl FnOnce(&mut Notes)) {
-        let notes = self.notes.get_or_init(Box::default);
-        // Whole after a panic elsewhere: each write is one assignment or push.
-        write(&mut notes.lock().unwrap_or_else(PoisonError::into_inner));
+        write(&mut locked(self.notes.get_or_init(Box::default)));
     }
 
     /// Written by the frame: the header fields that the access log is configured to show.
@@ -429,8 +429,7 @@ impl Context {
     }
 
     fn attempts_locked(&self) -> MutexGuard<'_, Attempts> {
-        // Whole after a panic elsewhere: nothing here can panic half-way.
-        self.attempts.lock().unwrap_or_else(PoisonError::into_inner)
+        locked(&self.attempts)
     }
 
     /// Hands an interim answer of the server on to the client, if it still waits for its answer.
@@ -450,4 +449,9 @@ impl Context {
     pub fn bytes_in(&self) -> u64 {
         self.bytes_in.load(Ordering::Relaxed)
     }
+}
+
+/// Whole after a panic elsewhere: each write is one assignment or push.
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -11,7 +11,7 @@ use http::{HeaderMap, HeaderName, Version};
 
 use crate::{
     config::{AccessLog, QueryLogging},
-    exchange::{Attempt, Context, LimitNote, LimitSaid},
+    exchange::{Attempt, Context, LimitReport, LimitSaid},
     telemetry::{
         json::{Object, key},
         timestamp::rfc3339,
@@ -145,7 +145,11 @@ fn write_policies(object: &mut Object<'_>, context: &Context) {
             object.word(key!("cache_detail"), detail);
         }
     }
-    context.with_limit(|note| write_limit(object, note));
+    context.with_limits(|reports| {
+        if let Some(report) = LimitReport::heaviest(reports) {
+            write_limit(object, report);
+        }
+    });
     context.with_notes(|detail, shadow| {
         if let Some(detail) = detail {
             object.text(key!("detail"), detail.as_bytes(), LONGEST_HEADER);
@@ -157,10 +161,10 @@ fn write_policies(object: &mut Object<'_>, context: &Context) {
     });
 }
 
-fn write_limit(object: &mut Object<'_>, note: &LimitNote) {
-    object.text(key!("limit"), note.limit.as_bytes(), LONGEST_NAME);
-    object.word(key!("limit_decision"), note.said.as_str());
-    if let LimitSaid::Allow { remaining, .. } = note.said {
+fn write_limit(object: &mut Object<'_>, report: &LimitReport) {
+    object.text(key!("limit"), report.policy.limit.as_bytes(), LONGEST_NAME);
+    object.word(key!("limit_decision"), report.said.as_str());
+    if let LimitSaid::Allow { remaining, .. } = report.said {
         object.number(key!("limit_remaining"), remaining.into());
     }
 }

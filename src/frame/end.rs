@@ -12,9 +12,9 @@ use bytes::Bytes;
 use http::{HeaderMap, Method, StatusCode, Version, header::TRAILER};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 
-use super::{Recorder, Route, access_log};
+use super::{Recorder, Route, access_log, own_fields};
 use crate::{
-    exchange::{Body, BodyError, Context, InFlight, Reason, TunnelEnd},
+    exchange::{Body, BodyError, BringsFields, Context, InFlight, Reason, TunnelEnd},
     telemetry::RouteMetrics,
 };
 
@@ -130,6 +130,8 @@ pub struct AnswerBody {
     large: bool,
     /// Whether the answer names trailers.
     names_trailers: bool,
+    /// Whether the head's text is to have our own fields, which are in no map.
+    pub(super) brings_fields: bool,
 }
 
 impl AnswerBody {
@@ -141,6 +143,7 @@ impl AnswerBody {
             _in_flight: in_flight,
             large: false,
             names_trailers: headers.contains_key(TRAILER),
+            brings_fields: false,
         }
     }
 
@@ -168,6 +171,14 @@ impl AnswerBody {
         }
         if !(complete && self.large) {
             self.end = None;
+        }
+    }
+}
+
+impl BringsFields for AnswerBody {
+    fn write_fields(&self, out: &mut Vec<u8>) {
+        if let (true, Some(end)) = (self.brings_fields, &self.end) {
+            own_fields::write(out, &end.context);
         }
     }
 }

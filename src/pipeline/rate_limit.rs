@@ -8,10 +8,11 @@
 //! ```text
 //! ask      request, caller -> for each limit: key, quota (tier), cost          key.rs, tier.rs
 //! take     key, quota, cost, now -> granted or refused; all or none             stage.rs, store
-//! answer   429, or on with it: fields, permits, costs that the answer tells     refusal.rs, grant.rs
+//! answer   429, or on with it: permits, costs that the answer tells              stage.rs, grant.rs
 //! ```
 //!
-//! Asking comes before taking, so that a store in which taking has to wait can stand between them.
+//! What they say is noted in the context; the frame writes the fields that tell it. Asking comes before
+//! taking, so that a store in which taking has to wait can stand between them.
 //!
 //! ```toml
 //! [rate_limits.public_api]
@@ -23,13 +24,11 @@
 //! hashed before they are kept; a request's own value never becomes a label or a field.
 
 mod book;
-mod fields;
 mod grant;
 mod held;
 mod key;
 mod lease;
 mod limit;
-mod refusal;
 mod shared;
 mod stage;
 mod tier;
@@ -45,7 +44,6 @@ use crate::{
     config::Route,
     exchange::{BoxFuture, Context, Handle, Rejection, Request, Response, RouteService},
 };
-use grant::Place;
 use shared::AllPending;
 use stage::{Questions, Stage, Verdict};
 
@@ -67,13 +65,7 @@ impl RateLimitLayer {
 
     fn of(route: &Route, limits: &LimitBook, by_caller: bool) -> Option<Self> {
         let belongs = |limit: &Limit| limit.is_by_caller() == by_caller;
-        let mut of_route = route.rate_limits.iter().filter_map(|it| limits.get(it));
-        let place = match of_route.all(|limit| belongs(limit)) {
-            true => Place::Alone,
-            false if by_caller => Place::Inner,
-            false => Place::Outer,
-        };
-        Stage::layer(route, limits, belongs, place)
+        Stage::layer(route, limits, belongs)
     }
 }
 
@@ -116,10 +108,17 @@ impl Handle for RateLimited {
             }
         }
         match stage.verdict(taken, &mut questions, context) {
-            Verdict::Refused(answer) => at_once(answer),
+            Verdict::Refused(refusal) => {
+                let room = request.into_parts().0.headers;
+                at_once(refusal.respond_in(room, context))
+            }
             Verdict::Granted(grant) => {
                 let answer = self.inner.handle(request, context);
-                Box::pin(async move { grant.conclude(answer.await) })
+                if grant.is_settled() {
+                    return answer;
+                }
+                let context = Arc::clone(context);
+                Box::pin(async move { grant.conclude(answer.await, &context) })
             }
         }
     }
@@ -138,8 +137,10 @@ impl RateLimited {
         Box::pin(async move {
             let taken = stage.take_shared(pending, &mut questions, &context).await;
             match stage.verdict(taken, &mut questions, &context) {
-                Verdict::Refused(answer) => answer,
-                Verdict::Granted(grant) => grant.conclude(inner.handle(request, &context).await),
+                Verdict::Refused(refusal) => refusal.respond(&context),
+                Verdict::Granted(grant) => {
+                    grant.conclude(inner.handle(request, &context).await, &context)
+                }
             }
         })
     }

@@ -21,7 +21,7 @@ use http_body_util::BodyExt;
 use tokio::sync::Semaphore;
 use tollgate::{
     config::{Address, Server},
-    exchange::{Body, BodyError, Connection, Handler, InFlight, Reason, Upgrade},
+    exchange::{Body, BodyError, BringsFields, Connection, Handler, InFlight, Reason, Upgrade},
     listener::{Listeners, Observer},
 };
 
@@ -57,6 +57,8 @@ impl Drop for Abort<'_> {
 
 /// The handle that [`Listeners::start`] takes.
 pub(crate) struct Front(pub Arc<Scripted>);
+
+impl BringsFields for Counted {}
 
 impl Handler for Front {
     type Body = Counted;

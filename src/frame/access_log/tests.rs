@@ -10,8 +10,8 @@ use serde_json::Value;
 
 use super::*;
 use crate::exchange::{
-    Clock, Connection, ContextParts, LimitSaid, Peer, Principal, Protocol, Reason, RequestHead,
-    RequestId, TraceContext,
+    Clock, Connection, ContextParts, LimitPolicy, LimitReport, LimitSaid, Peer, Principal,
+    Protocol, Reason, RequestHead, RequestId, TraceContext,
 };
 
 fn context(target: &str, change: impl FnOnce(&mut ContextParts)) -> Context {
@@ -161,7 +161,18 @@ fn a_caller_is_told_with_the_method_that_identified_it() {
 fn the_tightest_limit_is_told_until_one_refuses() {
     let context = context("/", |_| {});
     let told = |name: &str, said| {
-        context.limited(&name.into(), said);
+        let policy = Arc::new(LimitPolicy {
+            limit: name.into(),
+            draft: true,
+            legacy: false,
+            text: HeaderValue::from_static("\"any\""),
+            windows: Box::default(),
+        });
+        context.limited(LimitReport {
+            policy,
+            window: 0,
+            said,
+        });
         let line = logged(&context, &end(200));
         let fields = ["limit", "limit_decision", "limit_remaining"];
         fields.map(|field| line.get(field).cloned().unwrap_or_default())
@@ -182,7 +193,8 @@ fn the_tightest_limit_is_told_until_one_refuses() {
         told("watches", LimitSaid::ShadowDeny),
         refused("watches", "shadow_deny")
     );
-    assert_eq!(told("no", LimitSaid::Deny), refused("no", "deny"));
+    let deny = LimitSaid::Deny { reset: None };
+    assert_eq!(told("no", deny), refused("no", "deny"));
 }
 
 #[test]

@@ -15,11 +15,14 @@ use super::{
     date::Date,
     head::{Said, has_member},
 };
-use crate::exchange::http1::{Framing, GATHERED, line, named_trailers, told_length};
+use crate::exchange::{
+    BringsFields,
+    http1::{Framing, GATHERED, line, named_trailers, told_length},
+};
 
 /// Writes the head of an answer to what was [`Said`]; how its body is framed. Whether the connection
 /// persists behind it is for the answer to say too, and is told the client here.
-pub(super) fn write<B: Body<Data = Bytes>>(
+pub(super) fn write<B: Body<Data = Bytes> + BringsFields>(
     out: &mut Vec<u8>,
     said: &mut Said,
     head: &Parts,
@@ -47,6 +50,7 @@ pub(super) fn write<B: Body<Data = Bytes>>(
             }
         }
     }
+    body.write_fields(out);
     if !switches {
         framing_field(out, said, head, &framing, body);
         said.persistent &= framing != Framing::UntilClose;

@@ -39,7 +39,7 @@ use super::{
     switched::Switched,
 };
 use crate::exchange::{
-    Body, BodyError, Connection, Upgrade, Upgraded,
+    Body, BodyError, BringsFields, Connection, Upgrade, Upgraded,
     http1::{Decoded, Decoder, Framing, Input, Outgoing, has_blank_line},
     upgrade,
 };
@@ -113,7 +113,7 @@ impl<'a, S, F, B> Conversation<'a, S, F, B>
 where
     S: Fn(Request<Body>) -> F + Unpin,
     F: Future<Output = Result<Response<B>, Infallible>> + Unpin,
-    B: HttpBody<Data = Bytes, Error = BodyError> + Unpin,
+    B: HttpBody<Data = Bytes, Error = BodyError> + BringsFields + Unpin,
 {
     pub(super) fn new(
         io: Io,
@@ -527,7 +527,7 @@ impl<S, F, B> Future for Conversation<'_, S, F, B>
 where
     S: Fn(Request<Body>) -> F + Unpin,
     F: Future<Output = Result<Response<B>, Infallible>> + Unpin,
-    B: HttpBody<Data = Bytes, Error = BodyError> + Unpin,
+    B: HttpBody<Data = Bytes, Error = BodyError> + BringsFields + Unpin,
 {
     type Output = Result<(), Broken>;
 
@@ -547,7 +547,7 @@ impl<S, F, B> Served for Conversation<'_, S, F, B>
 where
     S: Fn(Request<Body>) -> F + Unpin,
     F: Future<Output = Result<Response<B>, Infallible>> + Unpin,
-    B: HttpBody<Data = Bytes, Error = BodyError> + Unpin,
+    B: HttpBody<Data = Bytes, Error = BodyError> + BringsFields + Unpin,
 {
     type Error = Broken;
 

@@ -5,7 +5,6 @@ use std::{sync::Arc, time::Duration};
 use http::HeaderMap;
 
 use super::{
-    fields::{self, Report, Reports},
     held::{AllHeld, hold_until_end},
     limit::Limit,
     shared::{Change, change_later},
@@ -13,28 +12,16 @@ use super::{
     tier::Tier,
 };
 use crate::{
-    exchange::Response,
+    exchange::{Context, LimitSaid, Response},
     store::{KeyHash, Standing},
 };
 
-/// What is told, held and perhaps charged for one request.
+/// What is held and perhaps charged for one request. Of most requests it is nothing.
+#[derive(Default)]
 pub(super) struct Grant {
-    pub(super) reports: Reports,
     pub(super) held: AllHeld,
     /// What the answer may tell the cost of.
     pub(super) open: Vec<OpenCharge>,
-    pub(super) place: Place,
-}
-
-/// Where a stage stands on its route.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Place {
-    /// It is the only one.
-    Alone,
-    /// Around another, and has the last word.
-    Outer,
-    /// Within another.
-    Inner,
 }
 
 /// A charge whose amount the answer tells.
@@ -49,50 +36,31 @@ pub(super) struct OpenCharge {
     /// When that was, on the process's clock.
     pub(super) at: Duration,
     pub(super) worker: usize,
-    /// The place of its report.
+    /// The place of its report among those of the request.
     pub(super) report: usize,
 }
 
-/// What an inner stage has told, for the outer one.
-#[derive(Clone)]
-struct Told {
-    tightest: Option<Report>,
-    /// Whether it refused.
-    refused: bool,
-}
-
 impl Grant {
-    /// Settles what the answer tells, writes the fields and ties what is held to the answer's end.
-    pub(super) fn conclude(mut self, mut response: Response) -> Response {
+    /// Whether the answer is of no interest.
+    pub(super) fn is_settled(&self) -> bool {
+        self.held.is_empty() && self.open.is_empty()
+    }
+
+    /// Settles what the answer tells, and ties what is held to the answer's end.
+    pub(super) fn conclude(self, response: Response, context: &Context) -> Response {
         for charge in self.open {
             let report = charge.report;
-            if let Some(stands) = charge.settle(response.headers()) {
-                self.reports[report].stands = Some(stands);
+            if let Some((window, standing)) = charge.settle(response.headers()) {
+                context.settle(report, window, allow(standing));
             }
         }
-        tell(&mut response, &self.reports, false, self.place);
         hold_until_end(response, self.held)
     }
 }
 
-/// Writes a stage's fields on an answer, beside those of an inner stage.
-pub(super) fn tell(response: &mut Response, reports: &[Report], refused: bool, place: Place) {
-    let inner = match place {
-        Place::Outer => response.extensions_mut().remove::<Told>(),
-        Place::Alone | Place::Inner => None,
-    };
-    let beside_ours = inner.is_some();
-    let inner_refused = inner.as_ref().is_some_and(|inner| inner.refused);
-    let inner = inner.and_then(|inner| inner.tightest);
-    let tightest = fields::tightest(reports.iter().chain(&inner));
-    if let Some(tightest) = tightest.filter(|_| inner_refused) {
-        tightest.delay(response.headers_mut());
-    }
-    if place == Place::Inner {
-        let tightest = tightest.map(Report::of);
-        response.extensions_mut().insert(Told { tightest, refused });
-    }
-    fields::write(response.headers_mut(), reports, tightest, beside_ours);
+/// What a limit says that has let a request pass.
+pub(super) fn allow(Standing { remaining, reset }: Standing) -> LimitSaid {
+    LimitSaid::Allow { remaining, reset }
 }
 
 impl OpenCharge {

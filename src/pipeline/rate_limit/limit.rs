@@ -79,10 +79,9 @@ impl Limit {
             ))
         });
         counters.counting.hold(config.max_keys);
-        let tier =
-            |quotas: &[Quota]| Tier::new(&config.name, config.algorithm, quotas, config.bucket);
+        let tier = |quotas: &[Quota]| Tier::new(config.into(), quotas, config.bucket);
         // The bucket's size belongs to the limit's own quota.
-        let other = |quotas: &[Quota]| Tier::new(&config.name, config.algorithm, quotas, None);
+        let other = |quotas: &[Quota]| Tier::new(config.into(), quotas, None);
         let (mut principals, mut roles) = (HashMap::new(), Vec::new());
         for (who, quotas) in &config.overrides {
             match who {
@@ -298,7 +297,7 @@ impl Limit {
             per: Some(per),
         };
         let list: Vec<_> = quotas.iter().take(MOST_WINDOWS).map(of).collect();
-        let tier = Tier::new(&self.config.name, self.config.algorithm, &list, None);
+        let tier = Tier::new((&self.config).into(), &list, None);
         self.brought.insert(quotas.into(), Arc::clone(&tier));
         Some(tier)
     }

@@ -7,17 +7,15 @@ use smallvec::SmallVec;
 use super::{
     RateLimitLayer,
     book::LimitBook,
-    fields::{Report, Reports},
-    grant::{Grant, OpenCharge, Place},
-    held::{AllHeld, Held},
+    grant::{Grant, OpenCharge, allow},
+    held::Held,
     lease::Lent,
     limit::{Ask, Asked, Limit},
-    refusal::Refusal,
     shared::{Change, change_later},
 };
 use crate::{
-    config::{LimitAlgorithm, LimitHeaders, Route},
-    exchange::{Context, LimitSaid, Reason, Rejection, Request, Response},
+    config::{LimitAlgorithm, Route},
+    exchange::{Context, LimitReport, LimitSaid, Reason, Rejection, Request},
     store::{Decision, KeyHash, Refused, Standing},
     telemetry::{LimitDecision, LimitMetrics},
 };
@@ -29,7 +27,6 @@ pub(super) struct Stage {
     pub(super) cost: u32,
     /// Whether the route takes upper and lower case in paths for the same.
     ignore_case: bool,
-    place: Place,
     /// Whether a limit is counted elsewhere, so that deciding may have to wait.
     pub(super) shared: bool,
 }
@@ -43,7 +40,7 @@ pub(super) struct OnRoute {
 /// What becomes of a request.
 pub(super) enum Verdict {
     /// It is too much.
-    Refused(Response),
+    Refused(Rejection),
     /// It may pass.
     Granted(Grant),
 }
@@ -101,7 +98,6 @@ impl Stage {
         route: &Route,
         limits: &LimitBook,
         belongs: impl Fn(&Limit) -> bool,
-        place: Place,
     ) -> Option<RateLimitLayer> {
         let named = route.rate_limits.iter().filter_map(|name| limits.get(name));
         let on_route = |limit: &Arc<Limit>| OnRoute {
@@ -116,7 +112,6 @@ impl Stage {
                 limits,
                 cost,
                 ignore_case: route.ignore_case,
-                place,
                 shared,
             })
         })
@@ -135,21 +130,24 @@ impl Stage {
         }
     }
 
-    fn refuse(&self, refusing: &Refusing, questions: &[Question], context: &Context) -> Response {
+    /// The refusing window has the word; of the limits beside it the policies are told. The frame writes
+    /// it all.
+    fn refuse(&self, refusing: &Refusing, questions: &[Question], context: &Context) -> Rejection {
         self.give_back(questions, context);
         let (Refusing::Exceeded(index, ..) | Refusing::Away(index)) = *refusing;
         let on_route = self.on_route(&questions[index]);
         on_route.metrics.decided(LimitDecision::Deny);
-        match *refusing {
-            Refusing::Away(_) => Rejection::new(Reason::LimitStoreUnavailable).respond(context),
-            Refusing::Exceeded(_, window, refused) => Refusal {
-                limit: &on_route.limit,
-                report: index,
-                window,
-                refused,
-            }
-            .respond(context, self.policies(questions), self.place),
+        let Refusing::Exceeded(_, window, Refused { wait }) = *refusing else {
+            return Rejection::new(Reason::LimitStoreUnavailable);
+        };
+        for (place, question) in questions.iter().enumerate() {
+            let report = match place == index {
+                true => question.report(window, LimitSaid::Deny { reset: wait }),
+                false => question.report(0, LimitSaid::Nothing),
+            };
+            context.limited(report);
         }
+        Rejection::new(Reason::LimitExceeded).name("limit", &on_route.limit.config.name)
     }
 
     pub(super) fn on_route(&self, question: &Question) -> &OnRoute {
@@ -262,54 +260,34 @@ impl Stage {
     }
 
     fn grant(&self, questions: &mut Questions, context: &Context) -> Grant {
-        let mut reports = Reports::with_capacity(questions.len());
-        let (mut held, mut open) = (AllHeld::new(), Vec::new());
-        for question in questions.drain(..) {
+        let mut grant = Grant::default();
+        for mut question in questions.drain(..) {
             let on_route = &self.limits[question.limit];
-            let (limit, tier) = (&on_route.limit, question.ask.tier);
-            let Some(granted) = question.taken else {
+            let Some(granted) = question.taken.take() else {
                 on_route.metrics.decided(LimitDecision::ShadowDeny);
                 continue;
             };
-            on_route.allow(context, granted.standing);
-            held.extend(granted.held);
+            on_route.metrics.decided(LimitDecision::Allow);
+            let said = granted.standing.map_or(LimitSaid::Nothing, allow);
+            let report = context.limited(question.report(granted.window, said));
+            grant.held.extend(granted.held);
             if let Some(lent) = granted.lent {
                 lent.use_up();
             }
-            if limit.config.cost_header.is_some() {
-                open.push(OpenCharge {
-                    limit: Arc::clone(limit),
+            if on_route.limit.config.cost_header.is_some() {
+                grant.open.push(OpenCharge {
+                    limit: Arc::clone(&on_route.limit),
                     key: granted.under,
-                    tier: Arc::clone(&tier),
+                    tier: question.ask.tier,
                     cost: self.cost,
                     source: granted.source,
                     at: granted.at,
                     worker: context.connection.worker,
-                    report: reports.len(),
+                    report,
                 });
             }
-            reports.push(Report {
-                tier,
-                headers: limit.told(),
-                stands: granted.standing.map(|standing| (granted.window, standing)),
-            });
         }
-        Grant {
-            reports,
-            held,
-            open,
-            place: self.place,
-        }
-    }
-
-    /// The policies of all that was asked, in that order.
-    fn policies(&self, questions: &[Question]) -> Reports {
-        let policy = |question: &Question| Report {
-            tier: Arc::clone(&question.ask.tier),
-            headers: self.on_route(question).limit.told(),
-            stands: None,
-        };
-        questions.iter().map(policy).collect()
+        grant
     }
 
     /// A request in flight takes one place, whatever it costs.
@@ -338,21 +316,30 @@ pub(super) fn longest(
     }
 }
 
-impl OnRoute {
-    /// Counts that the limit let a request pass, and notes how it stands then. A cost that the answer
-    /// tells stands in its fields only: the note is of the decision.
-    fn allow(&self, context: &Context, standing: Option<Standing>) {
-        self.metrics.decided(LimitDecision::Allow);
-        if let Some(Standing { remaining, reset }) = standing {
-            let said = LimitSaid::Allow { remaining, reset };
-            context.limited(&self.limit.config.name, said);
+impl Question {
+    fn report(&self, window: usize, said: LimitSaid) -> LimitReport {
+        LimitReport {
+            policy: Arc::clone(&self.ask.tier.policy),
+            window,
+            said,
         }
     }
+}
 
+impl OnRoute {
     /// Notes what the limit, in shadow mode, would have done.
     pub(super) fn would_refuse(&self, context: &Context, reason: Reason) {
         context.would_refuse(reason);
-        context.limited(&self.limit.config.name, LimitSaid::ShadowDeny);
+        self.note(context, LimitSaid::ShadowDeny);
+    }
+
+    /// Notes what the limit says about a request that nobody has counted.
+    pub(super) fn note(&self, context: &Context, said: LimitSaid) {
+        context.limited(LimitReport {
+            policy: Arc::clone(&self.limit.tier().policy),
+            window: 0,
+            said,
+        });
     }
 
     fn without_key(&self, context: &Context) -> Result<(), Reason> {
@@ -361,18 +348,8 @@ impl OnRoute {
             self.metrics.decided(LimitDecision::ShadowDeny);
             return Ok(());
         }
-        context.limited(&self.limit.config.name, LimitSaid::Deny);
+        self.note(context, LimitSaid::DenyUncounted);
         self.metrics.decided(LimitDecision::Deny);
         Err(Reason::LimitKeyMissing)
-    }
-}
-
-impl Limit {
-    /// What a limit in shadow mode would say is told to nobody.
-    pub(super) fn told(&self) -> LimitHeaders {
-        match self.config.enforce {
-            true => self.config.headers,
-            false => LimitHeaders::Off,
-        }
     }
 }

@@ -5,7 +5,8 @@ use std::{sync::Arc, time::Duration};
 use http::HeaderValue;
 
 use crate::{
-    config::{LimitAlgorithm, Quota},
+    config::{LimitAlgorithm, LimitHeaders, Quota, RateLimit},
+    exchange::{LimitPolicy, PolicyWindow},
     store::Window,
 };
 
@@ -14,41 +15,61 @@ use crate::{
 pub(super) struct Tier {
     /// One window at least.
     pub(super) windows: Box<[Window]>,
-    /// The `RateLimit-Policy` list of all windows.
-    pub(super) policy: HeaderValue,
-    /// The beginning of a `RateLimit` item by window: `"name";r=`.
-    pub(super) items: Box<[Box<str>]>,
+    /// What answers say about it.
+    pub(super) policy: Arc<LimitPolicy>,
+}
+
+/// What all tiers of a limit have in common.
+#[derive(Clone, Copy)]
+pub(super) struct Common<'l> {
+    limit: &'l Arc<str>,
+    algorithm: LimitAlgorithm,
+    headers: LimitHeaders,
+}
+
+impl<'l> From<&'l RateLimit> for Common<'l> {
+    fn from(limit: &'l RateLimit) -> Self {
+        Self {
+            limit: &limit.name,
+            algorithm: limit.algorithm,
+            // What a limit in shadow mode would say is told to nobody.
+            headers: match limit.enforce {
+                true => limit.headers,
+                false => LimitHeaders::Off,
+            },
+        }
+    }
 }
 
 impl Tier {
-    /// The tier of a limit's name, algorithm and quotas.
-    pub(super) fn new(
-        name: &str,
-        algorithm: LimitAlgorithm,
-        quotas: &[Quota],
-        bucket: Option<u32>,
-    ) -> Arc<Self> {
+    /// The tier of a limit's callers who have these quotas.
+    pub(super) fn new(limit: Common<'_>, quotas: &[Quota], bucket: Option<u32>) -> Arc<Self> {
         let windows: Box<[Window]> = quotas.iter().map(|quota| window(quota, bucket)).collect();
         let single = quotas.len() == 1;
-        let names: Vec<_> = quotas
-            .iter()
-            .map(|quota| policy_name(name, quota, single))
-            .collect();
-        let held = algorithm == LimitAlgorithm::Concurrency;
+        let name = |quota: &Quota| policy_name(limit.limit, quota, single);
+        let held = limit.algorithm == LimitAlgorithm::Concurrency;
         let policies: Vec<_> = quotas
             .iter()
-            .zip(&names)
-            .map(|(quota, name)| policy(name, quota, held))
+            .map(|quota| policy(&name(quota), quota, held))
             .collect();
+        let told = quotas
+            .iter()
+            .zip(&windows)
+            .map(|(quota, window)| PolicyWindow {
+                item: format!("\"{}\";r=", name(quota)).into(),
+                quota: window.quota,
+            });
         Arc::new(Self {
+            policy: Arc::new(LimitPolicy {
+                limit: Arc::clone(limit.limit),
+                draft: limit.headers.draft(),
+                legacy: limit.headers.legacy(),
+                // Names are made printable, and the rest is digits.
+                text: HeaderValue::from_str(&policies.join(", "))
+                    .unwrap_or(HeaderValue::from_static("\"limit\"")),
+                windows: told.collect(),
+            }),
             windows,
-            // Names are made printable, and the rest is digits.
-            policy: HeaderValue::from_str(&policies.join(", "))
-                .unwrap_or(HeaderValue::from_static("\"limit\"")),
-            items: names
-                .iter()
-                .map(|name| format!("\"{name}\";r=").into())
-                .collect(),
         })
     }
 
@@ -102,6 +123,18 @@ const DAY: Duration = Duration::from_secs(86_400);
 mod tests {
     use super::*;
 
+    fn tier(name: &str, quotas: &[Quota]) -> Arc<Tier> {
+        let common = Common {
+            limit: &name.into(),
+            algorithm: match quotas[0].per {
+                Some(_) => LimitAlgorithm::TokenBucket,
+                None => LimitAlgorithm::Concurrency,
+            },
+            headers: LimitHeaders::Both,
+        };
+        Tier::new(common, quotas, None)
+    }
+
     fn policy_of(name: &str, quotas: &[(u32, Option<u64>)]) -> (String, Vec<String>) {
         let quotas: Vec<_> = quotas
             .iter()
@@ -110,13 +143,9 @@ mod tests {
                 per: millis.map(Duration::from_millis),
             })
             .collect();
-        let algorithm = match quotas[0].per {
-            Some(_) => LimitAlgorithm::TokenBucket,
-            None => LimitAlgorithm::Concurrency,
-        };
-        let tier = Tier::new(name, algorithm, &quotas, None);
-        let items = tier.items.iter().map(ToString::to_string).collect();
-        (tier.policy.to_str().unwrap().to_owned(), items)
+        let policy = &tier(name, &quotas).policy;
+        let items = policy.windows.iter().map(|it| it.item.to_string());
+        (policy.text.to_str().unwrap().to_owned(), items.collect())
     }
 
     #[test]
@@ -140,7 +169,7 @@ mod tests {
 
     #[test]
     fn the_narrowest_window_decides_how_generous_a_tier_is() {
-        let tier = |quotas: &[(u32, u64)]| {
+        let of = |quotas: &[(u32, u64)]| {
             let quotas: Vec<_> = quotas
                 .iter()
                 .map(|&(count, seconds)| Quota {
@@ -148,9 +177,9 @@ mod tests {
                     per: Some(Duration::from_secs(seconds)),
                 })
                 .collect();
-            Tier::new("x", LimitAlgorithm::TokenBucket, &quotas, None)
+            tier("x", &quotas)
         };
-        let narrow = tier(&[(100, 1), (10, 3600)]);
-        assert!(narrow.generosity() < tier(&[(1, 60)]).generosity());
+        let narrow = of(&[(100, 1), (10, 3600)]);
+        assert!(narrow.generosity() < of(&[(1, 60)]).generosity());
     }
 }

@@ -154,7 +154,7 @@ impl Stage {
                 Ok(())
             }
             OnStoreError::Deny if on_route.limit.config.enforce => {
-                context.limited(&on_route.limit.config.name, LimitSaid::Deny);
+                on_route.note(context, LimitSaid::DenyUncounted);
                 Err(Refusing::Away(index))
             }
             OnStoreError::Deny => {

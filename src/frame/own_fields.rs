@@ -1,0 +1,264 @@
+//! The fields that the gateway itself puts on answers: the request's id, and how limits stand
+//! (draft-ietf-httpapi-ratelimit-headers-11, `X-RateLimit-*`, `Retry-After`).
+//!
+//! Over HTTP/1.1 they are written as text behind the head's other fields: a place in a map costs each
+//! of them some hundred instructions, which is a tenth of all that a refusal costs.
+
+use http::{HeaderMap, HeaderName, HeaderValue, header::RETRY_AFTER};
+
+use crate::exchange::{Context, LimitReport, LimitSaid, Reason, fields::X_REQUEST_ID};
+
+/// Puts the fields into a map. A server's own of these names give way.
+pub(super) fn insert(headers: &mut HeaderMap, context: &Context) {
+    strip(headers, context);
+    headers.insert(X_REQUEST_ID, context.id.header().clone());
+    tell_limits(headers, context);
+}
+
+/// Writes the fields as lines of a head.
+pub(super) fn write(out: &mut Vec<u8>, context: &Context) {
+    out.extend_from_slice(b"x-request-id: ");
+    out.extend_from_slice(context.id.header().as_bytes());
+    out.extend_from_slice(b"\r\n");
+    tell_limits(out, context);
+}
+
+/// Takes out what stands under the names that [`write`] writes.
+pub(super) fn strip(headers: &mut HeaderMap, context: &Context) {
+    headers.remove(X_REQUEST_ID);
+    context.with_limits(|reports| {
+        if reports.iter().any(|it| it.policy.draft) {
+            headers.remove(RATELIMIT);
+            headers.remove(RATELIMIT_POLICY);
+        }
+        if reports.iter().any(|it| it.policy.legacy) {
+            headers.remove(X_RATELIMIT_LIMIT);
+            headers.remove(X_RATELIMIT_REMAINING);
+            headers.remove(X_RATELIMIT_RESET);
+        }
+    });
+}
+
+fn tell_limits(out: &mut impl Fields, context: &Context) {
+    context.with_limits(|reports| {
+        tell(out, reports);
+        // Another refusal may have taken the place of a limit's.
+        if context.reason() == Some(Reason::LimitExceeded) {
+            out.field(RETRY_AFTER, |text| push(text, retry_after(reports)));
+        }
+    });
+}
+
+/// The policies of all limits, and the tightest window.
+fn tell(out: &mut impl Fields, reports: &[LimitReport]) {
+    let told = |it: &&LimitReport| it.said != LimitSaid::DenyUncounted;
+    for report in reports.iter().filter(told).filter(|it| it.policy.draft) {
+        let policy = report.policy.text.as_bytes();
+        out.field(RATELIMIT_POLICY, |text| text.extend_from_slice(policy));
+    }
+    let tells = |it: &&LimitReport| it.policy.draft || it.policy.legacy;
+    let Some(tightest) = tightest(reports.iter().filter(tells)) else {
+        return;
+    };
+    if tightest.report.policy.draft {
+        out.field(RATELIMIT, |text| tightest.item(text));
+    }
+    if tightest.report.policy.legacy {
+        tightest.legacy(out);
+    }
+}
+
+/// In whole seconds, never early: when the limit that refused lets it through, or a tighter one beside
+/// it. Where time alone does not help, a second is as good as any.
+fn retry_after(reports: &[LimitReport]) -> u64 {
+    let refused = reports.iter().find_map(|it| match it.said {
+        LimitSaid::Deny { reset } => reset,
+        _ => None,
+    });
+    let tightest = tightest(reports).and_then(|it| it.reset);
+    let waits = [refused, tightest].into_iter().flatten().map(seconds);
+    waits.max().unwrap_or(1).max(1)
+}
+
+/// A quota as it was counted.
+struct Counted<'r> {
+    report: &'r LimitReport,
+    remaining: u32,
+    reset: Option<u64>,
+}
+
+/// The tightest of several; of those as tight as one another the first.
+fn tightest<'r>(reports: impl IntoIterator<Item = &'r LimitReport>) -> Option<Counted<'r>> {
+    let counted = reports.into_iter().filter_map(|report| {
+        let (remaining, reset) = report.said.standing()?;
+        Some(Counted {
+            report,
+            remaining,
+            reset,
+        })
+    });
+    let key = |it: &Counted<'_>| (it.remaining, std::cmp::Reverse(it.reset));
+    counted.reduce(|known, next| match key(&next) < key(&known) {
+        true => next,
+        false => known,
+    })
+}
+
+impl Counted<'_> {
+    /// `"name";r=50;t=30`.
+    fn item(&self, text: &mut Vec<u8>) {
+        let Self { report, .. } = self;
+        if let Some(window) = report.policy.windows.get(report.window) {
+            text.extend_from_slice(window.item.as_bytes());
+            push(text, self.remaining.into());
+        }
+        if let Some(reset) = self.reset {
+            text.extend_from_slice(b";t=");
+            push(text, seconds(reset));
+        }
+    }
+
+    fn legacy(&self, out: &mut impl Fields) {
+        let Self { report, .. } = self;
+        let window = report.policy.windows.get(report.window);
+        let quota = window.map_or(0, |window| window.quota);
+        out.field(X_RATELIMIT_LIMIT, |text| push(text, quota.into()));
+        let remaining = self.remaining.into();
+        out.field(X_RATELIMIT_REMAINING, |text| push(text, remaining));
+        if let Some(reset) = self.reset {
+            out.field(X_RATELIMIT_RESET, |text| push(text, seconds(reset)));
+        }
+    }
+}
+
+/// Whole seconds, never early.
+fn seconds(nanos: u64) -> u64 {
+    nanos.div_ceil(1_000_000_000)
+}
+
+fn push(text: &mut Vec<u8>, number: u64) {
+    text.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
+}
+
+/// Where fields go.
+trait Fields {
+    /// Adds a field, whose value is printable.
+    fn field(&mut self, name: HeaderName, value: impl FnOnce(&mut Vec<u8>));
+}
+
+impl Fields for HeaderMap {
+    fn field(&mut self, name: HeaderName, value: impl FnOnce(&mut Vec<u8>)) {
+        let mut text = Vec::new();
+        value(&mut text);
+        if let Ok(value) = HeaderValue::try_from(text) {
+            self.append(name, value);
+        }
+    }
+}
+
+/// A head's text.
+impl Fields for Vec<u8> {
+    fn field(&mut self, name: HeaderName, value: impl FnOnce(&mut Vec<u8>)) {
+        self.extend_from_slice(name.as_str().as_bytes());
+        self.extend_from_slice(b": ");
+        value(self);
+        self.extend_from_slice(b"\r\n");
+    }
+}
+
+const RATELIMIT: HeaderName = HeaderName::from_static("ratelimit");
+const RATELIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
+const X_RATELIMIT_LIMIT: HeaderName = HeaderName::from_static("x-ratelimit-limit");
+const X_RATELIMIT_REMAINING: HeaderName = HeaderName::from_static("x-ratelimit-remaining");
+const X_RATELIMIT_RESET: HeaderName = HeaderName::from_static("x-ratelimit-reset");
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::exchange::{LimitPolicy, PolicyWindow};
+    use std::sync::Arc;
+
+    fn report(name: &str, (draft, legacy): (bool, bool), said: LimitSaid) -> LimitReport {
+        let policy = LimitPolicy {
+            limit: name.into(),
+            draft,
+            legacy,
+            text: HeaderValue::from_str(&format!("\"{name}\";q=9")).unwrap(),
+            windows: Box::new([PolicyWindow {
+                item: format!("\"{name}\";r=").into(),
+                quota: 9,
+            }]),
+        };
+        LimitReport {
+            policy: Arc::new(policy),
+            window: 0,
+            said,
+        }
+    }
+
+    fn allow(remaining: u32, reset: u64) -> LimitSaid {
+        LimitSaid::Allow {
+            remaining,
+            reset: Some(reset),
+        }
+    }
+
+    fn told(reports: &[LimitReport]) -> String {
+        let mut text = Vec::new();
+        tell(&mut text, reports);
+        let text = String::from_utf8(text).unwrap();
+        let mut headers = HeaderMap::new();
+        tell(&mut headers, reports);
+        let lines = headers.iter().map(|(name, value)| {
+            let value = value.to_str().unwrap();
+            format!("{name}: {value}\r\n")
+        });
+        let (mut lines, mut same): (Vec<_>, Vec<_>) =
+            (lines.collect(), text.split_inclusive("\r\n").collect());
+        lines.sort_unstable();
+        same.sort_unstable();
+        assert_eq!(lines, same, "a map and a text tell the same");
+        text
+    }
+
+    const DRAFT: (bool, bool) = (true, false);
+
+    #[test]
+    fn all_policies_are_told_and_the_tightest_window() {
+        let text = told(&[
+            report("wide", DRAFT, allow(5, 1)),
+            report("tight", DRAFT, allow(2, 1_000_000_001)),
+            report("unknown", DRAFT, LimitSaid::Nothing),
+        ]);
+        let expected = "ratelimit-policy: \"wide\";q=9\r\nratelimit-policy: \"tight\";q=9\r\n\
+            ratelimit-policy: \"unknown\";q=9\r\nratelimit: \"tight\";r=2;t=2\r\n";
+        assert_eq!(text, expected);
+    }
+
+    #[test]
+    fn a_limit_is_told_in_the_fields_that_it_asks_for() {
+        let legacy = told(&[report("a", (false, true), allow(3, 1))]);
+        assert_eq!(
+            legacy,
+            "x-ratelimit-limit: 9\r\nx-ratelimit-remaining: 3\r\nx-ratelimit-reset: 1\r\n"
+        );
+        let both = told(&[report("a", (true, true), allow(3, 1))]);
+        assert!(both.starts_with("ratelimit-policy: \"a\";q=9\r\nratelimit: \"a\";r=3;t=1\r\n"));
+        assert!(both.ends_with(&legacy));
+        assert_eq!(told(&[report("a", (false, false), allow(3, 1))]), "");
+        assert_eq!(told(&[report("a", DRAFT, LimitSaid::DenyUncounted)]), "");
+    }
+
+    #[test]
+    fn who_is_refused_waits_for_the_limit_that_lasts_longest() {
+        let deny = |reset| report("no", DRAFT, LimitSaid::Deny { reset });
+        let second = 1_000_000_000;
+        assert_eq!(retry_after(&[deny(Some(3 * second))]), 3);
+        assert_eq!(retry_after(&[deny(Some(1))]), 1);
+        assert_eq!(retry_after(&[deny(None)]), 1);
+        let used_up = report("outer", (false, false), allow(0, 60 * second));
+        assert_eq!(retry_after(&[used_up, deny(Some(second))]), 60);
+        let roomy = report("outer", DRAFT, allow(1, 60 * second));
+        assert_eq!(retry_after(&[roomy, deny(Some(second))]), 1);
+    }
+}
