@@ -22,6 +22,10 @@ use tollgate::{
     },
 };
 
+/// What the program runs with: where it puts 100,000 answers is a part of what finding one costs.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 /// Something to be found: it has its key in it, as stored answers have.
 struct Answer {
     label: Label,
