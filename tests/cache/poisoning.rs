@@ -60,6 +60,19 @@ async fn what_a_trusted_proxy_says_is_part_of_the_key() {
     assert_eq!(site.count(), 3);
 }
 
+/// Many servers read the first of several lines.
+#[tokio::test]
+async fn an_empty_line_in_front_of_a_value_takes_no_ones_place() {
+    let site = Site::start("", |_, seen| {
+        let first = seen.header("x-tenant").unwrap_or("none").to_owned();
+        answer(200, &[FRESH[0], ("vary", "x-tenant")], first)
+    })
+    .await;
+    let twice = [("x-tenant", ""), ("x-tenant", "a")];
+    assert_eq!(site.get_with("/", &twice).await.body, "");
+    assert_eq!(site.get_with("/", &twice[1..]).await.body, "a");
+}
+
 #[tokio::test]
 async fn a_get_with_a_body_is_passed_by() {
     let site = Site::with("", FRESH).await;
