@@ -310,6 +310,15 @@ async fn unsafe_methods_make_what_they_changed_be_forgotten() {
 
 /// The gateway is one cache, whichever of its routes the change comes by.
 #[tokio::test]
+async fn a_change_that_would_switch_protocols_too_is_a_change() {
+    let site = Site::with("", FRESH).await;
+    assert_eq!(site.bodies("/a", 2).await, ["1", "1"]);
+    let switching = [("connection", "upgrade"), ("upgrade", "x")];
+    site.send("DELETE", "/a", &switching, empty()).await;
+    assert_eq!(site.get("/a").await.body, "3");
+}
+
+#[tokio::test]
 async fn a_change_by_a_route_without_a_cache_is_seen_too() {
     let text = "[routes.read]\nupstream = 'ORIGIN'\nmethods = ['GET']\ncache = {}\n\
                 [routes.write]\nupstream = 'ORIGIN'\nmethods = ['POST', 'DELETE']\n";
