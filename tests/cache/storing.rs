@@ -16,7 +16,7 @@ use tokio::sync::watch;
 
 use crate::{
     site::{Site, answer, numbered, request},
-    support::{Gateway, Origin, Peer, Raw, Server, empty, encode, full, http1, read},
+    support::{Gateway, Origin, Peer, Raw, Server, empty, encode, eventually, full, http1, read},
 };
 
 const FRESH: &[(&str, &str)] = &[("cache-control", "max-age=60")];
@@ -452,6 +452,28 @@ async fn a_posts_answer_is_not_stored_when_the_url_was_changed_meanwhile() {
     free.send_replace(true);
     assert_eq!(posting.await.expect("no panic").body, "1");
     assert_eq!(send("GET").await.body, "2");
+}
+
+/// A POST's answer tells its tags, and one of them may have been purged while the upstream made it.
+#[tokio::test]
+async fn a_posts_answer_is_not_stored_when_its_tag_was_purged_meanwhile() {
+    const OWN: &[(&str, &str)] = &[
+        FRESH[0],
+        ("content-location", "/a"),
+        ("x-cache-tags", "stock"),
+    ];
+    for (tag, kept) in [("stock", false), ("other", true)] {
+        let site = Site::with("", OWN).await;
+        site.gate.forget_permits(1_000_000);
+        let purging = async {
+            eventually(|| site.count() == 1).await;
+            site.purge(&format!(r#"{{"tag": "{tag}"}}"#)).await;
+            site.gate.add_permits(1_000_000);
+        };
+        let (posted, ()) = tokio::join!(site.send("POST", "/a", &[], full("x")), purging);
+        assert_eq!(posted.body, "1");
+        assert_eq!(site.get("/a").await.body == "1", kept, "{tag}");
+    }
 }
 
 #[tokio::test]
