@@ -59,6 +59,7 @@ fn parts(context: &Context) -> KeyParts<'_> {
         query: &CacheQuery::AsIs,
         headers: &[],
         rewritten: None,
+        identity: &[],
     }
 }
 

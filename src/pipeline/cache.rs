@@ -273,6 +273,7 @@ impl CacheRoute {
             query: &self.rule.query,
             headers: &self.rule.key_headers,
             rewritten: rewritten.map(|path| render(path, context)),
+            identity: &self.options.identity_fields,
         }
     }
 

@@ -15,7 +15,7 @@ use smallvec::SmallVec;
 
 use crate::{
     config::CacheQuery,
-    exchange::{Context, host},
+    exchange::{Context, fields::is_forwarding, host},
 };
 
 /// A key as it is looked up: hashed and compared in one go. It lies where it is made, so that a hit
@@ -50,6 +50,8 @@ pub struct KeyParts<'a> {
     pub headers: &'a [HeaderName],
     /// The path that the upstream gets, where it is another for each caller.
     pub rewritten: Option<String>,
+    /// The fields that tell the upstream who calls: the gateway writes them.
+    pub identity: &'a [HeaderName],
 }
 
 impl Sought {
@@ -63,7 +65,7 @@ impl Sought {
             host(context).as_bytes(),
             target(parts.target, parts.query).as_bytes(),
             b"",
-            extra(parts.headers, headers, parts.rewritten.as_deref()).as_bytes(),
+            extra(parts, headers).as_bytes(),
         ])
     }
 
@@ -304,22 +306,42 @@ fn read_name(parameter: &str) -> Vec<u8> {
     name.map(|byte| byte.to_ascii_lowercase()).collect()
 }
 
-/// The rule's header fields, and the path behind them, in a line of its own. Absent and empty differ,
-/// and so do one line and two.
-fn extra(names: &[HeaderName], headers: &HeaderMap, rewritten: Option<&str>) -> Cow<'static, str> {
-    if names.is_empty() && rewritten.is_none() {
+/// The rule's header fields, what a trusted proxy tells beside scheme, host and addresses, and the path
+/// behind them, in a line of its own. Absent and empty differ, and so do one line and two.
+fn extra(parts: &KeyParts<'_>, headers: &HeaderMap) -> Cow<'static, str> {
+    let told = told_by_proxies(headers, parts.identity);
+    if parts.headers.is_empty() && told.is_empty() && parts.rewritten.is_none() {
         return Cow::Borrowed("");
     }
     let mut extra = String::new();
-    for name in names {
+    for name in parts.headers {
         push_values(&mut extra, name, headers);
         extra.push('\r');
     }
-    if let Some(path) = rewritten {
+    for name in told {
+        extra.push_str(&format!("\t{name}\n"));
+        push_values(&mut extra, name, headers);
+    }
+    if let Some(path) = &parts.rewritten {
         extra.push('\n');
         extra.push_str(path);
     }
     Cow::Owned(extra)
+}
+
+/// The forwarding fields that go on to the upstream as they came (`X-Forwarded-Prefix`): those of
+/// trusted proxies alone, but many proxies let them pass from their clients, and many servers make links
+/// of them. The client's address is no part of a URL, and the gateway's own fields are no proxy's word.
+fn told_by_proxies<'a>(
+    headers: &'a HeaderMap,
+    identity: &[HeaderName],
+) -> SmallVec<[&'a HeaderName; 4]> {
+    let told = headers.keys().filter(|name| {
+        is_forwarding(name.as_str()) && name.as_str() != "x-real-ip" && !identity.contains(name)
+    });
+    let mut told: SmallVec<[&HeaderName; 4]> = told.collect();
+    told.sort_unstable_by_key(|name| name.as_str());
+    told
 }
 
 fn push_values(text: &mut String, name: &HeaderName, headers: &HeaderMap) {
@@ -387,6 +409,38 @@ pub(super) mod tests {
             assert_eq!(target(cloaked, &query), cloaked);
         }
         assert_eq!(target("/a?utm_source=1&x-y=2&=", &only(&["a"])), "/a");
+    }
+
+    #[test]
+    fn what_proxies_tell_beside_addresses_counts_in_whatever_order() {
+        let text = |lines: &[(&'static str, &str)], identity: &[HeaderName]| {
+            let mut headers = HeaderMap::new();
+            for (name, value) in lines {
+                headers.append(*name, http::HeaderValue::from_str(value).unwrap());
+            }
+            let parts = KeyParts {
+                zone: "",
+                route: "",
+                target: "/",
+                query: &CacheQuery::AsIs,
+                headers: &[],
+                rewritten: None,
+                identity,
+            };
+            extra(&parts, &headers).into_owned()
+        };
+        let (prefix, port) = (("x-forwarded-prefix", "/a"), ("x-forwarded-port", "1"));
+        let none = text(&[("x-real-ip", "192.0.2.1"), ("accept", "*/*")], &[]);
+        assert_eq!(none, "");
+        assert_eq!(text(&[prefix, port], &[]), text(&[port, prefix], &[]));
+        assert_ne!(text(&[prefix], &[]), none);
+        assert_ne!(
+            text(&[prefix], &[]),
+            text(&[("x-forwarded-prefix", "/b")], &[])
+        );
+        assert_ne!(text(&[prefix], &[]), text(&[prefix, prefix], &[]));
+        let user = HeaderName::from_static("x-forwarded-user");
+        assert_eq!(text(&[("x-forwarded-user", "alice")], &[user]), none);
     }
 
     #[test]
