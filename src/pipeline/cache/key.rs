@@ -201,7 +201,7 @@ impl<'a> Text<'a> {
 
 /// Who calls. A principal's name begins with its method, a list of more with a digit.
 fn caller<'a>(context: &'a Context, headers: &HeaderMap, identity: &[HeaderName]) -> Cow<'a, str> {
-    let name = context.principal().map_or(NOBODY, |known| &*known.name);
+    let name = context.principal().map_or(NOBODY, |known| &*known.caller);
     let mut told = identity
         .iter()
         .filter(|name| headers.contains_key(*name))
