@@ -140,7 +140,8 @@ impl Draft {
         let names = size_of_val(self.nominated.names());
         // A long variant is there.
         let variant = self.variant.as_bytes().len();
-        fields + names + variant + self.origin.marks.weight() + self.origin.tags.len()
+        let nearer = self.nearer.as_ref().map_or(0, HeaderValue::len);
+        fields + names + variant + nearer + self.origin.marks.weight() + self.origin.tags.len()
     }
 }
 
