@@ -316,13 +316,13 @@ impl Context {
         self.principal.get()
     }
 
-    /// Written by authentication where a rule asks for several credentials at once: the names of those
-    /// who vouch beside the principal.
+    /// Written by authentication where a rule asks for several credentials at once: who vouches beside the
+    /// principal, as caches tell callers apart.
     pub fn vouched(&self, names: Box<[Arc<str>]>) {
         let _ = self.vouchers.set(names);
     }
 
-    /// The names of those who vouch beside the principal.
+    /// Those who vouch beside the principal, as caches tell callers apart.
     #[must_use]
     pub fn vouchers(&self) -> &[Arc<str>] {
         self.vouchers.get().map_or(&[], |names| names)

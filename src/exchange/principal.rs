@@ -21,8 +21,12 @@ pub struct Principal {
     pub method: Arc<str>,
     /// Who, as the method knows it: a token's `sub`, a key's id, a user's name.
     pub subject: Box<str>,
-    /// `jwt.customers:alice`: unique over all methods; what limits and caches tell callers apart by.
+    /// `jwt.customers:alice`: unique over all methods; what limits tell callers apart by.
     pub name: Arc<str>,
+    /// What caches tell callers apart by: the name, and behind it a digest of what else the credential
+    /// says. The upstream may get the credential too, and answer for another tenant or scope of one
+    /// subject otherwise.
+    pub caller: Arc<str>,
     /// The subject as a header value, where it can be one that says just this.
     pub subject_header: Option<HeaderValue>,
     /// The roles that the credential names.
@@ -42,10 +46,12 @@ impl Principal {
     /// A caller without roles, claims or expiry.
     #[must_use]
     pub fn new(method: &Arc<str>, subject: &str) -> Self {
+        let name: Arc<str> = format!("{method}:{subject}").into();
         Self {
             method: Arc::clone(method),
             subject: subject.into(),
-            name: format!("{method}:{subject}").into(),
+            caller: Arc::clone(&name),
+            name,
             subject_header: exact_value(subject),
             roles: Box::default(),
             permissions: Box::default(),

@@ -208,7 +208,7 @@ impl Rules {
         if let [_, others @ ..] = grants
             && !others.is_empty()
         {
-            let names = others.iter().map(|grant| &grant.principal.name);
+            let names = others.iter().map(|grant| &grant.principal.caller);
             context.vouched(names.map(Arc::clone).collect());
         }
         for method in &self.stripped {

@@ -59,7 +59,7 @@ use crate::{
     config::{CacheQuery, CacheRule, CacheScope, CacheTier, Route, Target, Template},
     exchange::{BoxFuture, CacheNote, Context, Handle, Request, Response, RouteService},
 };
-use key::{Key, KeyParts, KeyRef, public_host};
+use key::{Key, KeyParts, Sought, public_host};
 use object::{NAME, Object};
 use policy::{Asked, CacheStatus, Forwarded, Incoming, Moment, Options, Reuse, Scope, Url, reuse};
 use purge::{Marks, Stamp};
@@ -238,10 +238,10 @@ impl CacheRoute {
         request: &'a Request,
         context: &'a Arc<Context>,
     ) -> Look<'a> {
-        let key = KeyRef::of(&self.parts(request, context), context, request.headers());
+        let key = Sought::of(&self.parts(request, context), context, request.headers());
         let of_caller = || {
             let identity = &self.options.identity_fields;
-            key.clone().of_caller(context, request.headers(), identity)
+            key.of_caller(context, request.headers(), identity)
         };
         Look {
             callers: self.has_own_store(asked).then(of_caller),
@@ -273,10 +273,11 @@ impl CacheRoute {
             query: &self.rule.query,
             headers: &self.rule.key_headers,
             rewritten: rewritten.map(|path| render(path, context)),
+            identity: &self.options.identity_fields,
         }
     }
 
-    fn marks(&self, key: &KeyRef<'_>, context: &Context) -> Marks {
+    fn marks(&self, key: &Sought, context: &Context) -> Marks {
         let whole = self.rule.query == CacheQuery::AsIs;
         let host = public_host(context);
         self.cache
@@ -306,9 +307,9 @@ struct Look<'a> {
     asked: &'a Asked,
     request: &'a Request,
     context: &'a Arc<Context>,
-    key: KeyRef<'a>,
+    key: Sought,
     /// The key of the caller's own answers.
-    callers: Option<KeyRef<'a>>,
+    callers: Option<Sought>,
     now: (Moment, Stamp),
 }
 
@@ -338,7 +339,7 @@ impl Look<'_> {
 
     /// By what requests wait for each other apart from all others. An answer to who names a caller or
     /// brings cookies may be nobody else's: others who waited for it would have to ask for themselves.
-    fn waiting(&self) -> Option<KeyRef<'_>> {
+    fn waiting(&self) -> Option<Sought> {
         let known = self.callers.is_none() && self.asked.is_known_caller();
         let options = &self.route.options;
         let cookie = self.asked.cookie && (options.default_ttl.is_some() || options.heuristics);
@@ -349,7 +350,7 @@ impl Look<'_> {
             (true, true) => "known-cookie",
         };
         let key = self.callers.as_ref().unwrap_or(&self.key);
-        Some(key.clone().of_kind(kind))
+        Some(key.of_kind(kind))
     }
 
     /// Whether requests of this kind do not wait for each other now.
@@ -417,8 +418,8 @@ impl Look<'_> {
             marks: self.route.marks(&self.key, self.context),
             keys: Keys {
                 everyone: self.key.to_key(),
-                caller: self.callers.as_ref().map(KeyRef::to_key),
-                waiting: self.waiting().as_ref().map(KeyRef::to_key),
+                caller: self.callers.as_ref().map(Sought::to_key),
+                waiting: self.waiting().as_ref().map(Sought::to_key),
             },
             stale,
             why,

@@ -139,6 +139,26 @@ async fn one_subject_who_calls_for_two_tenants_is_two_callers() {
     }
 }
 
+/// The upstream gets the token, and may read of it what the gateway tells nobody.
+#[tokio::test]
+async fn two_tokens_of_one_subject_that_say_something_else_are_two_callers() {
+    let text = format!(
+        "{AUTH}[routes.site]\nupstream = 'ORIGIN'\nauth = 'jwt.t'\n\
+         [routes.site.cache]\nscope = 'principal'\ndefault_ttl = '1m'\n"
+    );
+    let site = Site::configured(&text, |_, seen| {
+        let token = seen.header("authorization").unwrap_or("none").to_owned();
+        answer(200, &[], token)
+    })
+    .await;
+    for tenant in ["one", "two", "one", "two"] {
+        let token = bearer_for("alice", tenant);
+        let sent = site.get_with("/", &[("authorization", &token)]).await;
+        assert_eq!(sent.body, token);
+    }
+    assert_eq!(site.count(), 2, "each has its own");
+}
+
 /// To the upstream each caller has a URL of its own, so it may well say that the answer is for all.
 #[tokio::test]
 async fn a_path_that_is_rewritten_for_each_caller_is_kept_for_each() {

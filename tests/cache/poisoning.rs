@@ -60,6 +60,40 @@ async fn what_a_trusted_proxy_says_is_part_of_the_key() {
     assert_eq!(site.count(), 3);
 }
 
+/// Many proxies write the fields for scheme and host, and let all others pass as their clients sent them.
+#[tokio::test]
+async fn what_a_trusted_proxy_lets_pass_is_part_of_the_key_too() {
+    let text = "[server]\ntrusted_proxies = ['127.0.0.1']\n\
+                [routes.site]\nupstream = 'ORIGIN'\ncache = {}\n";
+    let site = Site::configured(text, |_, seen| {
+        let prefix = seen.header("x-forwarded-prefix").unwrap_or("none");
+        answer(200, FRESH, prefix.to_owned())
+    })
+    .await;
+    for prefix in ["/evil", "/own", "/evil"] {
+        let sent = site.get_with("/", &[("x-forwarded-prefix", prefix)]).await;
+        assert_eq!(sent.body, prefix);
+    }
+    for address in ["192.0.2.1", "192.0.2.2"] {
+        let fields = [("x-forwarded-for", address), ("x-real-ip", address)];
+        assert_eq!(site.get_with("/", &fields).await.body, "none");
+    }
+    assert_eq!(site.count(), 3, "addresses make no difference");
+}
+
+/// Many servers read the first of several lines.
+#[tokio::test]
+async fn an_empty_line_in_front_of_a_value_takes_no_ones_place() {
+    let site = Site::start("", |_, seen| {
+        let first = seen.header("x-tenant").unwrap_or("none").to_owned();
+        answer(200, &[FRESH[0], ("vary", "x-tenant")], first)
+    })
+    .await;
+    let twice = [("x-tenant", ""), ("x-tenant", "a")];
+    assert_eq!(site.get_with("/", &twice).await.body, "");
+    assert_eq!(site.get_with("/", &twice[1..]).await.body, "a");
+}
+
 #[tokio::test]
 async fn a_get_with_a_body_is_passed_by() {
     let site = Site::with("", FRESH).await;

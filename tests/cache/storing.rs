@@ -16,7 +16,7 @@ use tokio::sync::watch;
 
 use crate::{
     site::{Site, answer, numbered, request},
-    support::{Gateway, Origin, Peer, Raw, Server, empty, encode, full, http1, read},
+    support::{Gateway, Origin, Peer, Raw, Server, empty, encode, eventually, full, http1, read},
 };
 
 const FRESH: &[(&str, &str)] = &[("cache-control", "max-age=60")];
@@ -310,6 +310,15 @@ async fn unsafe_methods_make_what_they_changed_be_forgotten() {
 
 /// The gateway is one cache, whichever of its routes the change comes by.
 #[tokio::test]
+async fn a_change_that_would_switch_protocols_too_is_a_change() {
+    let site = Site::with("", FRESH).await;
+    assert_eq!(site.bodies("/a", 2).await, ["1", "1"]);
+    let switching = [("connection", "upgrade"), ("upgrade", "x")];
+    site.send("DELETE", "/a", &switching, empty()).await;
+    assert_eq!(site.get("/a").await.body, "3");
+}
+
+#[tokio::test]
 async fn a_change_by_a_route_without_a_cache_is_seen_too() {
     let text = "[routes.read]\nupstream = 'ORIGIN'\nmethods = ['GET']\ncache = {}\n\
                 [routes.write]\nupstream = 'ORIGIN'\nmethods = ['POST', 'DELETE']\n";
@@ -443,6 +452,28 @@ async fn a_posts_answer_is_not_stored_when_the_url_was_changed_meanwhile() {
     free.send_replace(true);
     assert_eq!(posting.await.expect("no panic").body, "1");
     assert_eq!(send("GET").await.body, "2");
+}
+
+/// A POST's answer tells its tags, and one of them may have been purged while the upstream made it.
+#[tokio::test]
+async fn a_posts_answer_is_not_stored_when_its_tag_was_purged_meanwhile() {
+    const OWN: &[(&str, &str)] = &[
+        FRESH[0],
+        ("content-location", "/a"),
+        ("x-cache-tags", "stock"),
+    ];
+    for (tag, kept) in [("stock", false), ("other", true)] {
+        let site = Site::with("", OWN).await;
+        site.gate.forget_permits(1_000_000);
+        let purging = async {
+            eventually(|| site.count() == 1).await;
+            site.purge(&format!(r#"{{"tag": "{tag}"}}"#)).await;
+            site.gate.add_permits(1_000_000);
+        };
+        let (posted, ()) = tokio::join!(site.send("POST", "/a", &[], full("x")), purging);
+        assert_eq!(posted.body, "1");
+        assert_eq!(site.get("/a").await.body == "1", kept, "{tag}");
+    }
 }
 
 #[tokio::test]

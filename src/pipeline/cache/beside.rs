@@ -7,7 +7,7 @@ use http::header::CONTENT_LOCATION;
 use super::{
     CacheRoute, Visit,
     judge::Head,
-    object::Origin,
+    object::{Draft, Origin},
     policy::{Asked, Class, Forwarded},
     purge::{Reached, Stamp},
     tags::Tags,
@@ -49,11 +49,11 @@ impl CacheRoute {
             began: self.cache.stamp() + 1,
             tags: Box::default(),
         };
-        match self.judge(&visit, &mut response, requested, origin) {
-            Head::Store(draft) => match self.cache.place() {
-                Some(place) => self.keep_aside(*draft, response, &visit, place),
-                None => response,
-            },
+        let head = self.judge(&visit, &mut response, requested, origin);
+        match (head, self.cache.place()) {
+            (Head::Store(draft), Some(place)) if !self.is_purged_by_others(&draft, began) => {
+                self.keep_aside(*draft, response, &visit, place)
+            }
             _ => response,
         }
     }
@@ -71,6 +71,13 @@ impl CacheRoute {
             .purges
             .reached(&visit.marks, began, &AtomicU64::new(0));
         reached != Reached::No
+    }
+
+    /// Whether a purge of anything but its URL has reached an answer since its request began: its tags
+    /// are known only now.
+    fn is_purged_by_others(&self, draft: &Draft, began: Stamp) -> bool {
+        let (purges, origin) = (&self.cache.purges, &draft.origin);
+        purges.reached_elsewhere(&origin.marks, began, origin.began) != Reached::No
     }
 }
 

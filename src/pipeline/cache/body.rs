@@ -11,7 +11,7 @@ use bytes::Bytes;
 use http::HeaderMap;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 
-use super::room::{Bodies, Budget};
+use super::room::Bodies;
 use crate::exchange::{Body, BodyError};
 
 /// A whole body.
@@ -52,15 +52,6 @@ impl StoredBody {
             }
         }
         Self::of(segments, length as u64)
-    }
-
-    /// The same for what has been read out of another store; `None` when there is no room for it.
-    pub(super) fn read_in(read: &[Bytes], budget: &Arc<Budget>) -> Option<Self> {
-        let length = read.iter().map(|bytes| bytes.len() as u64).sum();
-        // For as long as it is here twice it counts twice.
-        let mut room = budget.room(length);
-        room.take(length, 0)
-            .then(|| Self::compact(read, budget.bodies()))
     }
 
     fn of(mut segments: Vec<Bytes>, length: u64) -> Self {
@@ -227,18 +218,6 @@ mod tests {
                 prop_assert_eq!(&part, &whole.slice(from as usize..to as usize));
             }
         }
-    }
-
-    #[test]
-    fn what_is_read_out_of_another_store_is_refused_when_there_is_no_room() {
-        let budget = Budget::new(100, 100);
-        let first = StoredBody::read_in(&[bytes(60), bytes(40)], &budget).unwrap();
-        assert_eq!((budget.used(), budget.bodies().bytes()), (0, 100));
-        let second = StoredBody::read_in(&[bytes(60)], &budget).unwrap();
-        assert!(StoredBody::read_in(&[bytes(60)], &budget).is_none());
-        assert_eq!((budget.used(), budget.bodies().bytes()), (0, 160));
-        drop((first, second));
-        assert!(StoredBody::read_in(&[bytes(60)], &budget).is_some());
     }
 
     #[test]

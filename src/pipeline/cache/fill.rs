@@ -42,17 +42,32 @@ struct State<T> {
     /// The answer itself, where nobody but its first reader may have it.
     handed: Option<Response>,
     /// What is still needed of the body, and how many pieces and bytes before it were given up.
-    pieces: VecDeque<Bytes>,
+    pieces: VecDeque<Piece>,
     freed: usize,
     given_up: u64,
+    /// What the pieces take.
+    held: u64,
     trailers: Option<HeaderMap>,
     end: Option<Result<(), Reason>>,
     /// Whether the answer is too large to be stored.
     passing: bool,
     readers: Vec<Option<Reading>>,
+    /// The places in that list which nobody has.
+    free: Vec<usize>,
+    /// How many readers there are, and how many of them have read all that is there.
+    reading: usize,
+    at_end: usize,
     fetch: Option<Waker>,
-    /// What the pieces take.
+    /// Where the pieces are charged.
     room: Option<Room>,
+}
+
+/// A piece of the body, and how many readers have it before them: who reads on or leaves asks nobody
+/// else how far they have come.
+#[derive(Debug)]
+struct Piece {
+    bytes: Bytes,
+    readers: usize,
 }
 
 /// Where one reader is.
@@ -86,10 +101,14 @@ impl<T: Clone> Fill<T> {
                 pieces: VecDeque::new(),
                 freed: 0,
                 given_up: 0,
+                held: 0,
                 trailers: None,
                 end: None,
                 passing: false,
                 readers: Vec::new(),
+                free: Vec::new(),
+                reading: 0,
+                at_end: 0,
                 fetch: None,
                 room: None,
             }),
@@ -126,17 +145,10 @@ impl<T: Clone> Fill<T> {
         if state.passing || state.freed > 0 {
             return None;
         }
-        let reading = Some(Reading { at: 0, waker: None });
-        let free = state.readers.iter().position(Option::is_none);
-        let slot = free.unwrap_or(state.readers.len());
-        match free {
-            Some(slot) => state.readers[slot] = reading,
-            None => state.readers.push(reading),
-        }
         Some(FillBody {
             fill: Arc::clone(self),
             context: Arc::clone(context),
-            slot,
+            slot: state.join(),
         })
     }
 
@@ -194,9 +206,39 @@ impl<T> State<T> {
         self.freed + self.pieces.len()
     }
 
-    fn slowest(&self) -> Option<usize> {
-        let readers = self.readers.iter().flatten();
-        readers.map(|reading| reading.at).min()
+    /// A new reader at the beginning; where it stands in the list.
+    fn join(&mut self) -> usize {
+        let reading = Some(Reading { at: 0, waker: None });
+        *self.standing(0) += 1;
+        self.reading += 1;
+        match self.free.pop() {
+            Some(slot) => {
+                self.readers[slot] = reading;
+                slot
+            }
+            None => {
+                self.readers.push(reading);
+                self.readers.len() - 1
+            }
+        }
+    }
+
+    /// Takes a reader off the list, if it is there still.
+    fn leave(&mut self, slot: usize) -> Option<Reading> {
+        let reading = self.readers.get_mut(slot)?.take()?;
+        *self.standing(reading.at) -= 1;
+        self.reading -= 1;
+        self.free.push(slot);
+        Some(reading)
+    }
+
+    /// How many readers have come to just there.
+    fn standing(&mut self, at: usize) -> &mut usize {
+        // A reader's place is never behind what was given up.
+        match self.pieces.get_mut(at - self.freed) {
+            Some(piece) => &mut piece.readers,
+            None => &mut self.at_end,
+        }
     }
 
     /// Gives up what all have read, if nothing is kept for storing.
@@ -204,14 +246,15 @@ impl<T> State<T> {
         if !self.passing {
             return;
         }
-        let read = self.slowest().unwrap_or_else(|| self.total());
-        while self.freed < read
+        while self.pieces.front().is_some_and(|piece| piece.readers == 0)
             && let Some(piece) = self.pieces.pop_front()
         {
+            let length = piece.bytes.len() as u64;
             self.freed += 1;
-            self.given_up += piece.len() as u64;
+            self.given_up += length;
+            self.held -= length + PIECE;
             if let Some(room) = &mut self.room {
-                room.give_back(piece.len() as u64 + PIECE);
+                room.give_back(length + PIECE);
             }
         }
         if let Some(fetch) = self.fetch.take() {
@@ -227,7 +270,10 @@ impl<T> State<T> {
             room.hold(length + PIECE);
             self.pass();
         }
-        self.pieces.push_back(bytes);
+        self.held += length + PIECE;
+        // Who has read all that was there has this one before it.
+        let readers = std::mem::take(&mut self.at_end);
+        self.pieces.push_back(Piece { bytes, readers });
         self.wake_readers();
     }
 
@@ -244,7 +290,7 @@ impl<T> State<T> {
         }
         let mut ends = vec![0];
         ends.extend(self.pieces.iter().scan(0, |end, piece| {
-            *end += piece.len();
+            *end += piece.bytes.len();
             Some(*end)
         }));
         let total = self.total();
@@ -259,7 +305,14 @@ impl<T> State<T> {
             let place = cuts.binary_search(&ends[reading.at - behind]);
             reading.at = place.map_or(pieces.len(), |place| places[place]) + behind;
         }
-        self.pieces = pieces;
+        let pieces = pieces.into_iter();
+        self.pieces = pieces.map(|bytes| Piece { bytes, readers: 0 }).collect();
+        self.at_end = 0;
+        let readers = self.readers.iter().flatten();
+        for at in readers.map(|reading| reading.at).collect::<Vec<_>>() {
+            *self.standing(at) += 1;
+        }
+        self.held = 0;
         self.room = None;
     }
 
@@ -275,15 +328,14 @@ impl<T> State<T> {
     }
 
     fn poll_near(&mut self, task: &Task<'_>) -> Poll<Result<(), Abandoned>> {
-        if self.slowest().is_none() {
+        if self.reading == 0 {
             return Poll::Ready(Err(Abandoned));
         }
-        let ahead: usize = self.pieces.iter().map(Bytes::len).sum();
         let most = match self.room.as_ref().is_some_and(Room::is_overdrawn) {
             true => LITTLE,
             false => AHEAD,
         };
-        if ahead <= most {
+        if self.held <= most {
             return Poll::Ready(Ok(()));
         }
         self.fetch = Some(task.waker().clone());
@@ -292,7 +344,7 @@ impl<T> State<T> {
 
     /// Ready when nobody reads what is not stored.
     fn poll_abandoned(&mut self, task: &Task<'_>) -> Poll<()> {
-        if self.passing && self.slowest().is_none() {
+        if self.passing && self.reading == 0 {
             return Poll::Ready(());
         }
         if !self
@@ -307,16 +359,18 @@ impl<T> State<T> {
 
     /// One who stalls may not hold up others; alone it holds up nobody.
     fn cut_slowest(&mut self) {
-        let Some(slowest) = self.slowest() else {
-            return;
-        };
-        let readers = self.readers.iter().flatten();
-        if readers.filter(|reading| reading.at > slowest).count() == 0 {
+        // What all have read is given up, so the slowest have the first piece before them.
+        let slowest = self.pieces.front().map_or(0, |piece| piece.readers);
+        if slowest == 0 || slowest == self.reading {
             return;
         }
-        for slot in &mut self.readers {
-            if let Some(reading) = slot.take_if(|reading| reading.at == slowest)
-                && let Some(waker) = reading.waker
+        // Nobody comes any more by now, so no place is given to another.
+        for slot in 0..self.readers.len() {
+            let reading = self.readers[slot].as_ref();
+            if reading.is_some_and(|reading| reading.at == self.freed)
+                && let Some(Reading {
+                    waker: Some(waker), ..
+                }) = self.leave(slot)
             {
                 waker.wake();
             }
@@ -335,11 +389,14 @@ impl<T> State<T> {
             return Poll::Ready(Some(Err(Reason::WriteTimeout)));
         };
         if reading.at < total {
-            let piece = self.pieces.get(reading.at - self.freed).cloned();
+            let at = reading.at;
             reading.at += 1;
+            let piece = self.pieces.get(at - self.freed);
+            let bytes = piece.map(|piece| piece.bytes.clone());
+            *self.standing(at) -= 1;
+            *self.standing(at + 1) += 1;
             self.give_up();
-            // A reader's place is never behind what was given up.
-            return Poll::Ready(piece.map(|piece| Ok(Frame::data(piece))));
+            return Poll::Ready(bytes.map(|bytes| Ok(Frame::data(bytes))));
         }
         match self.end {
             Some(Ok(())) if reading.at == total && self.trailers.is_some() => {
@@ -427,7 +484,8 @@ impl<T: Clone> Fetching<T> {
     fn whole(&self) -> Option<Vec<Bytes>> {
         let state = self.fill.locked();
         let whole = !state.passing && state.end.is_none();
-        whole.then(|| state.pieces.iter().cloned().collect())
+        let pieces = state.pieces.iter();
+        whole.then(|| pieces.map(|piece| piece.bytes.clone()).collect())
     }
 
     async fn hand_on(&self, bytes: Bytes, pace: &mut Pace) -> Result<(), Abandoned> {
@@ -522,9 +580,7 @@ impl<T: Clone> HttpBody for FillBody<T> {
 impl<T: Clone> Drop for FillBody<T> {
     fn drop(&mut self) {
         let mut state = self.fill.locked();
-        if let Some(slot) = state.readers.get_mut(self.slot) {
-            *slot = None;
-        }
+        state.leave(self.slot);
         state.give_up();
     }
 }
@@ -553,8 +609,8 @@ fn cut(pieces: &[Bytes], places: &[usize]) -> (VecDeque<Bytes>, Vec<usize>) {
 
 /// How far a body that is not stored is fetched ahead of its slowest reader, and how far where all
 /// fetches together have taken more than they may.
-const AHEAD: usize = 256 << 10;
-const LITTLE: usize = 32 << 10;
+const AHEAD: u64 = 256 << 10;
+const LITTLE: u64 = 32 << 10;
 /// What a piece takes beside its bytes: its place among the others, and how it was framed in the
 /// reader's buffer. Without that, bodies of very small chunks would take many times what they count.
 const PIECE: u64 = 64;
@@ -563,241 +619,4 @@ const STALL: Duration = Duration::from_secs(10);
 const LEAST: u64 = 256 << 10;
 
 #[cfg(test)]
-pub(super) mod tests {
-    use std::net::Ipv4Addr;
-
-    use futures_util::{FutureExt, stream};
-    use http::{Method, Uri, Version};
-    use http_body_util::{BodyExt, StreamBody};
-    use proptest::prelude::*;
-    use tokio::{
-        sync::mpsc::{UnboundedSender, unbounded_channel},
-        task::JoinHandle,
-        time::sleep,
-    };
-
-    use super::{super::room::Budget, *};
-    use crate::exchange::{
-        Clock, Connection, ContextParts, Peer, Protocol, RequestHead, RequestId, TraceContext,
-    };
-
-    /// The record of a request.
-    pub(in crate::pipeline::cache) fn context() -> Arc<Context> {
-        let clock = Clock::system();
-        let connection = Connection::new(0, "test".into(), Peer::Unix, false, Protocol::Http1);
-        Arc::new(Context::new(ContextParts {
-            connection: Arc::new(connection),
-            id: RequestId::generate(clock.wall()),
-            trace: TraceContext::generate(),
-            client: Ipv4Addr::LOCALHOST.into(),
-            forwarded_for: None,
-            scheme: "http",
-            forwarded_host: None,
-            head: RequestHead {
-                method: Method::GET,
-                target: Uri::from_static("/"),
-                version: Version::HTTP_11,
-                host: None,
-                origin: None,
-                user_agent: None,
-                accept: None,
-                grpc: false,
-                upgrade: None,
-                trailers: false,
-            },
-            started_at: clock.wall(),
-            clock,
-        }))
-    }
-
-    /// Collects what is sent; the body may have so many bytes to be stored.
-    fn collect(
-        fill: &Arc<Fill<()>>,
-        budget: &Arc<Budget>,
-        most: u64,
-    ) -> (UnboundedSender<Bytes>, JoinHandle<bool>) {
-        let (send, mut sent) = unbounded_channel::<Bytes>();
-        let frames = stream::poll_fn(move |task| {
-            sent.poll_recv(task)
-                .map(|bytes| bytes.map(|bytes| Ok::<_, BodyError>(Frame::data(bytes))))
-        });
-        let body = Body::boxed(StreamBody::new(frames));
-        let fetching = Fetching::new(fill, ());
-        let room = budget.room(most);
-        let deadline = Instant::now() + Duration::from_secs(3600);
-        let task = tokio::spawn(async move {
-            let collected = fetching.collect(body, room, deadline).await;
-            collected.is_some()
-        });
-        (send, task)
-    }
-
-    fn piece(length: usize) -> Bytes {
-        Bytes::from(vec![b'x'; length])
-    }
-
-    async fn settled() {
-        sleep(Duration::from_millis(1)).await;
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn what_outgrew_the_cache_is_charged_until_it_was_read() {
-        let (fill, budget) = (Fill::new(), Budget::new(10_000, 0));
-        let mut reader = fill.read(&context()).expect("the beginning is there");
-        let (send, task) = collect(&fill, &budget, 500);
-        for _ in 0..10 {
-            send.send(piece(100)).expect("it is collected");
-        }
-        settled().await;
-        assert_eq!(budget.used(), 10 * (100 + PIECE), "all of it is in memory");
-        for left in (0..10).rev() {
-            reader.frame().await.expect("a frame").expect("no fault");
-            assert_eq!(budget.used(), left * (100 + PIECE));
-        }
-        drop(send);
-        assert!(!task.await.expect("no panic"), "it was too large");
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn many_small_pieces_count_for_what_they_take() {
-        let (fill, budget) = (Fill::new(), Budget::new(10_000, 0));
-        let _reader = fill.read(&context()).expect("the beginning is there");
-        let (send, task) = collect(&fill, &budget, 10_000);
-        for count in 1..=200 {
-            send.send(piece(1)).expect("it is collected");
-            settled().await;
-            assert_eq!(budget.used(), count * (1 + PIECE));
-        }
-        drop(send);
-        assert!(!task.await.expect("no panic"), "there was no room for it");
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn where_there_is_no_room_a_fetch_is_hardly_ahead_of_its_reader() {
-        for (most, ahead) in [(1, LITTLE), (1 << 30, AHEAD)] {
-            let (fill, budget) = (Fill::new(), Budget::new(most, 0));
-            let mut reader = fill.read(&context()).expect("the beginning is there");
-            let (send, _task) = collect(&fill, &budget, 1);
-            for _ in 0..100 {
-                send.send(piece(8 << 10)).expect("it is collected");
-            }
-            drop(send);
-            settled().await;
-            let pieces = budget.used() / ((8 << 10) + PIECE);
-            assert_eq!(pieces, (ahead / (8 << 10)) as u64 + 1);
-            let mut read = 0;
-            while let Some(frame) = reader.frame().await {
-                frame.expect("no fault");
-                read += 1;
-            }
-            assert_eq!(read, 100, "it goes on all the same");
-        }
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_reader_that_crawls_does_not_hold_up_others_for_long() {
-        let (fill, budget) = (Fill::new(), Budget::new(1, 0));
-        let mut crawling = fill.read(&context()).expect("the beginning is there");
-        let mut other = fill.read(&context()).expect("the beginning is there");
-        let (send, _task) = collect(&fill, &budget, 1);
-        for _ in 0..1000 {
-            send.send(piece(64 << 10)).expect("it is collected");
-        }
-        drop(send);
-        let reading = tokio::spawn(async move {
-            let mut pieces = 0;
-            while other.frame().await.is_some_and(|frame| frame.is_ok()) {
-                pieces += 1;
-            }
-            pieces
-        });
-        let began = Instant::now();
-        while crawling.frame().await.expect("a frame").is_ok() {
-            sleep(Duration::from_secs(4)).await;
-            assert!(began.elapsed() < Duration::from_secs(60), "it is cut off");
-        }
-        assert_eq!(reading.await.expect("no panic"), 1000);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn two_readers_of_one_pace_are_both_served() {
-        let (fill, budget) = (Fill::new(), Budget::new(1, 0));
-        let readers = [(); 2].map(|()| fill.read(&context()).expect("the beginning is there"));
-        let (send, _task) = collect(&fill, &budget, 1);
-        for _ in 0..1000 {
-            send.send(piece(64 << 10)).expect("it is collected");
-        }
-        drop(send);
-        let all = readers.map(|mut reader| {
-            tokio::spawn(async move {
-                let mut pieces = 0;
-                while let Some(frame) = reader.frame().await {
-                    frame.expect("no fault");
-                    sleep(Duration::from_secs(1)).await;
-                    pieces += 1;
-                }
-                pieces
-            })
-        });
-        for reading in all {
-            assert_eq!(reading.await.expect("no panic"), 1000);
-        }
-    }
-
-    #[test]
-    fn pieces_are_cut_where_readers_are() {
-        let whole = [Bytes::from_static(b"0123"), Bytes::from_static(b"4567")];
-        let (parts, places) = cut(&whole, &[0, 2, 4, 7, 8]);
-        assert_eq!(parts, ["01", "23", "456", "7"]);
-        assert_eq!(places, [0, 1, 2, 3, 4]);
-        assert_eq!(cut(&[], &[0]), (VecDeque::new(), vec![0]));
-    }
-
-    proptest! {
-        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
-
-        #[test]
-        fn readers_go_on_with_what_is_stored_where_they_were(
-            arrived in prop::collection::vec(1_usize..20, 0..12),
-            stored in 1_usize..30,
-            read in prop::collection::vec(0_usize..14, 1..5),
-            trailers in any::<bool>(),
-        ) {
-            let whole: Bytes = (0..arrived.iter().sum::<usize>()).map(|at| at as u8).collect();
-            let (fill, budget) = (Fill::<()>::new(), Budget::new(10_000, 0));
-            fill.locked().room = Some(budget.room(10_000));
-            let mut rest = whole.clone();
-            for length in &arrived {
-                fill.locked().push(rest.split_to(*length));
-            }
-            fill.end(Ok(()), trailers.then(HeaderMap::new));
-            let mut readers: Vec<_> = read
-                .iter()
-                .map(|_| (fill.read(&context()).expect("it is there"), Vec::new(), false))
-                .collect();
-            let frame = |(reader, bytes, ended): &mut (FillBody<()>, Vec<u8>, bool)| {
-                let frame = reader.frame().now_or_never().expect("it is there");
-                match frame.map(|frame| frame.expect("no fault").into_data()) {
-                    Some(Ok(data)) => bytes.extend_from_slice(&data),
-                    Some(Err(_)) => *ended = true,
-                    None => return false,
-                }
-                true
-            };
-            for (reader, frames) in readers.iter_mut().zip(&read) {
-                for _ in 0..*frames {
-                    frame(reader);
-                }
-            }
-            let pieces: Vec<_> = whole.chunks(stored).map(Bytes::copy_from_slice).collect();
-            fill.locked().replace(&pieces);
-            prop_assert_eq!(budget.used(), 0);
-            for reader in &mut readers {
-                while frame(reader) {}
-                prop_assert_eq!(&reader.1, &whole);
-                prop_assert_eq!(reader.2, trailers);
-                prop_assert!(reader.0.is_end_stream());
-            }
-        }
-    }
-}
+pub(super) mod tests;

@@ -8,34 +8,28 @@
 //!
 //! The second level, the fields that `Vary` names, is looked at among the answers of one key.
 
-use std::{
-    borrow::Cow,
-    hash::{Hash, Hasher},
-    sync::Arc,
-};
+use std::{borrow::Cow, sync::Arc};
 
 use http::{HeaderMap, HeaderName};
-use quick_cache::Equivalent;
 use smallvec::SmallVec;
 
 use crate::{
     config::CacheQuery,
-    exchange::{Context, host},
+    exchange::{Context, fields::is_forwarding, host},
 };
 
-/// A key as it is looked up: borrowed from the request, so that a hit copies nothing.
+/// A key as it is looked up: hashed and compared in one go. It lies where it is made, so that a hit
+/// allocates nothing for it.
 #[derive(Clone, Debug)]
-pub struct KeyRef<'a> {
-    parts: [Cow<'a, str>; PARTS],
-}
+pub struct Sought(SmallVec<[u8; LONG]>);
 
 /// A key as it is handed on: a copy of it counts a reference.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Key(Arc<[u8]>);
 
 /// The key of what is kept, as it lies in the same piece of memory: a look has to compare all of the
 /// key, and finds it beside what it needs next. A long one has memory of its own.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Label(SmallVec<[u8; SHORT]>);
 
 /// The text of a key: the ends of its parts and then the parts. No text can pass for two parts.
@@ -56,23 +50,23 @@ pub struct KeyParts<'a> {
     pub headers: &'a [HeaderName],
     /// The path that the upstream gets, where it is another for each caller.
     pub rewritten: Option<String>,
+    /// The fields that tell the upstream who calls: the gateway writes them.
+    pub identity: &'a [HeaderName],
 }
 
-impl<'a> KeyRef<'a> {
+impl Sought {
     /// The key of a request.
     #[must_use]
-    pub fn of(parts: &KeyParts<'a>, context: &'a Context, headers: &HeaderMap) -> Self {
-        Self {
-            parts: [
-                Cow::Borrowed(parts.zone),
-                Cow::Borrowed(parts.route),
-                Cow::Borrowed(context.scheme),
-                host(context),
-                target(parts.target, parts.query),
-                Cow::Borrowed(""),
-                extra(parts.headers, headers, parts.rewritten.as_deref()),
-            ],
-        }
+    pub fn of(parts: &KeyParts<'_>, context: &Context, headers: &HeaderMap) -> Self {
+        Self::made([
+            parts.zone.as_bytes(),
+            parts.route.as_bytes(),
+            context.scheme.as_bytes(),
+            host(context).as_bytes(),
+            target(parts.target, parts.query).as_bytes(),
+            b"",
+            extra(parts, headers).as_bytes(),
+        ])
     }
 
     /// The same key for what is kept for one caller alone: a principal, or all who are nobody.
@@ -80,42 +74,61 @@ impl<'a> KeyRef<'a> {
     /// A caller is all that the gateway knows of who calls and tells the upstream in `identity`: one
     /// subject may call for several tenants, and a rule may ask for two credentials at once.
     pub(super) fn of_caller(
-        mut self,
-        context: &'a Context,
+        &self,
+        context: &Context,
         headers: &HeaderMap,
         identity: &[HeaderName],
     ) -> Self {
-        self.parts[CALLER] = caller(context, headers, identity);
-        self
+        self.with_caller(caller(context, headers, identity).as_bytes())
     }
 
     /// The same key for requests that wait for each other apart from others; nothing is stored
     /// under it.
-    pub(super) fn of_kind(mut self, kind: &str) -> Self {
-        let caller = &self.parts[CALLER];
-        self.parts[CALLER] = Cow::Owned(format!("+{kind}:{caller}"));
-        self
+    pub(super) fn of_kind(&self, kind: &str) -> Self {
+        let caller = self.text().part(CALLER);
+        self.with_caller(&[&b"+"[..], kind.as_bytes(), b":", caller].concat())
     }
 
     /// The path and what counts of the query.
     pub(super) fn target(&self) -> &str {
-        &self.parts[TARGET]
+        // It was made of text.
+        std::str::from_utf8(self.text().part(TARGET)).unwrap_or_default()
     }
 
     /// A copy to keep.
     #[must_use]
     pub fn to_key(&self) -> Key {
-        let length: usize = self.parts.iter().map(|part| part.len()).sum();
-        let mut bytes = Vec::with_capacity(HEAD + length);
+        Key(self.bytes().into())
+    }
+
+    /// All of it.
+    pub(super) fn bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    fn with_caller(&self, caller: &[u8]) -> Self {
+        let mut parts = self.text().parts();
+        parts[CALLER] = caller;
+        Self::made(parts)
+    }
+
+    fn made(parts: [&[u8]; PARTS]) -> Self {
+        let mut ends = [0_u8; HEAD];
         let mut end = HEAD;
-        for part in &self.parts {
+        for (place, part) in ends.chunks_exact_mut(END).zip(parts) {
             end += part.len();
-            bytes.extend_from_slice(&(end as u32).to_ne_bytes());
+            place.copy_from_slice(&(end as u32).to_ne_bytes());
         }
-        for part in &self.parts {
-            bytes.extend_from_slice(part.as_bytes());
+        let mut text = SmallVec::with_capacity(end);
+        text.extend_from_slice(&ends);
+        for part in parts {
+            text.extend_from_slice(part);
         }
-        Key(bytes.into())
+        Self(text)
+    }
+
+    fn text(&self) -> Text<'_> {
+        Text(&self.0)
     }
 }
 
@@ -155,6 +168,11 @@ impl Label {
         Self(SmallVec::from_slice(&key.0))
     }
 
+    /// All of it.
+    pub(super) fn bytes(&self) -> &[u8] {
+        &self.0
+    }
+
     /// Bytes on the heap.
     pub(super) fn heap(&self) -> usize {
         match self.0.spilled() {
@@ -162,15 +180,11 @@ impl Label {
             false => 0,
         }
     }
-
-    fn text(&self) -> Text<'_> {
-        Text(&self.0)
-    }
 }
 
 impl<'a> Text<'a> {
-    fn parts(self) -> impl Iterator<Item = &'a [u8]> {
-        (0..PARTS).map(move |index| self.part(index))
+    fn parts(self) -> [&'a [u8]; PARTS] {
+        std::array::from_fn(|index| self.part(index))
     }
 
     fn part(self, index: usize) -> &'a [u8] {
@@ -179,61 +193,15 @@ impl<'a> Text<'a> {
     }
 
     fn end(self, index: usize) -> usize {
-        let bytes = self.0.get(index * 4..index * 4 + 4);
+        let bytes = self.0.get(index * END..(index + 1) * END);
         let bytes = bytes.and_then(|bytes| bytes.try_into().ok());
         bytes.map_or(0, |bytes| u32::from_ne_bytes(bytes) as usize)
     }
 }
 
-impl Hash for Key {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        self.text().hash(state);
-    }
-}
-
-impl Hash for Label {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        self.text().hash(state);
-    }
-}
-
-impl Hash for Text<'_> {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        for part in self.parts() {
-            hash_part(part, state);
-        }
-    }
-}
-
-impl Hash for KeyRef<'_> {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        for part in &self.parts {
-            hash_part(part.as_bytes(), state);
-        }
-    }
-}
-
-fn hash_part(part: &[u8], state: &mut impl Hasher) {
-    state.write(part);
-    state.write_u8(0xff);
-}
-
-impl Equivalent<Label> for KeyRef<'_> {
-    fn equivalent(&self, label: &Label) -> bool {
-        let text = label.text();
-        let mut start = HEAD;
-        self.parts.iter().enumerate().all(|(index, part)| {
-            let end = text.end(index);
-            let same = text.0.get(start..end) == Some(part.as_bytes());
-            start = end;
-            same
-        })
-    }
-}
-
 /// Who calls. A principal's name begins with its method, a list of more with a digit.
 fn caller<'a>(context: &'a Context, headers: &HeaderMap, identity: &[HeaderName]) -> Cow<'a, str> {
-    let name = context.principal().map_or(NOBODY, |known| &*known.name);
+    let name = context.principal().map_or(NOBODY, |known| &*known.caller);
     let mut told = identity
         .iter()
         .filter(|name| headers.contains_key(*name))
@@ -338,22 +306,42 @@ fn read_name(parameter: &str) -> Vec<u8> {
     name.map(|byte| byte.to_ascii_lowercase()).collect()
 }
 
-/// The rule's header fields, and the path behind them, in a line of its own. Absent and empty differ,
-/// and so do one line and two.
-fn extra(names: &[HeaderName], headers: &HeaderMap, rewritten: Option<&str>) -> Cow<'static, str> {
-    if names.is_empty() && rewritten.is_none() {
+/// The rule's header fields, what a trusted proxy tells beside scheme, host and addresses, and the path
+/// behind them, in a line of its own. Absent and empty differ, and so do one line and two.
+fn extra(parts: &KeyParts<'_>, headers: &HeaderMap) -> Cow<'static, str> {
+    let told = told_by_proxies(headers, parts.identity);
+    if parts.headers.is_empty() && told.is_empty() && parts.rewritten.is_none() {
         return Cow::Borrowed("");
     }
     let mut extra = String::new();
-    for name in names {
+    for name in parts.headers {
         push_values(&mut extra, name, headers);
         extra.push('\r');
     }
-    if let Some(path) = rewritten {
+    for name in told {
+        extra.push_str(&format!("\t{name}\n"));
+        push_values(&mut extra, name, headers);
+    }
+    if let Some(path) = &parts.rewritten {
         extra.push('\n');
         extra.push_str(path);
     }
     Cow::Owned(extra)
+}
+
+/// The forwarding fields that go on to the upstream as they came (`X-Forwarded-Prefix`): those of
+/// trusted proxies alone, but many proxies let them pass from their clients, and many servers make links
+/// of them. The client's address is no part of a URL, and the gateway's own fields are no proxy's word.
+fn told_by_proxies<'a>(
+    headers: &'a HeaderMap,
+    identity: &[HeaderName],
+) -> SmallVec<[&'a HeaderName; 4]> {
+    let told = headers.keys().filter(|name| {
+        is_forwarding(name.as_str()) && name.as_str() != "x-real-ip" && !identity.contains(name)
+    });
+    let mut told: SmallVec<[&HeaderName; 4]> = told.collect();
+    told.sort_unstable_by_key(|name| name.as_str());
+    told
 }
 
 fn push_values(text: &mut String, name: &HeaderName, headers: &HeaderMap) {
@@ -370,24 +358,23 @@ const TARGET: usize = 4;
 const CALLER: usize = 5;
 /// No principal's name: those have a colon.
 const NOBODY: &str = "=";
-/// The ends of the parts.
-const HEAD: usize = PARTS * 4;
+/// The end of a part, and the ends of all.
+const END: usize = 4;
+const HEAD: usize = PARTS * END;
 /// Most keys are no longer.
 const SHORT: usize = 128;
+/// Hardly any is longer.
+const LONG: usize = 256;
 
 #[cfg(test)]
 pub(super) mod tests {
-    use std::hash::{BuildHasher, RandomState};
-
     use proptest::prelude::*;
 
     use super::*;
 
     /// A key that differs by its target alone.
-    pub(in crate::pipeline::cache) fn key(target: &str) -> KeyRef<'_> {
-        KeyRef {
-            parts: ["zone", "route", "http", "a.test", target, "", ""].map(Cow::Borrowed),
-        }
+    pub(in crate::pipeline::cache) fn key(target: &str) -> Sought {
+        Sought::made(["zone", "route", "http", "a.test", target, "", ""].map(str::as_bytes))
     }
 
     fn only(names: &[&str]) -> CacheQuery {
@@ -425,6 +412,38 @@ pub(super) mod tests {
     }
 
     #[test]
+    fn what_proxies_tell_beside_addresses_counts_in_whatever_order() {
+        let text = |lines: &[(&'static str, &str)], identity: &[HeaderName]| {
+            let mut headers = HeaderMap::new();
+            for (name, value) in lines {
+                headers.append(*name, http::HeaderValue::from_str(value).unwrap());
+            }
+            let parts = KeyParts {
+                zone: "",
+                route: "",
+                target: "/",
+                query: &CacheQuery::AsIs,
+                headers: &[],
+                rewritten: None,
+                identity,
+            };
+            extra(&parts, &headers).into_owned()
+        };
+        let (prefix, port) = (("x-forwarded-prefix", "/a"), ("x-forwarded-port", "1"));
+        let none = text(&[("x-real-ip", "192.0.2.1"), ("accept", "*/*")], &[]);
+        assert_eq!(none, "");
+        assert_eq!(text(&[prefix, port], &[]), text(&[port, prefix], &[]));
+        assert_ne!(text(&[prefix], &[]), none);
+        assert_ne!(
+            text(&[prefix], &[]),
+            text(&[("x-forwarded-prefix", "/b")], &[])
+        );
+        assert_ne!(text(&[prefix], &[]), text(&[prefix, prefix], &[]));
+        let user = HeaderName::from_static("x-forwarded-user");
+        assert_eq!(text(&[("x-forwarded-user", "alice")], &[user]), none);
+    }
+
+    #[test]
     fn a_host_has_one_form() {
         assert_eq!(normal("A.Test:80", "http"), "a.test");
         assert_eq!(normal("a.test:443", "https"), "a.test");
@@ -432,37 +451,44 @@ pub(super) mod tests {
         assert_eq!(normal("a.test", "http"), "a.test");
     }
 
-    fn key_of(parts: &[String; PARTS]) -> KeyRef<'_> {
-        KeyRef {
-            parts: std::array::from_fn(|index| Cow::Borrowed(parts[index].as_str())),
-        }
+    fn key_of(parts: &[String; PARTS]) -> Sought {
+        Sought::made(std::array::from_fn(|index| parts[index].as_bytes()))
     }
 
     #[test]
     fn a_label_is_its_key_however_long_that_is() {
-        for length in [0, 10, SHORT - HEAD, SHORT, 10 * SHORT] {
+        for length in [0, 10, SHORT - HEAD, SHORT, LONG, 10 * LONG] {
             let target = format!("/{}", "x".repeat(length));
             let label = Label::of(&key(&target).to_key());
-            assert!(key(&target).equivalent(&label), "{length}");
-            assert!(!key(&target[..length]).equivalent(&label), "{length}");
-            assert_eq!(label.heap() > 0, label.0.len() > SHORT, "{length}");
+            assert_eq!(label.bytes(), key(&target).bytes(), "{length}");
+            assert_ne!(label.bytes(), key(&target[..length]).bytes(), "{length}");
+            assert_eq!(label.heap() > 0, label.bytes().len() > SHORT, "{length}");
+            assert_eq!(key(&target).target(), target);
         }
+    }
+
+    #[test]
+    fn of_a_kind_or_a_caller_a_key_differs_by_that_alone() {
+        let (one, other) = (key("/a").of_kind("known"), key("/a").of_kind("cookie"));
+        assert_ne!(one.bytes(), other.bytes());
+        assert_ne!(one.bytes(), key("/a").bytes());
+        assert_eq!(one.with_caller(b"").bytes(), key("/a").bytes());
+        assert_eq!(
+            (one.target(), one.text().part(CALLER)),
+            ("/a", &b"+known:"[..])
+        );
     }
 
     proptest! {
         #[test]
-        fn a_kept_key_is_found_by_its_own_parts_alone(
+        fn keys_are_the_same_when_all_of_their_parts_are(
             one in prop::array::uniform7("[a-c/\u{0}]{0,3}"),
             other in prop::array::uniform7("[a-c/\u{0}]{0,3}"),
         ) {
             let kept = key_of(&one).to_key();
-            let label = Label::of(&kept);
-            prop_assert!(key_of(&one).equivalent(&label));
-            prop_assert_eq!(key_of(&other).equivalent(&label), one == other);
-            prop_assert_eq!(Label::of(&key_of(&other).to_key()) == label, one == other);
-            let hasher = RandomState::new();
-            prop_assert_eq!(hasher.hash_one(key_of(&one)), hasher.hash_one(&kept));
-            prop_assert_eq!(hasher.hash_one(&label), hasher.hash_one(&kept));
+            let parts = kept.text().parts().map(<[u8]>::to_vec);
+            prop_assert_eq!(parts, one.clone().map(String::into_bytes));
+            prop_assert_eq!(key_of(&other).to_key() == kept, one == other);
             let same = key_of(&other).to_key().canonical() == kept.canonical();
             prop_assert_eq!(same, one == other);
         }

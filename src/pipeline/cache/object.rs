@@ -140,7 +140,8 @@ impl Draft {
         let names = size_of_val(self.nominated.names());
         // A long variant is there.
         let variant = self.variant.as_bytes().len();
-        fields + names + variant + self.origin.marks.weight() + self.origin.tags.len()
+        let nearer = self.nearer.as_ref().map_or(0, HeaderValue::len);
+        fields + names + variant + nearer + self.origin.marks.weight() + self.origin.tags.len()
     }
 }
 
@@ -159,7 +160,7 @@ impl Object {
             label: Label::of(key),
             draft,
             body,
-            trailers: trailers.map(Box::new),
+            trailers: trailers.map(|fields| Box::new(owned(&fields, 0, |_| true))),
             checked: AtomicU64::new(0),
             weight: 0,
         };
@@ -207,25 +208,33 @@ fn complete(mut draft: Draft, body: &StoredBody, trailers: bool) -> Draft {
     draft
 }
 
-/// The fields as a hit sends them: their values in one piece of memory of their own. As they came
-/// they are slices of a reader's buffer, which each of them would keep alive.
+/// The fields as a hit sends them.
 fn ready(headers: &HeaderMap, nearer: Option<&HeaderValue>) -> HeaderMap {
+    let keeps = |name: &HeaderName| *name != CACHE_STATUS && *name != TRANSFER_ENCODING;
+    let mut ready = owned(headers, OF_A_HIT, keeps);
+    ready.insert(AGE, HeaderValue::from_static("0"));
+    ready.insert(CACHE_STATUS, behind(nearer, HIT));
+    ready.insert(X_REQUEST_ID, HeaderValue::from_static("-"));
+    ready
+}
+
+/// Fields with their values in one piece of memory of their own, and places for more. As they came
+/// they are slices of a reader's buffer, or of all that was read out of Redis, which each of them would
+/// keep alive.
+fn owned(headers: &HeaderMap, more: usize, keeps: impl Fn(&HeaderName) -> bool) -> HeaderMap {
     let mut text = BytesMut::with_capacity(headers.values().map(HeaderValue::len).sum());
     for value in headers.values() {
         text.extend_from_slice(value.as_bytes());
     }
     let mut text = text.freeze();
-    let mut ready = HeaderMap::with_capacity(headers.len() + OF_A_HIT);
+    let mut fields = HeaderMap::with_capacity(headers.len() + more);
     for (name, value) in headers {
         let own = text.split_to(value.len());
-        if *name != CACHE_STATUS && *name != TRANSFER_ENCODING {
-            ready.append(name, same(value, own));
+        if keeps(name) {
+            fields.append(name, same(value, own));
         }
     }
-    ready.insert(AGE, HeaderValue::from_static("0"));
-    ready.insert(CACHE_STATUS, behind(nearer, HIT));
-    ready.insert(X_REQUEST_ID, HeaderValue::from_static("-"));
-    ready
+    fields
 }
 
 fn same(value: &HeaderValue, bytes: Bytes) -> HeaderValue {
@@ -270,3 +279,25 @@ const FIELD: usize = 136;
 /// The counts of a shared object.
 const COUNTS: usize = 16;
 const NANOS_PER_MILLI: u64 = 1_000_000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_kept_of_fields_is_a_copy_of_them_alone() {
+        let read = Bytes::from(vec![b'x'; 1 << 20]);
+        let mut fields = HeaderMap::new();
+        for (name, at) in [("x-a", 0), ("x-b", 500_000)] {
+            let value = HeaderValue::from_maybe_shared(read.slice(at..at + 10)).unwrap();
+            fields.insert(name, value);
+        }
+        let own = owned(&fields, 1, |name| name != "x-a");
+        fields.remove("x-a");
+        assert_eq!(own, fields);
+        let lies_in =
+            |value: &HeaderValue| read.as_ptr_range().contains(&value.as_bytes().as_ptr());
+        assert!(fields.values().all(lies_in));
+        assert!(!own.values().any(lies_in));
+    }
+}

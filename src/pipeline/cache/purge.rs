@@ -132,8 +132,11 @@ pub(super) struct Purges {
     /// Cells of URLs, and as many of tags.
     size: usize,
     bans: ArcSwap<Bans>,
-    /// The moment of the newest ban, so that a look at answers younger than it costs one load.
+    /// The moment of the newest ban, so that answers younger than it are compared with none.
     newest_ban: AtomicU64,
+    /// The moment of the newest purge of all, so that a look at answers younger than it costs one load:
+    /// cells lie all over the memory.
+    newest: AtomicU64,
     writing: Mutex<()>,
 }
 
@@ -168,6 +171,7 @@ impl Purges {
             size,
             bans: ArcSwap::default(),
             newest_ban: AtomicU64::new(0),
+            newest: AtomicU64::new(0),
             writing: Mutex::new(()),
         }
     }
@@ -228,12 +232,17 @@ impl Purges {
                 path: path.clone(),
             }),
         }
+        // Behind the purge itself: who sees its moment sees it too.
+        self.newest.fetch_max(now, Release);
     }
 
     /// Whether a purge has reached an answer whose fetch began then.
     ///
     /// `checked` remembers up to which ban the answer was compared.
     pub(super) fn reached(&self, marks: &Marks, began: Stamp, checked: &AtomicU64) -> Reached {
+        if self.newest.load(Acquire) < began {
+            return Reached::No;
+        }
         if self.hard.latest(&marks.cells) >= began {
             return Reached::Gone;
         }
@@ -313,6 +322,8 @@ impl Purges {
         list.push(ban);
         self.bans.store(Arc::new(Bans { list }));
         self.newest_ban.fetch_max(at, Release);
+        // It may be later than now.
+        self.newest.fetch_max(at, Release);
     }
 
     fn cell(&self, kind: Kind, what: &impl Hash) -> u32 {
@@ -486,6 +497,9 @@ mod tests {
         assert_eq!(purges.reached(&marks, 50, &checked), Reached::No);
         purges.purge(&prefix(None, "/x"), false, 100);
         assert_eq!(purges.reached(&marks, 50, &checked), Reached::Gone);
+        // The second is taken to be a little later.
+        assert_eq!(reached(&purges, &marks, 101), Reached::Gone);
+        assert_eq!(reached(&purges, &marks, 102), Reached::No);
         let marks = purges.marks("a.test", "/z", true, "r");
         assert_eq!(purges.reached(&marks, 50, &checked), Reached::No);
         purges.purge(&prefix(None, "/z"), false, 90);

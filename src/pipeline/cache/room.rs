@@ -67,6 +67,20 @@ impl Budget {
         }
     }
 
+    /// Room for what has been read out of another store, as long as that is here. What there is no room
+    /// for is let go of.
+    pub(super) fn read(self: &Arc<Self>, values: &mut [Option<Bytes>]) -> Room {
+        let mut room = self.room(u64::MAX);
+        for value in values {
+            let size = value.as_ref().map_or(0, Bytes::len) as u64;
+            // What is as large as all that fetches have can be read when nothing else is here.
+            if !room.take(size.min(self.most), 0) {
+                *value = None;
+            }
+        }
+        room
+    }
+
     fn take(&self, bytes: u64) -> bool {
         let used = self.used.fetch_add(bytes, Relaxed) + bytes;
         let fits = self.fits(used);
@@ -165,6 +179,28 @@ mod tests {
         assert_eq!(budget.used(), 10);
         drop(room);
         assert_eq!(budget.used(), 0);
+    }
+
+    #[test]
+    fn what_is_read_is_counted_and_what_there_is_no_room_for_is_let_go_of() {
+        let budget = Budget::new(100, 100);
+        let value = |length| Some(Bytes::from(vec![0; length]));
+        let mut first = [value(60), None, value(30)];
+        let room = budget.read(&mut first);
+        assert_eq!((budget.used(), first[2].is_some()), (90, true));
+        let mut second = [value(5), value(10), value(1)];
+        let other = budget.read(&mut second);
+        let left = second.map(|value| value.map(|value| value.len()));
+        assert_eq!((budget.used(), left), (95, [Some(5), None, None]));
+        drop((room, other));
+        let mut alone = [value(1000)];
+        let room = budget.read(&mut alone);
+        assert_eq!((budget.used(), alone[0].is_some()), (100, true));
+        drop(room);
+        let _read_on = budget.bodies().piece(vec![0; 150]);
+        let mut more = [value(51)];
+        let _room = budget.read(&mut more);
+        assert!(more[0].is_none(), "it would be one body too many");
     }
 
     #[test]

@@ -113,7 +113,10 @@ impl SecondTier {
         let worker = visit.context.connection.worker;
         let mut keys = vec![self.head.as_str(), place.guard.as_str()];
         keys.extend(place.shelves.iter().map(|shelf| shelf.name.as_str()));
-        let values = self.redis.read(worker, &keys).await?;
+        let mut values = self.redis.read(worker, &keys).await?;
+        // The log may have to be followed, and another answer to be read, while these are here.
+        let answers = values.get_mut(BEFORE..).unwrap_or_default();
+        let _room = cache.budget.read(answers);
         let [head, guard, shelves @ ..] = values.as_slice() else {
             return Err(self.redis.garbage());
         };
@@ -176,3 +179,7 @@ impl SecondTier {
 
 /// Values that are written at once; more are not stored.
 const MOST_WRITES: usize = 64;
+/// The largest value; larger ones would hold up those behind them.
+const LARGEST_VALUE: usize = 1 << 20;
+/// What is read before answers: the head of the log, and the guard.
+const BEFORE: usize = 2;

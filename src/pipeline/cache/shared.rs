@@ -17,14 +17,14 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use super::{
     fetch::Outcome,
     flights::{Flight, Flights},
-    key::KeyRef,
+    key::Sought,
     object::Object,
     policy::{Facts, Moment, Nominated, VariantKey},
     purge::{Aim, Purges, Reached, Stamp},
     purges_shared::PurgesShared,
     room::Budget,
     second_tier::SecondTier,
-    store::Store,
+    store::{Shelf, Store},
 };
 use crate::{config, exchange::Clock, pipeline::Tools, store::Redis, telemetry::Metrics};
 
@@ -268,18 +268,27 @@ impl Cache {
     }
 
     /// Looks for what a request selects under a key.
-    pub(super) fn look(
-        &self,
-        key: &KeyRef<'_>,
-        request: &HeaderMap,
-        now: (Moment, Stamp),
-    ) -> Stored {
+    pub(super) fn look(&self, key: &Sought, request: &HeaderMap, now: (Moment, Stamp)) -> Stored {
         let Some(shelf) = self.store.find(key) else {
             return Stored::Nothing;
         };
+        let Some((index, facts)) = self.selected(&shelf, request, now) else {
+            return self.unselected(&shelf, now);
+        };
+        let found = shelf.take(index).map(|object| Found { object, facts });
+        found.map_or(Stored::Nothing, Stored::Found)
+    }
+
+    /// Which variant a request selects.
+    fn selected(
+        &self,
+        shelf: &Shelf<Object>,
+        request: &HeaderMap,
+        now: (Moment, Stamp),
+    ) -> Option<(usize, Facts)> {
         // Most variants vary by the same fields, whose values need be read but once.
         let mut read: Option<(&Nominated, VariantKey)> = None;
-        for object in shelf.variants() {
+        for (index, object) in shelf.variants().iter().enumerate() {
             let nominated = &object.draft.nominated;
             if !nominated.is_empty() {
                 let known = read.take().filter(|(names, _)| *names == nominated);
@@ -290,10 +299,14 @@ impl Cache {
                 }
             }
             if let Some(facts) = object.facts(&self.purges, now) {
-                let object = Arc::clone(object);
-                return Stored::Found(Found { object, facts });
+                return Some((index, facts));
             }
         }
+        None
+    }
+
+    /// What there is besides what a request selects.
+    fn unselected(&self, shelf: &Shelf<Object>, now: (Moment, Stamp)) -> Stored {
         let stands = |object: &Arc<Object>| object.facts(&self.purges, now).is_some();
         match shelf.variants() {
             [] => Stored::Nothing,

@@ -7,7 +7,10 @@
 //!
 //! A look at many keys waits for memory more than for anything else, so it has few steps: from the
 //! table to the entry, and from there to the only variant of a key, which has the key in it. Several
-//! variants, or none, take a step more.
+//! variants, or none, take a step more. The table itself knows a shelf by a hash of 64 bits alone,
+//! made with a secret of the process: its entries are small, and moving them or making room reads no
+//! key. What is found is compared with all of the key. Of two keys with one hash the later takes the
+//! place of the other, which is lost and never mistaken for it.
 //!
 //! Every shelf is charged with what it really takes: bodies, header fields, the key, and what the
 //! tables around it need for it. Tables never become smaller: what they take more than that, because
@@ -15,7 +18,7 @@
 //! is heavier than a shard would be refused in silence, so shards are few enough that none is.
 
 use std::{
-    hash::{BuildHasher, Hash, Hasher, RandomState},
+    hash::{BuildHasher, BuildHasherDefault, Hasher},
     slice,
     sync::{
         Arc, Mutex, PoisonError,
@@ -24,12 +27,10 @@ use std::{
 };
 
 use prometheus::IntCounter;
-use quick_cache::{
-    DefaultHashBuilder, Equivalent, Lifecycle, OptionsBuilder, Weighter, sync::Cache,
-};
+use quick_cache::{DefaultHashBuilder, Lifecycle, OptionsBuilder, Weighter, sync::Cache};
 use smallvec::SmallVec;
 
-use super::key::{Key, KeyRef, Label};
+use super::key::{Key, Label, Sought};
 
 /// What can be kept.
 pub trait Kept {
@@ -42,10 +43,10 @@ pub trait Kept {
 
 /// All that is stored.
 pub struct Store<V> {
-    shelves: Cache<Held<V>, Shelf<V>, Charge, DefaultHashBuilder, Evictions>,
+    shelves: Cache<Place, Shelf<V>, Charge, BuildHasherDefault<Same>, Evictions>,
     /// Changes to one shelf come one after another; looking waits for none of them.
     changing: Box<[Mutex<()>]>,
-    hasher: RandomState,
+    hasher: DefaultHashBuilder,
     heaviest_shelf: u64,
     evicted: Arc<AtomicU64>,
     memory: u64,
@@ -78,12 +79,12 @@ struct Several<V> {
     weight: u64,
 }
 
-/// A shelf as the table knows it: by its label.
-#[derive(Debug)]
-struct Held<V>(Shelf<V>);
+/// What the table knows a shelf by: a hash of its key.
+type Place = u64;
 
-/// What is looked for, by whatever form of a key.
-struct Wanted<'a, K>(&'a K);
+/// The table's own hash of a place, which is one already.
+#[derive(Clone, Copy, Debug, Default)]
+struct Same(Place);
 
 /// What a shelf weighs.
 #[derive(Clone, Copy, Debug)]
@@ -99,9 +100,9 @@ struct Evictions {
 /// What one change takes out of the table. It is dropped behind the lock: the memory of a large body is
 /// not given back under it.
 struct Leaving<V> {
-    /// What comes in. The old shelf of its key makes room for nobody else.
-    new: Option<Shelf<V>>,
-    left: SmallVec<[(Held<V>, Shelf<V>); 2]>,
+    /// Where one comes in. Whose place it takes makes room for nobody else.
+    new: Option<Place>,
+    left: SmallVec<[Shelf<V>; 2]>,
 }
 
 impl<V: Kept> Store<V> {
@@ -121,13 +122,13 @@ impl<V: Kept> Store<V> {
             counted: evictions,
             evicted: Arc::clone(&evicted),
         };
-        let hasher = DefaultHashBuilder::default();
-        let shelves = Cache::with_options(options, Charge, hasher, lifecycle);
+        let same = BuildHasherDefault::<Same>::default();
+        let shelves = Cache::with_options(options, Charge, same, lifecycle);
         Self {
             heaviest_shelf: shelves.shard_capacity() / 2,
             shelves,
             changing: (0..STRIPES).map(|_| Mutex::default()).collect(),
-            hasher: RandomState::new(),
+            hasher: DefaultHashBuilder::default(),
             evicted,
             memory,
             changes: AtomicU64::new(0),
@@ -138,8 +139,9 @@ impl<V: Kept> Store<V> {
 
     /// What is stored under a key.
     #[must_use]
-    pub fn find(&self, key: &KeyRef<'_>) -> Option<Shelf<V>> {
-        self.shelves.get(&Wanted(key))
+    pub fn find(&self, key: &Sought) -> Option<Shelf<V>> {
+        let shelf = self.shelves.get(&self.place(key.bytes()))?;
+        (shelf.label().bytes() == key.bytes()).then_some(shelf)
     }
 
     /// Puts a variant in the place of those that it replaces.
@@ -210,15 +212,22 @@ impl<V: Kept> Store<V> {
         self.evicted.load(Relaxed)
     }
 
+    fn place(&self, key: &[u8]) -> Place {
+        self.hasher.hash_one(key)
+    }
+
     fn change(&self, label: &Label, change: impl FnOnce(Option<&Shelf<V>>) -> Option<Shelf<V>>) {
-        let stripe = self.hasher.hash_one(label) as usize % self.changing.len();
-        let alone = self.changing[stripe]
+        let place = self.place(label.bytes());
+        let alone = self.changing[place as usize % self.changing.len()]
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        let old = self.shelves.peek(&Wanted(label));
+        let old = self.shelves.peek(&place);
+        // That of another key with the same hash is none of ours to change.
+        let old = old.filter(|old| old.label().bytes() == label.bytes());
         let left = match change(old.as_ref()) {
-            Some(shelf) => self.insert(shelf),
-            None => self.shelves.remove(&Wanted(label)).iter().count(),
+            Some(shelf) => self.insert(place, shelf),
+            None if old.is_some() => self.shelves.remove(&place).iter().count(),
+            None => 0,
         };
         drop(alone);
         let changes = self.changes.fetch_add(1, Relaxed);
@@ -228,14 +237,13 @@ impl<V: Kept> Store<V> {
     }
 
     /// Puts a shelf in its place; how many had to leave for it.
-    fn insert(&self, shelf: Shelf<V>) -> usize {
+    fn insert(&self, place: Place, shelf: Shelf<V>) -> usize {
         let mut leaving = Leaving {
-            new: Some(shelf.clone()),
+            new: Some(place),
             left: SmallVec::new(),
         };
-        let held = Held(shelf.clone());
         self.shelves
-            .insert_with_lifecycle(held, shelf, &mut leaving);
+            .insert_with_lifecycle(place, shelf, &mut leaving);
         leaving.left.len()
     }
 
@@ -327,6 +335,15 @@ impl<V> Shelf<V> {
         }
     }
 
+    /// One of the variants, which costs no reference more where there is but one.
+    #[must_use]
+    pub fn take(self, index: usize) -> Option<Arc<V>> {
+        match self.0 {
+            Variants::One(variant) => (index == 0).then_some(variant),
+            Variants::Several(several) => several.variants.get(index).cloned(),
+        }
+    }
+
     /// Whether requests for which nothing is here should not wait for each other now.
     #[must_use]
     pub fn passes(&self, now: u64) -> bool {
@@ -346,48 +363,36 @@ impl<V> Clone for Shelf<V> {
     }
 }
 
-impl<V: Kept> PartialEq for Held<V> {
-    fn eq(&self, other: &Self) -> bool {
-        self.0.label() == other.0.label()
+impl Hasher for Same {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write_u64(&mut self, place: u64) {
+        self.0 = place;
+    }
+
+    /// A hasher has to take bytes; the table hashes nothing but places.
+    fn write(&mut self, bytes: &[u8]) {
+        self.0 ^= bytes.len() as u64;
     }
 }
 
-impl<V: Kept> Eq for Held<V> {}
-
-impl<V: Kept> Hash for Held<V> {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        self.0.label().hash(state);
-    }
-}
-
-impl<K: Hash> Hash for Wanted<'_, K> {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        self.0.hash(state);
-    }
-}
-
-impl<V: Kept, K: Equivalent<Label>> Equivalent<Held<V>> for Wanted<'_, K> {
-    fn equivalent(&self, held: &Held<V>) -> bool {
-        self.0.equivalent(held.0.label())
-    }
-}
-
-impl<V: Kept> Weighter<Held<V>, Shelf<V>> for Charge {
-    fn weight(&self, _: &Held<V>, shelf: &Shelf<V>) -> u64 {
+impl<V: Kept> Weighter<Place, Shelf<V>> for Charge {
+    fn weight(&self, _: &Place, shelf: &Shelf<V>) -> u64 {
         shelf.weight() + PLACE
     }
 }
 
-impl<V: Kept> Lifecycle<Held<V>, Shelf<V>> for Evictions {
+impl<V: Kept> Lifecycle<Place, Shelf<V>> for Evictions {
     type RequestState = Leaving<V>;
 
-    fn on_evict(&self, leaving: &mut Leaving<V>, held: Held<V>, shelf: Shelf<V>) {
-        let new = leaving.new.as_ref();
-        if new.is_none_or(|new| new.label() != held.0.label()) {
+    fn on_evict(&self, leaving: &mut Leaving<V>, place: Place, shelf: Shelf<V>) {
+        if leaving.new != Some(place) {
             self.counted.inc();
             self.evicted.fetch_add(1, Relaxed);
         }
-        leaving.left.push((held, shelf));
+        leaving.left.push(shelf);
     }
 }
 
@@ -553,6 +558,35 @@ mod tests {
             assert_eq!(shelf.variants()[0].variant, variant as u32);
         }
         assert_eq!(store.len(), 2);
+    }
+
+    #[test]
+    fn a_key_with_the_hash_of_another_is_not_taken_for_it() {
+        let store = store(1 << 20, 64 << 10);
+        put(&store, "/a", 10, 0);
+        let place = store.place(key("/b").bytes());
+        let others = || store.shelves.peek(&place).expect("one is there");
+        // As if the two had one hash.
+        store.insert(place, store.find(&key("/a")).unwrap());
+        assert!(store.find(&key("/b")).is_none());
+        store.remove(&key("/b").to_key(), |_| true);
+        assert_eq!(others().variants()[0].variant, 0);
+        put(&store, "/b", 10, 1);
+        assert_eq!(others().variants().len(), 1);
+        assert_eq!(store.find(&key("/b")).unwrap().variants()[0].variant, 1);
+    }
+
+    #[test]
+    fn a_variant_can_be_taken_off_its_shelf() {
+        let store = store(1 << 20, 64 << 10);
+        put(&store, "/a", 10, 0);
+        let taken = |index| store.find(&key("/a"))?.take(index);
+        assert_eq!(taken(0).map(|blob| blob.variant), Some(0));
+        assert!(taken(1).is_none());
+        put(&store, "/a", 10, 1);
+        let variants = [0, 1].map(|index| taken(index).map(|blob| blob.variant));
+        assert_eq!(variants, [Some(1), Some(0)]);
+        assert!(taken(2).is_none());
     }
 
     #[test]

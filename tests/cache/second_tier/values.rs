@@ -19,12 +19,14 @@ async fn values_that_are_none_of_ours_are_ignored_and_counted() {
     let [key] = fleet.answers().try_into().expect("one answer");
     let version = format!("SETRANGE {key} 3 \\x09");
     let cut = format!("SETRANGE {key} 40 x");
+    let large = format!("SETRANGE {key} 2000000 x");
     let wrongs = [
         format!("SET {key} garbage"),
         format!("SET {key} \"\""),
         format!("APPEND {key} x"),
         version,
         cut,
+        large,
     ];
     for (turn, wrong) in wrongs.iter().enumerate() {
         let fetched = fleet.count();

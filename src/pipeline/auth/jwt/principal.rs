@@ -1,9 +1,11 @@
 //! Who a token names, and what the upstream is told of it.
 
-use std::time::SystemTime;
+use std::{collections::BTreeMap, time::SystemTime};
 
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use http::{HeaderName, HeaderValue};
 use serde_json::Value;
+use sha2::{Digest, Sha256};
 
 use super::claims::{Claims, Times};
 use crate::{
@@ -17,8 +19,21 @@ pub(super) struct Unclaimed(Principal);
 impl Unclaimed {
     pub(super) fn with_claims(mut self, claims: Claims) -> Principal {
         self.0.claims = claims.into_value();
+        self.0.caller = format!("{}\n{}", self.0.name, said(&self.0.claims)).into();
         self.0
     }
+}
+
+/// A digest of what a token says, but for when and which one it is: a new one that says the same is of
+/// the same caller.
+fn said(claims: &Value) -> String {
+    let claims = claims.as_object().into_iter().flatten();
+    let said: BTreeMap<_, _> = claims
+        .filter(|(name, _)| !OF_ONE_TOKEN.contains(&name.as_str()))
+        .collect();
+    // Names are texts, so this does not fail.
+    let said = serde_json::to_vec(&said).unwrap_or_default();
+    URL_SAFE_NO_PAD.encode(&Sha256::digest(said)[..DIGEST])
 }
 
 /// Who calls. A token without a subject names nobody: all of them together would be one caller, who
@@ -84,6 +99,11 @@ fn scalar(claim: &Value) -> Option<String> {
     }
 }
 
+/// When a token was made and holds, and which one it is (RFC 7519 4.1.4 to 4.1.7).
+const OF_ONE_TOKEN: [&str; 4] = ["exp", "nbf", "iat", "jti"];
+/// Bytes of a digest that tell callers apart.
+const DIGEST: usize = 16;
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -91,6 +111,21 @@ mod tests {
 
     fn shown(claim: &Value) -> Option<String> {
         value(claim).map(|value| value.to_str().unwrap().to_owned())
+    }
+
+    #[test]
+    fn a_token_is_of_another_caller_when_it_says_something_else() {
+        let one = json!({ "sub": "a", "scope": "read", "exp": 1, "iat": 1, "jti": "x" });
+        let renewed = json!({ "scope": "read", "sub": "a", "exp": 9, "nbf": 5, "jti": "y" });
+        assert_eq!(said(&one), said(&renewed));
+        for other in [
+            json!({ "sub": "a", "scope": "read write" }),
+            json!({ "sub": "a" }),
+            json!({ "sub": "a", "scope": ["read"] }),
+            json!({ "sub": "a", "scope": "read", "tenant": null }),
+        ] {
+            assert_ne!(said(&one), said(&other), "{other}");
+        }
     }
 
     #[test]

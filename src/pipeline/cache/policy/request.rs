@@ -73,7 +73,7 @@ pub struct Asked {
     pub class: Class,
     /// What it wants, where the rule lets clients want something; nothing otherwise.
     pub wants: RequestDirectives,
-    /// Whether it is a POST, whose answer may be stored for later GETs (RFC 9110 9.3.3).
+    /// Whether it is a plain POST, whose answer may be stored for later GETs (RFC 9110 9.3.3).
     pub post: bool,
     /// Whether it has `Authorization`.
     pub authorization: bool,
@@ -102,7 +102,8 @@ impl Asked {
         Self {
             class,
             wants,
-            post: *incoming.method == Method::POST,
+            // What switches protocols is no answer to be kept.
+            post: *incoming.method == Method::POST && !incoming.upgrade,
             authorization: headers.contains_key(AUTHORIZATION),
             principal: incoming.principal,
             cookie: headers.contains_key(COOKIE),
@@ -133,16 +134,17 @@ impl Asked {
 }
 
 fn class(incoming: &Incoming<'_>) -> Class {
-    if incoming.upgrade {
-        return Class::Bypass(Bypass::Upgrade);
-    }
     let class = match *incoming.method {
         Method::GET => Class::Get,
         Method::HEAD => Class::Head,
         _ if is_safe(incoming.method) => return Class::Bypass(Bypass::Method),
-        // A method that we do not know may be unsafe (RFC 9111 4.4).
+        // A method that we do not know may be unsafe (RFC 9111 4.4), and changes what it changes
+        // whether or not it would switch protocols too.
         _ => return Class::Unsafe,
     };
+    if incoming.upgrade {
+        return Class::Bypass(Bypass::Upgrade);
+    }
     if incoming.has_body {
         return Class::Bypass(Bypass::Body);
     }

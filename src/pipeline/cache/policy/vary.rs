@@ -159,8 +159,12 @@ fn append(key: &mut SmallVec<[u8; 64]>, name: &HeaderName, request: &HeaderMap) 
     }
     let form = Form::of(name);
     let mut value: SmallVec<[u8; 128]> = SmallVec::new();
-    for line in lines {
-        // Lines of one field are one list (RFC 9110 5.3).
+    for (at, line) in lines.enumerate() {
+        // Lines of one field are one list (RFC 9110 5.3). An empty one stands in it: who reads the first
+        // line alone sees nothing else.
+        if at > 0 {
+            value.extend_from_slice(form.between_lines());
+        }
         form.append(&mut value, line.as_bytes());
     }
     if form == Form::Codings {
@@ -208,11 +212,8 @@ impl Form {
         }
     }
 
-    /// Appends a line behind the lines before.
+    /// Appends a line.
     fn append(self, value: &mut SmallVec<[u8; 128]>, line: &[u8]) {
-        if !value.is_empty() {
-            value.extend_from_slice(self.between_lines());
-        }
         match self {
             Self::Codings | Self::Ranges => append_ranges(value, line),
             Self::List => append_members(value, line),
@@ -362,6 +363,21 @@ mod tests {
         assert!(!same("foo", &[("foo", "\"1, 2\"")], &[("foo", "\"1,2\"")]));
         assert!(!same("foo", &[("foo", "1 2")], &[("foo", "12")]));
         assert!(!same("foo", &[("foo", "A")], &[("foo", "a")]));
+    }
+
+    #[test]
+    fn an_empty_line_before_a_value_is_not_that_value() {
+        for name in [
+            "foo",
+            "accept-language",
+            "accept-encoding",
+            "cookie",
+            "authorization",
+        ] {
+            assert!(!same(name, &[(name, ""), (name, "a")], &[(name, "a")]));
+            assert!(!same(name, &[(name, "a"), (name, "")], &[(name, "a")]));
+            assert!(!same(name, &[(name, ""), (name, "")], &[(name, "")]));
+        }
     }
 
     #[test]

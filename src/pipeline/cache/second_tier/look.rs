@@ -14,7 +14,7 @@ use super::{
         purge::{Reached, Stamp},
         shared::{Cache, Found},
     },
-    SecondTier,
+    LARGEST_VALUE, SecondTier,
     guard::{parts, soft_moment},
     place::Shelf,
 };
@@ -37,8 +37,6 @@ pub(super) enum Judged {
     Varies(Nominated),
     Purged,
     Invalid,
-    /// It would be one body too many in memory.
-    NoRoom,
 }
 
 impl Look<'_> {
@@ -50,7 +48,8 @@ impl Look<'_> {
     ) -> Result<Option<Found>, Away> {
         let name = shelf.variant(rule, &self.visit.headers);
         let worker = self.visit.context.connection.worker;
-        let values = self.tier.redis.read(worker, &[name.as_str()]).await?;
+        let mut values = self.tier.redis.read(worker, &[name.as_str()]).await?;
+        let _room = self.cache.budget.read(&mut values);
         let judge = |value: &Bytes| self.judge(shelf, Some(rule), value);
         let value = values.into_iter().next().flatten();
         Ok(match self.tier.counted(&value, judge) {
@@ -61,6 +60,10 @@ impl Look<'_> {
 
     /// Whether a value is what was looked for, by the rule that led to it.
     pub(super) fn judge(&self, shelf: &Shelf, rule: Option<&Nominated>, value: &Bytes) -> Judged {
+        // Nobody writes one so large. It is not worth a look, which would hold up a whole worker.
+        if value.len() > LARGEST_VALUE {
+            return Judged::Invalid;
+        }
         match (decode(value), rule) {
             (Some(Value::Varies(varies)), None) if varies.key == shelf.key => {
                 Judged::Varies(varies.nominated)
@@ -117,9 +120,7 @@ impl Look<'_> {
             head.facts = head.facts.expired_at(at);
         }
         let facts = head.facts;
-        let Some(body) = StoredBody::read_in(&entry.body, &self.cache.budget) else {
-            return Judged::NoRoom;
-        };
+        let body = StoredBody::compact(&entry.body, self.cache.budget.bodies());
         let variant = entry.nominated.key(&self.visit.headers);
         let origin = Origin {
             marks,

@@ -22,7 +22,7 @@ use super::{
         shared::Cache,
         store::Kept,
     },
-    Looked, MOST_WRITES, SecondTier,
+    LARGEST_VALUE, Looked, MOST_WRITES, SecondTier,
     guard::{fresh, parts},
     place::{Place, Shelf},
 };
@@ -245,8 +245,6 @@ fn entry(ticket: &Ticket, object: &Object, key: &[u8]) -> Entry {
     }
 }
 
-/// The largest value; larger ones would hold up those behind them.
-const LARGEST_VALUE: usize = 1 << 20;
 /// How often an answer is in memory while it is written: as a value, in a command, and on its way.
 const COPIES: u64 = 3;
 /// How long anything is kept.

@@ -445,6 +445,26 @@ fn requests_are_classed_by_method_and_what_they_carry() {
 }
 
 #[test]
+fn an_unsafe_request_is_one_whether_or_not_it_would_switch_protocols() {
+    for (method, class) in [
+        (Method::GET, Class::Bypass(Bypass::Upgrade)),
+        (Method::HEAD, Class::Bypass(Bypass::Upgrade)),
+        (Method::POST, Class::Unsafe),
+        (Method::DELETE, Class::Unsafe),
+    ] {
+        let incoming = Incoming {
+            method: &method,
+            headers: &HeaderMap::new(),
+            has_body: false,
+            upgrade: true,
+            principal: false,
+        };
+        let asked = Asked::read(&incoming, &Options::default());
+        assert_eq!((asked.class, asked.post), (class, false), "{method}");
+    }
+}
+
+#[test]
 fn only_a_plain_get_leads_a_fill() {
     assert!(get(&[]).may_lead());
     for lines in [

@@ -1,0 +1,305 @@
+//! Readers of one fetch: what they get, what is held for them, and what they cost each other.
+
+use std::net::Ipv4Addr;
+
+use futures_util::{FutureExt, stream};
+use http::{Method, Uri, Version};
+use http_body_util::{BodyExt, StreamBody};
+use proptest::prelude::*;
+use tokio::{
+    sync::mpsc::{UnboundedSender, unbounded_channel},
+    task::JoinHandle,
+    time::sleep,
+};
+
+use super::{super::room::Budget, *};
+use crate::exchange::{
+    Clock, Connection, ContextParts, Peer, Protocol, RequestHead, RequestId, TraceContext,
+};
+
+/// The record of a request.
+pub(in crate::pipeline::cache) fn context() -> Arc<Context> {
+    let clock = Clock::system();
+    let connection = Connection::new(0, "test".into(), Peer::Unix, false, Protocol::Http1);
+    Arc::new(Context::new(ContextParts {
+        connection: Arc::new(connection),
+        id: RequestId::generate(clock.wall()),
+        trace: TraceContext::generate(),
+        client: Ipv4Addr::LOCALHOST.into(),
+        forwarded_for: None,
+        scheme: "http",
+        forwarded_host: None,
+        head: RequestHead {
+            method: Method::GET,
+            target: Uri::from_static("/"),
+            version: Version::HTTP_11,
+            host: None,
+            origin: None,
+            user_agent: None,
+            accept: None,
+            grpc: false,
+            upgrade: None,
+            trailers: false,
+        },
+        started_at: clock.wall(),
+        clock,
+    }))
+}
+
+/// Collects what is sent; the body may have so many bytes to be stored.
+fn collect(
+    fill: &Arc<Fill<()>>,
+    budget: &Arc<Budget>,
+    most: u64,
+) -> (UnboundedSender<Bytes>, JoinHandle<bool>) {
+    let (send, mut sent) = unbounded_channel::<Bytes>();
+    let frames = stream::poll_fn(move |task| {
+        sent.poll_recv(task)
+            .map(|bytes| bytes.map(|bytes| Ok::<_, BodyError>(Frame::data(bytes))))
+    });
+    let body = Body::boxed(StreamBody::new(frames));
+    let fetching = Fetching::new(fill, ());
+    let room = budget.room(most);
+    let deadline = Instant::now() + Duration::from_secs(3600);
+    let task = tokio::spawn(async move {
+        let collected = fetching.collect(body, room, deadline).await;
+        collected.is_some()
+    });
+    (send, task)
+}
+
+fn piece(length: usize) -> Bytes {
+    Bytes::from(vec![b'x'; length])
+}
+
+async fn settled() {
+    sleep(Duration::from_millis(1)).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_outgrew_the_cache_is_charged_until_it_was_read() {
+    let (fill, budget) = (Fill::new(), Budget::new(10_000, 0));
+    let mut reader = fill.read(&context()).expect("the beginning is there");
+    let (send, task) = collect(&fill, &budget, 500);
+    for _ in 0..10 {
+        send.send(piece(100)).expect("it is collected");
+    }
+    settled().await;
+    assert_eq!(budget.used(), 10 * (100 + PIECE), "all of it is in memory");
+    for left in (0..10).rev() {
+        reader.frame().await.expect("a frame").expect("no fault");
+        assert_eq!(budget.used(), left * (100 + PIECE));
+    }
+    drop(send);
+    assert!(!task.await.expect("no panic"), "it was too large");
+}
+
+#[tokio::test(start_paused = true)]
+async fn many_small_pieces_count_for_what_they_take() {
+    let (fill, budget) = (Fill::new(), Budget::new(10_000, 0));
+    let _reader = fill.read(&context()).expect("the beginning is there");
+    let (send, task) = collect(&fill, &budget, 10_000);
+    for count in 1..=200 {
+        send.send(piece(1)).expect("it is collected");
+        settled().await;
+        assert_eq!(budget.used(), count * (1 + PIECE));
+    }
+    drop(send);
+    assert!(!task.await.expect("no panic"), "there was no room for it");
+}
+
+#[tokio::test(start_paused = true)]
+async fn where_there_is_no_room_a_fetch_is_hardly_ahead_of_its_reader() {
+    for (most, ahead) in [(1, LITTLE), (1 << 30, AHEAD)] {
+        let (fill, budget) = (Fill::new(), Budget::new(most, 0));
+        let mut reader = fill.read(&context()).expect("the beginning is there");
+        let (send, _task) = collect(&fill, &budget, 1);
+        for _ in 0..100 {
+            send.send(piece(8 << 10)).expect("it is collected");
+        }
+        drop(send);
+        settled().await;
+        let taken = (8 << 10) + PIECE;
+        assert_eq!(budget.used() / taken, ahead / taken + 1);
+        let mut read = 0;
+        while let Some(frame) = reader.frame().await {
+            frame.expect("no fault");
+            read += 1;
+        }
+        assert_eq!(read, 100, "it goes on all the same");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reader_that_crawls_does_not_hold_up_others_for_long() {
+    let (fill, budget) = (Fill::new(), Budget::new(1, 0));
+    let mut crawling = fill.read(&context()).expect("the beginning is there");
+    let mut other = fill.read(&context()).expect("the beginning is there");
+    let (send, _task) = collect(&fill, &budget, 1);
+    for _ in 0..1000 {
+        send.send(piece(64 << 10)).expect("it is collected");
+    }
+    drop(send);
+    let reading = tokio::spawn(async move {
+        let mut pieces = 0;
+        while other.frame().await.is_some_and(|frame| frame.is_ok()) {
+            pieces += 1;
+        }
+        pieces
+    });
+    let began = Instant::now();
+    while crawling.frame().await.expect("a frame").is_ok() {
+        sleep(Duration::from_secs(4)).await;
+        assert!(began.elapsed() < Duration::from_secs(60), "it is cut off");
+    }
+    assert_eq!(reading.await.expect("no panic"), 1000);
+}
+
+#[tokio::test(start_paused = true)]
+async fn two_readers_of_one_pace_are_both_served() {
+    let (fill, budget) = (Fill::new(), Budget::new(1, 0));
+    let readers = [(); 2].map(|()| fill.read(&context()).expect("the beginning is there"));
+    let (send, _task) = collect(&fill, &budget, 1);
+    for _ in 0..1000 {
+        send.send(piece(64 << 10)).expect("it is collected");
+    }
+    drop(send);
+    let all = readers.map(|mut reader| {
+        tokio::spawn(async move {
+            let mut pieces = 0;
+            while let Some(frame) = reader.frame().await {
+                frame.expect("no fault");
+                sleep(Duration::from_secs(1)).await;
+                pieces += 1;
+            }
+            pieces
+        })
+    });
+    for reading in all {
+        assert_eq!(reading.await.expect("no panic"), 1000);
+    }
+}
+
+/// If each step looked at all readers, this would take minutes.
+#[test]
+fn who_comes_reads_and_leaves_takes_a_step_however_many_there_are() {
+    let (fill, budget) = (Fill::<()>::new(), Budget::new(10_000, 0));
+    fill.locked().room = Some(budget.room(1));
+    let context = context();
+    let come = |_| fill.read(&context).expect("the beginning is there");
+    let mut readers: Vec<_> = (0..100_000).map(come).collect();
+    for _ in 0..2 {
+        fill.locked().push(piece(100));
+    }
+    for reader in &mut readers {
+        assert_eq!(budget.used(), 2 * (100 + PIECE));
+        let frame = reader.frame().now_or_never().expect("it is there");
+        frame.expect("a frame").expect("no fault");
+    }
+    assert_eq!(budget.used(), 100 + PIECE, "all have read the first");
+    drop(readers);
+    assert_eq!((budget.used(), fill.locked().reading), (0, 0));
+}
+
+#[test]
+fn who_has_left_leaves_its_place_to_the_next() {
+    let fill = Fill::<()>::new();
+    let context = context();
+    let come = || fill.read(&context).expect("the beginning is there");
+    let (first, second) = (come(), come());
+    drop(first);
+    fill.locked().push(piece(1));
+    let third = come();
+    assert_eq!((third.slot, second.slot), (0, 1));
+    assert_eq!(fill.locked().readers.len(), 2);
+}
+
+#[test]
+fn pieces_are_cut_where_readers_are() {
+    let whole = [Bytes::from_static(b"0123"), Bytes::from_static(b"4567")];
+    let (parts, places) = cut(&whole, &[0, 2, 4, 7, 8]);
+    assert_eq!(parts, ["01", "23", "456", "7"]);
+    assert_eq!(places, [0, 1, 2, 3, 4]);
+    assert_eq!(cut(&[], &[0]), (VecDeque::new(), vec![0]));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn what_is_held_is_what_the_slowest_has_still_to_read(
+        steps in prop::collection::vec((0_usize..4, 0_usize..5), 0..80),
+    ) {
+        let (fill, budget) = (Fill::<()>::new(), Budget::new(10_000, 0));
+        fill.locked().room = Some(budget.room(0));
+        let context = context();
+        let come = || fill.read(&context).expect("the beginning is there");
+        // Each with how many pieces it has read.
+        let mut readers: Vec<_> = (0..5).map(|_| Some((come(), 0))).collect();
+        let mut pushed = 0;
+        for (step, who) in steps {
+            match (step, &mut readers[who]) {
+                (0, Some(_)) => {
+                    pushed += 1;
+                    fill.locked().push(piece(pushed));
+                }
+                (1 | 2, Some((reader, read))) if *read < pushed => {
+                    *read += 1;
+                    let frame = reader.frame().now_or_never().expect("it is there");
+                    let frame = frame.expect("a frame").expect("no fault");
+                    prop_assert_eq!(frame.into_data().expect("data").len(), *read);
+                }
+                (3, left) => *left = None,
+                _ => {}
+            }
+            let slowest = readers.iter().flatten().map(|(_, read)| *read).min();
+            let held = (slowest.unwrap_or(pushed)..pushed).map(|read| read as u64 + 1 + PIECE);
+            prop_assert_eq!(budget.used(), held.sum::<u64>());
+            prop_assert_eq!(fill.locked().held, budget.used());
+        }
+    }
+
+    #[test]
+    fn readers_go_on_with_what_is_stored_where_they_were(
+        arrived in prop::collection::vec(1_usize..20, 0..12),
+        stored in 1_usize..30,
+        read in prop::collection::vec(0_usize..14, 1..5),
+        trailers in any::<bool>(),
+    ) {
+        let whole: Bytes = (0..arrived.iter().sum::<usize>()).map(|at| at as u8).collect();
+        let (fill, budget) = (Fill::<()>::new(), Budget::new(10_000, 0));
+        fill.locked().room = Some(budget.room(10_000));
+        let mut rest = whole.clone();
+        for length in &arrived {
+            fill.locked().push(rest.split_to(*length));
+        }
+        fill.end(Ok(()), trailers.then(HeaderMap::new));
+        let mut readers: Vec<_> = read
+            .iter()
+            .map(|_| (fill.read(&context()).expect("it is there"), Vec::new(), false))
+            .collect();
+        let frame = |(reader, bytes, ended): &mut (FillBody<()>, Vec<u8>, bool)| {
+            let frame = reader.frame().now_or_never().expect("it is there");
+            match frame.map(|frame| frame.expect("no fault").into_data()) {
+                Some(Ok(data)) => bytes.extend_from_slice(&data),
+                Some(Err(_)) => *ended = true,
+                None => return false,
+            }
+            true
+        };
+        for (reader, frames) in readers.iter_mut().zip(&read) {
+            for _ in 0..*frames {
+                frame(reader);
+            }
+        }
+        let pieces: Vec<_> = whole.chunks(stored).map(Bytes::copy_from_slice).collect();
+        fill.locked().replace(&pieces);
+        prop_assert_eq!(budget.used(), 0);
+        for reader in &mut readers {
+            while frame(reader) {}
+            prop_assert_eq!(&reader.1, &whole);
+            prop_assert_eq!(reader.2, trailers);
+            prop_assert!(reader.0.is_end_stream());
+        }
+    }
+}
