@@ -37,7 +37,7 @@ use crate::{
     exchange::{
         Body, Clock, Connection, Context, ContextParts, Decorate, Handler, InFlight, Reason,
         Rejection, Request, RequestHead, Response, RouteService, Tunnel,
-        fields::{X_REQUEST_ID, remove_alike, remove_overrides},
+        fields::{X_REQUEST_ID, remove_overrides},
         host::{Host, HostError},
         preflight_method, target,
     },
@@ -222,7 +222,7 @@ impl Handler for Frame {
         self.recorder
             .options
             .load()
-            .capture(&parts.headers, &context);
+            .capture(&parts.headers, &snapshot.identity, &context);
         let admit = || match contradicts {
             true => Err(Rejection::new(Reason::ForwardedAmbiguous).close().into()),
             false => admit(&mut parts, &seen, trusted, &context, &snapshot),
@@ -352,7 +352,10 @@ fn admit(
     let encoded_slash = normalise(parts, context)?;
     let client = trusted.then_some(context.client);
     head::clean(&mut parts.headers, seen, client, context.trace.continued);
-    remove_alike(&mut parts.headers, &snapshot.identity);
+    // Names that servers may read as these are gone by now.
+    for name in &*snapshot.identity {
+        parts.headers.remove(name);
+    }
     let (route, captures, vary) = match find(parts, &host, &snapshot.router) {
         Found::Route {
             payload,
