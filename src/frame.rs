@@ -32,13 +32,14 @@ use client::{Client, Trust};
 pub use end::AnswerBody;
 use end::{End, has_no_body};
 use head::{Checks, Seen};
+use own_fields::Own;
 
 use crate::{
     config::{EncodedSlash, OverrideHeaders, Server},
     exchange::{
         Body, Clock, Connection, Context, ContextParts, Decorate, Handler, InFlight, Reason,
         Rejection, Request, RequestHead, Response, RouteService, Tunnel,
-        fields::{remove_alike, remove_overrides},
+        fields::remove_overrides,
         host::{Host, HostError},
         preflight_method, target,
     },
@@ -223,7 +224,7 @@ impl Handler for Frame {
         self.recorder
             .options
             .load()
-            .capture(&parts.headers, &context);
+            .capture(&parts.headers, &snapshot.identity, &context);
         let admit = || match contradicts {
             true => Err(Rejection::new(Reason::ForwardedAmbiguous).close().into()),
             false => admit(&mut parts, &seen, trusted, &context, &snapshot),
@@ -353,7 +354,10 @@ fn admit(
     let encoded_slash = normalise(parts, context)?;
     let client = trusted.then_some(context.client);
     head::clean(&mut parts.headers, seen, client, context.trace.continued);
-    remove_alike(&mut parts.headers, &snapshot.identity);
+    // Names that servers may read as these are gone by now.
+    for name in &*snapshot.identity {
+        parts.headers.remove(name);
+    }
     let (route, captures, vary) = match find(parts, &host, &snapshot.router) {
         Found::Route {
             payload,
@@ -466,11 +470,9 @@ fn finish(
     let empty = has_no_body(&context.head.method, status, response.body());
     end.answered(status, empty);
     // The end of an answer with a body knows what they tell until the head is written.
-    let as_text = !http2 && !switches && !empty;
-    match (as_text, response.body().is_own()) {
-        (true, true) => {}
-        (true, false) => own_fields::strip(response.headers_mut(), context),
-        (false, _) => own_fields::insert(response.headers_mut(), context),
+    let own = (!http2 && !switches && !empty).then(|| Own::of(context));
+    if own.is_none() {
+        own_fields::insert(response.headers_mut(), context);
     }
     if switches {
         return tunnel(response, (end, in_flight));
@@ -479,7 +481,7 @@ fn finish(
     // RFC 9110 9.3.2: over HTTP/2 hyper would send it to HEAD.
     let body = if empty { Body::empty() } else { body };
     let mut body = AnswerBody::new(body, Some((end, in_flight)), &head.headers);
-    body.brings_fields = as_text;
+    body.own = own;
     http::Response::from_parts(head, body)
 }
 

@@ -10,7 +10,7 @@ use std::{
     },
 };
 
-use http::HeaderValue;
+use http::{HeaderName, HeaderValue};
 
 use super::{BodyError, Interim, Request};
 
@@ -48,6 +48,11 @@ pub trait BringsFields {
     /// Writes fields behind those of the head's map, a line each. Asked before the body is polled, and
     /// over HTTP/1.1 only: elsewhere a field has to stand in the map.
     fn write_fields(&self, _: &mut Vec<u8>) {}
+
+    /// Whether what stands in the map under a name gives way to one of them.
+    fn replaces(&self, _: &HeaderName) -> bool {
+        false
+    }
 }
 
 /// What a listener hands its requests to.

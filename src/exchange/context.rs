@@ -4,7 +4,7 @@ use std::{
     net::IpAddr,
     sync::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::{Duration, SystemTime},
 };
@@ -143,7 +143,9 @@ pub struct Context {
     vouchers: OnceLock<Box<[Arc<str>]>>,
     cache: OnceLock<CacheNote>,
     steered: OnceLock<Arc<str>>,
-    limits: OnceLock<Mutex<LimitReports>>,
+    /// Whether a limit was asked: the lock is left alone where there is none.
+    is_limited: AtomicBool,
+    limits: Mutex<LimitReports>,
     notes: OnceLock<Box<Mutex<Notes>>>,
     attempts: Mutex<Attempts>,
     bytes_in: AtomicU64,
@@ -177,7 +179,8 @@ impl Context {
             vouchers: OnceLock::new(),
             cache: OnceLock::new(),
             steered: OnceLock::new(),
-            limits: OnceLock::new(),
+            is_limited: AtomicBool::new(false),
+            limits: Mutex::default(),
             notes: OnceLock::new(),
             attempts: Mutex::default(),
             bytes_in: AtomicU64::new(0),
@@ -359,25 +362,23 @@ impl Context {
 
     /// Written by every limit that is asked about the request; tells its place among them.
     pub fn limited(&self, report: LimitReport) -> usize {
-        let mut reports = locked(self.limits.get_or_init(Mutex::default));
+        self.is_limited.store(true, Ordering::Release);
+        let mut reports = locked(&self.limits);
         reports.push(report);
         reports.len() - 1
     }
 
     /// Written by a limit when the answer has told it the cost: how the quota stands then.
     pub fn settle(&self, place: usize, window: usize, said: LimitSaid) {
-        let Some(limits) = self.limits.get() else {
-            return;
-        };
-        if let Some(report) = locked(limits).get_mut(place) {
+        if let Some(report) = locked(&self.limits).get_mut(place) {
             (report.window, report.said) = (window, said);
         }
     }
 
     /// Reads what the limits said. Not called when there is none.
     pub fn with_limits<T>(&self, read: impl FnOnce(&[LimitReport]) -> T) -> Option<T> {
-        let limits = self.limits.get()?;
-        Some(read(&locked(limits)))
+        let is_limited = self.is_limited.load(Ordering::Acquire);
+        is_limited.then(|| read(&locked(&self.limits)))
     }
 
     /// Reads what the log alone is told: the detail, and what rules in shadow mode would have refused.

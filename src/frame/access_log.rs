@@ -67,11 +67,13 @@ impl LineOptions {
 
     /// Keeps the header fields that the configuration wants logged; to be called while the
     /// request's header fields are still there. Costs nothing when it wants none.
-    pub fn capture(&self, headers: &HeaderMap, context: &Context) {
+    ///
+    /// What the gateway alone may say (`identity`) is left out: it is no client's word.
+    pub fn capture(&self, headers: &HeaderMap, identity: &[HeaderName], context: &Context) {
         if self.headers.is_empty() {
             return;
         }
-        let wanted = self.headers.iter();
+        let wanted = self.headers.iter().filter(|name| !identity.contains(name));
         context.log_headers(
             wanted
                 .filter_map(|name| Some((name.clone(), headers.get(name)?.clone())))

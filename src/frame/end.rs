@@ -9,10 +9,13 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderMap, Method, StatusCode, Version, header::TRAILER};
+use http::{HeaderMap, HeaderName, Method, StatusCode, Version, header::TRAILER};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 
-use super::{Recorder, Route, access_log, own_fields};
+use super::{
+    Recorder, Route, access_log,
+    own_fields::{self, Own},
+};
 use crate::{
     exchange::{Body, BodyError, BringsFields, Context, InFlight, Reason, TunnelEnd},
     telemetry::RouteMetrics,
@@ -130,8 +133,8 @@ pub struct AnswerBody {
     large: bool,
     /// Whether the answer names trailers.
     names_trailers: bool,
-    /// Whether the head's text is to have our own fields, which are in no map.
-    pub(super) brings_fields: bool,
+    /// Our own fields, where the head's text is to have them and they are in no map.
+    pub(super) own: Option<Own>,
 }
 
 impl AnswerBody {
@@ -143,7 +146,7 @@ impl AnswerBody {
             _in_flight: in_flight,
             large: false,
             names_trailers: headers.contains_key(TRAILER),
-            brings_fields: false,
+            own: None,
         }
     }
 
@@ -177,9 +180,13 @@ impl AnswerBody {
 
 impl BringsFields for AnswerBody {
     fn write_fields(&self, out: &mut Vec<u8>) {
-        if let (true, Some(end)) = (self.brings_fields, &self.end) {
+        if let (Some(_), Some(end)) = (self.own, &self.end) {
             own_fields::write(out, &end.context);
         }
+    }
+
+    fn replaces(&self, name: &HeaderName) -> bool {
+        self.own.is_some_and(|own| own.replaces(name.as_str()))
     }
 }
 

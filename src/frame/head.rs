@@ -15,7 +15,7 @@ use http::{
 
 use crate::exchange::{
     Reason, RequestId, TraceContext,
-    fields::{is_forwarding, list, remove_hop_by_hop, remove_where},
+    fields::{is_ambiguous, is_forwarding, list, remove_hop_by_hop, remove_where},
 };
 
 /// What one pass over the header names tells; most requests have none of it.
@@ -28,7 +28,7 @@ pub(super) struct Seen {
     connection: bool,
     hop_by_hop: bool,
     forwarding: bool,
-    underscore: bool,
+    ambiguous: bool,
     tracestate: bool,
     via: bool,
     pub(super) overrides: bool,
@@ -75,7 +75,7 @@ impl Seen {
                 | "x-http-destinationurl" => seen.overrides = true,
                 other => {
                     seen.forwarding |= is_forwarding(other);
-                    seen.underscore |= other.contains('_');
+                    seen.ambiguous |= is_ambiguous(other);
                 }
             }
         }
@@ -261,9 +261,8 @@ pub(super) fn clean(headers: &mut HeaderMap, seen: &Seen, client: Option<IpAddr>
         // W3C Trace Context 3.3.1.1: without a valid traceparent it means nothing.
         headers.remove("tracestate");
     }
-    if seen.underscore {
-        // CGI and its heirs read `a_b` and `a-b` as one name.
-        remove_where(headers, |name| name.contains('_'));
+    if seen.ambiguous {
+        remove_where(headers, is_ambiguous);
     }
 }
 

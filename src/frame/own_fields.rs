@@ -6,11 +6,15 @@
 
 use http::{HeaderMap, HeaderName, HeaderValue, header::RETRY_AFTER};
 
-use crate::exchange::{Context, LimitReport, LimitSaid, Reason, fields::X_REQUEST_ID};
+use crate::exchange::{
+    Context, LimitReport, LimitSaid, Reason,
+    fields::{X_REQUEST_ID, remove_where},
+};
 
 /// Puts the fields into a map. A server's own of these names give way.
 pub(super) fn insert(headers: &mut HeaderMap, context: &Context) {
-    strip(headers, context);
+    let own = Own::of(context);
+    remove_where(headers, |name| own.replaces(name));
     headers.insert(X_REQUEST_ID, context.id.header().clone());
     tell_limits(headers, context);
 }
@@ -23,20 +27,35 @@ pub(super) fn write(out: &mut Vec<u8>, context: &Context) {
     tell_limits(out, context);
 }
 
-/// Takes out what stands under the names that [`write`] writes.
-pub(super) fn strip(headers: &mut HeaderMap, context: &Context) {
-    headers.remove(X_REQUEST_ID);
-    context.with_limits(|reports| {
-        if reports.iter().any(|it| it.policy.draft) {
-            headers.remove(RATELIMIT);
-            headers.remove(RATELIMIT_POLICY);
+/// Which names the gateway tells by itself on one answer.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Own {
+    draft: bool,
+    legacy: bool,
+}
+
+impl Own {
+    /// Those of an answer that is about to go out.
+    pub(super) fn of(context: &Context) -> Self {
+        let limits = context.with_limits(|reports| Self {
+            draft: reports.iter().any(|it| it.policy.draft),
+            legacy: reports.iter().any(|it| it.policy.legacy),
+        });
+        limits.unwrap_or(Self {
+            draft: false,
+            legacy: false,
+        })
+    }
+
+    /// Whether a field under that name gives way.
+    pub(super) fn replaces(self, name: &str) -> bool {
+        match name {
+            "x-request-id" => true,
+            "ratelimit" | "ratelimit-policy" => self.draft,
+            "x-ratelimit-limit" | "x-ratelimit-remaining" | "x-ratelimit-reset" => self.legacy,
+            _ => false,
         }
-        if reports.iter().any(|it| it.policy.legacy) {
-            headers.remove(X_RATELIMIT_LIMIT);
-            headers.remove(X_RATELIMIT_REMAINING);
-            headers.remove(X_RATELIMIT_RESET);
-        }
-    });
+    }
 }
 
 fn tell_limits(out: &mut impl Fields, context: &Context) {

@@ -22,7 +22,7 @@ use crate::{
     exchange::{
         Body, BodyError, BodyFault, BoxFuture, Context, Handle, LazyTimer, Reason, Rejection,
         Request, Response, RouteService,
-        fields::{announced_trailers, clean_trailers, has_name, remove_alike, remove_where},
+        fields::{announced_trailers, clean_trailers, has_name, remove_where},
     },
 };
 
@@ -141,7 +141,9 @@ impl LimitedBody {
 
     fn clean(&self, trailers: &mut HeaderMap) {
         clean_trailers(trailers);
-        remove_alike(trailers, &self.limits.identity);
+        for name in &*self.limits.identity {
+            trailers.remove(name);
+        }
         if let Some(announced) = &self.announced {
             remove_where(trailers, |name| !has_name(announced, name));
         }

@@ -10,7 +10,7 @@ use super::{ClaimPath, claim::Claim};
 use crate::config::{
     decode::{Format, Node, Reader},
     diagnostic::Finding,
-    header::{is_hop_by_hop, key_name, refuse_double},
+    header::{in_plain_letters, is_hop_by_hop, key_name, refuse_double},
     source::Place,
 };
 
@@ -86,9 +86,10 @@ pub(super) fn identity_name(
         reader.report(finding.help("take a name such as `x-user-id`"));
         return None;
     }
-    if text.contains('_') {
-        let message = format!("`{text}`: servers read `_` and `-` in header names as one");
-        let help = format!("write `{}`", text.replace('_', "-"));
+    if let Some(plain) = in_plain_letters(text) {
+        let message =
+            format!("`{text}`: servers read `_`, `-` and other signs in header names as one");
+        let help = format!("write `{plain}`");
         reader.report(Finding::error(place, message).help(help));
         return None;
     }

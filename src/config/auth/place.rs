@@ -6,7 +6,7 @@ use http::HeaderName;
 
 use crate::config::{
     decode::{Format, Node, Problem, Reader, Show, quoted},
-    header::is_hop_by_hop,
+    header::{in_plain_letters, is_hop_by_hop},
 };
 
 /// A place of `from`.
@@ -82,10 +82,9 @@ fn header(name: &str) -> Result<CredentialPlace, Problem> {
     if is_hop_by_hop(&name) || name == http::header::HOST {
         return Err(Problem::what("this header belongs to the connection"));
     }
-    if name.as_str().contains('_') {
-        let with_hyphens = name.as_str().replace('_', "-");
-        let help = format!("write `\"header:{with_hyphens}\"`");
-        return Err(Problem::what("headers with `_` are not accepted from clients").help(help));
+    if let Some(plain) = in_plain_letters(name.as_str()) {
+        let what = "only headers of letters, digits and hyphens are accepted from clients";
+        return Err(Problem::what(what).help(format!("write `\"header:{plain}\"`")));
     }
     Ok(CredentialPlace::Header(name))
 }

@@ -288,14 +288,19 @@ fn the_longest_address_fits() {
 #[test]
 fn configured_header_fields_are_logged_and_no_others() {
     let options = LineOptions::from(&AccessLog {
-        request_headers: vec!["x-tenant".parse().unwrap(), "referer".parse().unwrap()],
+        request_headers: ["x-tenant", "referer", "x-user"]
+            .map(|name| name.parse().unwrap())
+            .to_vec(),
         ..AccessLog::default()
     });
     let mut headers = HeaderMap::new();
     headers.insert("x-tenant", HeaderValue::from_static("acme \"1\""));
     headers.insert("authorization", HeaderValue::from_static("Bearer s3cret"));
+    // Nobody but the gateway may say it: a client's own word would be taken for ours.
+    headers.insert("x-user", HeaderValue::from_static("root"));
+    let identity = ["x-user".parse().unwrap()];
     let context = context("/", |_| {});
-    options.capture(&headers, &context);
+    options.capture(&headers, &identity, &context);
     let text = text(&context, &end(200), &options);
     let line: Value = serde_json::from_str(&text).unwrap();
     assert_eq!(

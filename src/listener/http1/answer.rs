@@ -44,6 +44,7 @@ pub(super) fn write<B: Body<Data = Bytes> + BringsFields>(
             // Ours to say, and never said twice.
             CONTENT_LENGTH | TRANSFER_ENCODING => {}
             TRAILER if !chunked => {}
+            _ if body.replaces(name) => {}
             _ => {
                 dated |= *name == DATE;
                 line(out, name, value.as_bytes());

@@ -184,8 +184,9 @@ pub(super) fn key_of_text(key: &LimitKey, text: &str, ipv6_prefix: u8) -> KeyByt
 }
 
 fn write(key: &mut KeyBytes, tag: u8, bytes: &[u8]) {
-    key.push(tag);
-    key.extend_from_slice(&bytes.len().to_le_bytes());
+    let mut begin = [tag; 9];
+    begin[1..].copy_from_slice(&(bytes.len() as u64).to_le_bytes());
+    key.extend_from_slice(&begin);
     key.extend_from_slice(bytes);
 }
 

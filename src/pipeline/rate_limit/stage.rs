@@ -206,7 +206,8 @@ impl Stage {
     ) -> Result<(), Refusing> {
         let on_route = self.on_route(question);
         let limit = &on_route.limit;
-        let (now, cost) = (limit.counters.at(context.began()), self.cost_of(limit));
+        let at = context.began();
+        let (now, cost) = (limit.counters.at(at), self.cost_of(limit));
         let windows = &question.ask.tier.windows;
         let counting = &limit.counters.counting;
         let taken = counting.take(question.ask.key, windows, now, cost);
@@ -217,7 +218,7 @@ impl Stage {
                     window,
                     standing: Some(standing),
                     source: Source::Memory,
-                    at: context.began(),
+                    at,
                     held: Held::of(limit, taken.under),
                     lent: None,
                 });
