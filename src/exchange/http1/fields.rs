@@ -8,9 +8,9 @@ use httparse::Header;
 use smallvec::SmallVec;
 
 /// Where names and values stand in a head: what the parser has found borrows the buffer, which is
-/// about to be split.
+/// about to be split. They move a few times, so they are small: no head has 4 GiB.
 #[derive(Debug)]
-pub struct Places(SmallVec<[[Range<usize>; 2]; 16]>);
+pub struct Places(SmallVec<[[Range<u32>; 2]; 16]>);
 
 impl Places {
     /// The places of what was parsed out of `buffer`.
@@ -21,8 +21,8 @@ impl Places {
             fields
                 .map(|field| {
                     [
-                        place(field.name.as_bytes(), buffer),
-                        place(field.value, buffer),
+                        narrow(place(field.name.as_bytes(), buffer)),
+                        narrow(place(field.value, buffer)),
                     ]
                 })
                 .collect(),
@@ -39,7 +39,7 @@ impl Places {
     /// line feed too (RFC 9112 2.2 lets it).
     #[must_use]
     pub fn stand_behind_crlf(&self, head: &[u8]) -> bool {
-        let mut names = self.0.iter().map(|[name, _]| name.start);
+        let mut names = self.0.iter().map(|[name, _]| name.start as usize);
         names.all(|start| head[..start].ends_with(b"\r\n")) && head.ends_with(b"\r\n\r\n")
     }
 
@@ -58,6 +58,7 @@ impl Places {
     ) -> Result<HeaderMap, E> {
         headers.reserve(self.0.len());
         for [name, value] in self.0 {
+            let (name, value) = (wide(name), wide(value));
             let name = HeaderName::from_bytes(&head[name]);
             let name = name.map_err(|_| invalid("a field's name is not valid"))?;
             let value = HeaderValue::from_maybe_shared(head.slice(value));
@@ -68,6 +69,18 @@ impl Places {
         }
         Ok(headers)
     }
+}
+
+/// Callers cap heads at some MiB; what lay behind 4 GiB would be taken for empty.
+fn narrow(range: Range<usize>) -> Range<u32> {
+    match (u32::try_from(range.start), u32::try_from(range.end)) {
+        (Ok(start), Ok(end)) => start..end,
+        _ => 0..0,
+    }
+}
+
+fn wide(range: Range<u32>) -> Range<usize> {
+    range.start as usize..range.end as usize
 }
 
 /// Where a part of a buffer stands in it.
