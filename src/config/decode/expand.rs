@@ -329,10 +329,16 @@ fn unknown_name(name: &str, per_request: bool, known_elsewhere: bool) -> Problem
         true => format!("`${{{name}}}` is known only per request, and this is read at load"),
         false => format!("unknown name `${{{name}}}`"),
     };
-    Problem::what(what).help(format!(
-        "known here: {}; `$$` is a dollar",
-        known.join(", ")
-    ))
+    Problem::what(what).help(match looks_like_variable(name) {
+        true => format!("write `${{env:{name}}}` for the environment variable"),
+        false => format!("known here: {}; `$$` is a dollar", known.join(", ")),
+    })
+}
+
+/// As names in the environment are written; none of ours are.
+fn looks_like_variable(name: &str) -> bool {
+    let letter = |c: char| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_';
+    name.starts_with(|c: char| c.is_ascii_uppercase()) && name.chars().all(letter)
 }
 
 const PER_REQUEST: [(&str, TemplatePart); 8] = [
