@@ -16,7 +16,7 @@ pub(super) fn report(node: Node<'_>, reader: &mut Reader<'_>) {
     };
     let near = nearest(node.name, node.scope.keys.iter().copied());
     let label = near.map_or(String::new(), |near| format!("did you mean `{near}`?"));
-    let help = of_outer_table(node, reader)
+    let help = of_outer_table(node, near.is_some(), reader)
         .or_else(|| unquoted_dot(node, reader))
         .or_else(|| near.map(|near| format!("write `{near}`")))
         .or_else(|| of_other_table(node.name))
@@ -25,10 +25,14 @@ pub(super) fn report(node: Node<'_>, reader: &mut Reader<'_>) {
 }
 
 /// The TOML trap: below `[routes.x.timeouts]` every key belongs to that table, and a key of
-/// `[routes.x]` that follows is swallowed.
-fn of_outer_table(node: Node<'_>, reader: &Reader<'_>) -> Option<String> {
+/// `[routes.x]` that follows is swallowed. What has a near name here was hardly meant for the top
+/// level: `server` in `[upstreams.x]` is `servers`.
+fn of_outer_table(node: Node<'_>, has_near: bool, reader: &Reader<'_>) -> Option<String> {
     let mut inner = node.scope;
     while let Some(outer) = inner.parent {
+        if has_near && outer.style == Style::Root {
+            return None;
+        }
         if outer.keys.contains(&node.name) {
             return Some(move_out(node, inner, outer, reader));
         }
