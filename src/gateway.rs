@@ -27,7 +27,7 @@ use std::{
 use arc_swap::ArcSwap;
 
 use crate::{
-    config::{Address, Config},
+    config::{self, Address, Config},
     exchange::Clock,
     frame::{Frame, Recorder, Snapshot, access_log::LineOptions},
     listener::{BindError, Listeners},
@@ -47,16 +47,17 @@ pub enum StartError {
     #[error(transparent)]
     Bind(#[from] BindError),
     /// The admin address can't be bound.
-    #[error("the admin address {address} can't be bound: {source}")]
-    Admin {
-        /// The address as configured.
-        address: SocketAddr,
-        /// Why.
-        source: io::Error,
-    },
+    #[error("[admin]: {0}")]
+    Admin(#[source] BindError),
     /// The access log can't be opened.
-    #[error("the access log can't be opened: {0}")]
-    AccessLog(#[source] io::Error),
+    #[error("the access log {name} can't be opened: {cause}")]
+    AccessLog {
+        /// Its file.
+        name: String,
+        /// Why.
+        #[source]
+        cause: io::Error,
+    },
     /// A thread can't be started.
     #[error("a thread can't be started: {0}")]
     Thread(#[source] io::Error),
@@ -365,14 +366,28 @@ fn access_log(
     }
     AccessLogWriter::start(access, workers, metrics.access_log_dropped())
         .map(Some)
-        .map_err(StartError::AccessLog)
+        .map_err(|cause| StartError::AccessLog {
+            name: log_name(access),
+            cause,
+        })
+}
+
+fn log_name(access: &config::AccessLog) -> String {
+    let file = access.file.as_ref();
+    file.map_or_else(
+        || "on standard output".to_owned(),
+        |file| file.display().to_string(),
+    )
 }
 
 fn bind_admin(config: &Config) -> Result<Option<std::net::TcpListener>, StartError> {
     let Some(address) = config.admin.listen else {
         return Ok(None);
     };
-    let refused = |source| StartError::Admin { address, source };
+    let refused = |cause| {
+        let name = address.to_string();
+        StartError::Admin(BindError::Address { name, cause })
+    };
     let listener = std::net::TcpListener::bind(address).map_err(refused)?;
     listener.set_nonblocking(true).map_err(refused)?;
     Ok(Some(listener))
