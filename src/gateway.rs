@@ -81,12 +81,43 @@ struct Shared {
     workshop: Workshop,
     /// The file that a reload reads; none for a gateway without a file.
     source: Option<PathBuf>,
+    fixed: Fixed,
     /// Held from reading a file until it is in force: of two reloads at a time, the one that read
     /// later must not be overwritten by the other.
     reloading: Mutex<()>,
     running: Mutex<Running>,
     generation: AtomicU64,
     draining: AtomicBool,
+}
+
+/// What only a start can change, as it was then.
+struct Fixed {
+    admin: Option<SocketAddr>,
+    token: Option<config::Secret>,
+    log: (bool, Option<PathBuf>),
+}
+
+impl Fixed {
+    fn of(config: &Config) -> Self {
+        let access = &config.log.access;
+        Self {
+            admin: config.admin.listen,
+            token: config.admin.token.clone(),
+            log: (access.enabled, access.file.clone()),
+        }
+    }
+
+    /// The keys that another configuration has otherwise.
+    fn changed_in(&self, next: &Config) -> impl Iterator<Item = &'static str> {
+        let next = Self::of(next);
+        let keys = [
+            ("admin.listen", self.admin != next.admin),
+            ("admin.token", self.token != next.token),
+            ("log.access.file", self.log != next.log),
+        ];
+        let changed = keys.into_iter().filter(|(_, changed)| *changed);
+        changed.map(|(key, _)| key)
+    }
 }
 
 impl Gateway {
@@ -118,6 +149,7 @@ impl Gateway {
         clock: Clock,
     ) -> Result<Self, StartError> {
         let metrics = Metrics::new();
+        let fixed = Fixed::of(&config);
         let workers = worker_count(&config);
         let log = access_log(&config, workers, &metrics)?;
         let options = LineOptions::from(&config.log.access);
@@ -141,6 +173,7 @@ impl Gateway {
             metrics,
             workshop,
             source,
+            fixed,
             reloading: Mutex::new(()),
             running: Mutex::new(running),
             generation: AtomicU64::new(1),
@@ -280,6 +313,10 @@ impl Shared {
             .map_err(|error| error.to_string())?;
         if listening.restart_needed {
             tracing::warn!("a changed number of workers takes effect at the next start");
+        }
+        // Above all a token that leaked must not be thought to be replaced.
+        for key in self.fixed.changed_in(&next.config) {
+            tracing::warn!(key, "a changed key takes effect at the next start");
         }
         self.snapshot.store(Arc::new(self.workshop.snapshot(&next)));
         self.recorder
