@@ -82,6 +82,7 @@ fn bad_usage_ends_with_2() {
         &["run", "--listen", "127.0.0.1:0"],
         &["run", "--to", "http://127.0.0.1:1", "--listen", "nowhere"],
         &["run", "--to", "not a url"],
+        &["roles", "who-can", "get", "/x"],
     ] {
         let (status, _, err) = run(empty.path(), arguments);
         assert_eq!(status, 2, "{arguments:?}: {err}");
