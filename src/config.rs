@@ -19,6 +19,7 @@ mod header;
 mod host;
 mod htpasswd;
 mod key_quotas;
+mod key_routes;
 mod key_source;
 mod keys_file;
 mod loading;

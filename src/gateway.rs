@@ -27,7 +27,7 @@ use std::{
 use arc_swap::ArcSwap;
 
 use crate::{
-    config::{Address, Config},
+    config::{self, Address, Config},
     exchange::Clock,
     frame::{Frame, Recorder, Snapshot, access_log::LineOptions},
     listener::{BindError, Listeners},
@@ -47,16 +47,17 @@ pub enum StartError {
     #[error(transparent)]
     Bind(#[from] BindError),
     /// The admin address can't be bound.
-    #[error("the admin address {address} can't be bound: {source}")]
-    Admin {
-        /// The address as configured.
-        address: SocketAddr,
-        /// Why.
-        source: io::Error,
-    },
+    #[error("[admin]: {0}")]
+    Admin(#[source] BindError),
     /// The access log can't be opened.
-    #[error("the access log can't be opened: {0}")]
-    AccessLog(#[source] io::Error),
+    #[error("the access log {name} can't be opened: {cause}")]
+    AccessLog {
+        /// Its file.
+        name: String,
+        /// Why.
+        #[source]
+        cause: io::Error,
+    },
     /// A thread can't be started.
     #[error("a thread can't be started: {0}")]
     Thread(#[source] io::Error),
@@ -80,12 +81,43 @@ struct Shared {
     workshop: Workshop,
     /// The file that a reload reads; none for a gateway without a file.
     source: Option<PathBuf>,
+    fixed: Fixed,
     /// Held from reading a file until it is in force: of two reloads at a time, the one that read
     /// later must not be overwritten by the other.
     reloading: Mutex<()>,
     running: Mutex<Running>,
     generation: AtomicU64,
     draining: AtomicBool,
+}
+
+/// What only a start can change, as it was then.
+struct Fixed {
+    admin: Option<SocketAddr>,
+    token: Option<config::Secret>,
+    log: (bool, Option<PathBuf>),
+}
+
+impl Fixed {
+    fn of(config: &Config) -> Self {
+        let access = &config.log.access;
+        Self {
+            admin: config.admin.listen,
+            token: config.admin.token.clone(),
+            log: (access.enabled, access.file.clone()),
+        }
+    }
+
+    /// The keys that another configuration has otherwise.
+    fn changed_in(&self, next: &Config) -> impl Iterator<Item = &'static str> {
+        let next = Self::of(next);
+        let keys = [
+            ("admin.listen", self.admin != next.admin),
+            ("admin.token", self.token != next.token),
+            ("log.access.file", self.log != next.log),
+        ];
+        let changed = keys.into_iter().filter(|(_, changed)| *changed);
+        changed.map(|(key, _)| key)
+    }
 }
 
 impl Gateway {
@@ -117,6 +149,7 @@ impl Gateway {
         clock: Clock,
     ) -> Result<Self, StartError> {
         let metrics = Metrics::new();
+        let fixed = Fixed::of(&config);
         let workers = worker_count(&config);
         let log = access_log(&config, workers, &metrics)?;
         let options = LineOptions::from(&config.log.access);
@@ -140,6 +173,7 @@ impl Gateway {
             metrics,
             workshop,
             source,
+            fixed,
             reloading: Mutex::new(()),
             running: Mutex::new(running),
             generation: AtomicU64::new(1),
@@ -280,6 +314,10 @@ impl Shared {
         if listening.restart_needed {
             tracing::warn!("a changed number of workers takes effect at the next start");
         }
+        // Above all a token that leaked must not be thought to be replaced.
+        for key in self.fixed.changed_in(&next.config) {
+            tracing::warn!(key, "a changed key takes effect at the next start");
+        }
         self.snapshot.store(Arc::new(self.workshop.snapshot(&next)));
         self.recorder
             .reconfigure(LineOptions::from(&next.config.log.access));
@@ -365,14 +403,28 @@ fn access_log(
     }
     AccessLogWriter::start(access, workers, metrics.access_log_dropped())
         .map(Some)
-        .map_err(StartError::AccessLog)
+        .map_err(|cause| StartError::AccessLog {
+            name: log_name(access),
+            cause,
+        })
+}
+
+fn log_name(access: &config::AccessLog) -> String {
+    let file = access.file.as_ref();
+    file.map_or_else(
+        || "on standard output".to_owned(),
+        |file| file.display().to_string(),
+    )
 }
 
 fn bind_admin(config: &Config) -> Result<Option<std::net::TcpListener>, StartError> {
     let Some(address) = config.admin.listen else {
         return Ok(None);
     };
-    let refused = |source| StartError::Admin { address, source };
+    let refused = |cause| {
+        let name = address.to_string();
+        StartError::Admin(BindError::Address { name, cause })
+    };
     let listener = std::net::TcpListener::bind(address).map_err(refused)?;
     listener.set_nonblocking(true).map_err(refused)?;
     Ok(Some(listener))

@@ -126,8 +126,9 @@ fn make(new: &New) -> Outcome {
     let now = SystemTime::now();
     not_past(new.expires, now)?;
     let mut store = Store::open(&new.at.path()?, true)?;
-    if store.key(&new.id).is_some() {
+    if let Some(old) = store.key(&new.id) {
         let id = &new.id;
+        refuse_revoked(&store, id, old)?;
         return Err(Failure::Run(format!(
             "there is a key `{id}` already: `tollgate key rotate --id {id}` replaces it"
         )));
@@ -169,9 +170,7 @@ impl Rotate {
         let mut store = Store::open(&self.at.path()?, false)?;
         let old = known(&store, &self.id)?.clone();
         let id = &self.id;
-        if old.revoked.is_some() {
-            return Err(Failure::Run(format!("`{id}` is revoked")));
-        }
+        refuse_revoked(&store, id, &old)?;
         let expired = old.expires.is_some_and(|expires| expires <= now);
         if expired && self.expires.is_none() {
             return Err(Failure::Run(format!(
@@ -190,6 +189,17 @@ impl Rotate {
         let overlap = now.checked_add(self.overlap).unwrap_or(now);
         old.expires.map_or(overlap, |expires| expires.min(overlap))
     }
+}
+
+/// A revoked key comes back by no command: whoever has it would be let in again by a slip.
+fn refuse_revoked(store: &Store, id: &str, key: &StoredKey) -> Outcome {
+    if key.revoked.is_none() {
+        return Ok(());
+    }
+    let path = store.path().display();
+    Err(Failure::Run(format!(
+        "`{id}` is revoked: choose another id, or first take `[keys.{id}]` out of {path}"
+    )))
 }
 
 fn known<'a>(store: &'a Store, id: &str) -> Result<&'a StoredKey, Failure> {

@@ -30,6 +30,7 @@ pub(super) enum Command {
 #[derive(Args, Debug)]
 pub(super) struct WhoCan {
     /// The method.
+    #[arg(value_parser = method)]
     method: Method,
     /// The path, perhaps with a query.
     path: PathAndQuery,
@@ -90,6 +91,15 @@ fn answer(config: &Config, request: &WhoCan) -> answer::Answer {
                 somebody: false,
             }
         }
+    }
+}
+
+/// `get` is a method too, but one that no client sends and no rule names.
+fn method(text: &str) -> Result<Method, String> {
+    let method = text.parse().map_err(|_| "this is no method")?;
+    match text.bytes().any(|byte| byte.is_ascii_lowercase()) {
+        true => Err(format!("write `{}`", text.to_ascii_uppercase())),
+        false => Ok(method),
     }
 }
 

@@ -165,8 +165,7 @@ impl Excerpt {
     fn of(sources: &Sources, place: Place) -> Self {
         let source = sources.of(place);
         let line = source.line_range(place.start());
-        let range = place.range();
-        let caret = range.start.clamp(line.start, line.end)..range.end.clamp(line.start, line.end);
+        let caret = source.pointed_at(&place.range());
         let nearby = |at: usize| floor_boundary(&source.text, at);
         let start = nearby(caret.start.saturating_sub(LONGEST_EXCERPT)).max(line.start);
         let middle = nearby(caret.start + LONGEST_EXCERPT).min(caret.end);
@@ -286,7 +285,7 @@ impl Finding {
 
     fn resolve(self, sources: &Sources) -> Diagnostic {
         let source = sources.of(self.place);
-        let at = self.place.start();
+        let at = source.pointed_at(&self.place.range()).start;
         let (line, column) = match self.whole_file {
             true => (0, 0),
             false => (source.line(at), source.column(at)),
@@ -311,10 +310,11 @@ impl Finding {
 
 fn resolve_related(sources: &Sources, place: Place, label: &str) -> Related {
     let source = sources.of(place);
+    let at = source.pointed_at(&place.range()).start;
     Related {
         file: source.name.as_str().into(),
-        line: source.line(place.start()),
-        column: source.column(place.start()),
+        line: source.line(at),
+        column: source.column(at),
         label: mask::sentence(label),
         excerpt: Excerpt::of(sources, place),
     }

@@ -58,7 +58,8 @@ fn exact(text: &str) -> Result<Box<str>, Problem> {
     if text.parse::<Ipv6Addr>().is_ok() {
         return Err(Problem::plain().help(format!("write it in brackets: `\"[{text}]\"`")));
     }
-    if text == "*" || text == "**" || text.is_empty() {
+    // `_` is what nginx calls a host that nobody asks for.
+    if ["*", "**", "_", ""].contains(&text) {
         return Err(Problem::plain().help("leave `hosts` out for any host"));
     }
     match text.parse::<Ipv4Addr>() {
@@ -96,6 +97,10 @@ fn name(text: &str) -> Result<Box<str>, Problem> {
     }
     if text.contains(['*', '{', '}']) {
         return Err(Problem::plain().help("a wildcard stands for whole labels at the front"));
+    }
+    if let Some(host) = text.strip_prefix('.') {
+        let help = format!("write both: `[\"{host}\", \"**.{host}\"]`");
+        return Err(Problem::plain().help(help));
     }
     let in_label = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
     let is_label = |label: &str| (1..=63).contains(&label.len()) && label.chars().all(in_label);
@@ -149,6 +154,11 @@ mod tests {
         assert!(help("example.com:8080").starts_with("leave the port out: `\"example.com\"`"));
         assert_eq!(help("::1"), "write it in brackets: `\"[::1]\"`");
         assert_eq!(help("*"), "leave `hosts` out for any host");
+        assert_eq!(help("_"), "leave `hosts` out for any host");
+        assert_eq!(
+            help(".example.com"),
+            "write both: `[\"example.com\", \"**.example.com\"]`"
+        );
         assert!(help("https://example.com").starts_with("a host alone"));
         assert!(help("b\u{fc}cher.de").contains("punycode"));
         assert!(help("api.*.com").starts_with("a wildcard stands"));

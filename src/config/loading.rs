@@ -20,7 +20,7 @@ use super::{
     decode::{Environment, Reader, Set, parse_tree},
     diagnostic::{self, Finding},
     document::{self, Document},
-    key_quotas, log,
+    key_quotas, key_routes, log,
     routes::{Builder, Built, named_roles, route_to},
     server_url::server_url,
     source::{Source, Sources},
@@ -297,6 +297,7 @@ impl Loader {
             // A route or a limit that could not be read may be the one that is missed.
             if !self.findings.iter().any(Finding::is_error) {
                 key_quotas::check(&keys, &built, &rate_limits, &mut self.findings);
+                key_routes::check(&keys, &built, &mut self.findings);
             }
         }
         let auth = self.with_redis(document.auth.build(), document.redis.as_ref());

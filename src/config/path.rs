@@ -100,7 +100,10 @@ fn prefix(text: &str) -> Result<Box<str>, Problem> {
 /// The segments of a path; `/` has one, which is empty.
 fn split(text: &str) -> Result<std::str::Split<'_, char>, Problem> {
     let Some(path) = text.strip_prefix('/') else {
-        return Err(Problem::plain().help(format!("begin with a slash: `\"/{text}\"`")));
+        return Err(Problem::plain().help(match text.starts_with(['~', '^']) {
+            true => NO_REGEX.to_owned(),
+            false => format!("begin with a slash: `\"/{text}\"`"),
+        }));
     };
     if text.contains("//") {
         return Err(Problem::what(
@@ -142,6 +145,8 @@ fn piece(part: &str, last: bool) -> Result<Piece<'_>, Problem> {
         _ if part.contains(['{', '}']) => {
             Err(Problem::plain().help("braces take a whole segment: `/items/{id}`; `%7B` and `%7D` are the characters"))
         }
+        // No path has brackets as they are, so nobody loses a path by this.
+        _ if part.contains(['[', ']']) => Err(Problem::plain().help(NO_REGEX)),
         _ if part.starts_with(':') => {
             let help = format!("write `{{{}}}` for one segment, `%3A` for the character", &part[1..]);
             Err(Problem::plain().help(help))
@@ -246,6 +251,8 @@ fn push_encoded(text: &mut String, byte: u8) {
     }
 }
 
+const NO_REGEX: &str =
+    "a path is no regular expression: `{name}` takes one segment, `/**` all that follows";
 const HEX: &[u8; 16] = b"0123456789ABCDEF";
 
 #[cfg(test)]
@@ -323,6 +330,9 @@ mod tests {
     #[test]
     fn other_routers_patterns_get_a_suggestion() {
         assert_eq!(shape("login"), "begin with a slash: `\"/login\"`");
+        for regex in ["~ ^/api/.*$", "^/api", "/users/[0-9]+"] {
+            assert_eq!(shape(regex), NO_REGEX, "{regex}");
+        }
         assert!(shape("/a/*").starts_with("write `**` for everything below"));
         assert!(shape("/:id").starts_with("write `{id}` for one segment"));
         assert!(shape("/a/**/b").starts_with("`**` stands at the end only"));

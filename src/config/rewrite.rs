@@ -72,8 +72,20 @@ impl Format for WholePath {
         if !slash {
             return reader.wrong(node, &Self::expected(), Some("begin with `/`".to_owned()));
         }
-        refuse_controls(node, &template, reader).then_some(template)
+        let sane = refuse_query(node, &template, reader);
+        (refuse_controls(node, &template, reader) && sane).then_some(template)
     }
+}
+
+/// The client's query stays behind the path: with another before it the server would get two.
+fn refuse_query(node: Node<'_>, template: &Template, reader: &mut Reader<'_>) -> bool {
+    let sane = !template.literals().any(|text| text.contains(['?', '#']));
+    if !sane {
+        let message = format!("`{}`: a path has no `?` and no `#`", node.name);
+        let help = "leave the query out: the client's goes on as it came";
+        reader.report(Finding::error(node.place, message).help(help));
+    }
+    sane
 }
 
 struct HostText;

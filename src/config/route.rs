@@ -181,7 +181,7 @@ table! {
     /// the defaults as a whole.
     #[derive(Clone, Debug, PartialEq, Eq)]
     pub struct Timeouts ["routes.NAME.timeouts"] {
-        /// `response`: from the request until the answer's head.
+        /// `response`: from the last byte of the request until the answer's head.
         pub response: Option<Duration> => OrWord<Time, Off> = Some(Duration::from_secs(30)),
         /// `idle`: between two bytes of a body, either way.
         pub idle: Option<Duration> => OrWord<Time, Off> = Some(Duration::from_secs(60)),

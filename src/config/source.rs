@@ -84,6 +84,21 @@ impl Source {
         start..start + text.len()
     }
 
+    /// What a caret on the first line of a stretch points at. A secret that the stretch cuts is
+    /// pointed at as a whole: each of its pieces would be shown as a mask of its own.
+    pub(super) fn pointed_at(&self, range: &Range<usize>) -> Range<usize> {
+        let line = self.line_range(range.start);
+        let first = self
+            .secrets
+            .partition_point(|secret| secret.end <= range.start);
+        let cut = self.secrets[first..].iter();
+        let cut = cut.take_while(|secret| secret.start < range.end);
+        let (start, end) = cut.fold((range.start, range.end), |(start, end), secret| {
+            (start.min(secret.start), end.max(secret.end))
+        });
+        start.clamp(line.start, line.end)..end.clamp(line.start, line.end)
+    }
+
     /// A stretch of the text as it may be shown: secrets masked, control characters replaced.
     pub(super) fn shown(&self, range: Range<usize>) -> String {
         let mut shown = String::with_capacity(range.len());

@@ -290,7 +290,22 @@ impl Format for Location {
             let help = "begin with `/`, `http://` or `https://`".to_owned();
             return reader.wrong(node, &Self::expected(), Some(help));
         }
+        warn_of_second_mark(node, &template, reader);
         refuse_controls(node, &template, reader).then_some(template)
+    }
+}
+
+/// `${query}` begins with its own `?`. Elsewhere in the text there may be one before it: a location
+/// can be told to a login page in that page's query.
+fn warn_of_second_mark(node: Node<'_>, template: &Template, reader: &mut Reader<'_>) {
+    let doubled = template.parts.windows(2).any(|pair| match pair {
+        [TemplatePart::Literal(text), TemplatePart::Query] => text.ends_with(['?', '&']),
+        _ => false,
+    });
+    if doubled {
+        let message = format!("`{}`: `${{query}}` has its own `?`", node.name);
+        let help = "leave out what stands before it; without a query it is empty";
+        reader.report(Finding::warning(node.place, message).help(help));
     }
 }
 
@@ -307,10 +322,8 @@ pub(super) fn refuse_controls(
         reader.report(Finding::error(node.place, message).help(help));
         return false;
     }
-    let sane = template.parts.iter().all(|part| match part {
-        TemplatePart::Literal(text) => text.bytes().all(|byte| byte.is_ascii_graphic()),
-        _ => true,
-    });
+    let visible = |text: &str| text.bytes().all(|byte| byte.is_ascii_graphic());
+    let sane = template.literals().all(visible);
     if !sane {
         let message = format!(
             "`{}`: only visible ASCII characters can stand here",
@@ -319,7 +332,25 @@ pub(super) fn refuse_controls(
         let help = "percent-encode the others";
         reader.report(Finding::error(node.place, message).help(help));
     }
+    sane && refuse_braces(node, template, reader)
+}
+
+/// `{id}` is for patterns. A URL has no braces, so what stands in them was meant to be filled in.
+fn refuse_braces(node: Node<'_>, template: &Template, reader: &mut Reader<'_>) -> bool {
+    let sane = !template.literals().any(has_pattern);
+    if !sane {
+        let message = format!("`{}`: `{{` can't stand here", node.name);
+        let help = "write `${path.NAME}` for what `{NAME}` in the path took";
+        reader.report(Finding::error(node.place, message).help(help));
+    }
     sane
+}
+
+/// Whether a brace opens that has no dollar before it; with one it is a dollar on purpose (`$${a}`),
+/// or came out of a file.
+fn has_pattern(text: &str) -> bool {
+    let mut braces = text.match_indices('{');
+    braces.any(|(at, _)| !text[..at].ends_with('$'))
 }
 
 #[cfg(test)]

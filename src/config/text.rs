@@ -40,6 +40,14 @@ impl Template {
         self.parts.contains(&TemplatePart::Principal)
     }
 
+    /// What of it is text as it stands.
+    pub(super) fn literals(&self) -> impl Iterator<Item = &str> {
+        self.parts.iter().filter_map(|part| match part {
+            TemplatePart::Literal(text) => Some(&**text),
+            _ => None,
+        })
+    }
+
     /// Whether it may differ between requests for one URL.
     #[must_use]
     pub fn tells_requests_apart(&self) -> bool {

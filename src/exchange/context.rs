@@ -149,6 +149,8 @@ pub struct Context {
     notes: OnceLock<Box<Mutex<Notes>>>,
     attempts: Mutex<Attempts>,
     bytes_in: AtomicU64,
+    /// When the last of them came, in nanoseconds since `started`.
+    last_in: AtomicU64,
     /// The connection's turn when the request came.
     turn: u64,
 }
@@ -184,6 +186,7 @@ impl Context {
             notes: OnceLock::new(),
             attempts: Mutex::default(),
             bytes_in: AtomicU64::new(0),
+            last_in: AtomicU64::new(0),
         }
     }
 
@@ -443,12 +446,21 @@ impl Context {
     /// Counts bytes of the request's body.
     pub fn received(&self, bytes: u64) {
         self.bytes_in.fetch_add(bytes, Ordering::Relaxed);
+        let since = u64::try_from(self.started.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        self.last_in.store(since, Ordering::Relaxed);
     }
 
     /// Bytes of the request's body so far.
     #[must_use]
     pub fn bytes_in(&self) -> u64 {
         self.bytes_in.load(Ordering::Relaxed)
+    }
+
+    /// When the last of these bytes came; when the head was complete, if none has.
+    #[must_use]
+    pub fn last_received(&self) -> Instant {
+        let since = Duration::from_nanos(self.last_in.load(Ordering::Relaxed));
+        self.started.checked_add(since).unwrap_or(self.started)
     }
 }
 

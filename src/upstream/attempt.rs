@@ -410,7 +410,7 @@ impl Attempt<'_> {
         mut poll: impl FnMut(&mut Task<'_>) -> Poll<T>,
         timer: &mut LazyTimer,
     ) -> Result<T, Reason> {
-        let mut late = self.arm(timer);
+        let mut late = self.arm(timer, Instant::now());
         let mut received = self.context.bytes_in();
         let outcome = poll_fn(|cx| {
             if let Poll::Ready(outcome) = poll(cx) {
@@ -418,12 +418,13 @@ impl Attempt<'_> {
             }
             loop {
                 ready!(timer.poll_expired(cx));
-                // While the client's body still comes, the server can't be late.
+                // While the client's body still comes, the server can't be late: its time is counted
+                // from what came last.
                 let before = std::mem::replace(&mut received, self.context.bytes_in());
                 if late != Reason::ResponseTimeout || before == received {
                     return Poll::Ready(Err(late));
                 }
-                late = self.arm(timer);
+                late = self.arm(timer, self.context.last_received());
             }
         })
         .await;
@@ -443,20 +444,20 @@ impl Attempt<'_> {
         }
     }
 
-    /// Sets the time until which the head must be there; what it is called when it was not.
-    fn arm(&self, timer: &mut LazyTimer) -> Reason {
-        let now = Instant::now();
-        let (wait, late) = self.patience(now);
+    /// Sets the time until which the head must be there, counted from a moment; what it is called
+    /// when it was not.
+    fn arm(&self, timer: &mut LazyTimer, from: Instant) -> Reason {
+        let (wait, late) = self.patience(from);
         if let Some(wait) = wait {
-            timer.arm(now, wait);
+            timer.arm(from, wait);
         }
         late
     }
 
     /// How long the head may take: `response`, or what is left of the whole time if that is less.
-    fn patience(&self, now: Instant) -> (Option<Duration>, Reason) {
+    fn patience(&self, from: Instant) -> (Option<Duration>, Reason) {
         let response = self.options.timeouts.response;
-        let left = self.deadline().map(|at| at.saturating_duration_since(now));
+        let left = self.deadline().map(|at| at.saturating_duration_since(from));
         match (response, left) {
             (Some(response), Some(left)) if left < response => (Some(left), Reason::TotalTimeout),
             (None, Some(left)) => (Some(left), Reason::TotalTimeout),

@@ -1,6 +1,6 @@
 //! `[auth.*]` and the routes' `auth`: what they mean, and what is said when they are wrong.
 
-use super::{ROUTE, error, findings, parse, valid};
+use super::{ROUTE, error, findings, parse, valid, warning};
 
 const SECRET: &str = "secret = 'thirty-two characters are enough'";
 
@@ -243,6 +243,20 @@ fn places_claims_and_headers_are_checked() {
             .0
             .contains("twice")
     );
+}
+
+#[test]
+fn a_claim_with_a_dot_is_told_from_a_path() {
+    let text = |claim: &str| format!("{}roles_claim = {claim}\n", file("auth = 'jwt.customers'"));
+    let (message, help) = warning(&text("'realm_access.roles'"));
+    assert_eq!(message, "6:15 `roles_claim`: this is one name, not a path");
+    assert_eq!(
+        help,
+        "write `[\"realm_access\", \"roles\"]` for the path, or `[\"realm_access.roles\"]` if the name has a dot in it"
+    );
+    for meant in ["['realm_access.roles']", "'https://example.com/roles'"] {
+        valid(&text(meant));
+    }
 }
 
 #[test]

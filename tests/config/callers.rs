@@ -167,6 +167,22 @@ fn a_quota_of_a_key_that_a_route_does_not_apply_is_a_warning() {
 }
 
 #[test]
+fn a_route_of_a_key_that_is_not_there_is_a_warning() {
+    let keys = "routes = [\"usde\", \"usde\", \"a\"]";
+    let findings = warnings(&quotas(keys, TAKES_KEYS, TAKES_KEYS));
+    assert_eq!(findings.len(), 1, "{findings}");
+    let (message, help) = said(findings.iter().next().unwrap());
+    assert_eq!(
+        message,
+        "2:13 `keys_file`: the key `x` is for the route `usde`, and there is no such route"
+    );
+    assert_eq!(help, "did you mean `\"used\"`?");
+    let gone = format!("revoked = 2020-01-01\n{keys}");
+    let findings = warnings(&quotas(&gone, TAKES_KEYS, TAKES_KEYS));
+    assert!(findings.is_empty(), "{findings}");
+}
+
+#[test]
 fn a_quota_of_a_key_that_does_not_name_the_caller_is_a_warning() {
     let route = "auth = { all = [\"jwt.j\", \"api_keys.a\"] }\nrate_limits = \"each\"";
     let findings = warnings(&quotas(QUOTA, route, "auth = \"public\""));

@@ -450,6 +450,25 @@ fn answers_of_the_gateway_are_checked() {
     assert!(redirect("{ status = 301 }").ends_with("`redirect` needs `to`"));
     assert!(redirect("{ to = \"/a\", status = 200 }").contains("301, 302, 303, 307 or 308"));
     assert!(redirect("\"/a b\"").contains("visible ASCII"));
+    assert!(redirect("\"/a/{id}\"").ends_with("`redirect`: `{` can't stand here"));
+}
+
+#[test]
+fn names_as_nginx_writes_them_are_warned_of() {
+    let redirect = |to: &str| warning(&format!("[routes.a]\nredirect = \"{to}\"\n"));
+    let (message, help) = redirect("https://$host/x");
+    assert_eq!(
+        message,
+        "2:12 `redirect`: `$host` is text and is not filled in"
+    );
+    assert_eq!(help, "write `${host}`, or `$$host` if the text is meant");
+    let (message, help) = redirect("https://example.com${path}?${query}");
+    assert_eq!(message, "2:12 `redirect`: `${query}` has its own `?`");
+    assert!(!help.is_empty());
+    valid("[routes.a]\nredirect = \"/in?to=${path}${query}&by=$$host\"\n");
+    let header = "[routes.a]\nupstream = \"http://a\"\n\
+                  request_headers = { set = { x-a = \"$remote_addr\" } }\n";
+    assert!(warning(header).1.contains("`${client_ip}`"));
 }
 
 #[test]
@@ -469,6 +488,14 @@ fn rewrites_are_checked() {
             .0
             .contains("is not captured by every pattern")
     );
+    for (path, what) in [
+        ("/x?a=b", "a path has no `?` and no `#`"),
+        ("/x/{id}", "`{` can't stand here"),
+    ] {
+        let (message, help) = error_in_route(&format!("rewrite = {{ path = \"{path}\" }}"));
+        assert_eq!(message, format!("3:20 `path`: {what}"));
+        assert!(!help.is_empty());
+    }
     assert!(
         error_in_route("rewrite = { host = \"a b\" }")
             .0

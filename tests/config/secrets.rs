@@ -1,6 +1,6 @@
 //! What must never be printed is not.
 
-use super::{ROUTE, findings, parse, valid};
+use super::{ROUTE, findings, only, parse, valid};
 
 /// Asserts that a text is refused, and that what is said about it keeps the secret.
 fn kept(text: &str) {
@@ -69,6 +69,20 @@ fn what_was_filled_in_is_not_shown() {
         );
         assert!(!rendered.contains(value), "{rendered}");
     }
+}
+
+#[test]
+fn a_mistake_within_a_secret_points_at_all_of_it() {
+    let text = format!("[admin]\ntoken = \"${{TOLLGATE_TOKEN}}\"\n{ROUTE}");
+    let finding = only(&text);
+    assert_eq!((finding.line, finding.column), (2, 9));
+    let help = "write `${env:TOLLGATE_TOKEN}` for the environment variable";
+    assert_eq!(finding.help.as_deref(), Some(help));
+    let rendered = findings(&text).render(false);
+    assert!(
+        rendered.contains("2 | token = ***\n  |         ^^^"),
+        "{rendered}"
+    );
 }
 
 #[test]

@@ -90,6 +90,21 @@ fn include_is_a_table_of_the_top_level() {
 }
 
 #[test]
+fn a_slip_of_the_pen_is_not_taken_for_a_table_of_the_top_level() {
+    let all = findings("[upstreams.a]\nserver = \"http://a\"\n[routes.a]\nupstream = \"a\"\n");
+    let finding = all.iter().find(|one| one.line == 2).unwrap();
+    assert_eq!(finding.message, "unknown key `server` in `[upstreams.a]`");
+    assert_eq!(finding.help.as_deref(), Some("write `servers`"));
+}
+
+#[test]
+fn who_looks_for_tls_is_told_that_there_is_none() {
+    let (message, help) = error_in("server", "tls = { cert = \"a.pem\" }");
+    assert_eq!(message, "2:1 unknown key `tls` in `[server]`");
+    assert!(help.starts_with("there is no TLS yet"), "{help}");
+}
+
+#[test]
 fn units_of_nginx_get_the_right_one() {
     let finding = only("[routes.a]\nupstream = \"http://a\"\nmax_body = \"25m\"\n");
     assert_eq!((finding.line, finding.column), (3, 12));

@@ -9,7 +9,7 @@ use hyper::body::Frame;
 use socket2::{Domain, Socket, Type};
 use tokio::{sync::mpsc, time::timeout};
 
-use crate::support::{Gateway, Origin, PATIENCE, Raw, Server, chunks, within};
+use crate::support::{BoxBody, Gateway, Origin, PATIENCE, Raw, Server, chunks, within};
 
 fn gateway(url: &str, timeouts: &str) -> Gateway {
     Gateway::start(&format!(
@@ -154,6 +154,27 @@ async fn the_wait_for_an_answer_begins_when_the_upload_has_ended() {
         client.send("x").await;
     }
     assert_eq!(client.answer().await.text(), "ok");
+}
+
+/// The time that a server has must not begin anew because the upload was under way when it began.
+#[tokio::test]
+async fn a_server_has_its_time_once_behind_an_upload() {
+    let (silent, _closed) = stuck("").await;
+    let silent_h2c = Server::h2c(|request| async move {
+        let _held = request;
+        std::future::pending::<http::Response<BoxBody>>().await
+    })
+    .await;
+    for url in [silent.url(), silent_h2c.url()] {
+        let gateway = gateway(&url, "response = \"1s\"");
+        let request = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\nbody";
+        let start = Instant::now();
+        let answer = Raw::ask(gateway.address(), request).await;
+        let took = start.elapsed();
+        assert_eq!(answer.reason(), "upstream.response_timeout", "{url}");
+        assert!(took >= Duration::from_secs(1), "{url}: {took:?}");
+        assert!(took < Duration::from_millis(1800), "{url}: {took:?}");
+    }
 }
 
 #[tokio::test]

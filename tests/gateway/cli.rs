@@ -82,6 +82,7 @@ fn bad_usage_ends_with_2() {
         &["run", "--listen", "127.0.0.1:0"],
         &["run", "--to", "http://127.0.0.1:1", "--listen", "nowhere"],
         &["run", "--to", "not a url"],
+        &["roles", "who-can", "get", "/x"],
     ] {
         let (status, _, err) = run(empty.path(), arguments);
         assert_eq!(status, 2, "{arguments:?}: {err}");
@@ -397,6 +398,27 @@ fn an_address_that_is_taken_is_a_failure_at_run_time() {
     let (status, _, err) = run(folder.path(), &[]);
     assert_eq!(status, 1);
     assert!(err.contains("can't listen on"), "{err}");
+}
+
+#[test]
+fn what_can_t_be_opened_is_named() {
+    let owner = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = owner.local_addr().unwrap();
+    let of_admin = folder(&format!(
+        "[server]\nlisten = [\"127.0.0.1:0\"]\n[admin]\nlisten = \"{taken}\"\n{ANSWERS}"
+    ));
+    let (status, _, err) = run(of_admin.path(), &[]);
+    assert_eq!(status, 1);
+    assert!(
+        err.contains(&format!("[admin]: can't listen on {taken}")) && err.contains("help: "),
+        "{err}"
+    );
+    let of_log = folder(&format!(
+        "{QUICK}[log.access]\nfile = \"no/such/access.log\"\n{ANSWERS}"
+    ));
+    let (status, _, err) = run(of_log.path(), &[]);
+    assert_eq!(status, 1);
+    assert!(err.contains("the access log no/such/access.log"), "{err}");
 }
 
 #[test]

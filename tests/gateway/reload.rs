@@ -130,6 +130,23 @@ async fn a_bad_file_keeps_the_old_configuration_and_says_why() {
 }
 
 #[tokio::test]
+async fn what_waits_for_the_next_start_is_told() {
+    let route = "[routes.a]\nrespond = { body = \"a\" }\n";
+    let gateway = FileGateway::start(&format!("{SERVER}{route}"));
+    let changed = SERVER
+        .replace("[log.access]", "token = \"hush\"\n[log.access]")
+        .replace("access.log", "other.log");
+    gateway.write(&format!("{changed}{route}"));
+    let (outcome, logged) = Logged::during(|| gateway.inner().reload());
+    outcome.expect("a good file");
+    for key in ["admin.token", "log.access.file"] {
+        assert!(logged.contains(key), "{logged}");
+    }
+    assert!(!logged.contains("admin.listen"), "{logged}");
+    assert!(!logged.contains("hush"), "{logged}");
+}
+
+#[tokio::test]
 async fn a_file_that_is_gone_is_a_refused_reload() {
     let gateway = FileGateway::start(&format!(
         "{SERVER}[routes.a]\nrespond = {{ body = \"old\" }}\n"

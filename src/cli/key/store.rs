@@ -20,6 +20,8 @@ pub(super) struct Store {
     path: PathBuf,
     keys: KeysFile,
     document: DocumentMut,
+    /// Whether there was no file.
+    is_new: bool,
     /// The lock of the directory: the file itself is replaced. It goes with the handle.
     _lock: File,
 }
@@ -49,9 +51,10 @@ impl Store {
         };
         let lock = File::open(folder(&path)).and_then(|folder| folder.lock().map(|()| folder));
         let lock = lock.map_err(|error| failed(folder(&path), &error))?;
-        let text = match path.exists() {
-            true => read(&path)?,
-            false => INTRODUCTION.to_owned(),
+        let is_new = !path.exists();
+        let text = match is_new {
+            true => String::new(),
+            false => read(&path)?,
         };
         let name = path.display().to_string();
         let keys =
@@ -61,6 +64,7 @@ impl Store {
             path,
             keys,
             document,
+            is_new,
             _lock: lock,
         })
     }
@@ -109,10 +113,11 @@ impl Store {
         }
     }
 
+    /// Keys that it has replaced stay in the entry: they are refused as revoked, and not as unknown,
+    /// which would count as a guess of whoever still has one.
     pub(super) fn revoke(&mut self, id: &str, now: SystemTime) {
         if let Some(entry) = self.entry(id) {
             entry.insert("revoked", moment(now));
-            entry.remove("previous");
         }
     }
 
@@ -148,7 +153,9 @@ impl Store {
 
     /// Puts the changed file in the old one's place, and says where that is.
     pub(super) fn save(self) -> Result<String, Failure> {
-        let text = self.document.to_string();
+        // Put before the tables here: parsed, a comment alone would go on standing at the end.
+        let introduction = if self.is_new { INTRODUCTION } else { "" };
+        let text = format!("{introduction}{}", self.document);
         let name = self.path.display().to_string();
         // What the gateway would refuse must not be written.
         KeysFile::parse(&name, &text).map_err(|findings| output::bad_config(&findings))?;

@@ -2,7 +2,10 @@
 
 use toml::de::DeValue;
 
-use crate::config::decode::{Format, Node, OneOrList, Problem, Reader, Show, Text, quoted};
+use crate::config::{
+    decode::{Format, Node, OneOrList, Problem, Reader, Show, Text, quoted},
+    diagnostic::Finding,
+};
 
 /// Where a claim stands in a token: `"roles"` is one literal name, `["realm_access", "roles"]` a
 /// path. A name with dots in it (`"https://example.com/roles"`) so needs no escape.
@@ -28,6 +31,7 @@ impl Format for Claim {
         if !right {
             return reader.wrong(node, &Self::expected(), None);
         }
+        warn_of_dots(node, reader);
         let names = OneOrList::<Text>::read(node, reader)?;
         if names.is_empty() || names.iter().any(String::is_empty) {
             let problem = Problem::what("a claim has a name");
@@ -35,6 +39,25 @@ impl Format for Claim {
         }
         Some(ClaimPath(names.into_iter().map(Into::into).collect()))
     }
+}
+
+/// Elsewhere a dot leads into an object. A name that is a URL has dots and is meant as it stands; any
+/// other is told to be one name by standing in a list.
+fn warn_of_dots(node: Node<'_>, reader: &mut Reader<'_>) {
+    let DeValue::String(text) = node.value else {
+        return;
+    };
+    if !text.contains('.') || text.contains(['/', ':']) {
+        return;
+    }
+    let path: Vec<_> = text.split('.').map(quoted).collect();
+    let message = format!("`{}`: this is one name, not a path", node.name);
+    let help = format!(
+        "write `[{}]` for the path, or `[{}]` if the name has a dot in it",
+        path.join(", "),
+        quoted(text)
+    );
+    reader.report(Finding::warning(node.place, message).help(help));
 }
 
 impl Show for Claim {

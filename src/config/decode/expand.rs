@@ -150,8 +150,24 @@ impl Reader<'_> {
 
     /// Reads a string whose other names are filled in per request.
     pub(in crate::config) fn template(&mut self, node: Node<'_>) -> Option<Template> {
+        self.warn_of_bare_names(node);
         let parts = self.pieces(node, true)?.parts;
         Some(Template { parts })
+    }
+
+    /// nginx and shells fill in `$host`; here it is text, and hardly meant as such.
+    fn warn_of_bare_names(&mut self, node: Node<'_>) {
+        let DeValue::String(text) = node.value else {
+            return;
+        };
+        for name in bare_names(text) {
+            let message = format!("`{}`: `${name}` is text and is not filled in", node.name);
+            let help = format!(
+                "write {}, or `$${name}` if the text is meant",
+                meant_by(name)
+            );
+            self.report(Finding::warning(node.place, message).help(help));
+        }
     }
 
     fn pieces(&mut self, node: Node<'_>, per_request: bool) -> Option<Pieces> {
@@ -241,6 +257,38 @@ impl Reader<'_> {
     }
 }
 
+/// Names behind a `$` without braces. Behind `$$` there is none: that is a dollar on purpose.
+fn bare_names(text: &str) -> Vec<&str> {
+    let mut found = Vec::new();
+    let mut rest = text;
+    while let Some((_, after)) = rest.split_once('$') {
+        let end = after.find(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+        let (name, behind) = after.split_at(end.unwrap_or(after.len()));
+        if !name.is_empty() {
+            found.push(name);
+        }
+        rest = behind
+            .strip_prefix('$')
+            .filter(|_| name.is_empty())
+            .unwrap_or(behind);
+    }
+    found
+}
+
+/// What is written here for a name that nginx fills in, or a shell.
+fn meant_by(name: &str) -> String {
+    if let Some((_, ours)) = OF_NGINX.iter().find(|(theirs, _)| *theirs == name) {
+        return format!("`{ours}`");
+    }
+    if PER_REQUEST.iter().any(|(known, _)| *known == name) {
+        return format!("`${{{name}}}`");
+    }
+    if name.starts_with(|c: char| c.is_ascii_digit()) {
+        return "`${path.NAME}` for what `{NAME}` in the path took".to_owned();
+    }
+    format!("`${{env:{name}}}` for an environment variable")
+}
+
 #[derive(Default)]
 struct Pieces {
     parts: Vec<TemplatePart>,
@@ -281,10 +329,16 @@ fn unknown_name(name: &str, per_request: bool, known_elsewhere: bool) -> Problem
         true => format!("`${{{name}}}` is known only per request, and this is read at load"),
         false => format!("unknown name `${{{name}}}`"),
     };
-    Problem::what(what).help(format!(
-        "known here: {}; `$$` is a dollar",
-        known.join(", ")
-    ))
+    Problem::what(what).help(match looks_like_variable(name) {
+        true => format!("write `${{env:{name}}}` for the environment variable"),
+        false => format!("known here: {}; `$$` is a dollar", known.join(", ")),
+    })
+}
+
+/// As names in the environment are written; none of ours are.
+fn looks_like_variable(name: &str) -> bool {
+    let letter = |c: char| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_';
+    name.starts_with(|c: char| c.is_ascii_uppercase()) && name.chars().all(letter)
 }
 
 const PER_REQUEST: [(&str, TemplatePart); 8] = [
@@ -296,6 +350,15 @@ const PER_REQUEST: [(&str, TemplatePart); 8] = [
     ("host", TemplatePart::Host),
     ("path", TemplatePart::Path),
     ("query", TemplatePart::Query),
+];
+/// Names of nginx, and what is written here.
+const OF_NGINX: [(&str, &str); 6] = [
+    ("remote_addr", "${client_ip}"),
+    ("http_host", "${host}"),
+    ("uri", "${path}"),
+    ("request_uri", "${path}${query}"),
+    ("args", "${query}"),
+    ("query_string", "${query}"),
 ];
 const LARGEST_FILE: u64 = 1 << 20;
 
@@ -318,6 +381,28 @@ mod tests {
             ]
         );
         assert_eq!(pieces("a${b"), [Piece::Text("a"), Piece::Unclosed]);
+    }
+
+    #[test]
+    fn a_name_without_braces_is_found_unless_its_dollar_is_doubled() {
+        assert_eq!(
+            bare_names("https://$host$request_uri"),
+            ["host", "request_uri"]
+        );
+        assert_eq!(bare_names("/$1/$"), ["1"]);
+        assert_eq!(bare_names("$a$$b"), ["a"]);
+        assert_eq!(bare_names("$$host ${host} ^x$"), [""; 0]);
+    }
+
+    #[test]
+    fn names_of_nginx_are_translated() {
+        assert_eq!(meant_by("host"), "`${host}`");
+        assert_eq!(meant_by("request_uri"), "`${path}${query}`");
+        assert!(meant_by("1").contains("`${path.NAME}`"));
+        assert_eq!(
+            meant_by("HOME"),
+            "`${env:HOME}` for an environment variable"
+        );
     }
 
     #[test]

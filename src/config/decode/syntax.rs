@@ -52,8 +52,9 @@ fn bare_value(line: &str) -> bool {
         return false;
     };
     let value = value.split('#').next().unwrap_or_default().trim();
-    value.starts_with(|c: char| c.is_ascii_alphanumeric() || matches!(c, '/' | '*' | '.' | '$'))
-        && !value.contains(['"', '\''])
+    value.starts_with(|c: char| {
+        c.is_ascii_alphanumeric() || matches!(c, '/' | '*' | '.' | '$' | '\u{201c}' | '\u{2018}')
+    }) && !value.contains(['"', '\''])
 }
 
 /// A key or a table that is defined twice, with both places.

@@ -16,19 +16,24 @@ pub(super) fn report(node: Node<'_>, reader: &mut Reader<'_>) {
     };
     let near = nearest(node.name, node.scope.keys.iter().copied());
     let label = near.map_or(String::new(), |near| format!("did you mean `{near}`?"));
-    let help = of_outer_table(node, reader)
+    let help = of_outer_table(node, near.is_some(), reader)
         .or_else(|| unquoted_dot(node, reader))
         .or_else(|| near.map(|near| format!("write `{near}`")))
+        .or_else(|| not_there_yet(node.name))
         .or_else(|| of_other_table(node.name))
         .unwrap_or_else(|| known_keys(node.scope));
     reader.report(Finding::error(node.key, message).label(label).help(help));
 }
 
 /// The TOML trap: below `[routes.x.timeouts]` every key belongs to that table, and a key of
-/// `[routes.x]` that follows is swallowed.
-fn of_outer_table(node: Node<'_>, reader: &Reader<'_>) -> Option<String> {
+/// `[routes.x]` that follows is swallowed. What has a near name here was hardly meant for the top
+/// level: `server` in `[upstreams.x]` is `servers`.
+fn of_outer_table(node: Node<'_>, has_near: bool, reader: &Reader<'_>) -> Option<String> {
     let mut inner = node.scope;
     while let Some(outer) = inner.parent {
+        if has_near && outer.style == Style::Root {
+            return None;
+        }
         if outer.keys.contains(&node.name) {
             return Some(move_out(node, inner, outer, reader));
         }
@@ -106,6 +111,14 @@ fn of_other_table(name: &str) -> Option<String> {
     (!owners.is_empty()).then(|| format!("`{name}` is a key of {}", owners.join(", ")))
 }
 
+/// What other gateways have, and whoever comes from there looks for.
+fn not_there_yet(name: &str) -> Option<String> {
+    TLS.contains(&name).then(|| {
+        "there is no TLS yet: let a proxy in front end it, and name that in `server.trusted_proxies`"
+            .to_owned()
+    })
+}
+
 fn known_keys(scope: &Scope<'_>) -> String {
     let keys: Vec<_> = scope.keys.iter().map(|key| format!("`{key}`")).collect();
     format!("known here: {}", keys.join(", "))
@@ -126,6 +139,7 @@ pub(in crate::config) fn nearest<'n>(
         .map(|(_, known)| known)
 }
 
+const TLS: [&str; 6] = ["tls", "ssl", "https", "cert", "certificate", "acme"];
 const MOST_EDITS: usize = 4;
 const MOST_OWNERS: usize = 3;
 

@@ -69,7 +69,10 @@ pub(in crate::config) fn quota(text: &str) -> Result<Quota, Problem> {
     };
     let (count, per) = (count.trim_end(), per.trim_start());
     let count = count.parse::<u32>().ok().filter(|count| *count > 0);
-    let count = count.ok_or_else(|| Problem::what("how many is a number from 1 to 4294967295"))?;
+    let count = count.ok_or_else(|| {
+        Problem::what("how many is a number from 1 to 4294967295")
+            .help("a number alone: what nginx calls `10r/s` is `\"10/s\"`")
+    })?;
     let per = Some(time(per)?);
     Ok(Quota { count, per })
 }

@@ -61,6 +61,7 @@ fn a_new_key_is_printed_once_and_only_its_hash_is_written() {
     let shown = out.trim();
     assert!(shown.starts_with("tgk_") && shown.len() == 53, "{out}");
     assert!(!text(folder.path()).contains(&shown[4..]));
+    assert!(text(folder.path()).starts_with("# API keys: hashes only."));
     let file = read(folder.path());
     let stored = &file.keys["partner-7"];
     let hash = tollgate::exchange::api_key::hash(shown.as_bytes()).unwrap();
@@ -155,6 +156,20 @@ fn a_rotated_key_leaves_the_old_one_good_for_the_overlap() {
 }
 
 #[test]
+fn keys_that_a_revoked_one_has_replaced_are_known_as_revoked() {
+    let folder = TempDir::new().unwrap();
+    key(folder.path(), &["new", "--id", "a"]);
+    let old = read(folder.path()).keys["a"].hash;
+    key(folder.path(), &["rotate", "--id", "a"]);
+    key(folder.path(), &["revoke", "--id", "a"]);
+    let file = read(folder.path());
+    let revoked = &file.keys["a"];
+    assert!(revoked.revoked.is_some());
+    assert_eq!(revoked.previous[0].0, old);
+    assert!(key(folder.path(), &["list"]).contains("revoked"));
+}
+
+#[test]
 fn an_old_key_never_outlives_its_own_expiry() {
     let folder = TempDir::new().unwrap();
     key(folder.path(), &["new", "--id", "a", "--expires", "1d"]);
@@ -172,6 +187,8 @@ fn an_old_key_never_outlives_its_own_expiry() {
 fn what_can_not_be_done_is_told_and_changes_nothing() {
     let folder = TempDir::new().unwrap();
     key(folder.path(), &["new", "--id", "a"]);
+    key(folder.path(), &["new", "--id", "gone"]);
+    key(folder.path(), &["revoke", "--id", "gone"]);
     let before = text(folder.path());
     for (arguments, status, word) in [
         (&["new", "--id", "a"][..], 1, "key rotate"),
@@ -194,6 +211,8 @@ fn what_can_not_be_done_is_told_and_changes_nothing() {
         ),
         (&["revoke", "--id", "c"], 1, "no key `c`"),
         (&["rotate", "--id", "c"], 1, "no key `c`"),
+        (&["new", "--id", "gone"], 1, "choose another id"),
+        (&["rotate", "--id", "gone"], 1, "choose another id"),
         (&["rotate", "--id", "a", "--overlap", "2030-01-01"], 2, "7d"),
     ] {
         let (ended, err) = refused(folder.path(), arguments);
