@@ -239,7 +239,7 @@ fn redis_of(
     match &running.redis {
         Some((known, redis)) if known == wanted => Some((known.clone(), Arc::clone(redis))),
         _ => {
-            let redis = Redis::new(wanted, tools.workers, tools.metrics.redis());
+            let redis = Redis::new(wanted, tools.workers, tools.metrics.redis(), &tools.control);
             Some((wanted.clone(), redis))
         }
     }

@@ -4,8 +4,8 @@
 //! Stored answers have another beside it: a large one must not hold up a limit's decision.
 //! Every call has a deadline. After a few failures the breaker of their kind opens for the whole
 //! process, and after one refused connection those of both kinds: requests then go on without Redis at
-//! the cost of one load, and every now and then one of them has a task look whether Redis is back, and
-//! waits for nothing.
+//! the cost of one load. A task of the control runtime looks every now and then whether Redis is back,
+//! whether or not anybody asks for it: no request is the first to find out.
 //!
 //! Hazards: the driver's own connection manager would retry for seconds and reconnect on whichever
 //! runtime met the error, so it is not used. What Redis answers is checked in every detail: anything
@@ -27,17 +27,20 @@ pub use quota::{SharedAlgorithm, SharedAsk, SharedTaken};
 use std::{
     fmt,
     sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering::Relaxed},
+        Arc, Weak,
+        atomic::{AtomicBool, AtomicU64, Ordering::AcqRel, Ordering::Relaxed, Ordering::Release},
     },
     time::{Duration, Instant},
 };
 
 use redis::{Cmd, ErrorKind, RedisError, ServerErrorKind, Value};
-use tokio::time::timeout;
+use tokio::{
+    runtime::Handle,
+    time::{sleep, timeout},
+};
 
 use crate::{config, telemetry::RedisMetrics};
-use breaker::{Breaker, Gate, Weight};
+use breaker::{Breaker, Weight, pause};
 use link::{Link, Slot, Target};
 use script::Scripts;
 
@@ -53,6 +56,9 @@ pub struct Redis {
     metrics: RedisMetrics,
     scripts: Scripts,
     began: Instant,
+    control: Handle,
+    /// Whether a task looks for Redis to be back.
+    recovers: AtomicBool,
 }
 
 /// What all connections for one purpose share.
@@ -128,9 +134,15 @@ enum Reply {
 }
 
 impl Redis {
-    /// The Redis of `[redis]`; the first who asks connects.
+    /// The Redis of `[redis]`; the first who asks connects. When it is away, a task of the control runtime
+    /// looks for it.
     #[must_use]
-    pub fn new(config: &config::Redis, workers: usize, metrics: RedisMetrics) -> Arc<Self> {
+    pub fn new(
+        config: &config::Redis,
+        workers: usize,
+        metrics: RedisMetrics,
+        control: &Handle,
+    ) -> Arc<Self> {
         // Looked at before the first answer, it is not known to be away.
         metrics.open.set(0);
         Arc::new(Self {
@@ -143,6 +155,8 @@ impl Redis {
             metrics,
             scripts: Scripts::new(),
             began: Instant::now(),
+            control: control.clone(),
+            recovers: AtomicBool::new(false),
         })
     }
 
@@ -186,11 +200,11 @@ impl Redis {
     }
 
     /// Counts stored answers that are not what was asked for.
-    pub fn garbage(&self) -> Away {
+    pub fn garbage(self: &Arc<Self>) -> Away {
         self.garbage_on(Lane::Answers)
     }
 
-    fn garbage_on(&self, lane: Lane) -> Away {
+    fn garbage_on(self: &Arc<Self>, lane: Lane) -> Away {
         self.failed(lane, Failure::new(Away::Garbage, Weight::Counts))
     }
 
@@ -203,7 +217,9 @@ impl Redis {
         command: &Cmd,
         again: bool,
     ) -> Result<Reply, Away> {
-        self.pass(lane, worker)?;
+        if self.way(lane).breaker.is_open() {
+            return Err(Away::Open);
+        }
         let began = Instant::now();
         let exchange = self.exchange(lane, worker, command, again);
         let outcome = match timeout(self.timeout, exchange).await {
@@ -221,19 +237,6 @@ impl Redis {
                 Ok(reply)
             }
             Err(failure) => Err(self.failed(lane, failure)),
-        }
-    }
-
-    /// Whether Redis is to be asked now.
-    fn pass(self: &Arc<Self>, lane: Lane, worker: usize) -> Result<(), Away> {
-        match self.way(lane).breaker.gate(self.now()) {
-            Gate::Closed => Ok(()),
-            Gate::Open => Err(Away::Open),
-            Gate::Probe => {
-                let redis = Arc::clone(self);
-                tokio::spawn(async move { redis.probe(lane, worker).await });
-                Err(Away::Open)
-            }
         }
     }
 
@@ -312,10 +315,21 @@ impl Redis {
         });
     }
 
+    /// Has a task look for Redis, unless one does already.
+    fn recover(self: &Arc<Self>) {
+        if !self.recovers.swap(true, AcqRel) {
+            self.control.spawn(recover(Arc::downgrade(self)));
+        }
+    }
+
+    fn is_away(&self) -> bool {
+        self.counts.breaker.is_open() || self.answers.breaker.is_open()
+    }
+
     /// Looks whether Redis is back, by writing: a replica and a full server answer too. Whoever takes
     /// that takes all else.
-    async fn probe(self: &Arc<Self>, lane: Lane, worker: usize) {
-        let Some(link) = self.target.connect(&self.way(lane).generation).await else {
+    async fn probe(&self) {
+        let Some(link) = self.target.connect(&self.counts.generation).await else {
             return;
         };
         let mut command = redis::cmd("SET");
@@ -326,7 +340,6 @@ impl Redis {
             .arg(1_000);
         let answer = timeout(self.timeout, link.send(&command)).await;
         if matches!(answer, Ok(Ok(Value::Okay))) {
-            self.slot(lane, worker).put(link);
             self.counts.breaker.close();
             self.answers.breaker.close();
             self.metrics.up.set(1);
@@ -335,13 +348,12 @@ impl Redis {
         }
     }
 
-    fn failed(&self, lane: Lane, failure: Failure) -> Away {
+    fn failed(self: &Arc<Self>, lane: Lane, failure: Failure) -> Away {
         let Failure { away, weight } = failure;
         let errors = &self.metrics.errors;
         errors.with_label_values(&[away.as_str()]).inc();
-        let now = self.now();
         let opens = |way: &Way| {
-            let opened = way.breaker.failed(now, weight);
+            let opened = way.breaker.failed(weight);
             if opened {
                 way.generation.fetch_add(1, Relaxed);
             }
@@ -360,6 +372,7 @@ impl Redis {
                 cause = away.as_str(),
                 "Redis is away; requests go on without it"
             );
+            self.recover();
         }
         away
     }
@@ -383,6 +396,23 @@ impl Redis {
 
     fn now(&self) -> u64 {
         u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+}
+
+/// Looks for Redis until it is back, or nobody has it any more.
+async fn recover(redis: Weak<Redis>) {
+    for tries in 0.. {
+        sleep(pause(tries)).await;
+        let Some(redis) = redis.upgrade() else { return };
+        redis.probe().await;
+        if redis.is_away() {
+            continue;
+        }
+        redis.recovers.store(false, Release);
+        // Who has failed meanwhile has left it to this task.
+        if !(redis.is_away() && !redis.recovers.swap(true, AcqRel)) {
+            return;
+        }
     }
 }
 
@@ -418,16 +448,19 @@ mod tests {
 
     #[test]
     fn what_is_too_slow_for_large_answers_takes_no_limit_out_of_redis() {
-        let redis = Redis::new(&config::Redis::default(), 1, Metrics::new().redis());
-        let gates = || [Lane::Counts, Lane::Answers].map(|lane| redis.way(lane).breaker.gate(1));
+        let runtime = tokio::runtime::Builder::new_current_thread().build();
+        let runtime = runtime.unwrap();
+        let (config, metrics) = (config::Redis::default(), Metrics::new().redis());
+        let redis = Redis::new(&config, 1, metrics, runtime.handle());
+        let open = || [Lane::Counts, Lane::Answers].map(|lane| redis.way(lane).breaker.is_open());
         for _ in 0..10 {
             redis.failed(Lane::Answers, Failure::new(Away::Timeout, Weight::Counts));
         }
-        assert_eq!(gates(), [Gate::Closed, Gate::Open]);
+        assert_eq!(open(), [false, true]);
         redis.failed(
             Lane::Answers,
             Failure::new(Away::Unreachable, Weight::Opens),
         );
-        assert_eq!(gates(), [Gate::Open, Gate::Open]);
+        assert_eq!(open(), [true, true]);
     }
 }

@@ -1,27 +1,16 @@
 //! One breaker for the whole process and one purpose: while Redis is away, asking it costs one load.
 
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::{
+    sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed},
+    time::Duration,
+};
 
-/// Closed, or open with a time at which somebody may look whether Redis is back.
+/// Closed, or open until somebody has found Redis back.
 #[derive(Debug, Default)]
 pub(super) struct Breaker {
     /// Failures since the last success.
     failures: AtomicU32,
-    /// When the next look is due, in milliseconds; 0 is closed.
-    next: AtomicU64,
-    /// How often in vain it was looked.
-    tries: AtomicU32,
-}
-
-/// What a request may do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Gate {
-    /// Ask.
-    Closed,
-    /// Go on without.
-    Open,
-    /// Go on without, but have somebody look.
-    Probe,
+    open: AtomicBool,
 }
 
 /// What a failure says.
@@ -36,25 +25,9 @@ pub(super) enum Weight {
 }
 
 impl Breaker {
-    /// What may be done at a time, in milliseconds.
-    pub(super) fn gate(&self, now: u64) -> Gate {
-        let next = self.next.load(Relaxed);
-        if next == 0 {
-            return Gate::Closed;
-        }
-        if now < next {
-            return Gate::Open;
-        }
-        let tries = self.tries.load(Relaxed);
-        let later = now + pause(tries);
-        // Of many who come at once, one looks.
-        match self.next.compare_exchange(next, later, Relaxed, Relaxed) {
-            Ok(_) => {
-                self.tries.store(tries.saturating_add(1), Relaxed);
-                Gate::Probe
-            }
-            Err(_) => Gate::Open,
-        }
+    /// Whether requests go on without Redis.
+    pub(super) fn is_open(&self) -> bool {
+        self.open.load(Relaxed)
     }
 
     /// Notes a success.
@@ -65,7 +38,7 @@ impl Breaker {
     }
 
     /// Notes a failure; whether it has opened.
-    pub(super) fn failed(&self, now: u64, weight: Weight) -> bool {
+    pub(super) fn failed(&self, weight: Weight) -> bool {
         if weight == Weight::Nothing {
             return false;
         }
@@ -73,22 +46,20 @@ impl Breaker {
         if weight == Weight::Counts && failures < MOST_FAILURES {
             return false;
         }
-        let due = now + pause(0);
-        self.next.compare_exchange(0, due, Relaxed, Relaxed).is_ok()
+        !self.open.swap(true, Relaxed)
     }
 
     /// Redis is back.
     pub(super) fn close(&self) {
         self.failures.store(0, Relaxed);
-        self.tries.store(0, Relaxed);
-        self.next.store(0, Relaxed);
+        self.open.store(false, Relaxed);
     }
 }
 
-/// Milliseconds until the next look: longer each time, and not the same for all gateways.
-fn pause(tries: u32) -> u64 {
+/// Until the next look, after so many in vain: longer each time, and not the same for all gateways.
+pub(super) fn pause(tries: u32) -> Duration {
     let full = (SHORTEST << tries.min(8)).min(LONGEST);
-    full / 2 + fastrand::u64(0..=full / 2)
+    Duration::from_millis(full / 2 + fastrand::u64(0..=full / 2))
 }
 
 /// Failures in a row after which Redis is left alone.
@@ -105,39 +76,45 @@ mod tests {
         let breaker = Breaker::default();
         for _ in 0..3 {
             for _ in 0..MOST_FAILURES - 1 {
-                assert!(!breaker.failed(1, Weight::Counts));
+                assert!(!breaker.failed(Weight::Counts));
             }
             breaker.succeeded();
         }
-        assert_eq!(breaker.gate(1), Gate::Closed);
+        assert!(!breaker.is_open());
         for _ in 0..MOST_FAILURES - 1 {
-            assert!(!breaker.failed(1, Weight::Counts));
+            assert!(!breaker.failed(Weight::Counts));
         }
-        assert!(breaker.failed(1, Weight::Counts));
-        assert_eq!(breaker.gate(1), Gate::Open);
+        assert!(breaker.failed(Weight::Counts));
+        assert!(breaker.is_open());
     }
 
     #[test]
     fn a_connection_that_is_being_made_does_not_open_it() {
         let breaker = Breaker::default();
         for _ in 0..100 {
-            assert!(!breaker.failed(1, Weight::Nothing));
+            assert!(!breaker.failed(Weight::Nothing));
         }
-        assert_eq!(breaker.gate(1), Gate::Closed);
+        assert!(!breaker.is_open());
     }
 
     #[test]
-    fn a_server_that_is_gone_opens_it_at_once_and_one_looks_at_a_time() {
+    fn a_server_that_is_gone_opens_it_at_once_until_it_is_back() {
         let breaker = Breaker::default();
-        assert!(breaker.failed(1, Weight::Opens));
-        assert!(!breaker.failed(1, Weight::Opens), "it is open already");
-        let mut now = 1 + SHORTEST;
-        for _ in 0..20 {
-            assert_eq!(breaker.gate(now), Gate::Probe);
-            assert_eq!(breaker.gate(now), Gate::Open);
-            now += LONGEST;
-        }
+        assert!(breaker.failed(Weight::Opens));
+        assert!(!breaker.failed(Weight::Opens), "it is open already");
+        assert!(breaker.is_open());
         breaker.close();
-        assert_eq!(breaker.gate(now), Gate::Closed);
+        assert!(!breaker.is_open());
+        assert!(breaker.failed(Weight::Opens));
+    }
+
+    #[test]
+    fn looks_come_soon_and_then_every_second() {
+        for tries in 0..100 {
+            let pause = pause(tries).as_millis();
+            assert!((50..=1_000).contains(&pause));
+        }
+        assert!(pause(0).as_millis() <= 100);
+        assert!(pause(50).as_millis() >= 500);
     }
 }

@@ -44,6 +44,9 @@ impl Model {
         );
         let config = Config::parse("model.toml", &text).unwrap().config;
         let metrics = Metrics::new().redis();
+        // It is never asked, so nothing runs there.
+        let runtime = tokio::runtime::Builder::new_current_thread().build();
+        let runtime = runtime.unwrap();
         let client = redis::Client::open(server.url()).unwrap();
         let mut connection = client.get_connection().unwrap();
         assert_eq!(QUOTA.matches(CLOCK).count(), 1, "the clock is read once");
@@ -52,7 +55,7 @@ impl Model {
         let script = load.arg("LOAD").arg(moved).query(&mut connection).unwrap();
         Self {
             connection,
-            redis: Redis::new(&config.redis.unwrap(), 1, metrics),
+            redis: Redis::new(&config.redis.unwrap(), 1, metrics, runtime.handle()),
             script,
             _server: server,
         }
