@@ -28,6 +28,8 @@ use http::{
     request::Parts,
 };
 
+use http_body::Body as _;
+
 use client::{Client, Trust};
 pub use end::AnswerBody;
 use end::{End, has_no_body};
@@ -480,7 +482,7 @@ fn finish(
     let (head, body) = response.into_parts();
     // RFC 9110 9.3.2: over HTTP/2 hyper would send it to HEAD.
     let body = if empty { Body::empty() } else { body };
-    let mut body = AnswerBody::new(body, Some((end, in_flight)), &head.headers);
+    let mut body = AnswerBody::new(body, Some((end, in_flight)), empty, &head.headers);
     body.own = own;
     http::Response::from_parts(head, body)
 }
@@ -497,9 +499,12 @@ fn tunnel(mut response: Response, end: (End, InFlight)) -> http::Response<Answer
             let (end, _in_flight) = end;
             end.tunnelled(run.await);
         });
-        return response.map(|body| AnswerBody::new(body, None, &headers));
+        return response.map(|body| AnswerBody::new(body, None, true, &headers));
     }
-    response.map(|body| AnswerBody::new(body, Some(end), &headers))
+    response.map(|body| {
+        let empty = body.is_end_stream();
+        AnswerBody::new(body, Some(end), empty, &headers)
+    })
 }
 
 const SERVED_METHODS: HeaderValue =

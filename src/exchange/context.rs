@@ -108,8 +108,8 @@ pub struct ContextParts {
 
 /// The shared record of one request.
 ///
-/// It is handed on beside the request. Each value is written once by one writer; the
-/// access log reads all of them when the answer has ended.
+/// It is handed on beside the request. Each value is written once by one writer, but for what an answer
+/// tells a limit afterwards; the access log reads all of them when the answer has ended.
 #[derive(Debug)]
 pub struct Context {
     /// The connection that the request came on.
@@ -363,7 +363,7 @@ impl Context {
         shadowed
     }
 
-    /// Written by every limit that is asked about the request; tells its place among them.
+    /// Written by every limit that has something to say about the request; tells its place among them.
     pub fn limited(&self, report: LimitReport) -> usize {
         self.is_limited.store(true, Ordering::Release);
         let mut reports = locked(&self.limits);

@@ -10,6 +10,8 @@ use smallvec::SmallVec;
 pub struct LimitPolicy {
     /// The limit's name.
     pub limit: Arc<str>,
+    /// Whether the limit refuses, or only watches.
+    pub enforced: bool,
     /// Whether answers tell in `RateLimit` and `RateLimit-Policy`.
     pub draft: bool,
     /// Whether they tell in `X-RateLimit-*`.
@@ -23,7 +25,7 @@ pub struct LimitPolicy {
 /// A window as it is told.
 #[derive(Debug)]
 pub struct PolicyWindow {
-    /// The beginning of its `RateLimit` item: `"name";r=`.
+    /// The beginning of its `RateLimit` item: `"name";r=`. Printable: it is written into heads as it is.
     pub item: Box<str>,
     /// How many fit into it.
     pub quota: u32,

@@ -172,6 +172,11 @@ impl Rejection {
         if context.head.version == http::Version::HTTP_2 {
             self.more.headers.retain(|(name, _)| *name != CONNECTION);
         }
+        // Second values of a name have a room of their own, which would be kept; and the heads of HTTP/2
+        // are counted until an answer is made of them.
+        if context.head.version == http::Version::HTTP_2 || room.len() != room.keys_len() {
+            room = HeaderMap::new();
+        }
         room.clear();
         // Once, for what is added on the way out too.
         room.reserve(FIELDS);
@@ -282,7 +287,7 @@ fn grpc_status(status: StatusCode) -> u16 {
 /// Room for an envelope with a detail or two.
 const ENVELOPE: usize = 320;
 /// Of most refusals, with what a route adds.
-const FIELDS: usize = 6;
+const FIELDS: usize = 12;
 
 #[cfg(test)]
 mod tests {

@@ -138,10 +138,16 @@ pub struct AnswerBody {
 }
 
 impl AnswerBody {
-    pub(super) fn new(body: Body, end: Option<(End, InFlight)>, headers: &HeaderMap) -> Self {
+    /// Of an answer that is `empty` the end comes at once.
+    pub(super) fn new(
+        body: Body,
+        end: Option<(End, InFlight)>,
+        empty: bool,
+        headers: &HeaderMap,
+    ) -> Self {
         let (end, in_flight) = end.unzip();
         Self {
-            end: end.filter(|_| !body.is_end_stream()),
+            end: end.filter(|_| !empty),
             body,
             _in_flight: in_flight,
             large: false,
@@ -160,6 +166,15 @@ impl AnswerBody {
             None => end.trailers(self.names_trailers),
         }
         if self.body.is_end_stream() {
+            self.over(true);
+        }
+    }
+}
+
+/// Nobody asks a body for more that has come to its end since its answer began.
+impl Drop for AnswerBody {
+    fn drop(&mut self) {
+        if self.end.is_some() && self.body.is_end_stream() {
             self.over(true);
         }
     }

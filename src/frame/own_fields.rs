@@ -14,7 +14,9 @@ use crate::exchange::{
 /// Puts the fields into a map. A server's own of these names give way.
 pub(super) fn insert(headers: &mut HeaderMap, context: &Context) {
     let own = Own::of(context);
-    remove_where(headers, |name| own.replaces(name));
+    if own.tells_limits() {
+        remove_where(headers, |name| own.replaces(name));
+    }
     headers.insert(X_REQUEST_ID, context.id.header().clone());
     tell_limits(headers, context);
 }
@@ -45,6 +47,10 @@ impl Own {
             draft: false,
             legacy: false,
         })
+    }
+
+    fn tells_limits(self) -> bool {
+        self.draft || self.legacy
     }
 
     /// Whether a field under that name gives way.
@@ -94,7 +100,9 @@ fn retry_after(reports: &[LimitReport]) -> u64 {
         LimitSaid::Deny { reset } => reset,
         _ => None,
     });
-    let tightest = tightest(reports).and_then(|it| it.reset);
+    // Also one whose figures nobody is told; but what only watches holds up nobody.
+    let enforced = reports.iter().filter(|it| it.policy.enforced);
+    let tightest = tightest(enforced).and_then(|it| it.reset);
     let waits = [refused, tightest].into_iter().flatten().map(seconds);
     waits.max().unwrap_or(1).max(1)
 }
@@ -200,6 +208,7 @@ mod tests {
     fn report(name: &str, (draft, legacy): (bool, bool), said: LimitSaid) -> LimitReport {
         let policy = LimitPolicy {
             limit: name.into(),
+            enforced: name != "watches",
             draft,
             legacy,
             text: HeaderValue::from_str(&format!("\"{name}\";q=9")).unwrap(),
@@ -277,6 +286,8 @@ mod tests {
         assert_eq!(retry_after(&[deny(None)]), 1);
         let used_up = report("outer", (false, false), allow(0, 60 * second));
         assert_eq!(retry_after(&[used_up, deny(Some(second))]), 60);
+        let watches = report("watches", (false, false), allow(0, 60 * second));
+        assert_eq!(retry_after(&[watches, deny(Some(second))]), 1);
         let roomy = report("outer", DRAFT, allow(1, 60 * second));
         assert_eq!(retry_after(&[roomy, deny(Some(second))]), 1);
     }

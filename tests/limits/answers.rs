@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::Limited;
-use crate::support::{empty, eventually, http2, read, request};
+use crate::support::{Origin, Raw, empty, eventually, http2, read, request};
 
 #[tokio::test]
 async fn a_refusal_says_when_to_come_again_and_never_too_early() {
@@ -88,6 +88,71 @@ async fn problem_details_and_grpc_callers_are_told_in_their_form() {
     let status = (answer.status(), answer.header("grpc-status"));
     assert_eq!(status, (200, Some("14")));
     assert_eq!(answer.header("retry-after"), Some("3600"));
+}
+
+/// They go into heads in two ways, by whether there is a body.
+#[tokio::test]
+async fn the_fields_stand_once_on_every_answer_whatever_the_server_says_there() {
+    for (method, version, end) in [
+        ("GET", "1.1", "200 OK\r\nContent-Length: 2\r\n\r\nok"),
+        ("GET", "1.0", "200 OK\r\nContent-Length: 2\r\n\r\nok"),
+        ("GET", "1.1", "200 OK\r\nContent-Length: 0\r\n\r\n"),
+        ("HEAD", "1.1", "200 OK\r\nContent-Length: 2\r\n\r\n"),
+        ("GET", "1.1", "204 No Content\r\n\r\n"),
+        ("GET", "1.1", "304 Not Modified\r\nETag: \"a\"\r\n\r\n"),
+    ] {
+        let (status, rest) = end.split_once("\r\n").expect("a head");
+        let theirs = format!(
+            "HTTP/1.1 {status}\r\nRateLimit: \"x\";r=9\r\nRateLimit-Policy: \"x\";q=9\r\n\
+             X-RateLimit-Limit: 9\r\n{rest}"
+        );
+        let origin = Origin::answering(theirs).await;
+        let limited = Limited::start(&format!(
+            "[routes.all]\nupstream = '{}'\nrate_limits = ['one']\n\
+             [rate_limits.one]\nkey = 'client_ip'\nquota = '7/1h'\n",
+            origin.url()
+        ));
+        let ask = format!("{method} / HTTP/{version}\r\nHost: a\r\n\r\n");
+        let answer = Raw::ask(limited.gateway.address(), ask).await;
+        let told = answer.all("ratelimit");
+        assert!(
+            told.len() == 1 && told[0].starts_with("\"one\";r=6;t="),
+            "{end:?}: {told:?}"
+        );
+        assert_eq!(answer.all("ratelimit-policy"), ["\"one\";q=7;w=3600"]);
+        assert_eq!(answer.all("x-ratelimit-limit"), ["9"], "not ours to say");
+    }
+}
+
+#[tokio::test]
+async fn a_refusal_shows_nothing_of_the_request() {
+    let limited = Limited::by("key = 'client_ip'\nquota = '1/1h'");
+    assert_eq!(limited.get().await.status, 200);
+    let lines = "Authorization: Bearer s3cret\r\nCookie: a=s3cret\r\nCookie: b=s3cret\r\n";
+    let refused = limited.with(lines).await;
+    assert_eq!(refused.status, 429);
+    let names: Vec<_> = refused.fields.iter().map(|(name, _)| &**name).collect();
+    assert_eq!(
+        names,
+        [
+            "content-type",
+            "cache-control",
+            "x-request-id",
+            "ratelimit-policy",
+            "ratelimit",
+            "retry-after",
+            "content-length",
+            "connection",
+            "date"
+        ]
+    );
+    let head = "HEAD / HTTP/1.1\r\nHost: a.test\r\nConnection: close\r\n\r\n";
+    let head = Raw::ask(limited.gateway.address(), head).await;
+    assert_eq!((head.status, head.all("retry-after").len()), (429, 1));
+    assert_eq!(
+        head.header("content-length"),
+        refused.header("content-length")
+    );
 }
 
 #[tokio::test]

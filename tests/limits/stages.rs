@@ -49,6 +49,25 @@ async fn the_tightest_is_told_and_all_policies() {
 }
 
 #[tokio::test]
+async fn who_is_refused_need_not_wait_for_a_limit_that_only_watches() {
+    let limited = Limited::answering(
+        "['watches', 'short']",
+        "[rate_limits.watches]\nkey = 'client_ip'\nquota = '2/1h'\nenforce = false\n\
+         algorithm = 'fixed_window'\n\
+         [rate_limits.short]\nkey = 'caller'\nquota = '1/10s'\nalgorithm = 'fixed_window'\n",
+    );
+    assert_eq!(limited.passed(1, "").await, 1);
+    let refused = limited.get().await;
+    assert_eq!(refused.status, 429);
+    let wait: u64 = refused
+        .header("retry-after")
+        .expect("told")
+        .parse()
+        .expect("seconds");
+    assert!(wait <= 10, "{wait}");
+}
+
+#[tokio::test]
 async fn a_limit_in_shadow_mode_counts_and_logs_only() {
     let limited = Limited::answering(
         "['a', 'shadow']",

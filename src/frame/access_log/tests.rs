@@ -163,6 +163,7 @@ fn the_tightest_limit_is_told_until_one_refuses() {
     let told = |name: &str, said| {
         let policy = Arc::new(LimitPolicy {
             limit: name.into(),
+            enforced: true,
             draft: true,
             legacy: false,
             text: HeaderValue::from_static("\"any\""),

@@ -25,6 +25,7 @@ pub(super) struct Common<'l> {
     limit: &'l Arc<str>,
     algorithm: LimitAlgorithm,
     headers: LimitHeaders,
+    enforced: bool,
 }
 
 impl<'l> From<&'l RateLimit> for Common<'l> {
@@ -37,6 +38,7 @@ impl<'l> From<&'l RateLimit> for Common<'l> {
                 true => limit.headers,
                 false => LimitHeaders::Off,
             },
+            enforced: limit.enforce,
         }
     }
 }
@@ -62,6 +64,7 @@ impl Tier {
         Arc::new(Self {
             policy: Arc::new(LimitPolicy {
                 limit: Arc::clone(limit.limit),
+                enforced: limit.enforced,
                 draft: limit.headers.draft(),
                 legacy: limit.headers.legacy(),
                 // Names are made printable, and the rest is digits.
@@ -131,6 +134,7 @@ mod tests {
                 None => LimitAlgorithm::Concurrency,
             },
             headers: LimitHeaders::Both,
+            enforced: true,
         };
         Tier::new(common, quotas, None)
     }

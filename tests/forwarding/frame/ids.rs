@@ -39,16 +39,20 @@ async fn a_trusted_proxys_id_is_taken_over_if_it_is_sane() {
 
 #[tokio::test]
 async fn an_answer_carries_the_requests_id_and_not_the_origins() {
-    let origin = crate::support::Origin::answering(
-        "HTTP/1.1 200 OK\r\nX-Request-Id: theirs\r\nContent-Length: 0\r\n\r\n",
-    )
-    .await;
-    let gateway = crate::support::Gateway::to(&origin.url());
-    let answer = Raw::ask(gateway.address(), get("")).await;
-    assert_eq!(
-        answer.header("x-request-id"),
-        origin.request().header("x-request-id")
-    );
+    for (version, end) in [
+        ("1.1", "Content-Length: 0\r\n\r\n"),
+        ("1.1", "Content-Length: 2\r\n\r\nok"),
+        ("1.0", "Content-Length: 2\r\n\r\nok"),
+    ] {
+        let theirs =
+            format!("HTTP/1.1 200 OK\r\nX-Request-Id: theirs\r\nX-Request-Id: twice\r\n{end}");
+        let origin = crate::support::Origin::answering(theirs).await;
+        let gateway = crate::support::Gateway::to(&origin.url());
+        let ask = format!("GET / HTTP/{version}\r\nHost: a\r\n\r\n");
+        let answer = Raw::ask(gateway.address(), ask).await;
+        let ours = origin.request().header("x-request-id").map(str::to_owned);
+        assert_eq!(answer.all("x-request-id"), [ours.expect("an id")]);
+    }
 }
 
 #[tokio::test]
