@@ -224,7 +224,7 @@ fn an_unset_variable_is_an_error() {
     ));
     assert_eq!(
         message,
-        "2:11 `token`: the environment variable `NO_SUCH_VARIABLE` is not set"
+        "2:9 `token`: the environment variable `NO_SUCH_VARIABLE` is not set"
     );
     assert_eq!(
         help,
