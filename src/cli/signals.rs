@@ -84,8 +84,9 @@ impl Received {
     }
 
     async fn drain(&mut self, gateway: &Gateway) -> Outcome {
-        tracing::info!("draining; a second signal ends at once");
+        // Said when it is so: whoever reads the line may ask for readiness at once.
         gateway.drain();
+        tracing::info!("draining; a second signal ends at once");
         let drained = gateway.drained();
         tokio::pin!(drained);
         loop {
