@@ -410,7 +410,7 @@ async fn recover(redis: Weak<Redis>) {
         }
         redis.recovers.store(false, Release);
         // Who has failed meanwhile has left it to this task.
-        if !(redis.is_away() && !redis.recovers.swap(true, AcqRel)) {
+        if !redis.is_away() || redis.recovers.swap(true, AcqRel) {
             return;
         }
     }

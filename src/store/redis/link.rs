@@ -231,11 +231,6 @@ impl Slot {
         self.made.notify_waiters();
     }
 
-    /// Puts a connection there.
-    pub(super) fn put(&self, link: Arc<Link>) {
-        self.link.store(Some(link));
-    }
-
     /// Drops a connection that broke, unless it has been replaced. That of a cluster mends itself.
     pub(super) fn forget(&self, link: &Arc<Link>) {
         let ours = self.link.load();
