@@ -28,7 +28,7 @@ use std::{
     fmt,
     sync::{
         Arc, Weak,
-        atomic::{AtomicBool, AtomicU64, Ordering::AcqRel, Ordering::Relaxed, Ordering::Release},
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed, Ordering::SeqCst},
     },
     time::{Duration, Instant},
 };
@@ -317,7 +317,7 @@ impl Redis {
 
     /// Has a task look for Redis, unless one does already.
     fn recover(self: &Arc<Self>) {
-        if !self.recovers.swap(true, AcqRel) {
+        if !self.recovers.swap(true, SeqCst) {
             self.control.spawn(recover(Arc::downgrade(self)));
         }
     }
@@ -408,9 +408,9 @@ async fn recover(redis: Weak<Redis>) {
         if redis.is_away() {
             continue;
         }
-        redis.recovers.store(false, Release);
+        redis.recovers.store(false, SeqCst);
         // Who has failed meanwhile has left it to this task.
-        if !redis.is_away() || redis.recovers.swap(true, AcqRel) {
+        if !redis.is_away() || redis.recovers.swap(true, SeqCst) {
             return;
         }
     }

@@ -112,8 +112,8 @@ async fn the_fields_stand_once_on_every_answer_whatever_the_server_says_there() 
              [rate_limits.one]\nkey = 'client_ip'\nquota = '7/1h'\n",
             origin.url()
         ));
-        let ask = format!("{method} / HTTP/{version}\r\nHost: a\r\n\r\n");
-        let answer = Raw::ask(limited.gateway.address(), ask).await;
+        let ask = format!("{method} / HTTP/{version}\r\nHost: a\r\nConnection: close\r\n\r\n");
+        let answer = Raw::ask_and_close(limited.gateway.address(), ask).await;
         let told = answer.all("ratelimit");
         assert!(
             told.len() == 1 && told[0].starts_with("\"one\";r=6;t="),
@@ -147,7 +147,7 @@ async fn a_refusal_shows_nothing_of_the_request() {
         ]
     );
     let head = "HEAD / HTTP/1.1\r\nHost: a.test\r\nConnection: close\r\n\r\n";
-    let head = Raw::ask(limited.gateway.address(), head).await;
+    let head = Raw::ask_and_close(limited.gateway.address(), head).await;
     assert_eq!((head.status, head.all("retry-after").len()), (429, 1));
     assert_eq!(
         head.header("content-length"),

@@ -1,7 +1,7 @@
 //! One breaker for the whole process and one purpose: while Redis is away, asking it costs one load.
 
 use std::{
-    sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed},
+    sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed, Ordering::SeqCst},
     time::Duration,
 };
 
@@ -10,6 +10,7 @@ use std::{
 pub(super) struct Breaker {
     /// Failures since the last success.
     failures: AtomicU32,
+    /// In one order with the mark of the task that looks for Redis: one of them sees the other.
     open: AtomicBool,
 }
 
@@ -27,7 +28,7 @@ pub(super) enum Weight {
 impl Breaker {
     /// Whether requests go on without Redis.
     pub(super) fn is_open(&self) -> bool {
-        self.open.load(Relaxed)
+        self.open.load(SeqCst)
     }
 
     /// Notes a success.
@@ -46,13 +47,13 @@ impl Breaker {
         if weight == Weight::Counts && failures < MOST_FAILURES {
             return false;
         }
-        !self.open.swap(true, Relaxed)
+        !self.open.swap(true, SeqCst)
     }
 
     /// Redis is back.
     pub(super) fn close(&self) {
         self.failures.store(0, Relaxed);
-        self.open.store(false, Relaxed);
+        self.open.store(false, SeqCst);
     }
 }
 
