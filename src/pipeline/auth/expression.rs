@@ -240,13 +240,23 @@ impl Expression {
         request: &'w Request,
     ) -> impl Iterator<Item = Reason> + 'w {
         let excuses = self.excuses(walk, request);
-        let is_guess = move |refused: &&Refused| {
-            let explained = excuses.of(refused.reason);
-            let method = &self.methods[refused.at];
-            method.guessed(explained, request).is_some()
-        };
         let refused = walk.refused.iter();
-        refused.filter(is_guess).map(|refused| refused.reason)
+        let guesses = refused.filter(move |refused| self.is_guess(refused, &excuses, request));
+        guesses.map(|refused| refused.reason)
+    }
+
+    /// Whether a method has refused what nothing excuses. A service does not say what it has refused: where
+    /// it was sent the credential that has let the request in, it was that, and what else it was sent (the
+    /// name of a tenant) no guess. But a password is one.
+    fn is_guess<'m>(&'m self, refused: &Refused, excuses: &Excuses<'m>, request: &Request) -> bool {
+        let method = &self.methods[refused.at];
+        let mut explained = excuses.of(refused.reason).clone();
+        let places = method.guessed_places();
+        let was_sent_good = places.iter().any(|place| excuses.good.contains(&place));
+        if refused.reason == Reason::ExternalUnauthorized && was_sent_good {
+            explained.extend(places.iter().filter(|place| !is_authorization(place)));
+        }
+        method.guessed(&explained, request).is_some()
     }
 
     /// What the methods that were asked know of the request's credentials.

@@ -67,8 +67,8 @@ impl Method for ExternalMethod {
         &self.0.config.name
     }
 
-    fn guessed(&self, used: &[&CredentialPlace], request: &Request) -> Option<&CredentialPlace> {
-        credential::occupied(request, &self.0.guessed, used)
+    fn guessed_places(&self) -> &[CredentialPlace] {
+        &self.0.guessed
     }
 
     fn check_beside(

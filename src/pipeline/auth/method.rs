@@ -27,10 +27,15 @@ pub trait Method: Any + Send + Sync {
     }
 
     /// Where a credential stands that could be a guess at one of this method's, elsewhere than at the
-    /// used places: of the same places as [`presented`](Self::presented), but for a method that asks
-    /// another service.
+    /// used places.
     fn guessed(&self, used: &[&CredentialPlace], request: &Request) -> Option<&CredentialPlace> {
-        credential::occupied(request, self.places(), used)
+        credential::occupied(request, self.guessed_places(), used)
+    }
+
+    /// Where guesses at this method's credentials can stand: at its own places, but for a method that
+    /// asks another service.
+    fn guessed_places(&self) -> &[CredentialPlace] {
+        self.places()
     }
 
     /// Judges the request. A credential that is remembered should be granted without an allocation.

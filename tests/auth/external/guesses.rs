@@ -187,6 +187,35 @@ async fn what_another_method_accepts_is_no_guess() {
     assert_eq!(site.ask("Authorization: Basic bad").await, 401);
 }
 
+/// The service is asked first, and does not know what the issuer knows: that is what it has refused.
+#[tokio::test]
+async fn what_a_service_was_sent_beside_a_good_credential_is_no_guess() {
+    let service_first = "['external.sso', 'jwt.main']";
+    let site = ruled(service_first, "['authorization', 'x-tenant']", "").await;
+    let fields = format!(
+        "Authorization: Bearer {}\r\nX-Tenant: acme\r\n",
+        token(CENTURY)
+    );
+    for _ in 0..4 {
+        assert_eq!(site.get("/both", &fields).await.status, 200);
+    }
+    assert_eq!(site.service.asked(), 4);
+}
+
+#[tokio::test]
+async fn a_password_is_a_guess_although_the_service_was_sent_a_good_credential_too() {
+    let (service_first, own) = ("['external.sso', 'jwt.main']", "from = 'header:x-token'");
+    let site = ruled(service_first, "['x-token', 'authorization']", own).await;
+    let fields = format!(
+        "X-Token: {}\r\nAuthorization: Basic bad\r\n",
+        token(CENTURY)
+    );
+    for _ in 0..4 {
+        assert_eq!(site.get("/both", &fields).await.status, 200);
+    }
+    assert_eq!(site.service.asked(), 2, "it is spared");
+}
+
 /// The session at the service is over, and the token is still good: a page that goes on asking must not
 /// lock out its address.
 #[tokio::test]
