@@ -93,7 +93,7 @@ impl Expression {
     /// Judges a request as far as it goes without waiting.
     pub(super) fn walk(&self, walk: &mut Walk, request: &Request, context: &Arc<Context>) -> Step {
         while walk.granted.is_none() && walk.at < self.methods.len() {
-            match self.ask(walk, request, context) {
+            match self.ask(walk, &[], request, context) {
                 Verdict::Pending(verdict) => return Step::Wait(verdict),
                 verdict => self.take(walk, verdict),
             }
@@ -104,21 +104,27 @@ impl Expression {
         }
     }
 
-    /// Asks the method at hand. Where too much that was made up came from the client's address, only
-    /// what is known to be good without work is good.
-    fn ask(&self, walk: &Walk, request: &Request, context: &Arc<Context>) -> Verdict {
+    /// Asks the method at hand about what stands elsewhere than at the used places. Where too much that was
+    /// made up came from the client's address, only what is known to be good without work is good.
+    fn ask(
+        &self,
+        walk: &Walk,
+        used: &[&CredentialPlace],
+        request: &Request,
+        context: &Arc<Context>,
+    ) -> Verdict {
         let method = &self.methods[walk.at];
         let Some(wait) = walk
             .throttled
-            .filter(|_| method.guessed(&[], request).is_some())
+            .filter(|_| method.guessed(used, request).is_some())
         else {
-            return method.check(request, context);
+            return method.check_beside(used, request, context);
         };
         let refusal = || Refusal {
             reason: Reason::AuthTooManyFailures,
             retry_after: Some(wait),
         };
-        let known = method.recall(request, context);
+        let known = method.recall(used, request, context);
         known.map_or_else(|| Verdict::Refused(refusal()), Verdict::Granted)
     }
 
@@ -189,7 +195,7 @@ impl Expression {
             if let Some(bad) = walk.failure_of(at) {
                 return Step::Done(bad);
             }
-            match self.ask_beside(walk, &used, request, context) {
+            match self.ask(walk, &used, request, context) {
                 Verdict::Pending(verdict) => return Step::Wait(verdict),
                 verdict => walk.look(verdict),
             }
@@ -213,21 +219,6 @@ impl Expression {
     /// of its places, or a bad one would hide behind one that is another method's.
     fn is_elsewhere(&self, at: usize, used: &Places<'_>, request: &Request) -> bool {
         credential::occupied(request, self.methods[at].places(), used).is_some()
-    }
-
-    /// Asks the method at hand about what stands elsewhere than at the used places.
-    fn ask_beside(
-        &self,
-        walk: &Walk,
-        used: &Places<'_>,
-        request: &Request,
-        context: &Arc<Context>,
-    ) -> Verdict {
-        let method = &self.methods[walk.at];
-        match walk.throttled.is_some() && method.guessed(used, request).is_some() {
-            true => self.ask(walk, request, context),
-            false => method.check_beside(used, request, context),
-        }
     }
 
     /// Why credentials of a request were refused, whoever has the last word: beside a token that is
