@@ -385,7 +385,7 @@ mod tests {
         let Ok(Decoded::Data(data)) = Decoder::chunked().decode(&mut buffer) else {
             panic!("it is here");
         };
-        assert_eq!(Vec::from(data).capacity(), 100);
+        assert_eq!(Vec::<u8>::from(data).capacity(), 100);
     }
 
     #[test]
