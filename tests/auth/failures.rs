@@ -6,7 +6,7 @@ use jsonwebtoken::Algorithm;
 use serde_json::json;
 
 use super::{
-    Signer, Site, let_in, refused,
+    Signer, Site, bearer, let_in, refused,
     signer::{alice, alice_with},
 };
 
@@ -67,4 +67,53 @@ async fn a_token_that_another_issuer_does_not_know_is_no_failure() {
     for _ in 0..5 {
         assert_eq!(site.refusal(&token).await, refused("auth.jwt.expired"));
     }
+}
+
+/// A site with two issuers, one of which has a cookie of its own, by this rule.
+async fn two(one: &Signer, own: &Signer, more: &str, methods: &str) -> Site {
+    let tables = format!(
+        "[auth.jwt.one]\n{}\n{more}\n[auth.jwt.own]\n{}\nfrom = 'cookie:own'\n\
+         [auth]\nfailures = '2/1m'\n",
+        one.keys(),
+        own.keys()
+    );
+    Site::limited(&tables, &format!("auth = {methods}")).await
+}
+
+/// Uses up what the client's address has.
+async fn guess(site: &Site) {
+    let forged = Signer::new(Algorithm::HS256).token(&alice());
+    for _ in 0..2 {
+        let bad = refused("auth.jwt.bad_signature");
+        assert_eq!(site.refusal(&forged).await, bad);
+    }
+    let too_many = (429, "auth.too_many_failures".to_owned());
+    assert_eq!(site.refusal(&forged).await, too_many);
+}
+
+/// What is of another scheme is for the upstream: no method would read it.
+#[tokio::test]
+async fn a_seen_token_beside_what_is_for_the_upstream_is_let_in_while_its_address_is_refused() {
+    let (one, own) = (Signer::new(Algorithm::HS256), Signer::new(Algorithm::HS256));
+    let cookie = format!("Cookie: own={}\r\n", own.token(&alice()));
+    let both = cookie + "Authorization: Basic YTpi\r\n";
+    for methods in ["['jwt.own', 'jwt.one']", "['jwt.one', 'jwt.own']"] {
+        let site = two(&one, &own, "", methods).await;
+        assert_eq!(site.get(&both).await.refusal(), let_in(), "{methods}");
+        guess(&site).await;
+        assert_eq!(site.get(&both).await.refusal(), let_in(), "{methods}");
+    }
+}
+
+/// One of them looks where the other's stands too.
+#[tokio::test]
+async fn two_seen_tokens_of_two_issuers_are_let_in_while_their_address_is_refused() {
+    let (one, own) = (Signer::new(Algorithm::HS256), Signer::new(Algorithm::HS256));
+    let cookie = format!("Cookie: own={}\r\n", own.token(&alice()));
+    let both = bearer(&one.token(&alice())) + &cookie;
+    let places = "from = ['header:authorization', 'cookie:own']";
+    let site = two(&one, &own, places, "['jwt.own', 'jwt.one']").await;
+    assert_eq!(site.get(&both).await.refusal(), let_in());
+    guess(&site).await;
+    assert_eq!(site.get(&both).await.refusal(), let_in());
 }

@@ -190,12 +190,12 @@ impl Chunked {
         if !self.follows(first.len(), buffer, extensions) {
             return first;
         }
-        // No more room than it needs: it may wait somewhere.
         let mut all = first.to_vec();
         while self.follows(all.len(), buffer, extensions) {
             all.extend_from_slice(&self.data(buffer));
         }
-        all.into()
+        // No more room than it needs: it may wait somewhere.
+        all.into_boxed_slice().into()
     }
 
     /// Whether data of another chunk is here that can be joined to so much. What is wrong with that
@@ -377,6 +377,15 @@ mod tests {
         assert_eq!(of(&[3 * JOINED, 3 * JOINED]), [3 * JOINED, 3 * JOINED]);
         // Of one that is not here whole, what is here.
         assert_eq!(pieces(b"1\r\na\r\n8\r\nhalf"), [5]);
+    }
+
+    #[test]
+    fn a_joined_piece_takes_no_more_room_than_it_needs() {
+        let mut buffer = BytesMut::from("1\r\na\r\n".repeat(100).as_bytes());
+        let Ok(Decoded::Data(data)) = Decoder::chunked().decode(&mut buffer) else {
+            panic!("it is here");
+        };
+        assert_eq!(Vec::<u8>::from(data).capacity(), 100);
     }
 
     #[test]

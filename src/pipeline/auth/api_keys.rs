@@ -136,9 +136,23 @@ impl Method for ApiKeyMethod {
         &self.config.from
     }
 
+    fn reads(&self, place: &CredentialPlace, request: &Request) -> bool {
+        match credential::find(request, place) {
+            Found::One(value) => self.at(place, value).is_some(),
+            // Whosever they are: it refuses them.
+            Found::Several => true,
+            Found::Nothing => false,
+        }
+    }
+
     /// A look-up is as cheap as any refusal, and a key can't be guessed.
-    fn recall(&self, request: &Request, context: &Arc<Context>) -> Option<Arc<Grant>> {
-        let key = self.find(&[], request).ok()??;
+    fn recall(
+        &self,
+        used: &[&CredentialPlace],
+        request: &Request,
+        context: &Arc<Context>,
+    ) -> Option<Arc<Grant>> {
+        let key = self.find(used, request).ok()??;
         self.judge(&key, context).ok()
     }
 

@@ -127,6 +127,10 @@ impl Method for BasicMethod {
     fn places(&self) -> &[CredentialPlace] {
         &PLACES
     }
+
+    fn reads(&self, _: &CredentialPlace, request: &Request) -> bool {
+        !matches!(Credentials::of(request), Ok(None))
+    }
 }
 
 impl Checker {

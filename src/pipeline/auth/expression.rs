@@ -56,6 +56,8 @@ pub(super) struct Walk {
     at: usize,
     alternative: usize,
     grants: SmallVec<[Arc<Grant>; 1]>,
+    /// The methods that have granted something, those too whose alternative has failed.
+    granting: SmallVec<[usize; 2]>,
     failures: SmallVec<[(usize, Failure); 1]>,
     /// Why methods have refused, whichever of them has the last word.
     refused: SmallVec<[Refused; 1]>,
@@ -91,7 +93,7 @@ impl Expression {
     /// Judges a request as far as it goes without waiting.
     pub(super) fn walk(&self, walk: &mut Walk, request: &Request, context: &Arc<Context>) -> Step {
         while walk.granted.is_none() && walk.at < self.methods.len() {
-            match self.ask(walk, request, context) {
+            match self.ask(walk, &[], request, context) {
                 Verdict::Pending(verdict) => return Step::Wait(verdict),
                 verdict => self.take(walk, verdict),
             }
@@ -102,21 +104,27 @@ impl Expression {
         }
     }
 
-    /// Asks the method at hand. Where too much that was made up came from the client's address, only
-    /// what is known to be good without work is good.
-    fn ask(&self, walk: &Walk, request: &Request, context: &Arc<Context>) -> Verdict {
+    /// Asks the method at hand about what stands elsewhere than at the used places. Where too much that was
+    /// made up came from the client's address, only what is known to be good without work is good.
+    fn ask(
+        &self,
+        walk: &Walk,
+        used: &[&CredentialPlace],
+        request: &Request,
+        context: &Arc<Context>,
+    ) -> Verdict {
         let method = &self.methods[walk.at];
         let Some(wait) = walk
             .throttled
-            .filter(|_| method.guessed(&[], request).is_some())
+            .filter(|_| method.guessed(used, request).is_some())
         else {
-            return method.check(request, context);
+            return method.check_beside(used, request, context);
         };
         let refusal = || Refusal {
             reason: Reason::AuthTooManyFailures,
             retry_after: Some(wait),
         };
-        let known = method.recall(request, context);
+        let known = method.recall(used, request, context);
         known.map_or_else(|| Verdict::Refused(refusal()), Verdict::Granted)
     }
 
@@ -146,6 +154,7 @@ impl Expression {
         match verdict {
             Verdict::Granted(grant) => {
                 walk.grants.push(grant);
+                walk.granting.push(walk.at);
                 walk.at += 1;
                 if walk.at == range.end {
                     walk.granted = Some(range.clone());
@@ -186,7 +195,7 @@ impl Expression {
             if let Some(bad) = walk.failure_of(at) {
                 return Step::Done(bad);
             }
-            match self.ask_beside(walk, &used, request, context) {
+            match self.ask(walk, &used, request, context) {
                 Verdict::Pending(verdict) => return Step::Wait(verdict),
                 verdict => walk.look(verdict),
             }
@@ -212,21 +221,6 @@ impl Expression {
         credential::occupied(request, self.methods[at].places(), used).is_some()
     }
 
-    /// Asks the method at hand about what stands elsewhere than at the used places.
-    fn ask_beside(
-        &self,
-        walk: &Walk,
-        used: &Places<'_>,
-        request: &Request,
-        context: &Arc<Context>,
-    ) -> Verdict {
-        let method = &self.methods[walk.at];
-        match walk.throttled.is_some() && method.guessed(used, request).is_some() {
-            true => self.ask(walk, request, context),
-            false => method.check_beside(used, request, context),
-        }
-    }
-
     /// Why credentials of a request were refused, whoever has the last word: beside a token that is
     /// good, or has expired, a password would be guessed for nothing. What stands where the good
     /// credential does is no guess. And what one method can't read may be another's, which knows it: then
@@ -236,32 +230,61 @@ impl Expression {
         walk: &'w Walk,
         request: &'w Request,
     ) -> impl Iterator<Item = Reason> + 'w {
+        let excuses = self.excuses(walk, request);
+        let refused = walk.refused.iter();
+        let guesses = refused.filter(move |refused| self.is_guess(refused, &excuses, request));
+        guesses.map(|refused| refused.reason)
+    }
+
+    /// Whether a method has refused what nothing excuses. A service does not say what it has refused: where
+    /// it was sent the credential that has let the request in, it was that, and what else it was sent (the
+    /// name of a tenant) no guess. But a password is one.
+    fn is_guess<'m>(&'m self, refused: &Refused, excuses: &Excuses<'m>, request: &Request) -> bool {
+        let method = &self.methods[refused.at];
+        let mut explained = excuses.of(refused.reason).clone();
+        let places = method.guessed_places();
+        let was_sent_good = places.iter().any(|place| excuses.good.contains(&place));
+        if refused.reason == Reason::ExternalUnauthorized && was_sent_good {
+            explained.extend(places.iter().filter(|place| !is_authorization(place)));
+        }
+        method.guessed(&explained, request).is_some()
+    }
+
+    /// What the methods that were asked know of the request's credentials.
+    fn excuses<'m>(&'m self, walk: &Walk, request: &Request) -> Excuses<'m> {
         let good = match &walk.granted {
             Some(granted) => self.used_places(granted, request),
             None => Places::new(),
         };
-        let mut known = self.known_places(walk, request);
-        known.extend(good.iter().copied());
-        let counts = move |refused: &&Refused| {
-            let explained = match is_foreign(refused.reason) {
-                true => &known,
-                false => &good,
-            };
-            let method = &self.methods[refused.at];
-            method.guessed(explained, request).is_some()
-        };
-        let refused = walk.refused.iter();
-        refused.filter(counts).map(|refused| refused.reason)
+        let mut known = good.clone();
+        known.extend(self.granted_places(walk, request));
+        known.extend(self.refused_places(walk, request, is_known));
+        let mut perhaps = known.clone();
+        perhaps.extend(self.refused_places(walk, request, is_untold));
+        Excuses {
+            good,
+            known,
+            perhaps,
+        }
     }
 
-    /// Where credentials stand that a method has refused and knows.
-    fn known_places(&self, walk: &Walk, request: &Request) -> Places<'_> {
-        let knowing = walk.refused.iter().filter(|it| is_known(it.reason));
+    /// Where credentials stand that are good, whatever became of the alternatives that asked for them.
+    /// What a service has let pass is not among them: it may have said yes to something else.
+    fn granted_places(&self, walk: &Walk, request: &Request) -> Places<'_> {
+        let granting = walk.granting.iter();
+        granting
+            .filter_map(|at| used_place(&*self.methods[*at], request))
+            .collect()
+    }
+
+    /// Where credentials stand that a method has refused for such a reason.
+    fn refused_places(&self, walk: &Walk, request: &Request, such: Such) -> Places<'_> {
+        let refused = walk.refused.iter().filter(|it| such(it.reason));
         let place = |refused: &Refused| {
             let method = &*self.methods[refused.at];
             used_place(method, request).or_else(|| method.guessed(&[], request))
         };
-        knowing.filter_map(place).collect()
+        refused.filter_map(place).collect()
     }
 
     fn ungranted(&self, walk: &mut Walk, request: &Request) -> Decision {
@@ -283,6 +306,7 @@ impl Walk {
             at: 0,
             alternative: 0,
             grants: SmallVec::new(),
+            granting: SmallVec::new(),
             failures: SmallVec::new(),
             refused: SmallVec::new(),
             granted: None,
@@ -382,6 +406,31 @@ struct Refused {
 /// Where credentials stand.
 type Places<'m> = SmallVec<[&'m CredentialPlace; 2]>;
 
+/// Whether a reason is such a one.
+type Such = fn(Reason) -> bool;
+
+/// Where what stands is no guess, whatever another method says of it.
+struct Excuses<'m> {
+    /// What has let the request in.
+    good: Places<'m>,
+    /// That, and what a method knows.
+    known: Places<'m>,
+    /// That, and what a method may know that can't tell now.
+    perhaps: Places<'m>,
+}
+
+impl<'m> Excuses<'m> {
+    /// What one method can't read may be another's, even of one that is away. A service is asked about
+    /// passwords though, and to have another one be away, or busy, takes nothing.
+    fn of(&self, refused: Reason) -> &Places<'m> {
+        match refused {
+            Reason::ExternalUnauthorized => &self.known,
+            reason if is_foreign(reason) => &self.perhaps,
+            _ => &self.good,
+        }
+    }
+}
+
 /// Where the credential stands that a method has read. It takes one alone, so where there is
 /// something at another of its places too, that is an Authorization of a scheme which is not its own.
 fn used_place<'m>(method: &'m dyn Method, request: &Request) -> Option<&'m CredentialPlace> {
@@ -396,14 +445,24 @@ fn is_authorization(place: &CredentialPlace) -> bool {
 
 /// Whether a refusal may be about a credential that is for another method.
 fn is_foreign(reason: Reason) -> bool {
-    let untold = [Reason::ApiKeyMalformed, Reason::ExternalUnauthorized];
-    untold.contains(&reason) || FOREIGN.contains(&reason)
+    let unread = [Reason::ApiKeyMalformed, Reason::ExternalUnauthorized];
+    unread.contains(&reason) || FOREIGN.contains(&reason)
 }
 
-/// Whether a refusal is about a credential that the method has read and knows, or may know later. Of
-/// several it has read none.
+/// Whether a refusal is about a credential that the method has read and knows. Of several it has read
+/// none. One whose keys are away has read a token at least, which is nothing to guess.
 fn is_known(reason: Reason) -> bool {
-    reason != Reason::AuthAmbiguous && !is_foreign(reason)
+    reason != Reason::AuthAmbiguous && !is_foreign(reason) && !is_untold(reason)
+}
+
+/// Whether a method may know the credential, and can't tell now: anybody can send it one then.
+fn is_untold(reason: Reason) -> bool {
+    let untold = [
+        Reason::ExternalUnavailable,
+        Reason::AuthUnavailable,
+        Reason::AuthBusy,
+    ];
+    untold.contains(&reason)
 }
 
 /// What a method says of a credential that is another's. Whatever needs no signature to be said is among

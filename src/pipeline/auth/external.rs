@@ -67,8 +67,8 @@ impl Method for ExternalMethod {
         &self.0.config.name
     }
 
-    fn guessed(&self, used: &[&CredentialPlace], request: &Request) -> Option<&CredentialPlace> {
-        credential::occupied(request, &self.0.guessed, used)
+    fn guessed_places(&self) -> &[CredentialPlace] {
+        &self.0.guessed
     }
 
     fn check_beside(
@@ -150,7 +150,12 @@ impl Method for ExternalMethod {
 
     /// A token is nothing that could be guessed; a password is, and so may be what only the service
     /// knows.
-    fn recall(&self, request: &Request, context: &Arc<Context>) -> Option<Arc<Grant>> {
+    fn recall(
+        &self,
+        _: &[&CredentialPlace],
+        request: &Request,
+        context: &Arc<Context>,
+    ) -> Option<Arc<Grant>> {
         let mut guessed = self.0.guessed.iter();
         if !guessed.all(|place| !credential::is_at(request, place) || is_token(request, place)) {
             return None;

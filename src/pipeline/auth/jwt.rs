@@ -131,9 +131,18 @@ impl Method for JwtMethod {
         &self.0.config.from
     }
 
+    fn reads(&self, place: &CredentialPlace, request: &Request) -> bool {
+        token::is_ours(request, place)
+    }
+
     /// A token that was verified before; to guess one is to forge a signature.
-    fn recall(&self, request: &Request, context: &Arc<Context>) -> Option<Arc<Grant>> {
-        let token = token::find(request, &self.0.config.from, &[]).ok()??;
+    fn recall(
+        &self,
+        used: &[&CredentialPlace],
+        request: &Request,
+        context: &Arc<Context>,
+    ) -> Option<Arc<Grant>> {
+        let token = token::find(request, &self.0.config.from, used).ok()??;
         match self.0.remembered(&token, since_epoch(context.started_at))? {
             Verdict::Granted(grant) => Some(grant),
             _ => None,

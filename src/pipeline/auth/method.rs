@@ -27,10 +27,25 @@ pub trait Method: Any + Send + Sync {
     }
 
     /// Where a credential stands that could be a guess at one of this method's, elsewhere than at the
-    /// used places: of the same places as [`presented`](Self::presented), but for a method that asks
-    /// another service.
+    /// used places.
     fn guessed(&self, used: &[&CredentialPlace], request: &Request) -> Option<&CredentialPlace> {
-        credential::occupied(request, self.places(), used)
+        let guess = |place: &&CredentialPlace| {
+            let elsewhere = !used.contains(place) && credential::is_at(request, place);
+            elsewhere && self.reads(place, request)
+        };
+        self.guessed_places().iter().find(guess)
+    }
+
+    /// Whether the method would take what stands at one of these places for its own: an Authorization of
+    /// another scheme is not. Where it says no, [`check`](Self::check) must grant nothing from there.
+    fn reads(&self, _: &CredentialPlace, _: &Request) -> bool {
+        true
+    }
+
+    /// Where guesses at this method's credentials can stand: at its own places, but for a method that
+    /// asks another service.
+    fn guessed_places(&self) -> &[CredentialPlace] {
+        self.places()
     }
 
     /// Judges the request. A credential that is remembered should be granted without an allocation.
@@ -68,10 +83,11 @@ pub trait Method: Any + Send + Sync {
         &[]
     }
 
-    /// Grants what is known to be good already, without work: asked instead of [`check`](Self::check)
-    /// for clients whose address has presented too much that was made up. A method whose credentials
-    /// could be guessed must remember nothing here, or this would be the way to guess them.
-    fn recall(&self, _: &Request, _: &Arc<Context>) -> Option<Arc<Grant>> {
+    /// Grants what is known to be good already, without work: asked instead of
+    /// [`check_beside`](Self::check_beside) for clients whose address has presented too much that was
+    /// made up. A method whose credentials could be guessed must remember nothing here, or this would be
+    /// the way to guess them.
+    fn recall(&self, _: &[&CredentialPlace], _: &Request, _: &Arc<Context>) -> Option<Arc<Grant>> {
         None
     }
 

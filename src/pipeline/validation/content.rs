@@ -47,13 +47,13 @@ impl ContentTypes {
         if values.next().is_some() {
             return Err("stands more than once");
         }
-        let media = value.to_str().unwrap_or_default();
-        let (media, parameters) = media.split_once(';').unwrap_or((media, ""));
+        let value = value.to_str().unwrap_or_default();
+        let media = value.split(';').next().unwrap_or_default();
         let (kind, subtype) = media.trim().split_once('/').ok_or("is not a media type")?;
         if !self.takes(kind, subtype) {
             return Err("is not accepted");
         }
-        if self.plain && !is_utf8(parameters) {
+        if self.plain && !is_utf8(value) {
             return Err("must say UTF-8, or no charset");
         }
         let coded = |value: &HeaderValue| !value.as_bytes().eq_ignore_ascii_case(b"identity");
@@ -76,13 +76,21 @@ impl ContentTypes {
 }
 
 /// RFC 8259 8.1: JSON is UTF-8, and has no charset. A server that goes by one all the same would read
-/// another text than was judged: in UTF-7 a plus sign begins what may be a quotation mark.
-fn is_utf8(parameters: &str) -> bool {
-    parameters.split(';').all(|parameter| {
-        let (name, value) = parameter.split_once('=').unwrap_or((parameter, ""));
-        let charset = name.to_ascii_lowercase().contains("charset");
-        !charset || value.trim().trim_matches('"').eq_ignore_ascii_case("utf-8")
+/// another text than was judged: in UTF-7 a plus sign begins what may be a quotation mark. Some look
+/// for the word wherever it stands, so it may stand nowhere but in a name.
+fn is_utf8(content_type: &str) -> bool {
+    content_type.split(';').all(|part| {
+        let (name, value) = part.split_once('=').unwrap_or((part, ""));
+        let value = value.trim().trim_matches('"');
+        match names_charset(name) {
+            true => UTF_8.iter().any(|label| value.eq_ignore_ascii_case(label)),
+            false => !names_charset(value),
+        }
     })
+}
+
+fn names_charset(text: &str) -> bool {
+    text.to_ascii_lowercase().contains("charset")
 }
 
 /// Whether a method says something by its body: without one there is nothing that could fit a
@@ -100,6 +108,9 @@ fn is_json(kind: &str, subtype: &str) -> bool {
 fn text(range: &MediaRange) -> String {
     format!("{}/{}", range.kind, range.subtype.as_deref().unwrap_or("*"))
 }
+
+/// Its name, and the label by which clients know it too (WHATWG Encoding 4.2).
+const UTF_8: [&str; 2] = ["utf-8", "utf8"];
 
 #[cfg(test)]
 mod tests {
@@ -174,6 +185,8 @@ mod tests {
         for right in [
             "; charset=UTF-8",
             ";charset=\"utf-8\"; v=1",
+            "; charset=utf8",
+            "; charset=\"UTF8\"",
             "; v=utf-7",
             ";",
         ] {
@@ -186,6 +199,10 @@ mod tests {
             "; v=\"a;b\"; charset=ibm500",
             "; charset*=utf-8''utf-7",
             "; charset",
+            "; charset=utf-8 charset=utf-16",
+            "; x=charset=utf-16",
+            "; x=\"Charset=utf-16\"",
+            ", charset=utf-16+json",
         ] {
             assert!(check(wrong).is_err(), "{wrong}");
         }

@@ -161,6 +161,8 @@ impl Exchange {
             if !head.status.is_informational() || head.status.as_u16() == 101 {
                 return Ok(Some(head));
             }
+            // It has no body, but what tells of one in two ways is no more to be trusted than a final head.
+            head.seen.check().map_err(SendError::Malformed)?;
             self.persistent &= head.persistent;
             self.count_interim(before - self.connection.input.buffer.len())?;
             if head.status != StatusCode::CONTINUE {

@@ -120,10 +120,12 @@ fn persists(headers: &HeaderMap, seen: &Seen, old: bool) -> bool {
 }
 
 /// Whether a message that has no body tells of one (RFC 9110 8.6, RFC 9112 6.1). Whoever says so may
-/// send it too, and then it stands before the next answer.
+/// send it too, and then it stands before the next answer. A length of nothing is no promise where it is
+/// all that is told: beside chunks or another length nobody knows which of them is meant.
 fn promises_a_body(status: StatusCode, headers: &HeaderMap, seen: &Seen) -> bool {
     let bodiless = status.is_informational() || status == StatusCode::NO_CONTENT;
-    bodiless && seen.tells_the_end() && told_length(headers) != Some(0)
+    let told = bodiless && seen.tells_the_end();
+    told && (seen.has_coding() || seen.check().is_err() || told_length(headers) != Some(0))
 }
 
 fn phrase_of(status: StatusCode, phrase: &str) -> Result<Option<ReasonPhrase>, Malformed> {
@@ -216,6 +218,15 @@ mod tests {
             ("HTTP/1.1 103 X\r\nContent-Length: 5\r\n\r\n", false),
             (
                 "HTTP/1.1 204 X\r\nTransfer-Encoding: chunked\r\n\r\n",
+                false,
+            ),
+            ("HTTP/1.1 103 X\r\nContent-Length: 0\r\n\r\n", true),
+            (
+                "HTTP/1.1 103 X\r\nContent-Length: 0\r\nTransfer-Encoding: chunked\r\n\r\n",
+                false,
+            ),
+            (
+                "HTTP/1.1 204 X\r\nContent-Length: 0\r\nContent-Length: 47\r\n\r\n",
                 false,
             ),
             ("HTTP/1.1 304 X\r\nContent-Length: 5\r\n\r\n", true),

@@ -11,12 +11,17 @@ async fn site(keys: &str) -> Site {
 
 /// A route of the service and of an issuer, whose tokens may stand in a cookie too.
 async fn beside(issuer: &str) -> Site {
+    ruled("['external.sso', 'jwt.main']", "'authorization'", issuer).await
+}
+
+/// A route with a rule about the issuer and the service, which is sent these headers.
+async fn ruled(rule: &str, headers: &str, issuer: &str) -> Site {
     let service = Service::start().await;
     let url = service.server.url();
     let keys = format!(
-        "request_headers = 'authorization'\n[auth]\nfailures = '2/1m'\n\
+        "request_headers = {headers}\n[auth]\nfailures = '2/1m'\n\
          [auth.jwt.main]\nsecret = '{SECRET}'\n{issuer}\n\
-         [routes.both]\npath = '/both'\nauth = ['external.sso', 'jwt.main']\nrespond = {{}}\n"
+         [routes.both]\npath = '/both'\nauth = {rule}\nrespond = {{}}\n"
     );
     let site = Site::asking(service, &url, &keys).await;
     site.service.decides(knows_good);
@@ -180,4 +185,101 @@ async fn what_another_method_accepts_is_no_guess() {
     }
     assert_eq!(site.service.asked(), 4);
     assert_eq!(site.ask("Authorization: Basic bad").await, 401);
+}
+
+/// The service is asked first, and does not know what the issuer knows: that is what it has refused.
+#[tokio::test]
+async fn what_a_service_was_sent_beside_a_good_credential_is_no_guess() {
+    let service_first = "['external.sso', 'jwt.main']";
+    let site = ruled(service_first, "['authorization', 'x-tenant']", "").await;
+    let fields = format!(
+        "Authorization: Bearer {}\r\nX-Tenant: acme\r\n",
+        token(CENTURY)
+    );
+    for _ in 0..4 {
+        assert_eq!(site.get("/both", &fields).await.status, 200);
+    }
+    assert_eq!(site.service.asked(), 4);
+}
+
+#[tokio::test]
+async fn a_password_is_a_guess_although_the_service_was_sent_a_good_credential_too() {
+    let (service_first, own) = ("['external.sso', 'jwt.main']", "from = 'header:x-token'");
+    let site = ruled(service_first, "['x-token', 'authorization']", own).await;
+    let fields = format!(
+        "X-Token: {}\r\nAuthorization: Basic bad\r\n",
+        token(CENTURY)
+    );
+    for _ in 0..4 {
+        assert_eq!(site.get("/both", &fields).await.status, 200);
+    }
+    assert_eq!(site.service.asked(), 2, "it is spared");
+}
+
+/// The session at the service is over, and the token is still good: a page that goes on asking must not
+/// lock out its address.
+#[tokio::test]
+async fn what_another_method_of_an_alternative_that_fails_accepts_is_no_guess() {
+    let all = "{ all = ['jwt.main', 'external.sso'] }";
+    let site = ruled(all, "'authorization'", EITHER).await;
+    let field = format!("Authorization: Bearer {}\r\n", token(CENTURY));
+    for _ in 0..4 {
+        assert_eq!(site.get("/both", &field).await.status, 401);
+    }
+    assert_eq!(site.service.asked(), 4);
+    let cookie = format!("Cookie: t={}\r\n", token(CENTURY));
+    let guess = format!("{cookie}Authorization: Basic bad\r\n");
+    for _ in 0..2 {
+        assert_eq!(site.get("/both", &guess).await.status, 401);
+    }
+    assert_eq!(site.get("/both", &guess).await.status, 429);
+}
+
+/// A service that says yes to all knows nothing of a password.
+#[tokio::test]
+async fn what_a_service_of_an_alternative_that_fails_has_let_pass_is_a_guess() {
+    let service = Service::start().await;
+    let (url, open) = (service.server.url(), Service::start().await);
+    let yes = open.server.url();
+    let keys = format!(
+        "request_headers = 'authorization'\n[auth]\nfailures = '2/1m'\n\
+         [auth.external.yes]\nurl = '{yes}'\nrequest_headers = 'authorization'\n\
+         [routes.both]\npath = '/both'\nauth = {{ all = ['external.yes', 'external.sso'] }}\n\
+         respond = {{}}\n"
+    );
+    let site = Site::asking(service, &url, &keys).await;
+    site.service.decides(knows_good);
+    let guess = "Authorization: Basic bad\r\n";
+    for _ in 0..2 {
+        assert_eq!(site.get("/both", guess).await.status, 401);
+    }
+    assert_eq!(site.get("/both", guess).await.status, 429);
+}
+
+/// Else passwords could be tried at one service for as long as another is away.
+#[tokio::test]
+async fn a_service_that_is_away_excuses_what_an_issuer_can_not_read_and_no_guess_at_another_service()
+ {
+    let service = Service::start().await;
+    let (url, away) = (service.server.url(), Origin::ok().await.url());
+    let keys = format!(
+        "request_headers = 'authorization'\n[auth]\nfailures = '2/1m'\n\
+         [auth.external.away]\nurl = '{away}'\nrequest_headers = 'authorization'\n\
+         [auth.jwt.main]\nsecret = '{SECRET}'\n\
+         [routes.issuer]\npath = '/issuer'\nauth = ['external.away', 'jwt.main']\nrespond = {{}}\n\
+         [routes.both]\npath = '/both'\nauth = ['external.sso', 'external.away']\nrespond = {{}}\n"
+    );
+    let site = Site::asking(service, &url, &keys).await;
+    site.service.decides(knows_good);
+    for _ in 0..4 {
+        let answer = site
+            .get("/issuer", "Authorization: Bearer opaque\r\n")
+            .await;
+        assert_eq!(answer.refusal(), unavailable());
+    }
+    let guess = "Authorization: Basic bad\r\n";
+    for _ in 0..2 {
+        assert_eq!(site.get("/both", guess).await.status, 401);
+    }
+    assert_eq!(site.get("/both", guess).await.status, 429);
 }

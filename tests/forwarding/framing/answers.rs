@@ -337,6 +337,18 @@ async fn a_connection_on_which_a_body_is_told_of_where_none_may_be_is_not_used_a
 }
 
 #[tokio::test]
+async fn an_interim_answer_whose_length_has_two_readings_is_refused_like_any_other() {
+    for fields in [
+        "Content-Length: 0\r\nTransfer-Encoding: chunked\r\n",
+        "Content-Length: 0\r\nContent-Length: 47\r\n",
+    ] {
+        let last = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
+        let answers = format!("HTTP/1.1 103 Early Hints\r\n{fields}\r\n{last}");
+        refused(answers, "upstream.protocol_error").await;
+    }
+}
+
+#[tokio::test]
 async fn interim_answers_leave_the_connection_as_it_was() {
     let origin = Origin::answering(
         "HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\nHTTP/1.1 100 Continue\r\n\r\n\

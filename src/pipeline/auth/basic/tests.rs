@@ -183,5 +183,10 @@ async fn nothing_is_recalled_for_who_has_failed_too_often() {
         .header("authorization", format!("Basic {credentials}"))
         .body(Body::empty())
         .unwrap();
-    assert!(staff.method.recall(&request, &staff.context()).is_none());
+    assert!(
+        staff
+            .method
+            .recall(&[], &request, &staff.context())
+            .is_none()
+    );
 }
