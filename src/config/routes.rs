@@ -366,6 +366,9 @@ fn assemble(
         override_headers: layers
             .value(|keys| &keys.override_headers)
             .unwrap_or_default(),
+        odd_header_names: layers
+            .value(|keys| &keys.odd_header_names)
+            .unwrap_or_default(),
         upgrade: layers.value(|keys| &keys.upgrade).unwrap_or(true),
         // Rules are resolved by the builder, which knows their names.
         cache: None,
