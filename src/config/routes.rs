@@ -3,6 +3,7 @@
 mod access;
 mod check;
 mod limits;
+mod odd_names;
 mod roles;
 
 use std::{
@@ -140,6 +141,7 @@ impl<'a> Builder<'a> {
         checker.check(&route, entry.place, layers);
         route.access = self.access(&route, layers);
         self.warn_of_overrides(&route, layers);
+        self.check_odd_names(&route, layers);
         Some(Built {
             route,
             place: entry.place,
