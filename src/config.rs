@@ -82,8 +82,8 @@ pub use reference::reference;
 pub use rewrite::{HostRewrite, Rewrite};
 pub use role::Role;
 pub use route::{
-    EncodedSlash, HostPattern, OverrideHeaders, PathPattern, PathSegment, Redirect, Route, Target,
-    Timeouts, ValueMatch,
+    EncodedSlash, HostPattern, OddHeaderNames, OverrideHeaders, PathPattern, PathSegment, Redirect,
+    Route, Target, Timeouts, ValueMatch,
 };
 pub use security::{Frame, ReferrerPolicy, SecurityHeaders};
 pub use server::{Address, Drain, Http2, Limits, Server, TrustedHeaders};
@@ -138,7 +138,7 @@ impl Config {
         let set = routes.flat_map(|route| route.request_headers.identity_headers());
         let mut headers = self.auth.identity_headers();
         headers.extend(set.filter_map(|name| {
-            // Servers read `x_user` and `x-user` as one name; of clients `_` never passes.
+            // Servers read `x_user` and `x-user` as one name; of clients none that is alike passes.
             HeaderName::try_from(name.as_str().replace('_', "-")).ok()
         }));
         headers.sort_unstable_by(|one, other| one.as_str().cmp(other.as_str()));

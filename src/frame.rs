@@ -39,8 +39,8 @@ use own_fields::Own;
 use crate::{
     config::{EncodedSlash, OverrideHeaders, Server},
     exchange::{
-        Body, Clock, Connection, Context, ContextParts, Decorate, Handler, InFlight, Reason,
-        Rejection, Request, RequestHead, Response, RouteService, Tunnel,
+        Body, Clock, Connection, Context, ContextParts, Decorate, Handler, InFlight, OddNames,
+        Reason, Rejection, Request, RequestHead, Response, RouteService, Tunnel,
         fields::remove_overrides,
         host::{Host, HostError},
         preflight_method, target,
@@ -61,6 +61,8 @@ pub struct Route {
     pub encoded_slash: EncodedSlash,
     /// What becomes of fields that name another method or path than the request's own.
     pub override_headers: OverrideHeaders,
+    /// What becomes of fields whose names servers may read as others.
+    pub odd_names: OddNames,
     /// Whether its pipeline answers CORS preflights for the methods that it serves.
     pub preflights: bool,
     /// What it adds to all of its answers.
@@ -356,7 +358,7 @@ fn admit(
     let encoded_slash = normalise(parts, context)?;
     let client = trusted.then_some(context.client);
     head::clean(&mut parts.headers, seen, client, context.trace.continued);
-    // Names that servers may read as these are gone by now.
+    // Names that servers may read as these go with the route's odd names.
     for name in &*snapshot.identity {
         parts.headers.remove(name);
     }
@@ -383,6 +385,10 @@ fn admit(
     }
     if seen.overrides && route.override_headers == OverrideHeaders::Strip {
         remove_overrides(&mut parts.headers);
+    }
+    // No route's conditions are about such names, so nothing has looked at them by now.
+    if seen.ambiguous {
+        route.odd_names.clean(&mut parts.headers);
     }
     Ok((Arc::clone(route), vary))
 }

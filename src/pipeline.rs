@@ -8,6 +8,7 @@ pub mod cache;
 mod cors;
 mod header_edits;
 mod ip;
+mod odd_names;
 mod origins;
 mod rate_limit;
 mod rbac;
@@ -24,6 +25,7 @@ pub use cache::{Aim, Cache, CacheFigures, CacheLayer, ChangesLayer, SecondTierFi
 pub use cors::{CorsHeaders, CorsLayer};
 pub use header_edits::HeaderEditsLayer;
 pub use ip::{IpLayer, IpSet, IpSets, Ranges};
+pub use odd_names::odd_names;
 pub use origins::OriginsLayer;
 pub use rate_limit::{Limit, LimitBook, LimitKeyState, LimitWindowState, RateLimitLayer};
 pub use rbac::{Denial, RbacLayer, Rules};
@@ -111,6 +113,8 @@ pub struct Policies {
     authenticators: Authenticators,
     /// The headers that no client may send, on any route: they tell who the caller is.
     identity: Arc<Vec<HeaderName>>,
+    /// The headers in which ways to authenticate look for credentials.
+    credentials: Arc<Vec<HeaderName>>,
     ip_sets: IpSets,
     cache: Option<(CacheMaterials, Arc<Cache>)>,
     /// What gateways share.
@@ -121,7 +125,7 @@ impl Policies {
     /// Builds what is new or changed and takes over the rest from the running configuration.
     #[must_use]
     pub fn build(config: &Config, tools: &Tools, running: &Self) -> Self {
-        let identity = config.identity_headers();
+        let (identity, credentials) = (config.identity_headers(), config.auth.credential_headers());
         let redis = redis_of(config, tools, running);
         let shared = redis.as_ref().map(|(_, redis)| redis);
         let tools = &Tools {
@@ -131,10 +135,8 @@ impl Policies {
         Self {
             judge: running.judge.with_pool(&tools.blocking),
             authenticators: Authenticators::build(&config.auth, tools, &running.authenticators),
-            identity: match identity == *running.identity {
-                true => Arc::clone(&running.identity),
-                false => Arc::new(identity),
-            },
+            identity: kept(&running.identity, identity),
+            credentials: kept(&running.credentials, credentials),
             limits: LimitBook::build(
                 &config.rate_limits,
                 &tools.clock,
@@ -154,6 +156,12 @@ impl Policies {
         &self.identity
     }
 
+    /// The headers in which ways to authenticate look for credentials, on whatever route.
+    #[must_use]
+    pub fn credentials(&self) -> &[HeaderName] {
+        &self.credentials
+    }
+
     /// The API keys of all methods.
     #[must_use]
     pub fn keys(&self) -> Vec<KeyState> {
@@ -170,7 +178,10 @@ impl Policies {
     /// another.
     #[must_use]
     pub fn held_by(&self, route: &Route) -> Vec<Held> {
-        let mut held: Vec<Held> = vec![Arc::clone(&self.identity) as Held];
+        let mut held: Vec<Held> = vec![
+            Arc::clone(&self.identity) as Held,
+            Arc::clone(&self.credentials) as Held,
+        ];
         for name in route.auth.iter().flat_map(|rule| rule.methods()) {
             held.push(self.authenticators.get(name));
         }
@@ -185,6 +196,14 @@ impl Policies {
         // With a cache of its own or not: what it changes is forgotten.
         held.extend(self.cache().map(|cache| Arc::clone(cache) as Held));
         held
+    }
+}
+
+/// The running list where the new one is equal: routes that hold it stay as they are.
+fn kept(running: &Arc<Vec<HeaderName>>, new: Vec<HeaderName>) -> Arc<Vec<HeaderName>> {
+    match new == **running {
+        true => Arc::clone(running),
+        false => Arc::new(new),
     }
 }
 
@@ -349,7 +368,12 @@ fn forwarding<U: UpstreamService>(route: &Route, policies: &Policies, upstream: 
         service = service.layer(&validation);
     }
     // Before anything that would read or send the body.
-    service.layer(&RequestBodyLayer::from_config(route, policies.identity()))
+    let odd_names = odd_names(route, policies);
+    service.layer(&RequestBodyLayer::from_config(
+        route,
+        policies.identity(),
+        odd_names,
+    ))
 }
 
 /// Fills in a template for one request.

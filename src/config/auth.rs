@@ -124,6 +124,15 @@ impl AuthTables {
         carried.unwrap_or_default()
     }
 
+    /// The client's headers of which a way to authenticate, by its full name, tells a service.
+    pub(super) fn told_headers(&self, full_name: &str) -> &[HeaderName] {
+        let name = full_name.strip_prefix("external.");
+        let entry = name.and_then(|name| self.external.get(name));
+        entry
+            .map(|entry| entry.value.told_headers())
+            .unwrap_or_default()
+    }
+
     /// Checks the files that the tables name and that are read again while the gateway runs; the keys
     /// that were read. Roles of keys are compared with those that are known, where any are.
     pub(super) fn check_files(
@@ -242,6 +251,21 @@ impl Auth {
         let mut headers: Vec<_> = claims.map(|(name, _)| name.clone()).collect();
         let external = self.external.values();
         headers.extend(external.flat_map(|external| external.forward_headers.iter().cloned()));
+        headers.sort_unstable_by(|one, other| one.as_str().cmp(other.as_str()));
+        headers.dedup();
+        headers
+    }
+
+    /// The request headers in which credentials may stand. In order, without doubles.
+    #[must_use]
+    pub fn credential_headers(&self) -> Vec<HeaderName> {
+        let places = self.credential_places().into_iter();
+        let mut headers: Vec<_> = places
+            .filter_map(|(place, _)| match place {
+                CredentialPlace::Header(name) => Some(name),
+                _ => None,
+            })
+            .collect();
         headers.sort_unstable_by(|one, other| one.as_str().cmp(other.as_str()));
         headers.dedup();
         headers

@@ -35,8 +35,8 @@ impl Format for FieldName {
     }
 }
 
-/// A name that never arrives from clients, since servers may read it as another, in letters, digits and
-/// hyphens; `None` for one that has nothing else in it.
+/// A name that arrives from clients only where a route keeps odd names, since servers may read it as
+/// another, in letters, digits and hyphens; `None` for one that has nothing else in it.
 pub(super) fn in_plain_letters(name: &str) -> Option<String> {
     let is_plain = |letter: char| letter.is_ascii_alphanumeric() || letter == '-';
     let plain = || name.replace(|letter| !is_plain(letter), "-");

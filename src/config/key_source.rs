@@ -64,7 +64,7 @@ macro_rules! fields {
 fn keys(of: &RouteKeys) -> Vec<(&'static str, bool)> {
     fields![of: hosts path path_case methods match_headers match_query priority upstream split
         respond redirect rewrite max_body timeouts rate_limits cost encoded_slash override_headers
-        upgrade cors security_headers request_headers response_headers validation auth
+        odd_header_names upgrade cors security_headers request_headers response_headers validation auth
         forward_credentials close_on_token_expiry origins permissions roles claims rbac ip cache]
 }
 

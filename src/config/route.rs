@@ -65,6 +65,8 @@ pub struct Route {
     pub encoded_slash: EncodedSlash,
     /// `override_headers`.
     pub override_headers: OverrideHeaders,
+    /// `odd_header_names`.
+    pub odd_header_names: OddHeaderNames,
     /// `upgrade`: whether WebSocket and other upgrades pass. Default true.
     pub upgrade: bool,
     /// `cors`: the `[cors.*]` table that it names, or its own; `None` is `"off"`.
@@ -224,6 +226,20 @@ impl Word for OverrideHeaders {
     const WORDS: &'static [(&'static str, Self)] = &[("strip", Self::Strip), ("keep", Self::Keep)];
 }
 
+/// What becomes of request fields whose names servers may read as others.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OddHeaderNames {
+    /// `"drop"`: the upstream does not get them. The default.
+    #[default]
+    Drop,
+    /// `"keep"`: they pass, but for those that may be read as what no client may say.
+    Keep,
+}
+
+impl Word for OddHeaderNames {
+    const WORDS: &'static [(&'static str, Self)] = &[("drop", Self::Drop), ("keep", Self::Keep)];
+}
+
 /// `path_case`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum PathCase {
@@ -298,6 +314,12 @@ table! {
         /// `"strip"` takes them out, `"keep"` lets them pass.
         pub(super) override_headers: Key<OverrideHeaders> =>
             Keyed<Choice<OverrideHeaders>> = None; "`\"strip\"`",
+        /// `odd_header_names`: what becomes of header fields whose names have anything but letters,
+        /// digits and hyphens (`my_key`): many servers read other signs as hyphens.
+        /// `"drop"` takes them out, `"keep"` lets those pass that can't be read as a field of the
+        /// connection, of a proxy, of `[auth.*]` or of the route's own rules.
+        pub(super) odd_header_names: Key<OddHeaderNames> =>
+            Keyed<Choice<OddHeaderNames>> = None; "`\"drop\"`",
         /// `upgrade`: whether WebSocket and other upgrades pass.
         pub(super) upgrade: Key<bool> => Keyed<Flag> = None; "`true`",
         /// `cors`: pages of which other origins may call: the name of a `[cors.*]` table, or a

@@ -3,6 +3,7 @@
 mod access;
 mod check;
 mod limits;
+mod odd_names;
 mod roles;
 
 use std::{
@@ -140,6 +141,7 @@ impl<'a> Builder<'a> {
         checker.check(&route, entry.place, layers);
         route.access = self.access(&route, layers);
         self.warn_of_overrides(&route, layers);
+        self.check_odd_names(&route, layers);
         Some(Built {
             route,
             place: entry.place,
@@ -365,6 +367,9 @@ fn assemble(
         encoded_slash: layers.value(|keys| &keys.encoded_slash).unwrap_or_default(),
         override_headers: layers
             .value(|keys| &keys.override_headers)
+            .unwrap_or_default(),
+        odd_header_names: layers
+            .value(|keys| &keys.odd_header_names)
             .unwrap_or_default(),
         upgrade: layers.value(|keys| &keys.upgrade).unwrap_or(true),
         // Rules are resolved by the builder, which knows their names.

@@ -144,6 +144,7 @@ macro_rules! shared {
             "cost",
             "encoded_slash",
             "override_headers",
+            "odd_header_names",
             "upgrade",
             "cors",
             "security_headers",

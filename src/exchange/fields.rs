@@ -162,20 +162,15 @@ fn only_persistence(headers: &HeaderMap) -> bool {
 
 /// Takes out of trailers what must not stand there (RFC 9110 6.5.1): framing, routing, credentials,
 /// and whatever would be trusted in a header.
+///
+/// Other odd names stay: an answer's are the upstream's word, as in its head.
 pub fn clean_trailers(trailers: &mut HeaderMap) {
-    let ours = [
-        X_REQUEST_ID,
-        TRACEPARENT,
-        X_FORWARDED_FOR,
-        X_FORWARDED_PROTO,
-        X_FORWARDED_HOST,
-    ];
-    for name in HOP_BY_HOP.iter().chain(&END_TO_END).chain(&ours) {
+    for name in HOP_BY_HOP.iter().chain(&END_TO_END).chain(&TOLD) {
         trailers.remove(name);
     }
     remove_overrides(trailers);
     remove_where(trailers, |name| {
-        is_forwarding(name) || name == "via" || name == "tracestate" || is_ambiguous(name)
+        is_forwarding(name) || is_disguised(name) || reads_as(name, &OVERRIDES)
     });
 }
 
@@ -187,10 +182,13 @@ pub fn remove_overrides(headers: &mut HeaderMap) {
     }
 }
 
-/// Whether a request asks a server to take it for one of another method, or to another path or host.
+/// Whether a request asks a server to take it for one of another method, or to another path or host;
+/// in whatever signs, since a route may keep odd names too.
 #[must_use]
 pub fn has_overrides(headers: &HeaderMap) -> bool {
+    let mut names = headers.keys();
     OVERRIDES.iter().any(|name| headers.contains_key(name))
+        || names.any(|name| reads_as(name.as_str(), &OVERRIDES))
 }
 
 /// Whether a field tells whom a request came from, and how.
@@ -219,6 +217,40 @@ pub fn is_ambiguous(name: &str) -> bool {
     !name.bytes().all(plain)
 }
 
+/// Whether an odd name may be read as one of these.
+#[must_use]
+pub fn reads_as(name: &str, known: &[HeaderName]) -> bool {
+    is_ambiguous(name) && known.iter().any(|known| is_alike(name, known.as_str()))
+}
+
+/// Whether an odd name may be read as one that frames a message, belongs to one hop, carries credentials or
+/// tells where a request came from.
+#[must_use]
+pub fn is_disguised(name: &str) -> bool {
+    if !is_ambiguous(name) {
+        return false;
+    }
+    let mut words = words(name);
+    let first = (words.next(), words.next());
+    let is_known = |names: &[HeaderName]| reads_as(name, names);
+    matches!(first, (Some("proxy"), _) | (Some("x"), Some("forwarded")))
+        || is_known(&HOP_BY_HOP)
+        || is_known(&END_TO_END)
+        || is_known(&TOLD)
+}
+
+/// Whether two names differ in signs alone, be it in how many there are: nobody knows what a server makes
+/// of `x__user` and `x_user_`.
+fn is_alike(one: &str, other: &str) -> bool {
+    words(one).eq(words(other))
+}
+
+/// The letters and digits of a name, from sign to sign.
+fn words(name: &str) -> impl Iterator<Item = &str> {
+    let words = name.split(|letter: char| !letter.is_ascii_alphanumeric());
+    words.filter(|word| !word.is_empty())
+}
+
 /// What [`list`] shows of a member that can't be read.
 const UNREADABLE: &str = "?";
 
@@ -233,8 +265,19 @@ const HOP_BY_HOP: [HeaderName; 8] = [
     UPGRADE,
 ];
 
+/// What tells where a request came from, beside `X-Forwarded-*`.
+const TOLD: [HeaderName; 6] = [
+    X_REQUEST_ID,
+    TRACEPARENT,
+    http::header::FORWARDED,
+    http::header::VIA,
+    HeaderName::from_static("tracestate"),
+    HeaderName::from_static("x-real-ip"),
+];
+
+/// What asks a server to take a request for one of another method, or to another path or host.
 /// `frame/head.rs` matches the same names.
-const OVERRIDES: [HeaderName; 9] = [
+pub static OVERRIDES: [HeaderName; 9] = [
     HeaderName::from_static("x-http-method-override"),
     HeaderName::from_static("x-method-override"),
     HeaderName::from_static("x-http-method"),
@@ -292,6 +335,74 @@ mod tests {
         for name in ["x_user-id", "x.user-id", "x-user~id", "x-user-id'"] {
             assert!(is_ambiguous(name), "{name}");
         }
+    }
+
+    #[test]
+    fn names_are_alike_that_differ_in_signs_alone() {
+        let known = [HeaderName::from_static("x-user-id")];
+        for name in [
+            "x_user-id",
+            "x.user.id",
+            "x__user-id",
+            "_x-user-id",
+            "x-user-id~",
+        ] {
+            assert!(reads_as(name, &known), "{name}");
+        }
+        for name in [
+            "x-user-id",
+            "x_user",
+            "xuser_id",
+            "x_user_ids",
+            "x_userid",
+            "_",
+        ] {
+            assert!(!reads_as(name, &known), "{name}");
+        }
+    }
+
+    #[test]
+    fn odd_names_are_disguises_of_what_no_client_may_say() {
+        for name in [
+            "content_length",
+            "x_forwarded_for",
+            "x.forwarded.anything",
+            "x_real_ip",
+            "keep_alive",
+            "proxy_authorization",
+            "cookie_",
+            "authorization.",
+            "x_request_id",
+        ] {
+            assert!(is_disguised(name), "{name}");
+        }
+        for name in [
+            "x_tenant",
+            "x_forward",
+            "proxied_by",
+            "api_key",
+            "x-forwarded-for",
+        ] {
+            assert!(!is_disguised(name), "{name}");
+        }
+    }
+
+    #[test]
+    fn trailers_keep_odd_names_but_for_disguises() {
+        let mut trailers = HeaderMap::new();
+        for name in [
+            "my_sum",
+            "content_length",
+            "x_http_method_override",
+            "via",
+            "x-sum",
+        ] {
+            trailers.append(name, HeaderValue::from_static("1"));
+        }
+        clean_trailers(&mut trailers);
+        let mut names: Vec<_> = trailers.keys().map(HeaderName::as_str).collect();
+        names.sort_unstable();
+        assert_eq!(names, ["my_sum", "x-sum"]);
     }
 
     #[test]

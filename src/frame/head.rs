@@ -28,7 +28,7 @@ pub(super) struct Seen {
     connection: bool,
     hop_by_hop: bool,
     forwarding: bool,
-    ambiguous: bool,
+    pub(super) ambiguous: bool,
     tracestate: bool,
     via: bool,
     pub(super) overrides: bool,
@@ -247,8 +247,8 @@ fn loops(headers: &HeaderMap, pseudonym: &str) -> bool {
     })
 }
 
-/// Takes out what is of one hop, what claims to be forwarded, and what may be misread. `client` is
-/// whom a trusted proxy told of; `None` for a peer that is not trusted.
+/// Takes out what is of one hop and what claims to be forwarded. `client` is whom a trusted proxy told of;
+/// `None` for a peer that is not trusted.
 pub(super) fn clean(headers: &mut HeaderMap, seen: &Seen, client: Option<IpAddr>, continued: bool) {
     let named = seen.hop_by_hop || seen.transfer_encoding > 0;
     if seen.connection || named {
@@ -260,9 +260,6 @@ pub(super) fn clean(headers: &mut HeaderMap, seen: &Seen, client: Option<IpAddr>
     if seen.tracestate && !continued {
         // W3C Trace Context 3.3.1.1: without a valid traceparent it means nothing.
         headers.remove("tracestate");
-    }
-    if seen.ambiguous {
-        remove_where(headers, is_ambiguous);
     }
 }
 

@@ -64,6 +64,7 @@ impl RouteBook {
                             metrics,
                             encoded_slash: route.encoded_slash,
                             override_headers: route.override_headers,
+                            odd_names: pipeline::odd_names(route, materials.policies),
                             preflights: route.cors.is_some(),
                             decorations: pipeline::decorations(route),
                         }),

@@ -20,8 +20,8 @@ use tower::Layer;
 use crate::{
     config::Route,
     exchange::{
-        Body, BodyError, BodyFault, BoxFuture, Context, Handle, LazyTimer, Reason, Rejection,
-        Request, Response, RouteService,
+        Body, BodyError, BodyFault, BoxFuture, Context, Handle, LazyTimer, OddNames, Reason,
+        Rejection, Request, Response, RouteService,
         fields::{announced_trailers, clean_trailers, has_name, remove_where},
     },
 };
@@ -39,18 +39,24 @@ struct Limits {
     stream_idle: Option<Duration>,
     /// What clients must not send in trailers either.
     identity: Arc<Vec<HeaderName>>,
+    odd_names: OddNames,
 }
 
 impl RequestBodyLayer {
-    /// A route's limits, and the headers that tell who the caller is.
+    /// A route's limits, the headers that tell who the caller is, and what becomes of odd names.
     #[must_use]
-    pub fn from_config(route: &Route, identity: &Arc<Vec<HeaderName>>) -> Self {
+    pub fn from_config(
+        route: &Route,
+        identity: &Arc<Vec<HeaderName>>,
+        odd_names: OddNames,
+    ) -> Self {
         Self(Arc::new(Limits {
             most: route.max_body,
             streams_too: route.max_body_is_own,
             idle: route.timeouts.idle,
             stream_idle: route.timeouts.tunnel_idle,
             identity: Arc::clone(identity),
+            odd_names,
         }))
     }
 }
@@ -144,6 +150,7 @@ impl LimitedBody {
         for name in &*self.limits.identity {
             trailers.remove(name);
         }
+        self.limits.odd_names.clean(trailers);
         if let Some(announced) = &self.announced {
             remove_where(trailers, |name| !has_name(announced, name));
         }

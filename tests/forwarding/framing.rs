@@ -6,4 +6,5 @@ mod bodies;
 mod fields;
 mod heads;
 mod http2;
+mod odd_names;
 mod targets;

@@ -131,6 +131,11 @@ fn check_external(external: &ExternalKeys, table: TableNode<'_>, reader: &mut Re
 }
 
 impl ExternalKeys {
+    /// The client's headers that the service gets.
+    pub(super) fn told_headers(&self) -> &[HeaderName] {
+        &self.request_headers
+    }
+
     /// What the service's answer can say of a caller.
     pub(super) fn carried(&self) -> Carried {
         Carried {

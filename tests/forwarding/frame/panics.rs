@@ -5,7 +5,9 @@ use std::{fmt::Display, net::SocketAddr, path::PathBuf, sync::Arc};
 use arc_swap::ArcSwap;
 use tollgate::{
     config::{Address, Config, EncodedSlash, OverrideHeaders},
-    exchange::{BoxFuture, Connection, Context, Handle, Reason, Request, Response, RouteService},
+    exchange::{
+        BoxFuture, Connection, Context, Handle, OddNames, Reason, Request, Response, RouteService,
+    },
     frame::{Frame, Recorder, Route, Snapshot, access_log::LineOptions},
     listener::{Listeners, Observer},
     router::Router,
@@ -66,6 +68,7 @@ fn site() -> Site {
             metrics: metrics.route(&route.name),
             encoded_slash: EncodedSlash::Refuse,
             override_headers: OverrideHeaders::default(),
+            odd_names: OddNames::Drop,
             preflights: false,
             decorations: Box::default(),
         };

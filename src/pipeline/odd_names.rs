@@ -1,0 +1,42 @@
+//! Which request fields with odd names a route lets pass: the frame does it to heads, the body's layer to
+//! trailers.
+
+use http::HeaderName;
+
+use super::Policies;
+use crate::{
+    config::{OddHeaderNames, OverrideHeaders, Route},
+    exchange::{
+        OddNames,
+        fields::{OVERRIDES, is_ambiguous},
+    },
+};
+
+/// What becomes of fields with odd names on a route.
+#[must_use]
+pub fn odd_names(route: &Route, policies: &Policies) -> OddNames {
+    match route.odd_header_names {
+        OddHeaderNames::Drop => OddNames::Drop,
+        OddHeaderNames::Keep => OddNames::KeepBut(reserved(route, policies)),
+    }
+}
+
+/// What no odd name may be read as: what the gateway alone says, what it has looked at, and what the
+/// route sets or takes out. A client could else say twice what was judged once.
+fn reserved(route: &Route, policies: &Policies) -> Vec<HeaderName> {
+    let edits = &route.request_headers;
+    let set = edits.set.iter().map(|(name, _)| name);
+    let validation = route.validation.iter();
+    let asked = validation.flat_map(|validation| &validation.headers);
+    let judged = route.match_headers.iter().chain(asked);
+    let looked_at = policies.credentials().iter();
+    let looked_at = looked_at.chain(judged.map(|(name, _)| name));
+    // An odd name that a rule itself asks for is meant as it is.
+    let plain = looked_at.filter(|name| !is_ambiguous(name.as_str()));
+    let overrides: &[HeaderName] = match route.override_headers {
+        OverrideHeaders::Strip => &OVERRIDES,
+        OverrideHeaders::Keep => &[],
+    };
+    let names = policies.identity().iter().chain(set).chain(&edits.remove);
+    names.chain(plain).chain(overrides).cloned().collect()
+}
