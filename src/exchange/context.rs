@@ -322,8 +322,8 @@ impl Context {
         self.principal.get()
     }
 
-    /// Written by authentication where a rule asks for several credentials at once: who vouches beside the
-    /// principal, as caches tell callers apart.
+    /// Written by authentication where a request has several credentials: who vouches beside the principal,
+    /// and a digest of what the upstream gets unread, as caches tell callers apart.
     pub fn vouched(&self, names: Box<[Arc<str>]>) {
         let _ = self.vouchers.set(names);
     }

@@ -255,7 +255,8 @@ impl CacheRoute {
     }
 
     /// Whether the caller has answers of its own (RFC 9111 3.5): one that authentication knows, or
-    /// nobody at all. A credential that only the upstream knows names nobody to us.
+    /// nobody at all. A credential that only the upstream knows names nobody to us; beside a principal it
+    /// is a part of who calls, among those who vouch.
     fn has_own_store(&self, asked: &Asked) -> bool {
         self.options.scope == Scope::Principal && (asked.principal || !asked.authorization)
     }
