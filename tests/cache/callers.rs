@@ -253,6 +253,34 @@ async fn a_token_in_a_cookie_beside_a_key_that_was_enough_is_part_of_who_calls()
     assert_eq!(site.count(), 2, "each has its own");
 }
 
+/// A service tells one subject for two tokens, which may be of two tenants: the upstream reads them too,
+/// unless the route keeps them from it.
+#[tokio::test]
+async fn what_a_service_has_read_of_a_credential_is_part_of_who_calls_if_the_upstream_gets_it() {
+    for (route, answers) in [("", 2), ("forward_credentials = false\n", 1)] {
+        let text = format!(
+            "[auth.external.sso]\nurl = 'ORIGIN/auth'\nsubject_header = 'x-auth-user'\n\
+             [routes.site]\nupstream = 'ORIGIN'\nauth = 'external.sso'\n{route}\
+             [routes.site.cache]\nscope = 'principal'\n"
+        );
+        let site = Site::configured(&text, |_, seen| match &*seen.target {
+            "/auth" => answer(200, &[("x-auth-user", "alice")], ""),
+            _ => {
+                let told = seen.header("authorization").unwrap_or("none").to_owned();
+                answer(200, &[("cache-control", "max-age=60")], told)
+            }
+        })
+        .await;
+        for token in ["Bearer one", "Bearer two", "Bearer one", "Bearer two"] {
+            let sent = site.get_with("/", &[("authorization", token)]).await;
+            let expected = if answers == 2 { token } else { "none" };
+            assert_eq!(sent.body, expected, "{route}");
+        }
+        let asked = site.seen().into_iter().filter(|seen| seen.target == "/");
+        assert_eq!(asked.count(), answers, "{route}");
+    }
+}
+
 /// Who renews a token that says the same finds what the last one has left.
 #[tokio::test]
 async fn the_token_that_granted_is_no_part_of_who_calls_by_its_letters() {

@@ -1,7 +1,7 @@
 //! Credentials that have granted nothing and go on to the upstream all the same.
 //!
 //! The upstream may take one of them for the caller: an `Authorization` that no method of the route asks
-//! for, a token beside the key that was enough. What a cache keeps for a caller (RFC 9111 3.5) may
+//! for, a token beside the key that was enough, or what another service has let pass as such a subject's. What a cache keeps for a caller (RFC 9111 3.5) may
 //! then be nobody's who comes with another, so a digest of them is a part of who the caller is to it.
 
 use std::{borrow::Cow, sync::Arc};
@@ -66,12 +66,14 @@ impl Beside {
 }
 
 /// `Authorization`, which every upstream may know (RFC 9110 11.6.2), and those of the route's methods: one
-/// alternative's credential is not looked at when another has granted.
+/// alternative's credential is not looked at when another has granted, and what another service has read
+/// of one nobody tells us.
 fn places(methods: &[Arc<dyn Method>]) -> Box<[CredentialPlace]> {
     let mut places = vec![AUTHORIZATION_FIELD];
-    for place in methods.iter().flat_map(|method| method.places()) {
-        if !places.contains(place) {
-            places.push(place.clone());
+    let read = |method: &Arc<dyn Method>| [method.places(), method.unread()].concat();
+    for place in methods.iter().flat_map(read) {
+        if !places.contains(&place) {
+            places.push(place);
         }
     }
     places.into()
