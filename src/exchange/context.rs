@@ -43,6 +43,9 @@ pub struct RequestHead {
     pub upgrade: Option<HeaderValue>,
     /// Whether the client takes trailers (`TE: trailers`).
     pub trailers: bool,
+    /// Whether a trusted proxy tells more of how the request was forwarded than addresses, the scheme and
+    /// the host (`X-Forwarded-Prefix`).
+    pub told_more: bool,
 }
 
 /// One try at one server.

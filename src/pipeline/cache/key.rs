@@ -52,6 +52,8 @@ pub struct KeyParts<'a> {
     pub rewritten: Option<String>,
     /// The fields that tell the upstream who calls: the gateway writes them.
     pub identity: &'a [HeaderName],
+    /// Whether there may be forwarding fields that count: of most requests none is looked for.
+    pub told_more: bool,
 }
 
 impl Sought {
@@ -309,7 +311,10 @@ fn read_name(parameter: &str) -> Vec<u8> {
 /// The path behind the rewrite, the rule's header fields and what a trusted proxy tells beside scheme, host
 /// and addresses. Absent and empty differ, and so do one line and two.
 fn extra(parts: &KeyParts<'_>, headers: &HeaderMap) -> Cow<'static, str> {
-    let told = told_by_proxies(headers, parts.identity);
+    let told = match parts.told_more {
+        true => told_by_proxies(headers, parts.identity),
+        false => SmallVec::new(),
+    };
     if parts.headers.is_empty() && told.is_empty() && parts.rewritten.is_none() {
         return Cow::Borrowed("");
     }
@@ -331,7 +336,8 @@ fn extra(parts: &KeyParts<'_>, headers: &HeaderMap) -> Cow<'static, str> {
 
 /// The forwarding fields that go on to the upstream as they came (`X-Forwarded-Prefix`): those of
 /// trusted proxies alone, but many proxies let them pass from their clients, and many servers make links
-/// of them. The client's address is no part of a URL, and the gateway's own fields are no proxy's word.
+/// of them, or take them for who calls. So all count that are not known to make no difference: the client's
+/// address is no part of a URL, and the gateway's own fields are no proxy's word.
 fn told_by_proxies<'a>(
     headers: &'a HeaderMap,
     identity: &[HeaderName],
@@ -426,6 +432,7 @@ pub(super) mod tests {
                 headers: &[],
                 rewritten: None,
                 identity,
+                told_more: true,
             };
             extra(&parts, &headers).into_owned()
         };
@@ -459,6 +466,7 @@ pub(super) mod tests {
                 headers: &[],
                 rewritten: Some(path.to_owned()),
                 identity: &[],
+                told_more: true,
             };
             extra(&parts, &headers).into_owned()
         };

@@ -40,6 +40,7 @@ pub(in crate::pipeline::cache) fn context() -> Arc<Context> {
             grpc: false,
             upgrade: None,
             trailers: false,
+            told_more: false,
         },
         started_at: clock.wall(),
         clock,
