@@ -1,8 +1,9 @@
 //! Credentials that have granted nothing and go on to the upstream all the same.
 //!
 //! The upstream may take one of them for the caller: an `Authorization` that no method of the route asks
-//! for, a token beside the key that was enough, or what another service has let pass as such a subject's. What a cache keeps for a caller (RFC 9111 3.5) may
-//! then be nobody's who comes with another, so a digest of them is a part of who the caller is to it.
+//! for, a token beside the key that was enough, or what another service has let pass as such a subject's.
+//! What a cache keeps for a caller (RFC 9111 3.5) may then be nobody's who comes with another, so a digest
+//! of them is a part of who the caller is to it.
 
 use std::{borrow::Cow, sync::Arc};
 

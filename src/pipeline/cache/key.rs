@@ -454,7 +454,7 @@ pub(super) mod tests {
     fn a_rewritten_path_takes_no_fields_place_whatever_is_in_it() {
         let text = |prefixes: &[&'static str], path: &str| {
             let mut headers = HeaderMap::new();
-            for value in prefixes {
+            for &value in prefixes {
                 let value = http::HeaderValue::from_static(value);
                 headers.append("x-forwarded-prefix", value);
             }
