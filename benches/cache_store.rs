@@ -1,7 +1,8 @@
 //! Looking up stored answers: 100,000 keys, asked for in no order, by the key of a request.
 //!
 //! The budget is 300 ns: a hit is made of one look. A look begins with the request's key and ends when
-//! what was found has been read and let go of. `cache/key` is what that key costs beside it.
+//! what was found has been read and let go of. `cache/key` is what that key costs beside it, of a request with
+//! as many fields as browsers send, and `cache/key_told` where forwarding fields are looked for among them.
 
 mod support;
 
@@ -12,7 +13,7 @@ use std::{
 };
 
 use criterion::{Criterion, criterion_group, criterion_main};
-use http::{HeaderMap, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue};
 use prometheus::IntCounter;
 use tollgate::{
     config::CacheQuery,
@@ -51,7 +52,7 @@ fn context(target: &str) -> Context {
     })
 }
 
-fn parts(context: &Context) -> KeyParts<'_> {
+fn parts(context: &Context, told_more: bool) -> KeyParts<'_> {
     KeyParts {
         zone: "orders",
         route: "orders",
@@ -60,14 +61,41 @@ fn parts(context: &Context) -> KeyParts<'_> {
         headers: &[],
         rewritten: None,
         identity: &[],
+        told_more,
     }
+}
+
+/// A browser's fields, and a proxy's.
+fn fields() -> HeaderMap {
+    let names = [
+        "host",
+        "user-agent",
+        "accept",
+        "accept-language",
+        "accept-encoding",
+        "referer",
+        "cookie",
+        "dnt",
+        "sec-ch-ua",
+        "sec-ch-ua-mobile",
+        "sec-fetch-dest",
+        "sec-fetch-mode",
+        "sec-fetch-site",
+        "priority",
+        "x-real-ip",
+    ];
+    let value = HeaderValue::from_static("a value of some length");
+    let fields = names.map(|name| (HeaderName::from_static(name), value.clone()));
+    fields.into_iter().collect()
 }
 
 fn look_up(criterion: &mut Criterion) {
     let counter = IntCounter::new("evictions", "evictions").expect("a name");
     let store = Store::new(512 << 20, 8 << 20, counter);
-    let none = HeaderMap::new();
-    let key_of = |context: &Context| Sought::of(&parts(context), context, &none);
+    let fields = fields();
+    let key_with =
+        |context: &Context, told: bool| Sought::of(&parts(context, told), context, &fields);
+    let key_of = |context: &Context| key_with(context, false);
     let contexts: Vec<_> = (0..KEYS)
         .map(|index| context(&format!("/api/v1/orders/{index}?page={}", index % 7)))
         .collect();
@@ -99,6 +127,9 @@ fn look_up(criterion: &mut Criterion) {
     });
     criterion.bench_function("cache/key", |bencher| {
         bencher.iter(|| black_box(key_of(&contexts[7])));
+    });
+    criterion.bench_function("cache/key_told", |bencher| {
+        bencher.iter(|| black_box(key_with(&contexts[7], true)));
     });
 }
 

@@ -319,13 +319,13 @@ fn context(
         forwarded_for,
         scheme,
         forwarded_host,
-        head: request_head(parts, seen),
+        head: request_head(parts, seen, trusted),
         clock: clock.clone(),
         started_at: now,
     })
 }
 
-fn request_head(parts: &Parts, seen: &Seen) -> RequestHead {
+fn request_head(parts: &Parts, seen: &Seen, trusted: bool) -> RequestHead {
     RequestHead {
         method: parts.method.clone(),
         target: parts.uri.clone(),
@@ -337,6 +337,7 @@ fn request_head(parts: &Parts, seen: &Seen) -> RequestHead {
         grpc: seen.is_grpc_call(parts),
         upgrade: head::upgrade(seen, parts.version, &parts.headers),
         trailers: head::takes_trailers(seen, &parts.headers),
+        told_more: trusted && seen.told_more,
     }
 }
 

@@ -10,7 +10,7 @@ use tollgate::pipeline::cache::codec::{Value, decode, encode};
 fuzz_target!(|bytes: &[u8]| {
     check(Bytes::copy_from_slice(bytes));
     // Behind the mark and in front of the checksum, which would keep nearly all inputs out.
-    let mut value = b"tgc\x01".to_vec();
+    let mut value = b"tgc\x02".to_vec();
     value.extend_from_slice(bytes);
     let sum = crc32fast::hash(&value);
     value.extend_from_slice(&sum.to_be_bytes());

@@ -43,6 +43,9 @@ pub struct RequestHead {
     pub upgrade: Option<HeaderValue>,
     /// Whether the client takes trailers (`TE: trailers`).
     pub trailers: bool,
+    /// Whether a trusted proxy tells more of how the request was forwarded than addresses, the scheme and
+    /// the host (`X-Forwarded-Prefix`).
+    pub told_more: bool,
 }
 
 /// One try at one server.
@@ -322,8 +325,8 @@ impl Context {
         self.principal.get()
     }
 
-    /// Written by authentication where a rule asks for several credentials at once: who vouches beside the
-    /// principal, as caches tell callers apart.
+    /// Written by authentication where a request has several credentials: who vouches beside the principal,
+    /// and a digest of what the upstream gets unread, as caches tell callers apart.
     pub fn vouched(&self, names: Box<[Arc<str>]>) {
         let _ = self.vouchers.set(names);
     }

@@ -197,6 +197,12 @@ pub fn is_forwarding(name: &str) -> bool {
     name == "forwarded" || name == "x-real-ip" || name.starts_with("x-forwarded-")
 }
 
+/// The forwarding fields that tell which node of a proxy a request came through: Traefik's, and Tomcat's.
+pub const OF_NODES: [HeaderName; 2] = [
+    HeaderName::from_static("x-forwarded-server"),
+    HeaderName::from_static("x-forwarded-by"),
+];
+
 /// Takes out the fields whose names meet a condition.
 pub fn remove_where(headers: &mut HeaderMap, condition: impl Fn(&str) -> bool) {
     let names: Vec<HeaderName> = headers

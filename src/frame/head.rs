@@ -28,6 +28,7 @@ pub(super) struct Seen {
     connection: bool,
     hop_by_hop: bool,
     forwarding: bool,
+    pub(super) told_more: bool,
     pub(super) ambiguous: bool,
     tracestate: bool,
     via: bool,
@@ -73,8 +74,12 @@ impl Seen {
                 | "x-http-host-override"
                 | "x-backend-host"
                 | "x-http-destinationurl" => seen.overrides = true,
+                "forwarded" | "x-forwarded-for" | "x-forwarded-proto" | "x-forwarded-host"
+                | "x-real-ip" => seen.forwarding = true,
                 other => {
-                    seen.forwarding |= is_forwarding(other);
+                    let told_more = is_forwarding(other);
+                    seen.forwarding |= told_more;
+                    seen.told_more |= told_more;
                     seen.ambiguous |= is_ambiguous(other);
                 }
             }

@@ -10,6 +10,7 @@
 
 pub mod api_keys;
 pub mod basic;
+mod beside;
 pub mod challenge;
 pub mod credential;
 mod expression;
@@ -36,6 +37,7 @@ use crate::{
     },
     telemetry::{AuthMetrics, RouteMetrics},
 };
+use beside::Beside;
 use expression::{Decision, Expression, Step, Walk};
 use failures::Failures;
 use method::{Grant, Method, Refusal};
@@ -74,6 +76,7 @@ impl AuthLayer {
                 .cloned()
                 .collect(),
             exposed: exposed(&expression),
+            beside: Beside::of(route, &expression),
             failures: authenticators.failures().map(Arc::clone),
             expression,
         })))
@@ -104,6 +107,8 @@ struct Rules {
     stripped: Vec<Arc<dyn Method>>,
     /// Places whose credentials others may see or send: answers to them are nobody else's.
     exposed: Vec<CredentialPlace>,
+    /// What the upstream may take for the caller too.
+    beside: Beside,
 }
 
 /// Finds out who calls and hands the request on.
@@ -155,7 +160,7 @@ fn conclude(
                 .exposed
                 .iter()
                 .any(|place| credential::is_at(&request, place));
-            rules.let_in(&grants, &mut request, context);
+            rules.let_in(&grants, &by, &mut request, context);
             let answer = inner.handle(request, context);
             return if exposed { unstored(answer) } else { answer };
         }
@@ -201,18 +206,28 @@ impl Rules {
     }
 
     /// Says who calls, to what follows and to the upstream. The first of several names the caller.
-    fn let_in(&self, grants: &[Arc<Grant>], request: &mut Request, context: &Context) {
+    fn let_in(
+        &self,
+        grants: &[Arc<Grant>],
+        by: &Range<usize>,
+        request: &mut Request,
+        context: &Context,
+    ) {
         if let Some(caller) = caller(grants) {
             context.identify(caller);
         }
-        if let [_, others @ ..] = grants
-            && !others.is_empty()
-        {
-            let names = others.iter().map(|grant| &grant.principal.caller);
-            context.vouched(names.map(Arc::clone).collect());
-        }
+        let granted = &self.expression.methods[by.clone()];
+        let own = self.beside.own(granted, request);
         for method in &self.stripped {
             method.strip(request);
+        }
+        let others = grants.iter().skip(1);
+        let others = others.map(|grant| Arc::clone(&grant.principal.caller));
+        // RFC 9111 3.5: another credential that goes on may be another caller to the upstream.
+        let beside = self.beside.digest(&own, request);
+        let vouchers: Box<[_]> = others.chain(beside).collect();
+        if !vouchers.is_empty() {
+            context.vouched(vouchers);
         }
         for (name, value) in grants.iter().flat_map(|grant| &grant.headers) {
             request.headers_mut().insert(name, value.clone());

@@ -57,7 +57,10 @@ pub use shared::{Cache, CacheFigures, SecondTierFigures, Sharing};
 use super::render;
 use crate::{
     config::{CacheQuery, CacheRule, CacheScope, CacheTier, Route, Target, Template},
-    exchange::{BoxFuture, CacheNote, Context, Handle, Request, Response, RouteService},
+    exchange::{
+        BoxFuture, CacheNote, Context, Handle, Request, Response, RouteService,
+        fields::{OF_NODES, is_forwarding},
+    },
 };
 use key::{Key, KeyParts, Sought, public_host};
 use object::{NAME, Object};
@@ -76,6 +79,8 @@ pub struct CacheLayer {
     zones: Zones,
     identity: Arc<Vec<HeaderName>>,
     rewritten: Option<Template>,
+    nodes: Box<[HeaderName]>,
+    tells_more: bool,
 }
 
 /// Which zone a request's key is of.
@@ -95,6 +100,10 @@ struct CacheRoute {
     zones: Zones,
     /// What the path is rewritten to, where that depends on more than the URL.
     rewritten: Option<Template>,
+    /// The fields that tell proxies' nodes apart, which the upstream does not get.
+    nodes: Box<[HeaderName]>,
+    /// Whether the route itself writes forwarding fields that count.
+    tells_more: bool,
     rule: Arc<CacheRule>,
     wait: Option<Duration>,
     show_key: bool,
@@ -164,6 +173,8 @@ impl CacheLayer {
             zones,
             identity: Arc::clone(identity),
             rewritten: rewritten(route),
+            nodes: nodes(route, rule, identity),
+            tells_more: written(route).any(|name| is_forwarding(name.as_str())),
         })
     }
 }
@@ -178,6 +189,8 @@ impl Layer<RouteService> for CacheLayer {
             route: Arc::clone(&self.route),
             zones: self.zones.clone(),
             rewritten: self.rewritten.clone(),
+            nodes: self.nodes.clone(),
+            tells_more: self.tells_more,
             wait: self.rule.wait,
             show_key: self.rule.show_key,
             memory: self.rule.store.contains(&CacheTier::Memory),
@@ -194,8 +207,9 @@ impl Layer<RouteService> for CacheLayer {
 }
 
 impl Handle for CacheService {
-    fn handle(&self, request: Request, context: &Arc<Context>) -> BoxFuture<Response> {
+    fn handle(&self, mut request: Request, context: &Arc<Context>) -> BoxFuture<Response> {
         let route = &self.0;
+        route.forget_nodes(&mut request, context);
         let asked = Asked::read(&incoming(&request, context), &route.options);
         route.steer(context);
         if !asked.looks_up() {
@@ -255,7 +269,8 @@ impl CacheRoute {
     }
 
     /// Whether the caller has answers of its own (RFC 9111 3.5): one that authentication knows, or
-    /// nobody at all. A credential that only the upstream knows names nobody to us.
+    /// nobody at all. A credential that only the upstream knows names nobody to us; beside a principal it
+    /// is a part of who calls, among those who vouch.
     fn has_own_store(&self, asked: &Asked) -> bool {
         self.options.scope == Scope::Principal && (asked.principal || !asked.authorization)
     }
@@ -274,6 +289,17 @@ impl CacheRoute {
             headers: &self.rule.key_headers,
             rewritten: rewritten.map(|path| render(path, context)),
             identity: &self.options.identity_fields,
+            told_more: context.head.told_more || self.tells_more,
+        }
+    }
+
+    /// Takes out which node of a proxy a request came through. In the key it would make a copy of every
+    /// answer for each of them; an upstream that got it unkeyed might show it to others.
+    fn forget_nodes(&self, request: &mut Request, context: &Context) {
+        if context.head.told_more {
+            for name in &self.nodes {
+                request.headers_mut().remove(name);
+            }
         }
     }
 
@@ -450,6 +476,23 @@ fn or_others(stored: Stored, other: Stored) -> Stored {
         Stored::Nothing => other,
         stored => stored,
     }
+}
+
+/// The fields of proxies' nodes, but for those that the configuration names itself.
+fn nodes(route: &Route, rule: &CacheRule, identity: &[HeaderName]) -> Box<[HeaderName]> {
+    let is_named = |name: &HeaderName| {
+        rule.key_headers.contains(name)
+            || identity.contains(name)
+            || written(route).any(|written| written == name)
+    };
+    let nodes = OF_NODES.into_iter();
+    nodes.filter(|name| !is_named(name)).collect()
+}
+
+/// The fields of requests that a route writes.
+fn written(route: &Route) -> impl Iterator<Item = &HeaderName> {
+    let edits = &route.request_headers;
+    edits.set.iter().chain(&edits.add).map(|(name, _)| name)
 }
 
 /// The path that a route's requests are sent to, where one URL has several.

@@ -8,7 +8,7 @@ use futures_util::future::join_all;
 use crate::{
     site::{Site, answer, numbered},
     support::{KeysFile, Sent},
-    whose::{AUTH, Asked, RULES, answered, bearer, bearer_for, configuration},
+    whose::{AUTH, Asked, RULES, answered, bearer, bearer_for, bearer_until, configuration},
 };
 
 fn route(cache: &str) -> String {
@@ -197,6 +197,102 @@ async fn of_two_credentials_both_tell_callers_apart() {
         let token = bearer(user);
         let fields = [("x-partner", &*partner), ("authorization", &token)];
         assert_eq!(site.get_with("/", &fields).await.body, body, "{user}");
+    }
+}
+
+/// Two requests with one API key, each with its own field beside it: the upstream tells them apart by that.
+async fn with_one_key(text: &str, name: &'static str, values: [&str; 2]) -> Site {
+    let mut file = KeysFile::new();
+    let key = file.add("shop", "");
+    let keys_file = file.path().display().to_string();
+    let site = Site::configured(&text.replace("KEYS", &keys_file), move |_, seen| {
+        let told = seen.header(name).unwrap_or("none").to_owned();
+        answer(200, &[("cache-control", "max-age=60")], told)
+    })
+    .await;
+    for value in [values[0], values[1], values[0], values[1]] {
+        let fields = [("x-api-key", &*key), (name, value)];
+        assert_eq!(site.get_with("/", &fields).await.body, value);
+    }
+    site
+}
+
+/// RFC 9111 3.5: the upstream answers to an Authorization that the gateway asks nothing about.
+#[tokio::test]
+async fn an_authorization_beside_a_known_key_is_part_of_who_calls() {
+    let text = "[auth.api_keys.k]\nkeys_file = 'KEYS'\n\
+                [routes.site]\nupstream = 'ORIGIN'\nauth = 'api_keys.k'\n\
+                [routes.site.cache]\nscope = 'principal'\n";
+    let site = with_one_key(text, "authorization", ["Bearer a", "Bearer b"]).await;
+    assert_eq!(site.count(), 2, "each has its own");
+}
+
+/// The key is enough, and the token goes on all the same.
+#[tokio::test]
+async fn a_token_beside_a_key_that_was_enough_is_part_of_who_calls() {
+    let text = format!(
+        "{AUTH}[auth.api_keys.k]\nkeys_file = 'KEYS'\n\
+         [routes.site]\nupstream = 'ORIGIN'\nauth = ['api_keys.k', 'jwt.t']\n\
+         [routes.site.cache]\nscope = 'principal'\n"
+    );
+    let (alice, bob) = (bearer("alice"), bearer("bob"));
+    let site = with_one_key(&text, "authorization", [&alice, &bob]).await;
+    assert_eq!(site.count(), 2, "each has its own");
+}
+
+#[tokio::test]
+async fn a_token_in_a_cookie_beside_a_key_that_was_enough_is_part_of_who_calls() {
+    let text = format!(
+        "{AUTH}from = 'cookie:session'\n[auth.api_keys.k]\nkeys_file = 'KEYS'\n\
+         [routes.site]\nupstream = 'ORIGIN'\nauth = ['api_keys.k', 'jwt.t']\n\
+         [routes.site.cache]\nscope = 'principal'\n"
+    );
+    let session = |user| bearer(user).replace("Bearer ", "session=");
+    let (alice, bob) = (session("alice"), session("bob"));
+    let site = with_one_key(&text, "cookie", [&alice, &bob]).await;
+    assert_eq!(site.count(), 2, "each has its own");
+}
+
+/// A service tells one subject for two tokens, which may be of two tenants: the upstream reads them too,
+/// unless the route keeps them from it.
+#[tokio::test]
+async fn what_a_service_has_read_of_a_credential_is_part_of_who_calls_if_the_upstream_gets_it() {
+    for (route, answers) in [("", 2), ("forward_credentials = false\n", 1)] {
+        let text = format!(
+            "[auth.external.sso]\nurl = 'ORIGIN/auth'\nsubject_header = 'x-auth-user'\n\
+             [routes.site]\nupstream = 'ORIGIN'\nauth = 'external.sso'\n{route}\
+             [routes.site.cache]\nscope = 'principal'\n"
+        );
+        let site = Site::configured(&text, |_, seen| match &*seen.target {
+            "/auth" => answer(200, &[("x-auth-user", "alice")], ""),
+            _ => {
+                let told = seen.header("authorization").unwrap_or("none").to_owned();
+                answer(200, &[("cache-control", "max-age=60")], told)
+            }
+        })
+        .await;
+        for token in ["Bearer one", "Bearer two", "Bearer one", "Bearer two"] {
+            let sent = site.get_with("/", &[("authorization", token)]).await;
+            let expected = if answers == 2 { token } else { "none" };
+            assert_eq!(sent.body, expected, "{route}");
+        }
+        let asked = site.seen().into_iter().filter(|seen| seen.target == "/");
+        assert_eq!(asked.count(), answers, "{route}");
+    }
+}
+
+/// Who renews a token that says the same finds what the last one has left.
+#[tokio::test]
+async fn the_token_that_granted_is_no_part_of_who_calls_by_its_letters() {
+    let text = format!(
+        "{AUTH}[routes.site]\nupstream = 'ORIGIN'\nauth = 'jwt.t'\n\
+         [routes.site.cache]\nscope = 'principal'\ndefault_ttl = '1m'\n"
+    );
+    let site = Site::configured(&text, |count, _| numbered(count, &[])).await;
+    for expires in [99_999_999_998, 99_999_999_999] {
+        let token = bearer_until("alice", expires);
+        let sent = site.get_with("/", &[("authorization", &token)]).await;
+        assert_eq!(sent.body, "1");
     }
 }
 

@@ -81,6 +81,45 @@ async fn what_a_trusted_proxy_lets_pass_is_part_of_the_key_too() {
     assert_eq!(site.count(), 3, "addresses make no difference");
 }
 
+/// Each node of a proxy writes its own name.
+#[tokio::test]
+async fn which_node_a_request_came_through_is_neither_told_nor_part_of_the_key() {
+    for (rule, answers) in [("", 1), ("key_headers = ['x-forwarded-server']", 2)] {
+        let text = format!(
+            "[server]\ntrusted_proxies = ['127.0.0.1']\n\
+             [routes.site]\nupstream = 'ORIGIN'\n[routes.site.cache]\n{rule}\n"
+        );
+        let site = Site::configured(&text, |_, seen| {
+            let node = seen.header("x-forwarded-server").unwrap_or("none");
+            answer(200, FRESH, node.to_owned())
+        })
+        .await;
+        for node in ["one", "two", "one", "two"] {
+            let sent = site.get_with("/", &[("x-forwarded-server", node)]).await;
+            let expected = if answers == 2 { node } else { "none" };
+            assert_eq!(sent.body, expected, "{rule}");
+        }
+        assert_eq!(site.count(), answers, "{rule}");
+    }
+}
+
+#[tokio::test]
+async fn a_forwarding_field_that_the_route_writes_is_part_of_the_key() {
+    let text = "[server]\ntrusted_proxies = ['127.0.0.1']\n\
+                [routes.site]\nupstream = 'ORIGIN'\ncache = {}\n\
+                request_headers = { set = { x-forwarded-client = '${client_ip}' } }\n";
+    let site = Site::configured(text, |_, seen| {
+        let told = seen.header("x-forwarded-client").unwrap_or("none");
+        answer(200, FRESH, told.to_owned())
+    })
+    .await;
+    for address in ["192.0.2.1", "192.0.2.2", "192.0.2.1"] {
+        let sent = site.get_with("/", &[("x-forwarded-for", address)]).await;
+        assert_eq!(sent.body, address);
+    }
+    assert_eq!(site.count(), 2);
+}
+
 /// Many servers read the first of several lines.
 #[tokio::test]
 async fn an_empty_line_in_front_of_a_value_takes_no_ones_place() {

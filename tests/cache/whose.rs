@@ -39,6 +39,11 @@ pub fn bearer(subject: &str) -> String {
     signed(&json!({ "sub": subject, "exp": 99_999_999_999_u64 }))
 }
 
+/// A token of a subject that expires then.
+pub fn bearer_until(subject: &str, expires: u64) -> String {
+    signed(&json!({ "sub": subject, "exp": expires }))
+}
+
 /// A token that says more of its subject.
 pub fn bearer_for(subject: &str, tenant: &str) -> String {
     signed(&json!({ "sub": subject, "tenant": tenant, "exp": 99_999_999_999_u64 }))

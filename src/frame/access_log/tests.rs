@@ -36,6 +36,7 @@ fn context(target: &str, change: impl FnOnce(&mut ContextParts)) -> Context {
             grpc: false,
             upgrade: None,
             trailers: false,
+            told_more: false,
         },
         clock: Clock::system(),
         started_at: std::time::SystemTime::now(),

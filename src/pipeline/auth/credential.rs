@@ -25,21 +25,33 @@ pub enum Found<'r> {
 /// Looks at a place.
 #[must_use]
 pub fn find<'r>(request: &'r Request, place: &CredentialPlace) -> Found<'r> {
+    let mut found = Found::Nothing;
+    each(request, place, |value| {
+        found = match std::mem::replace(&mut found, Found::Several) {
+            Found::Nothing => Found::One(value),
+            Found::One(_) | Found::Several => Found::Several,
+        };
+    });
+    found
+}
+
+/// Takes each value at a place, in their order.
+pub fn each<'r>(request: &'r Request, place: &CredentialPlace, take: impl FnMut(Cow<'r, [u8]>)) {
     match place {
         CredentialPlace::Header(name) => {
-            let values = request.headers().get_all(name);
-            only(values.iter().map(|value| Cow::Borrowed(value.as_bytes())))
+            let values = request.headers().get_all(name).iter();
+            values
+                .map(|value| Cow::Borrowed(value.as_bytes()))
+                .for_each(take);
         }
-        CredentialPlace::Cookie(name) => only(
-            cookies(request.headers())
-                .filter(|(known, _)| *known == name.as_bytes())
-                .map(|(_, value)| Cow::Borrowed(value)),
-        ),
-        CredentialPlace::Query(name) => only(
-            parameters(request.uri())
-                .filter(|(known, _)| is_called(known, name))
-                .map(|(_, value)| percent_decode_str(value).into()),
-        ),
+        CredentialPlace::Cookie(name) => cookies(request.headers())
+            .filter(|(known, _)| *known == name.as_bytes())
+            .map(|(_, value)| Cow::Borrowed(value))
+            .for_each(take),
+        CredentialPlace::Query(name) => parameters(request.uri())
+            .filter(|(known, _)| is_called(known, name))
+            .map(|(_, value)| Cow::<[u8]>::from(percent_decode_str(value)))
+            .for_each(take),
     }
 }
 
@@ -102,14 +114,6 @@ pub fn strip(request: &mut Request, place: &CredentialPlace) {
         }
         CredentialPlace::Cookie(name) => strip_cookie(request.headers_mut(), name),
         CredentialPlace::Query(name) => strip_parameter(request.uri_mut(), name),
-    }
-}
-
-fn only<'r>(mut values: impl Iterator<Item = Cow<'r, [u8]>>) -> Found<'r> {
-    match (values.next(), values.next()) {
-        (None, _) => Found::Nothing,
-        (Some(value), None) => Found::One(value),
-        (Some(_), Some(_)) => Found::Several,
     }
 }
 

@@ -13,7 +13,7 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{
-    HeaderValue,
+    HeaderName, HeaderValue,
     header::{AUTHORIZATION, COOKIE},
 };
 use tokio::sync::Semaphore;
@@ -44,6 +44,8 @@ struct Service {
     permits: Arc<Semaphore>,
     /// Where passwords, tokens and keys stand that only the service can judge.
     guessed: Box<[CredentialPlace]>,
+    /// The same with cookies: all that may be a credential.
+    unread: Box<[CredentialPlace]>,
 }
 
 impl ExternalMethod {
@@ -57,6 +59,7 @@ impl ExternalMethod {
             memory: config.remember.map(Memory::new),
             permits: Arc::new(Semaphore::new(config.max_in_flight)),
             guessed: guessed(config),
+            unread: headers(config.credential_headers()),
             config: config.clone(),
         }))
     }
@@ -126,6 +129,11 @@ impl Method for ExternalMethod {
         &[]
     }
 
+    /// One subject may call for several tenants, and which one only the service knows and the upstream.
+    fn unread(&self) -> &[CredentialPlace] {
+        &self.0.unread
+    }
+
     /// The header that the service was sent, if that is all it was sent: with a good cookie beside it
     /// nobody knows what the service has said yes to, and a wrong password could be tried for ever
     /// behind one's own session.
@@ -168,8 +176,11 @@ impl Method for ExternalMethod {
 /// Cookies are not among them: a browser sends those of an ended session whoever asks, and what
 /// stands in them is seldom chosen by a person.
 fn guessed(config: &External) -> Box<[CredentialPlace]> {
-    let headers = config.credential_headers().filter(|name| **name != COOKIE);
-    headers.cloned().map(CredentialPlace::Header).collect()
+    headers(config.credential_headers().filter(|name| **name != COOKIE))
+}
+
+fn headers<'c>(names: impl Iterator<Item = &'c HeaderName>) -> Box<[CredentialPlace]> {
+    names.cloned().map(CredentialPlace::Header).collect()
 }
 
 fn is_token(request: &Request, place: &CredentialPlace) -> bool {

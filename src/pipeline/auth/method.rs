@@ -76,6 +76,12 @@ pub trait Method: Any + Send + Sync {
     /// The places where the method looks for its credential; none for a method that takes none.
     fn places(&self) -> &[CredentialPlace];
 
+    /// Places of credentials of which its principals do not say all: another service reads them. What of it
+    /// goes on to the upstream may be another caller there.
+    fn unread(&self) -> &[CredentialPlace] {
+        &[]
+    }
+
     /// Places at which it judges whatever stands there, without knowing whose it is: what it has let
     /// pass is no bad credential of another method. Only a method that asks another service has some,
     /// and only where its yes can be about nothing else in the request.

@@ -318,8 +318,9 @@ impl Reader {
     }
 }
 
-/// The mark, and the version.
-const MARK: [u8; 4] = *b"tgc\x01";
+/// The mark, and the version. A new one is due whenever other requests than before may select an answer,
+/// too: what was stored by the old rules would be served by the new ones.
+const MARK: [u8; 4] = *b"tgc\x02";
 const ANSWER: u8 = 1;
 const VARIES: u8 = 2;
 const EVERYONE: u8 = 0;

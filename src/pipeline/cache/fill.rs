@@ -52,7 +52,7 @@ struct State<T> {
     /// Whether the answer is too large to be stored.
     passing: bool,
     readers: Vec<Option<Reading>>,
-    /// The places in that list which nobody has.
+    /// The places in that list which nobody has, and some behind its end.
     free: Vec<usize>,
     /// How many readers there are, and how many of them have read all that is there.
     reading: usize,
@@ -211,7 +211,7 @@ impl<T> State<T> {
         let reading = Some(Reading { at: 0, waker: None });
         *self.standing(0) += 1;
         self.reading += 1;
-        match self.free.pop() {
+        match self.free_place() {
             Some(slot) => {
                 self.readers[slot] = reading;
                 slot
@@ -223,12 +223,26 @@ impl<T> State<T> {
         }
     }
 
-    /// Takes a reader off the list, if it is there still.
+    /// A place in the list that nobody has. Those behind its end have been given up since they were noted.
+    fn free_place(&mut self) -> Option<usize> {
+        while let Some(slot) = self.free.pop() {
+            if slot < self.readers.len() {
+                return Some(slot);
+            }
+        }
+        None
+    }
+
+    /// Takes a reader off the list, if it is there still. Whoever walks that list shall not walk the places of
+    /// a crowd that is gone.
     fn leave(&mut self, slot: usize) -> Option<Reading> {
         let reading = self.readers.get_mut(slot)?.take()?;
         *self.standing(reading.at) -= 1;
         self.reading -= 1;
         self.free.push(slot);
+        while self.readers.last().is_some_and(Option::is_none) {
+            self.readers.pop();
+        }
         Some(reading)
     }
 
@@ -366,7 +380,8 @@ impl<T> State<T> {
         }
         // Nobody comes any more by now, so no place is given to another.
         for slot in 0..self.readers.len() {
-            let reading = self.readers[slot].as_ref();
+            // The list may have become shorter by those who have just left.
+            let reading = self.readers.get(slot).and_then(Option::as_ref);
             if reading.is_some_and(|reading| reading.at == self.freed)
                 && let Some(Reading {
                     waker: Some(waker), ..

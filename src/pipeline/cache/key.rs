@@ -52,6 +52,8 @@ pub struct KeyParts<'a> {
     pub rewritten: Option<String>,
     /// The fields that tell the upstream who calls: the gateway writes them.
     pub identity: &'a [HeaderName],
+    /// Whether there may be forwarding fields that count: of most requests none is looked for.
+    pub told_more: bool,
 }
 
 impl Sought {
@@ -306,14 +308,21 @@ fn read_name(parameter: &str) -> Vec<u8> {
     name.map(|byte| byte.to_ascii_lowercase()).collect()
 }
 
-/// The rule's header fields, what a trusted proxy tells beside scheme, host and addresses, and the path
-/// behind them, in a line of its own. Absent and empty differ, and so do one line and two.
+/// The path behind the rewrite, the rule's header fields and what a trusted proxy tells beside scheme, host
+/// and addresses. Absent and empty differ, and so do one line and two.
 fn extra(parts: &KeyParts<'_>, headers: &HeaderMap) -> Cow<'static, str> {
-    let told = told_by_proxies(headers, parts.identity);
+    let told = match parts.told_more {
+        true => told_by_proxies(headers, parts.identity),
+        false => SmallVec::new(),
+    };
     if parts.headers.is_empty() && told.is_empty() && parts.rewritten.is_none() {
         return Cow::Borrowed("");
     }
     let mut extra = String::new();
+    if let Some(path) = &parts.rewritten {
+        // With its length: alone of what is here it may hold any sign, line feeds too.
+        extra.push_str(&format!("\u{b}{}:{path}", path.len()));
+    }
     for name in parts.headers {
         push_values(&mut extra, name, headers);
         extra.push('\r');
@@ -322,16 +331,13 @@ fn extra(parts: &KeyParts<'_>, headers: &HeaderMap) -> Cow<'static, str> {
         extra.push_str(&format!("\t{name}\n"));
         push_values(&mut extra, name, headers);
     }
-    if let Some(path) = &parts.rewritten {
-        extra.push('\n');
-        extra.push_str(path);
-    }
     Cow::Owned(extra)
 }
 
 /// The forwarding fields that go on to the upstream as they came (`X-Forwarded-Prefix`): those of
 /// trusted proxies alone, but many proxies let them pass from their clients, and many servers make links
-/// of them. The client's address is no part of a URL, and the gateway's own fields are no proxy's word.
+/// of them, or take them for who calls. So all count that are not known to make no difference: the client's
+/// address is no part of a URL, and the gateway's own fields are no proxy's word.
 fn told_by_proxies<'a>(
     headers: &'a HeaderMap,
     identity: &[HeaderName],
@@ -426,6 +432,7 @@ pub(super) mod tests {
                 headers: &[],
                 rewritten: None,
                 identity,
+                told_more: true,
             };
             extra(&parts, &headers).into_owned()
         };
@@ -441,6 +448,31 @@ pub(super) mod tests {
         assert_ne!(text(&[prefix], &[]), text(&[prefix, prefix], &[]));
         let user = HeaderName::from_static("x-forwarded-user");
         assert_eq!(text(&[("x-forwarded-user", "alice")], &[user]), none);
+    }
+
+    #[test]
+    fn a_rewritten_path_takes_no_fields_place_whatever_is_in_it() {
+        let text = |prefixes: &[&'static str], path: &str| {
+            let mut headers = HeaderMap::new();
+            for &value in prefixes {
+                let value = http::HeaderValue::from_static(value);
+                headers.append("x-forwarded-prefix", value);
+            }
+            let parts = KeyParts {
+                zone: "",
+                route: "",
+                target: "/",
+                query: &CacheQuery::AsIs,
+                headers: &[],
+                rewritten: Some(path.to_owned()),
+                identity: &[],
+                told_more: true,
+            };
+            extra(&parts, &headers).into_owned()
+        };
+        assert_ne!(text(&["", ""], "/a"), text(&[""], "\n/a"));
+        assert_ne!(text(&["b"], "/a"), text(&[], "/a\tx-forwarded-prefix\nb\n"));
+        assert_ne!(text(&[], "/a"), text(&[], "/b"));
     }
 
     #[test]

@@ -33,6 +33,7 @@ use super::{
     policy::Nominated,
     purge_log::PurgeLog,
     redis_time::RedisTime,
+    room::Room,
     shared::{Cache, Found, SecondTierFigures},
 };
 use crate::{
@@ -116,7 +117,7 @@ impl SecondTier {
         let mut values = self.redis.read(worker, &keys).await?;
         // The log may have to be followed, and another answer to be read, while these are here.
         let answers = values.get_mut(BEFORE..).unwrap_or_default();
-        let _room = cache.budget.read(answers);
+        let _room = self.room(cache, answers);
         let [head, guard, shelves @ ..] = values.as_slice() else {
             return Err(self.redis.garbage());
         };
@@ -155,6 +156,18 @@ impl SecondTier {
             }
         }
         Ok(looked)
+    }
+
+    /// Room for what has been read, as long as that is here. Nobody writes a value over the largest: it is not
+    /// worth a look, which would hold up a whole worker, nor the room that others need.
+    fn room(&self, cache: &Cache, values: &mut [Option<Bytes>]) -> Room {
+        for value in &mut *values {
+            if value.as_ref().map_or(0, Bytes::len) > LARGEST_VALUE {
+                *value = None;
+                self.count("invalid");
+            }
+        }
+        cache.budget.read(values)
     }
 
     /// Judges what is there, and counts it when it is of no use.

@@ -80,6 +80,7 @@ fn context() -> Context {
             grpc: false,
             upgrade: None,
             trailers: false,
+            told_more: false,
         },
         clock: Clock::system(),
         started_at: std::time::SystemTime::now(),

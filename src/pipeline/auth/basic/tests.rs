@@ -114,6 +114,7 @@ impl Staff {
                 grpc: false,
                 upgrade: None,
                 trailers: false,
+                told_more: false,
             },
             clock: self.clock.clone(),
             started_at: SystemTime::now(),

@@ -40,6 +40,7 @@ pub(in crate::pipeline::cache) fn context() -> Arc<Context> {
             grpc: false,
             upgrade: None,
             trailers: false,
+            told_more: false,
         },
         started_at: clock.wall(),
         clock,
@@ -212,6 +213,23 @@ fn who_has_left_leaves_its_place_to_the_next() {
     let third = come();
     assert_eq!((third.slot, second.slot), (0, 1));
     assert_eq!(fill.locked().readers.len(), 2);
+}
+
+#[test]
+fn places_at_the_end_that_nobody_has_are_given_up() {
+    let fill = Fill::<()>::new();
+    let context = context();
+    let come = || fill.read(&context).expect("the beginning is there");
+    let places = || fill.locked().readers.len();
+    let mut readers: Vec<_> = (0..100).map(|_| come()).collect();
+    drop(readers.drain(1..99));
+    assert_eq!(places(), 100, "the last one is still there");
+    drop(readers.pop());
+    assert_eq!(places(), 1);
+    let next = [come(), come()];
+    assert_eq!(next.each_ref().map(|reader| reader.slot), [1, 2]);
+    drop((next, readers));
+    assert_eq!(places(), 0);
 }
 
 #[test]

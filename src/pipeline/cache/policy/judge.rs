@@ -244,7 +244,8 @@ fn audience(
     }
 }
 
-/// The caller alone, where callers have a store of their own.
+/// The caller alone, where callers have a store of their own. Beside a principal an `Authorization` that
+/// is none of its credentials is a part of who the caller is (RFC 9111 3.5): authentication sees to that.
 fn own(asked: &Asked, options: &Options) -> Option<Audience> {
     let told_apart = asked.principal || !asked.authorization;
     (options.scope == Scope::Principal && told_apart).then_some(Audience::Caller)

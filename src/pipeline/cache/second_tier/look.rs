@@ -14,7 +14,7 @@ use super::{
         purge::{Reached, Stamp},
         shared::{Cache, Found},
     },
-    LARGEST_VALUE, SecondTier,
+    SecondTier,
     guard::{parts, soft_moment},
     place::Shelf,
 };
@@ -49,7 +49,7 @@ impl Look<'_> {
         let name = shelf.variant(rule, &self.visit.headers);
         let worker = self.visit.context.connection.worker;
         let mut values = self.tier.redis.read(worker, &[name.as_str()]).await?;
-        let _room = self.cache.budget.read(&mut values);
+        let _room = self.tier.room(self.cache, &mut values);
         let judge = |value: &Bytes| self.judge(shelf, Some(rule), value);
         let value = values.into_iter().next().flatten();
         Ok(match self.tier.counted(&value, judge) {
@@ -60,10 +60,6 @@ impl Look<'_> {
 
     /// Whether a value is what was looked for, by the rule that led to it.
     pub(super) fn judge(&self, shelf: &Shelf, rule: Option<&Nominated>, value: &Bytes) -> Judged {
-        // Nobody writes one so large. It is not worth a look, which would hold up a whole worker.
-        if value.len() > LARGEST_VALUE {
-            return Judged::Invalid;
-        }
         match (decode(value), rule) {
             (Some(Value::Varies(varies)), None) if varies.key == shelf.key => {
                 Judged::Varies(varies.nominated)
