@@ -322,6 +322,13 @@ impl Redis {
         }
     }
 
+    /// Tells the figures how it stands now, whoever was first: a failure may come while a look succeeds.
+    fn show(&self) {
+        let away = self.is_away();
+        self.metrics.up.set((!away).into());
+        self.metrics.open.set(away.into());
+    }
+
     fn is_away(&self) -> bool {
         self.counts.breaker.is_open() || self.answers.breaker.is_open()
     }
@@ -342,8 +349,6 @@ impl Redis {
         if matches!(answer, Ok(Ok(Value::Okay))) {
             self.counts.breaker.close();
             self.answers.breaker.close();
-            self.metrics.up.set(1);
-            self.metrics.open.set(0);
             tracing::info!("Redis is back");
         }
     }
@@ -366,8 +371,7 @@ impl Redis {
             _ => opens(self.way(lane)),
         };
         if opened {
-            self.metrics.up.set(0);
-            self.metrics.open.set(1);
+            self.show();
             tracing::warn!(
                 cause = away.as_str(),
                 "Redis is away; requests go on without it"
@@ -409,6 +413,7 @@ async fn recover(redis: Weak<Redis>) {
             continue;
         }
         redis.recovers.store(false, SeqCst);
+        redis.show();
         // Who has failed meanwhile has left it to this task.
         if !redis.is_away() || redis.recovers.swap(true, SeqCst) {
             return;
