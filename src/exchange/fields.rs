@@ -197,7 +197,8 @@ pub fn is_forwarding(name: &str) -> bool {
     name == "forwarded" || name == "x-real-ip" || name.starts_with("x-forwarded-")
 }
 
-/// The forwarding fields that tell which node of a proxy a request came through: Traefik's, and Tomcat's.
+/// The forwarding fields that tell which node of a proxy a request came through: Traefik writes its host's
+/// name to the first, Apache its `ServerName` (so it may tell sites apart, too), and Tomcat reads the other.
 pub const OF_NODES: [HeaderName; 2] = [
     HeaderName::from_static("x-forwarded-server"),
     HeaderName::from_static("x-forwarded-by"),

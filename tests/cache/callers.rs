@@ -11,6 +11,8 @@ use crate::{
     whose::{AUTH, Asked, RULES, answered, bearer, bearer_for, bearer_until, configuration},
 };
 
+const SSO: &str = "[auth.external.sso]\nurl = 'ORIGIN/auth'\nsubject_header = 'x-auth-user'\n";
+
 fn route(cache: &str) -> String {
     format!(
         "{AUTH}[routes.site]\nupstream = 'ORIGIN'\nauth = ['jwt.t', 'anonymous']\n\
@@ -227,6 +229,31 @@ async fn an_authorization_beside_a_known_key_is_part_of_who_calls() {
     assert_eq!(site.count(), 2, "each has its own");
 }
 
+/// Who waits for another's fetch is served what that one gets.
+#[tokio::test]
+async fn one_key_with_two_authorizations_at_once_is_two_fetches() {
+    let mut file = KeysFile::new();
+    let key = file.add("shop", "");
+    let text = format!(
+        "[auth.api_keys.k]\nkeys_file = '{}'\n\
+         [routes.site]\nupstream = 'ORIGIN'\nauth = 'api_keys.k'\n\
+         [routes.site.cache]\nscope = 'principal'\n",
+        file.path().display()
+    );
+    let site = Site::configured(&text, |_, seen| {
+        let told = seen.header("authorization").unwrap_or("none").to_owned();
+        answer(200, &[("cache-control", "max-age=60")], told)
+    })
+    .await;
+    let values = ["Bearer a", "Bearer b", "Bearer a", "Bearer b"];
+    let fields = values.map(|value| [("x-api-key", &*key), ("authorization", value)]);
+    let all = join_all(fields.iter().map(|fields| site.get_with("/", fields)));
+    for (value, sent) in values.iter().zip(site.meeting(values.len(), all).await) {
+        assert_eq!(sent.body, *value);
+    }
+    assert_eq!(site.count(), 2, "one for each");
+}
+
 /// The key is enough, and the token goes on all the same.
 #[tokio::test]
 async fn a_token_beside_a_key_that_was_enough_is_part_of_who_calls() {
@@ -257,10 +284,20 @@ async fn a_token_in_a_cookie_beside_a_key_that_was_enough_is_part_of_who_calls()
 /// unless the route keeps them from it.
 #[tokio::test]
 async fn what_a_service_has_read_of_a_credential_is_part_of_who_calls_if_the_upstream_gets_it() {
-    for (route, answers) in [("", 2), ("forward_credentials = false\n", 1)] {
+    for (route, kept) in [
+        ("", None),
+        ("forward_credentials = false\n", Some("none")),
+        (
+            "request_headers = { remove = ['authorization'] }\n",
+            Some("none"),
+        ),
+        (
+            "request_headers = { set = { authorization = 'Basic us' } }\n",
+            Some("Basic us"),
+        ),
+    ] {
         let text = format!(
-            "[auth.external.sso]\nurl = 'ORIGIN/auth'\nsubject_header = 'x-auth-user'\n\
-             [routes.site]\nupstream = 'ORIGIN'\nauth = 'external.sso'\n{route}\
+            "{SSO}[routes.site]\nupstream = 'ORIGIN'\nauth = 'external.sso'\n{route}\
              [routes.site.cache]\nscope = 'principal'\n"
         );
         let site = Site::configured(&text, |_, seen| match &*seen.target {
@@ -273,12 +310,60 @@ async fn what_a_service_has_read_of_a_credential_is_part_of_who_calls_if_the_ups
         .await;
         for token in ["Bearer one", "Bearer two", "Bearer one", "Bearer two"] {
             let sent = site.get_with("/", &[("authorization", token)]).await;
-            let expected = if answers == 2 { token } else { "none" };
-            assert_eq!(sent.body, expected, "{route}");
+            assert_eq!(sent.body, kept.unwrap_or(token), "{route}");
         }
-        let asked = site.seen().into_iter().filter(|seen| seen.target == "/");
-        assert_eq!(asked.count(), answers, "{route}");
+        let answers = if kept.is_some() { 1 } else { 2 };
+        assert_eq!(pages(&site), answers, "{route}");
     }
+}
+
+/// What the origin was asked but for who calls.
+fn pages(site: &Site) -> usize {
+    let seen = site.seen().into_iter();
+    seen.filter(|seen| seen.target == "/").count()
+}
+
+/// A service that names who has the session, and cookies of which each page view has others.
+#[tokio::test]
+async fn cookies_make_no_other_caller_of_whom_a_service_has_named() {
+    let services = format!("{SSO}{}", SSO.replace("sso", "other"));
+    for (auth, answers) in [
+        ("'external.sso'", 2),
+        ("[{ all = ['external.sso', 'external.other'] }]", 4),
+    ] {
+        let text = format!(
+            "{services}[routes.site]\nupstream = 'ORIGIN'\nauth = {auth}\n\
+             [routes.site.cache]\nscope = 'principal'\n"
+        );
+        let site = Site::configured(&text, |_, seen| {
+            let cookies = seen.header("cookie").unwrap_or("none");
+            let user = cookies.split(';').next().unwrap_or("none").to_owned();
+            match &*seen.target {
+                "/auth" => answer(200, &[("x-auth-user", &user)], ""),
+                _ => answer(200, &[("cache-control", "max-age=60")], user),
+            }
+        })
+        .await;
+        for (user, view) in [("alice", 1), ("bob", 1), ("alice", 2), ("bob", 2)] {
+            let user = format!("session={user}");
+            let cookies = format!("{user}; view={view}");
+            let sent = site.get_with("/", &[("cookie", &cookies)]).await;
+            assert_eq!(sent.body, user, "{auth}");
+        }
+        assert_eq!(pages(&site), answers, "{auth}");
+    }
+}
+
+/// Nobody was asked whose session it is.
+#[tokio::test]
+async fn cookies_of_a_service_beside_a_key_that_was_enough_are_part_of_who_calls() {
+    let text = format!(
+        "{SSO}[auth.api_keys.k]\nkeys_file = 'KEYS'\n\
+         [routes.site]\nupstream = 'ORIGIN'\nauth = ['api_keys.k', 'external.sso']\n\
+         [routes.site.cache]\nscope = 'principal'\n"
+    );
+    let site = with_one_key(&text, "cookie", ["session=a", "session=b"]).await;
+    assert_eq!(site.count(), 2, "each has its own");
 }
 
 /// Who renews a token that says the same finds what the last one has left.

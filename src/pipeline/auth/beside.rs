@@ -5,44 +5,65 @@
 //! What a cache keeps for a caller (RFC 9111 3.5) may then be nobody's who comes with another, so a digest
 //! of them is a part of who the caller is to it.
 
-use std::{borrow::Cow, sync::Arc};
+use std::sync::Arc;
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
-use http::header::AUTHORIZATION;
+use http::{
+    HeaderName,
+    header::{AUTHORIZATION, COOKIE},
+};
 use sha2::{Digest, Sha256};
 use smallvec::SmallVec;
 
 use super::{credential, expression::Expression, method::Method};
 use crate::{
     config::{CacheScope, CredentialPlace, Route},
-    exchange::Request,
+    exchange::{Request, fields::joined_cookies},
 };
 
-/// The places at which a route's requests may bring credentials, where callers have answers of their own
-/// in a cache; none where they don't, since nobody asks then.
-pub(super) struct Beside(Box<[CredentialPlace]>);
+/// The places at which a route's requests may bring credentials to the upstream, where callers have answers
+/// of their own in a cache; none where they don't, since nobody asks then.
+#[derive(Default)]
+pub(super) struct Beside {
+    places: Box<[CredentialPlace]>,
+    /// Those that several other services read: what one makes of it says nothing of what another would.
+    contested: Box<[CredentialPlace]>,
+}
 
-/// The places that the credentials which were accepted stand at.
+/// The places at which nothing makes another caller: those of the credentials which were accepted.
 pub(super) type Own<'m> = SmallVec<[&'m CredentialPlace; 2]>;
 
 impl Beside {
     pub(super) fn of(route: &Route, expression: &Expression) -> Self {
         let scope = route.cache.as_ref().and_then(|rule| rule.scope);
         match scope {
-            Some(CacheScope::Principal) => Self(places(&expression.methods)),
-            Some(CacheScope::Shared) | None => Self(Box::default()),
+            Some(CacheScope::Principal) => Self::among(&expression.methods, route),
+            Some(CacheScope::Shared) | None => Self::default(),
+        }
+    }
+
+    fn among(methods: &[Arc<dyn Method>], route: &Route) -> Self {
+        let mut places = places(methods);
+        places.retain(|place| arrives(place, route));
+        let contested = places.iter().filter(|place| is_contested(place, methods));
+        Self {
+            contested: contested.cloned().collect(),
+            places: places.into(),
         }
     }
 
     /// Where the credentials of those who have granted stand: their principals say all of these. It is
     /// asked before anything is taken out of the request.
     pub(super) fn own<'m>(&self, granted: &'m [Arc<dyn Method>], request: &Request) -> Own<'m> {
-        if self.0.is_empty() {
+        if self.places.is_empty() {
             return Own::new();
         }
-        let own = granted.iter();
-        own.filter_map(|method| used(method.places(), request))
-            .collect()
+        let own = |method: &'m Arc<dyn Method>| {
+            let settled = method.settled();
+            let settled = settled.filter(|place| !self.contested.contains(place));
+            used(method.places(), request).into_iter().chain(settled)
+        };
+        granted.iter().flat_map(own).collect()
     }
 
     /// What stands for all others that are still there, in the same form in every process; `None` for most
@@ -50,14 +71,12 @@ impl Beside {
     pub(super) fn digest(&self, own: &[&CredentialPlace], request: &Request) -> Option<Arc<str>> {
         let is_beside =
             |place: &&CredentialPlace| !own.contains(place) && credential::is_at(request, place);
-        let mut beside = self.0.iter().filter(is_beside).peekable();
+        let mut beside = self.places.iter().filter(is_beside).peekable();
         beside.peek()?;
         let mut hash = Sha256::new();
         for place in beside {
             add(&mut hash, place.to_string().as_bytes());
-            credential::each(request, place, |value: Cow<'_, [u8]>| {
-                add(&mut hash, &value);
-            });
+            each_sent(request, place, |value| add(&mut hash, value));
             // No value is so long: it ends those of a place.
             hash.update(u64::MAX.to_be_bytes());
         }
@@ -69,7 +88,7 @@ impl Beside {
 /// `Authorization`, which every upstream may know (RFC 9110 11.6.2), and those of the route's methods: one
 /// alternative's credential is not looked at when another has granted, and what another service has read
 /// of one nobody tells us.
-fn places(methods: &[Arc<dyn Method>]) -> Box<[CredentialPlace]> {
+fn places(methods: &[Arc<dyn Method>]) -> Vec<CredentialPlace> {
     let mut places = vec![AUTHORIZATION_FIELD];
     let read = |method: &Arc<dyn Method>| [method.places(), method.unread()].concat();
     for place in methods.iter().flat_map(read) {
@@ -77,7 +96,29 @@ fn places(methods: &[Arc<dyn Method>]) -> Box<[CredentialPlace]> {
             places.push(place);
         }
     }
-    places.into()
+    places
+}
+
+/// Whether the upstream gets what a client has sent there: a route's edits stand behind authentication, and
+/// what they take out or write over is nobody's any more.
+fn arrives(place: &CredentialPlace, route: &Route) -> bool {
+    let edits = &route.request_headers;
+    let is_lost = |field: &HeaderName| {
+        edits.remove.contains(field) || edits.set.iter().any(|(name, _)| name == field)
+    };
+    match place {
+        CredentialPlace::Header(name) => !is_lost(name),
+        CredentialPlace::Cookie(_) => !is_lost(&COOKIE),
+        CredentialPlace::Query(_) => true,
+    }
+}
+
+/// One service may stand in several alternatives, and is no other than itself.
+fn is_contested(place: &CredentialPlace, methods: &[Arc<dyn Method>]) -> bool {
+    let readers = methods.iter().filter(|it| it.unread().contains(place));
+    let mut names = readers.map(|method| method.name());
+    let first = names.next();
+    names.any(|name| Some(name) != first)
 }
 
 /// The one of a method's places at which its accepted credential stands. Of two credentials it accepts
@@ -88,6 +129,18 @@ fn used<'m>(places: &'m [CredentialPlace], request: &Request) -> Option<&'m Cred
     elsewhere.or_else(|| credential::occupied(request, places, &[]))
 }
 
+/// Takes each value as the upstream gets it: the crumbs of a cookie are one (RFC 9113 8.2.3), or who comes by
+/// HTTP/2 would be another than by HTTP/1.1.
+fn each_sent(request: &Request, place: &CredentialPlace, mut take: impl FnMut(&[u8])) {
+    if *place == COOKIE_FIELD {
+        if let Some(cookies) = joined_cookies(request.headers()) {
+            take(cookies.as_bytes());
+        }
+    } else {
+        credential::each(request, place, |value| take(&value));
+    }
+}
+
 /// With its length, so that no two look like one.
 fn add(hash: &mut Sha256, bytes: &[u8]) {
     hash.update((bytes.len() as u64).to_be_bytes());
@@ -95,6 +148,7 @@ fn add(hash: &mut Sha256, bytes: &[u8]) {
 }
 
 const AUTHORIZATION_FIELD: CredentialPlace = CredentialPlace::Header(AUTHORIZATION);
+const COOKIE_FIELD: CredentialPlace = CredentialPlace::Header(COOKIE);
 
 #[cfg(test)]
 mod tests {
@@ -109,10 +163,17 @@ mod tests {
         request.body(Body::empty()).unwrap()
     }
 
+    fn at(places: &[CredentialPlace]) -> Beside {
+        Beside {
+            places: places.into(),
+            contested: Box::default(),
+        }
+    }
+
     fn beside() -> Beside {
         let cookie = CredentialPlace::Cookie("session".into());
         let query = CredentialPlace::Query("token".into());
-        Beside(Box::new([AUTHORIZATION_FIELD, cookie, query]))
+        at(&[AUTHORIZATION_FIELD, cookie, query])
     }
 
     #[test]
@@ -149,6 +210,19 @@ mod tests {
             assert!(!all[..index].contains(one), "{index}");
         }
         assert_eq!(digest(&["Bearer a"]), all[1]);
+    }
+
+    #[test]
+    fn crumbs_of_a_cookie_are_one_caller_with_the_whole() {
+        let digest = |lines: &[&str]| {
+            let fields: Vec<_> = lines.iter().map(|line| ("cookie", *line)).collect();
+            at(&[COOKIE_FIELD]).digest(&[], &request("/", &fields))
+        };
+        let whole = digest(&["a=1; b=2"]);
+        assert!(whole.is_some());
+        assert_eq!(digest(&["a=1", "b=2"]), whole);
+        assert_ne!(digest(&["a=1"]), whole);
+        assert_ne!(digest(&["b=2", "a=1"]), whole);
     }
 
     #[test]

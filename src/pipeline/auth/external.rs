@@ -134,6 +134,16 @@ impl Method for ExternalMethod {
         &self.0.unread
     }
 
+    /// Cookies, where the service itself names the caller: of all of them one is its session, and the others,
+    /// and what rolls in that one, would make each page view a caller of its own. What depends on a cookie in
+    /// some other way the upstream has to keep from caches, as on any route. `Authorization` is none of these:
+    /// for answers to that RFC 9111 3.5 lets the upstream say nothing.
+    fn settled(&self) -> Option<&CredentialPlace> {
+        let Service { config, unread, .. } = &*self.0;
+        config.subject_header.as_ref()?;
+        unread.iter().find(|place| **place == COOKIES)
+    }
+
     /// The header that the service was sent, if that is all it was sent: with a good cookie beside it
     /// nobody knows what the service has said yes to, and a wrong password could be tried for ever
     /// behind one's own session.
@@ -243,6 +253,7 @@ impl Service {
 }
 
 const PLACE: CredentialPlace = CredentialPlace::Header(AUTHORIZATION);
+const COOKIES: CredentialPlace = CredentialPlace::Header(COOKIE);
 const BEARER: &[u8] = b"bearer ";
 /// Of an answer; that of a refusal is passed on.
 const MOST_BODY: usize = 64 << 10;

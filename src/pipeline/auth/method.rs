@@ -82,6 +82,12 @@ pub trait Method: Any + Send + Sync {
         &[]
     }
 
+    /// The one of these places at which nothing makes another caller of whom it has named, beside what it has
+    /// named.
+    fn settled(&self) -> Option<&CredentialPlace> {
+        None
+    }
+
     /// Places at which it judges whatever stands there, without knowing whose it is: what it has let
     /// pass is no bad credential of another method. Only a method that asks another service has some,
     /// and only where its yes can be about nothing else in the request.

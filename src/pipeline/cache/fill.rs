@@ -380,8 +380,8 @@ impl<T> State<T> {
         }
         // Nobody comes any more by now, so no place is given to another.
         for slot in 0..self.readers.len() {
-            // The list may have become shorter by those who have just left.
-            let reading = self.readers.get(slot).and_then(Option::as_ref);
+            // The list ends with a reader: until its last place is left it becomes no shorter.
+            let reading = self.readers[slot].as_ref();
             if reading.is_some_and(|reading| reading.at == self.freed)
                 && let Some(Reading {
                     waker: Some(waker), ..
