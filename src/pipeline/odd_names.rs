@@ -28,9 +28,10 @@ fn reserved(route: &Route, policies: &Policies) -> Vec<HeaderName> {
     let set = edits.set.iter().map(|(name, _)| name);
     let validation = route.validation.iter();
     let asked = validation.flat_map(|validation| &validation.headers);
-    let judged = route.match_headers.iter().chain(asked);
-    let looked_at = policies.credentials().iter();
-    let looked_at = looked_at.chain(judged.map(|(name, _)| name));
+    // By a field that is no match here, but is one for the server, a request would get past a guarded
+    // route to this one: so what any route's condition is about counts.
+    let looked_at = policies.credentials().iter().chain(policies.matched());
+    let looked_at = looked_at.chain(asked.map(|(name, _)| name));
     // An odd name that a rule itself asks for is meant as it is.
     let plain = looked_at.filter(|name| !is_ambiguous(name.as_str()));
     let overrides: &[HeaderName] = match route.override_headers {

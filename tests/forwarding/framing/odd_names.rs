@@ -106,6 +106,19 @@ async fn no_odd_name_says_again_what_the_routes_rules_have_judged() {
     assert_eq!(request.header("my_key"), Some("1"));
 }
 
+/// It would miss the guarded route, and be read by the server behind both.
+#[tokio::test]
+async fn no_odd_name_says_what_another_routes_condition_is_about() {
+    let keys = format!(
+        "{KEEP}\n[routes.guarded]\nmatch_headers = {{ x-version = \"2\" }}\nrespond = {{ status = 403 }}"
+    );
+    let request = received_names(&keys, &["x_version", "x.version", "my_key"]).await;
+    for name in ["x_version", "x.version"] {
+        assert_eq!(request.header(name), None, "{name}");
+    }
+    assert_eq!(request.header("my_key"), Some("1"));
+}
+
 #[tokio::test]
 async fn no_odd_name_says_who_calls() {
     let keys = format!(
