@@ -138,11 +138,26 @@ impl Config {
         let set = routes.flat_map(|route| route.request_headers.identity_headers());
         let mut headers = self.auth.identity_headers();
         headers.extend(set.filter_map(|name| {
-            // Servers read `x_user` and `x-user` as one name; of clients none that is alike passes.
+            // Servers read `x_user` and `x-user` as one name: this takes the plain one out of what clients
+            // send, and odd ones that may be read as it go with the odd names of the route.
             HeaderName::try_from(name.as_str().replace('_', "-")).ok()
         }));
-        headers.sort_unstable_by(|one, other| one.as_str().cmp(other.as_str()));
-        headers.dedup();
-        headers
+        in_order(headers)
     }
+
+    /// The header fields that conditions of routes are about, of whichever route. In the order of their
+    /// names, each once.
+    #[must_use]
+    pub fn matched_headers(&self) -> Vec<HeaderName> {
+        let routes = self.routes.iter();
+        let conditions = routes.flat_map(|route| &route.match_headers);
+        in_order(conditions.map(|(name, _)| name.clone()).collect())
+    }
+}
+
+/// Names in order, each once.
+fn in_order(mut names: Vec<HeaderName>) -> Vec<HeaderName> {
+    names.sort_unstable_by(|one, other| one.as_str().cmp(other.as_str()));
+    names.dedup();
+    names
 }

@@ -50,7 +50,7 @@ pub use id::{RequestId, TraceContext};
 pub use interim::Interim;
 pub use key_state::KeyState;
 pub use limit_report::{LimitPolicy, LimitReport, LimitReports, LimitSaid, PolicyWindow};
-pub use odd_names::OddNames;
+pub use odd_names::{KeptNames, OddNames};
 pub use principal::Principal;
 pub use reason::{Code, Reason};
 pub use rejection::Rejection;

@@ -23,7 +23,7 @@ use std::{
 use arc_swap::ArcSwap;
 use futures_util::FutureExt;
 use http::{
-    HeaderName, HeaderValue, StatusCode, Version,
+    HeaderMap, HeaderName, HeaderValue, StatusCode, Version,
     header::{ALLOW, CONNECTION, HOST, VARY},
     request::Parts,
 };
@@ -387,11 +387,20 @@ fn admit(
     if seen.overrides && route.override_headers == OverrideHeaders::Strip {
         remove_overrides(&mut parts.headers);
     }
-    // No route's conditions are about such names, so nothing has looked at them by now.
-    if seen.ambiguous {
-        route.odd_names.clean(&mut parts.headers);
-    }
+    clean_odd_names(&mut parts.headers, seen, &route.odd_names, context);
     Ok((Arc::clone(route), vary))
+}
+
+/// Takes out which odd names don't go on. No route's conditions are about such names, so nothing has
+/// looked at them by now.
+fn clean_odd_names(headers: &mut HeaderMap, seen: &Seen, names: &OddNames, context: &Context) {
+    if !seen.ambiguous && !names.concerns_plain() {
+        return;
+    }
+    names.clean(headers);
+    if names.has_unkeyed(headers) {
+        context.keep_odd_names();
+    }
 }
 
 /// Looks the route up. A CORS preflight goes to the route of the request that it precedes if that

@@ -43,7 +43,7 @@ use http::HeaderName;
 use tokio::runtime::Handle;
 
 use crate::{
-    config::{self, Config, Route, Target, Template, TemplatePart},
+    config::{self, Config, OddHeaderNames, Route, Target, Template, TemplatePart},
     exchange::{
         Blocking, Clock, Context, Decorate, FileWatch, KeyState, RouteService, SharedSubrequest,
         UpstreamService, Watched, WatchedFile,
@@ -115,6 +115,8 @@ pub struct Policies {
     identity: Arc<Vec<HeaderName>>,
     /// The headers in which ways to authenticate look for credentials.
     credentials: Arc<Vec<HeaderName>>,
+    /// The headers that say which route a request is for.
+    matched: Arc<Vec<HeaderName>>,
     ip_sets: IpSets,
     cache: Option<(CacheMaterials, Arc<Cache>)>,
     /// What gateways share.
@@ -137,6 +139,7 @@ impl Policies {
             authenticators: Authenticators::build(&config.auth, tools, &running.authenticators),
             identity: kept(&running.identity, identity),
             credentials: kept(&running.credentials, credentials),
+            matched: kept(&running.matched, config.matched_headers()),
             limits: LimitBook::build(
                 &config.rate_limits,
                 &tools.clock,
@@ -162,6 +165,12 @@ impl Policies {
         &self.credentials
     }
 
+    /// The headers that say which route a request is for, by the conditions of all routes.
+    #[must_use]
+    pub fn matched(&self) -> &[HeaderName] {
+        &self.matched
+    }
+
     /// The API keys of all methods.
     #[must_use]
     pub fn keys(&self) -> Vec<KeyState> {
@@ -182,6 +191,10 @@ impl Policies {
             Arc::clone(&self.identity) as Held,
             Arc::clone(&self.credentials) as Held,
         ];
+        // Only there does it matter what other routes look at.
+        if route.odd_header_names == OddHeaderNames::Keep {
+            held.push(Arc::clone(&self.matched) as Held);
+        }
         for name in route.auth.iter().flat_map(|rule| rule.methods()) {
             held.push(self.authenticators.get(name));
         }

@@ -146,6 +146,7 @@ pub struct Context {
     vouchers: OnceLock<Box<[Arc<str>]>>,
     cache: OnceLock<CacheNote>,
     steered: OnceLock<Arc<str>>,
+    odd_names: AtomicBool,
     /// Whether a limit was asked: the lock is left alone where there is none.
     is_limited: AtomicBool,
     limits: Mutex<LimitReports>,
@@ -184,6 +185,7 @@ impl Context {
             vouchers: OnceLock::new(),
             cache: OnceLock::new(),
             steered: OnceLock::new(),
+            odd_names: AtomicBool::new(false),
             is_limited: AtomicBool::new(false),
             limits: Mutex::default(),
             notes: OnceLock::new(),
@@ -222,6 +224,7 @@ impl Context {
         child.principal = self.principal.clone();
         child.vouchers = self.vouchers.clone();
         child.steered = self.steered.clone();
+        child.odd_names = AtomicBool::new(self.has_odd_names());
         child
     }
 
@@ -234,6 +237,18 @@ impl Context {
         let mut attempts = self.attempts_locked();
         attempts.made += made;
         attempts.last = last.or_else(|| attempts.last.take());
+    }
+
+    /// Written by the frame when a field goes on of which only the server knows how it is read, and by
+    /// which no stored answers are told apart.
+    pub fn keep_odd_names(&self) {
+        self.odd_names.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the request has such a field.
+    #[must_use]
+    pub fn has_odd_names(&self) -> bool {
+        self.odd_names.load(Ordering::Relaxed)
     }
 
     /// Written by the cache on a route with a `split`: which upstream the answer is to come from,

@@ -248,7 +248,8 @@ pub fn is_disguised(name: &str) -> bool {
 
 /// Whether two names differ in signs alone, be it in how many there are: nobody knows what a server makes
 /// of `x__user` and `x_user_`.
-fn is_alike(one: &str, other: &str) -> bool {
+#[must_use]
+pub fn is_alike(one: &str, other: &str) -> bool {
     words(one).eq(words(other))
 }
 

@@ -2,28 +2,79 @@
 
 use http::{HeaderMap, HeaderName};
 
-use super::fields::{is_ambiguous, is_disguised, reads_as, remove_where};
+use super::fields::{is_alike, is_ambiguous, is_disguised, reads_as, remove_where};
 
 /// What a route does with fields whose names have more than letters, digits and hyphens.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum OddNames {
     /// None goes on.
     Drop,
-    /// They go on, but for those that may be read as one of these, or as what no client may say anywhere.
-    KeepBut(Vec<HeaderName>),
+    /// They go on, but for those that may be read as what no client may say anywhere, or as what these
+    /// are about.
+    Keep(KeptNames),
+}
+
+/// What a route that keeps odd names has to say of single ones.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct KeptNames {
+    /// As which no odd name may be read.
+    pub reserved: Vec<HeaderName>,
+    /// What rules look at, in whatever signs: it is meant as it is, and nothing else may be read as it.
+    pub named: Vec<HeaderName>,
+    /// Those of them that tell stored answers apart.
+    pub keyed: Vec<HeaderName>,
 }
 
 impl OddNames {
-    /// Takes out those that don't go on.
+    /// Takes out those that don't go on; and plain ones that may be read as an odd one which a rule
+    /// looks at.
     pub fn clean(&self, headers: &mut HeaderMap) {
-        remove_where(headers, |name| is_ambiguous(name) && !self.lets_pass(name));
+        remove_where(headers, |name| !self.lets_pass(name));
     }
 
     fn lets_pass(&self, name: &str) -> bool {
         match self {
-            Self::Drop => false,
-            Self::KeepBut(reserved) => !is_disguised(name) && !reads_as(name, reserved),
+            Self::Drop => !is_ambiguous(name),
+            Self::Keep(kept) if is_ambiguous(name) => kept.lets_odd_pass(name),
+            Self::Keep(kept) => !kept.is_said_oddly(name),
         }
+    }
+
+    /// Whether requests without any odd name have to be cleaned too.
+    #[must_use]
+    pub fn concerns_plain(&self) -> bool {
+        let is_odd = |name: &HeaderName| is_ambiguous(name.as_str());
+        matches!(self, Self::Keep(kept) if kept.named.iter().any(is_odd))
+    }
+
+    /// Whether an odd name is there that goes on and tells no stored answers apart: how it is read only
+    /// the server knows.
+    #[must_use]
+    pub fn has_unkeyed(&self, headers: &HeaderMap) -> bool {
+        let Self::Keep(kept) = self else {
+            return false;
+        };
+        let mut names = headers.keys();
+        names.any(|name| is_ambiguous(name.as_str()) && !kept.keyed.contains(name))
+    }
+}
+
+impl KeptNames {
+    fn lets_odd_pass(&self, name: &str) -> bool {
+        let may_be_said = !is_disguised(name) && !reads_as(name, &self.reserved);
+        may_be_said && (self.names(name) || !reads_as(name, &self.named))
+    }
+
+    /// Whether a plain name may be read as an odd one that a rule looks at, and that goes on. That one was
+    /// judged, and a server might take the other.
+    fn is_said_oddly(&self, name: &str) -> bool {
+        let named = self.named.iter().map(HeaderName::as_str);
+        let mut odd = named.filter(|named| is_ambiguous(named));
+        odd.any(|odd| is_alike(odd, name) && self.lets_odd_pass(odd)) && !self.names(name)
+    }
+
+    fn names(&self, name: &str) -> bool {
+        self.named.iter().any(|named| named.as_str() == name)
     }
 }
 
@@ -33,9 +84,19 @@ mod tests {
 
     use super::*;
 
+    const NAMES: [&str; 7] = [
+        "x_tenant",
+        "x_user",
+        "x-tenant",
+        "x.tenant",
+        "content_length",
+        "x-user",
+        "accept",
+    ];
+
     fn left(names: &OddNames) -> Vec<String> {
         let mut headers = HeaderMap::new();
-        for name in ["x_tenant", "x_user", "content_length", "x-user", "accept"] {
+        for name in NAMES {
             headers.append(name, HeaderValue::from_static("1"));
         }
         names.clean(&mut headers);
@@ -44,11 +105,62 @@ mod tests {
         left
     }
 
+    fn kept(reserved: &[&'static str], named: &[&'static str]) -> OddNames {
+        OddNames::Keep(KeptNames {
+            reserved: header_names(reserved),
+            named: header_names(named),
+            keyed: Vec::new(),
+        })
+    }
+
+    fn header_names(names: &[&'static str]) -> Vec<HeaderName> {
+        let names = names.iter().copied();
+        names.map(HeaderName::from_static).collect()
+    }
+
     #[test]
     fn odd_names_are_dropped_or_kept_but_for_what_is_reserved() {
-        assert_eq!(left(&OddNames::Drop), ["accept", "x-user"]);
-        let reserved = vec![HeaderName::from_static("x-user")];
-        let kept = left(&OddNames::KeepBut(reserved));
-        assert_eq!(kept, ["accept", "x-user", "x_tenant"]);
+        assert_eq!(left(&OddNames::Drop), ["accept", "x-tenant", "x-user"]);
+        assert_eq!(
+            left(&kept(&["x-user"], &[])),
+            ["accept", "x-tenant", "x-user", "x.tenant", "x_tenant"]
+        );
+    }
+
+    #[test]
+    fn nothing_but_itself_is_read_as_a_name_that_a_rule_looks_at() {
+        for (named, expected) in [
+            (&["x-tenant"][..], &["x-tenant"][..]),
+            (&["x_tenant"][..], &["x_tenant"][..]),
+            (&["x-tenant", "x_tenant"][..], &["x-tenant", "x_tenant"][..]),
+        ] {
+            let mut expected = [&["accept", "x-user"][..], expected].concat();
+            expected.sort_unstable();
+            assert_eq!(left(&kept(&["x-user"], named)), expected, "{named:?}");
+        }
+    }
+
+    #[test]
+    fn an_odd_name_that_never_goes_on_takes_no_plain_one_out() {
+        let names = kept(&["x-user"], &["x_user", "content_length"]);
+        assert!(left(&names).contains(&"x-user".to_owned()));
+        let mut headers = HeaderMap::new();
+        headers.append("content-length", HeaderValue::from_static("1"));
+        names.clean(&mut headers);
+        assert_eq!(headers.len(), 1);
+    }
+
+    #[test]
+    fn only_an_odd_name_of_the_key_tells_stored_answers_apart() {
+        let names = OddNames::Keep(KeptNames {
+            keyed: vec![HeaderName::from_static("x_tenant")],
+            ..KeptNames::default()
+        });
+        for (name, expected) in [("x_tenant", false), ("x-user", false), ("x_user", true)] {
+            let mut headers = HeaderMap::new();
+            headers.append(name, HeaderValue::from_static("1"));
+            assert_eq!(names.has_unkeyed(&headers), expected, "{name}");
+            assert!(!OddNames::Drop.has_unkeyed(&headers));
+        }
     }
 }

@@ -515,6 +515,7 @@ fn incoming<'a>(request: &'a Request, context: &Context) -> Incoming<'a> {
         has_body: !request.body().is_end_stream(),
         upgrade: context.head.upgrade.is_some(),
         principal: context.principal().is_some(),
+        odd_names: context.has_odd_names(),
     }
 }
 

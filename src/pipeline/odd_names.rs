@@ -7,7 +7,7 @@ use super::Policies;
 use crate::{
     config::{OddHeaderNames, OverrideHeaders, Route},
     exchange::{
-        OddNames,
+        KeptNames, OddNames,
         fields::{OVERRIDES, is_ambiguous},
     },
 };
@@ -17,7 +17,14 @@ use crate::{
 pub fn odd_names(route: &Route, policies: &Policies) -> OddNames {
     match route.odd_header_names {
         OddHeaderNames::Drop => OddNames::Drop,
-        OddHeaderNames::Keep => OddNames::KeepBut(reserved(route, policies)),
+        OddHeaderNames::Keep => {
+            let keyed = keyed(route);
+            OddNames::Keep(KeptNames {
+                reserved: reserved(route, policies),
+                named: named(route, policies).chain(&keyed).cloned().collect(),
+                keyed,
+            })
+        }
     }
 }
 
@@ -26,11 +33,9 @@ pub fn odd_names(route: &Route, policies: &Policies) -> OddNames {
 fn reserved(route: &Route, policies: &Policies) -> Vec<HeaderName> {
     let edits = &route.request_headers;
     let set = edits.set.iter().map(|(name, _)| name);
-    let validation = route.validation.iter();
-    let asked = validation.flat_map(|validation| &validation.headers);
-    let judged = route.match_headers.iter().chain(asked);
-    let looked_at = policies.credentials().iter();
-    let looked_at = looked_at.chain(judged.map(|(name, _)| name));
+    // By a field that is no match here, but is one for the server, a request would get past a guarded
+    // route to this one: so what any route's condition is about counts.
+    let looked_at = policies.credentials().iter().chain(policies.matched());
     // An odd name that a rule itself asks for is meant as it is.
     let plain = looked_at.filter(|name| !is_ambiguous(name.as_str()));
     let overrides: &[HeaderName] = match route.override_headers {
@@ -39,4 +44,21 @@ fn reserved(route: &Route, policies: &Policies) -> Vec<HeaderName> {
     };
     let names = policies.identity().iter().chain(set).chain(&edits.remove);
     names.chain(plain).chain(overrides).cloned().collect()
+}
+
+/// What is asked for by the route, or under an odd name by external auth: a client says it under this
+/// name, and under no other one.
+fn named<'a>(route: &'a Route, policies: &'a Policies) -> impl Iterator<Item = &'a HeaderName> {
+    let validation = route.validation.iter();
+    let asked = validation.flat_map(|validation| &validation.headers);
+    let credentials = policies.credentials().iter();
+    let odd = credentials.filter(|name| is_ambiguous(name.as_str()));
+    asked.map(|(name, _)| name).chain(odd)
+}
+
+/// What tells stored answers apart.
+fn keyed(route: &Route) -> Vec<HeaderName> {
+    let rule = route.cache.as_ref();
+    rule.map(|rule| rule.key_headers.clone())
+        .unwrap_or_default()
 }

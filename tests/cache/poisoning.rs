@@ -300,3 +300,53 @@ async fn a_post_that_may_be_taken_for_another_stores_nothing_for_get() {
     assert_eq!(site.get("/a").await.body, "plain");
     assert_eq!(site.count(), 2);
 }
+
+/// Some servers read the one as the other, which the answer varies by, the key has or a condition is.
+#[tokio::test]
+async fn a_request_whose_odd_names_may_be_read_as_others_is_neither_stored_nor_answered_from_the_store()
+ {
+    let text = "[routes.site]\nupstream = 'ORIGIN'\nodd_header_names = 'keep'\n\
+                [routes.site.cache]\nkey_headers = ['x-key']\n";
+    let names = ["accept_language", "x.tenant", "if_none_match"];
+    let site = Site::configured(text, move |_, seen| {
+        let said = names.iter().find_map(|name| seen.header(name));
+        answer(200, FRESH, said.unwrap_or("plain").to_owned())
+    })
+    .await;
+    for (at, name) in names.into_iter().enumerate() {
+        assert_eq!(site.get_with("/a", &[(name, "evil")]).await.body, "evil");
+        let logged = site.logged(at + 1).await;
+        assert_eq!(logged, ("bypass".into(), "odd-names".into()));
+    }
+    assert_eq!(site.get("/a").await.body, "plain");
+    assert_eq!(site.get("/a").await.body, "plain");
+    assert_eq!(site.count(), 4);
+    assert_eq!(
+        site.get_with("/a", &[(names[0], "evil")]).await.body,
+        "evil"
+    );
+    // Of what the key has no odd form goes on.
+    assert_eq!(site.get_with("/a", &[("x_key", "1")]).await.body, "plain");
+    assert_eq!(site.count(), 5);
+}
+
+#[tokio::test]
+async fn an_odd_name_that_the_rule_names_tells_answers_apart_and_is_said_in_no_other_way() {
+    let text = "[routes.site]\nupstream = 'ORIGIN'\nodd_header_names = 'keep'\n\
+                [routes.site.cache]\nkey_headers = ['my_key']\n";
+    let site = Site::configured(text, |_, seen| {
+        let said = ["my-key", "my.key", "my_key"]
+            .iter()
+            .find_map(|name| seen.header(name));
+        answer(200, FRESH, said.unwrap_or("none").to_owned())
+    })
+    .await;
+    for key in ["a", "b", "a", "b"] {
+        assert_eq!(site.get_with("/", &[("my_key", key)]).await.body, key);
+    }
+    assert_eq!(site.count(), 2);
+    for other in ["my-key", "my.key"] {
+        assert_eq!(site.get_with("/", &[(other, "evil")]).await.body, "none");
+    }
+    assert_eq!(site.count(), 3);
+}

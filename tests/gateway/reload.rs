@@ -450,3 +450,19 @@ async fn a_reload_by_the_admin_listener_is_the_same_and_tells_its_findings() {
     assert_eq!(taken_over.status, 200, "{}", taken_over.text());
     assert_eq!(get(&gateway, "/").await, (200, "new".into()));
 }
+
+/// The route stays as it is in the file, and must not go on with the conditions that others had before.
+#[tokio::test]
+async fn a_condition_that_another_route_gets_takes_the_odd_names_that_are_read_as_its_field() {
+    let origin = Origin::ok().await;
+    let before = format!("{}odd_header_names = \"keep\"\n", all(&origin.url()));
+    let guarded = "[routes.guarded]\nmatch_headers = { x-version = \"2\" }\nrespond = {}\n";
+    let gateway = FileGateway::start(&before);
+    let ask = "GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\nx_version: 2\r\n\r\n";
+    assert_eq!(Raw::ask(gateway.address(), ask).await.status, 200);
+    gateway.switch_to(&format!("{before}{guarded}")).await;
+    assert_eq!(Raw::ask(gateway.address(), ask).await.status, 200);
+    let requests = origin.requests();
+    let said: Vec<_> = requests.iter().map(|it| it.header("x_version")).collect();
+    assert_eq!(said, [Some("2"), None]);
+}

@@ -83,7 +83,7 @@ fn header(name: &str) -> Result<CredentialPlace, Problem> {
         return Err(Problem::what("this header belongs to the connection"));
     }
     if let Some(plain) = in_plain_letters(name.as_str()) {
-        let what = "only headers of letters, digits and hyphens are accepted from clients";
+        let what = "only headers of letters, digits and hyphens are accepted as credentials";
         return Err(Problem::what(what).help(format!("write `\"header:{plain}\"`")));
     }
     Ok(CredentialPlace::Header(name))

@@ -415,13 +415,13 @@ struct Excuses<'m> {
     good: Places<'m>,
     /// That, and what a method knows.
     known: Places<'m>,
-    /// That, and what a method may know that can't tell now.
+    /// That, and what a method may know that has not said so.
     perhaps: Places<'m>,
 }
 
 impl<'m> Excuses<'m> {
     /// What one method can't read may be another's, even of one that is away. A service is asked about
-    /// passwords though, and to have another one be away, or busy, takes nothing.
+    /// passwords though, and to have another one be away, or busy, or show its login page takes nothing.
     fn of(&self, refused: Reason) -> &Places<'m> {
         match refused {
             Reason::ExternalUnauthorized => &self.known,
@@ -455,9 +455,12 @@ fn is_known(reason: Reason) -> bool {
     reason != Reason::AuthAmbiguous && !is_foreign(reason) && !is_untold(reason)
 }
 
-/// Whether a method may know the credential, and can't tell now: anybody can send it one then.
+/// Whether a method may know the credential and has not said so: it can't tell now, or another service
+/// forbids the request, or sends it to a login page. That one may do with whatever it is sent.
 fn is_untold(reason: Reason) -> bool {
     let untold = [
+        Reason::ExternalForbidden,
+        Reason::ExternalRedirected,
         Reason::ExternalUnavailable,
         Reason::AuthUnavailable,
         Reason::AuthBusy,

@@ -283,3 +283,35 @@ async fn a_service_that_is_away_excuses_what_an_issuer_can_not_read_and_no_guess
     }
     assert_eq!(site.get("/both", guess).await.status, 429);
 }
+
+/// Else passwords could be tried at one service behind the login page of another.
+#[tokio::test]
+async fn a_service_that_forbids_or_redirects_excuses_what_an_issuer_can_not_read_and_no_guess_at_another_service()
+ {
+    for status in [302, 403] {
+        let (service, login) = (Service::start().await, Service::start().await);
+        login.says(status, &[("location", "https://login.test/")], "");
+        let (url, login_url) = (service.server.url(), login.server.url());
+        let keys = format!(
+            "request_headers = 'authorization'\n[auth]\nfailures = '2/1m'\n\
+             [auth.external.login]\nurl = '{login_url}'\nrequest_headers = 'authorization'\n\
+             pass_redirects = true\n\
+             [auth.jwt.main]\nsecret = '{SECRET}'\n\
+             [routes.one]\npath = '/one'\nauth = 'external.login'\nrespond = {{}}\n\
+             [routes.issuer]\npath = '/issuer'\nauth = ['external.login', 'jwt.main']\nrespond = {{}}\n\
+             [routes.both]\npath = '/both'\nauth = ['external.login', 'external.sso']\nrespond = {{}}\n"
+        );
+        let site = Site::asking(service, &url, &keys).await;
+        site.service.decides(knows_good);
+        let opaque = "Authorization: Bearer opaque\r\n";
+        for path in ["/one", "/one", "/one", "/issuer", "/issuer", "/issuer"] {
+            assert_eq!(site.get(path, opaque).await.status, status, "{path}");
+        }
+        let guess = "Authorization: Basic bad\r\n";
+        for _ in 0..2 {
+            assert_eq!(site.get("/both", guess).await.status, status);
+        }
+        assert_eq!(site.get("/both", guess).await.status, 429, "{status}");
+        assert_eq!(site.service.asked(), 2, "it is spared");
+    }
+}

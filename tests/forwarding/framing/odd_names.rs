@@ -106,6 +106,30 @@ async fn no_odd_name_says_again_what_the_routes_rules_have_judged() {
     assert_eq!(request.header("my_key"), Some("1"));
 }
 
+/// It would miss the guarded route, and be read by the server behind both.
+#[tokio::test]
+async fn no_odd_name_says_what_another_routes_condition_is_about() {
+    let keys = format!(
+        "{KEEP}\n[routes.guarded]\nmatch_headers = {{ x-version = \"2\" }}\nrespond = {{ status = 403 }}"
+    );
+    let request = received_names(&keys, &["x_version", "x.version", "my_key"]).await;
+    for name in ["x_version", "x.version"] {
+        assert_eq!(request.header(name), None, "{name}");
+    }
+    assert_eq!(request.header("my_key"), Some("1"));
+}
+
+/// What a rule has judged is the field that it names, whichever one the server takes.
+#[tokio::test]
+async fn nothing_says_again_what_a_rule_has_judged_under_an_odd_name() {
+    let keys = format!("{KEEP}\nvalidation = {{ headers = [\"my_key\"] }}");
+    for other in ["my.key", "my__key", "my-key"] {
+        let request = received(&keys, &format!("my_key: 1\r\n{other}: evil\r\n")).await;
+        assert_eq!(request.header("my_key"), Some("1"));
+        assert_eq!(request.header(other), None, "{other}");
+    }
+}
+
 #[tokio::test]
 async fn no_odd_name_says_who_calls() {
     let keys = format!(

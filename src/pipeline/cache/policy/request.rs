@@ -23,6 +23,9 @@ pub struct Incoming<'a> {
     pub upgrade: bool,
     /// Whether authentication knows the caller, by whatever credential.
     pub principal: bool,
+    /// Whether it has fields that a server may read as others (`accept_language`), and that tell no
+    /// stored answers apart.
+    pub odd_names: bool,
 }
 
 /// Why a request is passed by the cache.
@@ -37,6 +40,8 @@ pub enum Bypass {
     Upgrade,
     /// `If-Match` or `If-Unmodified-Since`, which are for the origin (RFC 9111 4.3.2).
     Precondition,
+    /// A field that the upstream may read as one that is in the key, in `Vary` or a condition.
+    OddNames,
 }
 
 impl Bypass {
@@ -48,6 +53,7 @@ impl Bypass {
             Self::Body => "request-body",
             Self::Upgrade => "upgrade",
             Self::Precondition => "precondition",
+            Self::OddNames => "odd-names",
         }
     }
 }
@@ -102,8 +108,8 @@ impl Asked {
         Self {
             class,
             wants,
-            // What switches protocols is no answer to be kept.
-            post: *incoming.method == Method::POST && !incoming.upgrade,
+            // What switches protocols is no answer to be kept, nor what nobody can tell apart.
+            post: *incoming.method == Method::POST && !incoming.upgrade && !incoming.odd_names,
             authorization: headers.contains_key(AUTHORIZATION),
             principal: incoming.principal,
             cookie: headers.contains_key(COOKIE),
@@ -151,6 +157,9 @@ fn class(incoming: &Incoming<'_>) -> Class {
     let headers = incoming.headers;
     if headers.contains_key(IF_MATCH) || headers.contains_key(IF_UNMODIFIED_SINCE) {
         return Class::Bypass(Bypass::Precondition);
+    }
+    if incoming.odd_names {
+        return Class::Bypass(Bypass::OddNames);
     }
     class
 }

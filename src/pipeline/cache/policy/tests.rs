@@ -53,6 +53,7 @@ pub(super) fn asked_by(method: &str, lines: Lines<'_>, options: &Options) -> Ask
         has_body: false,
         upgrade: false,
         principal: false,
+        odd_names: false,
     };
     Asked::read(&incoming, options)
 }

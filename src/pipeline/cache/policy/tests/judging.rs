@@ -438,6 +438,7 @@ fn requests_are_classed_by_method_and_what_they_carry() {
         has_body: true,
         upgrade: false,
         principal: false,
+        odd_names: false,
     };
     let asked = Asked::read(&fat, &Options::default());
     assert_eq!(asked.class, Class::Bypass(Bypass::Body));
@@ -458,6 +459,27 @@ fn an_unsafe_request_is_one_whether_or_not_it_would_switch_protocols() {
             has_body: false,
             upgrade: true,
             principal: false,
+            odd_names: false,
+        };
+        let asked = Asked::read(&incoming, &Options::default());
+        assert_eq!((asked.class, asked.post), (class, false), "{method}");
+    }
+}
+
+#[test]
+fn what_a_server_may_read_as_another_field_is_neither_looked_up_nor_stored() {
+    for (method, class) in [
+        (Method::GET, Class::Bypass(Bypass::OddNames)),
+        (Method::HEAD, Class::Bypass(Bypass::OddNames)),
+        (Method::POST, Class::Unsafe),
+    ] {
+        let incoming = Incoming {
+            method: &method,
+            headers: &HeaderMap::new(),
+            has_body: false,
+            upgrade: false,
+            principal: false,
+            odd_names: true,
         };
         let asked = Asked::read(&incoming, &Options::default());
         assert_eq!((asked.class, asked.post), (class, false), "{method}");

@@ -10,6 +10,7 @@ fn selected(request: Lines<'_>, stored: &StoredHead) -> Selected {
         has_body: false,
         upgrade: false,
         principal: false,
+        odd_names: false,
     };
     let asked = Asked::read(&incoming, &Options::default());
     select(&asked, &request, stored, Some(10), NOW)
