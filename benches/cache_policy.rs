@@ -62,6 +62,7 @@ fn asked(request: &HeaderMap, options: &Options) -> Asked {
         headers: request,
         has_body: false,
         upgrade: false,
+        odd_names: false,
         principal: false,
     };
     Asked::read(&incoming, options)

@@ -52,6 +52,7 @@ fn exchange(request: &mut HeaderMap, headers: &HeaderMap, options: &Options) {
         headers: request,
         has_body: false,
         upgrade: false,
+        odd_names: false,
         principal: false,
     };
     let asked = Asked::read(&incoming, options);
