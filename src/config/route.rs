@@ -317,7 +317,7 @@ table! {
         /// `odd_header_names`: what becomes of header fields whose names have anything but letters,
         /// digits and hyphens (`my_key`): many servers read other signs as hyphens.
         /// `"drop"` takes them out, `"keep"` lets those pass that can't be read as a field of the
-        /// connection, of a proxy, of `[auth.*]` or of the route's own rules.
+        /// connection, of a proxy, of `[auth.*]` or of the rules of routes. What is answered so is not cached.
         pub(super) odd_header_names: Key<OddHeaderNames> =>
             Keyed<Choice<OddHeaderNames>> = None; "`\"drop\"`",
         /// `upgrade`: whether WebSocket and other upgrades pass.
