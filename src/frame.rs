@@ -378,9 +378,10 @@ fn admit(
         Found::NotFound => return Err(Rejection::new(Reason::RouteNotFound).into()),
     };
     context.matched(&route.name, captures);
-    if encoded_slash && route.encoded_slash == EncodedSlash::Refuse {
+    let lookup = lookup(parts, &host);
+    if let Some(what) = hidden(route, encoded_slash, &snapshot.router, &lookup) {
         return Err(Refused {
-            rejection: refuse(Reason::TargetInvalid).detail("target", "%2F and %5C are refused"),
+            rejection: refuse(Reason::TargetInvalid).detail("target", what),
             near: Some(Arc::clone(route)),
         });
     }
@@ -403,6 +404,32 @@ fn clean_odd_names(headers: &mut HeaderMap, seen: &Seen, names: &OddNames, conte
     }
 }
 
+/// What a path hides from the rules of its route, but not from every server behind it.
+fn hidden(
+    route: &Route,
+    encoded_slash: bool,
+    router: &Router<Arc<Route>>,
+    lookup: &Lookup<'_>,
+) -> Option<&'static str> {
+    if encoded_slash && route.encoded_slash == EncodedSlash::Refuse {
+        return Some("%2F and %5C are refused");
+    }
+    // RFC 3986 3.3: what a parameter means is for the server to say, and many cut it off.
+    let other = router.hides_another_route(lookup);
+    other.then_some("without its parameters it is the path of another route")
+}
+
+fn lookup<'a>(parts: &'a Parts, host: &'a Host<'_>) -> Lookup<'a> {
+    Lookup {
+        host: &host.name,
+        path: parts.uri.path(),
+        query: parts.uri.query(),
+        method: &parts.method,
+        headers: &parts.headers,
+        preflight: None,
+    }
+}
+
 /// Looks the route up. A CORS preflight goes to the route of the request that it precedes if that
 /// one answers preflights; else it is an OPTIONS request like any other, for the server to answer.
 fn find<'r>(
@@ -410,14 +437,7 @@ fn find<'r>(
     host: &Host<'_>,
     router: &'r Router<Arc<Route>>,
 ) -> Found<'r, Arc<Route>> {
-    let lookup = Lookup {
-        host: &host.name,
-        path: parts.uri.path(),
-        query: parts.uri.query(),
-        method: &parts.method,
-        headers: &parts.headers,
-        preflight: None,
-    };
+    let lookup = lookup(parts, host);
     if let Some(asked) = preflight_method(&parts.method, &parts.headers) {
         let found = router.find(&Lookup {
             preflight: Some(&asked),

@@ -14,6 +14,8 @@
 //!   its neighbour is an authentication bypass.
 //! - **Literals match in every spelling**: `/items:batch` is found by `/items%3Abatch` too, because
 //!   the server behind decodes either. What is forwarded and captured stays as it came.
+//! - **Parameters belong to a segment**: `/admin;x` is not `/admin` here, and is behind servers that cut
+//!   them off. [`Router::hides_another_route`] tells where that makes a difference.
 //!
 //! A lookup costs one hash per segment, however many routes there are, and allocates nothing unless
 //! the route captures or the path needs another spelling. It visits each node of the tree once at
@@ -34,13 +36,13 @@ use std::{fmt, sync::Arc};
 use http::{HeaderMap, HeaderValue, Method};
 
 use self::{
-    candidate::{Candidate, Rule, Verdict},
+    candidate::{Candidate, Rule, Terminal, Verdict},
     hosts::Hosts,
     spelling::Spelled,
     tree::Tree,
     vary::Varies,
 };
-use crate::config;
+use crate::{config, exchange::target};
 
 /// What a route is looked up by.
 #[derive(Clone, Copy, Debug)]
@@ -133,15 +135,11 @@ impl<T> Router<T> {
     /// Finds the route that serves a request.
     #[must_use]
     pub fn find(&self, lookup: &Lookup<'_>) -> Found<'_, T> {
-        let path = Spelled::new(lookup.path, self.tree.folds());
         let mut varies = Varies::default();
-        let verdict = self.hosts.matching(lookup.host).find_map(|root| {
-            self.tree.walk(root, &path, |terminal| {
-                if lookup.preflight.is_none() {
-                    varies.consult(terminal.vary());
-                }
-                terminal.judge(&self.rules, lookup)
-            })
+        let verdict = self.judge(lookup, |terminal| {
+            if lookup.preflight.is_none() {
+                varies.consult(terminal.vary());
+            }
         });
         match verdict {
             None => Found::NotFound,
@@ -155,6 +153,44 @@ impl<T> Router<T> {
                 vary: varies.value(),
             },
         }
+    }
+
+    /// Whether servers that cut parameters off a path would take the request for one of another route:
+    /// `/admin;x` and `/;x/admin` for `/admin`. A route that has a semicolon in a pattern means it.
+    #[must_use]
+    pub fn hides_another_route(&self, lookup: &Lookup<'_>) -> bool {
+        let Some(cut) = target::without_parameters(lookup.path) else {
+            return false;
+        };
+        let cut = Lookup {
+            path: &cut,
+            ..*lookup
+        };
+        match (self.rule_of(lookup), self.rule_of(&cut)) {
+            (Some(rule), Some(other)) => rule != other && !self.rules[rule].means_parameters(),
+            _ => false,
+        }
+    }
+
+    /// The rule that decides about a request, if only to refuse its method.
+    fn rule_of(&self, lookup: &Lookup<'_>) -> Option<usize> {
+        let verdict = self.judge(lookup, |_| {})?;
+        Some(verdict.rule())
+    }
+
+    /// What the routes say to a request; `ask` sees each terminal that is asked on the way.
+    fn judge<'r>(
+        &'r self,
+        lookup: &Lookup<'_>,
+        mut ask: impl FnMut(&'r Terminal),
+    ) -> Option<Verdict<'r>> {
+        let path = Spelled::new(lookup.path, self.tree.folds());
+        self.hosts.matching(lookup.host).find_map(|root| {
+            self.tree.walk(root, &path, |terminal| {
+                ask(terminal);
+                terminal.judge(&self.rules, lookup)
+            })
+        })
     }
 }
 

@@ -255,8 +255,10 @@ fn rpc_name(path: &str) -> &str {
     without_parameters(path.rfind('/').map_or(path, |slash| &path[slash + 1..]))
 }
 
+/// Up to its first semicolon, escaped or not. The path is in its normal form.
 fn without_parameters(segment: &str) -> &str {
-    segment.split(';').next().unwrap_or(segment)
+    let plain = segment.split(';').next().unwrap_or(segment);
+    plain.split("%3B").next().unwrap_or(plain)
 }
 
 fn join<T: fmt::Display>(

@@ -13,8 +13,9 @@
 //!   backslashes are refused, the escapes reported ([`Normalised::encoded_slash`]) and refused
 //!   unless the route keeps them, and even then not around a dot segment (`..%2Fadmin`).
 //! - **Tomcat, Jetty** cut `;parameters` off before resolving dots: `/public/..;/admin` is `/admin`
-//!   there. A dot segment with a parameter is refused. Any other `;` is an ordinary character: a
-//!   server that ignores parameters serves `/admin;x` as `/admin`, so guard it with `/**`.
+//!   there. A dot segment with a parameter is refused. Any other `;` is an ordinary character, but
+//!   `/admin;x` and `/;x/admin` are `/admin` there too: where that is another route's path
+//!   ([`without_parameters`]), the router tells, and the request is refused.
 //! - **Old IIS and Java** decode overlong UTF-8 (`%C0%AE` is a dot) and `%u002e`: refused.
 //! - **C programs** end a path at `%00`; logs and headers break at other control characters: refused.
 //! - **A server that decodes twice** sees `%252e` as a dot. `%25` is never decoded here: what arrives
@@ -107,6 +108,37 @@ pub fn plain(text: &str) -> String {
     let target = text.parse::<PathAndQuery>().ok();
     let changed = target.and_then(|target| normalise(&target).ok()?.changed);
     changed.map_or_else(|| text.to_owned(), |target| target.as_str().to_owned())
+}
+
+/// The path that servers see which cut parameters off (RFC 3986 section 3.3): each segment up to its
+/// first semicolon, escaped or not, and none that is empty then. `None` where no segment has one.
+///
+/// The path must be in its normal form.
+#[must_use]
+pub fn without_parameters(path: &str) -> Option<String> {
+    // Most paths have neither, and cost one look.
+    memchr::memchr2(b';', b'%', path.as_bytes())?;
+    if !path.contains(';') && !path.contains("%3B") {
+        return None;
+    }
+    let mut out = String::with_capacity(path.len());
+    let mut last = "";
+    for segment in path.split('/') {
+        last = without_parameter(segment);
+        if !last.is_empty() {
+            out.push('/');
+            out.push_str(last);
+        }
+    }
+    if last.is_empty() {
+        out.push('/');
+    }
+    Some(out)
+}
+
+fn without_parameter(segment: &str) -> &str {
+    let plain = segment.split(';').next().unwrap_or_default();
+    plain.split("%3B").next().unwrap_or_default()
 }
 
 /// What one pass over a path's bytes tells.
@@ -240,11 +272,8 @@ fn is_dot_segment(segment: &str) -> bool {
 /// Whether some server would see a dot segment in it: after decoding a slash, or after cutting a
 /// path parameter off.
 fn hides_dot_segment(segment: &str) -> bool {
-    let parts = segment.split("%2F").flat_map(|part| part.split("%5C"));
-    parts
-        .map(|part| part.split(';').next().unwrap_or_default())
-        .map(|part| part.split("%3B").next().unwrap_or_default())
-        .any(is_dot_segment)
+    let mut parts = segment.split("%2F").flat_map(|part| part.split("%5C"));
+    parts.any(|part| is_dot_segment(without_parameter(part)))
 }
 
 /// Removes dot segments (RFC 3986 section 5.2.4) and empty segments; a slash at the end stays.

@@ -50,20 +50,21 @@ fn find<'c>(config: &'c Config, inquiry: &Inquiry<'_>) -> Result<Outcome<'c>, Re
     let normalised = normalise(inquiry.target).map_err(|_| Reason::TargetInvalid)?;
     let target = normalised.changed.as_ref().unwrap_or(inquiry.target);
     let router = Router::build(config.routes.iter().map(|route| (route, route)));
-    let found = router.find(&Lookup {
+    let lookup = Lookup {
         host: &host.name,
         path: target.path(),
         query: target.query(),
         method: inquiry.method,
         headers: inquiry.headers,
         preflight: None,
-    });
-    let route = match found {
+    };
+    let route = match router.find(&lookup) {
         Found::Route { payload, .. } => *payload,
         Found::MethodNotAllowed { .. } => return Err(Reason::MethodNotAllowed),
         Found::NotFound => return Err(Reason::RouteNotFound),
     };
-    if normalised.encoded_slash && route.encoded_slash == EncodedSlash::Refuse {
+    let hides_slash = normalised.encoded_slash && route.encoded_slash == EncodedSlash::Refuse;
+    if hides_slash || router.hides_another_route(&lookup) {
         return Err(Reason::TargetInvalid);
     }
     let path = target.path().to_owned();

@@ -17,6 +17,8 @@ pub(super) struct Rule {
     methods: Option<Box<[Method]>>,
     conditions: Conditions,
     priority: i32,
+    /// A pattern has a path parameter.
+    parameters: bool,
 }
 
 /// The order of routes at one path; greater is more specific.
@@ -32,7 +34,13 @@ impl Rule {
             methods: route.methods.as_deref().map(Box::from),
             conditions: Conditions::new(route),
             priority: route.priority,
+            parameters: route.paths.iter().any(has_parameter),
         }
+    }
+
+    /// Whether the route was written for paths with parameters.
+    pub(super) fn means_parameters(&self) -> bool {
+        self.parameters
     }
 
     fn rank(&self) -> Rank {
@@ -127,6 +135,21 @@ pub(super) enum Verdict<'t> {
     Serve(&'t Candidate),
     /// Routes would, but for the method; the methods for `Allow`, and the most specific route.
     MethodNotAllowed(HeaderValue, &'t Candidate),
+}
+
+impl Verdict<'_> {
+    /// The rule of its route.
+    pub(super) fn rule(&self) -> usize {
+        match self {
+            Self::Serve(candidate) | Self::MethodNotAllowed(_, candidate) => candidate.rule(),
+        }
+    }
+}
+
+/// Patterns spell it so, however it was written.
+fn has_parameter(pattern: &PathPattern) -> bool {
+    let mut segments = pattern.segments.iter();
+    segments.any(|segment| matches!(segment, PathSegment::Literal(text) if text.contains(';')))
 }
 
 /// The routes whose patterns end at one place.

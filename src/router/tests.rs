@@ -159,15 +159,24 @@ impl Asked {
         }
     }
 
-    fn find<'r, T>(&self, router: &'r Router<T>) -> Found<'r, T> {
-        router.find(&Lookup {
+    fn lookup(&self) -> Lookup<'_> {
+        Lookup {
             host: self.host,
             path: &self.path,
             query: self.query,
             method: &self.method,
             headers: &self.headers,
             preflight: self.preflight.as_ref(),
-        })
+        }
+    }
+
+    fn find<'r, T>(&self, router: &'r Router<T>) -> Found<'r, T> {
+        router.find(&self.lookup())
+    }
+
+    /// Whether it is for another route where servers cut parameters off.
+    fn hides_another(&self, routes: &[Route]) -> bool {
+        router(routes).hides_another_route(&self.lookup())
     }
 
     /// The route's name, `405 ALLOW` or `404`.

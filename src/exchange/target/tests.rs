@@ -3,7 +3,7 @@
 use http::uri::PathAndQuery;
 use proptest::prelude::*;
 
-use super::{Normalised, TargetError, normalise};
+use super::{Normalised, TargetError, normalise, without_parameters};
 
 fn target(text: &str) -> PathAndQuery {
     text.parse().unwrap()
@@ -51,6 +51,25 @@ fn a_normal_target_is_left_as_it_is() {
             Ok(Normalised::default()),
             "{text}"
         );
+    }
+}
+
+#[test]
+fn parameters_are_cut_off_where_there_are_any() {
+    for (path, cut) in [
+        ("/admin;x", "/admin"),
+        ("/admin;x/users;y=1;z", "/admin/users"),
+        ("/admin%3Bx/users", "/admin/users"),
+        ("/;/admin", "/admin"),
+        ("/a/;x/b", "/a/b"),
+        ("/admin/;x", "/admin/"),
+        ("/admin;x/", "/admin/"),
+        ("/;", "/"),
+    ] {
+        assert_eq!(without_parameters(path).as_deref(), Some(cut), "{path}");
+    }
+    for path in ["/", "/a/b", "/a%20b", "/a%3A"] {
+        assert_eq!(without_parameters(path), None, "{path}");
     }
 }
 
@@ -320,6 +339,16 @@ proptest! {
         let stems = decoded.split('/').map(|it| it.split(';').next().unwrap());
         prop_assert!(stems.clone().all(|it| it != "." && it != ".."), "{path}");
         prop_assert!(path.bytes().all(|byte| byte.is_ascii_graphic()), "{path}");
+    }
+
+    #[test]
+    fn what_is_left_without_parameters_is_normal_too(came in a_target()) {
+        let Ok(normalised) = normalise(&came) else { return Ok(()) };
+        let path = normalised.changed.unwrap_or(came).path().to_owned();
+        if let Some(cut) = without_parameters(&path) {
+            prop_assert_eq!(normal(&cut), Ok(cut.clone()), "{}", path);
+            prop_assert_eq!(without_parameters(&cut), None, "{}", path);
+        }
     }
 
     /// One round of decoding yields the same bytes before and after, wherever no segment is removed:

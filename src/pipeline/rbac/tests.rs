@@ -212,6 +212,7 @@ fn a_grpc_call_is_told_by_the_last_segment() {
         "Drop/",
         "drop//",
         "drop;x=1",
+        "Drop%3Bx=1",
         "Drop/;x=1",
         "Drop;x/;y",
     ] {

@@ -1,6 +1,8 @@
 //! Which path patterns take which paths.
 
-use super::{get, on_host, pairs, route};
+use http::Method;
+
+use super::{get, on_host, pairs, route, with_methods};
 use crate::config::Route;
 
 #[test]
@@ -130,4 +132,44 @@ fn an_encoded_slash_belongs_to_its_segment() {
         pairs(&[("path.name", "a%2Fb")])
     );
     assert_eq!(get("/repos/a/b").outcome(&routes), "two");
+}
+
+#[test]
+fn a_parameter_hides_no_other_route() {
+    let routes = [
+        route("admin", "/admin/**"),
+        on_host("tenant", "t.example.com", "/admin/**"),
+        with_methods("get", "/only/get", &[Method::GET]),
+        route("map", "/map;v=2/**"),
+        route("old map", "/map/**"),
+        route("all", "/**"),
+    ];
+    for path in [
+        "/admin;x",
+        "/admin;x=1/users",
+        "/admin;",
+        "/;/admin",
+        "/;x/admin/users",
+        "/admin%3Bx",
+        "/admin/users;x",
+        "/map;v=1/a",
+    ] {
+        let asked = get(path);
+        let expected = asked.outcome(&routes) == "all";
+        assert_eq!(asked.hides_another(&routes), expected, "{path}");
+    }
+    // A refusal of the method is a rule too.
+    let post = get("/only/get;x").method(Method::POST);
+    assert!(post.hides_another(&routes));
+    for path in [
+        "/other;x",
+        "/a;b/c;d",
+        "/map;v=2/a",
+        "/map/a;x",
+        "/admin",
+        "/%3B",
+    ] {
+        assert!(!get(path).hides_another(&routes), "{path}");
+    }
+    assert!(get("/admin;x").host("t.example.com").hides_another(&routes));
 }

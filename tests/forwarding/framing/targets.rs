@@ -111,3 +111,35 @@ async fn no_spelling_of_a_path_walks_past_its_route() {
         .collect();
     assert_eq!(targets, ["/admin/x"; 7]);
 }
+
+#[tokio::test]
+async fn a_parameter_does_not_lead_past_the_route_that_guards_a_path() {
+    let (open, guarded) = (Origin::ok().await, Origin::ok().await);
+    let gateway = Gateway::start(&format!(
+        "[routes.open]\npath = \"/**\"\nupstream = \"{}\"\n\
+         [routes.guarded]\npath = \"/admin/**\"\nupstream = \"{}\"",
+        open.url(),
+        guarded.url()
+    ));
+    // What Tomcat and its kin serve as /admin and /admin/x.
+    let past = [
+        "/admin;x",
+        "/admin;x=1/x",
+        "/admin;",
+        "/;/admin/x",
+        "//;a=b//admin",
+        "/admin%3bx",
+        "/%61dmin;x",
+    ];
+    for target in past {
+        let answer = Raw::ask_and_close(gateway.address(), get(target)).await;
+        let expected = (400, "request.target_invalid".to_owned());
+        assert_eq!(answer.refusal(), expected, "{target}");
+    }
+    assert_eq!(open.connections() + guarded.connections(), 0);
+    for (target, origin) in [("/a;x=1/b;y", &open), ("/admin/x;y=2", &guarded)] {
+        let answer = Raw::ask(gateway.address(), get(target)).await;
+        assert_eq!(answer.status, 200, "{target}: {}", answer.text());
+        assert_eq!(origin.request().target(), target);
+    }
+}
