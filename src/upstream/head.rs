@@ -26,6 +26,7 @@ use crate::{
             KEEP_ALIVE, PROXY_CONNECTION, TRACEPARENT, X_FORWARDED_FOR, X_FORWARDED_HOST,
             X_FORWARDED_PROTO, X_REQUEST_ID, joined_cookies, take_hop_by_hop,
         },
+        http1::told_length,
     },
 };
 
@@ -93,6 +94,12 @@ fn copied(from: &HeaderMap) -> HeaderMap {
     for (name, value) in from {
         match *name {
             HOST | EXPECT => {}
+            // RFC 9110 8.6: the number that we have read. `05`, or nothing at all, not all servers read so.
+            CONTENT_LENGTH => {
+                if let Some(length) = told_length(from) {
+                    to.insert(CONTENT_LENGTH, length.into());
+                }
+            }
             COOKIE if to.contains_key(COOKIE) => {}
             COOKIE => {
                 if let Some(joined) = joined_cookies(from) {

@@ -206,6 +206,21 @@ async fn an_h2c_server_sees_the_same_request() {
 }
 
 #[tokio::test]
+async fn an_h2c_server_is_told_a_length_as_one_number() {
+    let origin = Server::h2c(|request| async move {
+        reply(format!("{:?}", request.headers()["content-length"]))
+    })
+    .await;
+    let gateway = Gateway::to(&origin.url());
+    for length in ["5", "005"] {
+        let request =
+            format!("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: {length}\r\n\r\nhello");
+        let answer = Raw::ask(gateway.address(), request).await;
+        assert_eq!(answer.text(), "\"5\"", "{length}");
+    }
+}
+
+#[tokio::test]
 async fn a_server_on_a_unix_socket_is_reached() {
     let directory = tempfile::tempdir().expect("a directory");
     let origin = Server::unix(directory.path(), |request| async move {
