@@ -4,7 +4,9 @@
 //! likes: the body is not polled then, so no timer in the body fires, and the connection may be busy
 //! with other streams or with PINGs. So each stream is watched where it is run: after each poll it is
 //! known whether its body was asked (then the upstream is slow) or gave a frame (then the client is).
-//! A stream that the client does not take for `write_timeout` is reset.
+//! A stream that the client does not take for `write_timeout` is reset. How much of a frame has gone h2
+//! tells nobody, and upstreams' frames are large: so they are handed out in pieces, each of which has that
+//! time.
 //!
 //! h2 itself caps CONTINUATION frames, header lists, resets before a stream is served
 //! (`max_resets`), resets for the client's own faults, and small or empty DATA frames. Floods of PING,
@@ -20,7 +22,7 @@
 use std::{
     error::Error,
     future::Future,
-    io,
+    io, mem,
     pin::{Pin, pin},
     sync::Arc,
     task::{Context, Poll, ready},
@@ -81,7 +83,12 @@ pub(super) async fn serve<H: Handler>(serving: Serving<'_, H>, guard: Guard<'_>,
             // Whoever answers has dropped the request's head.
             drop(head);
             state.note_answer();
-            Ok::<_, h2::Error>(answer.map(|body| Watched { body, state }))
+            let watched = |body| Watched {
+                body,
+                rest: Bytes::new(),
+                state,
+            };
+            Ok::<_, h2::Error>(answer.map(watched))
         }
     });
     let http2 = serving.settings.http2(streams);
@@ -254,36 +261,62 @@ impl<F: Future<Output = ()>> Future for Stream<F> {
 }
 
 pin_project! {
-    /// A response's body that tells what its last poll gave.
+    /// A response's body, in pieces, that tells what its last poll gave.
     struct Watched<B> {
         #[pin]
         body: B,
+        /// What is left of a large frame.
+        rest: Bytes,
         state: Arc<State>,
     }
 }
 
-impl<B: Body> Body for Watched<B> {
-    type Data = B::Data;
+impl<B: Body<Data = Bytes>> Body for Watched<B> {
+    type Data = Bytes;
     type Error = B::Error;
 
     fn poll_frame(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
         let me = self.project();
-        let frame = me.body.poll_frame(cx);
+        let frame = match me.rest.is_empty() {
+            true => me.body.poll_frame(cx),
+            false => Poll::Ready(Some(Ok(Frame::data(mem::take(me.rest))))),
+        };
         me.state.note_polled(match frame {
             Poll::Pending => Polled::Empty,
             Poll::Ready(_) => Polled::Frame,
         });
-        frame
+        frame.map_ok(|frame| first_piece(frame, me.rest))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        self.rest.is_empty() && self.body.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        let rest = self.rest.len() as u64;
+        let mut hint = self.body.size_hint();
+        if let Some(upper) = hint.upper() {
+            hint.set_upper(upper.saturating_add(rest));
+        }
+        hint.set_lower(hint.lower().saturating_add(rest));
+        hint
     }
 }
+
+/// A frame as it is, or the beginning of a large one.
+fn first_piece(frame: Frame<Bytes>, rest: &mut Bytes) -> Frame<Bytes> {
+    let mut data = match frame.into_data() {
+        Ok(data) => data,
+        Err(other) => return other,
+    };
+    if data.len() > PIECE {
+        *rest = data.split_off(PIECE);
+    }
+    Frame::data(data)
+}
+
+/// As much as h2 puts into one DATA frame.
+const PIECE: usize = 16 << 10;

@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, io::Write as _};
 
 use tollgate::exchange::Reason;
 
-use crate::support::{Running, eventually, h2, millis, start};
+use crate::support::{ONE_FRAME, Running, eventually, h2, millis, start};
 
 fn hurried() -> Running {
     start(|server| {
@@ -80,6 +80,21 @@ fn a_stream_whose_window_stays_closed_is_reset() {
     let reset = h2::until(&mut client, h2::RST_STREAM);
     assert_eq!(reset.stream, 1);
     assert_eq!(running.told.reasons(), [Reason::WriteTimeout]);
+}
+
+/// The whole of it takes twice the time that a stream may stand still.
+#[test]
+fn a_large_frame_that_is_taken_bit_by_bit_is_no_standstill() {
+    let running = start(|server| server.limits.write_timeout = millis(500));
+    let mut client = h2::connect(&running, &h2::window(0));
+    client.send(h2::get(1, "/one-frame"));
+    let mut left = ONE_FRAME;
+    while left > 0 {
+        std::thread::sleep(millis(60));
+        client.send([h2::widen(0, 16 << 10), h2::widen(1, 16 << 10)].concat());
+        left -= h2::until(&mut client, h2::DATA).payload.len();
+    }
+    assert_eq!(running.told.reasons(), []);
 }
 
 #[test]

@@ -115,6 +115,7 @@ async fn answer(
                 .unwrap(),
         },
         "/big" => Response::new(Body::boxed(Zeros(BIG))),
+        "/one-frame" => Response::new(Body::full(vec![0; ONE_FRAME])),
         "/silent-body" => Response::new(Body::boxed(Silent)),
         "/worker" => Response::new(Body::full(connection.worker.to_string())),
         "/upgrade" => {
@@ -140,6 +141,8 @@ async fn answer(
 
 /// What `/big` answers.
 pub(crate) const BIG: usize = 64 << 20;
+/// What `/one-frame` answers at once.
+pub(crate) const ONE_FRAME: usize = 256 << 10;
 
 struct Zeros(usize);
 
@@ -486,6 +489,11 @@ pub(crate) mod h2 {
         let mut payload = vec![0, 4];
         payload.extend(size.to_be_bytes());
         frame(SETTINGS, 0, 0, &payload)
+    }
+
+    /// WINDOW_UPDATE of a stream, or of the connection (0).
+    pub(crate) fn widen(stream: u32, size: u32) -> Vec<u8> {
+        frame(8, 0, stream, &size.to_be_bytes())
     }
 
     /// Connects and shakes hands.
