@@ -265,7 +265,7 @@ pin_project! {
     struct Watched<B> {
         #[pin]
         body: B,
-        /// What is left of a large frame.
+        // What is left of a large frame.
         rest: Bytes,
         state: Arc<State>,
     }

@@ -36,6 +36,10 @@ fn reserved(route: &Route, policies: &Policies) -> Vec<HeaderName> {
     // By a field that is no match here, but is one for the server, a request would get past a guarded
     // route to this one: so what any route's condition is about counts.
     let looked_at = policies.credentials().iter().chain(policies.matched());
+    // What a limit counts by: the server would serve one, and the limit count another.
+    let limits = route.rate_limits.iter();
+    let limits = limits.filter_map(|name| policies.limits.get(name));
+    let looked_at = looked_at.chain(limits.flat_map(|limit| limit.header_names()));
     // An odd name that a rule itself asks for is meant as it is.
     let plain = looked_at.filter(|name| !is_ambiguous(name.as_str()));
     let overrides: &[HeaderName] = match route.override_headers {

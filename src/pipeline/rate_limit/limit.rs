@@ -7,6 +7,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use http::HeaderName;
 use quick_cache::sync::Cache;
 
 use super::{
@@ -116,6 +117,14 @@ impl Limit {
     /// Whether it stands behind authentication.
     pub(super) fn is_by_caller(&self) -> bool {
         self.config.is_by_caller()
+    }
+
+    /// The header fields that it counts by.
+    pub fn header_names(&self) -> impl Iterator<Item = &HeaderName> {
+        self.config.key.iter().filter_map(|key| match key {
+            LimitKey::Header(name) => Some(name),
+            _ => None,
+        })
     }
 
     /// By what a request is counted, and how much it may. `ignore_case` is what the route says about

@@ -131,6 +131,20 @@ async fn nothing_says_again_what_a_rule_has_judged_under_an_odd_name() {
 }
 
 #[tokio::test]
+async fn no_odd_name_says_again_what_limits_and_the_cache_go_by() {
+    let keys = format!(
+        "{KEEP}\nrate_limits = [\"tenants\", \"all\"]\ncache = {{ key_headers = [\"x-site\", \"my_key\"] }}\n\
+         [rate_limits.tenants]\nkey = \"header:x-tenant\"\nquota = \"9/1m\"\n\
+         [rate_limits.all]\nkey = \"client_ip\"\nquota = \"9/1m\""
+    );
+    let names = ["x_tenant", "x.site", "my_key", "other_key"];
+    let request = received_names(&keys, &names).await;
+    for (name, expected) in names.into_iter().zip([None, None, Some("1"), Some("1")]) {
+        assert_eq!(request.header(name), expected, "{name}");
+    }
+}
+
+#[tokio::test]
 async fn no_odd_name_says_who_calls() {
     let keys = format!(
         "auth = \"public\"\n{KEEP}\n[auth.jwt.main]\nsecret = \"0123456789abcdef0123456789abcdef\"\n\
