@@ -115,7 +115,7 @@ async fn answer(
                 .unwrap(),
         },
         "/big" => Response::new(Body::boxed(Zeros(BIG))),
-        "/one-frame" => Response::new(Body::full(vec![0; ONE_FRAME])),
+        "/one-frame" => Response::new(Body::full(vec![0_u8; ONE_FRAME])),
         "/silent-body" => Response::new(Body::boxed(Silent)),
         "/worker" => Response::new(Body::full(connection.worker.to_string())),
         "/upgrade" => {
