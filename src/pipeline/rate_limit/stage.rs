@@ -69,6 +69,26 @@ pub(super) struct Granted {
     pub(super) lent: Option<Lent>,
 }
 
+impl Granted {
+    /// What neither is held nor lent, and how its window stands.
+    pub(super) fn of(
+        under: KeyHash,
+        (window, standing): (usize, Option<Standing>),
+        source: Source,
+        at: Duration,
+    ) -> Self {
+        Self {
+            under,
+            window,
+            standing,
+            source,
+            at,
+            held: None,
+            lent: None,
+        }
+    }
+}
+
 /// Where it was taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Source {
@@ -214,13 +234,8 @@ impl Stage {
         match taken.decision {
             Decision::Granted { window, standing } => {
                 question.taken = Some(Granted {
-                    under: taken.under,
-                    window,
-                    standing: Some(standing),
-                    source: Source::Memory,
-                    at,
                     held: Held::of(limit, taken.under),
-                    lent: None,
+                    ..Granted::of(taken.under, (window, Some(standing)), Source::Memory, at)
                 });
             }
             Decision::Refused { .. } if !limit.config.enforce => {

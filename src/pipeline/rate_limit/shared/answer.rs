@@ -52,14 +52,10 @@ impl Stage {
             let limit = &self.on_route(question).limit;
             top_up(limit, &question.ask, context.connection.worker, more);
         }
+        let (key, stands) = (question.ask.key, (window, Some(standing)));
         question.taken = Some(Granted {
-            under: question.ask.key,
-            window,
-            standing: Some(standing),
-            source: Source::Lease,
-            at: context.began(),
-            held: None,
             lent,
+            ..Granted::of(key, stands, Source::Lease, context.began())
         });
     }
 
@@ -119,15 +115,8 @@ impl Stage {
         let left = taken.got.saturating_sub(self.cost);
         let mut standing = standing;
         standing.remaining = standing.remaining.saturating_add(left);
-        question.taken = Some(Granted {
-            under: question.ask.key,
-            window,
-            standing: Some(standing),
-            source: Source::Redis,
-            at: asked,
-            held: None,
-            lent: None,
-        });
+        let (key, stands) = (question.ask.key, (window, Some(standing)));
+        question.taken = Some(Granted::of(key, stands, Source::Redis, asked));
     }
 
     /// Decides without Redis.
@@ -142,15 +131,9 @@ impl Stage {
         match on_route.limit.config.on_store_error {
             OnStoreError::Local => self.take_one(index, question, context),
             OnStoreError::Allow => {
-                question.taken = Some(Granted {
-                    under: question.ask.key,
-                    window: 0,
-                    standing: None,
-                    source: Source::Nowhere,
-                    at: context.began(),
-                    held: None,
-                    lent: None,
-                });
+                let key = question.ask.key;
+                let began = context.began();
+                question.taken = Some(Granted::of(key, (0, None), Source::Nowhere, began));
                 Ok(())
             }
             OnStoreError::Deny if on_route.limit.config.enforce => {
