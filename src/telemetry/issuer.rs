@@ -2,6 +2,8 @@
 
 use std::{sync::Arc, time::SystemTime};
 
+use prometheus::IntCounter;
+
 use super::{
     holders::{HeldSeries, Holder, Holders},
     singles::IssuerFamilies,
@@ -9,16 +11,31 @@ use super::{
 
 /// The handle of one issuer's keys. The series go with the issuer's last handle.
 #[derive(Debug)]
-pub struct IssuerMetrics(Holder<IssuerFamilies>);
+pub struct IssuerMetrics {
+    holder: Holder<IssuerFamilies>,
+    /// Tokens with an unknown key that waited for a fetch: they asked for it, or it was under way.
+    pub unknown_fetched: IntCounter,
+    /// Those that came too soon after the last fetch.
+    pub unknown_in_cooldown: IntCounter,
+    /// Those whose key had been looked for before.
+    pub unknown_remembered: IntCounter,
+}
 
 impl IssuerMetrics {
     pub(super) fn new(issuer: &str, issuers: &Arc<Holders<IssuerFamilies>>) -> Self {
-        Self(Holder::new(issuer, issuers))
+        let holder = Holder::new(issuer, issuers);
+        let unknown = &holder.families().unknown;
+        Self {
+            unknown_fetched: unknown.with_label_values(&[issuer, FETCHED]),
+            unknown_in_cooldown: unknown.with_label_values(&[issuer, COOLDOWN]),
+            unknown_remembered: unknown.with_label_values(&[issuer, REMEMBERED]),
+            holder,
+        }
     }
 
     /// Counts a fetch that brought keys: how many, and when.
     pub fn fetched(&self, keys: usize, at: SystemTime) {
-        let (labels, families) = ([self.0.name()], self.0.families());
+        let (labels, families) = ([self.holder.name()], self.holder.families());
         let since = at
             .duration_since(SystemTime::UNIX_EPOCH)
             .unwrap_or_default();
@@ -31,8 +48,8 @@ impl IssuerMetrics {
 
     /// Tells that the keys are too old to be used.
     pub fn lost(&self) {
-        let keys = &self.0.families().keys;
-        keys.with_label_values(&[self.0.name()]).set(0);
+        let keys = &self.holder.families().keys;
+        keys.with_label_values(&[self.holder.name()]).set(0);
     }
 
     /// Counts a fetch that brought none.
@@ -41,8 +58,8 @@ impl IssuerMetrics {
     }
 
     fn count(&self, result: &str) {
-        let refreshes = &self.0.families().refreshes;
-        let labels = [self.0.name(), result];
+        let refreshes = &self.holder.families().refreshes;
+        let labels = [self.holder.name(), result];
         refreshes.with_label_values(&labels).inc();
     }
 }
@@ -55,11 +72,17 @@ impl HeldSeries for IssuerFamilies {
         for result in [SUCCESS, FAILURE] {
             let _ = self.refreshes.remove_label_values(&[issuer, result]);
         }
+        for result in [FETCHED, COOLDOWN, REMEMBERED] {
+            let _ = self.unknown.remove_label_values(&[issuer, result]);
+        }
     }
 }
 
 const SUCCESS: &str = "success";
 const FAILURE: &str = "failure";
+const FETCHED: &str = "fetched";
+const COOLDOWN: &str = "cooldown";
+const REMEMBERED: &str = "remembered";
 
 #[cfg(test)]
 mod tests {
@@ -75,6 +98,8 @@ mod tests {
         old.failed();
         let new = metrics.issuer("jwt.customers");
         new.fetched(3, SystemTime::UNIX_EPOCH + Duration::from_secs(7));
+        new.unknown_remembered.inc();
+        new.unknown_remembered.inc();
         drop(old);
         let text = metrics.encode();
         for line in [
@@ -82,6 +107,8 @@ mod tests {
             "tollgate_jwks_last_refresh_timestamp_seconds{issuer=\"jwt.customers\"} 7",
             "tollgate_jwks_refreshes_total{issuer=\"jwt.customers\",result=\"failure\"} 1",
             "tollgate_jwks_refreshes_total{issuer=\"jwt.customers\",result=\"success\"} 1",
+            "tollgate_jwks_unknown_keys_total{issuer=\"jwt.customers\",result=\"cooldown\"} 0",
+            "tollgate_jwks_unknown_keys_total{issuer=\"jwt.customers\",result=\"remembered\"} 2",
         ] {
             assert!(text.contains(line), "{line} is missing in\n{text}");
         }

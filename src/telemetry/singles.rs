@@ -145,6 +145,7 @@ pub(super) struct IssuerFamilies {
     pub(super) keys: IntGaugeVec,
     pub(super) refreshed: IntGaugeVec,
     pub(super) refreshes: IntCounterVec,
+    pub(super) unknown: IntCounterVec,
 }
 
 impl IssuerFamilies {
@@ -163,6 +164,11 @@ impl IssuerFamilies {
             refreshes: make.counters(
                 "tollgate_jwks_refreshes_total",
                 "Fetches of an issuer's keys, by result.",
+                &["issuer", "result"],
+            ),
+            unknown: make.counters(
+                "tollgate_jwks_unknown_keys_total",
+                "Tokens that named a key which the issuer's set does not have, by what came of it.",
                 &["issuer", "result"],
             ),
         }

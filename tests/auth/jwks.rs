@@ -70,6 +70,15 @@ impl Site {
         self.metric("tollgate_jwks_refreshes_total", &label)
     }
 
+    /// How many tokens named an unknown key: those that waited for a fetch, those that came too soon
+    /// after one, and those whose key had been looked for.
+    fn unknown_keys(&self) -> [f64; 3] {
+        ["fetched", "cooldown", "remembered"].map(|result| {
+            let label = format!("result=\"{result}\"");
+            self.metric("tollgate_jwks_unknown_keys_total", &label)
+        })
+    }
+
     /// Waits until so many fetches have failed.
     async fn has_failed(&self, times: f64) {
         eventually(|| self.refreshes("failure") >= times).await;

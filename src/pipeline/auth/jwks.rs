@@ -214,8 +214,18 @@ impl Shared {
     /// when waiting is of no use: the name was looked for already, or it is too early to fetch.
     fn fetch(self: &Arc<Self>, id: Option<&str>, now: Duration) -> Option<BoxFuture<()>> {
         let mut ended = self.ended.subscribe();
-        let was_looked_for = id.is_some_and(|id| self.unknown().contains(id, now));
-        if was_looked_for || !self.ask(now) {
+        if id.is_some_and(|id| self.unknown().contains(id, now)) {
+            self.metrics.unknown_remembered.inc();
+            return None;
+        }
+        let is_coming = self.ask(now);
+        if id.is_some() {
+            match is_coming {
+                true => self.metrics.unknown_fetched.inc(),
+                false => self.metrics.unknown_in_cooldown.inc(),
+            }
+        }
+        if !is_coming {
             return None;
         }
         let (shared, id) = (Arc::clone(self), id.map(Box::<str>::from));

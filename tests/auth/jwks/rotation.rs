@@ -42,17 +42,26 @@ async fn made_up_names_do_not_make_the_gateway_ask_more_often_than_it_may() {
     let provider = Provider::of(&[(&signer, "a")]).await;
     let site = Site::of(&provider, "refresh.cooldown = '1m'");
     site.has_fetched(1.0).await;
+    // Behind this one the first fetch has ended, whether or not it has waited for it.
+    let early = token(&signer, "early");
+    assert_eq!(site.refusal(&early).await, unknown_key());
+    let [fetched, cooldown, remembered] = site.unknown_keys();
     for index in 0..20 {
         let made_up = token(&signer, &format!("made-up-{index}"));
         assert_eq!(site.refusal(&made_up).await, unknown_key());
     }
     assert_eq!(provider.asked(), 1);
+    let so_far = [fetched, cooldown + 20.0, remembered];
+    assert_eq!(site.unknown_keys(), so_far);
     site.clock.advance(SECOND * 60);
     for index in 0..20 {
         let made_up = token(&signer, &format!("made-up-{index}"));
         assert_eq!(site.refusal(&made_up).await, unknown_key());
     }
     assert_eq!(provider.asked(), 2);
+    // The first of them had the keys fetched, and the others came too soon after it.
+    let now = [fetched + 1.0, cooldown + 39.0, remembered];
+    assert_eq!(site.unknown_keys(), now);
 }
 
 #[tokio::test]
@@ -61,11 +70,16 @@ async fn a_name_that_was_looked_for_is_not_looked_for_again_until_there_are_new_
     let provider = Provider::of(&[(&one, "a")]).await;
     let site = Site::of(&provider, "refresh = { cooldown = '1s', interval = '1h' }");
     site.has_fetched(1.0).await;
+    assert_eq!(site.refusal(&token(&one, "a")).await, let_in());
     for _ in 0..3 {
         site.clock.advance(SECOND * 2);
         assert_eq!(site.refusal(&token(&other, "b")).await, unknown_key());
     }
     assert_eq!(provider.asked(), 2);
+    // The first fetch may still have been under way when the first of them came.
+    let [fetched, cooldown, remembered] = site.unknown_keys();
+    assert_eq!((fetched + remembered, cooldown), (3.0, 0.0));
+    assert!(remembered >= 1.0, "{remembered}");
     provider.has(&[(&one, "a"), (&other, "b")]);
     site.clock.advance(SECOND * 2);
     // Another name has the keys fetched, and the forgotten name is known.
