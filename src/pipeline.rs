@@ -400,6 +400,9 @@ pub(crate) fn render(template: &Template, context: &Context) -> String {
             TemplatePart::Principal => {
                 text.push_str(context.principal().map_or("", |known| &*known.subject));
             }
+            TemplatePart::Caller => {
+                text.push_str(context.principal().map_or("", |known| &*known.name));
+            }
             TemplatePart::Route => text.push_str(context.route().map_or("", |route| route)),
             TemplatePart::Scheme => text.push_str(context.scheme),
             TemplatePart::Host => text.push_str(host(context)),

@@ -316,8 +316,10 @@ pub(super) fn refuse_controls(
     reader: &mut Reader<'_>,
 ) -> bool {
     if template.names_principal() {
+        let is_caller = template.parts.contains(&TemplatePart::Caller);
+        let part = if is_caller { "caller" } else { "principal" };
         // A subject is any text; in a path it could lead anywhere.
-        let message = format!("`{}`: `${{principal}}` can't stand here", node.name);
+        let message = format!("`{}`: `${{{part}}}` can't stand here", node.name);
         let help = "write it in `request_headers`";
         reader.report(Finding::error(node.place, message).help(help));
         return false;

@@ -37,7 +37,8 @@ impl Template {
     /// Whether it tells who calls.
     #[must_use]
     pub fn names_principal(&self) -> bool {
-        self.parts.contains(&TemplatePart::Principal)
+        let names = |part| matches!(part, &(TemplatePart::Principal | TemplatePart::Caller));
+        self.parts.iter().any(names)
     }
 
     /// What of it is text as it stands.
@@ -51,9 +52,9 @@ impl Template {
     /// Whether it may differ between requests for one URL.
     #[must_use]
     pub fn tells_requests_apart(&self) -> bool {
-        use TemplatePart::{ClientIp, Principal, Query, RequestId};
+        use TemplatePart::{Caller, ClientIp, Principal, Query, RequestId};
         // Of the query not all may be in the URL as it is told apart.
-        let apart = |part| matches!(part, &(ClientIp | RequestId | Principal | Query));
+        let apart = |part| matches!(part, &(ClientIp | RequestId | Principal | Caller | Query));
         self.parts.iter().any(apart)
     }
 }
@@ -67,8 +68,10 @@ pub enum TemplatePart {
     ClientIp,
     /// `${request_id}`.
     RequestId,
-    /// `${principal}`: who calls, as authentication found out.
+    /// `${principal}`: who calls, as the method that found out knows it.
     Principal,
+    /// `${caller}`: the same with the method's name, `jwt.customers:alice`.
+    Caller,
     /// `${route}`: the route's name.
     Route,
     /// `${scheme}`: `http` or `https`, as the client sees it.

@@ -16,7 +16,7 @@ use tower::Layer;
 use super::render;
 use crate::{
     config::{Route, Template, TemplatePart},
-    exchange::{BoxFuture, Context, Handle, Request, Response, RouteService},
+    exchange::{BoxFuture, Context, Handle, Request, Response, RouteService, fields::exact_value},
 };
 
 /// Puts [`EditHeaders`] around a service.
@@ -130,6 +130,7 @@ enum Value {
     Static(HeaderValue),
     RequestId,
     Principal,
+    Caller,
     Filled(Template),
 }
 
@@ -143,6 +144,7 @@ impl Value {
             }
             [TemplatePart::RequestId] => Self::RequestId,
             [TemplatePart::Principal] => Self::Principal,
+            [TemplatePart::Caller] => Self::Caller,
             _ => Self::Filled(template.clone()),
         }
     }
@@ -153,6 +155,7 @@ impl Value {
             Self::Static(value) => Some(value.clone()),
             Self::RequestId => Some(context.id.header().clone()),
             Self::Principal => context.principal()?.subject_header.clone(),
+            Self::Caller => exact_value(&context.principal()?.name),
             Self::Filled(template) => {
                 if template.names_principal() && context.principal().is_none() {
                     return None;

@@ -136,6 +136,45 @@ fn templates_of_fields_are_checked() {
     let (message, help) = error_in_route("rewrite = { path = \"/of/${principal}\" }");
     assert_eq!(message, "3:20 `path`: `${principal}` can't stand here");
     assert_eq!(help, "write it in `request_headers`");
+    let (message, _) = error_in_route("rewrite = { path = \"/of/${caller}\" }");
+    assert_eq!(message, "3:20 `path`: `${caller}` can't stand here");
+}
+
+/// Only where the caller may be named by one of several does a name alone not say who it is.
+#[test]
+fn a_principal_that_several_methods_may_name_is_warned_of() {
+    let text = |auth: &str, edits: &str| {
+        format!(
+            "[routes.a]\nupstream = \"http://a\"\nauth = {auth}\nrequest_headers = {{ {edits} }}\n\
+             [auth.jwt.app]\nsecret = \"a secret of the tests with 32 bytes\"\n\
+             [auth.jwt.other]\nsecret = \"a secret of the tests with 32 bytes\"\n\
+             [routes.b]\npath = \"/b\"\nrespond = {{}}\nauth = [\"jwt.app\", \"jwt.other\"]\n"
+        )
+    };
+    let (several, name) = (
+        "[\"jwt.app\", \"jwt.other\"]",
+        "set = { x-user = \"${principal}\" }",
+    );
+    let (message, help) = warning(&text(several, name));
+    assert_eq!(
+        message,
+        "4:19 `x-user` of the route `a` can't tell callers of `jwt.app` from those of `jwt.other`: \
+         `${principal}` is a name within one of them"
+    );
+    assert_eq!(
+        help,
+        "write `${caller}`, which tells the method too: `jwt.app:alice`"
+    );
+    for auth in [
+        "\"jwt.app\"",
+        "[\"jwt.app\", \"anonymous\"]",
+        "{ all = [\"jwt.app\", \"jwt.other\"] }",
+    ] {
+        valid(&text(auth, name));
+    }
+    valid(&text(several, "set = { x-user = \"${caller}\" }"));
+    let both = "set = { x-user = \"${principal}\" }, add = { x-caller = \"${caller}\" }";
+    valid(&text(several, both));
 }
 
 #[test]
@@ -144,9 +183,9 @@ fn headers_that_name_the_caller_are_known_for_all_routes() {
         "[routes.a]\nupstream = \"http://a\"\n\
          request_headers = { set = { x_user = \"${principal}\", x-b = \"b\" } }\n\
          [routes.b]\npath = \"/b\"\nupstream = \"http://a\"\n\
-         request_headers = { add = { x-caller = \"by ${principal}\" } }\n",
+         request_headers = { add = { x-caller = \"by ${principal}\", x-who = \"${caller}\" } }\n",
     );
-    assert_eq!(config.identity_headers(), ["x-caller", "x-user"]);
+    assert_eq!(config.identity_headers(), ["x-caller", "x-user", "x-who"]);
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::json;
 
-use crate::support::{Gateway, Origin, PROTOCOLS, Protocol, Raw, Sent, ask, empty};
+use crate::support::{Gateway, KeysFile, Origin, PROTOCOLS, Protocol, Raw, Sent, ask, empty};
 
 async fn get(gateway: &Gateway, protocol: Protocol, path: &str, fields: &[(&str, &str)]) -> Sent {
     ask(gateway.address(), protocol, ("GET", path), fields, empty()).await
@@ -140,6 +140,47 @@ async fn nobody_is_named_where_nobody_is_known() {
         get(&gateway, protocol, "/", &[("x-user", "admin")]).await;
         let seen = &origin.requests()[count];
         assert_eq!((seen.all("x-user"), seen.all("x-note")), (vec![], vec![]));
+    }
+}
+
+/// What one method calls alice is somebody else than the alice of another.
+#[tokio::test]
+async fn callers_of_one_name_are_told_apart_by_their_method() {
+    let origin = Origin::ok().await;
+    let mut keys = KeysFile::new();
+    let key = keys.add("alice", "");
+    let gateway = Gateway::start(&format!(
+        "[auth.jwt.app]
+        secret = '{SECRET}'
+        [auth.api_keys.partners]
+        keys_file = '{}'
+        [routes.all]
+        auth = ['jwt.app', 'api_keys.partners', 'anonymous']
+        upstream = '{}'
+        request_headers = {{ set = {{ x-user = '${{principal}}', x-caller = '${{caller}}' }}, add = {{ x-note = 'by ${{caller}}' }} }}",
+        keys.path().display(),
+        origin.url()
+    ));
+    let bearer = format!("Bearer {}", token("alice"));
+    for protocol in PROTOCOLS {
+        for (credential, caller) in [
+            (("authorization", &*bearer), "jwt.app:alice"),
+            (("x-api-key", &*key), "api_keys.partners:alice"),
+        ] {
+            let fields = [credential, ("x-caller", "jwt.app:root"), ("x_note", "root")];
+            let sent = get(&gateway, protocol, "/", &fields).await;
+            assert_eq!(sent.status(), 200);
+            let requests = origin.requests();
+            let seen = requests.last().expect("a request");
+            assert_eq!(seen.all("x-user"), ["alice"]);
+            assert_eq!(seen.all("x-caller"), [caller]);
+            assert_eq!(seen.all("x-note"), [format!("by {caller}")]);
+        }
+        // Whom nobody knows has no name, least of all one of its own choice.
+        get(&gateway, protocol, "/", &[("x-caller", "jwt.app:root")]).await;
+        let requests = origin.requests();
+        let seen = requests.last().expect("a request");
+        assert_eq!((seen.all("x-caller"), seen.all("x-note")), (vec![], vec![]));
     }
 }
 

@@ -25,6 +25,14 @@ impl AuthRule {
     pub fn methods(&self) -> impl Iterator<Item = &Arc<str>> {
         self.alternatives.iter().flatten()
     }
+
+    /// Two methods that may name the caller, if there are so many: of several that must all hold the
+    /// first does.
+    pub(in crate::config) fn two_that_name(&self) -> Option<(&Arc<str>, &Arc<str>)> {
+        let mut naming = self.alternatives.iter().filter_map(|all| all.first());
+        let one = naming.next()?;
+        Some((one, naming.find(|other| *other != one)?))
+    }
 }
 
 /// A member of `auth`.

@@ -341,10 +341,11 @@ fn looks_like_variable(name: &str) -> bool {
     name.starts_with(|c: char| c.is_ascii_uppercase()) && name.chars().all(letter)
 }
 
-const PER_REQUEST: [(&str, TemplatePart); 8] = [
+const PER_REQUEST: [(&str, TemplatePart); 9] = [
     ("client_ip", TemplatePart::ClientIp),
     ("request_id", TemplatePart::RequestId),
     ("principal", TemplatePart::Principal),
+    ("caller", TemplatePart::Caller),
     ("route", TemplatePart::Route),
     ("scheme", TemplatePart::Scheme),
     ("host", TemplatePart::Host),

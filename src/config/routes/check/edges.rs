@@ -1,7 +1,10 @@
 //! What a route says against itself about header edits, CORS and validation.
 
 use super::Checker;
-use crate::config::{Route, Target, Validation, diagnostic::Finding, share::Layers, source::Place};
+use crate::config::{
+    AuthRule, Route, Target, TemplatePart, Validation, diagnostic::Finding, share::Layers,
+    source::Place,
+};
 
 impl Checker<'_> {
     pub(super) fn check_edges(&mut self, route: &Route, place: Place, layers: Layers<'_>) {
@@ -18,6 +21,7 @@ impl Checker<'_> {
         for (_, template) in answered.set.iter().chain(&answered.add) {
             self.check_captures(route, template, response);
         }
+        self.check_principal(route, request);
         self.check_cors_edits(route, response);
         if let Some(validation) = &route.validation {
             let place = layers
@@ -26,6 +30,33 @@ impl Checker<'_> {
             self.check_schema(route, validation, place);
         }
         self.check_answering(route, layers);
+    }
+
+    /// What one method calls `alice` may be somebody else than the `alice` of another.
+    fn check_principal(&mut self, route: &Route, place: Place) {
+        let edits = &route.request_headers;
+        let naming = |part: TemplatePart| {
+            let mut edits = edits.set.iter().chain(&edits.add);
+            edits.find(|(_, template)| template.parts.contains(&part))
+        };
+        let answers = matches!(route.target, Target::Respond(_) | Target::Redirect(_));
+        let methods = route.auth.as_ref().and_then(AuthRule::two_that_name);
+        let (Some((one, other)), Some((name, _)), None, false) = (
+            methods,
+            naming(TemplatePart::Principal),
+            naming(TemplatePart::Caller),
+            answers,
+        ) else {
+            return;
+        };
+        let message = format!(
+            "`{name}` of the route `{}` can't tell callers of `{one}` from those of `{other}`: \
+             `${{principal}}` is a name within one of them",
+            route.name
+        );
+        let help = format!("write `${{caller}}`, which tells the method too: `{one}:alice`");
+        self.findings
+            .push(Finding::warning(place, message).help(help));
     }
 
     /// CORS stands outside of header edits and replaces what the inside says.
