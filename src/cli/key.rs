@@ -147,7 +147,23 @@ fn make(new: &New) -> Outcome {
     };
     store.add(&new.id, &grants);
     let path = store.save()?;
+    new.warn(Path::new(&path));
     hand_out(&key, &format!("`{}` was added to {path}", new.id))
+}
+
+impl New {
+    /// What the routes make of the key is for the configuration to say, where there is one. Whatever
+    /// else is wrong with that does not concern the key: `check` tells of it.
+    fn warn(&self, file: &Path) {
+        let config = self.at.config();
+        if !config.exists() {
+            return;
+        }
+        let warnings = Config::warnings_of_key(config, file, &self.id).unwrap_or_default();
+        if !warnings.is_empty() {
+            output::complain(&warnings.render(output::colour()));
+        }
+    }
 }
 
 impl Revoke {
@@ -240,7 +256,7 @@ impl KeysAt {
         if let Some(file) = &self.file {
             return Ok(file.clone());
         }
-        let config = self.config.as_deref().unwrap_or(Path::new(DEFAULT_FILE));
+        let config = self.config();
         if !config.exists() {
             let config = config.display();
             return Err(Failure::Config(format!(
@@ -249,6 +265,11 @@ impl KeysAt {
         }
         let files = Config::keys_files(config).map_err(|findings| output::bad_config(&findings))?;
         self.choose(files)
+    }
+
+    /// The configuration, which need not be there.
+    fn config(&self) -> &Path {
+        self.config.as_deref().unwrap_or(Path::new(DEFAULT_FILE))
     }
 
     fn choose(&self, files: Vec<(Arc<str>, PathBuf)>) -> Result<PathBuf, Failure> {

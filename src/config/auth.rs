@@ -26,7 +26,7 @@ pub use refresh::KeyRefresh;
 pub use revocation::{RevocationList, RevocationSource};
 pub use rule::AuthRule;
 
-pub(super) use api_keys::{ApiKeysTable, KeysOf};
+pub(super) use api_keys::{ApiKeysTable, KeysOf, OneKey};
 pub(super) use basic::BasicTable;
 pub(super) use external::ExternalKeys;
 pub(super) use jwt::JwtKeys;
@@ -134,10 +134,12 @@ impl AuthTables {
     }
 
     /// Checks the files that the tables name and that are read again while the gateway runs; the keys
-    /// that were read. Roles of keys are compared with those that are known, where any are.
+    /// that were read. Roles of keys are compared with those that are known, where any are. Where one
+    /// key alone is of interest, everything else is left out.
     pub(super) fn check_files(
         &self,
         roles: Option<&BTreeSet<Arc<str>>>,
+        only: Option<&OneKey>,
         sources: &mut Sources,
         findings: &mut Vec<Finding>,
     ) -> Vec<KeysOf> {
@@ -146,7 +148,13 @@ impl AuthTables {
             let Some((path, place)) = entry.value.file() else {
                 continue;
             };
-            let keys = api_keys::check_file(path, place, sources, findings);
+            if only.is_some_and(|only| !only.is_in(path)) {
+                continue;
+            }
+            let mut keys = api_keys::check_file(path, place, sources, findings);
+            if let Some(only) = only {
+                only.pick(&mut keys);
+            }
             if let Some(roles) = roles {
                 api_keys::warn_of_unknown_roles(&keys, roles, place, findings);
             }
@@ -158,7 +166,7 @@ impl AuthTables {
             });
         }
         let users = self.basic.values().filter_map(|users| users.value.file());
-        for (path, place) in users {
+        for (path, place) in users.filter(|_| only.is_none()) {
             basic::check_file(path, place, findings);
         }
         read

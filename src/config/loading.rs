@@ -16,6 +16,7 @@ use super::{
     RevocationSource, Upstream, UpstreamServer,
     access::ip_sets,
     address::overlap,
+    auth::OneKey,
     conflicts,
     decode::{Environment, Reader, Set, parse_tree},
     diagnostic::{self, Finding},
@@ -77,6 +78,19 @@ impl Config {
         Ok(keys.map(|keys| (keys.name, keys.keys_file)).collect())
     }
 
+    /// What there is to say of one key of a file, by the routes, limits and roles of the configuration
+    /// at a path; nothing where that does not name the file.
+    ///
+    /// # Errors
+    ///
+    /// All findings at once when one of them is an error.
+    pub fn warnings_of_key(path: &Path, keys: &Path, id: &str) -> Result<Diagnostics, Diagnostics> {
+        let mut loader = Loader::new(Environment::of_process());
+        loader.only_key = Some(OneKey::new(keys, id));
+        loader.add_file(path);
+        Ok(loader.finish()?.warnings)
+    }
+
     /// The configuration of `tollgate run --to URL`: one route, `all`, to one server.
     ///
     /// # Errors
@@ -133,6 +147,8 @@ struct Loader {
     incomplete: bool,
     /// Whether files of keys and users are left unchecked.
     without_files: bool,
+    /// The key that all warnings are to be about, if only one is of interest.
+    only_key: Option<OneKey>,
 }
 
 impl Loader {
@@ -146,6 +162,7 @@ impl Loader {
             files: Vec::new(),
             incomplete: false,
             without_files: false,
+            only_key: None,
         }
     }
 
@@ -289,16 +306,7 @@ impl Loader {
         self.check_one_bucket(&document, &rate_limits);
         self.check_redis(&document, &rate_limits);
         if !self.without_files {
-            let roles = named_roles(&document);
-            let keys =
-                document
-                    .auth
-                    .check_files(roles.as_ref(), &mut self.sources, &mut self.findings);
-            // A route or a limit that could not be read may be the one that is missed.
-            if !self.findings.iter().any(Finding::is_error) {
-                key_quotas::check(&keys, &built, &rate_limits, &mut self.findings);
-                key_routes::check(&keys, &built, &mut self.findings);
-            }
+            self.check_files(&document, &built, &rate_limits);
         }
         let auth = self.with_redis(document.auth.build(), document.redis.as_ref());
         log::check_credentials(document.log.as_ref(), &auth, &mut self.findings);
@@ -326,6 +334,27 @@ impl Loader {
         };
         config.guard_origins();
         config
+    }
+
+    /// Checks the files of keys and users, and what the routes make of the keys.
+    fn check_files(
+        &mut self,
+        document: &Document,
+        built: &[Built],
+        limits: &BTreeMap<Arc<str>, RateLimit>,
+    ) {
+        let only = self.only_key.as_ref();
+        if only.is_some() {
+            self.findings.retain(Finding::is_error);
+        }
+        let (roles, findings) = (named_roles(document), &mut self.findings);
+        let auth = &document.auth;
+        let keys = auth.check_files(roles.as_ref(), only, &mut self.sources, findings);
+        // A route or a limit that could not be read may be the one that is missed.
+        if !findings.iter().any(Finding::is_error) {
+            key_quotas::check(&keys, built, limits, findings);
+            key_routes::check(&keys, built, findings);
+        }
     }
 
     /// Tells lists of revoked tokens in which Redis they are.

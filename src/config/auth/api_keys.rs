@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeSet,
+    fs,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -125,6 +126,37 @@ pub(in crate::config) struct KeysOf {
     pub(in crate::config) place: Place,
     /// The keys that could be read.
     pub(in crate::config) keys: KeysFile,
+}
+
+/// One key of a file, where no other is of interest.
+#[derive(Debug)]
+pub(in crate::config) struct OneKey {
+    file: PathBuf,
+    id: Box<str>,
+}
+
+impl OneKey {
+    pub(in crate::config) fn new(file: &Path, id: &str) -> Self {
+        Self {
+            file: true_name(file),
+            id: id.into(),
+        }
+    }
+
+    /// Whether a file is the key's.
+    pub(super) fn is_in(&self, file: &Path) -> bool {
+        true_name(file) == self.file
+    }
+
+    /// Leaves the key alone in what was read of its file.
+    pub(super) fn pick(&self, file: &mut KeysFile) {
+        file.keys.retain(|id, _| **id == *self.id);
+    }
+}
+
+/// One file may have several names.
+fn true_name(file: &Path) -> PathBuf {
+    fs::canonicalize(file).unwrap_or_else(|_| file.to_owned())
 }
 
 /// Reads and checks a file of keys; what is wrong with its content is said where it stands.

@@ -302,6 +302,56 @@ fn a_running_gateway_follows_the_commands_without_a_reload() {
     wait_for(|| status(&gateway, &second) == 401);
 }
 
+/// Makes a key beside a configuration with a limit of this key on the route `open`; what is said
+/// beside the key.
+fn made_beside(folder: &Path, limit: &str, arguments: &[&str]) -> String {
+    let text = format!(
+        "[auth.api_keys.partners]\nkeys_file = \"{FILE}\"\n\
+         [rate_limits.each]\nkey = \"{limit}\"\nquota = \"10/1m\"\n\
+         [roles.viewer]\npermissions = [\"orders:read\"]\n\
+         [routes.open]\nauth = \"api_keys.partners\"\nrate_limits = \"each\"\nrespond = {{}}\n"
+    );
+    fs::write(folder.join("gateway.toml"), text).unwrap();
+    let (status, out, err) = run(folder, &[&["key", "new", "--id"], arguments].concat());
+    assert_eq!(status, 0, "{err}");
+    assert!(out.starts_with("tgk_") && out.lines().count() == 1, "{out}");
+    assert!(err.contains("was added to"), "{err}");
+    err
+}
+
+#[test]
+fn what_the_configuration_makes_of_no_use_in_a_new_key_is_told_at_once() {
+    let folder = TempDir::new().unwrap();
+    let made = |limit, arguments: &[&str]| made_beside(folder.path(), limit, arguments);
+    let unapplied = |id: &str| {
+        format!("the key `{id}` has a quota of its own, which nothing applies on the route `open`")
+    };
+    let err = made("route", &["a", "--quota", "2/1h"]);
+    assert!(err.contains(&unapplied("a")), "{err}");
+    // Of each key, whatever there is to say of others, and by whichever name of the file.
+    let err = made("route", &["b", "--quota", "2/1h", "--file", FILE]);
+    assert!(
+        err.contains(&unapplied("b")) && !err.contains("`a`"),
+        "{err}"
+    );
+    let err = made("route", &["c", "--roles", "veiwer", "--routes", "opne"]);
+    assert!(
+        err.contains("the role `veiwer`") && err.contains("the route `opne`"),
+        "{err}"
+    );
+    for (limit, arguments) in [
+        ("caller", &["d", "--quota", "2/1h"][..]),
+        ("route", &["e"]),
+        (
+            "route",
+            &["f", "--quota", "2/1h", "--file", "elsewhere.toml"],
+        ),
+    ] {
+        let err = made(limit, arguments);
+        assert!(!err.contains("warning"), "{arguments:?}: {err}");
+    }
+}
+
 #[test]
 fn several_methods_have_to_be_told_apart() {
     let folder = TempDir::new().unwrap();
