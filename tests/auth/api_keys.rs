@@ -4,9 +4,13 @@
 
 use std::time::Duration;
 
+use jsonwebtoken::Algorithm;
 use tollgate::exchange::Clock;
 
-use crate::support::{Answer, Gateway, KeysFile, Origin, Raw, eventually, new_key};
+use crate::{
+    signer::{Signer, alice},
+    support::{Answer, Gateway, KeysFile, Origin, Raw, eventually, new_key},
+};
 
 const DAY: Duration = Duration::from_secs(86_400);
 
@@ -237,6 +241,62 @@ async fn the_upstream_does_not_get_the_key_where_it_should_not() {
     assert_eq!(requests[0].header("x-api-key"), Some(&*key));
     assert_eq!(requests[1].header("x-api-key"), None);
     assert_eq!(requests[2].target(), "/taken?x=1");
+}
+
+/// An Authorization of another scheme is no key of ours: it is for the upstream.
+#[tokio::test]
+async fn a_key_is_taken_out_of_authorization_and_what_has_another_scheme_is_not() {
+    let mut file = KeysFile::new();
+    let key = file.add("a", "");
+    let signer = Signer::new(Algorithm::HS256);
+    let origin = Origin::ok().await;
+    let gateway = Gateway::start(&format!(
+        "[auth.api_keys.partners]\nkeys_file = '{}'\nfrom = 'header:authorization'\n\
+         forward_credentials = false\n\
+         [auth.jwt.main]\n{}\nfrom = 'cookie:t'\n\
+         [routes.all]\nauth = ['api_keys.partners', 'jwt.main']\nupstream = '{}'\n",
+        file.path().display(),
+        signer.keys(),
+        origin.url()
+    ));
+    let cookie = format!("Cookie: t={}\r\n", signer.token(&alice()));
+    for (fields, passed) in [
+        (format!("Authorization: ApiKey {key}\r\n"), None),
+        (format!("{cookie}Authorization: apikey  {key}\r\n"), None),
+        (
+            format!("{cookie}Authorization: Basic YTpi\r\n"),
+            Some("Basic YTpi"),
+        ),
+    ] {
+        assert_eq!(ask(&gateway, "/", &fields).await.refusal(), let_in());
+        let requests = origin.requests();
+        let seen = requests.last().unwrap();
+        assert_eq!(seen.header("authorization"), passed, "{fields}");
+    }
+    assert!(!origin.received().contains(&key));
+}
+
+/// Whoever reaches the proxy may write what it likes to the left of what the proxy itself has seen.
+#[tokio::test]
+async fn the_networks_of_a_key_are_about_the_client_behind_trusted_proxies() {
+    let mut file = KeysFile::new();
+    let key = file.add("far", "cidrs = ['192.0.2.0/24']");
+    let gateway = start(&file, "[server]\ntrusted_proxies = ['127.0.0.1']");
+    let forbidden = refused(403, "auth.api_key.not_allowed_here");
+    for (forwarded, expected) in [
+        ("", &forbidden),
+        ("X-Forwarded-For: 192.0.2.7\r\n", &let_in()),
+        ("X-Forwarded-For: 203.0.113.9, 192.0.2.7\r\n", &let_in()),
+        ("X-Forwarded-For: 192.0.2.7, 203.0.113.9\r\n", &forbidden),
+        (
+            "X-Forwarded-For: 192.0.2.7\r\nX-Forwarded-For: 203.0.113.9\r\n",
+            &forbidden,
+        ),
+    ] {
+        let fields = format!("{forwarded}X-Api-Key: {key}\r\n");
+        let answer = ask(&gateway, "/", &fields).await;
+        assert_eq!(answer.refusal(), *expected, "{forwarded}");
+    }
 }
 
 #[tokio::test]

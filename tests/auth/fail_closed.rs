@@ -255,6 +255,46 @@ async fn without_the_file_of_keys_no_key_is_let_in() {
     site.lets_in(&fields).await;
 }
 
+/// The file may hold the address that is to be denied, and need not hold the one that is allowed. No
+/// credential is at stake here: the answer is the 403 of any address that is not admitted.
+#[tokio::test]
+async fn without_the_file_of_a_set_of_addresses_nobody_is_let_in() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("networks");
+    std::fs::write(&file, "192.0.2.1\n").unwrap();
+    let origin = Origin::ok().await;
+    let text = format!(
+        "[ip_sets.x]\nfile = '{}'\n\
+         [routes.denied]\npath = '/denied'\nip = {{ deny = ['@x'] }}\nupstream = '{1}'\n\
+         [routes.allowed]\npath = '/allowed'\nip = {{ allow = ['@x'] }}\nupstream = '{1}'\n",
+        file.display(),
+        origin.url()
+    );
+    let gone = || std::fs::remove_file(&file).unwrap();
+    let gateway = Gateway::start_after(&text, Clock::system(), gone);
+    let get = async |path: &str| {
+        let request = format!("GET {path} HTTP/1.1\r\nHost: gateway.test\r\n\r\n");
+        Raw::ask(gateway.address(), request).await
+    };
+    for path in ["/denied", "/allowed"] {
+        let answer = get(path).await;
+        assert_eq!(answer.refusal(), (403, "ip.denied".to_owned()), "{path}");
+        assert_eq!(answer.header("cache-control"), Some("no-store"));
+    }
+    assert_eq!(origin.received(), "", "the upstream was asked");
+    let labels = ["owner=\"ip_sets.x\"", "result=\"success\""];
+    let reads = || gateway.metric("tollgate_file_reads_total", &labels);
+    for (times, networks, denied, allowed) in [
+        (1.0, "192.0.2.1\n", 200, 403),
+        (2.0, "127.0.0.1\n", 403, 200),
+    ] {
+        replace(&file, networks);
+        eventually(|| reads() == times).await;
+        assert_eq!(get("/denied").await.status, denied, "{networks}");
+        assert_eq!(get("/allowed").await.status, allowed, "{networks}");
+    }
+}
+
 fn basic(password: &str) -> String {
     let credentials = BASE64_STANDARD.encode(format!("alice:{password}"));
     format!("Authorization: Basic {credentials}\r\n")
