@@ -3,9 +3,16 @@
 #![allow(clippy::unwrap_used)] // Helpers of tests are tests.
 
 use base64::{Engine, prelude::BASE64_STANDARD};
+use futures_util::future::join_all;
+use jsonwebtoken::Algorithm;
 use tempfile::TempDir;
 
-use crate::support::{self, Answer, Gateway, Origin, Raw, Server, eventually, full};
+use crate::{
+    bearer,
+    fail_closed::{MORE_THAN_WAIT, SLOW},
+    signer::{Signer, alice},
+    support::{self, Answer, Gateway, Origin, Raw, Server, eventually, full},
+};
 
 /// The cheapest hash that is taken: tests are many.
 fn hash(password: &str) -> String {
@@ -156,7 +163,7 @@ async fn a_changed_password_is_wrong_although_it_was_remembered() {
 async fn many_requests_at_once_with_one_password_are_all_let_in() {
     let staff = Staff::with(&format!("alice:{}\n", hash("secret")));
     let all = (0..50).map(|_| staff.login("alice", "secret"));
-    for outcome in futures_util::future::join_all(all).await {
+    for outcome in join_all(all).await {
         assert_eq!(outcome, let_in());
     }
 }
@@ -179,6 +186,42 @@ async fn wrong_passwords_are_limited_by_address_whoever_is_named() {
         right, too_many,
         "what is remembered would tell a right guess"
     );
+}
+
+/// There is no room for so many hashes at once: had any been made, others would be refused as
+/// `auth.busy`.
+#[tokio::test]
+async fn a_password_from_an_address_that_has_guessed_costs_no_hash() {
+    let tables = format!(
+        "[auth]\nfailures = '2/1m'\n[auth.jwt.main]\nsecret = '{SECRET}'\n\
+         [routes.tokens]\npath = '/tokens'\nauth = 'jwt.main'\nrespond = {{}}"
+    );
+    let users = format!("alice:{SLOW}\n");
+    let staff = Staff::start(&users, &tables, "respond = { body = 'here' }");
+    let forged = Signer::new(Algorithm::HS256).token(&alice());
+    for _ in 0..2 {
+        let guess = format!("GET /tokens HTTP/1.1\r\nHost: a\r\n{}\r\n", bearer(&forged));
+        let answer = Raw::ask(staff.gateway.address(), guess).await;
+        assert_eq!(answer.refusal(), refused(401, "auth.jwt.bad_signature"));
+    }
+    let passwords: Vec<_> = (0..MORE_THAN_WAIT)
+        .map(|number| number.to_string())
+        .collect();
+    let logins = passwords
+        .iter()
+        .map(|password| staff.login("alice", password));
+    let too_many = refused(429, "auth.too_many_failures");
+    for refusal in join_all(logins).await {
+        assert_eq!(refusal, too_many);
+    }
+    let labels = [
+        "method=\"basic.staff\"",
+        "reason=\"auth.too_many_failures\"",
+    ];
+    let counted = staff
+        .gateway
+        .metric("tollgate_auth_decisions_total", &labels);
+    assert_eq!(counted, MORE_THAN_WAIT as f64);
 }
 
 /// Another method's refusal may stand above that of the password: it must not hide the guess.

@@ -390,6 +390,6 @@ const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3600);
 const DAY: Duration = Duration::from_secs(86_400);
 /// Four threads at most make hashes, and sixteen passwords wait for each.
-const MORE_THAN_WAIT: usize = 4 * 17 + 8;
+pub(crate) const MORE_THAN_WAIT: usize = 4 * 17 + 8;
 /// A hash that takes a quarter of a second at the least, of a password that nobody knows.
-const SLOW: &str = "$2y$12$L6Bc/AlTQHyd9liGgGEZyOFLPHNgyxeEPfgYfBCVxJ7JIlwxyVU3u";
+pub(crate) const SLOW: &str = "$2y$12$L6Bc/AlTQHyd9liGgGEZyOFLPHNgyxeEPfgYfBCVxJ7JIlwxyVU3u";

@@ -1,6 +1,9 @@
 //! CORS over real sockets: preflights, and what every answer of a route says to browsers.
 
-use crate::support::{Gateway, Origin, PROTOCOLS, Protocol, Sent, ask, empty, full};
+use crate::{
+    headers::{SECRET, token},
+    support::{Gateway, Origin, PROTOCOLS, Protocol, Sent, ask, empty, full},
+};
 
 const APP: &str = "https://app.example.com";
 const EVIL: &str = "https://evil.example.net";
@@ -310,6 +313,57 @@ async fn preflights_need_no_credential_and_a_401_can_be_read() {
         assert_eq!(sent.status(), status);
         assert_eq!(sent.header("access-control-allow-origin"), Some(APP));
     }
+}
+
+/// A page has to be able to read why it is kept out, and a preflight has no credential to show.
+#[tokio::test]
+async fn rules_on_addresses_and_permissions_are_behind_preflights_and_their_403_can_be_read() {
+    let origin = Origin::ok().await;
+    let gateway = Gateway::start(&format!(
+        "[cors.session]
+        origins = '{APP}'
+        methods = ['GET', 'PUT']
+        request_headers = 'authorization'
+        credentials = true
+        [auth.jwt.main]
+        secret = '{SECRET}'
+        [defaults]
+        cors = 'session'
+        [routes.denied]
+        path = '/denied'
+        auth = 'public'
+        ip = {{ deny = ['127.0.0.0/8'] }}
+        upstream = '{0}'
+        [routes.orders]
+        path = '/orders'
+        auth = 'jwt.main'
+        permissions = 'orders:read'
+        upstream = '{0}'",
+        origin.url()
+    ));
+    let bearer = format!("Bearer {}", token("alice"));
+    let credentials = [
+        "allow-credentials: true".to_owned(),
+        format!("allow-origin: {APP}"),
+    ];
+    for protocol in PROTOCOLS {
+        for (path, reason) in [("/denied", "ip.denied"), ("/orders", "rbac.denied")] {
+            let fields = [
+                ("origin", APP),
+                ("access-control-request-method", "PUT"),
+                ("access-control-request-headers", "authorization"),
+            ];
+            let sent = send(&gateway, protocol, ("OPTIONS", path), &fields).await;
+            assert_eq!(sent.status(), 204, "{path}");
+            assert_eq!(said(&sent)[0], credentials[0]);
+            let fields = [("origin", APP), ("authorization", &*bearer)];
+            let sent = send(&gateway, protocol, ("GET", path), &fields).await;
+            assert_eq!((sent.status(), &*sent.reason()), (403, reason));
+            assert_eq!(said(&sent), credentials);
+            assert_eq!(vary(&sent), "origin");
+        }
+    }
+    assert!(origin.requests().is_empty(), "it reached the upstream");
 }
 
 #[tokio::test]

@@ -47,7 +47,7 @@ async fn the_upstream_gets_what_the_route_says() {
 }
 
 /// A token that is good for an hour.
-fn token(subject: &str) -> String {
+pub(crate) fn token(subject: &str) -> String {
     let now = SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .expect("after 1970");
@@ -56,7 +56,7 @@ fn token(subject: &str) -> String {
     jsonwebtoken::encode(&jsonwebtoken::Header::default(), &claims, &key).expect("a token")
 }
 
-const SECRET: &str = "a secret of the tests with 32 bytes";
+pub(crate) const SECRET: &str = "a secret of the tests with 32 bytes";
 
 /// A guarded route that tells the upstream who calls, and a public one that does not.
 async fn with_callers() -> (Gateway, Origin) {
