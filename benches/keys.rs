@@ -21,7 +21,7 @@ fn table(number: usize) -> (KeyTable, Vec<String>) {
     for at in 0..number {
         let key = api_key::generate().unwrap();
         let stored = StoredKey {
-            hash: KeyHash(api_key::hash(key.as_bytes()).unwrap()),
+            hash: KeyHash(api_key::hash(key.as_bytes()).unwrap().bytes()),
             previous: Vec::new(),
             roles: vec!["editor".to_owned()],
             permissions: Vec::new(),

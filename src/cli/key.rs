@@ -230,7 +230,7 @@ pub(super) fn fresh() -> Result<(String, KeyHash), Failure> {
     let key = api_key::generate().map_err(|error| Failure::run("no randomness", &error))?;
     // What was just generated has the form of a key.
     let hash = api_key::hash(key.as_bytes()).expect("a generated key is well formed");
-    Ok((key, KeyHash(hash)))
+    Ok((key, KeyHash(hash.bytes())))
 }
 
 /// The key alone goes to standard output, so that a script can take it from there.

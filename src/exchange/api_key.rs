@@ -6,6 +6,19 @@
 
 use sha2::{Digest, Sha256};
 
+/// What keys are told apart by: the SHA-256 of one. Only [`hash`] makes it, so nothing that was presented
+/// can be compared as it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KeyDigest([u8; 32]);
+
+impl KeyDigest {
+    /// As files of keys have it.
+    #[must_use]
+    pub fn bytes(self) -> [u8; 32] {
+        self.0
+    }
+}
+
 /// A new key. It is shown once and then known only to its owner.
 ///
 /// # Errors
@@ -26,11 +39,11 @@ fn written(random: [u8; 32]) -> String {
 
 /// The hash of a key as it was presented; `None` when it has not the form of one.
 #[must_use]
-pub fn hash(presented: &[u8]) -> Option<[u8; 32]> {
+pub fn hash(presented: &[u8]) -> Option<KeyDigest> {
     let rest = presented.strip_prefix(PREFIX.as_bytes())?;
     let (body, check) = rest.split_at_checked(BODY)?;
     let sane = body.iter().all(u8::is_ascii_alphanumeric) && checksum(body) == check;
-    sane.then(|| Sha256::digest(presented).into())
+    sane.then(|| KeyDigest(Sha256::digest(presented).into()))
 }
 
 fn checksum(body: &[u8]) -> [u8; CHECKSUM] {

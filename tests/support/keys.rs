@@ -52,5 +52,5 @@ impl KeysFile {
 pub fn new_key() -> (String, String) {
     let key = api_key::generate().expect("randomness");
     let hash = api_key::hash(key.as_bytes()).expect("the form of a key");
-    (key, KeyHash(hash).to_string())
+    (key, KeyHash(hash.bytes()).to_string())
 }

@@ -8,7 +8,7 @@ use ipnet::IpNet;
 use super::uses::{LastUse, Uses};
 use crate::{
     config::{KeyHash, KeysFile, StoredKey},
-    exchange::{Context, KeyState, Principal, Reason},
+    exchange::{Context, KeyState, Principal, Reason, api_key::KeyDigest},
     pipeline::auth::method::Grant,
 };
 
@@ -82,13 +82,14 @@ impl KeyTable {
         Self::new(method, file, &Uses::default())
     }
 
-    /// The grant of the key with a hash, if it is good for a request.
+    /// The grant of the key with a digest, if it is good for a request.
     ///
     /// # Errors
     ///
     /// Why it is not.
-    pub fn admit(&self, hash: &[u8; 32], context: &Context) -> Result<Arc<Grant>, Reason> {
-        let shown = self.by_hash.get(hash).ok_or(Reason::ApiKeyUnknown)?;
+    pub fn admit(&self, digest: &KeyDigest, context: &Context) -> Result<Arc<Grant>, Reason> {
+        let shown = self.by_hash.get(&digest.bytes());
+        let shown = shown.ok_or(Reason::ApiKeyUnknown)?;
         let key = &shown.key;
         let route = context.route().map(|route| &**route);
         key.check(context.started_at, shown.until)?;
@@ -175,4 +176,100 @@ fn principal(
 
 fn boxed(words: &[String]) -> Box<[Box<str>]> {
     words.iter().map(|word| word.as_str().into()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        cell::Cell,
+        collections::BTreeMap,
+        hash::{Hash, Hasher},
+    };
+
+    use super::*;
+    use crate::exchange::{
+        Clock, Connection, ContextParts, Peer, Protocol, RequestHead, RequestId, TraceContext,
+        api_key,
+    };
+
+    /// A hash of the table, and how often such hashes were compared.
+    struct Counted<'a>(&'a [u8; 32], &'a Cell<usize>);
+
+    impl PartialEq for Counted<'_> {
+        fn eq(&self, other: &Self) -> bool {
+            self.1.set(self.1.get() + 1);
+            self.0 == other.0
+        }
+    }
+
+    impl Eq for Counted<'_> {}
+
+    impl Hash for Counted<'_> {
+        fn hash<H: Hasher>(&self, state: &mut H) {
+            self.0.hash(state);
+        }
+    }
+
+    fn stored(hash: [u8; 32]) -> StoredKey {
+        StoredKey {
+            hash: KeyHash(hash),
+            previous: Vec::new(),
+            roles: Vec::new(),
+            permissions: Vec::new(),
+            created: None,
+            not_before: None,
+            expires: None,
+            revoked: None,
+            routes: Vec::new(),
+            cidrs: Vec::new(),
+            quota: Vec::new(),
+        }
+    }
+
+    fn context() -> Context {
+        let connection = Connection::new(0, "http".into(), Peer::Unix, false, Protocol::Http1);
+        let clock = Clock::system();
+        let started_at = clock.wall();
+        Context::new(ContextParts {
+            connection: Arc::new(connection),
+            id: RequestId::generate(started_at),
+            trace: TraceContext::generate(),
+            client: Peer::Unix.ip(),
+            forwarded_for: None,
+            scheme: "http",
+            forwarded_host: None,
+            head: RequestHead::default(),
+            clock,
+            started_at,
+        })
+    }
+
+    #[test]
+    fn a_hundred_thousand_keys_are_looked_up_and_not_walked() {
+        let digest = || api_key::hash(api_key::generate().unwrap().as_bytes()).unwrap();
+        let (mine, elsewhere) = (digest(), digest());
+        let mut random = fastrand::Rng::with_seed(7);
+        let mut keys = BTreeMap::from([(Arc::from("mine"), stored(mine.bytes()))]);
+        for number in 1..100_000 {
+            let mut hash = [0; 32];
+            random.fill(&mut hash);
+            keys.insert(Arc::from(number.to_string()), stored(hash));
+        }
+        let table = KeyTable::of(&"api_keys.partners".into(), &KeysFile { keys });
+        let grant = table.admit(&mine, &context()).unwrap();
+        assert_eq!(&*grant.principal.subject, "mine");
+        let unknown = table.admit(&elsewhere, &context()).unwrap_err();
+        assert_eq!(unknown, Reason::ApiKeyUnknown);
+
+        let (hashes, compared) = (&table.by_hash, &Cell::new(0));
+        let counted = || hashes.keys().map(move |hash| Counted(hash, compared));
+        let hasher = hashes.hasher().clone();
+        let mut copy = HashMap::with_capacity_and_hasher(hashes.len(), hasher);
+        copy.extend(counted().map(|hash| (hash, ())));
+        compared.set(0);
+        assert!(counted().all(|hash| copy.contains_key(&hash)));
+        // One comparison finds a key, and now and then one more: some seem alike at first.
+        let compared = compared.get();
+        assert!((100_000..150_000).contains(&compared), "{compared}");
+    }
 }

@@ -101,3 +101,37 @@ const PER_BYTE: u32 = 8;
 const MOST_EXPECTED: usize = 100_000;
 /// A hundred bytes each. Whoever makes tokens up fills it, and gains nothing.
 const MOST_FOREIGN: usize = 4096;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::telemetry::Metrics;
+
+    #[test]
+    fn made_up_tokens_take_no_more_than_their_room() {
+        let metrics = Metrics::new();
+        let memory = Memory::new(1 << 20, metrics.memory(&"jwt.main".into()));
+        let hash = |number: usize| {
+            let mut hash = [0; 32];
+            hash[..8].copy_from_slice(&number.to_le_bytes());
+            hash
+        };
+        let foreign = Foreign {
+            reason: Reason::JwtBadSignature,
+            generation: 1,
+        };
+        for number in 0..10 * MOST_FOREIGN {
+            memory.insert_foreign(hash(number), foreign);
+        }
+        assert!(
+            memory.foreign.len() <= MOST_FOREIGN,
+            "{}",
+            memory.foreign.len()
+        );
+        // There is room for so many, and none is taken from tokens that are good.
+        assert!(memory.foreign.len() > MOST_FOREIGN / 2);
+        assert_eq!(memory.tokens.len(), 0);
+        let known = (0..10 * MOST_FOREIGN).filter(|number| memory.get(hash(*number)).is_some());
+        assert_eq!(known.count(), memory.foreign.len());
+    }
+}
