@@ -146,10 +146,18 @@ impl Expression {
                 evaluation.grant(grant);
                 if evaluation.at == alternative.end {
                     evaluation.hold(alternative.clone());
+                    evaluation.forget_failures(|method| self.may_have_refused_what_is_good(method));
                 }
             }
             verdict => evaluation.leave_alternative(verdict, alternative.end),
         }
+    }
+
+    /// Whether a method with a bad word of something may have meant the good credential, and not what stands at
+    /// another of its places: about that it is asked again. One with a single place is not, since it has judged
+    /// all that it could, and that may have taken a hash.
+    fn may_have_refused_what_is_good(&self, method: usize) -> bool {
+        self.methods[method].places().len() > 1
     }
 
     /// The second half: an alternative holds, unless a bad credential stands elsewhere.

@@ -66,7 +66,14 @@ impl Evaluation {
     pub(super) fn hold(&mut self, alternative: Range<usize>) {
         self.granted = Some(alternative);
         self.at = 0;
-        self.forget_ambiguities();
+        // Of several credentials nothing was read, and that guesses at nothing.
+        self.refused.retain(|it| it.reason != Reason::AuthAmbiguous);
+    }
+
+    /// Forgets why these methods have failed, so that they are asked again. What they have refused stays: an
+    /// earlier method may end the evaluation before it comes to them, and guesses count all the same.
+    pub(super) fn forget_failures(&mut self, of: impl Fn(usize) -> bool) {
+        self.failures.retain(|(by, _)| !of(*by));
     }
 
     /// The method at hand has not granted: its alternative, which ends there, has failed.
@@ -101,15 +108,6 @@ impl Evaluation {
             self.refused.push(Refused { at, reason });
         }
         self.failures.push((at, failure));
-    }
-
-    /// Forgets that methods found more than one credential: one of them may be that which is good.
-    /// About the rest they are asked again, and what they say then stands.
-    fn forget_ambiguities(&mut self) {
-        let ambiguous = Reason::AuthAmbiguous;
-        self.refused.retain(|it| it.reason != ambiguous);
-        self.failures
-            .retain(|(_, failure)| failure.reason() != Some(ambiguous));
     }
 
     /// Why a method has refused, if it has.
