@@ -24,7 +24,9 @@ pub(super) enum Knowledge {
 impl Knowledge {
     pub(super) fn of(refused: Reason) -> Self {
         match refused {
-            Reason::ApiKeyMalformed | Reason::ExternalUnauthorized => Self::Foreign,
+            Reason::ApiKeyMalformed | Reason::ApiKeyUnknown | Reason::ExternalUnauthorized => {
+                Self::Foreign
+            }
             reason if is_of_another_issuer(reason) => Self::Foreign,
             Reason::AuthTooManyFailures
             | Reason::AuthUnavailable
@@ -77,6 +79,7 @@ mod tests {
             Reason::AuthBusy,
             Reason::AuthTooManyFailures,
             Reason::ApiKeyMalformed,
+            Reason::ApiKeyUnknown,
             Reason::JwtCritical,
             Reason::JwtTooLarge,
             Reason::JwtMalformed,
