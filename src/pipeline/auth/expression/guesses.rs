@@ -17,6 +17,8 @@ use crate::exchange::{Reason, Request};
 struct Excuses<'m> {
     /// What has let the request in.
     good: Places<'m>,
+    /// That, and what a method has accepted.
+    accepted: Places<'m>,
     /// That, and what a method knows.
     known: Places<'m>,
     /// That, and what a method may know that has not said so.
@@ -30,7 +32,7 @@ impl<'m> Excuses<'m> {
         match Knowledge::of(refused) {
             Knowledge::Foreign if refused == Reason::ExternalUnauthorized => &self.known,
             Knowledge::Foreign => &self.perhaps,
-            Knowledge::Known | Knowledge::Untold | Knowledge::Unread => &self.good,
+            Knowledge::Known | Knowledge::Untold | Knowledge::Unread => &self.accepted,
         }
     }
 }
@@ -69,13 +71,15 @@ impl Expression {
             Some(granted) => self.used_places(granted, request),
             None => Places::new(),
         };
-        let mut known = good.clone();
-        known.extend(self.granted_places(evaluation, request));
+        let mut accepted = good.clone();
+        accepted.extend(self.granted_places(evaluation, request));
+        let mut known = accepted.clone();
         known.extend(self.refused_places(evaluation, request, Knowledge::Known));
         let mut perhaps = known.clone();
         perhaps.extend(self.refused_places(evaluation, request, Knowledge::Untold));
         Excuses {
             good,
+            accepted,
             known,
             perhaps,
         }
