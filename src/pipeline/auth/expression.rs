@@ -153,9 +153,9 @@ impl Expression {
         }
     }
 
-    /// Whether a method with a bad word of something may have meant the good credential, and not what stands at
-    /// another of its places: about that it is asked again. One with a single place is not, since it has judged
-    /// all that it could, and that may have taken a hash.
+    /// Whether what a method has refused may be the good credential, with something else at another of its
+    /// places: about that it is asked again. A method with one place is not: it has judged all that stands
+    /// there, and that may have taken a hash.
     fn may_have_refused_what_is_good(&self, method: usize) -> bool {
         self.methods[method].places().len() > 1
     }
@@ -191,7 +191,7 @@ impl Expression {
         Step::Done(Decision::Granted(grants, granted.clone()))
     }
 
-    /// Where the granted credentials stand.
+    /// Where the credentials stand that have let the request in. What is there no other method judges.
     fn used_places(&self, granted: &Range<usize>, request: &Request) -> Places<'_> {
         let granted = self.methods[granted.clone()].iter();
         granted
