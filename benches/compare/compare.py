@@ -25,6 +25,8 @@ def options():
     ap.add_argument("--scenarios", default=",".join(SCENARIOS), help="default: %(default)s")
     ap.add_argument("--rounds", type=int, default=7)
     ap.add_argument("--secs", type=float, default=2.5, help="length of one measured run (default %(default)s)")
+    ap.add_argument("--restart-every", type=int, default=0, metavar="ROUNDS",
+                    help="new processes after so many rounds: where one's memory lay then counts for less")
     ap.add_argument("--only", default="", metavar="ROWS", help="only these rows, e.g. tollgate,nginx")
     ap.add_argument("--binary", help="this tollgate instead of building one")
     ap.add_argument("--other", action="append", default=[], metavar="NAME=CMD",

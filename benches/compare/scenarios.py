@@ -154,19 +154,31 @@ def one_run(row, scenario, seconds, rate=0):
 
 def run_load(rows, scenario, opts):
     for row in rows:
-        guarded(row, lambda: (row.up(), checks.check(row)))
-    time.sleep(1.5)                                    # let the lines of the checks reach the logs, then drop them
-    for row in rows:
-        if row.spec.log and not row.bad:
-            guarded(row, lambda: os.truncate(row.spec.log, 0))
+        row.peak_rss_kib = 0
     for i in range(opts.rounds):
+        if i == 0 or opts.restart_every and i % opts.restart_every == 0:
+            stop_all(rows)
+            start_all(rows)
         for row in turn(rows, i):
             guarded(row, lambda: row.runs.append(one_run(row, scenario, opts.secs, scenario.pace)))
             if scenario.rate:
                 guarded(row, lambda: row.paced.append(one_run(row, scenario, opts.secs, scenario.rate)))
+    stop_all(rows)
+
+
+def start_all(rows):
     for row in rows:
-        if not row.bad:
-            row.peak_rss_kib = measure.peak_rss_kib(row.pids())
+        guarded(row, lambda: (row.up(), checks.check(row)))
+    time.sleep(1.5)                                    # let the lines of the checks reach the logs, then drop them
+    for row in rows:
+        if row.spec.log:
+            guarded(row, lambda: os.truncate(row.spec.log, 0))
+
+
+def stop_all(rows):
+    for row in rows:
+        if row.process and not row.bad:
+            row.peak_rss_kib = max(row.peak_rss_kib, measure.peak_rss_kib(row.pids()))
         row.down()
 
 

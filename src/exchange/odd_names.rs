@@ -1,4 +1,8 @@
 //! Request fields whose names servers may read as others.
+//!
+//! A name is odd that has more in it than letters, digits and hyphens; any other is plain. Many servers take
+//! the odd `x_tenant` for the plain `x-tenant`, and some take every sign for a hyphen. So two fields that
+//! are two to the gateway may be one to the server behind it, which may take the one that no rule has judged.
 
 use http::{HeaderMap, HeaderName};
 
@@ -18,11 +22,13 @@ pub enum OddNames {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct KeptNames {
     /// As which no odd name may be read.
-    pub reserved: Vec<HeaderName>,
+    reserved: Vec<HeaderName>,
     /// What rules look at, in whatever signs: it is meant as it is, and nothing else may be read as it.
-    pub named: Vec<HeaderName>,
+    named: Vec<HeaderName>,
+    /// The odd ones of them that go on, as which no plain name may be read either.
+    named_oddly: Vec<HeaderName>,
     /// Those of them that tell stored answers apart.
-    pub keyed: Vec<HeaderName>,
+    keyed: Vec<HeaderName>,
 }
 
 impl OddNames {
@@ -40,11 +46,10 @@ impl OddNames {
         }
     }
 
-    /// Whether requests without any odd name have to be cleaned too.
+    /// Whether requests without any odd name have to be cleaned too. Asked for every request.
     #[must_use]
     pub fn concerns_plain(&self) -> bool {
-        let is_odd = |name: &HeaderName| is_ambiguous(name.as_str());
-        matches!(self, Self::Keep(kept) if kept.named.iter().any(is_odd))
+        matches!(self, Self::Keep(kept) if !kept.named_oddly.is_empty())
     }
 
     /// Whether an odd name is there that goes on and tells no stored answers apart: how it is read only
@@ -60,6 +65,24 @@ impl OddNames {
 }
 
 impl KeptNames {
+    /// No odd name may be read as one that is `reserved`, and no name at all as one that is `named` but this
+    /// itself. Those that are `keyed` tell stored answers apart, and are among the named.
+    #[must_use]
+    pub fn new(reserved: Vec<HeaderName>, named: Vec<HeaderName>, keyed: Vec<HeaderName>) -> Self {
+        let mut kept = Self {
+            reserved,
+            named,
+            named_oddly: Vec::new(),
+            keyed,
+        };
+        let goes_on = |name: &&HeaderName| {
+            let name = name.as_str();
+            is_ambiguous(name) && kept.lets_odd_pass(name)
+        };
+        kept.named_oddly = kept.named.iter().filter(goes_on).cloned().collect();
+        kept
+    }
+
     fn lets_odd_pass(&self, name: &str) -> bool {
         let may_be_said = !is_disguised(name) && !reads_as(name, &self.reserved);
         may_be_said && (self.names(name) || !reads_as(name, &self.named))
@@ -68,9 +91,8 @@ impl KeptNames {
     /// Whether a plain name may be read as an odd one that a rule looks at, and that goes on. That one was
     /// judged, and a server might take the other.
     fn is_said_oddly(&self, name: &str) -> bool {
-        let named = self.named.iter().map(HeaderName::as_str);
-        let mut odd = named.filter(|named| is_ambiguous(named));
-        odd.any(|odd| is_alike(odd, name) && self.lets_odd_pass(odd)) && !self.names(name)
+        let mut odd = self.named_oddly.iter();
+        odd.any(|odd| is_alike(odd.as_str(), name)) && !self.names(name)
     }
 
     fn names(&self, name: &str) -> bool {
@@ -106,11 +128,8 @@ mod tests {
     }
 
     fn kept(reserved: &[&'static str], named: &[&'static str]) -> OddNames {
-        OddNames::Keep(KeptNames {
-            reserved: header_names(reserved),
-            named: header_names(named),
-            keyed: Vec::new(),
-        })
+        let (reserved, named) = (header_names(reserved), header_names(named));
+        OddNames::Keep(KeptNames::new(reserved, named, Vec::new()))
     }
 
     fn header_names(names: &[&'static str]) -> Vec<HeaderName> {
@@ -151,11 +170,23 @@ mod tests {
     }
 
     #[test]
+    fn requests_without_odd_names_are_cleaned_where_a_rule_names_an_odd_one_that_goes_on() {
+        assert!(!OddNames::Drop.concerns_plain());
+        for (named, expected) in [
+            (&[][..], false),
+            (&["x-tenant"][..], false),
+            (&["x_user", "content_length"][..], false),
+            (&["x-tenant", "x_tenant"][..], true),
+        ] {
+            let names = kept(&["x-user"], named);
+            assert_eq!(names.concerns_plain(), expected, "{named:?}");
+        }
+    }
+
+    #[test]
     fn only_an_odd_name_of_the_key_tells_stored_answers_apart() {
-        let names = OddNames::Keep(KeptNames {
-            keyed: vec![HeaderName::from_static("x_tenant")],
-            ..KeptNames::default()
-        });
+        let keyed = header_names(&["x_tenant"]);
+        let names = OddNames::Keep(KeptNames::new(Vec::new(), keyed.clone(), keyed));
         for (name, expected) in [("x_tenant", false), ("x-user", false), ("x_user", true)] {
             let mut headers = HeaderMap::new();
             headers.append(name, HeaderValue::from_static("1"));

@@ -38,7 +38,7 @@ use crate::{
     telemetry::{AuthMetrics, RouteMetrics},
 };
 use beside::Beside;
-use expression::{Decision, Expression, Step, Walk};
+use expression::{Decision, Evaluation, Expression, Step};
 use failures::Failures;
 use method::{Grant, Method, Refusal};
 pub use registry::Authenticators;
@@ -119,22 +119,24 @@ struct Authenticate {
 
 impl Handle for Authenticate {
     fn handle(&self, request: Request, context: &Arc<Context>) -> BoxFuture<Response> {
-        let mut walk = Walk::new(self.rules.throttled(context));
-        match self.rules.expression.walk(&mut walk, &request, context) {
+        let (rules, expression) = (&self.rules, &self.rules.expression);
+        let mut evaluation = Evaluation::new(rules.throttled(context));
+        match expression.evaluate(&mut evaluation, &request, context) {
             Step::Done(decision) => {
-                self.rules.note(&walk, &request, context);
-                conclude(&self.rules, &self.inner, decision, request, context)
+                rules.note(&evaluation, &request, context);
+                conclude(rules, &self.inner, decision, request, context)
             }
             Step::Wait(mut verdict) => {
-                let (rules, inner) = (Arc::clone(&self.rules), self.inner.clone());
+                let (rules, inner) = (Arc::clone(rules), self.inner.clone());
                 let context = Arc::clone(context);
                 Box::pin(async move {
                     loop {
                         let told = verdict.await;
-                        match rules.expression.resume(&mut walk, told, &request, &context) {
+                        let expression = &rules.expression;
+                        match expression.resume(&mut evaluation, told, &request, &context) {
                             Step::Wait(next) => verdict = next,
                             Step::Done(decision) => {
-                                rules.note(&walk, &request, &context);
+                                rules.note(&evaluation, &request, &context);
                                 let answer = conclude(&rules, &inner, decision, request, &context);
                                 return answer.await;
                             }
@@ -193,9 +195,9 @@ impl Rules {
 
     /// Counts what was made up. A request that is let in may hold it too: a service has been asked about
     /// one credential, and another method accepts another one.
-    fn note(&self, walk: &Walk, request: &Request, context: &Context) {
-        if let (Some(failures), true) = (&self.failures, walk.has_refusals()) {
-            failures.note(self.expression.refusals(walk, request), context);
+    fn note(&self, evaluation: &Evaluation, request: &Request, context: &Context) {
+        if let (Some(failures), true) = (&self.failures, evaluation.has_refusals()) {
+            failures.note(self.expression.guesses(evaluation, request), context);
         }
     }
 

@@ -19,11 +19,8 @@ pub fn odd_names(route: &Route, policies: &Policies) -> OddNames {
         OddHeaderNames::Drop => OddNames::Drop,
         OddHeaderNames::Keep => {
             let keyed = keyed(route);
-            OddNames::Keep(KeptNames {
-                reserved: reserved(route, policies),
-                named: named(route, policies).chain(&keyed).cloned().collect(),
-                keyed,
-            })
+            let named = named(route, policies).chain(&keyed).cloned().collect();
+            OddNames::Keep(KeptNames::new(reserved(route, policies), named, keyed))
         }
     }
 }

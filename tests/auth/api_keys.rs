@@ -373,6 +373,29 @@ async fn expired_keys_and_missing_ones_are_no_failures() {
     }
 }
 
+/// As with two issuers: one of the route's files knows it, and the other's word does not count.
+#[tokio::test]
+async fn a_key_that_another_file_does_not_know_is_no_failure() {
+    let (one, mut other) = (KeysFile::new(), KeysFile::new());
+    let expired = other.add("a", "expires = 2001-01-01");
+    let gateway = Gateway::start(&format!(
+        "[auth.api_keys.one]\nkeys_file = '{}'\n[auth.api_keys.other]\nkeys_file = '{}'\n\
+         [auth]\nfailures = '2/1m'\n\
+         [routes.all]\nauth = ['api_keys.one', 'api_keys.other']\nrespond = {{ body = 'here' }}\n",
+        one.path().display(),
+        other.path().display()
+    ));
+    for _ in 0..5 {
+        assert_eq!(outcome(&gateway, &expired).await.0, 401);
+    }
+    let (unknown, _) = new_key();
+    for _ in 0..2 {
+        let expected = refused(401, "auth.api_key.unknown");
+        assert_eq!(outcome(&gateway, &unknown).await, expected);
+    }
+    assert_eq!(outcome(&gateway, &unknown).await.0, 429);
+}
+
 #[tokio::test]
 async fn the_limit_can_be_off() {
     let gateway = start(&KeysFile::new(), "[auth]\nfailures = 'off'");

@@ -224,6 +224,36 @@ async fn a_password_from_an_address_that_has_guessed_costs_no_hash() {
     assert_eq!(counted, MORE_THAN_WAIT as f64);
 }
 
+/// Its users need a token too, and the other file has other users: nothing of that is a guess.
+#[tokio::test]
+async fn a_password_that_is_right_for_another_file_is_no_failure_without_what_else_is_asked_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let (admins, staff) = (folder.path().join("admins"), folder.path().join("staff"));
+    std::fs::write(&admins, format!("bob:{}\n", hash("secret"))).unwrap();
+    std::fs::write(&staff, format!("alice:{}\n", hash("secret"))).unwrap();
+    let gateway = Gateway::start(&format!(
+        "[auth.basic.admins]\nusers_file = '{}'\n[auth.basic.staff]\nusers_file = '{}'\n\
+         [auth.jwt.app]\nsecret = '{SECRET}'\nfrom = 'cookie:session'\n\
+         [auth]\nfailures = '2/1m'\n\
+         [routes.all]\nauth = [{{ all = ['basic.admins', 'jwt.app'] }}, 'basic.staff']\n\
+         respond = {{ body = 'here' }}\n",
+        admins.display(),
+        staff.display()
+    ));
+    let login = async |password: &str| {
+        let credentials = basic("bob", password);
+        let request = format!("GET / HTTP/1.1\r\nHost: a\r\nAuthorization: {credentials}\r\n\r\n");
+        Raw::ask(gateway.address(), request).await.status
+    };
+    for _ in 0..4 {
+        assert_eq!(login("secret").await, 401);
+    }
+    for _ in 0..2 {
+        assert_eq!(login("guess").await, 401);
+    }
+    assert_eq!(login("guess").await, 429);
+}
+
 /// Another method's refusal may stand above that of the password: it must not hide the guess.
 #[tokio::test]
 async fn wrong_passwords_are_limited_whoever_else_refuses() {

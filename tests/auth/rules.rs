@@ -111,6 +111,29 @@ async fn a_bad_credential_is_refused_behind_a_place_that_is_shared() {
     }
 }
 
+/// What the second method has refused is the first one's good token; at its other place stands nothing of its
+/// scheme.
+#[tokio::test]
+async fn what_is_for_the_upstream_is_no_bad_credential_whichever_method_is_asked_first() {
+    let signer = || Signer::new(Algorithm::HS256);
+    let (one, two) = (signer(), signer());
+    let tables = format!(
+        "[auth.jwt.one]\n{}\nfrom = 'cookie:session'\n\
+         [auth.jwt.two]\n{}\nfrom = ['header:authorization', 'cookie:session']\n",
+        one.keys(),
+        two.keys()
+    );
+    let cookie = format!("Cookie: session={}\r\n", one.token(&alice()));
+    let basic = cookie.clone() + "Authorization: Basic YTpi\r\n";
+    let forged = cookie + &bearer(&signer().token(&alice()));
+    for methods in ["['jwt.one', 'jwt.two']", "['jwt.two', 'jwt.one']"] {
+        let site = Site::with(&tables, &format!("auth = {methods}")).await;
+        assert_eq!(site.get(&basic).await.refusal(), let_in(), "{methods}");
+        let bad = refused("auth.jwt.bad_signature");
+        assert_eq!(site.get(&forged).await.refusal(), bad, "{methods}");
+    }
+}
+
 /// Beside a good credential two tokens were asked about again and again: one request kept its worker
 /// busy for ever.
 #[tokio::test]

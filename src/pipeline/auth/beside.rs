@@ -13,9 +13,12 @@ use http::{
     header::{AUTHORIZATION, COOKIE},
 };
 use sha2::{Digest, Sha256};
-use smallvec::SmallVec;
 
-use super::{credential, expression::Expression, method::Method};
+use super::{
+    credential::{self, Places},
+    expression::Expression,
+    method::Method,
+};
 use crate::{
     config::{CacheScope, CredentialPlace, Route},
     exchange::{Request, fields::joined_cookies},
@@ -29,9 +32,6 @@ pub(super) struct Beside {
     /// Those that several other services read: what one makes of it says nothing of what another would.
     contested: Box<[CredentialPlace]>,
 }
-
-/// The places at which nothing makes another caller: those of the credentials which were accepted.
-pub(super) type Own<'m> = SmallVec<[&'m CredentialPlace; 2]>;
 
 impl Beside {
     pub(super) fn of(route: &Route, expression: &Expression) -> Self {
@@ -52,16 +52,17 @@ impl Beside {
         }
     }
 
-    /// Where the credentials of those who have granted stand: their principals say all of these. It is
-    /// asked before anything is taken out of the request.
-    pub(super) fn own<'m>(&self, granted: &'m [Arc<dyn Method>], request: &Request) -> Own<'m> {
+    /// Where nothing makes another caller: at the places of the credentials that were accepted, of which
+    /// the principals say all. It is asked before anything is taken out of the request.
+    pub(super) fn own<'m>(&self, granted: &'m [Arc<dyn Method>], request: &Request) -> Places<'m> {
         if self.places.is_empty() {
-            return Own::new();
+            return Places::new();
         }
         let own = |method: &'m Arc<dyn Method>| {
             let settled = method.settled();
             let settled = settled.filter(|place| !self.contested.contains(place));
-            used(method.places(), request).into_iter().chain(settled)
+            let read = credential::read_place(request, method.places());
+            read.into_iter().chain(settled)
         };
         granted.iter().flat_map(own).collect()
     }
@@ -119,14 +120,6 @@ fn is_contested(place: &CredentialPlace, methods: &[Arc<dyn Method>]) -> bool {
     let mut names = readers.map(|method| method.name());
     let first = names.next();
     names.any(|name| Some(name) != first)
-}
-
-/// The one of a method's places at which its accepted credential stands. Of two credentials it accepts
-/// none, and `Authorization` alone may hold what is another scheme's: so where there is anything at
-/// another place, it is that.
-fn used<'m>(places: &'m [CredentialPlace], request: &Request) -> Option<&'m CredentialPlace> {
-    let elsewhere = credential::occupied(request, places, &[&AUTHORIZATION_FIELD]);
-    elsewhere.or_else(|| credential::occupied(request, places, &[]))
 }
 
 /// Takes each value as the upstream gets it: the crumbs of a cookie are one (RFC 9113 8.2.3), or who comes by
@@ -223,16 +216,5 @@ mod tests {
         assert_eq!(digest(&["a=1", "b=2"]), whole);
         assert_ne!(digest(&["a=1"]), whole);
         assert_ne!(digest(&["b=2", "a=1"]), whole);
-    }
-
-    #[test]
-    fn a_credential_elsewhere_than_in_authorization_is_the_one_that_granted() {
-        let key = CredentialPlace::Header(http::HeaderName::from_static("x-api-key"));
-        let places = [AUTHORIZATION_FIELD, key.clone()];
-        let both = request("/", &[("authorization", "Bearer a"), ("x-api-key", "k")]);
-        assert_eq!(used(&places, &both), Some(&key));
-        let one = request("/", &[("authorization", "Bearer a")]);
-        assert_eq!(used(&places, &one), Some(&AUTHORIZATION_FIELD));
-        assert_eq!(used(&[], &both), None);
     }
 }

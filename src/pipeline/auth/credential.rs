@@ -3,8 +3,13 @@
 use std::borrow::Cow;
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Uri, header::COOKIE, uri::PathAndQuery};
+use http::{
+    HeaderMap, HeaderValue, Uri,
+    header::{AUTHORIZATION, COOKIE},
+    uri::PathAndQuery,
+};
 use percent_encoding::percent_decode_str;
+use smallvec::SmallVec;
 
 use crate::{
     config::CredentialPlace,
@@ -21,6 +26,9 @@ pub enum Found<'r> {
     /// More than one: nobody can tell which of them another reader would take.
     Several,
 }
+
+/// Places of one request. More than two are rare, and these cost no allocation.
+pub(super) type Places<'m> = SmallVec<[&'m CredentialPlace; 2]>;
 
 /// Looks at a place.
 #[must_use]
@@ -104,6 +112,22 @@ pub fn occupied<'p>(
     places
         .iter()
         .find(|place| is_at(request, place) && !used.contains(place))
+}
+
+/// The one of a method's places at which the credential stands that it has read. Of two it reads none, and
+/// `Authorization` alone may hold what is another scheme's: so where there is anything at another place,
+/// it is that.
+pub(super) fn read_place<'p>(
+    request: &Request,
+    places: &'p [CredentialPlace],
+) -> Option<&'p CredentialPlace> {
+    let occupied = places.iter().filter(|place| is_at(request, place));
+    occupied.min_by_key(|place| is_authorization(place))
+}
+
+/// Whether a place is the field that holds credentials of every scheme (RFC 9110 11.6.2).
+pub(super) fn is_authorization(place: &CredentialPlace) -> bool {
+    matches!(place, CredentialPlace::Header(name) if *name == AUTHORIZATION)
 }
 
 /// Takes out what stands at a place, and nothing else.
@@ -228,6 +252,21 @@ mod tests {
         let mut alone = request("/p?t=1", &[]);
         strip(&mut alone, &query("t"));
         assert_eq!(*alone.uri(), "/p");
+    }
+
+    #[test]
+    fn what_a_method_has_read_stands_elsewhere_than_in_authorization_where_there_is_anything() {
+        let header = |name| CredentialPlace::Header(http::HeaderName::from_static(name));
+        let (authorization, key) = (header("authorization"), header("x-api-key"));
+        let places = [authorization.clone(), key.clone()];
+        let one = http::Request::builder().header("authorization", "Bearer a");
+        let one = one.body(Body::empty()).unwrap();
+        assert_eq!(read_place(&one, &places), Some(&authorization));
+        let mut both = one;
+        let value = HeaderValue::from_static("k");
+        both.headers_mut().insert("x-api-key", value);
+        assert_eq!(read_place(&both, &places), Some(&key));
+        assert_eq!(read_place(&both, &[]), None);
     }
 
     #[test]

@@ -82,3 +82,20 @@ async fn callers_that_the_service_does_not_name_are_told_apart_by_what_they_sent
     // Nothing of it can be read from the name.
     assert_eq!(names[0].len(), "external.sso:".len() + 32);
 }
+
+/// The service is not told the address, and says yes to both alike; to limits and the log they are two.
+#[tokio::test]
+async fn a_remembered_answer_to_a_caller_who_is_known_by_the_address_is_nobody_elses() {
+    let keys = "remember = '10s'\nsend = ['uri']\n[server]\ntrusted_proxies = ['127.0.0.1']";
+    let site = Site::with(keys).await;
+    let addresses = ["192.0.2.1", "192.0.2.2", "192.0.2.1"];
+    for address in addresses {
+        let field = format!("X-Forwarded-For: {address}\r\n");
+        assert_eq!(site.get("/", &field).await.status, 200);
+    }
+    assert_eq!(site.service.asked(), 2);
+    let lines = site.gateway.log_lines(3).await;
+    for (line, address) in lines.iter().zip(addresses) {
+        assert_eq!(line["principal"], format!("external.sso:{address}"));
+    }
+}

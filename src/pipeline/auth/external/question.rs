@@ -64,26 +64,31 @@ impl Questioner {
     /// same key.
     pub(super) fn key(&self, request: &Request, context: &Context) -> [u8; 32] {
         let mut hash = Sha256::new();
-        self.tell(request, context, &mut |name, value| {
+        let mut add = |name: &HeaderName, value: &[u8]| {
             // With their lengths, or the end of one could pass for the beginning of the next.
             for part in [name.as_str().as_bytes(), value] {
                 hash.update((part.len() as u64).to_be_bytes());
                 hash.update(part);
             }
-        });
+        };
+        self.tell(request, context, &mut add);
+        // The answer names the caller by it: it is nobody else's, whatever the service is told.
+        if self.config.subject_header.is_none() && self.sends_no_header(request) {
+            tell_address(context, &mut add);
+        }
         hash.finalize().into()
     }
 
     /// Who calls as far as the request tells, for services that do not say: a hash of the headers
     /// that the service is told, or else the client's address.
     pub(super) fn caller(&self, request: &Request, context: &Context) -> Arc<str> {
+        if self.sends_no_header(request) {
+            return context.client.to_string().into();
+        }
         let mut sent = Vec::new();
         self.tell_headers(request, &mut |name, value| {
             sent.push((name.clone(), value.to_vec()));
         });
-        if sent.is_empty() {
-            return context.client.to_string().into();
-        }
         let [one, two] = &self.hasher;
         format!("{:016x}{:016x}", one.hash_one(&sent), two.hash_one(&sent)).into()
     }
@@ -110,16 +115,15 @@ impl Questioner {
                     tell(&X_FORWARDED_HOST, host.map_or(&[], HeaderValue::as_bytes));
                     tell(&X_FORWARDED_PROTO, context.scheme.as_bytes());
                 }
-                Fact::ClientIp => {
-                    let mut buffer = [0; LONGEST_ADDRESS];
-                    let mut rest = &mut buffer[..];
-                    // No address is longer than the buffer.
-                    let _ = write!(rest, "{}", context.client);
-                    let length = LONGEST_ADDRESS - rest.len();
-                    tell(&X_FORWARDED_FOR, &buffer[..length]);
-                }
+                Fact::ClientIp => tell_address(context, tell),
             }
         }
+    }
+
+    /// Whether the service gets no header of the client.
+    fn sends_no_header(&self, request: &Request) -> bool {
+        let mut names = self.config.request_headers.iter();
+        !names.any(|name| request.headers().contains_key(name))
     }
 
     fn tell_headers(&self, request: &Request, tell: &mut impl FnMut(&HeaderName, &[u8])) {
@@ -136,6 +140,15 @@ impl Questioner {
             }
         }
     }
+}
+
+fn tell_address(context: &Context, tell: &mut impl FnMut(&HeaderName, &[u8])) {
+    let mut buffer = [0; LONGEST_ADDRESS];
+    let mut rest = &mut buffer[..];
+    // No address is longer than the buffer.
+    let _ = write!(rest, "{}", context.client);
+    let length = LONGEST_ADDRESS - rest.len();
+    tell(&X_FORWARDED_FOR, &buffer[..length]);
 }
 
 const X_FORWARDED_METHOD: HeaderName = HeaderName::from_static("x-forwarded-method");
