@@ -32,6 +32,7 @@ mod handed;
 mod judge;
 pub mod key;
 mod object;
+mod places;
 pub mod policy;
 mod purge;
 mod purge_log;

@@ -311,6 +311,117 @@ async fn fetches_whose_clients_have_left_are_few() {
     eventually(|| gateway.metric("tollgate_upstream_connections_open", &[]) == 16.0).await;
 }
 
+/// An origin whose answers to `/slow` and what begins so do not come, to `/large` have no end and are
+/// too large to be kept, and to others come at once; and a gateway that lets few fetches go on alone.
+async fn crowded() -> (Origin, Gateway) {
+    let origin = Origin::start(|mut peer: Peer| async move {
+        while let Some(request) = peer.request().await {
+            if request.target().starts_with("/large") {
+                let piece = "x".repeat(20 << 10);
+                peer.write(format!(
+                    "HTTP/1.1 200 OK\r\nCache-Control: max-age=60\r\n\
+                     Transfer-Encoding: chunked\r\n\r\n5000\r\n{piece}\r\n"
+                ))
+                .await;
+            }
+            if request.target() != "/new" {
+                std::future::pending::<()>().await;
+            }
+            peer.write(ANSWER).await;
+        }
+    })
+    .await;
+    let gateway = Gateway::start(&format!(
+        "[cache]\nmemory = '4MiB'\nmax_object = '16KiB'\n\
+         [routes.a]\nupstream = '{}'\ncache = {{}}\n",
+        origin.url()
+    ));
+    (origin, gateway)
+}
+
+/// So many clients, each of which has asked the origin for a target of its own.
+async fn crowd(origin: &Origin, gateway: &Gateway, target: &str, clients: usize) -> Vec<Raw> {
+    let mut crowd = Vec::new();
+    for number in 0..clients {
+        let mut client = Raw::connect(gateway.address()).await;
+        client
+            .send(format!(
+                "GET {target}{number} HTTP/1.1\r\nHost: a.test\r\n\r\n"
+            ))
+            .await;
+        crowd.push(client);
+    }
+    eventually(|| origin.requests().len() == clients).await;
+    crowd
+}
+
+/// Two requests, one behind the other, make one fetch.
+async fn is_kept(origin: &Origin, gateway: &Gateway) {
+    let asked = origin.requests().len();
+    for status in ["tollgate; fwd=uri-miss; stored", "tollgate; hit"] {
+        let request = "GET /new HTTP/1.1\r\nHost: a.test\r\n\r\n";
+        let answer = Raw::ask(gateway.address(), request).await;
+        assert_eq!(answer.header("cache-status"), Some(status));
+        eventually(|| gateway.metric("tollgate_cache_objects", &[]) == 1.0).await;
+    }
+    assert_eq!(origin.requests().len(), asked + 1);
+}
+
+#[tokio::test]
+async fn fetches_whose_clients_have_left_keep_nothing_out_of_the_cache() {
+    let (origin, gateway) = crowded().await;
+    for client in crowd(&origin, &gateway, "/slow", 40).await {
+        client.reset();
+    }
+    eventually(|| gateway.log().len() == 40).await;
+    is_kept(&origin, &gateway).await;
+}
+
+#[tokio::test]
+async fn clients_that_wait_keep_nothing_out_of_the_cache() {
+    let (origin, gateway) = crowded().await;
+    let waiting = crowd(&origin, &gateway, "/slow", 40).await;
+    is_kept(&origin, &gateway).await;
+    drop(waiting);
+}
+
+#[tokio::test]
+async fn clients_that_read_what_is_too_large_keep_nothing_out_of_the_cache() {
+    let (origin, gateway) = crowded().await;
+    let mut reading = crowd(&origin, &gateway, "/large", 40).await;
+    for client in &mut reading {
+        assert!(client.head().await.starts_with("HTTP/1.1 200"));
+    }
+    is_kept(&origin, &gateway).await;
+}
+
+#[tokio::test]
+async fn the_oldest_fetch_without_a_client_ends_for_the_newest() {
+    let halves = Halves::start(ANSWER, 0).await;
+    let gateway = Gateway::start(&format!(
+        "[cache]\nmemory = '1MiB'\nmax_object = '64KiB'\n\
+         [routes.a]\nupstream = '{}'\ncache = {{}}\n",
+        halves.origin.url()
+    ));
+    let open = || gateway.metric("tollgate_upstream_connections_open", &[]);
+    let mut clients = crowd(&halves.origin, &gateway, "/", 17).await;
+    let newest = clients.split_off(16);
+    for client in clients {
+        client.reset();
+    }
+    eventually(|| gateway.log().len() == 16).await;
+    assert_eq!(open(), 17.0, "there is a place for each without a client");
+    newest.into_iter().for_each(Raw::reset);
+    eventually(|| open() == 16.0).await;
+    // It is read along with, as long as it goes on.
+    let mut again = Raw::connect(gateway.address()).await;
+    again.send("GET /16 HTTP/1.1\r\nHost: a.test\r\n\r\n").await;
+    eventually(|| gateway.metric("tollgate_requests_in_flight", &[]) == 1.0).await;
+    halves.go_on.add_permits(17);
+    assert_eq!(again.answer().await.text(), BODY);
+    assert_eq!(halves.asked(), 17);
+}
+
 #[tokio::test]
 async fn nobody_waits_for_a_head_longer_than_the_rule_says() {
     let halves = Halves::start(ANSWER, 0).await;

@@ -19,12 +19,13 @@ use super::{
     judge::Head,
     key::Key,
     object::{CACHE_STATUS, Draft, NAME, Object, Origin},
+    places::Place,
     policy::{
         Audience, CacheStatus, Class, Facts, Failure, Forwarded, Moment, Reuse, make_conditional,
         reuse, stale_instead, unconditional,
     },
     serve::Serving,
-    shared::{Found, Place},
+    shared::Found,
 };
 use crate::exchange::{Body, Context, Reason, Rejection, Request, Response, fields::has_overrides};
 
@@ -54,7 +55,6 @@ struct Job {
     /// Whether nobody waits for it.
     aside: bool,
     _ticket: Ticket<Outcome>,
-    _place: Place,
 }
 
 impl CacheRoute {
@@ -105,15 +105,9 @@ impl CacheRoute {
             let will_do = |flight: &Flight<Outcome>| self.cache.will_do(flight);
             let flight = match self.cache.flights.join(id, will_do, || self.flight(&visit)) {
                 Role::Follow(flight) => flight,
-                Role::Lead(flight, ticket) => match self.cache.place() {
-                    Some(place) => {
-                        return self.lead(request, visit, flight, ticket, place).await;
-                    }
-                    None => {
-                        drop(Fetching::new(&flight.fill, Outcome::Own(BUSY)));
-                        break;
-                    }
-                },
+                Role::Lead(flight, ticket) => {
+                    return self.lead(request, visit, flight, ticket).await;
+                }
             };
             let Ok(outcome) = timeout_at(deadline, flight.fill.outcome()).await else {
                 break;
@@ -207,7 +201,6 @@ impl CacheRoute {
         visit: Visit,
         flight: Arc<Flight<Outcome>>,
         ticket: Ticket<Outcome>,
-        place: Place,
     ) -> Response {
         let reader = flight.fill.read(&visit.context);
         let child = Arc::new(visit.context.child());
@@ -218,9 +211,8 @@ impl CacheRoute {
             flight: Arc::clone(&flight),
             aside: false,
             _ticket: ticket,
-            _place: place,
         };
-        self.begin(job, fill_request(&request));
+        self.begin(job, fill_request(&request), None);
         let outcome = flight.fill.outcome().await;
         visit.context.follow(&child);
         self.led(&visit, &flight, reader, &outcome, &child)
@@ -238,9 +230,6 @@ impl CacheRoute {
         if unfit || self.cache.flights.is_under_way(&id) {
             return;
         }
-        let Some(place) = self.cache.place() else {
-            return;
-        };
         let will_do = |flight: &Flight<Outcome>| self.cache.will_do(flight);
         let role = self.cache.flights.join(id, will_do, || self.flight(&visit));
         if let Role::Lead(flight, ticket) = role {
@@ -251,14 +240,16 @@ impl CacheRoute {
                 key,
                 aside: true,
                 _ticket: ticket,
-                _place: place,
             };
-            self.begin(job, fill_request(request));
+            let place = self.cache.places.take();
+            self.begin(job, fill_request(request), Some(place));
         }
     }
 
-    fn begin(self: &Arc<Self>, job: Job, request: Request) {
-        self.cache.spawn(Arc::clone(self).run(job, request));
+    fn begin(self: &Arc<Self>, job: Job, request: Request, place: Option<Place>) {
+        let fill = Arc::clone(&job.flight.fill);
+        let fetch = Arc::clone(self).run(job, request);
+        self.cache.spawn_fetch(&fill, place, fetch);
     }
 
     /// What the first reader gets.
@@ -541,8 +532,6 @@ impl super::Keys {
     }
 }
 
-/// Why an answer is not stored when too many fetches outlive their clients.
-pub(super) const BUSY: &str = "busy";
 /// How often a request joins in before it goes alone: for its variant, or behind a failure.
 const ROUNDS: usize = 3;
 /// A body that takes longer is handed on, but not stored.
