@@ -13,7 +13,7 @@ use super::{
     CacheRoute, Visit,
     body::StoredBody,
     consult::{Consulted, Patience},
-    fill::{Fetching, Fill, FillBody},
+    fill::{Fetching, Fill, FillBody, LITTLE},
     flights::{Flight, Id, Role, Ticket},
     handed::Handed,
     judge::Head,
@@ -415,7 +415,7 @@ impl CacheRoute {
         visit: &Visit,
     ) {
         let deadline = Instant::now() + LONGEST_FETCH;
-        let room = self.cache.budget.room(self.cache.largest);
+        let room = self.cache.budget.room(self.cache.largest).at_least(LITTLE);
         if let Some(collected) = fetching.collect(body, room, deadline).await {
             let body = StoredBody::compact(&collected.pieces, self.cache.budget.bodies());
             let key = visit.keys.of(&draft);

@@ -651,9 +651,10 @@ fn cut(pieces: &[Bytes], places: &[usize]) -> (VecDeque<Bytes>, Vec<usize>) {
 }
 
 /// How far a body that is not stored is fetched ahead of its slowest reader, and how far where all
-/// fetches together have taken more than they may.
+/// fetches together have taken more than they may. A body that takes no more than that in all is stored
+/// even then: it would take as much if it were only handed on.
 const AHEAD: u64 = 256 << 10;
-const LITTLE: u64 = 32 << 10;
+pub(super) const LITTLE: u64 = 32 << 10;
 /// What a piece takes beside its bytes: its place among the others, and how it was framed in the
 /// reader's buffer. Without that, bodies of very small chunks would take many times what they count.
 const PIECE: u64 = 64;

@@ -12,7 +12,10 @@ use tokio::{
     time::sleep,
 };
 
-use super::{super::room::Budget, *};
+use super::{
+    super::{places::Places, room::Budget},
+    *,
+};
 use crate::exchange::{
     Clock, Connection, ContextParts, Peer, Protocol, RequestHead, RequestId, TraceContext,
 };
@@ -53,6 +56,10 @@ fn collect(
     budget: &Arc<Budget>,
     most: u64,
 ) -> (UnboundedSender<Bytes>, JoinHandle<bool>) {
+    collect_in(fill, budget.room(most))
+}
+
+fn collect_in(fill: &Arc<Fill<()>>, room: Room) -> (UnboundedSender<Bytes>, JoinHandle<bool>) {
     let (send, mut sent) = unbounded_channel::<Bytes>();
     let frames = stream::poll_fn(move |task| {
         sent.poll_recv(task)
@@ -60,7 +67,6 @@ fn collect(
     });
     let body = Body::boxed(StreamBody::new(frames));
     let fetching = Fetching::new(fill, ());
-    let room = budget.room(most);
     let deadline = Instant::now() + Duration::from_secs(3600);
     let task = tokio::spawn(async move {
         let collected = fetching.collect(body, room, deadline).await;
@@ -93,6 +99,51 @@ async fn what_outgrew_the_cache_is_charged_until_it_was_read() {
     }
     drop(send);
     assert!(!task.await.expect("no panic"), "it was too large");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_small_is_stored_though_others_have_all_the_room() {
+    let budget = Budget::new(1000, 0);
+    let mut others = budget.room(1000);
+    assert!(others.take(1000, 0));
+    for (length, stored) in [(400, true), (401, false)] {
+        let fill = Fill::new();
+        let _reader = fill.read(&context()).expect("the beginning is there");
+        let room = budget.room(10_000).at_least(400 + PIECE);
+        let (send, task) = collect_in(&fill, room);
+        send.send(piece(length)).expect("it is collected");
+        settled().await;
+        let held = length as u64 + PIECE;
+        assert_eq!(budget.used(), 1000 + held, "it is charged all the same");
+        drop(send);
+        assert_eq!(task.await.expect("no panic"), stored);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_fetch_without_a_client_loses_its_place_to_the_next() {
+    let (places, fill) = (Places::new(1), Fill::<()>::new());
+    let reader = fill.read(&context()).expect("the beginning is there");
+    let task = {
+        let (places, fill) = (Arc::clone(&places), Arc::clone(&fill));
+        tokio::spawn(async move { fill.forsaken(&places, None).await })
+    };
+    settled().await;
+    drop(places.take());
+    settled().await;
+    assert!(!task.is_finished(), "with a client it needs none");
+    drop(reader);
+    settled().await;
+    let another = fill.read(&context()).expect("it goes on");
+    settled().await;
+    drop(places.take());
+    settled().await;
+    assert!(!task.is_finished(), "it has given its place back");
+    drop(another);
+    settled().await;
+    let _place = places.take();
+    task.await.expect("no panic");
+    assert!(fill.read(&context()).is_none(), "nobody new reads along");
 }
 
 #[tokio::test(start_paused = true)]
