@@ -6,8 +6,8 @@ use futures_util::future::join_all;
 use tokio::sync::{Notify, Semaphore};
 
 use crate::{
-    site::{Site, numbered},
-    support::{Gateway, Origin, Peer, Raw, Recorded, eventually},
+    site::{Site, answer, numbered},
+    support::{Gateway, Origin, Peer, Raw, Recorded, empty, eventually},
 };
 
 const GET: &str = "GET /a HTTP/1.1\r\nHost: a.test\r\n\r\n";
@@ -63,6 +63,7 @@ impl Halves {
 const ANSWER: &str = "HTTP/1.1 200 OK\r\nCache-Control: max-age=60\r\nContent-Length: 20\r\n\r\n\
                       01234567890123456789";
 const BODY: &str = "01234567890123456789";
+const TAGGED: &[(&str, &str)] = &[("cache-control", "max-age=60"), ("etag", "\"one\"")];
 
 #[tokio::test]
 async fn a_thousand_clients_make_one_fetch_and_all_get_the_whole() {
@@ -485,6 +486,102 @@ async fn one_request_validates_for_all() {
     let all = join_all((0..20).map(|_| site.get("/a"))).await;
     assert!(all.iter().all(|sent| sent.body == "1"));
     assert_eq!(site.count(), 2);
+}
+
+/// Of an answer that may be kept, to whoever is asked for the whole and without conditions.
+async fn tagged() -> Site {
+    Site::start("", |count, seen| {
+        let asked = ["if-none-match", "if-modified-since", "range"];
+        match asked.iter().any(|name| seen.header(name).is_some()) {
+            true => answer(500, &[], "not the whole"),
+            false => numbered(count, TAGGED),
+        }
+    })
+    .await
+}
+
+#[tokio::test]
+async fn one_fetch_is_for_all_who_ask_whether_theirs_is_the_newest() {
+    let site = tagged().await;
+    let all = join_all((0..50).map(|_| site.get_with("/a", &[("if-none-match", "\"one\"")])));
+    for sent in site.meeting(50, all).await {
+        assert_eq!((sent.status(), &*sent.body), (304, &b""[..]));
+        assert_eq!(sent.header("etag"), Some("\"one\""));
+    }
+    assert_eq!(site.count(), 1);
+    // It was the whole that was fetched, so that it is there for others.
+    eventually(|| site.gateway.metric("tollgate_cache_objects", &[]) == 1.0).await;
+    assert_eq!(site.get("/a").await.body, "1");
+    let old = site.get_with("/b", &[("if-none-match", "\"old\"")]).await;
+    assert_eq!((old.status(), &*old.body), (200, &b"2"[..]));
+    assert_eq!(
+        old.header("cache-status"),
+        Some("tollgate; fwd=uri-miss; stored")
+    );
+    assert_eq!(site.count(), 2);
+}
+
+/// The first of them gets the whole of the upstream, which is compared here; the next ones pass.
+#[tokio::test]
+async fn a_condition_is_the_upstreams_again_where_nothing_can_be_kept() {
+    let fields: &[(&str, &str)] = &[("cache-control", "private"), ("etag", "\"one\"")];
+    let site = Site::start("", move |count, seen| match seen.header("if-none-match") {
+        Some("\"one\"") => answer(304, fields, ""),
+        _ => numbered(count, fields),
+    })
+    .await;
+    let condition = [("if-none-match", "\"one\"")];
+    for (count, seen) in [(1, None), (2, Some("\"one\"")), (3, Some("\"one\""))] {
+        let sent = site.get_with("/a", &condition).await;
+        assert_eq!((sent.status(), &*sent.body), (304, &b""[..]), "{count}");
+        assert_eq!(sent.header("etag"), Some("\"one\""), "{count}");
+        assert_eq!(site.count(), count);
+        assert_eq!(site.seen()[count - 1].header("if-none-match"), seen);
+    }
+    let old = site.get_with("/b", &[("if-none-match", "\"old\"")]).await;
+    assert_eq!((old.status(), &*old.body), (200, &b"4"[..]));
+}
+
+/// What is to be a 412 is compared by the upstream, whatever is on its way.
+#[tokio::test]
+async fn a_precondition_is_always_the_upstreams() {
+    let site = Site::with("", TAGGED).await;
+    for (name, value) in [
+        ("if-match", "\"one\""),
+        ("if-unmodified-since", "Thu, 01 Jan 2026 00:00:00 GMT"),
+    ] {
+        site.get_with("/a", &[(name, value)]).await;
+        let seen = site.seen();
+        let last = seen.last().expect("a request");
+        assert_eq!(last.header(name), Some(value));
+    }
+    assert_eq!(site.count(), 2);
+}
+
+#[tokio::test]
+async fn what_turns_out_too_large_is_not_waited_for_soon_after() {
+    let route = "[cache]\nmemory = '4MiB'\nmax_object = '16KiB'\n\
+                 [routes.site]\nupstream = 'ORIGIN'\ncache = {}\n";
+    let site = Site::configured(route, |_, seen| {
+        let answer = http::Response::builder().header("etag", "\"one\"");
+        let answer = answer.header("cache-control", "max-age=60");
+        if seen.header("if-none-match").is_some() {
+            return answer.status(304).body(empty()).expect("an answer");
+        }
+        let piece = bytes::Bytes::from(vec![b'x'; 10 << 10]);
+        let frames = [piece.clone(), piece].map(|piece| Ok(hyper::body::Frame::data(piece)));
+        let stream = http_body_util::StreamBody::new(futures_util::stream::iter(frames));
+        let body = http_body_util::BodyExt::boxed_unsync(stream);
+        answer.body(body).expect("an answer")
+    })
+    .await;
+    let condition = [("if-none-match", "\"one\"")];
+    assert_eq!(site.get("/a").await.body.len(), 20 << 10);
+    // That nobody shall wait is noted under its key.
+    eventually(|| site.gateway.metric("tollgate_cache_objects", &[]) == 1.0).await;
+    let sent = site.get_with("/a", &condition).await;
+    assert_eq!(sent.status(), 304);
+    assert_eq!(site.seen()[1].header("if-none-match"), Some("\"one\""));
 }
 
 #[tokio::test]

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use http::{HeaderMap, HeaderValue, Method};
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use tokio::time::{Instant, timeout_at};
 
 use super::{
@@ -21,8 +21,8 @@ use super::{
     object::{CACHE_STATUS, Draft, NAME, Object, Origin},
     places::Place,
     policy::{
-        Audience, CacheStatus, Class, Facts, Failure, Forwarded, Moment, Reuse, make_conditional,
-        reuse, stale_instead, unconditional,
+        Audience, CacheStatus, Class, Facts, Failure, Forwarded, Moment, Reuse, has_already,
+        make_conditional, not_modified, reuse, stale_instead, unconditional,
     },
     serve::Serving,
     shared::Found,
@@ -273,18 +273,12 @@ impl CacheRoute {
                 let reuse = reuse(&visit.asked, &found.facts, now);
                 self.brought(visit, found, reuse)
             }
-            Outcome::Storing(draft) => {
+            Outcome::Storing(_) => {
                 status.stored = true;
                 visit.note("miss", None);
                 let body = reader.map_or_else(Body::empty, Body::boxed);
-                if visit.asked.conditional {
-                    let facts = &draft.head.facts;
-                    return self
-                        .serving(visit, facts, now, Some(&status))
-                        .arriving(draft, body);
-                }
-                let response = self.handed(flight, visit);
-                self.told(response.map(|_| body), visit, status)
+                let response = self.handed(flight, visit).map(|_| body);
+                self.told(conditioned(visit, response, now), visit, status)
             }
             Outcome::Refreshed(object) => self.revalidated(visit, object, status),
             Outcome::Failed(failure) => match self.stale_instead(visit, stale, *failure, now) {
@@ -313,6 +307,7 @@ impl CacheRoute {
             visit.context.note(reason);
         }
         let response = response.map(|body| Handed::over(body, child, &visit.context));
+        let response = conditioned(visit, response, self.cache.moment());
         self.told(response, visit, status)
     }
 
@@ -422,6 +417,8 @@ impl CacheRoute {
             let object = Arc::new(Object::new(key, draft, body, collected.trailers));
             self.put(visit, &object);
             fetching.stored(object.body.pieces());
+        } else if fetching.outgrew(self.cache.largest) {
+            self.pass_from_now(visit.keys.of_flight());
         }
     }
 
@@ -432,8 +429,12 @@ impl CacheRoute {
         if failed || why == "request-no-store" {
             return job.visit.leave_turn();
         }
+        self.pass_from_now(&job.key);
+    }
+
+    fn pass_from_now(&self, key: &Key) {
         let until = self.cache.stamp() + PASS.as_nanos() as u64;
-        self.cache.store.pass_until(&job.key, until);
+        self.cache.store.pass_until(key, until);
     }
 
     pub(super) fn stale_instead(
@@ -503,6 +504,19 @@ fn stale_of<'a>(visit: &'a Visit, flight: &'a Flight<Outcome>) -> Option<&'a Fou
     // That is newer: what is older is not taken from there.
     let elsewhere = flight.stale.get().filter(selected);
     elsewhere.or(visit.stale.as_ref())
+}
+
+/// An answer to a request that went on without its conditions, or what these make of it: a client gets
+/// no body that it has (RFC 9110 13.2.1).
+fn conditioned(visit: &Visit, response: Response, now: Moment) -> Response {
+    let (status, headers) = (response.status(), response.headers());
+    if !visit.asked.conditional || !has_already(&visit.headers, status, headers, now) {
+        return response;
+    }
+    let mut same = Response::new(Body::empty());
+    *same.status_mut() = StatusCode::NOT_MODIFIED;
+    *same.headers_mut() = not_modified(headers);
+    same
 }
 
 /// A GET for the whole with the fields of a request.

@@ -518,6 +518,13 @@ impl<T: Clone> Fetching<T> {
         self.fill.locked().replace(pieces);
     }
 
+    /// Whether more bytes came than so many.
+    pub(super) fn outgrew(&self, most: u64) -> bool {
+        let state = self.fill.locked();
+        let here = state.pieces.iter().map(|piece| piece.bytes.len() as u64);
+        state.given_up + here.sum::<u64>() > most
+    }
+
     /// The pieces, unless some were given up.
     fn whole(&self) -> Option<Vec<Bytes>> {
         let state = self.fill.locked();
