@@ -521,6 +521,119 @@ async fn one_fetch_is_for_all_who_ask_whether_theirs_is_the_newest() {
     assert_eq!(site.count(), 2);
 }
 
+#[tokio::test]
+async fn conditional_and_range_requests_read_along() {
+    type Row<'a> = (&'a str, &'a str, &'a [(&'a str, &'a str)], u16, &'a str);
+    let site = tagged().await;
+    let in_flight = || site.gateway.metric("tollgate_requests_in_flight", &[]);
+    let rows: [Row<'_>; 4] = [
+        ("/a", "GET", &[("if-none-match", "\"one\"")], 304, ""),
+        ("/b", "GET", &[("range", "bytes=0-0")], 206, "2"),
+        ("/c", "GET", &[("range", "bytes=7-")], 416, ""),
+        ("/d", "HEAD", &[], 200, ""),
+    ];
+    for (path, method, fields, status, body) in rows {
+        let asked = site.count();
+        site.gate.forget_permits(1_000_000);
+        let following = async {
+            eventually(|| site.count() == asked + 1).await;
+            join_all((0..50).map(|_| site.send(method, path, fields, empty()))).await
+        };
+        let opening = async {
+            eventually(|| in_flight() == 51.0).await;
+            site.gate.add_permits(1_000_000);
+        };
+        let (first, others, ()) = tokio::join!(site.get(path), following, opening);
+        assert_eq!(first.status(), 200, "{path}");
+        for sent in others {
+            assert_eq!(
+                (sent.status(), &*sent.body),
+                (status, body.as_bytes()),
+                "{path}"
+            );
+        }
+        assert_eq!(site.count(), asked + 1, "{path}");
+    }
+}
+
+#[tokio::test]
+async fn a_part_of_what_is_on_its_way_comes_when_it_is_there() {
+    let halves = Halves::start(ANSWER, ANSWER.len() - 7).await;
+    let gateway = halves.gateway("");
+    let mut whole = Raw::connect(gateway.address()).await;
+    whole.send(GET).await;
+    whole.head().await;
+    let mut clients = Vec::new();
+    for (method, range) in [
+        ("GET", "2-4"),
+        ("HEAD", "2-4"),
+        ("GET", "15-"),
+        ("GET", "-2"),
+    ] {
+        let mut client = Raw::connect(gateway.address()).await;
+        client
+            .send(format!(
+                "{method} /a HTTP/1.1\r\nHost: a.test\r\nRange: bytes={range}\r\n\r\n"
+            ))
+            .await;
+        clients.push(client);
+    }
+    let there = clients[0].answer().await;
+    assert_eq!((there.status, there.text()), (206, "234"));
+    assert_eq!(there.header("content-range"), Some("bytes 2-4/20"));
+    assert_eq!(
+        there.header("cache-status"),
+        Some("tollgate; fwd=uri-miss; collapsed")
+    );
+    let head = clients[1].answer_to("HEAD").await;
+    assert_eq!(
+        (head.status, head.header("content-length")),
+        (200, Some("20"))
+    );
+    halves.go_on.add_permits(1);
+    for (client, part) in clients[2..].iter_mut().zip(["56789", "89"]) {
+        let sent = client.answer().await;
+        assert_eq!((sent.status, sent.text(), sent.complete), (206, part, true));
+    }
+    assert_eq!(halves.asked(), 1);
+}
+
+/// How long a body in chunks is, its end tells.
+#[tokio::test]
+async fn a_part_of_what_tells_no_length_comes_when_all_is_there() {
+    let answer = "HTTP/1.1 200 OK\r\nCache-Control: max-age=60\r\nTransfer-Encoding: chunked\r\n\r\n\
+                  5\r\n01234\r\n5\r\n56789\r\n0\r\n\r\n";
+    let halves = Halves::start(answer, answer.len() - 12).await;
+    let gateway = halves.gateway("");
+    let mut whole = Raw::connect(gateway.address()).await;
+    whole.send(GET).await;
+    whole.head().await;
+    let mut part = Raw::connect(gateway.address()).await;
+    part.send("GET /a HTTP/1.1\r\nHost: a.test\r\nRange: bytes=-3\r\n\r\n")
+        .await;
+    eventually(|| gateway.metric("tollgate_requests_in_flight", &[]) == 2.0).await;
+    halves.go_on.add_permits(1);
+    let sent = part.answer().await;
+    assert_eq!((sent.status, sent.text()), (206, "789"));
+    assert_eq!(sent.header("content-range"), Some("bytes 7-9/10"));
+    assert_eq!(halves.asked(), 1);
+}
+
+#[tokio::test]
+async fn a_part_that_does_not_come_in_time_is_asked_for() {
+    let halves = Halves::start(ANSWER, ANSWER.len() - 7).await;
+    let gateway = halves.gateway("wait = '50ms'");
+    let mut whole = Raw::connect(gateway.address()).await;
+    whole.send(GET).await;
+    whole.head().await;
+    let mut part = Raw::connect(gateway.address()).await;
+    part.send("GET /a HTTP/1.1\r\nHost: a.test\r\nRange: bytes=15-\r\n\r\n")
+        .await;
+    eventually(|| halves.asked() == 2).await;
+    let asked = halves.origin.requests();
+    assert_eq!(asked[1].header("range"), Some("bytes=15-"));
+}
+
 /// The first of them gets the whole of the upstream, which is compared here; the next ones pass.
 #[tokio::test]
 async fn a_condition_is_the_upstreams_again_where_nothing_can_be_kept() {

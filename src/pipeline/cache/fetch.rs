@@ -64,13 +64,17 @@ impl CacheRoute {
         let overridden = has_overrides(&visit.headers);
         // What was stored is validated in the client's place, but for one that wants nothing stored.
         let validates = visit.stale.is_some() && !visit.asked.wants.no_store;
-        let together = class != Class::Head
-            && !visit.asked.wants.only_if_cached
-            && !visit.passes
-            && !overridden
-            && (validates || visit.asked.may_lead());
-        if let (Some(wait), true) = (self.wait, together) {
-            return self.together(request, visit, wait).await;
+        let leads = class != Class::Head && (validates || visit.asked.may_lead());
+        let joins = !visit.asked.wants.only_if_cached && !visit.passes && !overridden;
+        if let (Some(wait), true) = (self.wait, joins) {
+            if leads {
+                return self.together(request, visit, wait).await;
+            }
+            if visit.asked.may_follow()
+                && let Some(response) = self.along(&visit, wait).await
+            {
+                return response;
+            }
         }
         if !overridden && let Some((response, is_old)) = self.consult_alone(&mut visit).await {
             if is_old {
@@ -146,7 +150,7 @@ impl CacheRoute {
     }
 
     /// The answer that another's fetch has for this request, if it has one.
-    fn follow(
+    pub(super) fn follow(
         &self,
         visit: &Visit,
         flight: &Flight<Outcome>,
@@ -163,10 +167,13 @@ impl CacheRoute {
         };
         match outcome {
             Outcome::Storing(draft) if self.suits(visit, draft, now) => {
-                let reader = flight.fill.read(&visit.context)?;
+                let body = match visit.asked.class {
+                    Class::Head => Body::empty(),
+                    _ => Body::boxed(flight.fill.read(&visit.context)?),
+                };
                 visit.note("coalesced", None);
                 let serving = self.serving(visit, &draft.head.facts, now, Some(&status));
-                Some(serving.arriving(draft, Body::boxed(reader)))
+                Some(serving.arriving(draft, body))
             }
             Outcome::Refreshed(object) if self.suits(visit, &object.draft, now) => {
                 visit.note("coalesced", None);
@@ -185,7 +192,7 @@ impl CacheRoute {
     }
 
     /// Whether an answer that was fetched for another may be this request's too.
-    fn suits(&self, visit: &Visit, draft: &Draft, now: Moment) -> bool {
+    pub(super) fn suits(&self, visit: &Visit, draft: &Draft, now: Moment) -> bool {
         let reuse = reuse(&visit.asked, &draft.head.facts, now);
         draft.is_selected_by(&visit.headers)
             && matches!(
@@ -547,7 +554,7 @@ impl super::Keys {
 }
 
 /// How often a request joins in before it goes alone: for its variant, or behind a failure.
-const ROUNDS: usize = 3;
+pub(super) const ROUNDS: usize = 3;
 /// A body that takes longer is handed on, but not stored.
 const LONGEST_FETCH: Duration = Duration::from_secs(300);
 /// How long requests for what can't be shared do not wait for each other.

@@ -11,6 +11,7 @@
 //! come to its end is an error to each of its readers: it never looks whole.
 
 mod attendance;
+mod part;
 
 use std::{
     collections::VecDeque,

@@ -132,6 +132,13 @@ impl Asked {
         self.class == Class::Get && !self.range && !self.wants.no_store
     }
 
+    /// Whether the fill of another may be read along with, and none is made: the whole may be much more
+    /// than was asked for.
+    #[must_use]
+    pub fn may_follow(&self) -> bool {
+        (self.class == Class::Head || self.range) && !self.wants.no_store
+    }
+
     /// Whether the caller is known to somebody: to us, or by `Authorization` to the upstream.
     #[must_use]
     pub fn is_known_caller(&self) -> bool {

@@ -504,6 +504,9 @@ fn only_a_get_for_the_whole_leads_a_fill_whatever_its_client_has() {
     ] {
         assert!(!get(lines).may_lead(), "{lines:?}");
     }
-    assert!(!asked_by("HEAD", &[], &Options::default()).may_lead());
+    let head = asked_by("HEAD", &[], &Options::default());
+    assert!(!head.may_lead());
     assert!(!wishing("no-store").may_lead());
+    let range = get(&[("range", "bytes=0-1")]);
+    assert!(head.may_follow() && range.may_follow() && !get(&[]).may_follow());
 }
