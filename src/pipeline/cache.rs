@@ -7,6 +7,7 @@
 //! ```text
 //! request -> hit?  -> answer out of the store
 //!              no  -> another's fetch under way? -> read along
+//!                       no -> HEAD or Range? -> hand it on as it is
 //!                       no -> fetch, in a task of its own: a client is just a reader
 //!                               where gateways share a Redis: does that have it? -> serve it
 //!                               no -> is it our turn? -> ask the upstream
@@ -20,6 +21,7 @@
 //! of what was sent, and nothing that a client says about forwarding gets past the frame.
 
 mod alone;
+mod along;
 mod beside;
 mod body;
 mod changes;
@@ -32,6 +34,7 @@ mod handed;
 mod judge;
 pub mod key;
 mod object;
+mod places;
 pub mod policy;
 mod purge;
 mod purge_log;

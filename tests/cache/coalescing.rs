@@ -6,8 +6,8 @@ use futures_util::future::join_all;
 use tokio::sync::{Notify, Semaphore};
 
 use crate::{
-    site::{Site, numbered},
-    support::{Gateway, Origin, Peer, Raw, Recorded, eventually},
+    site::{Site, answer, numbered},
+    support::{Gateway, Origin, Peer, Raw, Recorded, empty, eventually},
 };
 
 const GET: &str = "GET /a HTTP/1.1\r\nHost: a.test\r\n\r\n";
@@ -63,6 +63,7 @@ impl Halves {
 const ANSWER: &str = "HTTP/1.1 200 OK\r\nCache-Control: max-age=60\r\nContent-Length: 20\r\n\r\n\
                       01234567890123456789";
 const BODY: &str = "01234567890123456789";
+const TAGGED: &[(&str, &str)] = &[("cache-control", "max-age=60"), ("etag", "\"one\"")];
 
 #[tokio::test]
 async fn a_thousand_clients_make_one_fetch_and_all_get_the_whole() {
@@ -311,6 +312,117 @@ async fn fetches_whose_clients_have_left_are_few() {
     eventually(|| gateway.metric("tollgate_upstream_connections_open", &[]) == 16.0).await;
 }
 
+/// An origin whose answers to `/slow` and what begins so do not come, to `/large` have no end and are
+/// too large to be kept, and to others come at once; and a gateway that lets few fetches go on alone.
+async fn crowded() -> (Origin, Gateway) {
+    let origin = Origin::start(|mut peer: Peer| async move {
+        while let Some(request) = peer.request().await {
+            if request.target().starts_with("/large") {
+                let piece = "x".repeat(20 << 10);
+                peer.write(format!(
+                    "HTTP/1.1 200 OK\r\nCache-Control: max-age=60\r\n\
+                     Transfer-Encoding: chunked\r\n\r\n5000\r\n{piece}\r\n"
+                ))
+                .await;
+            }
+            if request.target() != "/new" {
+                std::future::pending::<()>().await;
+            }
+            peer.write(ANSWER).await;
+        }
+    })
+    .await;
+    let gateway = Gateway::start(&format!(
+        "[cache]\nmemory = '4MiB'\nmax_object = '16KiB'\n\
+         [routes.a]\nupstream = '{}'\ncache = {{}}\n",
+        origin.url()
+    ));
+    (origin, gateway)
+}
+
+/// So many clients, each of which has asked the origin for a target of its own.
+async fn crowd(origin: &Origin, gateway: &Gateway, target: &str, clients: usize) -> Vec<Raw> {
+    let mut crowd = Vec::new();
+    for number in 0..clients {
+        let mut client = Raw::connect(gateway.address()).await;
+        client
+            .send(format!(
+                "GET {target}{number} HTTP/1.1\r\nHost: a.test\r\n\r\n"
+            ))
+            .await;
+        crowd.push(client);
+    }
+    eventually(|| origin.requests().len() == clients).await;
+    crowd
+}
+
+/// Two requests, one behind the other, make one fetch.
+async fn is_kept(origin: &Origin, gateway: &Gateway) {
+    let asked = origin.requests().len();
+    for status in ["tollgate; fwd=uri-miss; stored", "tollgate; hit"] {
+        let request = "GET /new HTTP/1.1\r\nHost: a.test\r\n\r\n";
+        let answer = Raw::ask(gateway.address(), request).await;
+        assert_eq!(answer.header("cache-status"), Some(status));
+        eventually(|| gateway.metric("tollgate_cache_objects", &[]) == 1.0).await;
+    }
+    assert_eq!(origin.requests().len(), asked + 1);
+}
+
+#[tokio::test]
+async fn fetches_whose_clients_have_left_keep_nothing_out_of_the_cache() {
+    let (origin, gateway) = crowded().await;
+    for client in crowd(&origin, &gateway, "/slow", 40).await {
+        client.reset();
+    }
+    eventually(|| gateway.log().len() == 40).await;
+    is_kept(&origin, &gateway).await;
+}
+
+#[tokio::test]
+async fn clients_that_wait_keep_nothing_out_of_the_cache() {
+    let (origin, gateway) = crowded().await;
+    let waiting = crowd(&origin, &gateway, "/slow", 40).await;
+    is_kept(&origin, &gateway).await;
+    drop(waiting);
+}
+
+#[tokio::test]
+async fn clients_that_read_what_is_too_large_keep_nothing_out_of_the_cache() {
+    let (origin, gateway) = crowded().await;
+    let mut reading = crowd(&origin, &gateway, "/large", 40).await;
+    for client in &mut reading {
+        assert!(client.head().await.starts_with("HTTP/1.1 200"));
+    }
+    is_kept(&origin, &gateway).await;
+}
+
+#[tokio::test]
+async fn the_oldest_fetch_without_a_client_ends_for_the_newest() {
+    let halves = Halves::start(ANSWER, 0).await;
+    let gateway = Gateway::start(&format!(
+        "[cache]\nmemory = '1MiB'\nmax_object = '64KiB'\n\
+         [routes.a]\nupstream = '{}'\ncache = {{}}\n",
+        halves.origin.url()
+    ));
+    let open = || gateway.metric("tollgate_upstream_connections_open", &[]);
+    let mut clients = crowd(&halves.origin, &gateway, "/", 17).await;
+    let newest = clients.split_off(16);
+    for client in clients {
+        client.reset();
+    }
+    eventually(|| gateway.log().len() == 16).await;
+    assert_eq!(open(), 17.0, "there is a place for each without a client");
+    newest.into_iter().for_each(Raw::reset);
+    eventually(|| open() == 16.0).await;
+    // It is read along with, as long as it goes on.
+    let mut again = Raw::connect(gateway.address()).await;
+    again.send("GET /16 HTTP/1.1\r\nHost: a.test\r\n\r\n").await;
+    eventually(|| gateway.metric("tollgate_requests_in_flight", &[]) == 1.0).await;
+    halves.go_on.add_permits(17);
+    assert_eq!(again.answer().await.text(), BODY);
+    assert_eq!(halves.asked(), 17);
+}
+
 #[tokio::test]
 async fn nobody_waits_for_a_head_longer_than_the_rule_says() {
     let halves = Halves::start(ANSWER, 0).await;
@@ -374,6 +486,215 @@ async fn one_request_validates_for_all() {
     let all = join_all((0..20).map(|_| site.get("/a"))).await;
     assert!(all.iter().all(|sent| sent.body == "1"));
     assert_eq!(site.count(), 2);
+}
+
+/// Of an answer that may be kept, to whoever is asked for the whole and without conditions.
+async fn tagged() -> Site {
+    Site::start("", |count, seen| {
+        let asked = ["if-none-match", "if-modified-since", "range"];
+        match asked.iter().any(|name| seen.header(name).is_some()) {
+            true => answer(500, &[], "not the whole"),
+            false => numbered(count, TAGGED),
+        }
+    })
+    .await
+}
+
+#[tokio::test]
+async fn one_fetch_is_for_all_who_ask_whether_theirs_is_the_newest() {
+    let site = tagged().await;
+    let all = join_all((0..50).map(|_| site.get_with("/a", &[("if-none-match", "\"one\"")])));
+    for sent in site.meeting(50, all).await {
+        assert_eq!((sent.status(), &*sent.body), (304, &b""[..]));
+        assert_eq!(sent.header("etag"), Some("\"one\""));
+    }
+    assert_eq!(site.count(), 1);
+    // It was the whole that was fetched, so that it is there for others.
+    eventually(|| site.gateway.metric("tollgate_cache_objects", &[]) == 1.0).await;
+    assert_eq!(site.get("/a").await.body, "1");
+    let old = site.get_with("/b", &[("if-none-match", "\"old\"")]).await;
+    assert_eq!((old.status(), &*old.body), (200, &b"2"[..]));
+    assert_eq!(
+        old.header("cache-status"),
+        Some("tollgate; fwd=uri-miss; stored")
+    );
+    assert_eq!(site.count(), 2);
+}
+
+#[tokio::test]
+async fn conditional_and_range_requests_read_along() {
+    type Row<'a> = (&'a str, &'a str, &'a [(&'a str, &'a str)], u16, &'a str);
+    let site = tagged().await;
+    let in_flight = || site.gateway.metric("tollgate_requests_in_flight", &[]);
+    let rows: [Row<'_>; 4] = [
+        ("/a", "GET", &[("if-none-match", "\"one\"")], 304, ""),
+        ("/b", "GET", &[("range", "bytes=0-0")], 206, "2"),
+        ("/c", "GET", &[("range", "bytes=7-")], 416, ""),
+        ("/d", "HEAD", &[], 200, ""),
+    ];
+    for (path, method, fields, status, body) in rows {
+        let asked = site.count();
+        site.gate.forget_permits(1_000_000);
+        let following = async {
+            eventually(|| site.count() == asked + 1).await;
+            join_all((0..50).map(|_| site.send(method, path, fields, empty()))).await
+        };
+        let opening = async {
+            eventually(|| in_flight() == 51.0).await;
+            site.gate.add_permits(1_000_000);
+        };
+        let (first, others, ()) = tokio::join!(site.get(path), following, opening);
+        assert_eq!(first.status(), 200, "{path}");
+        for sent in others {
+            assert_eq!(
+                (sent.status(), &*sent.body),
+                (status, body.as_bytes()),
+                "{path}"
+            );
+        }
+        assert_eq!(site.count(), asked + 1, "{path}");
+    }
+}
+
+#[tokio::test]
+async fn a_part_of_what_is_on_its_way_comes_when_it_is_there() {
+    let halves = Halves::start(ANSWER, ANSWER.len() - 7).await;
+    let gateway = halves.gateway("");
+    let mut whole = Raw::connect(gateway.address()).await;
+    whole.send(GET).await;
+    whole.head().await;
+    let mut clients = Vec::new();
+    for (method, range) in [
+        ("GET", "2-4"),
+        ("HEAD", "2-4"),
+        ("GET", "15-"),
+        ("GET", "-2"),
+    ] {
+        let mut client = Raw::connect(gateway.address()).await;
+        client
+            .send(format!(
+                "{method} /a HTTP/1.1\r\nHost: a.test\r\nRange: bytes={range}\r\n\r\n"
+            ))
+            .await;
+        clients.push(client);
+    }
+    let there = clients[0].answer().await;
+    assert_eq!((there.status, there.text()), (206, "234"));
+    assert_eq!(there.header("content-range"), Some("bytes 2-4/20"));
+    assert_eq!(
+        there.header("cache-status"),
+        Some("tollgate; fwd=uri-miss; collapsed")
+    );
+    let head = clients[1].answer_to("HEAD").await;
+    assert_eq!(
+        (head.status, head.header("content-length")),
+        (200, Some("20"))
+    );
+    halves.go_on.add_permits(1);
+    for (client, part) in clients[2..].iter_mut().zip(["56789", "89"]) {
+        let sent = client.answer().await;
+        assert_eq!((sent.status, sent.text(), sent.complete), (206, part, true));
+    }
+    assert_eq!(halves.asked(), 1);
+}
+
+/// How long a body in chunks is, its end tells.
+#[tokio::test]
+async fn a_part_of_what_tells_no_length_comes_when_all_is_there() {
+    let answer = "HTTP/1.1 200 OK\r\nCache-Control: max-age=60\r\nTransfer-Encoding: chunked\r\n\r\n\
+                  5\r\n01234\r\n5\r\n56789\r\n0\r\n\r\n";
+    let halves = Halves::start(answer, answer.len() - 12).await;
+    let gateway = halves.gateway("");
+    let mut whole = Raw::connect(gateway.address()).await;
+    whole.send(GET).await;
+    whole.head().await;
+    let mut part = Raw::connect(gateway.address()).await;
+    part.send("GET /a HTTP/1.1\r\nHost: a.test\r\nRange: bytes=-3\r\n\r\n")
+        .await;
+    eventually(|| gateway.metric("tollgate_requests_in_flight", &[]) == 2.0).await;
+    halves.go_on.add_permits(1);
+    let sent = part.answer().await;
+    assert_eq!((sent.status, sent.text()), (206, "789"));
+    assert_eq!(sent.header("content-range"), Some("bytes 7-9/10"));
+    assert_eq!(halves.asked(), 1);
+}
+
+#[tokio::test]
+async fn a_part_that_does_not_come_in_time_is_asked_for() {
+    let halves = Halves::start(ANSWER, ANSWER.len() - 7).await;
+    let gateway = halves.gateway("wait = '50ms'");
+    let mut whole = Raw::connect(gateway.address()).await;
+    whole.send(GET).await;
+    whole.head().await;
+    let mut part = Raw::connect(gateway.address()).await;
+    part.send("GET /a HTTP/1.1\r\nHost: a.test\r\nRange: bytes=15-\r\n\r\n")
+        .await;
+    eventually(|| halves.asked() == 2).await;
+    let asked = halves.origin.requests();
+    assert_eq!(asked[1].header("range"), Some("bytes=15-"));
+}
+
+/// The first of them gets the whole of the upstream, which is compared here; the next ones pass.
+#[tokio::test]
+async fn a_condition_is_the_upstreams_again_where_nothing_can_be_kept() {
+    let fields: &[(&str, &str)] = &[("cache-control", "private"), ("etag", "\"one\"")];
+    let site = Site::start("", move |count, seen| match seen.header("if-none-match") {
+        Some("\"one\"") => answer(304, fields, ""),
+        _ => numbered(count, fields),
+    })
+    .await;
+    let condition = [("if-none-match", "\"one\"")];
+    for (count, seen) in [(1, None), (2, Some("\"one\"")), (3, Some("\"one\""))] {
+        let sent = site.get_with("/a", &condition).await;
+        assert_eq!((sent.status(), &*sent.body), (304, &b""[..]), "{count}");
+        assert_eq!(sent.header("etag"), Some("\"one\""), "{count}");
+        assert_eq!(site.count(), count);
+        assert_eq!(site.seen()[count - 1].header("if-none-match"), seen);
+    }
+    let old = site.get_with("/b", &[("if-none-match", "\"old\"")]).await;
+    assert_eq!((old.status(), &*old.body), (200, &b"4"[..]));
+}
+
+/// What is to be a 412 is compared by the upstream, whatever is on its way.
+#[tokio::test]
+async fn a_precondition_is_always_the_upstreams() {
+    let site = Site::with("", TAGGED).await;
+    for (name, value) in [
+        ("if-match", "\"one\""),
+        ("if-unmodified-since", "Thu, 01 Jan 2026 00:00:00 GMT"),
+    ] {
+        site.get_with("/a", &[(name, value)]).await;
+        let seen = site.seen();
+        let last = seen.last().expect("a request");
+        assert_eq!(last.header(name), Some(value));
+    }
+    assert_eq!(site.count(), 2);
+}
+
+#[tokio::test]
+async fn what_turns_out_too_large_is_not_waited_for_soon_after() {
+    let route = "[cache]\nmemory = '4MiB'\nmax_object = '16KiB'\n\
+                 [routes.site]\nupstream = 'ORIGIN'\ncache = {}\n";
+    let site = Site::configured(route, |_, seen| {
+        let answer = http::Response::builder().header("etag", "\"one\"");
+        let answer = answer.header("cache-control", "max-age=60");
+        if seen.header("if-none-match").is_some() {
+            return answer.status(304).body(empty()).expect("an answer");
+        }
+        let piece = bytes::Bytes::from(vec![b'x'; 10 << 10]);
+        let frames = [piece.clone(), piece].map(|piece| Ok(hyper::body::Frame::data(piece)));
+        let stream = http_body_util::StreamBody::new(futures_util::stream::iter(frames));
+        let body = http_body_util::BodyExt::boxed_unsync(stream);
+        answer.body(body).expect("an answer")
+    })
+    .await;
+    let condition = [("if-none-match", "\"one\"")];
+    assert_eq!(site.get("/a").await.body.len(), 20 << 10);
+    // That nobody shall wait is noted under its key.
+    eventually(|| site.gateway.metric("tollgate_cache_objects", &[]) == 1.0).await;
+    let sent = site.get_with("/a", &condition).await;
+    assert_eq!(sent.status(), 304);
+    assert_eq!(site.seen()[1].header("if-none-match"), Some("\"one\""));
 }
 
 #[tokio::test]

@@ -4,12 +4,11 @@ use std::sync::Arc;
 
 use super::{
     CacheRoute, Visit,
-    fetch::{BUSY, Outcome, fill_request},
+    fetch::{Outcome, fill_request},
     fill::{Fetching, Fill},
     judge::Head,
     object::{Draft, NAME, Object, Origin},
     policy::{CacheStatus, make_conditional, unconditional},
-    shared::Place,
     tags::Tags,
 };
 use crate::exchange::{Body, Request, Response};
@@ -30,15 +29,12 @@ impl CacheRoute {
         }
         let mut status = CacheStatus::forwarded(NAME, visit.why);
         match head {
-            Head::Store(draft) => match self.cache.place() {
-                Some(place) => {
-                    visit.note("miss", None);
-                    status.stored = true;
-                    let response = self.keep_aside(*draft, response, &visit, place);
-                    self.told(response, &visit, status)
-                }
-                None => self.unkept(response, &visit, BUSY),
-            },
+            Head::Store(draft) => {
+                visit.note("miss", None);
+                status.stored = true;
+                let response = self.keep_aside(*draft, response, &visit);
+                self.told(response, &visit, status)
+            }
             Head::Refreshed(object) => {
                 self.put(&visit, &object);
                 self.revalidated(&visit, &object, status)
@@ -102,16 +98,14 @@ impl CacheRoute {
         draft: Draft,
         response: Response,
         visit: &Visit,
-        place: Place,
     ) -> Response {
         let fill = Fill::new();
         let reader = fill.read(&visit.context);
         let (head, body) = response.into_parts();
         let (cache, visit) = (Arc::clone(self), visit.clone());
         let fetching = Fetching::new(&fill, Outcome::Lost);
-        self.cache.spawn(async move {
+        self.cache.spawn_fetch(&fill, None, async move {
             cache.keep(&fetching, Arc::new(draft), body, &visit).await;
-            drop(place);
         });
         Response::from_parts(head, reader.map_or_else(Body::empty, Body::boxed))
     }

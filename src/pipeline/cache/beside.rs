@@ -50,9 +50,9 @@ impl CacheRoute {
             tags: Box::default(),
         };
         let head = self.judge(&visit, &mut response, requested, origin);
-        match (head, self.cache.place()) {
-            (Head::Store(draft), Some(place)) if !self.is_purged_by_others(&draft, began) => {
-                self.keep_aside(*draft, response, &visit, place)
+        match head {
+            Head::Store(draft) if !self.is_purged_by_others(&draft, began) => {
+                self.keep_aside(*draft, response, &visit)
             }
             _ => response,
         }

@@ -6,25 +6,26 @@ use std::{
     time::Duration,
 };
 
-use http::{HeaderMap, HeaderValue, Method};
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use tokio::time::{Instant, timeout_at};
 
 use super::{
     CacheRoute, Visit,
     body::StoredBody,
     consult::{Consulted, Patience},
-    fill::{Fetching, Fill, FillBody},
+    fill::{Fetching, Fill, FillBody, LITTLE},
     flights::{Flight, Id, Role, Ticket},
     handed::Handed,
     judge::Head,
     key::Key,
     object::{CACHE_STATUS, Draft, NAME, Object, Origin},
+    places::Place,
     policy::{
-        Audience, CacheStatus, Class, Facts, Failure, Forwarded, Moment, Reuse, make_conditional,
-        reuse, stale_instead, unconditional,
+        Audience, CacheStatus, Class, Facts, Failure, Forwarded, Moment, Reuse, has_already,
+        make_conditional, not_modified, reuse, stale_instead, unconditional,
     },
     serve::Serving,
-    shared::{Found, Place},
+    shared::Found,
 };
 use crate::exchange::{Body, Context, Reason, Rejection, Request, Response, fields::has_overrides};
 
@@ -54,7 +55,6 @@ struct Job {
     /// Whether nobody waits for it.
     aside: bool,
     _ticket: Ticket<Outcome>,
-    _place: Place,
 }
 
 impl CacheRoute {
@@ -64,13 +64,17 @@ impl CacheRoute {
         let overridden = has_overrides(&visit.headers);
         // What was stored is validated in the client's place, but for one that wants nothing stored.
         let validates = visit.stale.is_some() && !visit.asked.wants.no_store;
-        let together = class != Class::Head
-            && !visit.asked.wants.only_if_cached
-            && !visit.passes
-            && !overridden
-            && (validates || visit.asked.may_lead());
-        if let (Some(wait), true) = (self.wait, together) {
-            return self.together(request, visit, wait).await;
+        let leads = class != Class::Head && (validates || visit.asked.may_lead());
+        let joins = !visit.asked.wants.only_if_cached && !visit.passes && !overridden;
+        if let (Some(wait), true) = (self.wait, joins) {
+            if leads {
+                return self.together(request, visit, wait).await;
+            }
+            if visit.asked.may_follow()
+                && let Some(response) = self.along(&visit, wait).await
+            {
+                return response;
+            }
         }
         if !overridden && let Some((response, is_old)) = self.consult_alone(&mut visit).await {
             if is_old {
@@ -105,15 +109,9 @@ impl CacheRoute {
             let will_do = |flight: &Flight<Outcome>| self.cache.will_do(flight);
             let flight = match self.cache.flights.join(id, will_do, || self.flight(&visit)) {
                 Role::Follow(flight) => flight,
-                Role::Lead(flight, ticket) => match self.cache.place() {
-                    Some(place) => {
-                        return self.lead(request, visit, flight, ticket, place).await;
-                    }
-                    None => {
-                        drop(Fetching::new(&flight.fill, Outcome::Own(BUSY)));
-                        break;
-                    }
-                },
+                Role::Lead(flight, ticket) => {
+                    return self.lead(request, visit, flight, ticket).await;
+                }
             };
             let Ok(outcome) = timeout_at(deadline, flight.fill.outcome()).await else {
                 break;
@@ -152,7 +150,7 @@ impl CacheRoute {
     }
 
     /// The answer that another's fetch has for this request, if it has one.
-    fn follow(
+    pub(super) fn follow(
         &self,
         visit: &Visit,
         flight: &Flight<Outcome>,
@@ -169,10 +167,13 @@ impl CacheRoute {
         };
         match outcome {
             Outcome::Storing(draft) if self.suits(visit, draft, now) => {
-                let reader = flight.fill.read(&visit.context)?;
+                let body = match visit.asked.class {
+                    Class::Head => Body::empty(),
+                    _ => Body::boxed(flight.fill.read(&visit.context)?),
+                };
                 visit.note("coalesced", None);
                 let serving = self.serving(visit, &draft.head.facts, now, Some(&status));
-                Some(serving.arriving(draft, Body::boxed(reader)))
+                Some(serving.arriving(draft, body))
             }
             Outcome::Refreshed(object) if self.suits(visit, &object.draft, now) => {
                 visit.note("coalesced", None);
@@ -191,7 +192,7 @@ impl CacheRoute {
     }
 
     /// Whether an answer that was fetched for another may be this request's too.
-    fn suits(&self, visit: &Visit, draft: &Draft, now: Moment) -> bool {
+    pub(super) fn suits(&self, visit: &Visit, draft: &Draft, now: Moment) -> bool {
         let reuse = reuse(&visit.asked, &draft.head.facts, now);
         draft.is_selected_by(&visit.headers)
             && matches!(
@@ -207,7 +208,6 @@ impl CacheRoute {
         visit: Visit,
         flight: Arc<Flight<Outcome>>,
         ticket: Ticket<Outcome>,
-        place: Place,
     ) -> Response {
         let reader = flight.fill.read(&visit.context);
         let child = Arc::new(visit.context.child());
@@ -218,9 +218,8 @@ impl CacheRoute {
             flight: Arc::clone(&flight),
             aside: false,
             _ticket: ticket,
-            _place: place,
         };
-        self.begin(job, fill_request(&request));
+        self.begin(job, fill_request(&request), None);
         let outcome = flight.fill.outcome().await;
         visit.context.follow(&child);
         self.led(&visit, &flight, reader, &outcome, &child)
@@ -238,9 +237,6 @@ impl CacheRoute {
         if unfit || self.cache.flights.is_under_way(&id) {
             return;
         }
-        let Some(place) = self.cache.place() else {
-            return;
-        };
         let will_do = |flight: &Flight<Outcome>| self.cache.will_do(flight);
         let role = self.cache.flights.join(id, will_do, || self.flight(&visit));
         if let Role::Lead(flight, ticket) = role {
@@ -251,14 +247,16 @@ impl CacheRoute {
                 key,
                 aside: true,
                 _ticket: ticket,
-                _place: place,
             };
-            self.begin(job, fill_request(request));
+            let place = self.cache.places.take();
+            self.begin(job, fill_request(request), Some(place));
         }
     }
 
-    fn begin(self: &Arc<Self>, job: Job, request: Request) {
-        self.cache.spawn(Arc::clone(self).run(job, request));
+    fn begin(self: &Arc<Self>, job: Job, request: Request, place: Option<Place>) {
+        let fill = Arc::clone(&job.flight.fill);
+        let fetch = Arc::clone(self).run(job, request);
+        self.cache.spawn_fetch(&fill, place, fetch);
     }
 
     /// What the first reader gets.
@@ -282,18 +280,12 @@ impl CacheRoute {
                 let reuse = reuse(&visit.asked, &found.facts, now);
                 self.brought(visit, found, reuse)
             }
-            Outcome::Storing(draft) => {
+            Outcome::Storing(_) => {
                 status.stored = true;
                 visit.note("miss", None);
                 let body = reader.map_or_else(Body::empty, Body::boxed);
-                if visit.asked.conditional {
-                    let facts = &draft.head.facts;
-                    return self
-                        .serving(visit, facts, now, Some(&status))
-                        .arriving(draft, body);
-                }
-                let response = self.handed(flight, visit);
-                self.told(response.map(|_| body), visit, status)
+                let response = self.handed(flight, visit).map(|_| body);
+                self.told(conditioned(visit, response, now), visit, status)
             }
             Outcome::Refreshed(object) => self.revalidated(visit, object, status),
             Outcome::Failed(failure) => match self.stale_instead(visit, stale, *failure, now) {
@@ -322,6 +314,7 @@ impl CacheRoute {
             visit.context.note(reason);
         }
         let response = response.map(|body| Handed::over(body, child, &visit.context));
+        let response = conditioned(visit, response, self.cache.moment());
         self.told(response, visit, status)
     }
 
@@ -424,13 +417,15 @@ impl CacheRoute {
         visit: &Visit,
     ) {
         let deadline = Instant::now() + LONGEST_FETCH;
-        let room = self.cache.budget.room(self.cache.largest);
+        let room = self.cache.budget.room(self.cache.largest).at_least(LITTLE);
         if let Some(collected) = fetching.collect(body, room, deadline).await {
             let body = StoredBody::compact(&collected.pieces, self.cache.budget.bodies());
             let key = visit.keys.of(&draft);
             let object = Arc::new(Object::new(key, draft, body, collected.trailers));
             self.put(visit, &object);
             fetching.stored(object.body.pieces());
+        } else if fetching.outgrew(self.cache.largest) {
+            self.pass_from_now(visit.keys.of_flight());
         }
     }
 
@@ -441,8 +436,12 @@ impl CacheRoute {
         if failed || why == "request-no-store" {
             return job.visit.leave_turn();
         }
+        self.pass_from_now(&job.key);
+    }
+
+    fn pass_from_now(&self, key: &Key) {
         let until = self.cache.stamp() + PASS.as_nanos() as u64;
-        self.cache.store.pass_until(&job.key, until);
+        self.cache.store.pass_until(key, until);
     }
 
     pub(super) fn stale_instead(
@@ -514,6 +513,19 @@ fn stale_of<'a>(visit: &'a Visit, flight: &'a Flight<Outcome>) -> Option<&'a Fou
     elsewhere.or(visit.stale.as_ref())
 }
 
+/// An answer to a request that went on without its conditions, or what these make of it: a client gets
+/// no body that it has (RFC 9110 13.2.1).
+fn conditioned(visit: &Visit, response: Response, now: Moment) -> Response {
+    let (status, headers) = (response.status(), response.headers());
+    if !visit.asked.conditional || !has_already(&visit.headers, status, headers, now) {
+        return response;
+    }
+    let mut same = Response::new(Body::empty());
+    *same.status_mut() = StatusCode::NOT_MODIFIED;
+    *same.headers_mut() = not_modified(headers);
+    same
+}
+
 /// A GET for the whole with the fields of a request.
 pub(super) fn fill_request(request: &Request) -> Request {
     let mut fill = Request::new(Body::empty());
@@ -541,10 +553,8 @@ impl super::Keys {
     }
 }
 
-/// Why an answer is not stored when too many fetches outlive their clients.
-pub(super) const BUSY: &str = "busy";
 /// How often a request joins in before it goes alone: for its variant, or behind a failure.
-const ROUNDS: usize = 3;
+pub(super) const ROUNDS: usize = 3;
 /// A body that takes longer is handed on, but not stored.
 const LONGEST_FETCH: Duration = Duration::from_secs(300);
 /// How long requests for what can't be shared do not wait for each other.

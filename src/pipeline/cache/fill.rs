@@ -5,9 +5,13 @@
 //! still handed on: nobody new may read along then, what all have read is given up, and the fetch
 //! goes at the pace of the slowest reader, unless that one stalls the others. What is in memory is
 //! charged for as long as it is there; once a body is stored, its readers go on with what is stored.
+//! A fetch that nobody waits for or reads goes on too, but few of them do at a time.
 //!
 //! When the task is gone, however that came, nobody waits for it any more, and a body that did not
 //! come to its end is an error to each of its readers: it never looks whole.
+
+mod attendance;
+mod part;
 
 use std::{
     collections::VecDeque,
@@ -28,11 +32,14 @@ use tokio::{
 
 use super::room::Room;
 use crate::exchange::{Body, BodyError, BodyFault, Context, Reason, Response};
+use attendance::Waiting;
 
 /// One fetch. `T` is what its head became.
 #[derive(Debug)]
 pub(super) struct Fill<T> {
     changed: Notify,
+    /// Told when the first comes who waits or reads, and when the last leaves.
+    attended: Notify,
     state: Mutex<State<T>>,
 }
 
@@ -51,6 +58,10 @@ struct State<T> {
     end: Option<Result<(), Reason>>,
     /// Whether the answer is too large to be stored.
     passing: bool,
+    /// Whether the fetch ends since nobody waits for it; nobody new may read along then.
+    forsaken: bool,
+    /// How many wait for the head.
+    waiting: usize,
     readers: Vec<Option<Reading>>,
     /// The places in that list which nobody has, and some behind its end.
     free: Vec<usize>,
@@ -95,6 +106,7 @@ impl<T: Clone> Fill<T> {
     pub(super) fn new() -> Arc<Self> {
         Arc::new(Self {
             changed: Notify::new(),
+            attended: Notify::new(),
             state: Mutex::new(State {
                 outcome: None,
                 handed: None,
@@ -105,6 +117,8 @@ impl<T: Clone> Fill<T> {
                 trailers: None,
                 end: None,
                 passing: false,
+                forsaken: false,
+                waiting: 0,
                 readers: Vec::new(),
                 free: Vec::new(),
                 reading: 0,
@@ -117,6 +131,10 @@ impl<T: Clone> Fill<T> {
 
     /// Waits for the head.
     pub(super) async fn outcome(&self) -> T {
+        if let Some(outcome) = self.settled() {
+            return outcome;
+        }
+        let _waiting = Waiting::on(self);
         loop {
             // Made before the look, or what happens in between would be missed.
             let changed = self.changed.notified();
@@ -142,13 +160,19 @@ impl<T: Clone> Fill<T> {
     /// Who asked first reads from before the head, or a large body could have gone on without it.
     pub(super) fn read(self: &Arc<Self>, context: &Arc<Context>) -> Option<FillBody<T>> {
         let mut state = self.locked();
-        if state.passing || state.freed > 0 {
+        if state.passing || state.forsaken || state.freed > 0 {
             return None;
+        }
+        let was_attended = state.is_attended();
+        let slot = state.join();
+        drop(state);
+        if !was_attended {
+            self.attended.notify_one();
         }
         Some(FillBody {
             fill: Arc::clone(self),
             context: Arc::clone(context),
-            slot: state.join(),
+            slot,
         })
     }
 
@@ -495,6 +519,13 @@ impl<T: Clone> Fetching<T> {
         self.fill.locked().replace(pieces);
     }
 
+    /// Whether more bytes came than so many.
+    pub(super) fn outgrew(&self, most: u64) -> bool {
+        let state = self.fill.locked();
+        let here = state.pieces.iter().map(|piece| piece.bytes.len() as u64);
+        state.given_up + here.sum::<u64>() > most
+    }
+
     /// The pieces, unless some were given up.
     fn whole(&self) -> Option<Vec<Bytes>> {
         let state = self.fill.locked();
@@ -597,6 +628,11 @@ impl<T: Clone> Drop for FillBody<T> {
         let mut state = self.fill.locked();
         state.leave(self.slot);
         state.give_up();
+        let is_attended = state.is_attended();
+        drop(state);
+        if !is_attended {
+            self.fill.attended.notify_one();
+        }
     }
 }
 
@@ -623,9 +659,10 @@ fn cut(pieces: &[Bytes], places: &[usize]) -> (VecDeque<Bytes>, Vec<usize>) {
 }
 
 /// How far a body that is not stored is fetched ahead of its slowest reader, and how far where all
-/// fetches together have taken more than they may.
+/// fetches together have taken more than they may. A body that takes no more than that in all is stored
+/// even then: it would take as much if it were only handed on.
 const AHEAD: u64 = 256 << 10;
-const LITTLE: u64 = 32 << 10;
+pub(super) const LITTLE: u64 = 32 << 10;
 /// What a piece takes beside its bytes: its place among the others, and how it was framed in the
 /// reader's buffer. Without that, bodies of very small chunks would take many times what they count.
 const PIECE: u64 = 64;

@@ -91,6 +91,11 @@ impl<T> Flights<T> {
         Role::Lead(flight, ticket)
     }
 
+    /// The fetch for this, if somebody makes one.
+    pub(super) fn under_way(&self, id: &Id) -> Option<Arc<Flight<T>>> {
+        self.shard(id).get(id).cloned()
+    }
+
     /// Whether somebody is fetching this.
     pub(super) fn is_under_way(&self, id: &Id) -> bool {
         self.shard(id).contains_key(id)

@@ -35,6 +35,8 @@ pub(super) struct Room {
     held: u64,
     /// What it may still take.
     most: u64,
+    /// What it may hold whatever others do.
+    least: u64,
 }
 
 impl Budget {
@@ -64,6 +66,7 @@ impl Budget {
             budget: Arc::clone(self),
             held: 0,
             most,
+            least: 0,
         }
     }
 
@@ -124,13 +127,28 @@ impl Drop for Piece {
 }
 
 impl Room {
+    /// So much it may hold though others have taken all there is.
+    pub(super) fn at_least(mut self, bytes: u64) -> Self {
+        self.least = bytes;
+        self
+    }
+
     /// Takes room for bytes of a body, and for what is beside them; `false`, and for good, when there
     /// is none.
     pub(super) fn take(&mut self, bytes: u64, beside: u64) -> bool {
-        let fits = self.most >= bytes && self.budget.take(bytes + beside);
+        let all = bytes + beside;
+        let fits = self.most >= bytes && (self.budget.take(all) || self.overdraw(all));
         self.most = if fits { self.most - bytes } else { 0 };
-        self.held += if fits { bytes + beside } else { 0 };
+        self.held += if fits { all } else { 0 };
         fits
+    }
+
+    fn overdraw(&self, bytes: u64) -> bool {
+        let may = self.held + bytes <= self.least;
+        if may {
+            self.budget.used.fetch_add(bytes, Relaxed);
+        }
+        may
     }
 
     /// Whether more is in memory than there was room for.

@@ -4,7 +4,9 @@ use http::{HeaderMap, HeaderValue, Response as HttpResponse, StatusCode, header:
 
 use super::{
     object::{CACHE_STATUS, Draft, Object, behind},
-    policy::{Asked, Facts, Moment, Selected, not_modified, partial, select, unsatisfiable},
+    policy::{
+        Asked, ByteRange, Facts, Moment, Selected, not_modified, partial, select, unsatisfiable,
+    },
 };
 use crate::exchange::{Body, Response};
 
@@ -30,12 +32,18 @@ impl Serving<'_> {
             }
             Selected::Part(range) => {
                 let body = object.body.part(range.first..range.last + 1);
-                let mut response = self.whole(&object.draft, body);
-                *response.status_mut() = StatusCode::PARTIAL_CONTENT;
-                partial(response.headers_mut(), range);
-                response
+                self.part(&object.draft, range, body)
             }
             other => self.bodiless(&object.draft, other),
+        }
+    }
+
+    /// What has been selected of an answer, and its bytes.
+    pub(super) fn selected(&self, draft: &Draft, selected: Selected, body: Body) -> Response {
+        match selected {
+            Selected::Whole => self.whole(draft, body),
+            Selected::Part(range) => self.part(draft, range, body),
+            other => self.bodiless(draft, other),
         }
     }
 
@@ -60,6 +68,13 @@ impl Serving<'_> {
         *response.status_mut() = draft.head.status;
         *response.headers_mut() = draft.head.headers.clone();
         self.finish(draft, &mut response);
+        response
+    }
+
+    fn part(&self, draft: &Draft, range: ByteRange, body: Body) -> Response {
+        let mut response = self.whole(draft, body);
+        *response.status_mut() = StatusCode::PARTIAL_CONTENT;
+        partial(response.headers_mut(), range);
         response
     }
 

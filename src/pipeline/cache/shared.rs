@@ -11,14 +11,15 @@ use std::{
 };
 
 use http::HeaderMap;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
     fetch::Outcome,
+    fill::Fill,
     flights::{Flight, Flights},
     key::Sought,
     object::Object,
+    places::{Place, Places},
     policy::{Facts, Moment, Nominated, VariantKey},
     purge::{Aim, Purges, Reached, Stamp},
     purges_shared::PurgesShared,
@@ -37,7 +38,7 @@ pub struct Cache {
     pub(super) flights: Arc<Flights<Outcome>>,
     pub(super) budget: Arc<Budget>,
     pub(super) largest: u64,
-    places: Arc<Semaphore>,
+    pub(super) places: Arc<Places>,
     clock: Clock,
     metrics: Arc<Metrics>,
     memory: u64,
@@ -132,7 +133,7 @@ impl Cache {
             purges,
             flights: Flights::new(),
             budget: Budget::new(fetching, stored),
-            places: Arc::new(Semaphore::new(places(config.memory))),
+            places: Places::new(places(config.memory)),
             largest: config.max_object,
             clock: tools.clock.clone(),
             metrics: Arc::clone(&tools.metrics),
@@ -236,19 +237,30 @@ impl Cache {
         }
     }
 
-    /// Runs a fetch on the worker of who asked for it; it is ended by [`stop`](Self::stop).
-    pub(super) fn spawn(&self, fetch: impl Future<Output = ()> + Send + 'static) {
+    /// Runs a task on the worker of who asked for it; it is ended by [`stop`](Self::stop).
+    pub(super) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
         let stop = self.stop.clone();
         self.tasks.spawn(async move {
-            let _ = stop.run_until_cancelled_owned(fetch).await;
+            let _ = stop.run_until_cancelled_owned(task).await;
         });
     }
 
-    /// A place among the fetches that go on when their client leaves; `None` when all are taken.
-    ///
-    /// Clients that only ask and leave could else keep any number of requests to upstreams alive.
-    pub(super) fn place(&self) -> Option<Place> {
-        Arc::clone(&self.places).try_acquire_owned().ok().map(Place)
+    /// Runs a fetch so. When nobody waits for it or reads it any more it goes on in a place, which one
+    /// that begins without a client has from the beginning, and ends when that is needed by another.
+    pub(super) fn spawn_fetch(
+        &self,
+        fill: &Arc<Fill<Outcome>>,
+        place: Option<Place>,
+        fetch: impl Future<Output = ()> + Send + 'static,
+    ) {
+        let (fill, places) = (Arc::clone(fill), Arc::clone(&self.places));
+        self.spawn(async move {
+            tokio::select! {
+                biased;
+                () = fetch => {}
+                () = fill.forsaken(&places, place) => {}
+            }
+        });
     }
 
     /// Now, as purges count.
@@ -349,10 +361,7 @@ impl Cache {
     }
 }
 
-/// A fetch's place among those that outlive their clients, as long as it is held.
-pub(super) struct Place(#[expect(dead_code, reason = "held for its drop")] OwnedSemaphorePermit);
-
-/// How many fetches may outlive their clients.
+/// How many fetches may go on without their clients.
 fn places(memory: u64) -> usize {
     let places = (memory / BYTES_PER_PLACE).clamp(FEWEST_PLACES, MOST_PLACES);
     places as usize
@@ -366,7 +375,7 @@ pub(super) fn stamp(since_origin: Duration) -> Stamp {
         .max(1)
 }
 
-/// One fetch that outlives its client for each so many bytes of memory.
+/// One fetch that goes on without its client for each so many bytes of memory.
 const BYTES_PER_PLACE: u64 = 256 << 10;
 const FEWEST_PLACES: u64 = 16;
 const MOST_PLACES: u64 = 4096;

@@ -12,7 +12,10 @@ use tokio::{
     time::sleep,
 };
 
-use super::{super::room::Budget, *};
+use super::{
+    super::{places::Places, room::Budget},
+    *,
+};
 use crate::exchange::{
     Clock, Connection, ContextParts, Peer, Protocol, RequestHead, RequestId, TraceContext,
 };
@@ -53,6 +56,10 @@ fn collect(
     budget: &Arc<Budget>,
     most: u64,
 ) -> (UnboundedSender<Bytes>, JoinHandle<bool>) {
+    collect_in(fill, budget.room(most))
+}
+
+fn collect_in(fill: &Arc<Fill<()>>, room: Room) -> (UnboundedSender<Bytes>, JoinHandle<bool>) {
     let (send, mut sent) = unbounded_channel::<Bytes>();
     let frames = stream::poll_fn(move |task| {
         sent.poll_recv(task)
@@ -60,7 +67,6 @@ fn collect(
     });
     let body = Body::boxed(StreamBody::new(frames));
     let fetching = Fetching::new(fill, ());
-    let room = budget.room(most);
     let deadline = Instant::now() + Duration::from_secs(3600);
     let task = tokio::spawn(async move {
         let collected = fetching.collect(body, room, deadline).await;
@@ -93,6 +99,51 @@ async fn what_outgrew_the_cache_is_charged_until_it_was_read() {
     }
     drop(send);
     assert!(!task.await.expect("no panic"), "it was too large");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_small_is_stored_though_others_have_all_the_room() {
+    let budget = Budget::new(1000, 0);
+    let mut others = budget.room(1000);
+    assert!(others.take(1000, 0));
+    for (length, stored) in [(400, true), (401, false)] {
+        let fill = Fill::new();
+        let _reader = fill.read(&context()).expect("the beginning is there");
+        let room = budget.room(10_000).at_least(400 + PIECE);
+        let (send, task) = collect_in(&fill, room);
+        send.send(piece(length)).expect("it is collected");
+        settled().await;
+        let held = length as u64 + PIECE;
+        assert_eq!(budget.used(), 1000 + held, "it is charged all the same");
+        drop(send);
+        assert_eq!(task.await.expect("no panic"), stored);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_fetch_without_a_client_loses_its_place_to_the_next() {
+    let (places, fill) = (Places::new(1), Fill::<()>::new());
+    let reader = fill.read(&context()).expect("the beginning is there");
+    let task = {
+        let (places, fill) = (Arc::clone(&places), Arc::clone(&fill));
+        tokio::spawn(async move { fill.forsaken(&places, None).await })
+    };
+    settled().await;
+    drop(places.take());
+    settled().await;
+    assert!(!task.is_finished(), "with a client it needs none");
+    drop(reader);
+    settled().await;
+    let another = fill.read(&context()).expect("it goes on");
+    settled().await;
+    drop(places.take());
+    settled().await;
+    assert!(!task.is_finished(), "it has given its place back");
+    drop(another);
+    settled().await;
+    let _place = places.take();
+    task.await.expect("no panic");
+    assert!(fill.read(&context()).is_none(), "nobody new reads along");
 }
 
 #[tokio::test(start_paused = true)]
@@ -202,6 +253,34 @@ fn who_comes_reads_and_leaves_takes_a_step_however_many_there_are() {
     assert_eq!((budget.used(), fill.locked().reading), (0, 0));
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_part_that_breaks_off_or_is_not_there_is_none() {
+    let fill = Fill::<()>::new();
+    let come = || fill.read(&context()).expect("the beginning is there");
+    fill.locked().push(piece(10));
+    let mut part = come().part(8, 4).await.expect("it begins");
+    let frame = part.frame().await.expect("a frame").expect("no fault");
+    assert_eq!(frame.into_data().expect("data").len(), 2);
+    fill.end(Err(Reason::UpstreamCut), None);
+    assert!(part.frame().await.expect("a frame").is_err());
+    assert!(come().part(10, 1).await.is_none());
+    assert!(come().length().await.is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_has_its_part_reads_no_more() {
+    let fill = Fill::<()>::new();
+    let mut part = {
+        let reader = fill.read(&context()).expect("the beginning is there");
+        fill.locked().push(piece(10));
+        reader.part(2, 8).await.expect("it begins")
+    };
+    assert_eq!(part.size_hint().exact(), Some(8));
+    part.frame().await.expect("a frame").expect("no fault");
+    assert!(part.is_end_stream() && part.frame().await.is_none());
+    assert_eq!(fill.locked().reading, 0);
+}
+
 #[test]
 fn who_has_left_leaves_its_place_to_the_next() {
     let fill = Fill::<()>::new();
@@ -275,6 +354,30 @@ proptest! {
             prop_assert_eq!(budget.used(), held.sum::<u64>());
             prop_assert_eq!(fill.locked().held, budget.used());
         }
+    }
+
+    #[test]
+    fn every_part_of_what_arrives_is_cut_out_of_it(
+        arrived in prop::collection::vec(1_usize..20, 1..12),
+        first in 0.0..1.0,
+        last in 0.0..1.0,
+    ) {
+        let whole: Bytes = (0..arrived.iter().sum::<usize>()).map(|at| at as u8).collect();
+        let at = |share: f64| ((share * whole.len() as f64) as usize).min(whole.len() - 1);
+        let (first, last) = (at(first.min(last)), at(first.max(last)));
+        let fill = Fill::<()>::new();
+        let mut rest = whole.clone();
+        for length in &arrived {
+            fill.locked().push(rest.split_to(*length));
+        }
+        let come = || fill.read(&context()).expect("the beginning is there");
+        let part = come().part(first as u64, (last - first + 1) as u64).now_or_never();
+        let part = part.flatten().expect("it is there");
+        let part = part.collect().now_or_never().expect("it is there");
+        prop_assert_eq!(part.expect("no fault").to_bytes(), whole.slice(first..=last));
+        fill.end(Ok(()), None);
+        let length = come().length().now_or_never().expect("it has ended");
+        prop_assert_eq!(length, Some(whole.len() as u64));
     }
 
     #[test]

@@ -125,11 +125,18 @@ impl Asked {
         matches!(self.class, Class::Get | Class::Head)
     }
 
-    /// Whether a fill may be made with this request as it is: others could not read along an answer
-    /// that is a part, has no body or depends on a condition.
+    /// Whether a fill may be made for this request. Others could not read along an answer that depends
+    /// on its conditions, so the fill goes without them: they are applied to what comes.
     #[must_use]
     pub fn may_lead(&self) -> bool {
-        self.class == Class::Get && !self.range && !self.conditional && !self.wants.no_store
+        self.class == Class::Get && !self.range && !self.wants.no_store
+    }
+
+    /// Whether the fill of another may be read along with, and none is made: the whole may be much more
+    /// than was asked for.
+    #[must_use]
+    pub fn may_follow(&self) -> bool {
+        (self.class == Class::Head || self.range) && !self.wants.no_store
     }
 
     /// Whether the caller is known to somebody: to us, or by `Authorization` to the upstream.

@@ -4,7 +4,7 @@ use http::{
     HeaderMap, HeaderName, HeaderValue, StatusCode,
     header::{
         CONTENT_ENCODING, CONTENT_LANGUAGE, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, DATE,
-        IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, TRAILER,
+        ETAG, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, LAST_MODIFIED, TRAILER,
     },
 };
 
@@ -66,6 +66,31 @@ fn not_changed(request: &HeaderMap, stored: &StoredHead, now: Moment) -> bool {
     // A wrong date is ignored (RFC 9110 13.1.3).
     let since = since.and_then(|text| parse_http_date(text, now));
     since.is_some_and(|since| stored.facts.modified <= since)
+}
+
+/// Whether a client has the very answer that came to its conditional request without the conditions
+/// (RFC 9110 13.2): the upstream would have sent a 304.
+#[must_use]
+pub fn has_already(
+    request: &HeaderMap,
+    status: StatusCode,
+    answer: &HeaderMap,
+    now: Moment,
+) -> bool {
+    if !status.is_success() {
+        return false;
+    }
+    if request.contains_key(IF_NONE_MATCH) {
+        return lists(request, answer.get(ETAG).map(HeaderValue::as_bytes));
+    }
+    let date = |headers: &HeaderMap, name: &HeaderName| {
+        let value = headers.get(name)?;
+        parse_http_date(value.as_bytes(), now)
+    };
+    let modified = date(answer, &LAST_MODIFIED);
+    let since = date(request, &IF_MODIFIED_SINCE);
+    // Without a date there is no condition (RFC 9110 13.1.3).
+    matches!((modified, since), (Some(modified), Some(since)) if modified <= since)
 }
 
 /// `If-Range` (RFC 9110 13.1.5): the client's part must be of the very same bytes.

@@ -487,15 +487,26 @@ fn what_a_server_may_read_as_another_field_is_neither_looked_up_nor_stored() {
 }
 
 #[test]
-fn only_a_plain_get_leads_a_fill() {
-    assert!(get(&[]).may_lead());
-    for lines in [
-        &[("range", "bytes=0-1")],
+fn only_a_get_for_the_whole_leads_a_fill_whatever_its_client_has() {
+    let leading: [Lines<'_>; 3] = [
+        &[],
         &[("if-none-match", "\"a\"")],
         &[("if-modified-since", "x")],
+    ];
+    for lines in leading {
+        assert!(get(lines).may_lead(), "{lines:?}");
+    }
+    // What those ask for is a 412, which is the origin's to send.
+    for lines in [
+        &[("range", "bytes=0-1")],
+        &[("if-match", "\"a\"")],
+        &[("if-unmodified-since", "x")],
     ] {
         assert!(!get(lines).may_lead(), "{lines:?}");
     }
-    assert!(!asked_by("HEAD", &[], &Options::default()).may_lead());
+    let head = asked_by("HEAD", &[], &Options::default());
+    assert!(!head.may_lead());
     assert!(!wishing("no-store").may_lead());
+    let range = get(&[("range", "bytes=0-1")]);
+    assert!(head.may_follow() && range.may_follow() && !get(&[]).may_follow());
 }

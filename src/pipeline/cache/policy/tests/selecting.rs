@@ -51,6 +51,25 @@ fn a_listed_entity_tag_is_answered_with_a_304() {
 }
 
 #[test]
+fn a_condition_counts_for_an_answer_that_is_not_stored_too() {
+    let (modified, later, earlier) = (date(-3000), date(-2000), date(-4000));
+    let answer: Lines<'_> = &[("etag", "W/\"abc\""), ("last-modified", &modified)];
+    let has = |request: Lines<'_>, status: u16, answer: Lines<'_>| {
+        let status = StatusCode::from_u16(status).unwrap();
+        has_already(&headers(request), status, &headers(answer), NOW)
+    };
+    let listed: Lines<'_> = &[("if-none-match", "\"1\", \"abc\"")];
+    assert!(has(listed, 200, answer));
+    assert!(!has(listed, 404, answer) && !has(listed, 304, answer));
+    assert!(!has(listed, 200, &[("etag", "\"abcd\"")]) && !has(listed, 200, &[]));
+    assert!(has(&[("if-modified-since", &later)], 200, answer));
+    assert!(!has(&[("if-modified-since", &earlier)], 200, answer));
+    assert!(!has(&[("if-modified-since", &later)], 200, &[]));
+    let both: Lines<'_> = &[("if-none-match", "\"1\""), ("if-modified-since", &later)];
+    assert!(!has(both, 200, answer), "the entity tag rules");
+}
+
+#[test]
 fn the_same_date_or_a_later_one_is_answered_with_a_304() {
     let (same, later, earlier) = (date(-3000), date(-2000), date(-3001));
     let head = with_etag("\"abc\"");
