@@ -43,6 +43,7 @@ mod serve;
 mod shared;
 pub mod store;
 mod tags;
+mod urls;
 
 use std::{hash::RandomState, sync::Arc, time::Duration};
 

@@ -27,6 +27,7 @@ use super::{
     purge::Aim,
     purge_log::{PurgeLog, Unsaid, guard_key, soft_purge, url_tags},
     shared::Cache,
+    urls::Held,
 };
 use crate::store::{Away, Heard, Redis};
 
@@ -48,6 +49,8 @@ struct Telling {
     asked: bool,
     at: Moment,
     unsaid: Unsaid,
+    /// Lets what is read out of Redis be compared with it.
+    _held: Held,
     /// Whether it has been done here, at the moment of `unsaid`.
     done: bool,
     _untold: TaskTrackerToken,
@@ -114,26 +117,39 @@ impl PurgesShared {
     }
 
     /// Tells the other gateways, beside whoever asks.
-    pub(super) fn tell(&self, unsaid: Unsaid, at: Moment, aim: &Aim, soft: bool, asked: bool) {
+    pub(super) fn tell(
+        &self,
+        cache: &Cache,
+        (unsaid, held): (Unsaid, Held),
+        aim: &Aim,
+        soft: bool,
+        asked: bool,
+    ) {
         let telling = Telling {
             aim: aim.clone(),
             soft,
             asked,
-            at,
+            at: cache.moment(),
             unsaid,
+            _held: held,
             done: true,
             _untold: self.untold.token(),
         };
         if let Err(full) = self.queue.try_send(telling) {
-            self.lost.add(&self.log, full.into_inner());
+            self.lost.add(cache, &self.log, full.into_inner());
         }
     }
 }
 
 impl Lost {
-    fn add(&self, log: &PurgeLog, mut telling: Telling) {
+    fn add(&self, cache: &Cache, log: &PurgeLog, mut telling: Telling) {
         (telling.aim, telling.soft, telling.done) = (Aim::Everything, false, false);
         let mut first = self.first.lock().unwrap_or_else(PoisonError::into_inner);
+        if first.is_none() {
+            // What those that follow hold of their URLs is let go of: until Redis knows of this one,
+            // nothing is taken from there.
+            cache.purges.purge(&Aim::Everything, false, cache.stamp());
+        }
         if let Some(mut known) = first.take() {
             if telling.unsaid.at < known.unsaid.at {
                 std::mem::swap(&mut telling, &mut known);
@@ -381,6 +397,7 @@ mod tests {
             asked,
             at: Moment::from_millis(0),
             unsaid: PurgeLog::new().announce(1),
+            _held: Held::nothing(),
             done: true,
             _untold: TaskTracker::new().token(),
         };

@@ -185,8 +185,9 @@ impl Cache {
         };
         // Before it is done, or what others stored could be taken for newer.
         let unsaid = others.log.announce(at);
+        let held = self.purges.hold(aim);
         self.forget_at(aim, soft, at);
-        others.tell(unsaid, self.moment(), aim, soft, asked);
+        others.tell(self, (unsaid, held), aim, soft, asked);
     }
 
     /// Counts a purge that somebody has asked for.
