@@ -35,6 +35,7 @@ mod object;
 pub mod policy;
 mod purge;
 mod purge_log;
+mod purge_message;
 mod purges_shared;
 mod redis_time;
 mod room;
@@ -43,6 +44,7 @@ mod serve;
 mod shared;
 pub mod store;
 mod tags;
+mod untold;
 mod urls;
 
 use std::{hash::RandomState, sync::Arc, time::Duration};
