@@ -237,11 +237,12 @@ async fn changes_that_redis_is_told_of_in_time_cost_no_other_answer() {
 async fn a_change_that_redis_does_not_know_of_yet_counts_for_what_stands_there() {
     let fleet = Fleet::with(1, REDIS, TAGGED).await;
     fleet.fill(0, "/a").await;
-    fleet.redis.run("ACL SETUSER default -del");
+    let answer = fleet.redis.run("ACL SETUSER default -del");
+    assert!(answer.starts_with("+OK"), "{answer}");
     fleet.send(0, "DELETE", "/a", &[]).await;
     assert_eq!(fleet.keys("tollgate:cache:*:guard").len(), 1);
     assert_ne!(fleet.body(0, "/a").await, "1");
-    assert_eq!(fleet.looked(0, "purged"), 1.0);
+    assert!(fleet.looked(0, "purged") > 0.0, "it was found there");
 }
 
 #[tokio::test]
