@@ -38,6 +38,7 @@ mod places;
 pub mod policy;
 mod purge;
 mod purge_log;
+mod purge_message;
 mod purges_shared;
 mod redis_time;
 mod room;
@@ -46,6 +47,8 @@ mod serve;
 mod shared;
 pub mod store;
 mod tags;
+mod untold;
+mod urls;
 
 use std::{hash::RandomState, sync::Arc, time::Duration};
 

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 
 use crate::{
-    site::{Site, answer},
+    site::{Site, answer, change_elsewhere, numbered},
     support::{Gateway, Origin, Peer, Raw, empty, eventually, http1, read, within},
 };
 
@@ -207,6 +207,37 @@ async fn a_fetch_under_way_cannot_bring_the_old_answer_back() {
         second.answer().await;
         Raw::ask(gateway.address(), GET).await;
         assert_eq!(origin.requests().len(), 2, "the second is kept: {purge}");
+    }
+}
+
+/// Any client may change any number of URLs, and of most of them nothing is stored.
+#[tokio::test]
+async fn changes_of_urls_of_which_nothing_is_stored_cost_no_answer() {
+    let text = "[cache]\nmemory = '1MiB'\nmax_object = '192KiB'\n\
+                [routes.c]\nupstream = 'ORIGIN'\npath = '/c/**'\ncache = {}\n\
+                [routes.w]\nupstream = 'ORIGIN'\npath = '/w'\n";
+    let site = Site::configured(text, |count, seen| match seen.method.as_str() {
+        "GET" => numbered(count, &[("cache-control", "max-age=3600")]),
+        _ => answer(204, &[], ""),
+    })
+    .await;
+    let paths: Vec<_> = (0..300).map(|number| format!("/c/{number}")).collect();
+    for path in &paths {
+        site.get(path).await;
+    }
+    change_elsewhere(&site.gateway, 5_000).await;
+    for path in &paths {
+        let status = site
+            .get(path)
+            .await
+            .header("cache-status")
+            .map(str::to_owned);
+        assert_eq!(status.as_deref(), Some("tollgate; hit"), "{path}");
+    }
+    site.send("POST", "/c/7", &[], empty()).await;
+    for path in &paths {
+        let hit = site.get(path).await.header("cache-status") == Some("tollgate; hit");
+        assert_eq!(hit, path != "/c/7", "{path}");
     }
 }
 

@@ -8,6 +8,7 @@ use std::{
     time::Duration,
 };
 
+use futures_util::future::join_all;
 use http::{Request, Response};
 use tokio::sync::Semaphore;
 use tollgate::exchange::Clock;
@@ -15,7 +16,7 @@ use tollgate::exchange::Clock;
 pub use crate::support::{answer, numbered};
 use crate::{
     origin::{Counting, Seen, purge},
-    support::{BoxBody, Gateway, Sent, Server, empty, eventually, http1, http2, read, within},
+    support::{BoxBody, Gateway, Raw, Sent, Server, empty, eventually, http1, http2, read, within},
 };
 
 /// An origin and a gateway with a cache, whose clock stands still but for what it is moved.
@@ -138,6 +139,20 @@ impl Site {
     pub async fn purge(&self, body: &str) -> Sent {
         purge(&self.gateway, body).await
     }
+}
+
+/// Changes so many URLs below `/w` of another host, none twice, over four connections as fast as they go.
+pub async fn change_elsewhere(gateway: &Gateway, urls: usize) {
+    const CONNECTIONS: usize = 4;
+    let clients = (0..CONNECTIONS).map(|turn| async move {
+        let mut client = Raw::connect(gateway.address()).await;
+        for number in (turn..urls).step_by(CONNECTIONS) {
+            let request = format!("POST /w?{number} HTTP/1.1\r\nHost: other.test\r\n");
+            client.send(request + "Content-Length: 0\r\n\r\n").await;
+            assert_eq!(client.answer_to("POST").await.status, 204);
+        }
+    });
+    join_all(clients).await;
 }
 
 pub fn request(

@@ -78,11 +78,7 @@ impl Cache {
                 host: host.as_str().into(),
                 target: target.into(),
             };
-            let aim = aim.plain();
-            match self.second() {
-                Some(_) => self.invalidate(&aim),
-                None => self.forget(&aim, false),
-            }
+            self.invalidate(aim.plain());
         }
     }
 }

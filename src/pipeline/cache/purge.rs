@@ -5,11 +5,11 @@
 //! began. So a purge costs the same whatever is stored, and a fetch that was under way when it came
 //! can't bring the old answer back.
 //!
-//! The moments stand in cells that URLs share by their hash, tags likewise, and hosts with routes.
-//! Two that meet in a cell are purged together: that loses an answer, and never keeps one. URLs have
-//! cells of their own, since any client whose unsafe request succeeds writes one: it must not purge
-//! a whole host. Prefixes are bans, a short list; when it is full the oldest becomes a purge of
-//! everything that old.
+//! The moments of tags stand in cells that they share by their hash, and those of hosts with those of
+//! routes. Two that meet in a cell are purged together: that loses an answer, and never keeps one. URLs
+//! have no cells, but [marks](super::urls) of those of which something is here: any client whose unsafe
+//! request succeeds purges one, and a flood of these must cost no answer but their own. Prefixes are
+//! bans, a short list; when it is full the oldest becomes a purge of everything that old.
 
 use std::{
     hash::{BuildHasher, Hash, RandomState},
@@ -25,21 +25,23 @@ use std::{
 use arc_swap::ArcSwap;
 use smallvec::SmallVec;
 
+use super::urls::{Held, UrlMark, Urls, WEIGHT};
 use crate::exchange::{host, target};
 
 /// A moment in nanoseconds since the process began.
 pub(super) type Stamp = u64;
 
-/// What an answer can be purged by; made once, when its fetch begins. The first cell is its URL's.
-#[derive(Clone, Debug, Default)]
+/// What an answer can be purged by; made once, before its fetch begins.
+#[derive(Clone, Debug)]
 pub(super) struct Marks {
+    url: Arc<UrlMark>,
     cells: SmallVec<[u32; 4]>,
     host: Box<str>,
     path: Box<str>,
 }
 
 impl Marks {
-    /// Adds what another answer could be purged by.
+    /// Adds what another answer under the same key, so of the same URL, could be purged by.
     pub(super) fn extend(&mut self, other: &Self) {
         for cell in &other.cells {
             if !self.cells.contains(cell) {
@@ -53,13 +55,13 @@ impl Marks {
         self.cells.len()
     }
 
-    /// Bytes on the heap.
+    /// Bytes on the heap. Answers that share a mark are charged with it each.
     pub(super) fn weight(&self) -> usize {
         let spilled = match self.cells.spilled() {
             true => self.cells.capacity() * 4,
             false => 0,
         };
-        spilled + self.host.len() + self.path.len()
+        spilled + self.host.len() + self.path.len() + WEIGHT
     }
 }
 
@@ -109,10 +111,18 @@ impl Aim {
             other => other,
         }
     }
+
+    /// The host and the target, if it is one URL.
+    pub(super) fn url(&self) -> Option<(&str, &str)> {
+        match self {
+            Self::Url { host, target } => Some((host, target)),
+            _ => None,
+        }
+    }
 }
 
-/// How a purge reaches an answer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// How a purge reaches an answer, the least first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Reached {
     /// Not at all.
     No,
@@ -126,10 +136,11 @@ pub(super) enum Reached {
 #[derive(Debug)]
 pub(super) struct Purges {
     hasher: RandomState,
+    urls: Urls,
     hard: Moments,
     /// Soft purges are rare, so their cells are made by the first.
     soft: OnceLock<Moments>,
-    /// Cells of URLs, and as many of tags.
+    /// Cells of tags.
     size: usize,
     bans: ArcSwap<Bans>,
     /// The moment of the newest ban, so that answers younger than it are compared with none.
@@ -166,6 +177,7 @@ impl Purges {
         let size = (cells as usize).next_power_of_two();
         Self {
             hasher: RandomState::new(),
+            urls: Urls::new(),
             hard: Moments::new(cells_of(size)),
             soft: OnceLock::new(),
             size,
@@ -178,25 +190,22 @@ impl Purges {
 
     /// Bytes that the bookkeeping takes, soft purges included.
     pub(super) fn weight(&self) -> u64 {
-        (2 * cells_of(self.size) * size_of::<AtomicU64>()) as u64
+        (2 * cells_of(self.size) * size_of::<AtomicU64>() + Urls::weight()) as u64
     }
 
-    /// What an answer to a request can be purged by.
+    /// What an answer to a request can be purged by. It is to be asked for before the moment at which the
+    /// fetch begins: purges of a URL are remembered for who has its marks.
     ///
     /// `whole_query` tells whether the target holds the query as it came; else a purge of a URL
     /// reaches the answer by its path.
     pub(super) fn marks(&self, host: &str, target: &str, whole_query: bool, route: &str) -> Marks {
-        let path = path_of(target);
-        let url = match whole_query {
-            true => self.cell(Kind::Url, &(host, target)),
-            false => self.cell(Kind::Path, &(host, path)),
-        };
         let host_cell = self.cell(Kind::Host, &host);
         let route = self.cell(Kind::Route, &route);
         Marks {
-            cells: SmallVec::from_slice(&[url, host_cell, route]),
+            url: self.urls.mark((host, target), whole_query),
+            cells: SmallVec::from_slice(&[host_cell, route]),
             host: host.into(),
-            path: path.into(),
+            path: path_of(target).into(),
         }
     }
 
@@ -207,23 +216,26 @@ impl Purges {
             .extend(tags.map(|tag| self.cell(Kind::Tag, &tag)));
     }
 
+    /// Has what is purged now remembered as long as it is held, whether or not it is here.
+    pub(super) fn hold(&self, aim: &Aim) -> Held {
+        aim.url()
+            .map_or_else(Held::nothing, |url| self.urls.hold(url))
+    }
+
     /// Purges. `now` must be read after the purge was asked for.
     pub(super) fn purge(&self, aim: &Aim, soft: bool, now: Stamp) {
-        let moments = match soft {
-            true => self.soft.get_or_init(|| Moments::new(cells_of(self.size))),
-            false => &self.hard,
-        };
         match aim {
             Aim::Url { host, target } => {
-                let (host, target) = (&**host, &**target);
-                moments.write(self.cell(Kind::Url, &(host, target)), now);
-                moments.write(self.cell(Kind::Path, &(host, path_of(target))), now);
+                // Of most URLs that clients change nothing is here.
+                if !self.urls.purge((host, target), soft, now) {
+                    return;
+                }
             }
-            Aim::Host(host) => moments.write(self.cell(Kind::Host, &&**host), now),
-            Aim::Route(route) => moments.write(self.cell(Kind::Route, &&**route), now),
-            Aim::Tag(tag) => moments.write(self.cell(Kind::Tag, &&**tag), now),
+            Aim::Host(host) => self.write(soft, self.cell(Kind::Host, &&**host), now),
+            Aim::Route(route) => self.write(soft, self.cell(Kind::Route, &&**route), now),
+            Aim::Tag(tag) => self.write(soft, self.cell(Kind::Tag, &&**tag), now),
             Aim::Everything => {
-                moments.everything.fetch_max(now, Relaxed);
+                self.moments(soft).everything.fetch_max(now, Relaxed);
             }
             Aim::Prefix { host, path } => self.ban(Ban {
                 at: now,
@@ -243,6 +255,27 @@ impl Purges {
         if self.newest.load(Acquire) < began {
             return Reached::No;
         }
+        match marks.url.reached(began) {
+            Reached::Gone => Reached::Gone,
+            by_url => by_url.max(self.reached_widely(marks, began, checked)),
+        }
+    }
+
+    /// The same for an answer out of a store that others fill too. Purges of its URL count since one
+    /// moment: those of before have been looked for where it was stored. All others count since the
+    /// moment `began`.
+    pub(super) fn reached_elsewhere(&self, marks: &Marks, began: Stamp, since: Stamp) -> Reached {
+        if marks.url.reached(since) != Reached::No {
+            return Reached::Gone;
+        }
+        if self.newest.load(Acquire) < began {
+            return Reached::No;
+        }
+        self.reached_widely(marks, began, &AtomicU64::new(0))
+    }
+
+    /// Whether a purge of anything but its URL has reached an answer.
+    fn reached_widely(&self, marks: &Marks, began: Stamp, checked: &AtomicU64) -> Reached {
         if self.hard.latest(&marks.cells) >= began {
             return Reached::Gone;
         }
@@ -264,23 +297,6 @@ impl Purges {
             0 => Reached::No,
             at => Reached::Stale(at),
         }
-    }
-
-    /// The same for an answer out of a store that others fill too. Purges of its URL count since one
-    /// moment: those of before have been looked for where it was stored. All others count since the
-    /// moment `began`.
-    pub(super) fn reached_elsewhere(&self, marks: &Marks, began: Stamp, since: Stamp) -> Reached {
-        let (url, others) = marks.cells.split_at(marks.cells.len().min(1));
-        let soft = self.soft.get();
-        if self.hard.newest(url) >= since || soft.is_some_and(|soft| soft.newest(url) >= since) {
-            return Reached::Gone;
-        }
-        let others = Marks {
-            cells: SmallVec::from_slice(others),
-            host: marks.host.clone(),
-            path: marks.path.clone(),
-        };
-        self.reached(&others, began, &AtomicU64::new(0))
     }
 
     /// Bans in force.
@@ -326,11 +342,21 @@ impl Purges {
         self.newest.fetch_max(at, Release);
     }
 
+    fn write(&self, soft: bool, cell: u32, at: Stamp) {
+        self.moments(soft).write(cell, at);
+    }
+
+    fn moments(&self, soft: bool) -> &Moments {
+        match soft {
+            true => self.soft.get_or_init(|| Moments::new(cells_of(self.size))),
+            false => &self.hard,
+        }
+    }
+
     fn cell(&self, kind: Kind, what: &impl Hash) -> u32 {
         let (first, size) = match kind {
-            Kind::Url | Kind::Path => (0, self.size),
-            Kind::Tag => (self.size, self.size),
-            Kind::Host | Kind::Route => (2 * self.size, WIDE_CELLS),
+            Kind::Tag => (0, self.size),
+            Kind::Host | Kind::Route => (self.size, WIDE_CELLS),
         };
         let hash = self.hasher.hash_one((kind, what)) as usize;
         (first + (hash & (size - 1))) as u32
@@ -352,15 +378,11 @@ impl Moments {
     }
 
     fn latest(&self, cells: &[u32]) -> Stamp {
-        self.newest(cells).max(self.everything.load(Relaxed))
-    }
-
-    fn newest(&self, cells: &[u32]) -> Stamp {
         let cells = cells
             .iter()
             .filter_map(|cell| self.cells.get(*cell as usize));
         let newest = cells.map(|cell| cell.load(Relaxed)).max();
-        newest.unwrap_or(0)
+        newest.unwrap_or(0).max(self.everything.load(Relaxed))
     }
 }
 
@@ -371,25 +393,24 @@ impl Ban {
     }
 }
 
-fn path_of(target: &str) -> &str {
+/// What of a target stands before its query.
+pub(super) fn path_of(target: &str) -> &str {
     target.split('?').next().unwrap_or_default()
 }
 
 fn cells_of(size: usize) -> usize {
-    2 * size + WIDE_CELLS
+    size + WIDE_CELLS
 }
 
 /// Keeps the names of a host, a route and a tag apart.
 #[derive(Clone, Copy, Hash)]
 enum Kind {
-    Url,
-    Path,
     Host,
     Route,
     Tag,
 }
 
-/// One cell for each so many bytes of memory: about one for each answer of some size.
+/// One cell for each so many bytes of memory: about one tag for each answer of some size.
 const BYTES_PER_CELL: u64 = 2 << 10;
 const FEWEST_CELLS: u64 = 1 << 10;
 const MOST_CELLS: u64 = 1 << 20;
@@ -475,11 +496,34 @@ mod tests {
     }
 
     #[test]
-    fn purges_of_urls_reach_no_whole_host_route_or_tag() {
+    fn purges_of_urls_reach_no_other_url_however_many_there_are() {
         let purges = Purges::new(1 << 20);
+        let targets = (0..300).map(|number| format!("/kept/{number}"));
+        let kept: Vec<_> = targets
+            .map(|target| purges.marks("a.test", &target, true, "r"))
+            .collect();
         for number in 0..100_000 {
             purges.purge(&url("a.test", &format!("/{number}")), false, 100);
         }
+        purges.purge(&url("a.test", "/kept/7"), false, 100);
+        let gone = |marks: &&Marks| reached(&purges, marks, 50) == Reached::Gone;
+        assert_eq!(kept.iter().filter(gone).count(), 1);
+        assert_eq!(reached(&purges, &kept[7], 50), Reached::Gone);
+    }
+
+    #[test]
+    fn purges_of_urls_reach_no_whole_host_route_or_tag() {
+        let purges = Purges::new(1 << 20);
+        let targets = (0..1_000).map(|number| format!("/{number}"));
+        let kept = targets.map(|target| purges.marks("a.test", &target, true, "r"));
+        let kept: Vec<_> = kept.collect();
+        for number in 0..100_000 {
+            purges.purge(&url("a.test", &format!("/{number}")), false, 100);
+        }
+        assert!(
+            kept.iter()
+                .all(|marks| reached(&purges, marks, 50) == Reached::Gone)
+        );
         let wide = [
             purges.cell(Kind::Host, &"a.test"),
             purges.cell(Kind::Route, &"r"),

@@ -6,7 +6,7 @@
 //!
 //! - **A URL** has a guard in Redis, a random text which its answers were stored under. To purge the URL is to
 //!   delete the guard; a soft purge changes the part of it that tells when the answers became stale.
-//!   That is one command for each unsafe request, and needs no memory of what was purged.
+//!   So a URL that an unsafe request has changed is no entry of the log, and many are one command.
 //! - **All else** (prefixes, hosts, routes, tags, everything) is numbered by Redis in a log, whose last
 //!   entries it keeps. An answer carries the number of the last entry that its gateway had followed when
 //!   its fetch began; whoever finds it compares it with all entries of higher numbers.
@@ -36,7 +36,7 @@ use tokio::time::timeout;
 
 use super::{
     purge::{Aim, Stamp},
-    purges_shared::read_message,
+    purge_message::Message,
     shared::Cache,
 };
 use crate::store::{Away, LogHead, LogPart, Redis, SOFT};
@@ -226,8 +226,10 @@ impl State {
             let last = known.moments.back().copied().unwrap_or_default();
             let at = cache.stamp().max(last + 1);
             // What is not ours purges nothing, but it has its number.
-            if let Some(message) = read_message(entry) {
-                cache.forget_at(&message.aim, message.soft, at);
+            if let Some(message) = Message::read(entry) {
+                for aim in &message.aims {
+                    cache.forget_at(aim, message.soft, at);
+                }
                 if is_news && message.asked && message.from != us {
                     cache.count_purge();
                 }

@@ -4,14 +4,15 @@
 //! [`purge_log`](super::purge_log) says, and a message lets the others purge what they have in memory.
 //! Many that wait are told together, in whatever order: what a purge reaches depends on no other. A
 //! gateway that was cut off does not know what it has missed, so it forgets everything when it is back.
+//!
+//! There are two ways out. Purges that somebody has asked for are few. What clients' requests have
+//! [changed](super::untold) can be a flood, so of that many URLs go in one command and one message, and
+//! one such batch after the other: what was asked for does not wait for it, and Redis has one more
+//! client, however many change something here.
 
-use std::{
-    collections::HashSet,
-    sync::{Arc, Mutex, PoisonError, Weak},
-};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use futures_util::future::join_all;
-use serde_json::{Value, json};
 use tokio::{
     runtime::Handle,
     sync::{Notify, mpsc},
@@ -19,14 +20,17 @@ use tokio::{
 };
 use tokio_util::{
     sync::{CancellationToken, DropGuard},
-    task::{TaskTracker, task_tracker::TaskTrackerToken},
+    task::TaskTracker,
 };
 
 use super::{
     policy::Moment,
-    purge::Aim,
-    purge_log::{PurgeLog, Unsaid, guard_key, soft_purge, url_tags},
+    purge::{Aim, Stamp},
+    purge_log::{PurgeLog, guard_key, soft_purge, url_tags},
+    purge_message::Message,
     shared::Cache,
+    untold::{Change, Changes, Untold},
+    urls::Held,
 };
 use crate::store::{Away, Heard, Redis};
 
@@ -35,29 +39,26 @@ pub(super) struct PurgesShared {
     pub(super) log: Arc<PurgeLog>,
     queue: mpsc::Sender<Telling>,
     lost: Arc<Lost>,
+    changes: Arc<Changes>,
     /// Counts what has not been told.
     untold: TaskTracker,
     _running: DropGuard,
 }
 
-/// A purge on its way out.
+/// Purges on their way out: one, or of several URLs.
 struct Telling {
-    aim: Aim,
-    soft: bool,
-    /// Whether somebody has asked for it, and not a client's request has brought it about.
-    asked: bool,
-    at: Moment,
-    unsaid: Unsaid,
-    /// Whether it has been done here, at the moment of `unsaid`.
+    message: Message,
+    /// When a soft purge made stale what it reaches.
+    stale_since: Option<Moment>,
+    untold: Vec<Untold>,
+    /// Whether it has been done here, at the moment of the one that is untold.
     done: bool,
-    _untold: TaskTrackerToken,
 }
 
-/// Purges that found no room in the queue: the first of them, which has become one of everything and
-/// stands for all.
+/// Purges that found no room in the queue: one of everything stands for all.
 #[derive(Default)]
 struct Lost {
-    first: Mutex<Option<Telling>>,
+    all: Mutex<Option<Untold>>,
     added: Notify,
 }
 
@@ -73,12 +74,12 @@ struct Ends {
 
 impl PurgesShared {
     /// Listens and tells on the control runtime. Where answers are stored in Redis, the log of purges
-    /// is followed, too.
+    /// is followed, too, and so many bytes of changes may wait.
     pub(super) fn start(
         redis: &Arc<Redis>,
         control: &Handle,
         cache: Weak<Cache>,
-        follows: bool,
+        changes: Option<u64>,
     ) -> Self {
         let (queue, waiting) = mpsc::channel(MOST_WAITING);
         let stop = CancellationToken::new();
@@ -87,21 +88,27 @@ impl PurgesShared {
             redis: Arc::clone(redis),
             cache,
             log: Arc::new(PurgeLog::new()),
-            follows,
+            follows: changes.is_some(),
             behind: Notify::new(),
         });
         let log = Arc::clone(&ends.log);
+        let follows = ends.follows;
+        let changes = Arc::new(Changes::new(changes.unwrap_or_default()));
         let run = |task| drop(control.spawn(stop.clone().run_until_cancelled_owned(task)));
         let telling = Arc::clone(&ends).tell(waiting, Arc::clone(&lost));
         run(Box::pin(telling) as BoxFuture);
         if follows {
             run(Box::pin(Arc::clone(&ends).follow()));
+            run(Box::pin(
+                Arc::clone(&ends).tell_changes(Arc::clone(&changes)),
+            ));
         }
         run(Box::pin(ends.listen()));
         Self {
             log,
             queue,
             lost,
+            changes,
             untold: TaskTracker::new(),
             _running: stop.drop_guard(),
         }
@@ -113,43 +120,95 @@ impl PurgesShared {
         let _ = timeout(LONGEST_DRAIN, self.untold.wait()).await;
     }
 
+    /// Notes a purge that is about to be made, and to be told then.
+    pub(super) fn announce(&self, at: Stamp, held: Held) -> Untold {
+        Untold::new(self.log.announce(at), held, self.untold.token())
+    }
+
     /// Tells the other gateways, beside whoever asks.
-    pub(super) fn tell(&self, unsaid: Unsaid, at: Moment, aim: &Aim, soft: bool, asked: bool) {
-        let telling = Telling {
-            aim: aim.clone(),
+    pub(super) fn tell(&self, cache: &Cache, aim: &Aim, soft: bool, untold: Untold) {
+        let message = Message {
+            from: self.log.us,
+            aims: vec![aim.clone()],
             soft,
-            asked,
-            at,
-            unsaid,
+            asked: true,
+            logged: false,
+        };
+        let telling = Telling {
+            message,
+            stale_since: soft.then(|| cache.moment()),
+            untold: vec![untold],
             done: true,
-            _untold: self.untold.token(),
         };
         if let Err(full) = self.queue.try_send(telling) {
-            self.lost.add(&self.log, full.into_inner());
+            self.lost.add(cache, &self.log, full.into_inner());
+        }
+    }
+
+    /// The same for a URL that a client's request has changed.
+    pub(super) fn tell_changed(&self, cache: &Cache, url: Aim, untold: Untold) {
+        let change = Change { aim: url, untold };
+        let purge = |aim: &Aim| cache.purges.purge(aim, false, cache.stamp());
+        self.changes.add(change, &self.log, purge);
+    }
+
+    /// Bytes of changes that wait.
+    pub(super) fn bytes(&self) -> u64 {
+        self.changes.bytes()
+    }
+}
+
+impl Telling {
+    /// What purges the same, in the place of others, but is still to be done here.
+    fn instead(log: &PurgeLog, change: Change) -> Self {
+        Self {
+            message: changed(log, vec![change.aim]),
+            stale_since: None,
+            untold: vec![change.untold],
+            done: false,
+        }
+    }
+
+    /// Notes that Redis knows of it.
+    fn said(&self, log: &PurgeLog) {
+        for untold in &self.untold {
+            log.said(untold.unsaid);
         }
     }
 }
 
+/// What clients' requests have brought about.
+fn changed(log: &PurgeLog, aims: Vec<Aim>) -> Message {
+    Message {
+        from: log.us,
+        aims,
+        soft: false,
+        asked: false,
+        logged: false,
+    }
+}
+
 impl Lost {
-    fn add(&self, log: &PurgeLog, mut telling: Telling) {
-        (telling.aim, telling.soft, telling.done) = (Aim::Everything, false, false);
-        let mut first = self.first.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(mut known) = first.take() {
-            if telling.unsaid.at < known.unsaid.at {
-                std::mem::swap(&mut telling, &mut known);
+    fn add(&self, cache: &Cache, log: &PurgeLog, telling: Telling) {
+        let mut all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
+        for untold in telling.untold {
+            match all.as_mut() {
+                Some(all) => all.join(untold, log),
+                None => {
+                    // What those that follow hold of their URLs is let go of: until Redis knows of this
+                    // one, nothing is taken from there.
+                    cache.purges.purge(&Aim::Everything, false, cache.stamp());
+                    *all = Some(untold);
+                }
             }
-            // Until Redis knows of the first, this one counts with it.
-            log.said(telling.unsaid);
-            telling = known;
         }
-        *first = Some(telling);
-        drop(first);
+        drop(all);
         self.added.notify_one();
     }
 
-    fn take(&self) -> Option<Telling> {
-        let mut first = self.first.lock().unwrap_or_else(PoisonError::into_inner);
-        first.take()
+    fn take(&self) -> Option<Untold> {
+        let mut all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
+        all.take()
     }
 }
 
@@ -163,7 +222,7 @@ impl Ends {
                 },
                 () = lost.added.notified() => {}
             }
-            if let Some(everything) = lost.take() {
+            if let Some(untold) = lost.take() {
                 tracing::warn!("more purges than Redis takes; everything is purged instead");
                 // What waits was asked for before this is told, so it is a part of it.
                 while many.len() < MOST_WAITING
@@ -171,71 +230,107 @@ impl Ends {
                 {
                     many.push(telling);
                 }
+                let aim = Aim::Everything;
+                let mut everything = Telling::instead(&self.log, Change { aim, untold });
+                everything.message.asked = true;
                 self.tell_one(everything).await;
                 for telling in many.drain(..) {
-                    self.log.said(telling.unsaid);
+                    telling.said(&self.log);
                 }
                 continue;
             }
-            self.leave_out_repeated(&mut many);
             // They share a connection, which carries them in one go.
             join_all(many.drain(..).map(|telling| self.tell_one(telling))).await;
         }
     }
 
-    /// Of what clients' requests have brought about, each once is enough.
-    fn leave_out_repeated(&self, many: &mut Vec<Telling>) {
-        let mut seen = HashSet::new();
-        many.retain(|telling| {
-            let is_new = telling.asked || seen.insert(telling.aim.clone());
-            if !is_new {
-                // As long as Redis does not know of the other, that one counts, for the same URL.
-                self.log.said(telling.unsaid);
+    /// Tells what clients' requests have changed.
+    async fn tell_changes(self: Arc<Self>, changes: Arc<Changes>) {
+        loop {
+            let mut taken = changes.next().await;
+            for change in taken.wide.drain(..) {
+                warn_of(&change.aim);
+                self.tell_one(Telling::instead(&self.log, change)).await;
             }
-            is_new
-        });
+            loop {
+                let some = taken.some();
+                if some.is_empty() {
+                    break;
+                }
+                let (aims, untold): (Vec<_>, Vec<_>) = some
+                    .into_iter()
+                    .map(|change| (change.aim, change.untold))
+                    .unzip();
+                let telling = Telling {
+                    message: changed(&self.log, aims),
+                    stale_since: None,
+                    untold,
+                    done: true,
+                };
+                let told = self.tell_one(telling).await;
+                changes.told(told.aims.iter());
+            }
+        }
     }
 
-    async fn tell_one(&self, mut telling: Telling) {
+    /// Tells until Redis knows, and all who listen; what has been told.
+    async fn tell_one(&self, mut telling: Telling) -> Message {
         let mut heard = false;
-        while self.store(&telling).await.is_err() {
+        while self.store(&mut telling).await.is_err() {
             // A full Redis may still pass on messages.
-            if !heard && self.publish(&telling, false).await.is_ok() {
+            if !heard && self.publish(&mut telling, false).await.is_ok() {
                 heard = true;
                 // It is one purge, however often it is said.
-                telling.asked = false;
+                telling.message.asked = false;
             }
             sleep(AGAIN).await;
         }
-        self.log.said(telling.unsaid);
+        telling.said(&self.log);
         // Who has heard of it before it was stored may have taken from Redis what was still there.
-        while self.publish(&telling, true).await.is_err() {
+        while self.publish(&mut telling, true).await.is_err() {
             sleep(AGAIN).await;
         }
+        telling.message
     }
 
-    async fn publish(&self, telling: &Telling, logged: bool) -> Result<(), Away> {
-        let message = encode(self.log.us, telling, logged);
+    async fn publish(&self, telling: &mut Telling, logged: bool) -> Result<(), Away> {
+        telling.message.logged = logged;
+        let message = telling.message.encode();
         self.redis.publish(CHANNEL, message.as_bytes()).await
     }
 
     /// Purges what stands in Redis.
-    async fn store(&self, telling: &Telling) -> Result<(), Away> {
-        let Aim::Url { host, target } = &telling.aim else {
-            let entry = encode(self.log.us, telling, true);
-            let head = self.redis.append(entry.as_bytes()).await?;
-            // What has not been done here is done when the log is followed.
-            if telling.done {
-                self.log.numbered(head, telling.unsaid.at);
-            }
-            self.behind.notify_one();
-            return Ok(());
-        };
-        for tag in url_tags(host, target) {
-            let soft = telling.soft.then(|| soft_purge(telling.at.millis()));
-            let guard = guard_key(self.redis.prefix(), &tag);
-            self.redis.forget(&guard, soft).await?;
+    async fn store(&self, telling: &mut Telling) -> Result<(), Away> {
+        if !telling.message.is_of_urls() {
+            return self.append(telling).await;
         }
+        let urls = telling.message.aims.iter().filter_map(Aim::url);
+        let tags = urls.flat_map(|(host, target)| url_tags(host, target));
+        let guards: Vec<_> = tags
+            .map(|tag| guard_key(self.redis.prefix(), &tag))
+            .collect();
+        let Some(since) = telling.stale_since else {
+            return self.redis.forget(&guards).await;
+        };
+        for guard in &guards {
+            let soft = soft_purge(since.millis());
+            self.redis.soften(guard, soft).await?;
+        }
+        Ok(())
+    }
+
+    /// Adds a purge to the log.
+    async fn append(&self, telling: &mut Telling) -> Result<(), Away> {
+        telling.message.logged = true;
+        let entry = telling.message.encode();
+        let head = self.redis.append(entry.as_bytes()).await?;
+        // What has not been done here is done when the log is followed.
+        if telling.done {
+            for untold in &telling.untold {
+                self.log.numbered(head, untold.unsaid.at);
+            }
+        }
+        self.behind.notify_one();
         Ok(())
     }
 
@@ -257,14 +352,15 @@ impl Ends {
             }
             Heard::Message(message) => {
                 let us = self.log.us;
-                let Some(message) = read_message(message).filter(|message| message.from != us)
+                let Some(message) = Message::read(message).filter(|message| message.from != us)
                 else {
                     return;
                 };
                 // What is in the log is purged when that is followed, and not twice.
-                let is_url = matches!(message.aim, Aim::Url { .. });
-                if is_url || !message.logged || !self.follows {
-                    cache.forget(&message.aim, message.soft);
+                if message.is_of_urls() || !message.logged || !self.follows {
+                    for aim in &message.aims {
+                        cache.forget(aim, message.soft);
+                    }
                     if message.asked {
                         cache.count_purge();
                     }
@@ -289,76 +385,17 @@ impl Ends {
     }
 }
 
-fn encode(us: u64, telling: &Telling, logged: bool) -> String {
-    let (kind, host, text) = match &telling.aim {
-        Aim::Url { host, target } => ("url", Some(host), Some(target)),
-        Aim::Prefix { host, path } => ("prefix", host.as_ref(), Some(path)),
-        Aim::Host(host) => ("host", Some(host), None),
-        Aim::Route(route) => ("route", None, Some(route)),
-        Aim::Tag(tag) => ("tag", None, Some(tag)),
-        Aim::Everything => ("everything", None, None),
-    };
-    let message = json!({
-        "version": VERSION, "from": us, "soft": telling.soft, "asked": telling.asked,
-        "logged": logged, "kind": kind, "host": host, "text": text,
-    });
-    message.to_string()
-}
-
-/// What a gateway has purged.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct Message {
-    pub(super) from: u64,
-    pub(super) aim: Aim,
-    pub(super) soft: bool,
-    pub(super) asked: bool,
-    /// Whether the log of purges has it, if it is of the kind that stands there.
-    logged: bool,
-}
-
-/// Reads what a gateway has told; `None` for what is no purge. A purge that is not understood, of a
-/// later version, is one of everything.
-pub(super) fn read_message(message: &[u8]) -> Option<Message> {
-    let message: Value = serde_json::from_slice(message).ok()?;
-    let version = message.get("version")?.as_u64()?;
-    let from = message.get("from")?.as_u64()?;
-    let aim = match version {
-        VERSION => aim(&message),
-        _ => None,
-    };
-    let flag = |key: &str| message.get(key).and_then(Value::as_bool);
-    let soft = flag("soft").unwrap_or(false) && aim.is_some();
-    Some(Message {
-        from,
-        aim: aim.unwrap_or(Aim::Everything),
-        soft,
-        asked: flag("asked").unwrap_or(true),
-        logged: flag("logged").unwrap_or(false),
-    })
-}
-
-fn aim(message: &Value) -> Option<Aim> {
-    let read = |key: &str| Some(message.get(key)?.as_str()?.into());
-    Some(match message.get("kind")?.as_str()? {
-        "url" => Aim::Url {
-            host: read("host")?,
-            target: read("text")?,
-        },
-        "prefix" => Aim::Prefix {
-            host: read("host"),
-            path: read("text")?,
-        },
-        "host" => Aim::Host(read("host")?),
-        "route" => Aim::Route(read("text")?),
-        "tag" => Aim::Tag(read("text")?),
-        "everything" => Aim::Everything,
-        _ => return None,
-    })
+fn warn_of(instead: &Aim) {
+    match instead {
+        Aim::Host(host) => tracing::warn!(
+            %host, "more changes than Redis takes; all of this host is purged instead"
+        ),
+        _ => tracing::warn!("more changes than Redis takes; everything is purged instead"),
+    }
 }
 
 const CHANNEL: &str = "purges";
-const VERSION: u64 = 1;
-/// Purges that wait for Redis; more become one of everything.
+/// Purges that somebody has asked for and that wait for Redis; more become one of everything.
 const MOST_WAITING: usize = 1_000;
 /// Purges that are told together.
 const MOST_AT_ONCE: usize = 64;
@@ -367,74 +404,3 @@ const AGAIN: Duration = Duration::from_millis(100);
 const LONGEST_DRAIN: Duration = Duration::from_secs(2);
 
 type BoxFuture = std::pin::Pin<Box<dyn Future<Output = ()> + Send>>;
-
-#[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    fn told(us: u64, aim: &Aim, soft: bool, asked: bool) -> Message {
-        let telling = Telling {
-            aim: aim.clone(),
-            soft,
-            asked,
-            at: Moment::from_millis(0),
-            unsaid: PurgeLog::new().announce(1),
-            done: true,
-            _untold: TaskTracker::new().token(),
-        };
-        read_message(encode(us, &telling, true).as_bytes()).unwrap()
-    }
-
-    #[test]
-    fn every_purge_is_understood() {
-        let aims = [
-            Aim::Url {
-                host: "a:1".into(),
-                target: "/x?\"y".into(),
-            },
-            Aim::Prefix {
-                host: None,
-                path: "/x".into(),
-            },
-            Aim::Prefix {
-                host: Some("a".into()),
-                path: "/".into(),
-            },
-            Aim::Host("a".into()),
-            Aim::Route("r".into()),
-            Aim::Tag("t".into()),
-            Aim::Everything,
-        ];
-        for aim in aims {
-            for (soft, asked) in [(false, true), (true, false)] {
-                let message = Message {
-                    from: u64::MAX,
-                    aim: aim.clone(),
-                    soft,
-                    asked,
-                    logged: true,
-                };
-                assert_eq!(told(u64::MAX, &aim, soft, asked), message);
-            }
-        }
-    }
-
-    #[test]
-    fn a_purge_of_a_later_version_is_one_of_everything() {
-        let later = br#"{"version": 2, "from": 1, "soft": true, "kind": "moon"}"#;
-        let message = read_message(later).unwrap();
-        assert_eq!((message.aim, message.soft), (Aim::Everything, false));
-        for foreign in ["", "x", "{}", "[1]", r#"{"version": "1"}"#] {
-            assert_eq!(read_message(foreign.as_bytes()), None);
-        }
-    }
-
-    proptest! {
-        #[test]
-        fn no_message_makes_it_panic(message in prop::collection::vec(any::<u8>(), 0..64)) {
-            let _ = read_message(&message);
-        }
-    }
-}

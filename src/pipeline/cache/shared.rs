@@ -26,6 +26,7 @@ use super::{
     room::Budget,
     second_tier::SecondTier,
     store::{Shelf, Store},
+    untold::{self, Untold},
 };
 use crate::{config, exchange::Clock, pipeline::Tools, store::Redis, telemetry::Metrics};
 
@@ -64,8 +65,8 @@ pub struct Sharing<'a> {
 pub struct CacheFigures {
     /// Bytes that there are.
     pub memory: u64,
-    /// Bytes that are taken: by stored answers, those that are still read, fetches under way and
-    /// bookkeeping.
+    /// Bytes that are taken: by stored answers, those that are still read, fetches under way, changes of
+    /// which others are not told yet and bookkeeping.
     pub used: u64,
     /// Keys of which answers are stored.
     pub objects: u64,
@@ -124,7 +125,11 @@ impl Cache {
         let purges = Purges::new(config.memory);
         // Fetches under way have a part of the memory that stored answers can't take.
         let fetching = config.memory / SHARE_OF_FETCHES;
-        let stored = config.memory - fetching - purges.weight();
+        let waiting = match sharing {
+            Some(Sharing { answers: true, .. }) => untold::room(config.memory),
+            _ => 0,
+        };
+        let stored = config.memory - fetching - purges.weight() - waiting;
         let evictions = tools.metrics.cache_evictions();
         let cache = Arc::new(Self {
             others: OnceLock::new(),
@@ -144,7 +149,8 @@ impl Cache {
         if let Some(Sharing { redis, answers }) = sharing {
             // It can hear of purges now that it is there.
             let weak = Arc::downgrade(&cache);
-            let heard = PurgesShared::start(redis, &tools.control, weak, answers);
+            let follows = answers.then_some(waiting);
+            let heard = PurgesShared::start(redis, &tools.control, weak, follows);
             let log = Arc::clone(&heard.log);
             cache.others.get_or_init(|| heard);
             if answers {
@@ -171,23 +177,31 @@ impl Cache {
     /// back what was there before.
     pub fn purge(&self, aim: &Aim, soft: bool) {
         self.count_purge();
-        self.forget_and_tell(aim, soft, true);
+        match self.others.get() {
+            None => self.forget(aim, soft),
+            Some(others) => others.tell(self, aim, soft, self.forget_untold(others, aim, soft)),
+        }
     }
 
-    /// The same because a client's request has changed what is stored; all are told.
-    pub(super) fn invalidate(&self, aim: &Aim) {
-        self.forget_and_tell(aim, false, false);
+    /// The same for a URL that a client's request has changed. Where answers are shared all are told.
+    pub(super) fn invalidate(&self, url: Aim) {
+        let others = self.others.get().filter(|_| self.second.get().is_some());
+        match others {
+            None => self.forget(&url, false),
+            Some(others) => {
+                let untold = self.forget_untold(others, &url, false);
+                others.tell_changed(self, url, untold);
+            }
+        }
     }
 
-    fn forget_and_tell(&self, aim: &Aim, soft: bool, asked: bool) {
+    /// Purges in this process what others are to be told of.
+    fn forget_untold(&self, others: &PurgesShared, aim: &Aim, soft: bool) -> Untold {
         let at = self.stamp();
-        let Some(others) = self.others.get() else {
-            return self.forget_at(aim, soft, at);
-        };
         // Before it is done, or what others stored could be taken for newer.
-        let unsaid = others.log.announce(at);
+        let untold = others.announce(at, self.purges.hold(aim));
         self.forget_at(aim, soft, at);
-        others.tell(unsaid, self.moment(), aim, soft, asked);
+        untold
     }
 
     /// Counts a purge that somebody has asked for.
@@ -214,9 +228,10 @@ impl Cache {
     pub fn figures(&self) -> CacheFigures {
         // Bodies that had to make room are in memory as long as somebody reads them.
         let stored = self.store.weight().max(self.budget.bodies().bytes());
+        let waiting = self.others.get().map_or(0, PurgesShared::bytes);
         CacheFigures {
             memory: self.memory,
-            used: stored + self.budget.used() + self.purges.weight(),
+            used: stored + self.budget.used() + self.purges.weight() + waiting,
             objects: self.store.len() as u64,
             evictions: self.store.evicted(),
             fetches: self.flights.len() as u64,

@@ -66,9 +66,8 @@ if operation == 'release' then
   return 1
 end
 
--- KEYS: guard. ARGV: 16 bytes about a soft purge, or nothing for a hard one.
-if operation == 'forget' then
-  if ARGV[2] == '' then return redis.call('DEL', KEYS[1]) end
+-- KEYS: guard. ARGV: 16 bytes about a soft purge.
+if operation == 'soften' then
   local standing = guard(KEYS[1])
   if not standing then return 0 end
   redis.call('SET', KEYS[1], string.sub(standing, 1, 8) .. ARGV[2], 'KEEPTTL')

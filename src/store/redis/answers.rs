@@ -2,10 +2,11 @@
 //!
 //! A URL has a *guard*, a key that says who it is by eight bytes. What is stored for the URL was
 //! stored under one guard and is worth nothing under another, or without one: to forget a URL is to
-//! delete its guard, whatever is stored for it and whoever is just fetching it. Should Redis lose a
-//! guard by itself, answers are lost with it and none comes back.
+//! delete its guard, whatever is stored for it and whoever is just fetching it; to forget many is one
+//! command. Should Redis lose a guard by itself, answers are lost with it and none comes back.
 //!
-//! All keys of one call share what stands in braces, so that one node of a cluster has them.
+//! All keys of one call of the script share what stands in braces, so that one node of a cluster has
+//! them.
 
 use std::{sync::Arc, time::Duration};
 
@@ -134,19 +135,29 @@ impl Redis {
         let _ = self.answers(worker, push).await;
     }
 
-    /// Forgets what is stored for a URL; with bytes about a soft purge it becomes stale.
+    /// Forgets what is stored for URLs, whose guards these are: in one go, in a cluster in one for each
+    /// node.
+    ///
+    /// # Errors
+    ///
+    /// When Redis has not taken it within the deadline. A part of them may have been forgotten.
+    pub async fn forget(self: &Arc<Self>, guards: &[String]) -> Result<(), Away> {
+        let mut command = redis::cmd("DEL");
+        command.arg(guards);
+        match self.ask_on(Lane::Answers, usize::MAX, &command).await? {
+            Value::Int(_) => Ok(()),
+            _ => Err(self.garbage()),
+        }
+    }
+
+    /// Makes stale what is stored for a URL.
     ///
     /// # Errors
     ///
     /// When Redis has not taken it within the deadline.
-    pub async fn forget(
-        self: &Arc<Self>,
-        guard: &str,
-        soft: Option<[u8; SOFT]>,
-    ) -> Result<(), Away> {
+    pub async fn soften(self: &Arc<Self>, guard: &str, soft: [u8; SOFT]) -> Result<(), Away> {
         let push = |command: &mut Cmd| {
-            command.arg(1).arg(guard).arg("forget");
-            command.arg(soft.as_ref().map_or(&[][..], |soft| &soft[..]));
+            command.arg(1).arg(guard).arg("soften").arg(&soft[..]);
         };
         match self.answers(usize::MAX, push).await? {
             Value::Int(_) => Ok(()),

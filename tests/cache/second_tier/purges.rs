@@ -2,10 +2,14 @@
 
 use std::{pin::pin, time::Duration};
 
+use serde_json::json;
 use tokio::time::timeout;
 
 use super::fleet::{BOTH, Fleet, REDIS, answer, numbered};
-use crate::support::{RedisServer, eventually, within};
+use crate::{
+    site::change_elsewhere,
+    support::{RedisServer, eventually, within},
+};
 
 const TAGGED: &[(&str, &str)] = &[
     ("cache-control", "max-age=600"),
@@ -169,6 +173,86 @@ async fn more_purges_than_can_wait_become_one_of_everything() {
     let fleet = Fleet::with(1, REDIS, TAGGED).await;
     fleet.fill(0, "/a").await;
     fleet.redis.freeze();
+    for turn in 0..2 {
+        let urls = (0..1_000).map(|number| format!("http://a.test/{turn}/{number}"));
+        let urls: Vec<_> = urls.collect();
+        fleet.purge(0, &json!({ "url": urls }).to_string()).await;
+    }
+    fleet.purge(0, r#"{"url": "http://a.test/a"}"#).await;
+    fleet.redis.thaw();
+    let log = || fleet.redis.run("LRANGE tollgate:{purges}:log 0 -1");
+    eventually(|| log().contains(r#""kind":"everything""#)).await;
+    fleet.later(1);
+    let fetched = fleet.count();
+    assert_ne!(fleet.body(0, "/a").await, "1");
+    assert_eq!(fleet.count(), fetched + 1);
+}
+
+/// A flood of foreign changes, as fast as they go.
+#[tokio::test]
+async fn changes_that_redis_is_told_of_in_time_cost_no_other_answer() {
+    let text = "[routes.c]\nupstream = 'ORIGIN'\npath = '/c/**'\n\
+                cache = { store = ['memory', 'redis'] }\n\
+                [routes.w]\nupstream = 'ORIGIN'\npath = '/w'\n";
+    let fleet = Fleet::over(RedisServer::start(), 2, text, |count, seen| {
+        match seen.method.as_str() {
+            "GET" => numbered(count, TAGGED),
+            _ => answer(204, &[], ""),
+        }
+    })
+    .await;
+    let paths: Vec<_> = (0..200).map(|number| format!("/c/{number}")).collect();
+    for path in &paths {
+        fleet.body(0, path).await;
+    }
+    eventually(|| fleet.stored(0) == 200.0).await;
+    for path in &paths {
+        fleet.body(1, path).await;
+    }
+    assert_eq!(fleet.count(), 200, "all are in both memories");
+    change_elsewhere(&fleet.gateways[0], 5_000).await;
+    // Each is told behind all that came before it.
+    for path in ["/c/0", "/c/1"] {
+        let old = fleet.body(1, path).await;
+        fleet.send(0, "POST", path, &[]).await;
+        assert_ne!(fleet.body(0, path).await, old);
+        within(async { while fleet.body(1, path).await == old {} }).await;
+    }
+    for gateway in [0, 1] {
+        for path in &paths[2..] {
+            let sent = fleet.get(gateway, path).await;
+            let status = sent.header("cache-status");
+            assert_eq!(status, Some("tollgate; hit"), "{gateway}: {path}");
+        }
+    }
+    assert!(
+        fleet
+            .redis
+            .run("LLEN tollgate:{purges}:log")
+            .starts_with(":0")
+    );
+}
+
+#[tokio::test]
+async fn a_change_that_redis_does_not_know_of_yet_counts_for_what_stands_there() {
+    let fleet = Fleet::with(1, REDIS, TAGGED).await;
+    fleet.fill(0, "/a").await;
+    let answer = fleet.redis.run("ACL SETUSER default -del");
+    assert!(answer.starts_with("+OK"), "{answer}");
+    fleet.send(0, "DELETE", "/a", &[]).await;
+    assert_eq!(fleet.keys("tollgate:cache:*:guard").len(), 1);
+    assert_ne!(fleet.body(0, "/a").await, "1");
+    assert!(fleet.looked(0, "purged") > 0.0, "it was found there");
+}
+
+#[tokio::test]
+async fn more_changes_than_can_wait_become_one_of_their_host() {
+    let text = "[cache]\nmemory = '1MiB'\nmax_object = '192KiB'\n\
+                [routes.site]\nupstream = 'ORIGIN'\ncache = { store = 'redis' }\n";
+    let answer = |count, _| numbered(count, TAGGED);
+    let fleet = Fleet::over(RedisServer::start(), 1, text, answer).await;
+    fleet.fill(0, "/a").await;
+    fleet.redis.freeze();
     let connections = 8;
     let flood = (0..connections).map(|turn| {
         let fleet = &fleet;
@@ -184,6 +268,9 @@ async fn more_purges_than_can_wait_become_one_of_everything() {
     fleet.redis.thaw();
     let log = || fleet.redis.run("LLEN tollgate:{purges}:log");
     eventually(|| log().starts_with(":1")).await;
+    let entry = fleet.redis.run("LRANGE tollgate:{purges}:log 0 -1");
+    assert!(entry.contains(r#""kind":"host""#), "{entry}");
+    assert!(entry.contains(r#""host":"a.test""#), "{entry}");
     fleet.later(1);
     let fetched = fleet.count();
     assert_ne!(fleet.body(0, "/a").await, "1");
@@ -200,12 +287,12 @@ async fn a_purge_that_redis_takes_late_reaches_who_has_heard_of_it_before() {
         let answer = fleet.redis.run(&format!("ACL SETUSER default {rule}"));
         assert!(answer.starts_with("+OK"), "{answer}");
     };
-    allow("-eval -evalsha");
+    allow("-eval -evalsha -del");
     fleet.purge(0, r#"{"url": "http://a.test/a"}"#).await;
     fleet.purged(2.0).await;
     fleet.later(1);
     assert_eq!(fleet.body(1, "/a").await, "1", "it still stands in Redis");
-    allow("+eval +evalsha");
+    allow("+eval +evalsha +del");
     within(async { while fleet.body(1, "/a").await == "1" {} }).await;
     let purges = fleet.gateways[1].metric("tollgate_cache_purges_total", &[]);
     assert_eq!(

@@ -1,0 +1,359 @@
+//! What clients' requests have changed, until the other gateways are told of it.
+//!
+//! Any client may change URLs (RFC 9111 4.4), any number of them, as fast as it gets answers. So they wait
+//! apart from the purges that somebody has asked for, which must not be held up: a URL waits once,
+//! however often it changes meanwhile, and all that wait are told in few, long messages. There is a
+//! bound, and beyond it more is purged, never less: all of the host of which most URLs wait; where that
+//! would come to many hosts, everything.
+//!
+//! None is left out, also where no route here could have stored an answer of it: what stands in Redis may be
+//! that of a gateway with other routes, or be served again when a reload brings the route back.
+
+use std::{
+    collections::{HashMap, hash_map::Entry},
+    mem,
+    sync::{Mutex, MutexGuard, PoisonError},
+    vec,
+};
+
+use tokio::sync::Notify;
+use tokio_util::task::task_tracker::TaskTrackerToken;
+
+use super::{
+    purge::Aim,
+    purge_log::{PurgeLog, Unsaid},
+    urls::Held,
+};
+
+/// A purge that Redis does not know of yet.
+pub(super) struct Untold {
+    pub(super) unsaid: Unsaid,
+    /// Lets what is read out of Redis be compared with it.
+    _held: Held,
+    _counted: TaskTrackerToken,
+}
+
+/// One of them, and what it purges.
+pub(super) struct Change {
+    pub(super) aim: Aim,
+    pub(super) untold: Untold,
+}
+
+/// All that waits.
+pub(super) struct Changes {
+    state: Mutex<State>,
+    added: Notify,
+    /// Bytes that it may take.
+    most: u64,
+}
+
+#[derive(Default)]
+struct State {
+    urls: HashMap<Aim, Untold>,
+    /// What stands for URLs for which there was no room; a few at most.
+    wide: Vec<Change>,
+    /// What the URLs take, those included that are being told.
+    bytes: u64,
+}
+
+/// What is to be told next.
+pub(super) struct Taken {
+    pub(super) wide: Vec<Change>,
+    pub(super) urls: vec::IntoIter<Change>,
+}
+
+impl Untold {
+    /// `counted` is there until it has been told.
+    pub(super) fn new(unsaid: Unsaid, held: Held, counted: TaskTrackerToken) -> Self {
+        Self {
+            unsaid,
+            _held: held,
+            _counted: counted,
+        }
+    }
+
+    /// Stands for another one, too.
+    pub(super) fn join(&mut self, mut other: Self, log: &PurgeLog) {
+        if other.unsaid.at < self.unsaid.at {
+            mem::swap(&mut self.unsaid, &mut other.unsaid);
+        }
+        // Until Redis knows of the first, the other one counts with it.
+        log.said(other.unsaid);
+    }
+}
+
+impl Changes {
+    /// With room for so many bytes.
+    pub(super) fn new(most: u64) -> Self {
+        Self {
+            state: Mutex::default(),
+            added: Notify::new(),
+            most,
+        }
+    }
+
+    /// Adds the change of a URL. `purge` is to purge in this process what is told in the place of URLs.
+    pub(super) fn add(&self, change: Change, log: &PurgeLog, purge: impl Fn(&Aim)) {
+        self.locked().add(change, self.most, log, purge);
+        self.added.notify_one();
+    }
+
+    /// All that waits, as soon as something does.
+    pub(super) async fn next(&self) -> Taken {
+        self.added.notified().await;
+        let mut state = self.locked();
+        let urls = mem::take(&mut state.urls).into_iter();
+        let urls: Vec<_> = urls.map(|(aim, untold)| Change { aim, untold }).collect();
+        Taken {
+            wide: mem::take(&mut state.wide),
+            urls: urls.into_iter(),
+        }
+    }
+
+    /// Gives back the room of what has been told.
+    pub(super) fn told<'a>(&self, urls: impl Iterator<Item = &'a Aim>) {
+        let freed: u64 = urls.map(weight).sum();
+        self.locked().bytes -= freed;
+    }
+
+    /// Bytes that are taken.
+    pub(super) fn bytes(&self) -> u64 {
+        self.locked().bytes
+    }
+
+    fn locked(&self) -> MutexGuard<'_, State> {
+        // Whole after a panic elsewhere: nothing in it panics between two changes.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Taken {
+    /// So many URLs as are told in one go; none when there are no more.
+    pub(super) fn some(&mut self) -> Vec<Change> {
+        let (mut some, mut text) = (Vec::new(), 0);
+        while some.len() < MOST_AT_ONCE
+            && text < MOST_TEXT
+            && let Some(change) = self.urls.next()
+        {
+            text += length(&change.aim);
+            some.push(change);
+        }
+        some
+    }
+}
+
+impl State {
+    fn add(&mut self, change: Change, most: u64, log: &PurgeLog, purge: impl Fn(&Aim)) {
+        let Change { aim, untold } = change;
+        if let Some(known) = self.wide.iter_mut().find(|known| covers(&known.aim, &aim)) {
+            return known.untold.join(untold, log);
+        }
+        let bytes = weight(&aim);
+        match self.urls.entry(aim) {
+            Entry::Occupied(mut known) => return known.get_mut().join(untold, log),
+            Entry::Vacant(place) => {
+                place.insert(untold);
+            }
+        }
+        self.bytes += bytes;
+        if self.bytes > most {
+            self.widen(log, purge);
+        }
+    }
+
+    /// Puts one purge in the place of those of many URLs.
+    fn widen(&mut self, log: &PurgeLog, purge: impl Fn(&Aim)) {
+        let host = self.busiest().filter(|_| self.wide.len() < MOST_HOSTS);
+        let aim = host.map_or(Aim::Everything, Aim::Host);
+        // Before what is held of the URLs is let go of: until Redis knows of this one, nothing that it
+        // reaches is taken from there.
+        purge(&aim);
+        let mut freed = 0;
+        let urls = self.urls.extract_if(|url, _| covers(&aim, url));
+        let urls = urls.map(|(url, untold)| {
+            freed += weight(&url);
+            untold
+        });
+        let wide = self.wide.extract_if(.., |known| covers(&aim, &known.aim));
+        let all = urls.chain(wide.map(|known| known.untold));
+        let all = all.reduce(|mut one, other| {
+            one.join(other, log);
+            one
+        });
+        self.bytes -= freed;
+        self.wide.extend(all.map(|untold| Change { aim, untold }));
+    }
+
+    /// The host of which most URLs wait.
+    fn busiest(&self) -> Option<Box<str>> {
+        let mut counts = HashMap::<&str, usize>::new();
+        for (host, _) in self.urls.keys().filter_map(Aim::url) {
+            *counts.entry(host).or_default() += 1;
+        }
+        let busiest = counts.into_iter().max_by_key(|(_, count)| *count);
+        busiest.map(|(host, _)| host.into())
+    }
+}
+
+/// Whether one purge is part of another.
+fn covers(wide: &Aim, aim: &Aim) -> bool {
+    match (wide, aim) {
+        (Aim::Everything, _) => true,
+        (Aim::Host(host), Aim::Url { host: known, .. }) => host == known,
+        _ => false,
+    }
+}
+
+/// In how many bytes changes may wait, of so many of the cache.
+pub(super) fn room(memory: u64) -> u64 {
+    (memory / SHARE).min(MOST_BYTES)
+}
+
+/// What a URL takes that waits.
+fn weight(url: &Aim) -> u64 {
+    BESIDE + length(url) as u64
+}
+
+fn length(url: &Aim) -> usize {
+    url.url()
+        .map_or(0, |(host, target)| host.len() + target.len())
+}
+
+/// The part of the memory in which changes wait, as a divisor, and the most that it comes to.
+const SHARE: u64 = 16;
+const MOST_BYTES: u64 = 8 << 20;
+/// What a URL takes beside its text: its place here and in the order of what Redis does not know of, and
+/// its two marks.
+const BESIDE: u64 = 600;
+/// What is told in one go, and about how long that may be.
+const MOST_AT_ONCE: usize = 256;
+const MOST_TEXT: usize = 64 << 10;
+/// Hosts that are purged as a whole; where it would be more, everything is.
+const MOST_HOSTS: usize = 64;
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+
+    use tokio_util::task::TaskTracker;
+
+    use super::*;
+
+    /// Changes with room for so many URLs, and what was purged because there were more.
+    struct Site {
+        changes: Changes,
+        log: PurgeLog,
+        tracker: TaskTracker,
+        purged: RefCell<Vec<Aim>>,
+    }
+
+    impl Site {
+        fn new(urls: u64) -> Self {
+            Self {
+                changes: Changes::new(urls * weight(&url("a.test", 100))),
+                log: PurgeLog::new(),
+                tracker: TaskTracker::new(),
+                purged: RefCell::default(),
+            }
+        }
+
+        fn add(&self, host: &str, number: usize, at: u64) {
+            let unsaid = self.log.announce(at);
+            let change = Change {
+                aim: url(host, number),
+                untold: Untold::new(unsaid, Held::nothing(), self.tracker.token()),
+            };
+            let purge = |aim: &Aim| self.purged.borrow_mut().push(aim.clone());
+            self.changes.add(change, &self.log, purge);
+        }
+    }
+
+    fn url(host: &str, number: usize) -> Aim {
+        Aim::Url {
+            host: host.into(),
+            target: format!("/{number}").into(),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_url_waits_once_and_counts_from_its_first_change() {
+        let site = Site::new(10);
+        for at in [30, 10, 20] {
+            site.add("a.test", 100, at);
+        }
+        assert_eq!((site.log.unsaid_since(), site.tracker.len()), (10, 1));
+        let mut taken = site.changes.next().await;
+        let some = taken.some();
+        assert_eq!((some.len(), taken.some().len()), (1, 0));
+        // Being told, it takes no other's place: Redis may know of it already.
+        site.add("a.test", 100, 40);
+        let again = site.changes.next().await;
+        assert_eq!(again.urls.len(), 1);
+        site.log.said(some[0].untold.unsaid);
+        assert_eq!(site.log.unsaid_since(), 40);
+    }
+
+    #[tokio::test]
+    async fn where_there_is_no_room_the_busiest_host_is_purged_as_a_whole() {
+        let site = Site::new(10);
+        for number in 100..103 {
+            site.add("b.test", number, 50);
+        }
+        for number in 100..200 {
+            site.add("a.test", number, number as u64);
+        }
+        assert_eq!(*site.purged.borrow(), [Aim::Host("a.test".into())]);
+        assert_eq!(site.log.unsaid_since(), 50);
+        let mut taken = site.changes.next().await;
+        assert_eq!((taken.wide.len(), taken.some().len()), (1, 3));
+        assert_eq!(taken.wide[0].aim, Aim::Host("a.test".into()));
+        assert_eq!(taken.wide[0].untold.unsaid.at, 100, "the first of them");
+    }
+
+    #[tokio::test]
+    async fn where_that_would_be_many_hosts_everything_is_purged() {
+        let site = Site::new(1);
+        for number in 100..300 {
+            site.add(&format!("{number}.test"), number, number as u64);
+        }
+        let taken = site.changes.next().await;
+        assert_eq!((taken.wide.len(), taken.urls.len()), (1, 0));
+        assert_eq!(taken.wide[0].aim, Aim::Everything);
+        assert_eq!(site.log.unsaid_since(), 100);
+        site.log.said(taken.wide[0].untold.unsaid);
+        assert_eq!(site.log.unsaid_since(), u64::MAX, "nothing else waits");
+        assert_eq!(site.purged.borrow().len(), MOST_HOSTS + 1);
+    }
+
+    #[tokio::test]
+    async fn what_is_being_told_takes_room_until_it_has_been() {
+        let site = Site::new(1_000);
+        for number in 100..700 {
+            site.add("a.test", number, 1);
+        }
+        let before = site.changes.bytes();
+        let mut taken = site.changes.next().await;
+        assert_eq!(site.changes.bytes(), before);
+        let some = taken.some();
+        assert_eq!(some.len(), MOST_AT_ONCE);
+        site.changes.told(some.iter().map(|change| &change.aim));
+        let left = before - before * MOST_AT_ONCE as u64 / 600;
+        assert_eq!(site.changes.bytes(), left);
+        for _ in 0..2 {
+            let some = taken.some();
+            site.changes.told(some.iter().map(|change| &change.aim));
+        }
+        assert_eq!(site.changes.bytes(), 0);
+    }
+
+    #[tokio::test]
+    async fn long_urls_are_told_a_few_at_once() {
+        let site = Site::new(1_000);
+        let host = "a".repeat(MOST_TEXT / 4);
+        for number in 0..6 {
+            site.add(&host, number, 1);
+        }
+        let mut taken = site.changes.next().await;
+        assert_eq!(taken.some().len() + taken.some().len(), 6);
+    }
+}
