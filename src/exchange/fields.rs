@@ -174,16 +174,15 @@ pub fn clean_trailers(trailers: &mut HeaderMap) {
     });
 }
 
-/// Takes out what asks a server to take the request for one of another method, or to another path or
-/// host.
+/// Takes out what asks a server to take the request for another.
 pub fn remove_overrides(headers: &mut HeaderMap) {
     for name in &OVERRIDES {
         headers.remove(name);
     }
 }
 
-/// Whether a request asks a server to take it for one of another method, or to another path or host;
-/// in whatever signs, since a route may keep odd names too.
+/// Whether a request asks a server to take it for another; in whatever signs, since a route may keep odd
+/// names too.
 #[must_use]
 pub fn has_overrides(headers: &HeaderMap) -> bool {
     let mut names = headers.keys();
@@ -191,10 +190,15 @@ pub fn has_overrides(headers: &HeaderMap) -> bool {
         || names.any(|name| reads_as(name.as_str(), &OVERRIDES))
 }
 
-/// Whether a field tells whom a request came from, and how.
+/// Whether a field tells whom a request came from, and how: by which scheme, too, since servers make links
+/// of it.
 #[must_use]
 pub fn is_forwarding(name: &str) -> bool {
-    name == "forwarded" || name == "x-real-ip" || name.starts_with("x-forwarded-")
+    let is_known = matches!(
+        name,
+        "forwarded" | "x-forwarded" | "x-real-ip" | "x-scheme" | "x-url-scheme" | "front-end-https"
+    );
+    is_known || name.starts_with("x-forwarded-")
 }
 
 /// The forwarding fields that tell which node of a proxy a request came through: Traefik writes its host's
@@ -274,18 +278,23 @@ const HOP_BY_HOP: [HeaderName; 8] = [
 ];
 
 /// What tells where a request came from, beside `X-Forwarded-*`.
-const TOLD: [HeaderName; 6] = [
+const TOLD: [HeaderName; 9] = [
     X_REQUEST_ID,
     TRACEPARENT,
     http::header::FORWARDED,
     http::header::VIA,
     HeaderName::from_static("tracestate"),
     HeaderName::from_static("x-real-ip"),
+    HeaderName::from_static("x-scheme"),
+    HeaderName::from_static("x-url-scheme"),
+    HeaderName::from_static("front-end-https"),
 ];
 
-/// What asks a server to take a request for one of another method, or to another path or host.
+/// What asks a server to take a request for one of another method, or to another path or host; to take it
+/// for one of its own, which its checks let pass (`X-Middleware-Subrequest` of Next.js); or to send what it
+/// asks others by the client's proxy (`Proxy`, which CGI reads as `HTTP_PROXY`).
 /// `frame/head.rs` matches the same names.
-pub static OVERRIDES: [HeaderName; 9] = [
+pub static OVERRIDES: [HeaderName; 14] = [
     HeaderName::from_static("x-http-method-override"),
     HeaderName::from_static("x-method-override"),
     HeaderName::from_static("x-http-method"),
@@ -295,6 +304,11 @@ pub static OVERRIDES: [HeaderName; 9] = [
     HeaderName::from_static("x-http-host-override"),
     HeaderName::from_static("x-backend-host"),
     HeaderName::from_static("x-http-destinationurl"),
+    HeaderName::from_static("x-original-uri"),
+    HeaderName::from_static("x-original-host"),
+    HeaderName::from_static("x-envoy-original-path"),
+    HeaderName::from_static("x-middleware-subrequest"),
+    HeaderName::from_static("proxy"),
 ];
 
 const END_TO_END: [HeaderName; 13] = [
@@ -376,6 +390,7 @@ mod tests {
             "x_forwarded_for",
             "x.forwarded.anything",
             "x_real_ip",
+            "x_scheme",
             "keep_alive",
             "proxy_authorization",
             "cookie_",

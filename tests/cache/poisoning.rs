@@ -19,6 +19,10 @@ async fn what_a_client_says_about_forwarding_reaches_neither_the_upstream_nor_th
         "x-forwarded-proto",
         "forwarded",
         "x-forwarded-prefix",
+        "x-forwarded",
+        "x-scheme",
+        "x-url-scheme",
+        "front-end-https",
         "x-real-ip",
     ] {
         let path = format!("/{field}");
@@ -74,11 +78,15 @@ async fn what_a_trusted_proxy_lets_pass_is_part_of_the_key_too() {
         let sent = site.get_with("/", &[("x-forwarded-prefix", prefix)]).await;
         assert_eq!(sent.body, prefix);
     }
+    for (scheme, count) in [("https", 3), ("http", 4), ("https", 4)] {
+        site.get_with("/", &[("x-scheme", scheme)]).await;
+        assert_eq!(site.count(), count, "{scheme}");
+    }
     for address in ["192.0.2.1", "192.0.2.2"] {
         let fields = [("x-forwarded-for", address), ("x-real-ip", address)];
         assert_eq!(site.get_with("/", &fields).await.body, "none");
     }
-    assert_eq!(site.count(), 3, "addresses make no difference");
+    assert_eq!(site.count(), 5, "addresses make no difference");
 }
 
 /// Each node of a proxy writes its own name.
