@@ -20,6 +20,10 @@ pub const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for
 pub const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 /// `X-Forwarded-Host`.
 pub const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+/// `x-cache-tags`, in which an upstream names its answers to us, to purge them by.
+pub const X_CACHE_TAGS: HeaderName = HeaderName::from_static("x-cache-tags");
+/// `Surrogate-Key`, which is the same of others.
+pub const SURROGATE_KEY: HeaderName = HeaderName::from_static("surrogate-key");
 /// `Keep-Alive`.
 pub const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 /// `Proxy-Connection`.
@@ -122,10 +126,20 @@ pub fn has_name(names: &[HeaderName], name: &str) -> bool {
         .is_ok()
 }
 
-/// Takes nominated names out of `Trailer`: what will not come must not be announced.
-fn withdraw_trailers(headers: &mut HeaderMap, nominated: &[HeaderName]) {
+/// Takes out fields that an answer lets only its first reader have, and what announces them as trailers.
+pub fn withhold(headers: &mut HeaderMap, names: &[HeaderName]) {
+    for name in names {
+        headers.remove(name);
+    }
+    if !names.is_empty() && headers.contains_key(TRAILER) {
+        withdraw_trailers(headers, &in_order(names.iter().cloned()));
+    }
+}
+
+/// Takes names, which are in order, out of `Trailer`: what will not come must not be announced.
+fn withdraw_trailers(headers: &mut HeaderMap, names: &[HeaderName]) {
     let announced = announced_trailers(headers);
-    let stay = |name: &&HeaderName| !has_name(nominated, name.as_str());
+    let stay = |name: &&HeaderName| !has_name(names, name.as_str());
     let staying: Vec<_> = announced
         .iter()
         .filter(stay)
@@ -161,11 +175,15 @@ fn only_persistence(headers: &HeaderMap) -> bool {
 }
 
 /// Takes out of trailers what must not stand there (RFC 9110 6.5.1): framing, routing, credentials,
-/// and whatever would be trusted in a header.
+/// controls of caches, and whatever would be trusted in a header. Tags are among them: who stores an answer
+/// has asked for its tags by then, and clients don't see any.
 ///
 /// Other odd names stay: an answer's are the upstream's word, as in its head.
 pub fn clean_trailers(trailers: &mut HeaderMap) {
     for name in HOP_BY_HOP.iter().chain(&END_TO_END).chain(&TOLD) {
+        trailers.remove(name);
+    }
+    for name in [X_CACHE_TAGS, SURROGATE_KEY] {
         trailers.remove(name);
     }
     remove_overrides(trailers);

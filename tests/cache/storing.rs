@@ -9,6 +9,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use futures_util::future::join_all;
 use http::{HeaderMap, Response};
 use http_body_util::{BodyExt, StreamBody};
 use hyper::body::Frame;
@@ -16,7 +17,9 @@ use tokio::sync::watch;
 
 use crate::{
     site::{Site, answer, numbered, request},
-    support::{Gateway, Origin, Peer, Raw, Server, empty, encode, eventually, full, http1, read},
+    support::{
+        BoxBody, Gateway, Origin, Peer, Raw, Server, empty, encode, eventually, full, http1, read,
+    },
 };
 
 const FRESH: &[(&str, &str)] = &[("cache-control", "max-age=60")];
@@ -216,7 +219,7 @@ async fn what_is_larger_than_an_object_may_be_passes_whole_and_is_not_stored() {
     }
 }
 
-fn in_pieces(body: &Bytes, trailers: Option<HeaderMap>) -> Response<crate::support::BoxBody> {
+fn in_pieces(body: &Bytes, trailers: Option<HeaderMap>) -> Response<BoxBody> {
     let pieces: Vec<_> = body.chunks(10_000).map(Bytes::copy_from_slice).collect();
     let frames = pieces.into_iter().map(Frame::data);
     let frames = frames.chain(trailers.map(Frame::trailers)).map(Ok);
@@ -249,6 +252,67 @@ async fn a_large_answer_of_unknown_length_and_its_trailers_are_served_again() {
         assert!(site.get_http2("/a").await.trailers.is_some());
     }
     assert_eq!(site.count(), 1);
+}
+
+/// An answer whose trailers name tags, cookies, a sum, and who asked.
+fn telling(control: &str) -> Response<BoxBody> {
+    let mut trailers = HeaderMap::new();
+    for (name, value) in [
+        ("x-who", "alice"),
+        ("x-cache-tags", "t1"),
+        ("surrogate-key", "t2"),
+        ("set-cookie", "a=b"),
+        ("x-sum", "7"),
+    ] {
+        trailers.insert(name, value.parse().expect("a value"));
+    }
+    let frames = [Frame::data(Bytes::from("x")), Frame::trailers(trailers)];
+    let frames = futures_util::stream::iter(frames.into_iter().map(Ok));
+    Response::builder()
+        .header("cache-control", control)
+        .header("x-who", "alice")
+        .header(
+            "trailer",
+            "x-who, x-cache-tags, surrogate-key, set-cookie, x-sum",
+        )
+        .body(StreamBody::new(frames).boxed_unsync())
+        .expect("an answer")
+}
+
+const TAKES: [(&str, &str); 2] = [("te", "trailers"), ("connection", "te")];
+
+/// The names of the trailers that a request gets.
+async fn trailers_of(site: &Site, method: &str) -> Vec<String> {
+    let sent = site.send(method, "/a", &TAKES, empty()).await;
+    let trailers = sent.trailers.unwrap_or_default();
+    let mut names: Vec<_> = trailers.keys().map(ToString::to_string).collect();
+    names.sort_unstable();
+    names
+}
+
+#[tokio::test]
+async fn what_an_answer_withholds_is_in_the_trailers_of_its_first_reader_alone() {
+    let site = Site::start("", |_, _| telling("max-age=60, private=\"x-who\"")).await;
+    let two = join_all((0..2).map(|_| trailers_of(&site, "GET")));
+    let mut got = site.meeting(2, two).await;
+    got.sort_unstable_by_key(Vec::len);
+    assert_eq!(got, [vec!["x-sum"], vec!["x-sum", "x-who"]]);
+    assert_eq!(trailers_of(&site, "GET").await, ["x-sum"]);
+    let sent = site.get_with("/a", &TAKES).await;
+    assert_eq!(sent.header("x-who"), None);
+    let announced = sent.header("trailer").expect("some are announced");
+    assert!(!announced.contains("x-who"), "{announced}");
+    assert_eq!(site.count(), 1);
+}
+
+/// Whatever becomes of the answer.
+#[tokio::test]
+async fn tags_in_trailers_reach_no_client() {
+    let site = Site::start("", |_, _| telling("private, max-age=60")).await;
+    for method in ["GET", "GET", "POST", "QUERY"] {
+        assert_eq!(trailers_of(&site, method).await, ["x-sum", "x-who"]);
+    }
+    assert_eq!(site.count(), 4);
 }
 
 #[tokio::test]

@@ -169,7 +169,7 @@ impl CacheRoute {
         };
         match outcome {
             Outcome::Storing(draft) if self.suits(visit, draft, now) => {
-                let reader = flight.fill.read(&visit.context)?;
+                let reader = flight.fill.read_without(&visit.context, &draft.withheld)?;
                 visit.note("coalesced", None);
                 let serving = self.serving(visit, &draft.head.facts, now, Some(&status));
                 Some(serving.arriving(draft, Body::boxed(reader)))

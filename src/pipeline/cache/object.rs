@@ -15,7 +15,7 @@ use super::{
     purge::{Marks, Purges, Reached, Stamp},
     store::Kept,
 };
-use crate::exchange::fields::X_REQUEST_ID;
+use crate::exchange::fields::{X_REQUEST_ID, withhold};
 
 /// A head that is being stored: all that is known before the body has come.
 #[derive(Clone, Debug)]
@@ -34,6 +34,8 @@ pub(super) struct Draft {
     pub(super) audience: Audience,
     /// What it can be purged by.
     pub(super) origin: Origin,
+    /// The fields that no trailers but those of its first reader have. What is stored has none any more.
+    pub(super) withheld: Box<[HeaderName]>,
 }
 
 /// Where an answer comes from, as far as purges need to know.
@@ -70,8 +72,12 @@ impl Draft {
         let nominated = verdict.nominated.clone();
         let audience = verdict.audience;
         let variant = nominated.key(request);
+        let withheld = verdict.withheld().into();
         let head = verdict.store(status, headers);
-        Self::of(&head, (nominated, variant), audience, origin)
+        Self {
+            withheld,
+            ..Self::of(&head, (nominated, variant), audience, origin)
+        }
     }
 
     /// What is stored of a head; `selected` is by which request fields, and their values.
@@ -90,6 +96,7 @@ impl Draft {
             audience,
             nearer,
             origin,
+            withheld: Box::default(),
             head: StoredHead { headers, ..*head },
         }
     }
@@ -154,13 +161,15 @@ impl Object {
         trailers: Option<HeaderMap>,
     ) -> Self {
         // Readers who came while it arrived hold the other one.
-        let draft = Arc::unwrap_or_clone(draft);
+        let mut draft = Arc::unwrap_or_clone(draft);
+        let withheld = std::mem::take(&mut draft.withheld);
+        let trailers = trailers.and_then(|fields| kept(fields, &withheld));
         let draft = complete(draft, &body, trailers.is_some());
         let mut object = Self {
             label: Label::of(key),
             draft,
             body,
-            trailers: trailers.map(|fields| Box::new(owned(&fields, 0, |_| true))),
+            trailers,
             checked: AtomicU64::new(0),
             weight: 0,
         };
@@ -189,6 +198,12 @@ impl Kept for Object {
     fn label(&self) -> &Label {
         &self.label
     }
+}
+
+/// What is stored of an answer's trailers.
+fn kept(mut fields: HeaderMap, withheld: &[HeaderName]) -> Option<Box<HeaderMap>> {
+    withhold(&mut fields, withheld);
+    (!fields.is_empty()).then(|| Box::new(owned(&fields, 0, |_| true)))
 }
 
 /// Now that the body is there its length is told, so that HEAD gets it too.

@@ -101,6 +101,12 @@ pub struct Verdict {
 }
 
 impl Verdict {
+    /// The fields that only who asked gets, as trailers too.
+    #[must_use]
+    pub fn withheld(&self) -> &[HeaderName] {
+        &self.withheld
+    }
+
     /// Makes the stored head of an answer's own (RFC 9111 3.1).
     ///
     /// Whoever else reads the same fetch gets this head too: an answer may name fields that are
@@ -112,9 +118,7 @@ impl Verdict {
         headers.remove(AGE);
         // For the next hop alone (RFC 9111 3.1).
         headers.remove(PROXY_AUTHENTICATION_INFO);
-        for name in &self.withheld {
-            headers.remove(name);
-        }
+        fields::withhold(&mut headers, &self.withheld);
         // A recipient adds what is missing (RFC 9110 6.6.1).
         if !headers.contains_key(DATE) {
             headers.insert(DATE, format_http_date(self.facts.received));

@@ -398,10 +398,21 @@ fn fields_of_one_hop_and_withheld_ones_are_not_stored() {
         ("x-kept", "1"),
         ("content-range", "nonsense"),
         ("age", "3"),
+        ("trailer", "x-two, x-sum"),
     ]);
     let mut names: Vec<_> = head.headers.keys().map(HeaderName::as_str).collect();
     names.sort_unstable();
-    assert_eq!(names, ["cache-control", "content-range", "date", "x-kept"]);
+    assert_eq!(
+        names,
+        [
+            "cache-control",
+            "content-range",
+            "date",
+            "trailer",
+            "x-kept"
+        ]
+    );
+    assert_eq!(head.headers["trailer"], "x-sum");
 }
 
 #[test]
