@@ -131,6 +131,7 @@ async fn who_has_the_answer_already_gets_a_304() {
         let sent = site.get_with("/a", &[(name, value)]).await;
         assert_eq!((sent.status(), &*sent.body), (304, &b""[..]), "{name}");
         assert_eq!(sent.header("etag"), Some("\"one\""));
+        assert_eq!(sent.header("cache-status"), Some("tollgate; hit"));
         assert!(sent.header("age").is_some());
     }
     let sent = site.get_with("/a", &[("if-none-match", "\"two\"")]).await;
@@ -158,11 +159,13 @@ async fn parts_are_cut_out_of_a_whole_of_any_size() {
         assert_eq!(sent.header("content-range"), Some(&*told));
         let length = (last - first + 1).to_string();
         assert_eq!(sent.header("content-length"), Some(&*length));
+        assert_eq!(sent.header("cache-status"), Some("tollgate; hit"));
         assert!(sent.body == bytes.slice(first..=last), "{range}");
     }
     let sent = site.get_with("/a", &[("range", "bytes=900000-")]).await;
     assert_eq!(sent.status(), 416);
     assert_eq!(sent.header("content-range"), Some("bytes */900000"));
+    assert_eq!(sent.header("cache-status"), Some("tollgate; hit"));
     assert_eq!(site.count(), 1);
 }
 
