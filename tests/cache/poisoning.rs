@@ -1,6 +1,9 @@
 //! Attempts to have a wrong answer stored for others.
 
+use futures_util::future::join_all;
+
 use crate::{
+    origin::Seen,
     site::{Site, answer, numbered},
     support::{Raw, empty, full},
 };
@@ -221,6 +224,52 @@ async fn errors_get_no_lifetime_of_ours() {
     let sent = site.get_with("/", &[("x-odd", &large)]).await;
     assert_eq!(sent.status(), 431);
     assert_eq!(site.get("/").await.status(), 200);
+}
+
+/// Even where the origin gives them one.
+#[tokio::test]
+async fn what_an_answer_says_of_one_request_is_kept_for_no_other() {
+    let said = |seen: &Seen| seen.header("x-odd").and_then(|status| status.parse().ok());
+    let rule = "override_ttl = '1m'";
+    let site = Site::start(rule, move |count, seen| match said(&seen) {
+        Some(status) => answer(status, FRESH, "odd"),
+        None => numbered(count, FRESH),
+    })
+    .await;
+    let statuses = [413, 417, 421, 425, 428, 429, 431, 511];
+    for (index, status) in statuses.into_iter().enumerate() {
+        let (path, said) = (format!("/{status}"), status.to_string());
+        let odd = [("x-odd", &*said)];
+        assert_eq!(site.get_with(&path, &odd).await.status(), status);
+        let logged = site.logged(3 * index + 1).await;
+        assert_eq!(logged, ("miss".into(), "status".into()), "{status}");
+        let plain = site.get(&path).await;
+        assert_eq!(plain.status(), 200, "{status}");
+        assert_eq!(site.get_with(&path, &odd).await.body, plain.body);
+    }
+    // That of a URL which is too long is that URL's.
+    for _ in 0..2 {
+        let sent = site.get_with("/414", &[("x-odd", "414")]).await;
+        assert_eq!(sent.status(), 414);
+    }
+    assert_eq!(site.count(), 2 * statuses.len() + 1);
+}
+
+/// Nor does it part those who would wait for each other.
+#[tokio::test]
+async fn what_an_answer_says_of_one_request_leaves_others_waiting_for_each_other() {
+    let site = Site::start("", |count, seen| match seen.header("x-odd") {
+        Some(_) => answer(429, &[], "slower"),
+        None => numbered(count, FRESH),
+    })
+    .await;
+    let refused = site.get_with("/a", &[("x-odd", "1")]).await;
+    assert_eq!(refused.status(), 429);
+    let sent = site
+        .meeting(3, join_all((0..3).map(|_| site.get("/a"))))
+        .await;
+    assert!(sent.iter().all(|sent| sent.body == "2"));
+    assert_eq!(site.count(), 2);
 }
 
 #[tokio::test]

@@ -20,8 +20,8 @@ use super::{
     key::Key,
     object::{CACHE_STATUS, Draft, NAME, Object, Origin},
     policy::{
-        Audience, CacheStatus, Class, Facts, Failure, Forwarded, Moment, Reuse, make_conditional,
-        reuse, stale_instead, unconditional,
+        Audience, CacheStatus, Class, Facts, Failure, Forwarded, Moment, Reuse, is_of_one_request,
+        make_conditional, reuse, stale_instead, unconditional,
     },
     serve::Serving,
     shared::{Found, Place},
@@ -435,10 +435,11 @@ impl CacheRoute {
     }
 
     /// Requests for what nobody may share do not wait for each other for a while. Failures pass by
-    /// themselves, and what one client wants says nothing of others.
+    /// themselves, and what one client wants, or is told of its own request, says nothing of others.
     fn pass_for_a_while(&self, job: &Job, response: &Response, why: &str) {
-        let failed = response.body().is_own() || response.status().is_server_error();
-        if failed || why == "request-no-store" {
+        let status = response.status();
+        let failed = response.body().is_own() || status.is_server_error();
+        if failed || is_of_one_request(status) || why == "request-no-store" {
             return job.visit.leave_turn();
         }
         let until = self.cache.stamp() + PASS.as_nanos() as u64;
