@@ -255,17 +255,44 @@ async fn other_methods_pass_by_what_is_stored() {
     let site = Site::with("", FRESH).await;
     let bypassed = ("bypass".to_owned(), "method".to_owned());
     assert_eq!(site.get("/a").await.body, "1");
-    assert_eq!(site.send("QUERY", "/a", &[], full("x")).await.body, "2");
+    let sent = site.send("QUERY", "/a", &[], full("x")).await;
+    assert_eq!(sent.body, "2");
+    assert_eq!(sent.header("cache-status"), Some("tollgate; fwd=method"));
     assert_eq!(site.logged(2).await, bypassed);
     assert_eq!(site.send("OPTIONS", "/a", &[], empty()).await.body, "3");
     assert_eq!(site.logged(3).await, bypassed);
     assert_eq!(site.get("/a").await.body, "1", "they change nothing");
-    assert_eq!(site.send("POST", "/a", &[], full("x")).await.body, "4");
+    let sent = site.send("POST", "/a", &[], full("x")).await;
+    assert_eq!(sent.body, "4");
+    assert_eq!(sent.header("cache-status"), Some("tollgate; fwd=method"));
     assert_eq!(site.logged(5).await, bypassed);
     assert_eq!(site.count(), 4);
     let name = "tollgate_cache_requests_total";
     let labels = ["result=\"bypass\"", "detail=\"method\""];
     eventually(|| site.gateway.metric(name, &labels) == 3.0).await;
+}
+
+#[tokio::test]
+async fn a_request_that_the_store_is_not_asked_for_is_told_why() {
+    let text = "[routes.site]\nupstream = 'ORIGIN'\nodd_header_names = 'keep'\ncache = {}\n";
+    let fields = &[
+        ("cache-control", "max-age=60"),
+        ("cache-status", "one; hit"),
+    ];
+    let site = Site::configured(text, move |count, _| numbered(count, fields)).await;
+    site.get("/a").await;
+    for (fields, body, why) in [
+        (&[][..], full("x"), "request-body"),
+        (&[("if-match", "\"a\"")][..], empty(), "precondition"),
+        (&[("accept_language", "de")][..], empty(), "odd-names"),
+    ] {
+        let sent = site.send("GET", "/a", fields, body).await;
+        let status = sent.head.headers.get_all("cache-status").iter();
+        let status: Vec<_> = status.map(|value| value.to_str().expect("text")).collect();
+        let ours = format!("tollgate; fwd=bypass; detail={why}");
+        assert_eq!(status, ["one; hit", &*ours]);
+    }
+    assert_eq!(site.count(), 4);
 }
 
 #[tokio::test]

@@ -464,7 +464,10 @@ async fn a_posts_answer_that_says_it_is_the_url_itself_serves_later_gets() {
     const OWN: &[(&str, &str)] = &[FRESH[0], ("content-location", "/a")];
     let site = Site::with("", OWN).await;
     assert_eq!(site.bodies("/a", 2).await, ["1", "1"]);
-    assert_eq!(site.send("POST", "/a", &[], full("x")).await.body, "2");
+    let sent = site.send("POST", "/a", &[], full("x")).await;
+    assert_eq!(sent.body, "2");
+    let status = sent.header("cache-status");
+    assert_eq!(status, Some("tollgate; fwd=method; stored"));
     assert_eq!(
         site.bodies("/a", 2).await,
         ["2", "2"],
