@@ -407,3 +407,27 @@ async fn an_odd_name_that_the_rule_names_tells_answers_apart_and_is_said_in_no_o
     }
     assert_eq!(site.count(), 3);
 }
+
+/// There is room for so many variants of a URL; what all ask for is not to make room for one client's.
+#[tokio::test]
+async fn values_that_a_client_makes_up_push_out_no_variant_that_others_ask_for() {
+    const FIELDS: &[(&str, &str)] = &[FRESH[0], ("vary", "accept-encoding")];
+    let site = Site::with("override_ttl = '1h'", FIELDS).await;
+    let real = [("accept-encoding", "gzip")];
+    let flood = async |name: &str| {
+        for number in 0..40 {
+            let made_up = format!("{name}{number}");
+            site.get_with("/a", &[("accept-encoding", &*made_up)]).await;
+        }
+    };
+    for _ in 0..2 {
+        assert_eq!(site.get_with("/a", &real).await.body, "1");
+    }
+    flood("x").await;
+    assert_eq!(site.count(), 41);
+    assert_eq!(site.get_with("/a", &real).await.body, "1");
+    // What nobody asks for any more does make room.
+    site.later(120);
+    flood("y").await;
+    assert_eq!(site.get_with("/a", &real).await.body, "82");
+}

@@ -1,6 +1,9 @@
 //! What is stored of one answer.
 
-use std::sync::{Arc, atomic::AtomicU64};
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering::Relaxed},
+};
 
 use bytes::{Bytes, BytesMut};
 use http::{
@@ -57,6 +60,8 @@ pub(super) struct Object {
     pub(super) trailers: Option<Box<HeaderMap>>,
     /// The last ban that it was compared with.
     checked: AtomicU64,
+    /// When it was last asked for, as one of several variants; zero when it never was.
+    asked: AtomicU64,
     weight: u64,
 }
 
@@ -171,6 +176,7 @@ impl Object {
             body,
             trailers,
             checked: AtomicU64::new(0),
+            asked: AtomicU64::new(0),
             weight: 0,
         };
         object.weight = object.weighed() as u64;
@@ -188,6 +194,15 @@ impl Object {
     pub(super) fn facts(&self, purges: &Purges, now: (Moment, Stamp)) -> Option<Facts> {
         self.draft.facts(purges, &self.checked, now)
     }
+
+    /// Notes that it is asked for. Once in a while is enough, or each hit would write to what all workers
+    /// read.
+    pub(super) fn ask(&self, now: Stamp) {
+        let last = self.asked.load(Relaxed);
+        if last == 0 || now.saturating_sub(last) >= A_WHILE {
+            self.asked.store(now, Relaxed);
+        }
+    }
 }
 
 impl Kept for Object {
@@ -197,6 +212,14 @@ impl Kept for Object {
 
     fn label(&self) -> &Label {
         &self.label
+    }
+
+    /// One that nobody has asked for again counts as if it were old: it may be one client's alone.
+    fn asked(&self) -> u64 {
+        match self.asked.load(Relaxed) {
+            0 => self.draft.origin.began.saturating_sub(PROBATION),
+            at => at,
+        }
     }
 }
 
@@ -294,6 +317,10 @@ const FIELD: usize = 136;
 /// The counts of a shared object.
 const COUNTS: usize = 16;
 const NANOS_PER_MILLI: u64 = 1_000_000;
+/// How exactly it is known when a variant was last asked for.
+const A_WHILE: Stamp = 1_000 * NANOS_PER_MILLI;
+/// A new variant takes the place of those only that were not asked for since so long.
+const PROBATION: Stamp = 60_000 * NANOS_PER_MILLI;
 
 #[cfg(test)]
 mod tests {
