@@ -212,6 +212,28 @@ async fn clients_of_both_protocols_share_what_is_stored() {
 }
 
 #[tokio::test]
+async fn who_asks_over_http2_gets_a_304_and_parts_too() {
+    let site = Site::start("", |_, _| answer(200, TAGGED, "0123456789")).await;
+    site.get("/a").await;
+    for (field, status, body, range) in [
+        (("if-none-match", "\"one\""), 304, "", None),
+        (("range", "bytes=2-4"), 206, "234", Some("bytes 2-4/10")),
+        (("range", "bytes=10-"), 416, "", Some("bytes */10")),
+        (("if-none-match", "\"two\""), 200, "0123456789", None),
+    ] {
+        let sent = site.get_http2_with("/a", &[field]).await;
+        assert_eq!(sent.status(), status, "{field:?}");
+        assert_eq!(sent.body, body, "{field:?}");
+        assert_eq!(sent.header("content-range"), range, "{field:?}");
+        let length = body.len().to_string();
+        let told = sent.header("content-length");
+        assert!(status > 206 || told == Some(&*length), "{told:?}");
+        assert_eq!(sent.header("cache-status"), Some("tollgate; hit"));
+    }
+    assert_eq!(site.count(), 1);
+}
+
+#[tokio::test]
 async fn the_status_of_caches_behind_us_stands_before_ours() {
     let fields = &[
         ("cache-control", "max-age=60"),

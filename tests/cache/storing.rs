@@ -5,7 +5,7 @@ use std::{
         Arc,
         atomic::{AtomicUsize, Ordering::Relaxed},
     },
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use bytes::Bytes;
@@ -14,6 +14,7 @@ use http::{HeaderMap, Response};
 use http_body_util::{BodyExt, StreamBody};
 use hyper::body::Frame;
 use tokio::sync::watch;
+use tollgate::pipeline::cache::policy::{Moment, format_http_date};
 
 use crate::{
     site::{Site, answer, numbered, request},
@@ -76,6 +77,53 @@ async fn a_rule_gives_lifetimes_where_the_upstream_is_silent() {
     longer.get("/a").await;
     longer.later(61);
     assert_eq!(longer.get("/a").await.body, "1");
+}
+
+/// A tenth of the time that it has not changed for.
+#[tokio::test]
+async fn a_rule_may_guess_a_lifetime_from_when_an_answer_changed() {
+    let modified = SystemTime::now() - Duration::from_secs(1000);
+    let modified = format_http_date(Moment::from(modified));
+    let modified = modified.to_str().expect("a date").to_owned();
+    for (rule, bodies) in [
+        ("", ["1", "2", "3"]),
+        ("heuristics = true", ["1", "1", "2"]),
+    ] {
+        let modified = modified.clone();
+        let site = Site::start(rule, move |count, _| {
+            numbered(count, &[("last-modified", &*modified)])
+        })
+        .await;
+        for (later, body) in [0, 90, 20].into_iter().zip(bodies) {
+            site.later(later);
+            assert_eq!(site.get("/a").await.body, body, "{rule}");
+        }
+    }
+}
+
+/// RFC 9213: what is said to us stands above what is said to all, and the first that the rule names above
+/// the next.
+#[tokio::test]
+async fn a_rule_says_which_targeted_fields_are_for_us() {
+    const FIELDS: &[(&str, &str)] = &[
+        ("cache-control", "no-store"),
+        ("cdn-cache-control", "max-age=10"),
+        ("example-cache-control", "max-age=100"),
+    ];
+    for (rule, bodies) in [
+        ("", ["1", "1", "2"]),
+        (
+            "targeted = ['example-cache-control', 'cdn-cache-control']",
+            ["1", "1", "1"],
+        ),
+        ("targeted = ['other-cache-control']", ["1", "2", "3"]),
+    ] {
+        let site = Site::with(rule, FIELDS).await;
+        for (later, body) in [0, 5, 45].into_iter().zip(bodies) {
+            site.later(later);
+            assert_eq!(site.get("/a").await.body, body, "{rule}");
+        }
+    }
 }
 
 #[tokio::test]
@@ -206,16 +254,19 @@ async fn what_is_larger_than_an_object_may_be_passes_whole_and_is_not_stored() {
             false => in_pieces(&sent, None),
         })
         .await;
-        for _ in 0..2 {
+        for asked in 1..=3 {
             let got = site.get("/a").await;
             assert!(got.body == body, "told {told}");
+            assert_eq!(site.count(), asked, "told {told}");
+            let status = got.header("cache-status").expect("a status");
+            // Of an answer that does not tell its length it shows later.
+            assert_eq!(status.ends_with("detail=too-large"), told, "{status}");
         }
-        assert_eq!(site.count(), 2);
-        assert_eq!(
-            site.gateway.metric("tollgate_cache_objects", &["none"]),
-            0.0
-        );
-        site.get("/a").await;
+        // What was told is remembered as nobody's to wait for, without an answer.
+        let objects = site.gateway.metric("tollgate_cache_objects", &[]);
+        assert_eq!(objects, if told { 1.0 } else { 0.0 });
+        let bytes = || site.gateway.metric("tollgate_cache_memory_bytes", &[]);
+        eventually(|| bytes() < 1e6).await;
     }
 }
 
