@@ -20,6 +20,7 @@ class Scenario:
     title: str
     wish: Wish
     path: str = "/"
+    paths: int = 0                 # so many, the path with a number behind it, are asked for in turn; 0: the path itself
     conns: int = 64
     rate: int = 0                  # requests/s of a second run that gives the latencies; 0: they come from the saturating run
     pace: int = 0                  # requests/s of the run that gives the CPU time; 0: as many as there can be
@@ -61,8 +62,9 @@ SCENARIOS = {
     "limit": against_plain("a limit in memory that refuses nobody", Wish(log=False, limit="address"), "tollgate-nofields"),
     "limit-redis": against_plain("a limit in Redis, asked for each request", Wish(log=False, limit="redis"), redis=True, pace=8000),
     "limit-lease": against_plain("a limit in Redis, 50 taken at a time", Wish(log=False, limit="lease"), redis=True),
-    "cache-redis": Scenario("hits of 1 KiB out of Redis alone, and out of memory; no access log", Wish(log=False, cache=True, store="redis"),
-                            "/cache/1024", rows=["tollgate", "tollgate-memory"], peers=("tollgate-memory",), redis=True),
+    "cache-redis": Scenario("hits of 1 KiB out of Redis alone, and out of memory, of 10,000 URLs in turn; no access log",
+                            Wish(log=False, cache=True, store="redis"), "/cache/1024/", paths=10000,
+                            rows=["tollgate", "tollgate-memory"], peers=("tollgate-memory",), redis=True),
     "idle": Scenario("idle keep-alive connections, each after one answer", Wish(log=False), kind="idle", value="bytes_per_conn"),
     "slow": Scenario("20 slow readers of a 16 MiB body each", Wish(log=False), kind="slow", value="growth_kib"),
 }
@@ -94,7 +96,7 @@ class Row:
     def __init__(self, name, scenario, opts):
         self.name, self.opts, self.process = name, opts, None
         self.runs, self.paced, self.bad = [], [], ""
-        self.path, self.h2 = scenario.path, scenario.wish.h2
+        self.path, self.paths, self.h2 = scenario.path, scenario.paths, scenario.wish.h2
         base, self.wish = variant(name, scenario.wish)
         if self.wish.routes > 1:
             self.path = f"/r/{self.wish.routes // 2}/x"
@@ -137,7 +139,8 @@ def one_run(row, scenario, seconds, rate=0):
     if scenario.wish.h2:
         r = measure.h2load(row.place.port, row.path, row.pids(), seconds)
     else:
-        r = measure.lgen(f"{row.opts.work}/lgen", row.place.port, row.path, row.pids(), scenario.conns, seconds, rate, row.header_file)
+        r = measure.lgen(f"{row.opts.work}/lgen", row.place.port, row.path, row.pids(), scenario.conns, seconds, rate,
+                         row.header_file, row.paths)
     took = time.monotonic() - t
     good = r["status"].get(str(scenario.status), 0)
     assert good and good >= 0.999 * sum(r["status"].values()), f"answers were {r['status']}"

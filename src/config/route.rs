@@ -308,9 +308,10 @@ table! {
         pub(super) encoded_slash: Key<EncodedSlash> => Keyed<Choice<EncodedSlash>> = None; "`\"refuse\"`",
         /// `override_headers`: what becomes of header fields that ask a server to take the request for
         /// one of another method (`X-HTTP-Method-Override`, `X-Method-Override`, `X-HTTP-Method`),
-        /// to another path (`X-Original-URL`, `X-Rewrite-URL`) or to another host (`X-Host`,
-        /// `X-HTTP-Host-Override`, `X-Backend-Host`, `X-HTTP-DestinationURL`):
-        /// past rules that saw what was sent.
+        /// to another path (`X-Original-URL`, `X-Original-URI`, `X-Rewrite-URL`, `X-Envoy-Original-Path`)
+        /// or to another host (`X-Host`, `X-HTTP-Host-Override`, `X-Backend-Host`, `X-Original-Host`,
+        /// `X-HTTP-DestinationURL`), to leave out its own checks (`X-Middleware-Subrequest`) or to ask by
+        /// the client's proxy (`Proxy`): past rules that saw what was sent.
         /// `"strip"` takes them out, `"keep"` lets them pass.
         pub(super) override_headers: Key<OverrideHeaders> =>
             Keyed<Choice<OverrideHeaders>> = None; "`\"strip\"`",

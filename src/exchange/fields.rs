@@ -20,6 +20,10 @@ pub const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for
 pub const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 /// `X-Forwarded-Host`.
 pub const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+/// `x-cache-tags`, in which an upstream names its answers to us, to purge them by.
+pub const X_CACHE_TAGS: HeaderName = HeaderName::from_static("x-cache-tags");
+/// `Surrogate-Key`, which is the same of others.
+pub const SURROGATE_KEY: HeaderName = HeaderName::from_static("surrogate-key");
 /// `Keep-Alive`.
 pub const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 /// `Proxy-Connection`.
@@ -122,10 +126,20 @@ pub fn has_name(names: &[HeaderName], name: &str) -> bool {
         .is_ok()
 }
 
-/// Takes nominated names out of `Trailer`: what will not come must not be announced.
-fn withdraw_trailers(headers: &mut HeaderMap, nominated: &[HeaderName]) {
+/// Takes out fields that an answer lets only its first reader have, and what announces them as trailers.
+pub fn withhold(headers: &mut HeaderMap, names: &[HeaderName]) {
+    for name in names {
+        headers.remove(name);
+    }
+    if !names.is_empty() && headers.contains_key(TRAILER) {
+        withdraw_trailers(headers, &in_order(names.iter().cloned()));
+    }
+}
+
+/// Takes names, which are in order, out of `Trailer`: what will not come must not be announced.
+fn withdraw_trailers(headers: &mut HeaderMap, names: &[HeaderName]) {
     let announced = announced_trailers(headers);
-    let stay = |name: &&HeaderName| !has_name(nominated, name.as_str());
+    let stay = |name: &&HeaderName| !has_name(names, name.as_str());
     let staying: Vec<_> = announced
         .iter()
         .filter(stay)
@@ -161,11 +175,15 @@ fn only_persistence(headers: &HeaderMap) -> bool {
 }
 
 /// Takes out of trailers what must not stand there (RFC 9110 6.5.1): framing, routing, credentials,
-/// and whatever would be trusted in a header.
+/// controls of caches, and whatever would be trusted in a header. Tags are among them: who stores an answer
+/// has asked for its tags by then, and clients don't see any.
 ///
 /// Other odd names stay: an answer's are the upstream's word, as in its head.
 pub fn clean_trailers(trailers: &mut HeaderMap) {
     for name in HOP_BY_HOP.iter().chain(&END_TO_END).chain(&TOLD) {
+        trailers.remove(name);
+    }
+    for name in [X_CACHE_TAGS, SURROGATE_KEY] {
         trailers.remove(name);
     }
     remove_overrides(trailers);
@@ -174,16 +192,15 @@ pub fn clean_trailers(trailers: &mut HeaderMap) {
     });
 }
 
-/// Takes out what asks a server to take the request for one of another method, or to another path or
-/// host.
+/// Takes out what asks a server to take the request for another.
 pub fn remove_overrides(headers: &mut HeaderMap) {
     for name in &OVERRIDES {
         headers.remove(name);
     }
 }
 
-/// Whether a request asks a server to take it for one of another method, or to another path or host;
-/// in whatever signs, since a route may keep odd names too.
+/// Whether a request asks a server to take it for another; in whatever signs, since a route may keep odd
+/// names too.
 #[must_use]
 pub fn has_overrides(headers: &HeaderMap) -> bool {
     let mut names = headers.keys();
@@ -191,10 +208,15 @@ pub fn has_overrides(headers: &HeaderMap) -> bool {
         || names.any(|name| reads_as(name.as_str(), &OVERRIDES))
 }
 
-/// Whether a field tells whom a request came from, and how.
+/// Whether a field tells whom a request came from, and how: by which scheme, too, since servers make links
+/// of it.
 #[must_use]
 pub fn is_forwarding(name: &str) -> bool {
-    name == "forwarded" || name == "x-real-ip" || name.starts_with("x-forwarded-")
+    let is_known = matches!(
+        name,
+        "forwarded" | "x-forwarded" | "x-real-ip" | "x-scheme" | "x-url-scheme" | "front-end-https"
+    );
+    is_known || name.starts_with("x-forwarded-")
 }
 
 /// The forwarding fields that tell which node of a proxy a request came through: Traefik writes its host's
@@ -274,18 +296,23 @@ const HOP_BY_HOP: [HeaderName; 8] = [
 ];
 
 /// What tells where a request came from, beside `X-Forwarded-*`.
-const TOLD: [HeaderName; 6] = [
+const TOLD: [HeaderName; 9] = [
     X_REQUEST_ID,
     TRACEPARENT,
     http::header::FORWARDED,
     http::header::VIA,
     HeaderName::from_static("tracestate"),
     HeaderName::from_static("x-real-ip"),
+    HeaderName::from_static("x-scheme"),
+    HeaderName::from_static("x-url-scheme"),
+    HeaderName::from_static("front-end-https"),
 ];
 
-/// What asks a server to take a request for one of another method, or to another path or host.
+/// What asks a server to take a request for one of another method, or to another path or host; to take it
+/// for one of its own, which its checks let pass (`X-Middleware-Subrequest` of Next.js); or to send what it
+/// asks others by the client's proxy (`Proxy`, which CGI reads as `HTTP_PROXY`).
 /// `frame/head.rs` matches the same names.
-pub static OVERRIDES: [HeaderName; 9] = [
+pub static OVERRIDES: [HeaderName; 14] = [
     HeaderName::from_static("x-http-method-override"),
     HeaderName::from_static("x-method-override"),
     HeaderName::from_static("x-http-method"),
@@ -295,6 +322,11 @@ pub static OVERRIDES: [HeaderName; 9] = [
     HeaderName::from_static("x-http-host-override"),
     HeaderName::from_static("x-backend-host"),
     HeaderName::from_static("x-http-destinationurl"),
+    HeaderName::from_static("x-original-uri"),
+    HeaderName::from_static("x-original-host"),
+    HeaderName::from_static("x-envoy-original-path"),
+    HeaderName::from_static("x-middleware-subrequest"),
+    HeaderName::from_static("proxy"),
 ];
 
 const END_TO_END: [HeaderName; 13] = [
@@ -376,6 +408,7 @@ mod tests {
             "x_forwarded_for",
             "x.forwarded.anything",
             "x_real_ip",
+            "x_scheme",
             "keep_alive",
             "proxy_authorization",
             "cookie_",

@@ -73,7 +73,12 @@ impl Seen {
                 | "x-host"
                 | "x-http-host-override"
                 | "x-backend-host"
-                | "x-http-destinationurl" => seen.overrides = true,
+                | "x-http-destinationurl"
+                | "x-original-uri"
+                | "x-original-host"
+                | "x-envoy-original-path"
+                | "x-middleware-subrequest"
+                | "proxy" => seen.overrides = true,
                 "forwarded" | "x-forwarded-for" | "x-forwarded-proto" | "x-forwarded-host"
                 | "x-real-ip" => seen.forwarding = true,
                 other => {

@@ -311,7 +311,13 @@ async fn no_field_makes_another_request_of_one_that_was_allowed() {
         "X-Method-Override",
         "X-HTTP-Method",
         "X-Original-URL",
+        "X-Original-URI",
         "X-Rewrite-URL",
+        "X-Envoy-Original-Path",
+        "X-Host",
+        "X-Original-Host",
+        "X-Middleware-Subrequest",
+        "Proxy",
     ];
     let fields: String = overrides
         .iter()

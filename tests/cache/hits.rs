@@ -131,6 +131,7 @@ async fn who_has_the_answer_already_gets_a_304() {
         let sent = site.get_with("/a", &[(name, value)]).await;
         assert_eq!((sent.status(), &*sent.body), (304, &b""[..]), "{name}");
         assert_eq!(sent.header("etag"), Some("\"one\""));
+        assert_eq!(sent.header("cache-status"), Some("tollgate; hit"));
         assert!(sent.header("age").is_some());
     }
     let sent = site.get_with("/a", &[("if-none-match", "\"two\"")]).await;
@@ -158,11 +159,13 @@ async fn parts_are_cut_out_of_a_whole_of_any_size() {
         assert_eq!(sent.header("content-range"), Some(&*told));
         let length = (last - first + 1).to_string();
         assert_eq!(sent.header("content-length"), Some(&*length));
+        assert_eq!(sent.header("cache-status"), Some("tollgate; hit"));
         assert!(sent.body == bytes.slice(first..=last), "{range}");
     }
     let sent = site.get_with("/a", &[("range", "bytes=900000-")]).await;
     assert_eq!(sent.status(), 416);
     assert_eq!(sent.header("content-range"), Some("bytes */900000"));
+    assert_eq!(sent.header("cache-status"), Some("tollgate; hit"));
     assert_eq!(site.count(), 1);
 }
 
@@ -205,6 +208,28 @@ async fn clients_of_both_protocols_share_what_is_stored() {
     assert_eq!(site.get("/a").await.body, "1");
     let sent = site.get_http2("/a").await;
     assert_eq!(sent.header("cache-status"), Some("tollgate; hit"));
+    assert_eq!(site.count(), 1);
+}
+
+#[tokio::test]
+async fn who_asks_over_http2_gets_a_304_and_parts_too() {
+    let site = Site::start("", |_, _| answer(200, TAGGED, "0123456789")).await;
+    site.get("/a").await;
+    for (field, status, body, range) in [
+        (("if-none-match", "\"one\""), 304, "", None),
+        (("range", "bytes=2-4"), 206, "234", Some("bytes 2-4/10")),
+        (("range", "bytes=10-"), 416, "", Some("bytes */10")),
+        (("if-none-match", "\"two\""), 200, "0123456789", None),
+    ] {
+        let sent = site.get_http2_with("/a", &[field]).await;
+        assert_eq!(sent.status(), status, "{field:?}");
+        assert_eq!(sent.body, body, "{field:?}");
+        assert_eq!(sent.header("content-range"), range, "{field:?}");
+        let length = body.len().to_string();
+        let told = sent.header("content-length");
+        assert!(status > 206 || told == Some(&*length), "{told:?}");
+        assert_eq!(sent.header("cache-status"), Some("tollgate; hit"));
+    }
     assert_eq!(site.count(), 1);
 }
 
@@ -252,17 +277,44 @@ async fn other_methods_pass_by_what_is_stored() {
     let site = Site::with("", FRESH).await;
     let bypassed = ("bypass".to_owned(), "method".to_owned());
     assert_eq!(site.get("/a").await.body, "1");
-    assert_eq!(site.send("QUERY", "/a", &[], full("x")).await.body, "2");
+    let sent = site.send("QUERY", "/a", &[], full("x")).await;
+    assert_eq!(sent.body, "2");
+    assert_eq!(sent.header("cache-status"), Some("tollgate; fwd=method"));
     assert_eq!(site.logged(2).await, bypassed);
     assert_eq!(site.send("OPTIONS", "/a", &[], empty()).await.body, "3");
     assert_eq!(site.logged(3).await, bypassed);
     assert_eq!(site.get("/a").await.body, "1", "they change nothing");
-    assert_eq!(site.send("POST", "/a", &[], full("x")).await.body, "4");
+    let sent = site.send("POST", "/a", &[], full("x")).await;
+    assert_eq!(sent.body, "4");
+    assert_eq!(sent.header("cache-status"), Some("tollgate; fwd=method"));
     assert_eq!(site.logged(5).await, bypassed);
     assert_eq!(site.count(), 4);
     let name = "tollgate_cache_requests_total";
     let labels = ["result=\"bypass\"", "detail=\"method\""];
     eventually(|| site.gateway.metric(name, &labels) == 3.0).await;
+}
+
+#[tokio::test]
+async fn a_request_that_the_store_is_not_asked_for_is_told_why() {
+    let text = "[routes.site]\nupstream = 'ORIGIN'\nodd_header_names = 'keep'\ncache = {}\n";
+    let fields = &[
+        ("cache-control", "max-age=60"),
+        ("cache-status", "one; hit"),
+    ];
+    let site = Site::configured(text, move |count, _| numbered(count, fields)).await;
+    site.get("/a").await;
+    for (fields, body, why) in [
+        (&[][..], full("x"), "request-body"),
+        (&[("if-match", "\"a\"")][..], empty(), "precondition"),
+        (&[("accept_language", "de")][..], empty(), "odd-names"),
+    ] {
+        let sent = site.send("GET", "/a", fields, body).await;
+        let status = sent.head.headers.get_all("cache-status").iter();
+        let status: Vec<_> = status.map(|value| value.to_str().expect("text")).collect();
+        let ours = format!("tollgate; fwd=bypass; detail={why}");
+        assert_eq!(status, ["one; hit", &*ours]);
+    }
+    assert_eq!(site.count(), 4);
 }
 
 #[tokio::test]

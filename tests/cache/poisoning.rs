@@ -1,6 +1,9 @@
 //! Attempts to have a wrong answer stored for others.
 
+use futures_util::future::join_all;
+
 use crate::{
+    origin::Seen,
     site::{Site, answer, numbered},
     support::{Raw, empty, full},
 };
@@ -19,6 +22,10 @@ async fn what_a_client_says_about_forwarding_reaches_neither_the_upstream_nor_th
         "x-forwarded-proto",
         "forwarded",
         "x-forwarded-prefix",
+        "x-forwarded",
+        "x-scheme",
+        "x-url-scheme",
+        "front-end-https",
         "x-real-ip",
     ] {
         let path = format!("/{field}");
@@ -74,11 +81,15 @@ async fn what_a_trusted_proxy_lets_pass_is_part_of_the_key_too() {
         let sent = site.get_with("/", &[("x-forwarded-prefix", prefix)]).await;
         assert_eq!(sent.body, prefix);
     }
+    for (scheme, count) in [("https", 3), ("http", 4), ("https", 4)] {
+        site.get_with("/", &[("x-scheme", scheme)]).await;
+        assert_eq!(site.count(), count, "{scheme}");
+    }
     for address in ["192.0.2.1", "192.0.2.2"] {
         let fields = [("x-forwarded-for", address), ("x-real-ip", address)];
         assert_eq!(site.get_with("/", &fields).await.body, "none");
     }
-    assert_eq!(site.count(), 3, "addresses make no difference");
+    assert_eq!(site.count(), 5, "addresses make no difference");
 }
 
 /// Each node of a proxy writes its own name.
@@ -215,6 +226,52 @@ async fn errors_get_no_lifetime_of_ours() {
     assert_eq!(site.get("/").await.status(), 200);
 }
 
+/// Even where the origin gives them one.
+#[tokio::test]
+async fn what_an_answer_says_of_one_request_is_kept_for_no_other() {
+    let said = |seen: &Seen| seen.header("x-odd").and_then(|status| status.parse().ok());
+    let rule = "override_ttl = '1m'";
+    let site = Site::start(rule, move |count, seen| match said(&seen) {
+        Some(status) => answer(status, FRESH, "odd"),
+        None => numbered(count, FRESH),
+    })
+    .await;
+    let statuses = [413, 417, 421, 425, 428, 429, 431, 511];
+    for (index, status) in statuses.into_iter().enumerate() {
+        let (path, said) = (format!("/{status}"), status.to_string());
+        let odd = [("x-odd", &*said)];
+        assert_eq!(site.get_with(&path, &odd).await.status(), status);
+        let logged = site.logged(3 * index + 1).await;
+        assert_eq!(logged, ("miss".into(), "status".into()), "{status}");
+        let plain = site.get(&path).await;
+        assert_eq!(plain.status(), 200, "{status}");
+        assert_eq!(site.get_with(&path, &odd).await.body, plain.body);
+    }
+    // That of a URL which is too long is that URL's.
+    for _ in 0..2 {
+        let sent = site.get_with("/414", &[("x-odd", "414")]).await;
+        assert_eq!(sent.status(), 414);
+    }
+    assert_eq!(site.count(), 2 * statuses.len() + 1);
+}
+
+/// Nor does it part those who would wait for each other.
+#[tokio::test]
+async fn what_an_answer_says_of_one_request_leaves_others_waiting_for_each_other() {
+    let site = Site::start("", |count, seen| match seen.header("x-odd") {
+        Some(_) => answer(429, &[], "slower"),
+        None => numbered(count, FRESH),
+    })
+    .await;
+    let refused = site.get_with("/a", &[("x-odd", "1")]).await;
+    assert_eq!(refused.status(), 429);
+    let sent = site
+        .meeting(3, join_all((0..3).map(|_| site.get("/a"))))
+        .await;
+    assert!(sent.iter().all(|sent| sent.body == "2"));
+    assert_eq!(site.count(), 2);
+}
+
 #[tokio::test]
 async fn refusals_of_the_gateway_are_never_stored() {
     let site = Site::start("override_ttl = '1m'", |count, _| numbered(count, FRESH)).await;
@@ -349,4 +406,28 @@ async fn an_odd_name_that_the_rule_names_tells_answers_apart_and_is_said_in_no_o
         assert_eq!(site.get_with("/", &[(other, "evil")]).await.body, "none");
     }
     assert_eq!(site.count(), 3);
+}
+
+/// There is room for so many variants of a URL; what all ask for is not to make room for one client's.
+#[tokio::test]
+async fn values_that_a_client_makes_up_push_out_no_variant_that_others_ask_for() {
+    const FIELDS: &[(&str, &str)] = &[FRESH[0], ("vary", "accept-encoding")];
+    let site = Site::with("override_ttl = '1h'", FIELDS).await;
+    let real = [("accept-encoding", "gzip")];
+    let flood = async |name: &str| {
+        for number in 0..40 {
+            let made_up = format!("{name}{number}");
+            site.get_with("/a", &[("accept-encoding", &*made_up)]).await;
+        }
+    };
+    for _ in 0..2 {
+        assert_eq!(site.get_with("/a", &real).await.body, "1");
+    }
+    flood("x").await;
+    assert_eq!(site.count(), 41);
+    assert_eq!(site.get_with("/a", &real).await.body, "1");
+    // What nobody asks for any more does make room.
+    site.later(120);
+    flood("y").await;
+    assert_eq!(site.get_with("/a", &real).await.body, "82");
 }

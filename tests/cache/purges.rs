@@ -378,9 +378,16 @@ async fn the_admin_listener_tells_what_the_cache_holds() {
 
 /// Runs `tollgate purge` against a gateway.
 async fn command(site: &Site, arguments: &[&str]) -> Output {
+    command_with(site, arguments, None).await
+}
+
+/// The same, with a token.
+async fn command_with(site: &Site, arguments: &[&str], token: Option<&str>) -> Output {
     let admin = site.gateway.admin().to_string();
     let mut command = Command::new(env!("CARGO_BIN_EXE_tollgate"));
     command.args(["purge", "--admin", &admin]).args(arguments);
+    command.env_remove(TOKEN);
+    command.envs(token.map(|token| (TOKEN, token)));
     let output = tokio::task::spawn_blocking(move || command.output());
     output.await.expect("no panic").expect("it runs")
 }
@@ -416,6 +423,9 @@ async fn what_the_command_purges_softly_is_validated() {
     for arguments in [
         &["--prefix", "/x/", "--soft"][..],
         &["--host", "a.test", "--soft"],
+        &["--url", "http://a.test/x/1", "--soft"],
+        &["--route", "x", "--soft"],
+        &["--tag", "one", "--soft"],
         &["--everything", "--soft"],
     ] {
         let site = site().await;
@@ -429,6 +439,28 @@ async fn what_the_command_purges_softly_is_validated() {
         assert_eq!((&*sent.body, site.count()), (&b"1"[..], 2));
     }
 }
+
+#[tokio::test]
+async fn the_command_shows_the_admin_token_that_it_was_given() {
+    let text = format!("[admin]\ntoken = 's3cret'\n{ROUTES}");
+    let site = Site::configured(&text, |count, _| {
+        numbered(count, &[("cache-control", "max-age=60")])
+    })
+    .await;
+    assert_eq!(site.get("/x/1").await.body, "1");
+    for token in [None, Some("wrong")] {
+        let output = command_with(&site, &["--everything"], token).await;
+        assert_eq!(output.status.code(), Some(1), "{output:?}");
+        let told = String::from_utf8_lossy(&output.stdout);
+        assert!(told.contains("admin.unauthorized"), "{told}");
+        assert_eq!(site.get("/x/1").await.body, "1");
+    }
+    let output = command_with(&site, &["--everything"], Some("s3cret")).await;
+    assert!(output.status.success(), "{output:?}");
+    assert_eq!(site.get("/x/1").await.body, "2");
+}
+
+const TOKEN: &str = "TOLLGATE_ADMIN_TOKEN";
 
 #[tokio::test]
 async fn the_command_tells_what_is_no_purge() {

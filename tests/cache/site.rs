@@ -114,7 +114,16 @@ impl Site {
 
     /// GET over HTTP/2.
     pub async fn get_http2(&self, path: &str) -> Sent {
-        let request = Request::get(format!("http://a.test{path}")).body(empty());
+        self.get_http2_with(path, &[]).await
+    }
+
+    /// The same with these fields.
+    pub async fn get_http2_with(&self, path: &str, fields: &[(&str, &str)]) -> Sent {
+        let mut request = Request::get(format!("http://a.test{path}"));
+        for (name, value) in fields {
+            request = request.header(*name, *value);
+        }
+        let request = request.body(empty());
         let mut connection = http2(self.gateway.address()).await;
         let answer = connection.send_request(request.expect("a request"));
         read(within(answer).await.expect("an answer")).await

@@ -5,18 +5,22 @@ use std::{
         Arc,
         atomic::{AtomicUsize, Ordering::Relaxed},
     },
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use bytes::Bytes;
+use futures_util::future::join_all;
 use http::{HeaderMap, Response};
 use http_body_util::{BodyExt, StreamBody};
 use hyper::body::Frame;
 use tokio::sync::watch;
+use tollgate::pipeline::cache::policy::{Moment, format_http_date};
 
 use crate::{
     site::{Site, answer, numbered, request},
-    support::{Gateway, Origin, Peer, Raw, Server, empty, encode, eventually, full, http1, read},
+    support::{
+        BoxBody, Gateway, Origin, Peer, Raw, Server, empty, encode, eventually, full, http1, read,
+    },
 };
 
 const FRESH: &[(&str, &str)] = &[("cache-control", "max-age=60")];
@@ -73,6 +77,53 @@ async fn a_rule_gives_lifetimes_where_the_upstream_is_silent() {
     longer.get("/a").await;
     longer.later(61);
     assert_eq!(longer.get("/a").await.body, "1");
+}
+
+/// A tenth of the time that it has not changed for.
+#[tokio::test]
+async fn a_rule_may_guess_a_lifetime_from_when_an_answer_changed() {
+    let modified = SystemTime::now() - Duration::from_secs(1000);
+    let modified = format_http_date(Moment::from(modified));
+    let modified = modified.to_str().expect("a date").to_owned();
+    for (rule, bodies) in [
+        ("", ["1", "2", "3"]),
+        ("heuristics = true", ["1", "1", "2"]),
+    ] {
+        let modified = modified.clone();
+        let site = Site::start(rule, move |count, _| {
+            numbered(count, &[("last-modified", &*modified)])
+        })
+        .await;
+        for (later, body) in [0, 90, 20].into_iter().zip(bodies) {
+            site.later(later);
+            assert_eq!(site.get("/a").await.body, body, "{rule}");
+        }
+    }
+}
+
+/// RFC 9213: what is said to us stands above what is said to all, and the first that the rule names above
+/// the next.
+#[tokio::test]
+async fn a_rule_says_which_targeted_fields_are_for_us() {
+    const FIELDS: &[(&str, &str)] = &[
+        ("cache-control", "no-store"),
+        ("cdn-cache-control", "max-age=10"),
+        ("example-cache-control", "max-age=100"),
+    ];
+    for (rule, bodies) in [
+        ("", ["1", "1", "2"]),
+        (
+            "targeted = ['example-cache-control', 'cdn-cache-control']",
+            ["1", "1", "1"],
+        ),
+        ("targeted = ['other-cache-control']", ["1", "2", "3"]),
+    ] {
+        let site = Site::with(rule, FIELDS).await;
+        for (later, body) in [0, 5, 45].into_iter().zip(bodies) {
+            site.later(later);
+            assert_eq!(site.get("/a").await.body, body, "{rule}");
+        }
+    }
 }
 
 #[tokio::test]
@@ -203,20 +254,23 @@ async fn what_is_larger_than_an_object_may_be_passes_whole_and_is_not_stored() {
             false => in_pieces(&sent, None),
         })
         .await;
-        for _ in 0..2 {
+        for asked in 1..=3 {
             let got = site.get("/a").await;
             assert!(got.body == body, "told {told}");
+            assert_eq!(site.count(), asked, "told {told}");
+            let status = got.header("cache-status").expect("a status");
+            // Of an answer that does not tell its length it shows later.
+            assert_eq!(status.ends_with("detail=too-large"), told, "{status}");
         }
-        assert_eq!(site.count(), 2);
-        assert_eq!(
-            site.gateway.metric("tollgate_cache_objects", &["none"]),
-            0.0
-        );
-        site.get("/a").await;
+        // It may be remembered that nobody is to wait for it; the answer is not.
+        let objects = site.gateway.metric("tollgate_cache_objects", &[]);
+        assert!(objects <= 1.0, "{objects}");
+        let bytes = || site.gateway.metric("tollgate_cache_memory_bytes", &[]);
+        eventually(|| bytes() < 1e6).await;
     }
 }
 
-fn in_pieces(body: &Bytes, trailers: Option<HeaderMap>) -> Response<crate::support::BoxBody> {
+fn in_pieces(body: &Bytes, trailers: Option<HeaderMap>) -> Response<BoxBody> {
     let pieces: Vec<_> = body.chunks(10_000).map(Bytes::copy_from_slice).collect();
     let frames = pieces.into_iter().map(Frame::data);
     let frames = frames.chain(trailers.map(Frame::trailers)).map(Ok);
@@ -249,6 +303,67 @@ async fn a_large_answer_of_unknown_length_and_its_trailers_are_served_again() {
         assert!(site.get_http2("/a").await.trailers.is_some());
     }
     assert_eq!(site.count(), 1);
+}
+
+/// An answer whose trailers name tags, cookies, a sum, and who asked.
+fn telling(control: &str) -> Response<BoxBody> {
+    let mut trailers = HeaderMap::new();
+    for (name, value) in [
+        ("x-who", "alice"),
+        ("x-cache-tags", "t1"),
+        ("surrogate-key", "t2"),
+        ("set-cookie", "a=b"),
+        ("x-sum", "7"),
+    ] {
+        trailers.insert(name, value.parse().expect("a value"));
+    }
+    let frames = [Frame::data(Bytes::from("x")), Frame::trailers(trailers)];
+    let frames = futures_util::stream::iter(frames.into_iter().map(Ok));
+    Response::builder()
+        .header("cache-control", control)
+        .header("x-who", "alice")
+        .header(
+            "trailer",
+            "x-who, x-cache-tags, surrogate-key, set-cookie, x-sum",
+        )
+        .body(StreamBody::new(frames).boxed_unsync())
+        .expect("an answer")
+}
+
+const TAKES: [(&str, &str); 2] = [("te", "trailers"), ("connection", "te")];
+
+/// The names of the trailers that a request gets.
+async fn trailers_of(site: &Site, method: &str) -> Vec<String> {
+    let sent = site.send(method, "/a", &TAKES, empty()).await;
+    let trailers = sent.trailers.unwrap_or_default();
+    let mut names: Vec<_> = trailers.keys().map(ToString::to_string).collect();
+    names.sort_unstable();
+    names
+}
+
+#[tokio::test]
+async fn what_an_answer_withholds_is_in_the_trailers_of_its_first_reader_alone() {
+    let site = Site::start("", |_, _| telling("max-age=60, private=\"x-who\"")).await;
+    let two = join_all((0..2).map(|_| trailers_of(&site, "GET")));
+    let mut got = site.meeting(2, two).await;
+    got.sort_unstable_by_key(Vec::len);
+    assert_eq!(got, [vec!["x-sum"], vec!["x-sum", "x-who"]]);
+    assert_eq!(trailers_of(&site, "GET").await, ["x-sum"]);
+    let sent = site.get_with("/a", &TAKES).await;
+    assert_eq!(sent.header("x-who"), None);
+    let announced = sent.header("trailer").expect("some are announced");
+    assert!(!announced.contains("x-who"), "{announced}");
+    assert_eq!(site.count(), 1);
+}
+
+/// Whatever becomes of the answer.
+#[tokio::test]
+async fn tags_in_trailers_reach_no_client() {
+    let site = Site::start("", |_, _| telling("private, max-age=60")).await;
+    for method in ["GET", "GET", "POST", "QUERY"] {
+        assert_eq!(trailers_of(&site, method).await, ["x-sum", "x-who"]);
+    }
+    assert_eq!(site.count(), 4);
 }
 
 #[tokio::test]
@@ -400,7 +515,10 @@ async fn a_posts_answer_that_says_it_is_the_url_itself_serves_later_gets() {
     const OWN: &[(&str, &str)] = &[FRESH[0], ("content-location", "/a")];
     let site = Site::with("", OWN).await;
     assert_eq!(site.bodies("/a", 2).await, ["1", "1"]);
-    assert_eq!(site.send("POST", "/a", &[], full("x")).await.body, "2");
+    let sent = site.send("POST", "/a", &[], full("x")).await;
+    assert_eq!(sent.body, "2");
+    let status = sent.header("cache-status");
+    assert_eq!(status, Some("tollgate; fwd=method; stored"));
     assert_eq!(
         site.bodies("/a", 2).await,
         ["2", "2"],

@@ -8,7 +8,7 @@ use http::Response;
 use jsonwebtoken::{EncodingKey, Header, encode};
 use serde_json::json;
 
-use crate::support::{BoxBody, answer};
+use crate::support::{BoxBody, Sent, answer};
 
 pub const AUTH: &str = "[auth.jwt.t]\nsecret = 'a secret of thirty-two bytes or more'\n";
 const CLAIMS: &str = "forward_claims = { x-tenant = 'tenant' }\n";
@@ -33,6 +33,10 @@ const CONTROLS: [&str; 8] = [
     "max-age=0, stale-while-revalidate=60",
 ];
 const VARIES: [&str; 6] = ["", "x-a", "X-A, accept", "authorization", "cookie", "*"];
+/// The fields that tell who asks.
+const WHO: [&str; 3] = ["authorization", "x-a", "cookie"];
+/// The last of three answers of a kind sets a cookie.
+const SETS_COOKIE: usize = 2;
 
 /// A token of a subject, as a field value.
 pub fn bearer(subject: &str) -> String {
@@ -66,17 +70,23 @@ pub fn configuration(rule: &str) -> String {
     )
 }
 
-/// What the origin answers: its fields by the target, its body by who asked.
+/// What the origin answers: its fields by the target; to whom stands in the body, in a field and in the
+/// cookie, if it sets one.
 pub fn answered<'h>(target: &str, header: impl Fn(&str) -> Option<&'h str>) -> Response<BoxBody> {
     let parts: Vec<_> = target.split('/').collect();
     let number = |at: usize| parts[at].parse::<usize>().expect("a number");
     let (control, vary) = (CONTROLS[number(2)], VARIES[number(3)]);
-    let of = |name| header(name).unwrap_or("-");
-    let body = format!("{}\n{}\n{}", of("authorization"), of("x-a"), of("cookie"));
+    let who = WHO.map(|name| header(name).unwrap_or("-")).join("|");
+    let cookie = match number(4) {
+        SETS_COOKIE => format!("{COOKIE}{who}"),
+        _ => String::new(),
+    };
     let all = [
         ("cache-control", control),
         ("vary", vary),
         ("etag", "\"e\""),
+        ("x-for", &*who),
+        ("set-cookie", &*cookie),
     ];
     let fields: Vec<_> = all
         .into_iter()
@@ -84,23 +94,26 @@ pub fn answered<'h>(target: &str, header: impl Fn(&str) -> Option<&'h str>) -> R
         .collect();
     match header("if-none-match").is_some() && vary != "*" {
         true => answer(304, &fields, ""),
-        false => answer(200, &fields, body),
+        false => answer(200, &fields, who.clone()),
     }
 }
 
 /// A request of somebody.
 #[derive(Debug)]
 pub struct Asked {
+    pub method: &'static str,
     pub path: String,
     fields: Vec<(&'static str, String)>,
     control: &'static str,
     vary: &'static str,
+    sets_cookie: bool,
 }
 
 impl Asked {
     /// A random one.
     pub fn random(random: &mut Rng) -> Self {
         let (control, vary) = (random.usize(..CONTROLS.len()), random.usize(..VARIES.len()));
+        let number = random.usize(..=SETS_COOKIE);
         // The route with auth refuses what is no token.
         let open = random.bool();
         let user = match random.u8(..if open { 5 } else { 4 }) {
@@ -117,13 +130,22 @@ impl Asked {
         if random.bool() {
             fields.push(("cookie", format!("s={}", random.u8(..2))));
         }
+        let mut method = "GET";
+        match random.u8(..10) {
+            0 => fields.push(("range", "bytes=0-".to_owned())),
+            1 => fields.push(("if-none-match", "\"e\"".to_owned())),
+            2 => method = "HEAD",
+            _ => {}
+        }
         fields.retain(|(_, value)| !value.is_empty());
         let prefix = if open { "open" } else { "closed" };
         Self {
-            path: format!("/{prefix}/{control}/{vary}/{}", random.u8(..2)),
+            method,
+            path: format!("/{prefix}/{control}/{vary}/{number}"),
             fields,
             control: CONTROLS[control],
             vary: VARIES[vary],
+            sets_cookie: number == SETS_COOKIE,
         }
     }
 
@@ -132,32 +154,59 @@ impl Asked {
         fields.map(|(name, value)| (*name, &**value)).collect()
     }
 
+    fn own(&self, name: &str) -> Option<&str> {
+        let field = self.fields.iter().find(|(known, _)| *known == name);
+        field.map(|(_, value)| &**value)
+    }
+
     /// Whether this answer, which tells to whom it was given, may be served to this one.
-    pub fn check(&self, body: &[u8], rule: &str) {
-        let (control, vary) = (self.control, self.vary);
-        let body = String::from_utf8_lossy(body);
-        let given: Vec<_> = body.split('\n').collect();
-        let own = |name: &str| {
-            let field = self.fields.iter().find(|(known, _)| *known == name);
-            field.map_or("-", |(_, value)| value)
+    pub fn check(&self, sent: &Sent, rule: &str) {
+        let is_asked_for = match sent.status() {
+            200 => true,
+            206 => self.own("range").is_some(),
+            304 => self.own("if-none-match").is_some(),
+            _ => false,
         };
-        let said = format!("{body} to {self:?} under {rule:?}");
-        let marked = ["public", "s-maxage", "must-revalidate"];
-        let marked = marked.iter().any(|mark| control.contains(mark));
-        if given[0] != own("authorization") {
+        assert!(is_asked_for, "{sent:?} to {self:?} under {rule:?}");
+        self.check_given(sent.header("x-for").expect("who it is for"), rule);
+        if let Some(cookie) = sent.header("set-cookie") {
+            let given = cookie.strip_prefix(COOKIE).expect("the origin's cookie");
+            self.check_given(given, rule);
+        }
+        // A 304 and the answer to HEAD have none.
+        if !sent.body.is_empty() {
+            self.check_given(&String::from_utf8_lossy(&sent.body), rule);
+        }
+    }
+
+    fn check_given(&self, given: &str, rule: &str) {
+        let (control, vary) = (self.control, self.vary);
+        let said = format!("{given} to {self:?} under {rule:?}");
+        let given: Vec<_> = given.split('|').collect();
+        let own = WHO.map(|name| self.own(name).unwrap_or("-"));
+        // Nobody else's at all, whatever tells the two apart.
+        let is_set = self.sets_cookie && !rule.contains("set_cookie");
+        if control.contains("private") || vary == "*" || is_set {
+            assert_eq!(given, own, "{said}");
+        }
+        if given[0] != own[0] {
+            let marked = ["public", "s-maxage", "must-revalidate"];
+            let marked = marked.iter().any(|mark| control.contains(mark));
             assert!(given[0] == "-" || marked, "{said}");
-            assert!(!control.contains("private"), "{said}");
             assert_ne!(vary, "authorization", "{said}");
         }
         if vary.to_lowercase().contains("x-a") {
-            assert_eq!(given[1], own("x-a"), "{said}");
+            assert_eq!(given[1], own[1], "{said}");
         }
         if vary == "cookie" {
-            assert_eq!(given[2], own("cookie"), "{said}");
+            assert_eq!(given[2], own[2], "{said}");
         }
-        if vary == "*" {
-            let all = [own("authorization"), own("x-a"), own("cookie")];
-            assert_eq!(given, all, "{said}");
+        // What only the rule makes fresh is not for requests with cookies.
+        if control.is_empty() && rule.contains("default_ttl") {
+            assert!(given[2] == "-" || given[2] == own[2], "{said}");
         }
     }
 }
+
+/// What the origin's cookie begins with.
+const COOKIE: &str = "for=";

@@ -1,12 +1,13 @@
 /* lgen: one-thread HTTP/1.1 load generator.
  *
- *   lgen [-c CONNS] [-d SECS] [-w WARMUP] [-R RATE] [-H FILE] [-P PID,PID..] PORT PATH
+ *   lgen [-c CONNS] [-d SECS] [-w WARMUP] [-R RATE] [-H FILE | -n PATHS] [-P PID,PID..] PORT PATH
  *
  * RATE 0 (default): closed loop, every connection asks again as soon as its answer is complete.
  * RATE n: open loop, n requests/s at random (Poisson) times from a fixed seed, the same for every proxy.
  *         Latency then counts from the time the request was MEANT to go, so a stall of the proxy is
  *         charged to every request that it held up.
  * -H: a file of header lines; each connection adds one of them to all its requests, in turn.
+ * -n: so many paths, PATH with a number from 0 behind it; each request of whatever connection takes the next one.
  * -P: processes whose CPU clocks are read at the first and the last instant of the measured window, so
  *     that the CPU time and the answers belong to the very same stretch of time.
  * Prints one JSON object. Big bodies are dropped in the kernel (MSG_TRUNC), so they cost little here.
@@ -33,7 +34,7 @@
 #define MAX_LAT 4000000u
 #define MAX_PIDS 64
 #define NS 1000000000ull
-#define MAX_HEADERS 1024
+#define MAX_REQUESTS 65536
 enum state { HEAD, LENGTH, CHUNK_SIZE, CHUNK_DATA, CHUNK_END, TRAILER };
 
 struct request { char *text; unsigned len; };
@@ -51,8 +52,8 @@ struct conn {
 static int epfd, port, nconns = 64, measuring, pids[MAX_PIDS], npids;
 static double secs = 5, warm = 1, rate = 0;
 static char sink[1 << 20];
-static struct request requests[MAX_HEADERS];
-static unsigned nrequests;
+static struct request requests[MAX_REQUESTS];
+static unsigned nrequests, nasked, npaths;
 static struct conn *conns, *free_head, *free_tail;
 static uint32_t *lat, nlat;                            /* in 10 ns */
 static uint64_t done, bytes, errors, answered, statuses[600];
@@ -90,7 +91,10 @@ static void push(struct conn *c) {
     }
 }
 
+static const struct request *next_request(void) { return &requests[nasked++ % nrequests]; }
+
 static void ask(struct conn *c, uint64_t t) {
+    if (npaths) c->request = next_request();
     c->busy = 1; c->t0 = t; c->sent = 0; c->state = HEAD; c->status = 0;
     push(c);
 }
@@ -296,7 +300,7 @@ static void run(void) {
 /* ---- setting up */
 /* header: one line without its end, or "" for none. 0: no more room */
 static int add_request(const char *path, const char *header) {
-    if (nrequests == MAX_HEADERS) return 0;
+    if (nrequests == MAX_REQUESTS) return 0;
     struct request *r = &requests[nrequests];
     int n = asprintf(&r->text, "GET %s HTTP/1.1\r\nHost: bench.test\r\nUser-Agent: lgen\r\nAccept: */*\r\n%s%s\r\n",
                      path, header, *header ? "\r\n" : "");
@@ -321,28 +325,40 @@ static int add_requests(const char *path, const char *file) {
     return nrequests > 0;
 }
 
+/* 0: no more room */
+static int add_paths(const char *path, unsigned n) {
+    char numbered[1024];
+    for (unsigned i = 0; i < n; i++) {
+        snprintf(numbered, sizeof numbered, "%s%u", path, i);
+        if (!add_request(numbered, "")) return 0;
+    }
+    return 1;
+}
+
 static int usage(void) {
-    fprintf(stderr, "usage: lgen [-c CONNS] [-d SECS] [-w WARMUP] [-R RATE] [-H FILE] [-P PID,PID..] PORT PATH\n");
+    fprintf(stderr, "usage: lgen [-c CONNS] [-d SECS] [-w WARMUP] [-R RATE] [-H FILE | -n PATHS] [-P PID,PID..] PORT PATH\n");
     return 2;
 }
 
 int main(int argc, char **argv) {
     const char *headers = NULL;
     int o;
-    while ((o = getopt(argc, argv, "c:d:w:R:H:P:")) != -1) switch (o) {
+    while ((o = getopt(argc, argv, "c:d:w:R:H:n:P:")) != -1) switch (o) {
         case 'c': nconns = atoi(optarg); break;
         case 'd': secs = atof(optarg); break;
         case 'w': warm = atof(optarg); break;
         case 'R': rate = atof(optarg); break;
         case 'H': headers = optarg; break;
+        case 'n': npaths = (unsigned)strtoul(optarg, NULL, 10); break;
         case 'P': for (char *t = strtok(optarg, ","); t && npids < MAX_PIDS; t = strtok(NULL, ",")) pids[npids++] = atoi(t); break;
         default: return usage();
     }
-    if (argc - optind < 2) return usage();
+    if (argc - optind < 2 || (headers && npaths)) return usage();
     port = atoi(argv[optind]);
     const char *path = argv[optind + 1];
-    if (!(headers ? add_requests(path, headers) : add_request(path, ""))) {
-        fprintf(stderr, "lgen: no header line in %s\n", headers ? headers : "memory");
+    int added = headers ? add_requests(path, headers) : npaths ? add_paths(path, npaths) : add_request(path, "");
+    if (!added) {
+        fprintf(stderr, headers ? "lgen: no header line in %s\n" : "lgen: no room for the requests to %s\n", headers ? headers : path);
         return 1;
     }
     signal(SIGPIPE, SIG_IGN);
@@ -351,7 +367,7 @@ int main(int argc, char **argv) {
     conns = calloc((size_t)nconns, sizeof *conns);
     epfd = epoll_create1(EPOLL_CLOEXEC);
     for (int i = 0; i < nconns; i++) {
-        conns[i].request = &requests[(unsigned)i % nrequests];
+        conns[i].request = next_request();
         dial(&conns[i]);
         if (rate > 0) put_free(&conns[i]);
         else { conns[i].busy = 1; conns[i].t0 = now(); }   /* EPOLLOUT sends the first request */

@@ -2,13 +2,13 @@
 
 use std::sync::{Arc, atomic::AtomicU64};
 
-use http::header::CONTENT_LOCATION;
+use http::{HeaderValue, header::CONTENT_LOCATION};
 
 use super::{
     CacheRoute, Visit,
     judge::Head,
-    object::{Draft, Origin},
-    policy::{Asked, Class, Forwarded},
+    object::{CACHE_STATUS, Draft, NAME, Origin},
+    policy::{Asked, Bypass, CacheStatus, Class, Forwarded},
     purge::{Reached, Stamp},
     tags::Tags,
     target,
@@ -41,7 +41,7 @@ impl CacheRoute {
         let is_located = response.headers().contains_key(CONTENT_LOCATION);
         let Some(visit) = posted.filter(|_| is_located && !changed) else {
             drop(Tags::take(response.headers_mut()));
-            return response;
+            return told(response, &asked, false);
         };
         let origin = Origin {
             marks: visit.marks.clone(),
@@ -52,9 +52,10 @@ impl CacheRoute {
         let head = self.judge(&visit, &mut response, requested, origin);
         match head {
             Head::Store(draft) if !self.is_purged_by_others(&draft, began) => {
-                self.keep_aside(*draft, response, &visit)
+                let response = self.keep_aside(*draft, response, &visit);
+                told(response, &asked, true)
             }
-            _ => response,
+            _ => told(response, &asked, false),
         }
     }
 
@@ -82,12 +83,38 @@ impl CacheRoute {
 }
 
 fn note(asked: &Asked, context: &Context) {
-    let why = match asked.class {
-        Class::Bypass(why) => why.as_str(),
-        _ => "method",
-    };
     context.cached(CacheNote {
         result: "bypass",
-        detail: Some(why),
+        detail: Some(why(asked).as_str()),
     });
 }
+
+/// Why the store is not asked.
+fn why(asked: &Asked) -> Bypass {
+    match asked.class {
+        Class::Bypass(why) => why,
+        _ => Bypass::Method,
+    }
+}
+
+/// Tells the client that the store was not asked, and why (RFC 9211 2.2).
+fn told(mut response: Response, asked: &Asked, stored: bool) -> Response {
+    let status = match why(asked) {
+        // What nearly all of them are.
+        Bypass::Method if !stored => METHOD,
+        Bypass::Method => CacheStatus {
+            stored,
+            ..CacheStatus::forwarded(NAME, Forwarded::Method)
+        }
+        .header(),
+        why => CacheStatus {
+            detail: Some(why.as_str()),
+            ..CacheStatus::forwarded(NAME, Forwarded::Bypass)
+        }
+        .header(),
+    };
+    response.headers_mut().append(CACHE_STATUS, status);
+    response
+}
+
+const METHOD: HeaderValue = HeaderValue::from_static("tollgate; fwd=method");

@@ -22,7 +22,7 @@ use super::{
     places::Place,
     policy::{
         Audience, CacheStatus, Class, Facts, Failure, Forwarded, Moment, Reuse, has_already,
-        make_conditional, not_modified, reuse, stale_instead, unconditional,
+        is_of_one_request, make_conditional, not_modified, reuse, stale_instead, unconditional,
     },
     serve::Serving,
     shared::Found,
@@ -167,9 +167,10 @@ impl CacheRoute {
         };
         match outcome {
             Outcome::Storing(draft) if self.suits(visit, draft, now) => {
+                let fill = &flight.fill;
                 let body = match visit.asked.class {
                     Class::Head => Body::empty(),
-                    _ => Body::boxed(flight.fill.read(&visit.context)?),
+                    _ => Body::boxed(fill.read_without(&visit.context, &draft.withheld)?),
                 };
                 visit.note("coalesced", None);
                 let serving = self.serving(visit, &draft.head.facts, now, Some(&status));
@@ -430,10 +431,11 @@ impl CacheRoute {
     }
 
     /// Requests for what nobody may share do not wait for each other for a while. Failures pass by
-    /// themselves, and what one client wants says nothing of others.
+    /// themselves, and what one client wants, or is told of its own request, says nothing of others.
     fn pass_for_a_while(&self, job: &Job, response: &Response, why: &str) {
-        let failed = response.body().is_own() || response.status().is_server_error();
-        if failed || why == "request-no-store" {
+        let status = response.status();
+        let failed = response.body().is_own() || status.is_server_error();
+        if failed || is_of_one_request(status) || why == "request-no-store" {
             return job.visit.leave_turn();
         }
         self.pass_from_now(&job.key);

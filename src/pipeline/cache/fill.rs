@@ -23,7 +23,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::HeaderMap;
+use http::{HeaderMap, HeaderName};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use tokio::{
     sync::Notify,
@@ -31,7 +31,7 @@ use tokio::{
 };
 
 use super::room::Room;
-use crate::exchange::{Body, BodyError, BodyFault, Context, Reason, Response};
+use crate::exchange::{Body, BodyError, BodyFault, Context, Reason, Response, fields::withhold};
 use attendance::Waiting;
 
 /// One fetch. `T` is what its head became.
@@ -159,6 +159,15 @@ impl<T: Clone> Fill<T> {
     ///
     /// Who asked first reads from before the head, or a large body could have gone on without it.
     pub(super) fn read(self: &Arc<Self>, context: &Arc<Context>) -> Option<FillBody<T>> {
+        self.read_without(context, &[])
+    }
+
+    /// The same without the trailers of these names, which are for who asked first.
+    pub(super) fn read_without(
+        self: &Arc<Self>,
+        context: &Arc<Context>,
+        withheld: &[HeaderName],
+    ) -> Option<FillBody<T>> {
         let mut state = self.locked();
         if state.passing || state.forsaken || state.freed > 0 {
             return None;
@@ -173,6 +182,7 @@ impl<T: Clone> Fill<T> {
             fill: Arc::clone(self),
             context: Arc::clone(context),
             slot,
+            withheld: withheld.into(),
         })
     }
 
@@ -592,6 +602,17 @@ pub(super) struct FillBody<T: Clone> {
     fill: Arc<Fill<T>>,
     context: Arc<Context>,
     slot: usize,
+    /// The trailers that this one does not get.
+    withheld: Box<[HeaderName]>,
+}
+
+impl<T: Clone> FillBody<T> {
+    fn without_withheld(&self, mut frame: Frame<Bytes>) -> Frame<Bytes> {
+        if let Some(trailers) = frame.trailers_mut() {
+            withhold(trailers, &self.withheld);
+        }
+        frame
+    }
 }
 
 impl<T: Clone> HttpBody for FillBody<T> {
@@ -605,6 +626,7 @@ impl<T: Clone> HttpBody for FillBody<T> {
         let polled = self.fill.locked().poll_read(self.slot, task);
         polled.map(|frame| {
             frame.map(|frame| {
+                let frame = frame.map(|frame| self.without_withheld(frame));
                 frame.map_err(|reason| {
                     self.context.note(reason);
                     BodyFault(reason).into()

@@ -1,6 +1,9 @@
 //! What is stored of one answer.
 
-use std::sync::{Arc, atomic::AtomicU64};
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering::Relaxed},
+};
 
 use bytes::{Bytes, BytesMut};
 use http::{
@@ -15,7 +18,7 @@ use super::{
     purge::{Marks, Purges, Reached, Stamp},
     store::Kept,
 };
-use crate::exchange::fields::X_REQUEST_ID;
+use crate::exchange::fields::{X_REQUEST_ID, withhold};
 
 /// A head that is being stored: all that is known before the body has come.
 #[derive(Clone, Debug)]
@@ -34,6 +37,8 @@ pub(super) struct Draft {
     pub(super) audience: Audience,
     /// What it can be purged by.
     pub(super) origin: Origin,
+    /// The fields that no trailers but those of its first reader have. What is stored has none any more.
+    pub(super) withheld: Box<[HeaderName]>,
 }
 
 /// Where an answer comes from, as far as purges need to know.
@@ -55,6 +60,8 @@ pub(super) struct Object {
     pub(super) trailers: Option<Box<HeaderMap>>,
     /// The last ban that it was compared with.
     checked: AtomicU64,
+    /// When it was last asked for, as one of several variants; zero when it never was.
+    asked: AtomicU64,
     weight: u64,
 }
 
@@ -70,8 +77,12 @@ impl Draft {
         let nominated = verdict.nominated.clone();
         let audience = verdict.audience;
         let variant = nominated.key(request);
+        let withheld = verdict.withheld().into();
         let head = verdict.store(status, headers);
-        Self::of(&head, (nominated, variant), audience, origin)
+        Self {
+            withheld,
+            ..Self::of(&head, (nominated, variant), audience, origin)
+        }
     }
 
     /// What is stored of a head; `selected` is by which request fields, and their values.
@@ -90,6 +101,7 @@ impl Draft {
             audience,
             nearer,
             origin,
+            withheld: Box::default(),
             head: StoredHead { headers, ..*head },
         }
     }
@@ -154,14 +166,17 @@ impl Object {
         trailers: Option<HeaderMap>,
     ) -> Self {
         // Readers who came while it arrived hold the other one.
-        let draft = Arc::unwrap_or_clone(draft);
+        let mut draft = Arc::unwrap_or_clone(draft);
+        let withheld = std::mem::take(&mut draft.withheld);
+        let trailers = trailers.and_then(|fields| kept(fields, &withheld));
         let draft = complete(draft, &body, trailers.is_some());
         let mut object = Self {
             label: Label::of(key),
             draft,
             body,
-            trailers: trailers.map(|fields| Box::new(owned(&fields, 0, |_| true))),
+            trailers,
             checked: AtomicU64::new(0),
+            asked: AtomicU64::new(0),
             weight: 0,
         };
         object.weight = object.weighed() as u64;
@@ -179,6 +194,15 @@ impl Object {
     pub(super) fn facts(&self, purges: &Purges, now: (Moment, Stamp)) -> Option<Facts> {
         self.draft.facts(purges, &self.checked, now)
     }
+
+    /// Notes that it is asked for. Once in a while is enough, or each hit would write to what all workers
+    /// read.
+    pub(super) fn ask(&self, now: Stamp) {
+        let last = self.asked.load(Relaxed);
+        if last == 0 || now.saturating_sub(last) >= A_WHILE {
+            self.asked.store(now, Relaxed);
+        }
+    }
 }
 
 impl Kept for Object {
@@ -189,6 +213,20 @@ impl Kept for Object {
     fn label(&self) -> &Label {
         &self.label
     }
+
+    /// One that nobody has asked for again counts as if it were old: it may be one client's alone.
+    fn asked(&self) -> u64 {
+        match self.asked.load(Relaxed) {
+            0 => self.draft.origin.began.saturating_sub(PROBATION),
+            at => at,
+        }
+    }
+}
+
+/// What is stored of an answer's trailers.
+fn kept(mut fields: HeaderMap, withheld: &[HeaderName]) -> Option<Box<HeaderMap>> {
+    withhold(&mut fields, withheld);
+    (!fields.is_empty()).then(|| Box::new(owned(&fields, 0, |_| true)))
 }
 
 /// Now that the body is there its length is told, so that HEAD gets it too.
@@ -279,6 +317,10 @@ const FIELD: usize = 136;
 /// The counts of a shared object.
 const COUNTS: usize = 16;
 const NANOS_PER_MILLI: u64 = 1_000_000;
+/// How exactly it is known when a variant was last asked for.
+const A_WHILE: Stamp = 1_000 * NANOS_PER_MILLI;
+/// A new variant takes the place of those only that were not asked for since so long.
+const PROBATION: Stamp = 60_000 * NANOS_PER_MILLI;
 
 #[cfg(test)]
 mod tests {

@@ -16,9 +16,9 @@
 //! What is asked on every hit is computed once, when an answer is stored ([`Facts`]): a hit parses
 //! nothing of it.
 //!
-//! It is our own. `http-cache-semantics` 3.0.0 would lose two dozen of the suite's required tests, and
-//! some of what it does could give one client another's answer: `docs/cache.md` says which, and where
-//! in its source. One policy of it is one variant: choosing among them would be ours anyway.
+//! It is our own. By its source `http-cache-semantics` 3.0.0 would lose two dozen of the suite's required
+//! tests, and some of what it does could give one client another's answer: `docs/cache.md` says which, and
+//! where. One policy of it is one variant: choosing among them would be ours anyway.
 
 mod cache_status;
 mod conditional;
@@ -46,7 +46,7 @@ pub use conditional::{make_conditional, unconditional};
 pub use date::{format_http_date, parse_http_date};
 pub use directives::{RequestDirectives, ResponseDirectives};
 pub use invalidate::{Url, invalidated};
-pub use judge::{Answer, NotStored, Verdict, judge};
+pub use judge::{Answer, NotStored, Verdict, is_of_one_request, judge};
 pub use merge::{Merged, merge};
 pub use moment::Moment;
 pub use options::{Options, Scope};

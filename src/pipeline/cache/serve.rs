@@ -80,11 +80,17 @@ impl Serving<'_> {
 
     fn bodiless(&self, draft: &Draft, selected: Selected) -> Response {
         let mut response = HttpResponse::new(Body::empty());
+        let stored = &draft.head.headers;
         let (status, headers) = match selected {
             Selected::Unsatisfiable(whole) => {
-                (StatusCode::RANGE_NOT_SATISFIABLE, unsatisfiable(whole))
+                let mut headers = unsatisfiable(whole);
+                // What is stored says `hit`; a 416 has nothing else of it.
+                if let Some(said) = stored.get(CACHE_STATUS) {
+                    headers.insert(CACHE_STATUS, said.clone());
+                }
+                (StatusCode::RANGE_NOT_SATISFIABLE, headers)
             }
-            _ => (StatusCode::NOT_MODIFIED, not_modified(&draft.head.headers)),
+            _ => (StatusCode::NOT_MODIFIED, not_modified(stored)),
         };
         *response.status_mut() = status;
         *response.headers_mut() = headers;

@@ -326,6 +326,10 @@ impl Cache {
                 }
             }
             if let Some(facts) = object.facts(&self.purges, now) {
+                // One that does not vary has no others to give way to.
+                if !nominated.is_empty() {
+                    object.ask(now.1);
+                }
                 return Some((index, facts));
             }
         }

@@ -39,6 +39,11 @@ pub trait Kept {
 
     /// What it is kept under.
     fn label(&self) -> &Label;
+
+    /// When it was last asked for, more or less. Of the variants of a key the first by this has to go.
+    fn asked(&self) -> u64 {
+        0
+    }
 }
 
 /// All that is stored.
@@ -247,16 +252,18 @@ impl<V: Kept> Store<V> {
         leaving.left.len()
     }
 
-    /// The newest variants, as many as one shelf may hold.
+    /// As many variants as one shelf may hold: the newest, and of the others those that were asked for last.
+    /// Were they the newest alone, a client could push out what all ask for with values that it makes up.
     fn fitting(&self, variants: impl Iterator<Item = Arc<V>>) -> SmallVec<[Arc<V>; 1]> {
-        let mut weight = 0;
-        let mut fitting = SmallVec::new();
-        for variant in variants.take(MOST_VARIANTS) {
-            weight += variant.weight();
-            if weight > self.heaviest_shelf && !fitting.is_empty() {
+        let mut fitting: SmallVec<[Arc<V>; 1]> = variants.collect();
+        let mut weight: u64 = fitting.iter().map(|variant| variant.weight()).sum();
+        while fitting.len() > MOST_VARIANTS || weight > self.heaviest_shelf {
+            // Of those that are alike in this the oldest.
+            let others = (1..fitting.len()).rev();
+            let Some(least) = others.min_by_key(|at| fitting[*at].asked()) else {
                 break;
-            }
-            fitting.push(variant);
+            };
+            weight -= fitting.remove(least).weight();
         }
         fitting
     }
@@ -439,6 +446,7 @@ mod tests {
         label: Label,
         weight: u64,
         variant: u32,
+        asked: AtomicU64,
     }
 
     impl Kept for Blob {
@@ -448,6 +456,10 @@ mod tests {
 
         fn label(&self) -> &Label {
             &self.label
+        }
+
+        fn asked(&self) -> u64 {
+            self.asked.load(Relaxed)
         }
     }
 
@@ -461,6 +473,7 @@ mod tests {
             label: Label::of(&key(name).to_key()),
             weight,
             variant,
+            asked: AtomicU64::new(0),
         });
         store.put(&blob, |known| known.variant == variant);
     }
@@ -520,6 +533,26 @@ mod tests {
         assert_eq!(store.find(&key("/a")).unwrap().variants().len(), 1);
         store.remove(&key("/a").to_key(), |_| true);
         assert!(store.find(&key("/a")).is_none());
+    }
+
+    #[test]
+    fn of_many_variants_those_stay_that_are_asked_for() {
+        let store = store(1 << 20, 64 << 10);
+        for variant in 0..3 {
+            put(&store, "/a", 10, variant);
+        }
+        for (variant, asked) in [(0, 7), (2, 5)] {
+            let shelf = store.find(&key("/a")).unwrap();
+            let found = shelf.variants().iter().find(|blob| blob.variant == variant);
+            found.unwrap().asked.store(asked, Relaxed);
+        }
+        for variant in 3..100 {
+            put(&store, "/a", 10, variant);
+        }
+        let shelf = store.find(&key("/a")).unwrap();
+        let variants: Vec<_> = shelf.variants().iter().map(|blob| blob.variant).collect();
+        let newest: Vec<_> = (70..100).rev().chain([2, 0]).collect();
+        assert_eq!(variants, newest);
     }
 
     #[test]

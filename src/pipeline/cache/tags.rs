@@ -1,9 +1,12 @@
 //! Tags: names that an upstream gives its answers, to purge them together.
 //!
 //! They come in `x-cache-tags`, separated by commas, or in `Surrogate-Key`, separated by spaces. They
-//! are between the upstream and the gateway: no client sees them.
+//! are between the upstream and the gateway: no client sees them. In trailers they come too late, and
+//! are taken out with what else must not stand there.
 
 use http::{HeaderMap, HeaderName, HeaderValue};
+
+use crate::exchange::fields::{SURROGATE_KEY, X_CACHE_TAGS};
 
 /// The tags of one answer.
 #[derive(Debug, Default)]
@@ -58,8 +61,6 @@ fn split(values: &[HeaderValue], by: u8) -> impl Iterator<Item = Option<&str>> {
         .map(|member| std::str::from_utf8(member).ok())
 }
 
-const X_CACHE_TAGS: HeaderName = HeaderName::from_static("x-cache-tags");
-const SURROGATE_KEY: HeaderName = HeaderName::from_static("surrogate-key");
 /// An answer with more is not stored: a purge by one that was dropped would miss it.
 const MOST_TAGS: usize = 256;
 

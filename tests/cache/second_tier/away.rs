@@ -64,6 +64,7 @@ async fn a_redis_that_hangs_costs_a_few_deadlines_and_then_nothing() {
     assert!(turn <= 6, "{turn} requests waited");
     assert!(slowest < Duration::from_secs(1), "{slowest:?}");
     let errors = gateway.metric("tollgate_redis_errors_total", &[]);
+    assert!(errors > 0.0, "those who waited were counted");
     for turn in 0..50 {
         get(format!("/open{turn}")).await;
     }

@@ -13,6 +13,8 @@ async fn an_untrusted_peers_claims_are_dropped_and_written_anew() {
     let (origin, gateway) = site("").await;
     let fields = "X-Forwarded-For: 9.9.9.9\r\nX-Forwarded-Proto: https\r\n\
                   X-Forwarded-Host: evil\r\nX-Forwarded-Port: 1\r\nX-Forwarded-Prefix: /x\r\n\
+                  X-Forwarded: for=9.9.9.9\r\nX-Scheme: https\r\nX-Url-Scheme: https\r\n\
+                  Front-End-Https: on\r\n\
                   X-Real-IP: 9.9.9.9\r\nForwarded: for=9.9.9.9;host=evil\r\n";
     Raw::ask(gateway.address(), get(fields)).await;
     let request = origin.request();
@@ -22,6 +24,10 @@ async fn an_untrusted_peers_claims_are_dropped_and_written_anew() {
     for name in [
         "x-forwarded-port",
         "x-forwarded-prefix",
+        "x-forwarded",
+        "x-scheme",
+        "x-url-scheme",
+        "front-end-https",
         "x-real-ip",
         "forwarded",
     ] {
@@ -35,7 +41,7 @@ async fn a_trusted_proxys_claims_are_extended() {
     let (origin, gateway) = site(TRUSTING).await;
     let fields = "X-Forwarded-For: 1.2.3.4\r\nX-Forwarded-For: 203.0.113.7\r\n\
                   X-Forwarded-Proto: https\r\nX-Forwarded-Host: outer.test\r\n\
-                  X-Forwarded-Port: 443\r\nX-Real-IP: 203.0.113.7\r\n";
+                  X-Forwarded-Port: 443\r\nX-Real-IP: 203.0.113.7\r\nX-Scheme: https\r\n";
     Raw::ask(gateway.address(), get(fields)).await;
     let request = origin.request();
     assert_eq!(
@@ -46,6 +52,7 @@ async fn a_trusted_proxys_claims_are_extended() {
     assert_eq!(request.header("x-forwarded-host"), Some("outer.test"));
     assert_eq!(request.header("x-forwarded-port"), Some("443"));
     assert_eq!(request.header("x-real-ip"), Some("203.0.113.7"));
+    assert_eq!(request.header("x-scheme"), Some("https"));
     assert_eq!(request.header("host"), Some("a.test"));
     assert_eq!(gateway.log_line().await["client"], "203.0.113.7");
 }

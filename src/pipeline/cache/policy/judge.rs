@@ -38,7 +38,7 @@ pub enum NotStored {
     Method,
     /// It is a part, and parts are not put together.
     Partial,
-    /// It is not final, or depends on the request's conditions.
+    /// It is not final, or speaks of its own request alone.
     Status,
     /// It must be understood and its status is not (RFC 9111 5.2.2.3).
     NotUnderstood,
@@ -101,6 +101,12 @@ pub struct Verdict {
 }
 
 impl Verdict {
+    /// The fields that only who asked gets, as trailers too.
+    #[must_use]
+    pub fn withheld(&self) -> &[HeaderName] {
+        &self.withheld
+    }
+
     /// Makes the stored head of an answer's own (RFC 9111 3.1).
     ///
     /// Whoever else reads the same fetch gets this head too: an answer may name fields that are
@@ -112,9 +118,7 @@ impl Verdict {
         headers.remove(AGE);
         // For the next hop alone (RFC 9111 3.1).
         headers.remove(PROXY_AUTHENTICATION_INFO);
-        for name in &self.withheld {
-            headers.remove(name);
-        }
+        fields::withhold(&mut headers, &self.withheld);
         // A recipient adds what is missing (RFC 9110 6.6.1).
         if !headers.contains_key(DATE) {
             headers.insert(DATE, format_http_date(self.facts.received));
@@ -177,15 +181,27 @@ pub fn judge(
     })
 }
 
-/// RFC 9111 3: a final status; of the answers whose meaning depends on the request's conditions or
-/// ranges, none.
+/// RFC 9111 3: a final status; of the answers that speak of their own request, none.
 fn final_and_whole(status: StatusCode) -> Result<(), NotStored> {
     match status.as_u16() {
         206 => Err(NotStored::Partial),
         // Above 599 is no status of HTTP (RFC 9110 15).
-        100..=199 | 304 | 412 | 416 | 600.. => Err(NotStored::Status),
+        100..=199 | 304 | 600.. => Err(NotStored::Status),
+        _ if is_of_one_request(status) => Err(NotStored::Status),
         _ => Ok(()),
     }
+}
+
+/// Whether an answer speaks of its own request or client, and of nothing that others get under the URL: of
+/// conditions, ranges, sizes and expectations, of how often it asks, of its connection or network. Whatever
+/// lifetime such an answer has, one client could have it kept for all. RFC 6585 forbids it of 428, 429, 431
+/// and 511. (414 is not among them: it speaks of the URL.)
+#[must_use]
+pub fn is_of_one_request(status: StatusCode) -> bool {
+    matches!(
+        status.as_u16(),
+        412 | 413 | 416 | 417 | 421 | 425 | 428 | 429 | 431 | 511
+    )
 }
 
 /// RFC 9111 3: the method is understood. Of a POST that is what RFC 9110 9.3.3 says: explicit

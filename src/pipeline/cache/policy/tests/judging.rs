@@ -16,8 +16,8 @@ fn options(change: impl FnOnce(&mut Options)) -> Options {
 fn any_final_status_with_explicit_freshness_is_stored() {
     let fresh: Lines<'_> = &[("cache-control", "max-age=60")];
     for status in [
-        200, 203, 204, 299, 301, 302, 303, 307, 308, 400, 403, 404, 410, 499, 500, 502, 503, 504,
-        599,
+        200, 203, 204, 299, 301, 302, 303, 307, 308, 400, 403, 404, 410, 414, 499, 500, 502, 503,
+        504, 599,
     ] {
         let verdict = judged(&get(&[]), status, fresh, &Options::default());
         assert!(verdict.is_ok(), "{status}");
@@ -27,7 +27,15 @@ fn any_final_status_with_explicit_freshness_is_stored() {
         (206, NotStored::Partial),
         (304, NotStored::Status),
         (412, NotStored::Status),
+        (413, NotStored::Status),
         (416, NotStored::Status),
+        (417, NotStored::Status),
+        (421, NotStored::Status),
+        (425, NotStored::Status),
+        (428, NotStored::Status),
+        (429, NotStored::Status),
+        (431, NotStored::Status),
+        (511, NotStored::Status),
         (999, NotStored::Status),
     ] {
         let verdict = judged(&get(&[]), status, fresh, &Options::default());
@@ -398,10 +406,21 @@ fn fields_of_one_hop_and_withheld_ones_are_not_stored() {
         ("x-kept", "1"),
         ("content-range", "nonsense"),
         ("age", "3"),
+        ("trailer", "x-two, x-sum"),
     ]);
     let mut names: Vec<_> = head.headers.keys().map(HeaderName::as_str).collect();
     names.sort_unstable();
-    assert_eq!(names, ["cache-control", "content-range", "date", "x-kept"]);
+    assert_eq!(
+        names,
+        [
+            "cache-control",
+            "content-range",
+            "date",
+            "trailer",
+            "x-kept"
+        ]
+    );
+    assert_eq!(head.headers["trailer"], "x-sum");
 }
 
 #[test]
