@@ -49,10 +49,9 @@ def options():
 
 # ---- setting up
 def build_tollgate():
-    out = subprocess.run(["cargo", "build", "--release", "--message-format=json-render-diagnostics"], cwd=f"{HERE}/../..",
-                         check=True, stdout=subprocess.PIPE, text=True).stdout
-    made = [json.loads(line).get("executable") for line in out.splitlines() if '"executable":"' in line and '"bin"' in line]
-    return next(path for path in made if os.path.basename(path) == "tollgate")
+    """What is shipped. Its last line is the path."""
+    out = subprocess.run([f"{HERE}/../../scripts/release"], check=True, stdout=subprocess.PIPE, text=True).stdout
+    return out.splitlines()[-1]
 
 
 def build_tools(work):
@@ -122,8 +121,9 @@ def versions(opts):
     def first_line(*argv):
         p = subprocess.run(argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         return p.stdout.strip().split("\n")[0]
-    found = {"nginx": first_line("nginx", "-v"), "haproxy": first_line("haproxy", "-v"), "h2load": first_line("h2load", "--version"),
-             "kernel": os.uname().release}
+    argv = {"nginx": ["nginx", "-v"], "haproxy": ["haproxy", "-v"], "h2load": ["h2load", "--version"]}
+    found = {tool: first_line(*argv[tool]) for tool in argv if shutil.which(tool)}
+    found["kernel"] = os.uname().release
     if opts.binary:
         found["tollgate"] = first_line(opts.binary, "--version")
     with open("/proc/cpuinfo") as f:
@@ -188,13 +188,24 @@ def verdict(opts, done):
     return 0 if all(gates) and not failed else 1
 
 
+def all_rows(opts):
+    return [name for scenario in opts.scenarios.split(",") for name in row_names(SCENARIOS[scenario], opts)]
+
+
+def wanted_tools(opts):
+    """The peers that are measured, and a client for HTTP/2 where that is."""
+    peers = [peer for peer in ("nginx", "haproxy") if any(name.startswith(peer) for name in all_rows(opts))]
+    http2 = any(SCENARIOS[scenario].wish.h2 for scenario in opts.scenarios.split(","))
+    return peers + (["h2load", "nghttp"] if http2 else [])
+
+
 def wants_tollgate(opts):
-    return any("tollgate" in n for s in opts.scenarios.split(",") for n in row_names(SCENARIOS[s], opts))
+    return any("tollgate" in name or name == "plain" for name in all_rows(opts))
 
 
 def main():
     opts = options()
-    need("nginx", "haproxy", "h2load", "nghttp", "gcc")
+    need("gcc", *wanted_tools(opts))
     if not {measure.PROXY_CPU, measure.LOAD_CPU} <= os.sched_getaffinity(0):
         sys.exit("CPUs 0 and 1 are needed, one for the proxy and one for the load")
     if wants_tollgate(opts):

@@ -413,7 +413,7 @@ async fn refuses_changed(client: &mut SendRequest<BoxBody>, token: &str, at: usi
     );
 }
 
-/// At one place of each part, which is another one for each algorithm.
+/// At one place of a token of each algorithm: in its head, its claims and its signature by turns.
 #[tokio::test]
 async fn no_other_value_of_a_byte_of_a_token_verifies() {
     for (index, algorithm) in ALL.into_iter().enumerate() {
@@ -421,14 +421,11 @@ async fn no_other_value_of_a_byte_of_a_token_verifies() {
         let site = Site::of(&signer, "").await;
         let token = signer.token(&alice());
         let mut client = http1(site.gateway.address()).await;
-        let mut start = 0;
-        for part in token.split('.') {
-            let at = start + index * 7 % part.len();
-            let others = sendable().into_iter();
-            for byte in others.filter(|byte| token.as_bytes()[at] != *byte) {
-                refuses_changed(&mut client, &token, at, byte).await;
-            }
-            start += part.len() + 1;
+        let part = token.split('.').nth(index % 3).unwrap();
+        let at = token.find(part).unwrap() + index * 7 % part.len();
+        let others = sendable().into_iter();
+        for byte in others.filter(|byte| token.as_bytes()[at] != *byte) {
+            refuses_changed(&mut client, &token, at, byte).await;
         }
         assert!(site.origin.requests().is_empty(), "{algorithm:?}");
         assert_eq!(site.refusal(&token).await, let_in(), "{algorithm:?}");

@@ -225,7 +225,7 @@ async fn changes_of_urls_of_which_nothing_is_stored_cost_no_answer() {
     for path in &paths {
         site.get(path).await;
     }
-    change_elsewhere(&site.gateway, 5_000).await;
+    change_elsewhere(&site.gateway, 2_000).await;
     for path in &paths {
         let status = site
             .get(path)

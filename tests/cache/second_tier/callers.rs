@@ -17,7 +17,7 @@ async fn two_users_of_two_gateways_never_see_each_others_answers() {
             answered(&seen.target, |name| seen.header(name))
         })
         .await;
-        for _ in 0..500 {
+        for _ in 0..400 {
             let (asked, gateway) = (Asked::random(&mut random), random.usize(..2));
             let fields = asked.fields();
             let sent = fleet

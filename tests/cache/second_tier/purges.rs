@@ -210,7 +210,7 @@ async fn changes_that_redis_is_told_of_in_time_cost_no_other_answer() {
         fleet.body(1, path).await;
     }
     assert_eq!(fleet.count(), 200, "all are in both memories");
-    change_elsewhere(&fleet.gateways[0], 5_000).await;
+    change_elsewhere(&fleet.gateways[0], 2_000).await;
     // Each is told behind all that came before it.
     for path in ["/c/0", "/c/1"] {
         let old = fleet.body(1, path).await;
