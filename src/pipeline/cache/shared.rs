@@ -254,6 +254,9 @@ impl Cache {
 
     /// Runs a task on the worker of who asked for it; it is ended by [`stop`](Self::stop).
     pub(super) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        // Boxed before it is wrapped: each wrapper has room for what it was given and for what it polls,
+        // and a fetch of 8 KiB became one of 33, moved four times.
+        let task = Box::pin(task);
         let stop = self.stop.clone();
         self.tasks.spawn(async move {
             let _ = stop.run_until_cancelled_owned(task).await;
@@ -269,6 +272,7 @@ impl Cache {
         fetch: impl Future<Output = ()> + Send + 'static,
     ) {
         let (fill, places) = (Arc::clone(fill), Arc::clone(&self.places));
+        let fetch = Box::pin(fetch);
         self.spawn(async move {
             tokio::select! {
                 biased;
