@@ -147,8 +147,10 @@ fn make(new: &New) -> Outcome {
     };
     store.add(&new.id, &grants);
     let path = store.save()?;
+    // The key is lost if anything happens before somebody has it, and the configuration may be long.
+    hand_out(&key, &format!("`{}` was added to {path}", new.id))?;
     new.warn(Path::new(&path));
-    hand_out(&key, &format!("`{}` was added to {path}", new.id))
+    Ok(())
 }
 
 impl New {

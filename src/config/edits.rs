@@ -113,7 +113,7 @@ impl<S: Side> Format for Templates<S> {
     }
 
     fn example() -> String {
-        "{ x-caller = \"${principal}\" }".to_owned()
+        "{ x-user = \"${principal}\" }".to_owned()
     }
 
     fn read(node: Node<'_>, reader: &mut Reader<'_>) -> Option<Self::Value> {

@@ -307,3 +307,41 @@ const NEVER_UPGRADED: [&str; 4] = ["h2c", "http/", "tls", "h3"];
 
 /// More proxies than this in front of us are a loop.
 const MOST_HOPS: usize = 10;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::exchange::fields::OVERRIDES;
+
+    fn seen(name: HeaderName) -> Seen {
+        let value = HeaderValue::from_static("a");
+        Seen::of(&HeaderMap::from_iter([(name, value)]))
+    }
+
+    #[test]
+    fn a_field_that_makes_another_request_of_one_is_seen_alone() {
+        for name in &OVERRIDES {
+            assert!(seen(name.clone()).overrides, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_field_that_tells_where_a_request_came_from_is_seen_alone() {
+        for name in [
+            "forwarded",
+            "x-forwarded",
+            "x-forwarded-for",
+            "x-forwarded-proto",
+            "x-forwarded-host",
+            "x-forwarded-port",
+            "x-forwarded-anything",
+            "x-real-ip",
+            "x-scheme",
+            "x-url-scheme",
+            "front-end-https",
+        ] {
+            assert!(is_forwarding(name), "{name}");
+            assert!(seen(HeaderName::from_static(name)).forwarding, "{name}");
+        }
+    }
+}

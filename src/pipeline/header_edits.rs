@@ -155,7 +155,12 @@ impl Value {
             Self::Static(value) => Some(value.clone()),
             Self::RequestId => Some(context.id.header().clone()),
             Self::Principal => context.principal()?.subject_header.clone(),
-            Self::Caller => exact_value(&context.principal()?.name),
+            Self::Caller => {
+                let principal = context.principal()?;
+                // A blank in front of the subject would be a part of the value.
+                principal.subject_header.as_ref()?;
+                exact_value(&principal.name)
+            }
             Self::Filled(template) => {
                 if template.names_principal() && context.principal().is_none() {
                     return None;

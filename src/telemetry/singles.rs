@@ -168,7 +168,7 @@ impl IssuerFamilies {
             ),
             unknown: make.counters(
                 "tollgate_jwks_unknown_keys_total",
-                "Tokens that named a key which the issuer's set does not have, by what came of it.",
+                "Look-ups of a key by a name that the issuer's set does not have, by what came of it.",
                 &["issuer", "result"],
             ),
         }

@@ -390,6 +390,49 @@ async fn a_wrong_password_is_refused_even_beside_a_good_cookie() {
     assert_eq!(ask("guess").await, refused(401, "auth.basic.wrong"));
 }
 
+/// The first file does not know the password, which is right all the same.
+#[tokio::test]
+async fn a_password_of_a_second_file_beside_a_good_cookie_is_let_in_and_no_failure() {
+    let folder = tempfile::tempdir().unwrap();
+    let (admins, staff) = (folder.path().join("admins"), folder.path().join("staff"));
+    std::fs::write(&admins, format!("bob:{}\n", hash("other"))).unwrap();
+    std::fs::write(&staff, format!("alice:{}\n", hash("secret"))).unwrap();
+    let claims = serde_json::json!({ "sub": "alice", "exp": 4_102_444_800_u64 });
+    let key = jsonwebtoken::EncodingKey::from_secret(SECRET.as_bytes());
+    let token = jsonwebtoken::encode(&jsonwebtoken::Header::default(), &claims, &key).unwrap();
+    for methods in [
+        "['jwt.app', 'basic.admins', 'basic.staff']",
+        "['basic.admins', 'jwt.app', 'basic.staff']",
+        "['basic.admins', 'basic.staff', 'jwt.app']",
+    ] {
+        let gateway = Gateway::start(&format!(
+            "[auth.basic.admins]\nusers_file = '{}'\n[auth.basic.staff]\nusers_file = '{}'\n\
+             [auth.jwt.app]\nsecret = '{SECRET}'\nfrom = 'cookie:session'\n\
+             [auth]\nfailures = '2/1m'\n\
+             [routes.all]\nauth = {methods}\nrespond = {{ body = 'here' }}\n",
+            admins.display(),
+            staff.display()
+        ));
+        let login = async |password: &str| {
+            let request = format!(
+                "GET / HTTP/1.1\r\nHost: a\r\nAuthorization: {}\r\n\
+                 Cookie: session={token}\r\n\r\n",
+                basic("alice", password)
+            );
+            Raw::ask(gateway.address(), request).await.refusal()
+        };
+        for _ in 0..4 {
+            assert_eq!(login("secret").await, let_in(), "{methods}");
+        }
+        for _ in 0..2 {
+            let wrong = refused(401, "auth.basic.wrong");
+            assert_eq!(login("guess").await, wrong, "{methods}");
+        }
+        let too_many = refused(429, "auth.too_many_failures");
+        assert_eq!(login("guess").await, too_many, "{methods}");
+    }
+}
+
 #[tokio::test]
 async fn the_example_of_the_page_runs() {
     let folder = tempfile::tempdir().unwrap();

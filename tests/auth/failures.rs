@@ -8,6 +8,7 @@ use serde_json::json;
 use super::{
     Signer, Site, bearer, let_in, refused,
     signer::{alice, alice_with},
+    support::KeysFile,
 };
 
 async fn site(signer: &Signer) -> Site {
@@ -116,6 +117,40 @@ async fn two_seen_tokens_of_two_issuers_are_let_in_while_their_address_is_refuse
         let site = two(&one, &own, places, methods).await;
         assert_eq!(site.get(&both).await.refusal(), let_in(), "{methods}");
         guess(&site).await;
+        assert_eq!(site.get(&both).await.refusal(), let_in(), "{methods}");
+    }
+}
+
+/// The first issuer does not know the second one's token, which is good all the same.
+#[tokio::test]
+async fn a_token_of_a_second_issuer_beside_a_good_key_is_let_in_and_no_failure() {
+    let (one, two) = (Signer::new(Algorithm::HS256), Signer::new(Algorithm::HS256));
+    let mut file = KeysFile::new();
+    let key = format!("X-Api-Key: {}\r\n", file.add("partner", ""));
+    let tables = format!(
+        "[auth.jwt.one]\n{}\n[auth.jwt.two]\n{}\n[auth.api_keys.k]\nkeys_file = '{}'\n\
+         [auth]\nfailures = '2/1m'\n",
+        one.keys(),
+        two.keys(),
+        file.path().display()
+    );
+    let both = key.clone() + &bearer(&two.token(&alice()));
+    let forged = key + &bearer(&Signer::new(Algorithm::HS256).token(&alice()));
+    for methods in [
+        "['api_keys.k', 'jwt.one', 'jwt.two']",
+        "['jwt.one', 'api_keys.k', 'jwt.two']",
+        "['jwt.one', 'jwt.two', 'api_keys.k']",
+    ] {
+        let site = Site::limited(&tables, &format!("auth = {methods}")).await;
+        for _ in 0..4 {
+            assert_eq!(site.get(&both).await.refusal(), let_in(), "{methods}");
+        }
+        for _ in 0..2 {
+            let bad = refused("auth.jwt.bad_signature");
+            assert_eq!(site.get(&forged).await.refusal(), bad, "{methods}");
+        }
+        let too_many = (429, "auth.too_many_failures".to_owned());
+        assert_eq!(site.get(&forged).await.refusal(), too_many, "{methods}");
         assert_eq!(site.get(&both).await.refusal(), let_in(), "{methods}");
     }
 }

@@ -5,6 +5,7 @@ use jsonwebtoken::Algorithm;
 use crate::{
     Site, bearer, let_in, refused,
     signer::{Signer, alice, alice_with},
+    support::KeysFile,
 };
 
 /// Two issuers that both use Authorization, and one that uses a header of its own.
@@ -129,6 +130,37 @@ async fn what_is_for_the_upstream_is_no_bad_credential_whichever_method_is_asked
     for methods in ["['jwt.one', 'jwt.two']", "['jwt.two', 'jwt.one']"] {
         let site = Site::with(&tables, &format!("auth = {methods}")).await;
         assert_eq!(site.get(&basic).await.refusal(), let_in(), "{methods}");
+        let bad = refused("auth.jwt.bad_signature");
+        assert_eq!(site.get(&forged).await.refusal(), bad, "{methods}");
+    }
+}
+
+/// One issuer looks for its token where the other one's stands too: of two it reads none.
+#[tokio::test]
+async fn three_good_credentials_are_let_in_in_whatever_order_their_methods_stand() {
+    let signer = || Signer::new(Algorithm::HS256);
+    let (any, own) = (signer(), signer());
+    let mut file = KeysFile::new();
+    let key = format!("X-Api-Key: {}\r\n", file.add("partner", ""));
+    let tables = format!(
+        "[auth.jwt.any]\n{}\nfrom = ['header:authorization', 'cookie:session']\n\
+         [auth.jwt.own]\n{}\nfrom = 'cookie:session'\n\
+         [auth.api_keys.k]\nkeys_file = '{}'\n",
+        any.keys(),
+        own.keys(),
+        file.path().display()
+    );
+    let two = format!("{key}Cookie: session={}\r\n", own.token(&alice()));
+    let good = two.clone() + &bearer(&any.token(&alice()));
+    let forged = two + &bearer(&signer().token(&alice()));
+    for methods in [
+        "['api_keys.k', 'jwt.any', 'jwt.own']",
+        "['api_keys.k', 'jwt.own', 'jwt.any']",
+        "['jwt.any', 'api_keys.k', 'jwt.own']",
+        "['jwt.any', 'jwt.own', 'api_keys.k']",
+    ] {
+        let site = Site::with(&tables, &format!("auth = {methods}")).await;
+        assert_eq!(site.get(&good).await.refusal(), let_in(), "{methods}");
         let bad = refused("auth.jwt.bad_signature");
         assert_eq!(site.get(&forged).await.refusal(), bad, "{methods}");
     }

@@ -43,7 +43,7 @@ fn the_page_on_headers_says_what_is_answered() {
     ] {
         assert!(edited.answer.contains(part), "{part} is not in {edited:#?}");
     }
-    for part in ["x-debug", "x-caller", "admin"] {
+    for part in ["x-debug", "x-user", "admin"] {
         assert!(!edited.answer.contains(part), "{part} is in {edited:#?}");
     }
 }

@@ -182,6 +182,18 @@ async fn callers_of_one_name_are_told_apart_by_their_method() {
         let seen = requests.last().expect("a request");
         assert_eq!((seen.all("x-caller"), seen.all("x-note")), (vec![], vec![]));
     }
+    // A reader may trim a blank, and would take one caller for the other.
+    for subject in [" alice", "alice "] {
+        let bearer = format!("Bearer {}", token(subject));
+        let fields = [("authorization", &*bearer), ("x-caller", "jwt.app:root")];
+        for protocol in PROTOCOLS {
+            let sent = get(&gateway, protocol, "/", &fields).await;
+            assert_eq!(sent.status(), 200);
+            let requests = origin.requests();
+            let seen = requests.last().expect("a request");
+            assert_eq!((seen.all("x-user"), seen.all("x-caller")), (vec![], vec![]));
+        }
+    }
 }
 
 #[tokio::test]

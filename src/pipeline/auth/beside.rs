@@ -61,7 +61,7 @@ impl Beside {
         let own = |method: &'m Arc<dyn Method>| {
             let settled = method.settled();
             let settled = settled.filter(|place| !self.contested.contains(place));
-            let read = credential::read_place(request, method.places());
+            let read = credential::read_place(request, method.places(), &[]);
             read.into_iter().chain(settled)
         };
         granted.iter().flat_map(own).collect()

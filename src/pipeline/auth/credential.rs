@@ -114,14 +114,16 @@ pub fn occupied<'p>(
         .find(|place| is_at(request, place) && !used.contains(place))
 }
 
-/// The one of a method's places at which the credential stands that it has read. Of two it reads none, and
-/// `Authorization` alone may hold what is another scheme's: so where there is anything at another place,
-/// it is that.
+/// The one of a method's places, without those that are used, at which the credential stands that it has
+/// read. Of two it reads none, and `Authorization` alone may hold what is another scheme's: so where there is
+/// anything at another place, it is that.
 pub(super) fn read_place<'p>(
     request: &Request,
     places: &'p [CredentialPlace],
+    used: &[&CredentialPlace],
 ) -> Option<&'p CredentialPlace> {
-    let occupied = places.iter().filter(|place| is_at(request, place));
+    let unused = places.iter().filter(|place| !used.contains(place));
+    let occupied = unused.filter(|place| is_at(request, place));
     occupied.min_by_key(|place| is_authorization(place))
 }
 
@@ -261,12 +263,13 @@ mod tests {
         let places = [authorization.clone(), key.clone()];
         let one = http::Request::builder().header("authorization", "Bearer a");
         let one = one.body(Body::empty()).unwrap();
-        assert_eq!(read_place(&one, &places), Some(&authorization));
+        assert_eq!(read_place(&one, &places, &[]), Some(&authorization));
         let mut both = one;
         let value = HeaderValue::from_static("k");
         both.headers_mut().insert("x-api-key", value);
-        assert_eq!(read_place(&both, &places), Some(&key));
-        assert_eq!(read_place(&both, &[]), None);
+        assert_eq!(read_place(&both, &places, &[]), Some(&key));
+        assert_eq!(read_place(&both, &places, &[&key]), Some(&authorization));
+        assert_eq!(read_place(&both, &[], &[]), None);
     }
 
     #[test]

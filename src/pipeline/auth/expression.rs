@@ -5,7 +5,8 @@
 //! credential that is presented and not accepted refuses the request, even if another method accepts
 //! another credential. Whoever sends a bad one should hear of it, and not be taken for somebody else. The
 //! same credential may be for another method of the list though, as with two issuers that both use
-//! Authorization: then the one that accepts it decides. So does a service that was shown it.
+//! Authorization: then the one that accepts it decides. So does a service that was shown it. Therefore
+//! nothing is refused before all methods were asked.
 //!
 //! An [`Evaluation`] is how far a request has come. Which of its refusals count against the client's address is
 //! for `guesses` to say.
@@ -107,8 +108,12 @@ impl Expression {
             Verdict::Pending(_) => Verdict::refused(Reason::AuthUnavailable),
             verdict => verdict,
         };
-        match evaluation.granted {
-            Some(_) => evaluation.take_of_another(verdict),
+        match evaluation.granted.clone() {
+            Some(granted) => {
+                let used = self.used_places(&granted, request);
+                let used = self.with_others(used, evaluation, request);
+                self.take_of_another(evaluation, verdict, &used, request);
+            }
             None => self.take(evaluation, verdict),
         }
         self.evaluate(evaluation, request, context)
@@ -168,27 +173,54 @@ impl Expression {
         request: &Request,
         context: &Arc<Context>,
     ) -> Step {
-        let alone = self.alternatives.len() == 1;
-        let used = match alone {
-            true => Places::new(),
-            false => self.used_places(granted, request),
-        };
-        while evaluation.at < self.methods.len() && !alone {
+        // There are no others.
+        if self.alternatives.len() == 1 {
+            return evaluation.conclude(granted);
+        }
+        let used = self.used_places(granted, request);
+        let mut used = self.with_others(used, evaluation, request);
+        while evaluation.at < self.methods.len() {
             let at = evaluation.at;
-            if granted.contains(&at) || !self.is_elsewhere(at, &used, request) {
+            let asked = granted.contains(&at) || evaluation.has_refused(at);
+            if asked || !self.is_elsewhere(at, &used, request) {
                 evaluation.at += 1;
                 continue;
             }
-            if let Some(bad) = evaluation.failure_of(at) {
-                return Step::Done(bad);
-            }
             match self.ask(evaluation, &used, request, context) {
                 Verdict::Pending(verdict) => return Step::Wait(verdict),
-                verdict => evaluation.take_of_another(verdict),
+                verdict => {
+                    let good = self.take_of_another(evaluation, verdict, &used, request);
+                    used.extend(good);
+                }
             }
         }
-        let grants = std::mem::take(&mut evaluation.grants);
-        Step::Done(Decision::Granted(grants, granted.clone()))
+        match evaluation.nearest_refusal(|method| self.is_elsewhere(method, &used, request)) {
+            Some(bad) => Step::Done(bad),
+            None => evaluation.conclude(granted),
+        }
+    }
+
+    /// Takes a verdict on what stands elsewhere than at the used places. Another good credential is not for
+    /// other methods to judge either: its place is used from then on, and all are looked at once more.
+    fn take_of_another<'m>(
+        &'m self,
+        evaluation: &mut Evaluation,
+        verdict: Verdict,
+        used: &[&CredentialPlace],
+        request: &Request,
+    ) -> Option<&'m CredentialPlace> {
+        let places = self.methods[evaluation.at].places();
+        let good = match &verdict {
+            Verdict::Granted(_) => credential::read_place(request, places, used),
+            _ => None,
+        };
+        if good.is_some() {
+            evaluation.grant_another();
+            evaluation.forget_failures(|method| self.may_have_refused_what_is_good(method));
+        } else {
+            evaluation.take_of_another(verdict);
+        }
+        good
     }
 
     /// Where the credentials stand that have let the request in. What is there no other method judges.
@@ -197,9 +229,25 @@ impl Expression {
         granted
             .flat_map(|method| {
                 let judged = method.judged(request).iter();
-                judged.chain(credential::read_place(request, method.places()))
+                judged.chain(credential::read_place(request, method.places(), &[]))
             })
             .collect()
+    }
+
+    /// These places, and those at which the second half has found good credentials beside them.
+    fn with_others<'m>(
+        &'m self,
+        mut used: Places<'m>,
+        evaluation: &Evaluation,
+        request: &Request,
+    ) -> Places<'m> {
+        for other in &evaluation.others {
+            // Each was asked beside what was used by then.
+            let places = self.methods[*other].places();
+            let read = credential::read_place(request, places, &used);
+            used.extend(read);
+        }
+        used
     }
 
     /// Whether a method finds a credential at a place that none of the granted ones has used: at any

@@ -6,7 +6,7 @@ use smallvec::SmallVec;
 
 use super::{
     super::method::{Grant, Verdict},
-    Decision,
+    Decision, Step,
     failure::Failure,
 };
 use crate::exchange::Reason;
@@ -20,6 +20,8 @@ pub(in crate::pipeline::auth) struct Evaluation {
     pub(super) grants: SmallVec<[Arc<Grant>; 1]>,
     /// The methods that have granted something, those too whose alternative has failed.
     pub(super) granting: SmallVec<[usize; 2]>,
+    /// The methods that have granted something else since an alternative holds, in this order.
+    pub(super) others: SmallVec<[usize; 1]>,
     /// What the client is told from, each with its method.
     failures: SmallVec<[(usize, Failure); 1]>,
     /// What guesses are counted from: whichever failure the client is told, all of these stay.
@@ -43,6 +45,7 @@ impl Evaluation {
             alternative: 0,
             grants: SmallVec::new(),
             granting: SmallVec::new(),
+            others: SmallVec::new(),
             failures: SmallVec::new(),
             refused: SmallVec::new(),
             granted: None,
@@ -89,14 +92,23 @@ impl Evaluation {
         self.alternative += 1;
     }
 
-    /// Takes a verdict that can only be bad: another alternative holds already. The method at hand stays if it
-    /// is, so that its failure is found.
+    /// The method at hand has granted something beside the alternative that holds: all methods are looked at
+    /// once more.
+    pub(super) fn grant_another(&mut self) {
+        self.others.push(self.at);
+        self.at = 0;
+    }
+
+    /// Takes a verdict that has granted nothing, while an alternative holds.
     pub(super) fn take_of_another(&mut self, verdict: Verdict) {
-        let before = self.failures.len();
         self.fail(verdict);
-        if self.failures.len() == before {
-            self.at += 1;
-        }
+        self.at += 1;
+    }
+
+    /// The alternative that holds lets the request in.
+    pub(super) fn conclude(&mut self, granted: &Range<usize>) -> Step {
+        let grants = std::mem::take(&mut self.grants);
+        Step::Done(Decision::Granted(grants, granted.clone()))
     }
 
     fn fail(&mut self, verdict: Verdict) {
@@ -110,22 +122,26 @@ impl Evaluation {
         self.failures.push((at, failure));
     }
 
-    /// Why a method has refused, if it has.
-    pub(super) fn failure_of(&mut self, method: usize) -> Option<Decision> {
-        let refused = |(by, failure): &(usize, Failure)| {
-            *by == method && !matches!(failure, Failure::Incomplete)
-        };
-        let at = self.failures.iter().position(refused)?;
-        let (by, failure) = self.failures.remove(at);
-        Some(failure.decision(by))
+    /// Whether a method has refused, for what is not forgotten.
+    pub(super) fn has_refused(&self, method: usize) -> bool {
+        let mut failures = self.failures.iter();
+        failures.any(|(by, failure)| *by == method && failure.reason().is_some())
     }
 
     /// Of several failures the one that tells most.
     pub(super) fn nearest_failure(&mut self) -> Option<Decision> {
-        let distances = self.failures.iter().map(|(_, failure)| failure.distance());
-        let (at, _) = distances
-            .enumerate()
-            .min_by_key(|(_, distance)| *distance)?;
+        self.nearest(|_, _| true)
+    }
+
+    /// Of what these methods have refused, the same.
+    pub(super) fn nearest_refusal(&mut self, of: impl Fn(usize) -> bool) -> Option<Decision> {
+        self.nearest(|by, failure| failure.reason().is_some() && of(by))
+    }
+
+    fn nearest(&mut self, counts: impl Fn(usize, &Failure) -> bool) -> Option<Decision> {
+        let failures = self.failures.iter().enumerate();
+        let counted = failures.filter(|(_, (by, failure))| counts(*by, failure));
+        let (at, _) = counted.min_by_key(|(_, (_, failure))| failure.distance())?;
         let (by, failure) = self.failures.remove(at);
         Some(failure.decision(by))
     }

@@ -71,7 +71,7 @@ impl Expression {
             Some(granted) => self.used_places(granted, request),
             None => Places::new(),
         };
-        let mut accepted = good.clone();
+        let mut accepted = self.with_others(good.clone(), evaluation, request);
         accepted.extend(self.granted_places(evaluation, request));
         let mut known = accepted.clone();
         known.extend(self.refused_places(evaluation, request, Knowledge::Known));
@@ -90,7 +90,7 @@ impl Expression {
     fn granted_places(&self, evaluation: &Evaluation, request: &Request) -> Places<'_> {
         let granting = evaluation.granting.iter();
         granting
-            .filter_map(|at| credential::read_place(request, self.methods[*at].places()))
+            .filter_map(|at| credential::read_place(request, self.methods[*at].places(), &[]))
             .collect()
     }
 
@@ -105,7 +105,7 @@ impl Expression {
         let such = refused.filter(|refused| Knowledge::of(refused.reason) == knowledge);
         let place = |refused: &Refused| {
             let method = &self.methods[refused.at];
-            let read = credential::read_place(request, method.places());
+            let read = credential::read_place(request, method.places(), &[]);
             read.or_else(|| method.guessed(&[], request))
         };
         such.filter_map(place).collect()
