@@ -294,7 +294,7 @@ impl Ends {
     }
 
     async fn publish(&self, telling: &mut Telling, logged: bool) -> Result<(), Away> {
-        telling.message.logged = logged;
+        telling.message.set_logged(logged);
         let message = telling.message.encode();
         self.redis.publish(CHANNEL, message.as_bytes()).await
     }
@@ -321,7 +321,7 @@ impl Ends {
 
     /// Adds a purge to the log.
     async fn append(&self, telling: &mut Telling) -> Result<(), Away> {
-        telling.message.logged = true;
+        telling.message.set_logged(true);
         let entry = telling.message.encode();
         let head = self.redis.append(entry.as_bytes()).await?;
         // What has not been done here is done when the log is followed.

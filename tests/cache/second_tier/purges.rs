@@ -302,6 +302,29 @@ async fn a_purge_that_redis_takes_late_reaches_who_has_heard_of_it_before() {
 }
 
 #[tokio::test]
+async fn a_message_of_a_later_build_purges_everything_whatever_it_says_of_the_log() {
+    let fleet = Fleet::with(1, BOTH, TAGGED).await;
+    for (path, later, purges) in [
+        ("/a", r#""version":1,"kind":"urls2""#, 2.0),
+        ("/b", r#""version":2,"kind":"url""#, 3.0),
+    ] {
+        let body = fleet.fill(0, path).await;
+        assert_eq!(fleet.body(0, path).await, body, "it is in memory");
+        // What stands in Redis is purged by who sends the message.
+        for key in fleet.keys("tollgate:cache:*:guard") {
+            fleet.redis.run(&format!("DEL {key}"));
+        }
+        let message = format!(r#"{{{later},"from":1,"logged":true}}"#);
+        let answer = fleet
+            .redis
+            .run(&format!("PUBLISH tollgate:purges '{message}'"));
+        assert!(answer.starts_with(":1"), "{answer}");
+        fleet.purged(purges).await;
+        assert_ne!(fleet.body(0, path).await, body, "{later}");
+    }
+}
+
+#[tokio::test]
 async fn a_reload_may_add_redis_to_a_rule() {
     let fleet = Fleet::with(2, "", TAGGED).await;
     let text = fleet.text().replace(
