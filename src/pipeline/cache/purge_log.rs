@@ -21,7 +21,9 @@
 //! and bans of `purge` do for answers of all gateways.
 //!
 //! A purge that was asked for here holds here at once, before Redis knows of it. Until it does
-//! nothing that may be older is taken out of Redis: `unsaid` has the moments of such purges.
+//! nothing that may be older is taken out of Redis: `unsaid` has the moments of such purges. Its lock is
+//! held from before such a purge reads its moment until what it purges is marked. So whoever looks has
+//! either asked before, and began before that moment, or finds both.
 
 use std::{
     collections::{BTreeSet, VecDeque},
@@ -88,10 +90,14 @@ impl PurgeLog {
         }
     }
 
-    /// Notes a purge that is about to be made.
-    pub(super) fn announce(&self, at: Stamp) -> Unsaid {
+    /// Has a purge made, and notes that Redis does not know of it. `purge` tells its moment; meanwhile no
+    /// look begins and none can see half of it, so it must be short, and take no lock under which
+    /// this one is taken.
+    pub(super) fn announce(&self, purge: impl FnOnce() -> Stamp) -> Unsaid {
         let name = self.names.fetch_add(1, Relaxed);
-        self.unsaid_locked().insert((at, name));
+        let mut unsaid = self.unsaid_locked();
+        let at = purge();
+        unsaid.insert((at, name));
         Unsaid { at, name }
     }
 
@@ -100,7 +106,8 @@ impl PurgeLog {
         self.unsaid_locked().remove(&(unsaid.at, unsaid.name));
     }
 
-    /// Since when there are purges that Redis may not know of.
+    /// Since when there are purges that Redis may not know of. A look is to have read its own moment
+    /// before it asks.
     pub(super) fn unsaid_since(&self) -> Stamp {
         let first = self.unsaid_locked().first().copied();
         first.map_or(Stamp::MAX, |(at, _)| at)
@@ -364,11 +371,28 @@ mod tests {
     fn purges_that_redis_does_not_know_of_count_from_the_first() {
         let log = PurgeLog::new();
         assert_eq!(log.unsaid_since(), Stamp::MAX);
-        let (first, second) = (log.announce(10), log.announce(10));
+        let (first, second) = (log.announce(|| 10), log.announce(|| 10));
         log.said(first);
         assert_eq!(log.unsaid_since(), 10);
         log.said(second);
         assert_eq!(log.unsaid_since(), Stamp::MAX);
+    }
+
+    #[test]
+    fn who_asks_while_a_purge_is_made_is_answered_when_it_has_been() {
+        let log = PurgeLog::new();
+        let is_made = AtomicU64::new(0);
+        std::thread::scope(|scope| {
+            let mut looking = None;
+            log.announce(|| {
+                looking = Some(scope.spawn(|| (log.unsaid_since(), is_made.load(Relaxed))));
+                std::thread::sleep(std::time::Duration::from_millis(50));
+                is_made.store(1, Relaxed);
+                10
+            });
+            let looked = looking.map(|looking| looking.join().unwrap());
+            assert_eq!(looked, Some((10, 1)));
+        });
     }
 
     #[test]

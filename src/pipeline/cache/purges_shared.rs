@@ -120,9 +120,9 @@ impl PurgesShared {
         let _ = timeout(LONGEST_DRAIN, self.untold.wait()).await;
     }
 
-    /// Notes a purge that is about to be made, and to be told then.
-    pub(super) fn announce(&self, at: Stamp, held: Held) -> Untold {
-        Untold::new(self.log.announce(at), held, self.untold.token())
+    /// Has a purge made that is to be told then; `purge` makes it and tells its moment.
+    pub(super) fn announce(&self, held: Held, purge: impl FnOnce() -> Stamp) -> Untold {
+        Untold::new(self.log.announce(purge), held, self.untold.token())
     }
 
     /// Tells the other gateways, beside whoever asks.

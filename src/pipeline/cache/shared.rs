@@ -197,10 +197,13 @@ impl Cache {
 
     /// Purges in this process what others are to be told of.
     fn forget_untold(&self, others: &PurgesShared, aim: &Aim, soft: bool) -> Untold {
-        let at = self.stamp();
-        // Before it is done, or what others stored could be taken for newer.
-        let untold = others.announce(at, self.purges.hold(aim));
-        self.forget_at(aim, soft, at);
+        // The marks are there before the moment, or there would be nothing to write it into.
+        let untold = others.announce(self.purges.hold(aim), || {
+            let at = self.stamp();
+            self.purges.purge(aim, soft, at);
+            at
+        });
+        self.let_go(aim, soft);
         untold
     }
 
@@ -217,8 +220,13 @@ impl Cache {
     /// The same at a moment, which must not be behind now.
     pub(super) fn forget_at(&self, aim: &Aim, soft: bool, at: Stamp) {
         self.purges.purge(aim, soft, at);
+        self.let_go(aim, soft);
+    }
+
+    /// Frees the memory of what has been purged, where that is everything: nothing of it can be served
+    /// any more.
+    fn let_go(&self, aim: &Aim, soft: bool) {
         if *aim == Aim::Everything && !soft {
-            // Nothing of it can be served any more; its memory is free at once, too.
             self.store.clear();
         }
     }

@@ -258,7 +258,7 @@ mod tests {
         }
 
         fn add(&self, host: &str, number: usize, at: u64) {
-            let unsaid = self.log.announce(at);
+            let unsaid = self.log.announce(|| at);
             let change = Change {
                 aim: url(host, number),
                 untold: Untold::new(unsaid, Held::nothing(), self.tracker.token()),
