@@ -29,7 +29,7 @@ use super::{
     purge_log::{PurgeLog, guard_key, soft_purge, url_tags},
     purge_message::Message,
     shared::Cache,
-    untold::{Change, Changes, Untold},
+    untold::{Change, Changes, Taken, Untold},
     urls::Held,
 };
 use crate::store::{Away, Heard, Redis};
@@ -169,6 +169,18 @@ impl Telling {
         }
     }
 
+    /// Of URLs that have been purged here.
+    fn together(log: &PurgeLog, urls: Vec<Change>) -> Self {
+        let urls = urls.into_iter().map(|change| (change.aim, change.untold));
+        let (aims, untold) = urls.unzip();
+        Self {
+            message: changed(log, aims),
+            stale_since: None,
+            untold,
+            done: true,
+        }
+    }
+
     /// Notes that Redis knows of it.
     fn said(&self, log: &PurgeLog) {
         for untold in &self.untold {
@@ -247,29 +259,16 @@ impl Ends {
     /// Tells what clients' requests have changed.
     async fn tell_changes(self: Arc<Self>, changes: Arc<Changes>) {
         loop {
-            let mut taken = changes.next().await;
-            for change in taken.wide.drain(..) {
+            let Taken { wide, urls } = changes.next().await;
+            for change in wide {
                 warn_of(&change.aim);
                 self.tell_one(Telling::instead(&self.log, change)).await;
             }
-            loop {
-                let some = taken.some();
-                if some.is_empty() {
-                    break;
-                }
-                let (aims, untold): (Vec<_>, Vec<_>) = some
-                    .into_iter()
-                    .map(|change| (change.aim, change.untold))
-                    .unzip();
-                let telling = Telling {
-                    message: changed(&self.log, aims),
-                    stale_since: None,
-                    untold,
-                    done: true,
-                };
-                let told = self.tell_one(telling).await;
-                changes.told(told.aims.iter());
+            if urls.is_empty() {
+                continue;
             }
+            let told = self.tell_one(Telling::together(&self.log, urls)).await;
+            changes.told(told.aims.iter());
         }
     }
 

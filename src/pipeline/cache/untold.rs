@@ -2,18 +2,18 @@
 //!
 //! Any client may change URLs (RFC 9111 4.4), any number of them, as fast as it gets answers. So they wait
 //! apart from the purges that somebody has asked for, which must not be held up: a URL waits once,
-//! however often it changes meanwhile, and all that wait are told in few, long messages. There is a
-//! bound, and beyond it more is purged, never less: all of the host of which most URLs wait; where that
-//! would come to many hosts, everything.
+//! however often it changes meanwhile, and all that wait are told in few, long messages, the first first. There
+//! is a bound, and beyond it more is purged, never less: all of the host of which most URLs wait; where that
+//! would come to many hosts, everything. What is being told is half of it at most, or a flood at one host
+//! would leave no room but for the few of others, and they would be the busiest.
 //!
 //! None is left out, also where no route here could have stored an answer of it: what stands in Redis may be
 //! that of a gateway with other routes, or be served again when a reload brings the route back.
 
 use std::{
-    collections::{HashMap, hash_map::Entry},
+    collections::{HashMap, VecDeque, hash_map::Entry},
     mem,
-    sync::{Mutex, MutexGuard, PoisonError},
-    vec,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use tokio::sync::Notify;
@@ -49,7 +49,9 @@ pub(super) struct Changes {
 
 #[derive(Default)]
 struct State {
-    urls: HashMap<Aim, Untold>,
+    urls: HashMap<Arc<Aim>, Untold>,
+    /// The same, in the order in which they came.
+    order: VecDeque<Arc<Aim>>,
     /// What stands for URLs for which there was no room; a few at most.
     wide: Vec<Change>,
     /// What the URLs take, those included that are being told.
@@ -59,7 +61,8 @@ struct State {
 /// What is to be told next.
 pub(super) struct Taken {
     pub(super) wide: Vec<Change>,
-    pub(super) urls: vec::IntoIter<Change>,
+    /// So many URLs as are told in one go.
+    pub(super) urls: Vec<Change>,
 }
 
 impl Untold {
@@ -98,15 +101,14 @@ impl Changes {
         self.added.notify_one();
     }
 
-    /// All that waits, as soon as something does.
+    /// What is to be told next, as soon as something waits.
     pub(super) async fn next(&self) -> Taken {
-        self.added.notified().await;
-        let mut state = self.locked();
-        let urls = mem::take(&mut state.urls).into_iter();
-        let urls: Vec<_> = urls.map(|(aim, untold)| Change { aim, untold }).collect();
-        Taken {
-            wide: mem::take(&mut state.wide),
-            urls: urls.into_iter(),
+        loop {
+            let taken = self.locked().take(self.most);
+            if !taken.wide.is_empty() || !taken.urls.is_empty() {
+                return taken;
+            }
+            self.added.notified().await;
         }
     }
 
@@ -127,21 +129,6 @@ impl Changes {
     }
 }
 
-impl Taken {
-    /// So many URLs as are told in one go; none when there are no more.
-    pub(super) fn some(&mut self) -> Vec<Change> {
-        let (mut some, mut text) = (Vec::new(), 0);
-        while some.len() < MOST_AT_ONCE
-            && text < MOST_TEXT
-            && let Some(change) = self.urls.next()
-        {
-            text += length(&change.aim);
-            some.push(change);
-        }
-        some
-    }
-}
-
 impl State {
     fn add(&mut self, change: Change, most: u64, log: &PurgeLog, purge: impl Fn(&Aim)) {
         let Change { aim, untold } = change;
@@ -149,15 +136,42 @@ impl State {
             return known.untold.join(untold, log);
         }
         let bytes = weight(&aim);
-        match self.urls.entry(aim) {
+        match self.urls.entry(Arc::new(aim)) {
             Entry::Occupied(mut known) => return known.get_mut().join(untold, log),
             Entry::Vacant(place) => {
+                self.order.push_back(Arc::clone(place.key()));
                 place.insert(untold);
             }
         }
         self.bytes += bytes;
         if self.bytes > most {
             self.widen(log, purge);
+        }
+    }
+
+    /// What stands for many, and so many URLs as are told in one go.
+    fn take(&mut self, most: u64) -> Taken {
+        let (mut urls, mut text, mut bytes) = (Vec::new(), 0, 0);
+        while urls.len() < MOST_AT_ONCE
+            && text < MOST_TEXT
+            && bytes < most / 2
+            && let Some(url) = self.order.pop_front()
+        {
+            text += length(&url);
+            bytes += weight(&url);
+            if let Some(untold) = self.urls.remove(&url) {
+                let aim = Arc::unwrap_or_clone(url);
+                urls.push(Change { aim, untold });
+            }
+        }
+        if self.order.is_empty() {
+            // No flood has its room for good.
+            self.order = VecDeque::new();
+            self.urls = HashMap::new();
+        }
+        Taken {
+            wide: mem::take(&mut self.wide),
+            urls,
         }
     }
 
@@ -169,6 +183,7 @@ impl State {
         // reaches is taken from there.
         purge(&aim);
         let mut freed = 0;
+        self.order.retain(|url| !covers(&aim, url));
         let urls = self.urls.extract_if(|url, _| covers(&aim, url));
         let urls = urls.map(|(url, untold)| {
             freed += weight(&url);
@@ -187,7 +202,7 @@ impl State {
     /// The host of which most URLs wait.
     fn busiest(&self) -> Option<Box<str>> {
         let mut counts = HashMap::<&str, usize>::new();
-        for (host, _) in self.urls.keys().filter_map(Aim::url) {
+        for (host, _) in self.urls.keys().filter_map(|url| url.url()) {
             *counts.entry(host).or_default() += 1;
         }
         let busiest = counts.into_iter().max_by_key(|(_, count)| *count);
@@ -222,7 +237,7 @@ fn length(url: &Aim) -> usize {
 /// The part of the memory in which changes wait, as a divisor, and the most that it comes to.
 const SHARE: u64 = 16;
 const MOST_BYTES: u64 = 8 << 20;
-/// What a URL takes beside its text: its place here and in the order of what Redis does not know of, and
+/// What a URL takes beside its text: its places here and in the order of what Redis does not know of, and
 /// its two marks.
 const BESIDE: u64 = 600;
 /// What is told in one go, and about how long that may be.
@@ -282,9 +297,8 @@ mod tests {
             site.add("a.test", 100, at);
         }
         assert_eq!((site.log.unsaid_since(), site.tracker.len()), (10, 1));
-        let mut taken = site.changes.next().await;
-        let some = taken.some();
-        assert_eq!((some.len(), taken.some().len()), (1, 0));
+        let some = site.changes.next().await.urls;
+        assert_eq!(some.len(), 1);
         // Being told, it takes no other's place: Redis may know of it already.
         site.add("a.test", 100, 40);
         let again = site.changes.next().await;
@@ -304,8 +318,8 @@ mod tests {
         }
         assert_eq!(*site.purged.borrow(), [Aim::Host("a.test".into())]);
         assert_eq!(site.log.unsaid_since(), 50);
-        let mut taken = site.changes.next().await;
-        assert_eq!((taken.wide.len(), taken.some().len()), (1, 3));
+        let taken = site.changes.next().await;
+        assert_eq!((taken.wide.len(), taken.urls.len()), (1, 3));
         assert_eq!(taken.wide[0].aim, Aim::Host("a.test".into()));
         assert_eq!(taken.wide[0].untold.unsaid.at, 100, "the first of them");
     }
@@ -332,18 +346,51 @@ mod tests {
             site.add("a.test", number, 1);
         }
         let before = site.changes.bytes();
-        let mut taken = site.changes.next().await;
+        let some = site.changes.next().await.urls;
         assert_eq!(site.changes.bytes(), before);
-        let some = taken.some();
         assert_eq!(some.len(), MOST_AT_ONCE);
         site.changes.told(some.iter().map(|change| &change.aim));
         let left = before - before * MOST_AT_ONCE as u64 / 600;
         assert_eq!(site.changes.bytes(), left);
         for _ in 0..2 {
-            let some = taken.some();
+            let some = site.changes.next().await.urls;
             site.changes.told(some.iter().map(|change| &change.aim));
         }
         assert_eq!(site.changes.bytes(), 0);
+        assert_eq!(site.changes.locked().order.capacity(), 0);
+    }
+
+    #[tokio::test]
+    async fn urls_are_told_in_the_order_in_which_they_changed() {
+        let site = Site::new(20);
+        for number in [105, 101, 108, 101, 103] {
+            site.add("a.test", number, 1);
+        }
+        let taken = site.changes.next().await.urls;
+        let aims: Vec<_> = taken.into_iter().map(|change| change.aim).collect();
+        assert_eq!(aims, [105, 101, 108, 103].map(|it| url("a.test", it)));
+    }
+
+    #[tokio::test]
+    async fn a_flood_that_is_being_told_has_no_other_host_purged() {
+        let site = Site::new(10);
+        for number in 100..110 {
+            site.add("a.test", number, 1);
+        }
+        let told = site.changes.next().await.urls;
+        assert_eq!(told.len(), 5, "half of the room");
+        site.add("b.test", 100, 2);
+        assert_eq!(*site.purged.borrow(), [Aim::Host("a.test".into())]);
+        for number in 110..120 {
+            site.add("a.test", number, 3);
+        }
+        site.changes.told(told.iter().map(|change| &change.aim));
+        let taken = site.changes.next().await;
+        let wide: Vec<_> = taken.wide.into_iter().map(|change| change.aim).collect();
+        let urls: Vec<_> = taken.urls.into_iter().map(|change| change.aim).collect();
+        assert_eq!(wide, [Aim::Host("a.test".into())]);
+        assert_eq!(urls, [url("b.test", 100)]);
+        assert_eq!(site.purged.borrow().len(), 1);
     }
 
     #[tokio::test]
@@ -353,7 +400,8 @@ mod tests {
         for number in 0..6 {
             site.add(&host, number, 1);
         }
-        let mut taken = site.changes.next().await;
-        assert_eq!(taken.some().len() + taken.some().len(), 6);
+        for wanted in [4, 2] {
+            assert_eq!(site.changes.next().await.urls.len(), wanted);
+        }
     }
 }
