@@ -34,15 +34,17 @@ use super::{
 };
 use crate::store::{Away, Heard, Redis};
 
-/// The way out for purges; ends what runs for it when it is dropped.
+/// The way out for purges. When it is dropped, as by a reload, nobody listens any more, and what waits is
+/// still told.
 pub(super) struct PurgesShared {
     pub(super) log: Arc<PurgeLog>,
+    redis: Arc<Redis>,
     queue: mpsc::Sender<Telling>,
     lost: Arc<Lost>,
     changes: Arc<Changes>,
-    /// Counts what has not been told.
+    /// Counts what has not been told, by the caches of before neither.
     untold: TaskTracker,
-    _running: DropGuard,
+    _listening: DropGuard,
 }
 
 /// Purges on their way out: one, or of several URLs.
@@ -74,12 +76,14 @@ struct Ends {
 
 impl PurgesShared {
     /// Listens and tells on the control runtime. Where answers are stored in Redis, the log of purges
-    /// is followed, too, and so many bytes of changes may wait.
+    /// is followed, too, and so many bytes of changes may wait. `before` is that of the cache whose place
+    /// this one takes.
     pub(super) fn start(
         redis: &Arc<Redis>,
         control: &Handle,
         cache: Weak<Cache>,
         changes: Option<u64>,
+        before: Option<&Self>,
     ) -> Self {
         let (queue, waiting) = mpsc::channel(MOST_WAITING);
         let stop = CancellationToken::new();
@@ -87,7 +91,10 @@ impl PurgesShared {
         let ends = Arc::new(Ends {
             redis: Arc::clone(redis),
             cache,
-            log: Arc::new(PurgeLog::new()),
+            log: Arc::new(match before {
+                Some(before) if Arc::ptr_eq(&before.redis, redis) => before.log.beside(),
+                _ => PurgeLog::new(),
+            }),
             follows: changes.is_some(),
             behind: Notify::new(),
         });
@@ -95,23 +102,27 @@ impl PurgesShared {
         let follows = ends.follows;
         let changes = Arc::new(Changes::new(changes.unwrap_or_default()));
         let run = |task| drop(control.spawn(stop.clone().run_until_cancelled_owned(task)));
-        let telling = Arc::clone(&ends).tell(waiting, Arc::clone(&lost));
-        run(Box::pin(telling) as BoxFuture);
+        // What tells ends by itself, when all has been told.
+        control.spawn(Arc::clone(&ends).tell(waiting, Arc::clone(&lost)));
         if follows {
-            run(Box::pin(Arc::clone(&ends).follow()));
-            run(Box::pin(
-                Arc::clone(&ends).tell_changes(Arc::clone(&changes)),
-            ));
+            control.spawn(Arc::clone(&ends).tell_changes(Arc::clone(&changes)));
+            run(Box::pin(Arc::clone(&ends).follow()) as BoxFuture);
         }
-        run(Box::pin(ends.listen()));
+        run(Box::pin(ends.listen()) as BoxFuture);
         Self {
             log,
+            redis: Arc::clone(redis),
             queue,
             lost,
             changes,
-            untold: TaskTracker::new(),
-            _running: stop.drop_guard(),
+            untold: before.map_or_else(TaskTracker::new, |before| before.untold.clone()),
+            _listening: stop.drop_guard(),
         }
+    }
+
+    /// Whether there are purges of which another Redis than this one is to be told.
+    pub(super) fn owes_another(&self, redis: &Arc<Redis>) -> bool {
+        !Arc::ptr_eq(&self.redis, redis) && self.log.unsaid_since() != Stamp::MAX
     }
 
     /// Waits until Redis knows of all purges so far, but not for long: it may be away.
@@ -155,6 +166,12 @@ impl PurgesShared {
     /// Bytes of changes that wait.
     pub(super) fn bytes(&self) -> u64 {
         self.changes.bytes()
+    }
+}
+
+impl Drop for PurgesShared {
+    fn drop(&mut self) {
+        self.changes.close();
     }
 }
 
@@ -228,12 +245,10 @@ impl Ends {
     async fn tell(self: Arc<Self>, mut queue: mpsc::Receiver<Telling>, lost: Arc<Lost>) {
         let mut many = Vec::new();
         loop {
-            tokio::select! {
-                count = queue.recv_many(&mut many, MOST_AT_ONCE) => if count == 0 {
-                    return;
-                },
-                () = lost.added.notified() => {}
-            }
+            let is_open = tokio::select! {
+                count = queue.recv_many(&mut many, MOST_AT_ONCE) => count > 0,
+                () = lost.added.notified() => true,
+            };
             if let Some(untold) = lost.take() {
                 tracing::warn!("more purges than Redis takes; everything is purged instead");
                 // What waits was asked for before this is told, so it is a part of it.
@@ -251,6 +266,9 @@ impl Ends {
                 }
                 continue;
             }
+            if !is_open {
+                return;
+            }
             // They share a connection, which carries them in one go.
             join_all(many.drain(..).map(|telling| self.tell_one(telling))).await;
         }
@@ -258,8 +276,7 @@ impl Ends {
 
     /// Tells what clients' requests have changed.
     async fn tell_changes(self: Arc<Self>, changes: Arc<Changes>) {
-        loop {
-            let Taken { wide, urls } = changes.next().await;
+        while let Some(Taken { wide, urls }) = changes.next().await {
             for change in wide {
                 warn_of(&change.aim);
                 self.tell_one(Telling::instead(&self.log, change)).await;

@@ -58,6 +58,8 @@ pub struct Sharing<'a> {
     pub redis: &'a Arc<Redis>,
     /// Whether it is answers too, and not only purges.
     pub answers: bool,
+    /// The cache whose place the new one takes: it may have purges that Redis does not know of.
+    pub before: Option<&'a Cache>,
 }
 
 /// What a cache holds.
@@ -146,20 +148,30 @@ impl Cache {
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),
         });
-        if let Some(Sharing { redis, answers }) = sharing {
-            // It can hear of purges now that it is there.
-            let weak = Arc::downgrade(&cache);
-            let follows = answers.then_some(waiting);
-            let heard = PurgesShared::start(redis, &tools.control, weak, follows);
-            let log = Arc::clone(&heard.log);
-            cache.others.get_or_init(|| heard);
-            if answers {
-                let figures = tools.metrics.second_tier();
-                let second = SecondTier::new(redis, log, figures);
-                cache.second.get_or_init(|| Arc::new(second));
-            }
+        if let Some(sharing) = sharing {
+            cache.share(sharing, tools, waiting);
         }
         cache
+    }
+
+    /// Tells others of purges and hears of theirs, now that it is there; so many bytes of changes may wait.
+    fn share(self: &Arc<Self>, sharing: Sharing<'_>, tools: &Tools, waiting: u64) {
+        let Sharing { redis, answers, .. } = sharing;
+        let before = sharing.before.and_then(|cache| cache.others.get());
+        let weak = Arc::downgrade(self);
+        let follows = answers.then_some(waiting);
+        let heard = PurgesShared::start(redis, &tools.control, weak, follows, before);
+        let log = Arc::clone(&heard.log);
+        self.others.get_or_init(|| heard);
+        if answers {
+            let figures = tools.metrics.second_tier();
+            let second = SecondTier::new(redis, log, figures);
+            self.second.get_or_init(|| Arc::new(second));
+        }
+        // This Redis may be a copy of the other one, or that by another name.
+        if before.is_some_and(|before| before.owes_another(redis)) {
+            self.purge(&Aim::Everything, false);
+        }
     }
 
     /// Where answers are kept that gateways share, if anywhere.

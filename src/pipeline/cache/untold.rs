@@ -19,11 +19,7 @@ use std::{
 use tokio::sync::Notify;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
-use super::{
-    purge::Aim,
-    purge_log::{PurgeLog, Unsaid},
-    urls::Held,
-};
+use super::{purge::Aim, purge_log::PurgeLog, unsaid::Unsaid, urls::Held};
 
 /// A purge that Redis does not know of yet.
 pub(super) struct Untold {
@@ -56,6 +52,8 @@ struct State {
     wide: Vec<Change>,
     /// What the URLs take, those included that are being told.
     bytes: u64,
+    /// Whether nothing more will be added.
+    closed: bool,
 }
 
 /// What is to be told next.
@@ -101,15 +99,24 @@ impl Changes {
         self.added.notify_one();
     }
 
-    /// What is to be told next, as soon as something waits.
-    pub(super) async fn next(&self) -> Taken {
+    /// What is to be told next, as soon as something waits; `None` when nothing will any more.
+    pub(super) async fn next(&self) -> Option<Taken> {
         loop {
-            let taken = self.locked().take(self.most);
+            let (taken, closed) = self.locked().take(self.most);
             if !taken.wide.is_empty() || !taken.urls.is_empty() {
-                return taken;
+                return Some(taken);
+            }
+            if closed {
+                return None;
             }
             self.added.notified().await;
         }
+    }
+
+    /// Notes that nothing more will be added.
+    pub(super) fn close(&self) {
+        self.locked().closed = true;
+        self.added.notify_one();
     }
 
     /// Gives back the room of what has been told.
@@ -149,8 +156,8 @@ impl State {
         }
     }
 
-    /// What stands for many, and so many URLs as are told in one go.
-    fn take(&mut self, most: u64) -> Taken {
+    /// What stands for many, and so many URLs as are told in one go; whether nothing more will be added.
+    fn take(&mut self, most: u64) -> (Taken, bool) {
         let (mut urls, mut text, mut bytes) = (Vec::new(), 0, 0);
         while urls.len() < MOST_AT_ONCE
             && text < MOST_TEXT
@@ -169,10 +176,8 @@ impl State {
             self.order = VecDeque::new();
             self.urls = HashMap::new();
         }
-        Taken {
-            wide: mem::take(&mut self.wide),
-            urls,
-        }
+        let wide = mem::take(&mut self.wide);
+        (Taken { wide, urls }, self.closed)
     }
 
     /// Puts one purge in the place of those of many URLs.
@@ -281,6 +286,10 @@ mod tests {
             let purge = |aim: &Aim| self.purged.borrow_mut().push(aim.clone());
             self.changes.add(change, &self.log, purge);
         }
+
+        async fn next(&self) -> Taken {
+            self.changes.next().await.unwrap()
+        }
     }
 
     fn url(host: &str, number: usize) -> Aim {
@@ -297,11 +306,11 @@ mod tests {
             site.add("a.test", 100, at);
         }
         assert_eq!((site.log.unsaid_since(), site.tracker.len()), (10, 1));
-        let some = site.changes.next().await.urls;
+        let some = site.next().await.urls;
         assert_eq!(some.len(), 1);
         // Being told, it takes no other's place: Redis may know of it already.
         site.add("a.test", 100, 40);
-        let again = site.changes.next().await;
+        let again = site.next().await;
         assert_eq!(again.urls.len(), 1);
         site.log.said(some[0].untold.unsaid);
         assert_eq!(site.log.unsaid_since(), 40);
@@ -318,7 +327,7 @@ mod tests {
         }
         assert_eq!(*site.purged.borrow(), [Aim::Host("a.test".into())]);
         assert_eq!(site.log.unsaid_since(), 50);
-        let taken = site.changes.next().await;
+        let taken = site.next().await;
         assert_eq!((taken.wide.len(), taken.urls.len()), (1, 3));
         assert_eq!(taken.wide[0].aim, Aim::Host("a.test".into()));
         assert_eq!(taken.wide[0].untold.unsaid.at, 100, "the first of them");
@@ -330,7 +339,7 @@ mod tests {
         for number in 100..300 {
             site.add(&format!("{number}.test"), number, number as u64);
         }
-        let taken = site.changes.next().await;
+        let taken = site.next().await;
         assert_eq!((taken.wide.len(), taken.urls.len()), (1, 0));
         assert_eq!(taken.wide[0].aim, Aim::Everything);
         assert_eq!(site.log.unsaid_since(), 100);
@@ -346,14 +355,14 @@ mod tests {
             site.add("a.test", number, 1);
         }
         let before = site.changes.bytes();
-        let some = site.changes.next().await.urls;
+        let some = site.next().await.urls;
         assert_eq!(site.changes.bytes(), before);
         assert_eq!(some.len(), MOST_AT_ONCE);
         site.changes.told(some.iter().map(|change| &change.aim));
         let left = before - before * MOST_AT_ONCE as u64 / 600;
         assert_eq!(site.changes.bytes(), left);
         for _ in 0..2 {
-            let some = site.changes.next().await.urls;
+            let some = site.next().await.urls;
             site.changes.told(some.iter().map(|change| &change.aim));
         }
         assert_eq!(site.changes.bytes(), 0);
@@ -366,7 +375,7 @@ mod tests {
         for number in [105, 101, 108, 101, 103] {
             site.add("a.test", number, 1);
         }
-        let taken = site.changes.next().await.urls;
+        let taken = site.next().await.urls;
         let aims: Vec<_> = taken.into_iter().map(|change| change.aim).collect();
         assert_eq!(aims, [105, 101, 108, 103].map(|it| url("a.test", it)));
     }
@@ -377,7 +386,7 @@ mod tests {
         for number in 100..110 {
             site.add("a.test", number, 1);
         }
-        let told = site.changes.next().await.urls;
+        let told = site.next().await.urls;
         assert_eq!(told.len(), 5, "half of the room");
         site.add("b.test", 100, 2);
         assert_eq!(*site.purged.borrow(), [Aim::Host("a.test".into())]);
@@ -385,7 +394,7 @@ mod tests {
             site.add("a.test", number, 3);
         }
         site.changes.told(told.iter().map(|change| &change.aim));
-        let taken = site.changes.next().await;
+        let taken = site.next().await;
         let wide: Vec<_> = taken.wide.into_iter().map(|change| change.aim).collect();
         let urls: Vec<_> = taken.urls.into_iter().map(|change| change.aim).collect();
         assert_eq!(wide, [Aim::Host("a.test".into())]);
@@ -401,7 +410,15 @@ mod tests {
             site.add(&host, number, 1);
         }
         for wanted in [4, 2] {
-            assert_eq!(site.changes.next().await.urls.len(), wanted);
+            assert_eq!(site.next().await.urls.len(), wanted);
         }
+    }
+    #[tokio::test]
+    async fn what_waits_is_told_when_nothing_more_will_come() {
+        let site = Site::new(10);
+        site.add("a.test", 100, 1);
+        site.changes.close();
+        assert_eq!(site.next().await.urls.len(), 1);
+        assert!(site.changes.next().await.is_none());
     }
 }
