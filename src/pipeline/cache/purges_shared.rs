@@ -42,7 +42,7 @@ pub(super) struct PurgesShared {
     queue: mpsc::Sender<Telling>,
     lost: Arc<Lost>,
     changes: Arc<Changes>,
-    /// Counts what has not been told, by the caches of before neither.
+    /// Counts what has not been told, that of the caches of before included.
     untold: TaskTracker,
     _listening: DropGuard,
 }
