@@ -242,7 +242,12 @@ fn cache_of(
     match &running.cache {
         Some((known, cache)) if is_same(known, &wanted) => Some((wanted, Arc::clone(cache))),
         _ => {
-            let sharing = shares.map(|redis| Sharing { redis, answers });
+            let before = running.cache.as_ref().map(|(_, cache)| &**cache);
+            let sharing = shares.map(|redis| Sharing {
+                redis,
+                answers,
+                before,
+            });
             let cache = Cache::from_config(&config.cache, tools, sharing);
             Some((wanted, cache))
         }

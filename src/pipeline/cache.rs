@@ -47,6 +47,7 @@ mod serve;
 mod shared;
 pub mod store;
 mod tags;
+mod unsaid;
 mod untold;
 mod urls;
 

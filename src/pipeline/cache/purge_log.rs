@@ -21,14 +21,13 @@
 //! and bans of `purge` do for answers of all gateways.
 //!
 //! A purge that was asked for here holds here at once, before Redis knows of it. Until it does
-//! nothing that may be older is taken out of Redis: `unsaid` has the moments of such purges.
+//! nothing that may be older is taken out of Redis: `unsaid` has the moments of such purges. Its lock is
+//! held from before such a purge reads its moment until what it purges is marked. So whoever looks has
+//! either asked before, and began before that moment, or finds both.
 
 use std::{
-    collections::{BTreeSet, VecDeque},
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering::Relaxed},
-    },
+    collections::VecDeque,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use sha2::{Digest, Sha256};
@@ -38,6 +37,7 @@ use super::{
     purge::{Aim, Stamp},
     purge_message::Message,
     shared::Cache,
+    unsaid::{AllUnsaid, Unsaid},
 };
 use crate::store::{Away, LogHead, LogPart, Redis, SOFT};
 
@@ -49,16 +49,7 @@ pub(super) struct PurgeLog {
     state: Mutex<State>,
     /// One follows at a time.
     following: tokio::sync::Mutex<()>,
-    unsaid: Mutex<BTreeSet<(Stamp, u64)>>,
-    names: AtomicU64,
-}
-
-/// A purge that Redis does not know of yet.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Unsaid {
-    /// When it was asked for, at the latest.
-    pub(super) at: Stamp,
-    name: u64,
+    unsaid: AllUnsaid,
 }
 
 #[derive(Debug, Default)]
@@ -83,27 +74,32 @@ impl PurgeLog {
             us: fastrand::u64(..),
             state: Mutex::default(),
             following: tokio::sync::Mutex::default(),
-            unsaid: Mutex::default(),
-            names: AtomicU64::new(0),
+            unsaid: AllUnsaid::default(),
         }
     }
 
-    /// Notes a purge that is about to be made.
-    pub(super) fn announce(&self, at: Stamp) -> Unsaid {
-        let name = self.names.fetch_add(1, Relaxed);
-        self.unsaid_locked().insert((at, name));
-        Unsaid { at, name }
+    /// That of a cache that takes the place of one which may still have to tell the same Redis of purges.
+    pub(super) fn beside(&self) -> Self {
+        Self {
+            unsaid: self.unsaid.beside(),
+            ..Self::new()
+        }
+    }
+
+    /// Has a purge made, and notes that Redis does not know of it. `purge` makes it and tells its moment.
+    pub(super) fn announce(&self, purge: impl FnOnce() -> Stamp) -> Unsaid {
+        self.unsaid.announce(purge)
     }
 
     /// Notes that Redis knows of it.
     pub(super) fn said(&self, unsaid: Unsaid) {
-        self.unsaid_locked().remove(&(unsaid.at, unsaid.name));
+        self.unsaid.said(unsaid);
     }
 
-    /// Since when there are purges that Redis may not know of.
+    /// Since when there are purges that Redis may not know of. A look is to have read its own moment
+    /// before it asks.
     pub(super) fn unsaid_since(&self) -> Stamp {
-        let first = self.unsaid_locked().first().copied();
-        first.map_or(Stamp::MAX, |(at, _)| at)
+        self.unsaid.since()
     }
 
     /// The moment from which on purges concern what was fetched when the log had come so far; `None`
@@ -190,10 +186,6 @@ impl PurgeLog {
     fn state_locked(&self) -> MutexGuard<'_, State> {
         // Whole after a panic elsewhere: moments are added behind the purge that they are of.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn unsaid_locked(&self) -> MutexGuard<'_, BTreeSet<(Stamp, u64)>> {
-        self.unsaid.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -295,6 +287,8 @@ const MOST_MOMENTS: usize = 1 << 16;
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
 
     const NAME: u64 = 7;
@@ -358,17 +352,6 @@ mod tests {
             assert_eq!(log.went_back(head(5)), None);
             assert_eq!(log.went_back(LogHead { name: 8, last: 3 }), None);
         }
-    }
-
-    #[test]
-    fn purges_that_redis_does_not_know_of_count_from_the_first() {
-        let log = PurgeLog::new();
-        assert_eq!(log.unsaid_since(), Stamp::MAX);
-        let (first, second) = (log.announce(10), log.announce(10));
-        log.said(first);
-        assert_eq!(log.unsaid_since(), 10);
-        log.said(second);
-        assert_eq!(log.unsaid_since(), Stamp::MAX);
     }
 
     #[test]

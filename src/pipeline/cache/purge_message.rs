@@ -12,7 +12,7 @@ pub(super) struct Message {
     pub(super) soft: bool,
     /// Whether somebody has asked for it, and not a client's request has brought it about.
     pub(super) asked: bool,
-    /// Whether the log of purges has it, if it is of the kind that stands there.
+    /// Whether the log of purges has it, so that who follows that need not be told twice.
     pub(super) logged: bool,
 }
 
@@ -20,6 +20,12 @@ impl Message {
     /// Whether it is of URLs, which the log does not have.
     pub(super) fn is_of_urls(&self) -> bool {
         self.aims.iter().all(|aim| aim.url().is_some())
+    }
+
+    /// Notes whether the log of purges has it by now. An earlier build that follows the log looks there for
+    /// all of which it is told so, unless it knows by the kind that it is of URLs.
+    pub(super) fn set_logged(&mut self, logged: bool) {
+        self.logged = logged && !self.is_of_urls();
     }
 
     pub(super) fn encode(&self) -> String {
@@ -47,12 +53,14 @@ impl Message {
             _ => None,
         };
         let flag = |key: &str| message.get(key).and_then(Value::as_bool);
+        let is_understood = aims.is_some();
         Some(Self {
             from,
-            soft: flag("soft").unwrap_or(false) && aims.is_some(),
+            soft: is_understood && flag("soft").unwrap_or(false),
             aims: aims.unwrap_or_else(|| vec![Aim::Everything]),
             asked: flag("asked").unwrap_or(true),
-            logged: flag("logged").unwrap_or(false),
+            // Of what the log has for a later version we know nothing.
+            logged: is_understood && flag("logged").unwrap_or(false),
         })
     }
 }
@@ -155,15 +163,37 @@ mod tests {
     #[test]
     fn a_purge_that_is_not_understood_is_one_of_everything() {
         for later in [
-            r#"{"version": 2, "from": 1, "soft": true, "kind": "moon"}"#,
-            r#"{"version": 1, "from": 1, "soft": true, "kind": "urls", "urls": [["a"]]}"#,
-            r#"{"version": 1, "from": 1, "soft": true, "kind": "urls"}"#,
+            r#"{"version": 2, "from": 1, "soft": true, "logged": true, "kind": "moon"}"#,
+            r#"{"version": 1, "from": 1, "soft": true, "logged": true, "kind": "urls", "urls": [["a"]]}"#,
+            r#"{"version": 1, "from": 1, "soft": true, "logged": true, "kind": "urls"}"#,
         ] {
             let message = Message::read(later.as_bytes()).unwrap();
             assert_eq!((message.aims, message.soft), (vec![Aim::Everything], false));
+            assert!(!message.logged, "{later}: the log may not have it");
         }
         for foreign in ["", "x", "{}", "[1]", r#"{"version": "1"}"#] {
             assert_eq!(Message::read(foreign.as_bytes()), None);
+        }
+    }
+
+    #[test]
+    fn urls_never_claim_to_stand_in_the_log() {
+        for (aims, logged) in [
+            (vec![url_at("/x")], false),
+            (vec![url_at("/x"), url_at("/y")], false),
+            (vec![Aim::Host("a".into())], true),
+        ] {
+            let mut message = Message {
+                from: 1,
+                aims,
+                soft: false,
+                asked: false,
+                logged: false,
+            };
+            message.set_logged(true);
+            assert_eq!(message.logged, logged, "{message:?}");
+            message.set_logged(false);
+            assert!(!message.logged);
         }
     }
 

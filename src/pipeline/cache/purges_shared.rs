@@ -29,20 +29,22 @@ use super::{
     purge_log::{PurgeLog, guard_key, soft_purge, url_tags},
     purge_message::Message,
     shared::Cache,
-    untold::{Change, Changes, Untold},
+    untold::{Change, Changes, Taken, Untold},
     urls::Held,
 };
 use crate::store::{Away, Heard, Redis};
 
-/// The way out for purges; ends what runs for it when it is dropped.
+/// The way out for purges. When it is dropped, as by a reload, nobody listens any more, and what waits is
+/// still told.
 pub(super) struct PurgesShared {
     pub(super) log: Arc<PurgeLog>,
+    redis: Arc<Redis>,
     queue: mpsc::Sender<Telling>,
     lost: Arc<Lost>,
     changes: Arc<Changes>,
-    /// Counts what has not been told.
+    /// Counts what has not been told, that of the caches of before included.
     untold: TaskTracker,
-    _running: DropGuard,
+    _listening: DropGuard,
 }
 
 /// Purges on their way out: one, or of several URLs.
@@ -74,12 +76,14 @@ struct Ends {
 
 impl PurgesShared {
     /// Listens and tells on the control runtime. Where answers are stored in Redis, the log of purges
-    /// is followed, too, and so many bytes of changes may wait.
+    /// is followed, too, and so many bytes of changes may wait. `before` is that of the cache whose place
+    /// this one takes.
     pub(super) fn start(
         redis: &Arc<Redis>,
         control: &Handle,
         cache: Weak<Cache>,
         changes: Option<u64>,
+        before: Option<&Self>,
     ) -> Self {
         let (queue, waiting) = mpsc::channel(MOST_WAITING);
         let stop = CancellationToken::new();
@@ -87,7 +91,10 @@ impl PurgesShared {
         let ends = Arc::new(Ends {
             redis: Arc::clone(redis),
             cache,
-            log: Arc::new(PurgeLog::new()),
+            log: Arc::new(match before {
+                Some(before) if Arc::ptr_eq(&before.redis, redis) => before.log.beside(),
+                _ => PurgeLog::new(),
+            }),
             follows: changes.is_some(),
             behind: Notify::new(),
         });
@@ -95,23 +102,27 @@ impl PurgesShared {
         let follows = ends.follows;
         let changes = Arc::new(Changes::new(changes.unwrap_or_default()));
         let run = |task| drop(control.spawn(stop.clone().run_until_cancelled_owned(task)));
-        let telling = Arc::clone(&ends).tell(waiting, Arc::clone(&lost));
-        run(Box::pin(telling) as BoxFuture);
+        // What tells ends by itself, when all has been told.
+        control.spawn(Arc::clone(&ends).tell(waiting, Arc::clone(&lost)));
         if follows {
-            run(Box::pin(Arc::clone(&ends).follow()));
-            run(Box::pin(
-                Arc::clone(&ends).tell_changes(Arc::clone(&changes)),
-            ));
+            control.spawn(Arc::clone(&ends).tell_changes(Arc::clone(&changes)));
+            run(Box::pin(Arc::clone(&ends).follow()) as BoxFuture);
         }
-        run(Box::pin(ends.listen()));
+        run(Box::pin(ends.listen()) as BoxFuture);
         Self {
             log,
+            redis: Arc::clone(redis),
             queue,
             lost,
             changes,
-            untold: TaskTracker::new(),
-            _running: stop.drop_guard(),
+            untold: before.map_or_else(TaskTracker::new, |before| before.untold.clone()),
+            _listening: stop.drop_guard(),
         }
+    }
+
+    /// Whether there are purges of which another Redis than this one is to be told.
+    pub(super) fn owes_another(&self, redis: &Arc<Redis>) -> bool {
+        !Arc::ptr_eq(&self.redis, redis) && self.log.unsaid_since() != Stamp::MAX
     }
 
     /// Waits until Redis knows of all purges so far, but not for long: it may be away.
@@ -120,9 +131,9 @@ impl PurgesShared {
         let _ = timeout(LONGEST_DRAIN, self.untold.wait()).await;
     }
 
-    /// Notes a purge that is about to be made, and to be told then.
-    pub(super) fn announce(&self, at: Stamp, held: Held) -> Untold {
-        Untold::new(self.log.announce(at), held, self.untold.token())
+    /// Has a purge made that is to be told then; `purge` makes it and tells its moment.
+    pub(super) fn announce(&self, held: Held, purge: impl FnOnce() -> Stamp) -> Untold {
+        Untold::new(self.log.announce(purge), held, self.untold.token())
     }
 
     /// Tells the other gateways, beside whoever asks.
@@ -158,6 +169,12 @@ impl PurgesShared {
     }
 }
 
+impl Drop for PurgesShared {
+    fn drop(&mut self) {
+        self.changes.close();
+    }
+}
+
 impl Telling {
     /// What purges the same, in the place of others, but is still to be done here.
     fn instead(log: &PurgeLog, change: Change) -> Self {
@@ -166,6 +183,18 @@ impl Telling {
             stale_since: None,
             untold: vec![change.untold],
             done: false,
+        }
+    }
+
+    /// Of URLs that have been purged here.
+    fn together(log: &PurgeLog, urls: Vec<Change>) -> Self {
+        let urls = urls.into_iter().map(|change| (change.aim, change.untold));
+        let (aims, untold) = urls.unzip();
+        Self {
+            message: changed(log, aims),
+            stale_since: None,
+            untold,
+            done: true,
         }
     }
 
@@ -216,12 +245,10 @@ impl Ends {
     async fn tell(self: Arc<Self>, mut queue: mpsc::Receiver<Telling>, lost: Arc<Lost>) {
         let mut many = Vec::new();
         loop {
-            tokio::select! {
-                count = queue.recv_many(&mut many, MOST_AT_ONCE) => if count == 0 {
-                    return;
-                },
-                () = lost.added.notified() => {}
-            }
+            let is_open = tokio::select! {
+                count = queue.recv_many(&mut many, MOST_AT_ONCE) => count > 0,
+                () = lost.added.notified() => true,
+            };
             if let Some(untold) = lost.take() {
                 tracing::warn!("more purges than Redis takes; everything is purged instead");
                 // What waits was asked for before this is told, so it is a part of it.
@@ -239,6 +266,9 @@ impl Ends {
                 }
                 continue;
             }
+            if !is_open {
+                return;
+            }
             // They share a connection, which carries them in one go.
             join_all(many.drain(..).map(|telling| self.tell_one(telling))).await;
         }
@@ -246,30 +276,16 @@ impl Ends {
 
     /// Tells what clients' requests have changed.
     async fn tell_changes(self: Arc<Self>, changes: Arc<Changes>) {
-        loop {
-            let mut taken = changes.next().await;
-            for change in taken.wide.drain(..) {
+        while let Some(Taken { wide, urls }) = changes.next().await {
+            for change in wide {
                 warn_of(&change.aim);
                 self.tell_one(Telling::instead(&self.log, change)).await;
             }
-            loop {
-                let some = taken.some();
-                if some.is_empty() {
-                    break;
-                }
-                let (aims, untold): (Vec<_>, Vec<_>) = some
-                    .into_iter()
-                    .map(|change| (change.aim, change.untold))
-                    .unzip();
-                let telling = Telling {
-                    message: changed(&self.log, aims),
-                    stale_since: None,
-                    untold,
-                    done: true,
-                };
-                let told = self.tell_one(telling).await;
-                changes.told(told.aims.iter());
+            if urls.is_empty() {
+                continue;
             }
+            let told = self.tell_one(Telling::together(&self.log, urls)).await;
+            changes.told(told.aims.iter());
         }
     }
 
@@ -294,7 +310,7 @@ impl Ends {
     }
 
     async fn publish(&self, telling: &mut Telling, logged: bool) -> Result<(), Away> {
-        telling.message.logged = logged;
+        telling.message.set_logged(logged);
         let message = telling.message.encode();
         self.redis.publish(CHANNEL, message.as_bytes()).await
     }
@@ -321,7 +337,7 @@ impl Ends {
 
     /// Adds a purge to the log.
     async fn append(&self, telling: &mut Telling) -> Result<(), Away> {
-        telling.message.logged = true;
+        telling.message.set_logged(true);
         let entry = telling.message.encode();
         let head = self.redis.append(entry.as_bytes()).await?;
         // What has not been done here is done when the log is followed.

@@ -58,6 +58,8 @@ pub struct Sharing<'a> {
     pub redis: &'a Arc<Redis>,
     /// Whether it is answers too, and not only purges.
     pub answers: bool,
+    /// The cache whose place the new one takes: it may have purges that Redis does not know of.
+    pub before: Option<&'a Cache>,
 }
 
 /// What a cache holds.
@@ -146,20 +148,30 @@ impl Cache {
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),
         });
-        if let Some(Sharing { redis, answers }) = sharing {
-            // It can hear of purges now that it is there.
-            let weak = Arc::downgrade(&cache);
-            let follows = answers.then_some(waiting);
-            let heard = PurgesShared::start(redis, &tools.control, weak, follows);
-            let log = Arc::clone(&heard.log);
-            cache.others.get_or_init(|| heard);
-            if answers {
-                let figures = tools.metrics.second_tier();
-                let second = SecondTier::new(redis, log, figures);
-                cache.second.get_or_init(|| Arc::new(second));
-            }
+        if let Some(sharing) = sharing {
+            cache.share(sharing, tools, waiting);
         }
         cache
+    }
+
+    /// Tells others of purges and hears of theirs, now that it is there; so many bytes of changes may wait.
+    fn share(self: &Arc<Self>, sharing: Sharing<'_>, tools: &Tools, waiting: u64) {
+        let Sharing { redis, answers, .. } = sharing;
+        let before = sharing.before.and_then(|cache| cache.others.get());
+        let weak = Arc::downgrade(self);
+        let follows = answers.then_some(waiting);
+        let heard = PurgesShared::start(redis, &tools.control, weak, follows, before);
+        let log = Arc::clone(&heard.log);
+        self.others.get_or_init(|| heard);
+        if answers {
+            let figures = tools.metrics.second_tier();
+            let second = SecondTier::new(redis, log, figures);
+            self.second.get_or_init(|| Arc::new(second));
+        }
+        // This Redis may be a copy of the other one, or that by another name.
+        if before.is_some_and(|before| before.owes_another(redis)) {
+            self.purge(&Aim::Everything, false);
+        }
     }
 
     /// Where answers are kept that gateways share, if anywhere.
@@ -197,10 +209,13 @@ impl Cache {
 
     /// Purges in this process what others are to be told of.
     fn forget_untold(&self, others: &PurgesShared, aim: &Aim, soft: bool) -> Untold {
-        let at = self.stamp();
-        // Before it is done, or what others stored could be taken for newer.
-        let untold = others.announce(at, self.purges.hold(aim));
-        self.forget_at(aim, soft, at);
+        // The marks are there before the moment, or there would be nothing to write it into.
+        let untold = others.announce(self.purges.hold(aim), || {
+            let at = self.stamp();
+            self.purges.purge(aim, soft, at);
+            at
+        });
+        self.let_go(aim, soft);
         untold
     }
 
@@ -217,8 +232,13 @@ impl Cache {
     /// The same at a moment, which must not be behind now.
     pub(super) fn forget_at(&self, aim: &Aim, soft: bool, at: Stamp) {
         self.purges.purge(aim, soft, at);
+        self.let_go(aim, soft);
+    }
+
+    /// Frees the memory of what has been purged, where that is everything: nothing of it can be served
+    /// any more.
+    fn let_go(&self, aim: &Aim, soft: bool) {
         if *aim == Aim::Everything && !soft {
-            // Nothing of it can be served any more; its memory is free at once, too.
             self.store.clear();
         }
     }

@@ -2,28 +2,24 @@
 //!
 //! Any client may change URLs (RFC 9111 4.4), any number of them, as fast as it gets answers. So they wait
 //! apart from the purges that somebody has asked for, which must not be held up: a URL waits once,
-//! however often it changes meanwhile, and all that wait are told in few, long messages. There is a
-//! bound, and beyond it more is purged, never less: all of the host of which most URLs wait; where that
-//! would come to many hosts, everything.
+//! however often it changes meanwhile, and all that wait are told in few, long messages, the first first. There
+//! is a bound, and beyond it more is purged, never less: all of the host of which most URLs wait; where that
+//! would come to many hosts, everything. What is being told is half of it at most, or a flood at one host
+//! would leave no room but for the few of others, and they would be the busiest.
 //!
 //! None is left out, also where no route here could have stored an answer of it: what stands in Redis may be
 //! that of a gateway with other routes, or be served again when a reload brings the route back.
 
 use std::{
-    collections::{HashMap, hash_map::Entry},
+    collections::{HashMap, VecDeque, hash_map::Entry},
     mem,
-    sync::{Mutex, MutexGuard, PoisonError},
-    vec,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use tokio::sync::Notify;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
-use super::{
-    purge::Aim,
-    purge_log::{PurgeLog, Unsaid},
-    urls::Held,
-};
+use super::{purge::Aim, purge_log::PurgeLog, unsaid::Unsaid, urls::Held};
 
 /// A purge that Redis does not know of yet.
 pub(super) struct Untold {
@@ -49,17 +45,22 @@ pub(super) struct Changes {
 
 #[derive(Default)]
 struct State {
-    urls: HashMap<Aim, Untold>,
+    urls: HashMap<Arc<Aim>, Untold>,
+    /// The same, in the order in which they came.
+    order: VecDeque<Arc<Aim>>,
     /// What stands for URLs for which there was no room; a few at most.
     wide: Vec<Change>,
     /// What the URLs take, those included that are being told.
     bytes: u64,
+    /// Whether nothing more will be added.
+    closed: bool,
 }
 
 /// What is to be told next.
 pub(super) struct Taken {
     pub(super) wide: Vec<Change>,
-    pub(super) urls: vec::IntoIter<Change>,
+    /// So many URLs as are told in one go.
+    pub(super) urls: Vec<Change>,
 }
 
 impl Untold {
@@ -98,16 +99,24 @@ impl Changes {
         self.added.notify_one();
     }
 
-    /// All that waits, as soon as something does.
-    pub(super) async fn next(&self) -> Taken {
-        self.added.notified().await;
-        let mut state = self.locked();
-        let urls = mem::take(&mut state.urls).into_iter();
-        let urls: Vec<_> = urls.map(|(aim, untold)| Change { aim, untold }).collect();
-        Taken {
-            wide: mem::take(&mut state.wide),
-            urls: urls.into_iter(),
+    /// What is to be told next, as soon as something waits; `None` when nothing will any more.
+    pub(super) async fn next(&self) -> Option<Taken> {
+        loop {
+            let (taken, closed) = self.locked().take(self.most);
+            if !taken.wide.is_empty() || !taken.urls.is_empty() {
+                return Some(taken);
+            }
+            if closed {
+                return None;
+            }
+            self.added.notified().await;
         }
+    }
+
+    /// Notes that nothing more will be added.
+    pub(super) fn close(&self) {
+        self.locked().closed = true;
+        self.added.notify_one();
     }
 
     /// Gives back the room of what has been told.
@@ -127,21 +136,6 @@ impl Changes {
     }
 }
 
-impl Taken {
-    /// So many URLs as are told in one go; none when there are no more.
-    pub(super) fn some(&mut self) -> Vec<Change> {
-        let (mut some, mut text) = (Vec::new(), 0);
-        while some.len() < MOST_AT_ONCE
-            && text < MOST_TEXT
-            && let Some(change) = self.urls.next()
-        {
-            text += length(&change.aim);
-            some.push(change);
-        }
-        some
-    }
-}
-
 impl State {
     fn add(&mut self, change: Change, most: u64, log: &PurgeLog, purge: impl Fn(&Aim)) {
         let Change { aim, untold } = change;
@@ -149,9 +143,10 @@ impl State {
             return known.untold.join(untold, log);
         }
         let bytes = weight(&aim);
-        match self.urls.entry(aim) {
+        match self.urls.entry(Arc::new(aim)) {
             Entry::Occupied(mut known) => return known.get_mut().join(untold, log),
             Entry::Vacant(place) => {
+                self.order.push_back(Arc::clone(place.key()));
                 place.insert(untold);
             }
         }
@@ -159,6 +154,30 @@ impl State {
         if self.bytes > most {
             self.widen(log, purge);
         }
+    }
+
+    /// What stands for many, and so many URLs as are told in one go; whether nothing more will be added.
+    fn take(&mut self, most: u64) -> (Taken, bool) {
+        let (mut urls, mut text, mut bytes) = (Vec::new(), 0, 0);
+        while urls.len() < MOST_AT_ONCE
+            && text < MOST_TEXT
+            && bytes < most / 2
+            && let Some(url) = self.order.pop_front()
+        {
+            text += length(&url);
+            bytes += weight(&url);
+            if let Some(untold) = self.urls.remove(&url) {
+                let aim = Arc::unwrap_or_clone(url);
+                urls.push(Change { aim, untold });
+            }
+        }
+        if self.order.is_empty() {
+            // No flood has its room for good.
+            self.order = VecDeque::new();
+            self.urls = HashMap::new();
+        }
+        let wide = mem::take(&mut self.wide);
+        (Taken { wide, urls }, self.closed)
     }
 
     /// Puts one purge in the place of those of many URLs.
@@ -169,6 +188,7 @@ impl State {
         // reaches is taken from there.
         purge(&aim);
         let mut freed = 0;
+        self.order.retain(|url| !covers(&aim, url));
         let urls = self.urls.extract_if(|url, _| covers(&aim, url));
         let urls = urls.map(|(url, untold)| {
             freed += weight(&url);
@@ -187,7 +207,7 @@ impl State {
     /// The host of which most URLs wait.
     fn busiest(&self) -> Option<Box<str>> {
         let mut counts = HashMap::<&str, usize>::new();
-        for (host, _) in self.urls.keys().filter_map(Aim::url) {
+        for (host, _) in self.urls.keys().filter_map(|url| url.url()) {
             *counts.entry(host).or_default() += 1;
         }
         let busiest = counts.into_iter().max_by_key(|(_, count)| *count);
@@ -222,7 +242,7 @@ fn length(url: &Aim) -> usize {
 /// The part of the memory in which changes wait, as a divisor, and the most that it comes to.
 const SHARE: u64 = 16;
 const MOST_BYTES: u64 = 8 << 20;
-/// What a URL takes beside its text: its place here and in the order of what Redis does not know of, and
+/// What a URL takes beside its text: its places here and in the order of what Redis does not know of, and
 /// its two marks.
 const BESIDE: u64 = 600;
 /// What is told in one go, and about how long that may be.
@@ -258,13 +278,17 @@ mod tests {
         }
 
         fn add(&self, host: &str, number: usize, at: u64) {
-            let unsaid = self.log.announce(at);
+            let unsaid = self.log.announce(|| at);
             let change = Change {
                 aim: url(host, number),
                 untold: Untold::new(unsaid, Held::nothing(), self.tracker.token()),
             };
             let purge = |aim: &Aim| self.purged.borrow_mut().push(aim.clone());
             self.changes.add(change, &self.log, purge);
+        }
+
+        async fn next(&self) -> Taken {
+            self.changes.next().await.unwrap()
         }
     }
 
@@ -282,12 +306,11 @@ mod tests {
             site.add("a.test", 100, at);
         }
         assert_eq!((site.log.unsaid_since(), site.tracker.len()), (10, 1));
-        let mut taken = site.changes.next().await;
-        let some = taken.some();
-        assert_eq!((some.len(), taken.some().len()), (1, 0));
+        let some = site.next().await.urls;
+        assert_eq!(some.len(), 1);
         // Being told, it takes no other's place: Redis may know of it already.
         site.add("a.test", 100, 40);
-        let again = site.changes.next().await;
+        let again = site.next().await;
         assert_eq!(again.urls.len(), 1);
         site.log.said(some[0].untold.unsaid);
         assert_eq!(site.log.unsaid_since(), 40);
@@ -304,8 +327,8 @@ mod tests {
         }
         assert_eq!(*site.purged.borrow(), [Aim::Host("a.test".into())]);
         assert_eq!(site.log.unsaid_since(), 50);
-        let mut taken = site.changes.next().await;
-        assert_eq!((taken.wide.len(), taken.some().len()), (1, 3));
+        let taken = site.next().await;
+        assert_eq!((taken.wide.len(), taken.urls.len()), (1, 3));
         assert_eq!(taken.wide[0].aim, Aim::Host("a.test".into()));
         assert_eq!(taken.wide[0].untold.unsaid.at, 100, "the first of them");
     }
@@ -316,7 +339,7 @@ mod tests {
         for number in 100..300 {
             site.add(&format!("{number}.test"), number, number as u64);
         }
-        let taken = site.changes.next().await;
+        let taken = site.next().await;
         assert_eq!((taken.wide.len(), taken.urls.len()), (1, 0));
         assert_eq!(taken.wide[0].aim, Aim::Everything);
         assert_eq!(site.log.unsaid_since(), 100);
@@ -332,18 +355,51 @@ mod tests {
             site.add("a.test", number, 1);
         }
         let before = site.changes.bytes();
-        let mut taken = site.changes.next().await;
+        let some = site.next().await.urls;
         assert_eq!(site.changes.bytes(), before);
-        let some = taken.some();
         assert_eq!(some.len(), MOST_AT_ONCE);
         site.changes.told(some.iter().map(|change| &change.aim));
         let left = before - before * MOST_AT_ONCE as u64 / 600;
         assert_eq!(site.changes.bytes(), left);
         for _ in 0..2 {
-            let some = taken.some();
+            let some = site.next().await.urls;
             site.changes.told(some.iter().map(|change| &change.aim));
         }
         assert_eq!(site.changes.bytes(), 0);
+        assert_eq!(site.changes.locked().order.capacity(), 0);
+    }
+
+    #[tokio::test]
+    async fn urls_are_told_in_the_order_in_which_they_changed() {
+        let site = Site::new(20);
+        for number in [105, 101, 108, 101, 103] {
+            site.add("a.test", number, 1);
+        }
+        let taken = site.next().await.urls;
+        let aims: Vec<_> = taken.into_iter().map(|change| change.aim).collect();
+        assert_eq!(aims, [105, 101, 108, 103].map(|it| url("a.test", it)));
+    }
+
+    #[tokio::test]
+    async fn a_flood_that_is_being_told_has_no_other_host_purged() {
+        let site = Site::new(10);
+        for number in 100..110 {
+            site.add("a.test", number, 1);
+        }
+        let told = site.next().await.urls;
+        assert_eq!(told.len(), 5, "half of the room");
+        site.add("b.test", 100, 2);
+        assert_eq!(*site.purged.borrow(), [Aim::Host("a.test".into())]);
+        for number in 110..120 {
+            site.add("a.test", number, 3);
+        }
+        site.changes.told(told.iter().map(|change| &change.aim));
+        let taken = site.next().await;
+        let wide: Vec<_> = taken.wide.into_iter().map(|change| change.aim).collect();
+        let urls: Vec<_> = taken.urls.into_iter().map(|change| change.aim).collect();
+        assert_eq!(wide, [Aim::Host("a.test".into())]);
+        assert_eq!(urls, [url("b.test", 100)]);
+        assert_eq!(site.purged.borrow().len(), 1);
     }
 
     #[tokio::test]
@@ -353,7 +409,16 @@ mod tests {
         for number in 0..6 {
             site.add(&host, number, 1);
         }
-        let mut taken = site.changes.next().await;
-        assert_eq!(taken.some().len() + taken.some().len(), 6);
+        for wanted in [4, 2] {
+            assert_eq!(site.next().await.urls.len(), wanted);
+        }
+    }
+    #[tokio::test]
+    async fn what_waits_is_told_when_nothing_more_will_come() {
+        let site = Site::new(10);
+        site.add("a.test", 100, 1);
+        site.changes.close();
+        assert_eq!(site.next().await.urls.len(), 1);
+        assert!(site.changes.next().await.is_none());
     }
 }

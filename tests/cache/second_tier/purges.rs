@@ -302,6 +302,29 @@ async fn a_purge_that_redis_takes_late_reaches_who_has_heard_of_it_before() {
 }
 
 #[tokio::test]
+async fn a_message_of_a_later_build_purges_everything_whatever_it_says_of_the_log() {
+    let fleet = Fleet::with(1, BOTH, TAGGED).await;
+    for (path, later, purges) in [
+        ("/a", r#""version":1,"kind":"urls2""#, 2.0),
+        ("/b", r#""version":2,"kind":"url""#, 3.0),
+    ] {
+        let body = fleet.fill(0, path).await;
+        assert_eq!(fleet.body(0, path).await, body, "it is in memory");
+        // What stands in Redis is purged by who sends the message.
+        for key in fleet.keys("tollgate:cache:*:guard") {
+            fleet.redis.run(&format!("DEL {key}"));
+        }
+        let message = format!(r#"{{{later},"from":1,"logged":true}}"#);
+        let answer = fleet
+            .redis
+            .run(&format!("PUBLISH tollgate:purges '{message}'"));
+        assert!(answer.starts_with(":1"), "{answer}");
+        fleet.purged(purges).await;
+        assert_ne!(fleet.body(0, path).await, body, "{later}");
+    }
+}
+
+#[tokio::test]
 async fn a_reload_may_add_redis_to_a_rule() {
     let fleet = Fleet::with(2, "", TAGGED).await;
     let text = fleet.text().replace(
@@ -315,6 +338,61 @@ async fn a_reload_may_add_redis_to_a_rule() {
     let body = fleet.fill(0, "/a").await;
     assert_eq!(fleet.body(1, "/a").await, body);
     assert_eq!(fleet.count(), 1);
+}
+
+#[tokio::test]
+async fn a_change_of_which_redis_is_told_late_outlives_a_reload_with_another_cache() {
+    for (from, to) in [
+        ("[redis]", "[cache]\nmemory = '300MiB'\n[redis]"),
+        // Another Redis, for all that the gateway knows.
+        ("timeout = '5s'", "timeout = '4s'"),
+    ] {
+        let fleet = Fleet::with(2, REDIS, TAGGED).await;
+        fleet.fill(0, "/a").await;
+        let allow = |rule: &str| {
+            let answer = fleet.redis.run(&format!("ACL SETUSER default {rule}"));
+            assert!(answer.starts_with("+OK"), "{answer}");
+        };
+        // It answers, and forgets nothing.
+        allow("-del");
+        fleet.send(0, "DELETE", "/a", &[]).await;
+        fleet.gateways[0].apply(&fleet.text().replace(from, to));
+        let joined = || fleet.gateways[0].metric("tollgate_cache_purges_total", &[]) >= 2.0;
+        eventually(joined).await;
+        let guards = || fleet.keys("tollgate:cache:*:guard").len();
+        assert_eq!(guards(), 1);
+        let body = fleet.body(0, "/a").await;
+        assert_ne!(body, "1", "{to}: the new cache knows of it");
+        allow("+del");
+        eventually(|| guards() == 0).await;
+        for gateway in [1, 0] {
+            assert_ne!(fleet.body(gateway, "/a").await, "1", "{to}: {gateway}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_gateway_that_ends_behind_a_reload_tells_of_the_changes_of_before() {
+    let text = format!(
+        "[server.drain]\ndelay = '0s'\n[routes.site]\nupstream = 'ORIGIN'\n[routes.site.cache]\n{REDIS}\n"
+    );
+    let answer = |count, _| numbered(count, TAGGED);
+    let fleet = Fleet::over(RedisServer::start(), 1, &text, answer).await;
+    fleet.fill(0, "/a").await;
+    let guards = || fleet.keys("tollgate:cache:*:guard").len();
+    assert_eq!(guards(), 1);
+    fleet.redis.freeze();
+    fleet.send(0, "DELETE", "/a", &[]).await;
+    let text = format!("{}\n[cache]\nmemory = '300MiB'\n", fleet.text());
+    fleet.gateways[0].apply(&text);
+    let gateway = fleet.gateways[0].inner();
+    gateway.drain();
+    let mut drained = pin!(gateway.drained());
+    let soon = timeout(Duration::from_millis(300), &mut drained).await;
+    assert!(soon.is_err(), "it waits");
+    fleet.redis.thaw();
+    within(drained).await;
+    assert_eq!(guards(), 0);
 }
 
 #[tokio::test]
