@@ -453,7 +453,7 @@ async fn clients_that_read_what_is_too_large_keep_nothing_out_of_the_cache() {
 }
 
 #[tokio::test]
-async fn the_oldest_fetch_without_a_client_ends_for_the_newest() {
+async fn a_fetch_whose_client_leaves_ends_where_no_other_has_had_its_place_for_long() {
     let halves = Halves::start(ANSWER, 0).await;
     let gateway = Gateway::start(&format!(
         "[cache]\nmemory = '1MiB'\nmax_object = '64KiB'\n\
@@ -470,9 +470,9 @@ async fn the_oldest_fetch_without_a_client_ends_for_the_newest() {
     assert_eq!(open(), 17.0, "there is a place for each without a client");
     newest.into_iter().for_each(Raw::reset);
     eventually(|| open() == 16.0).await;
-    // It is read along with, as long as it goes on.
+    // The oldest of the others is read along with, as long as it goes on.
     let mut again = Raw::connect(gateway.address()).await;
-    again.send("GET /16 HTTP/1.1\r\nHost: a.test\r\n\r\n").await;
+    again.send("GET /0 HTTP/1.1\r\nHost: a.test\r\n\r\n").await;
     eventually(|| gateway.metric("tollgate_requests_in_flight", &[]) == 1.0).await;
     halves.go_on.add_permits(17);
     assert_eq!(again.answer().await.text(), BODY);

@@ -227,6 +227,7 @@ impl CacheRoute {
     }
 
     /// Fetches anew what was just served stale; nobody waits for it, and of many requests one does it.
+    /// Where there is no place for that now, one that comes later does.
     pub(super) fn refresh(self: &Arc<Self>, request: &Request, visit: Visit) {
         let key = visit.keys.of_flight().clone();
         let id = Id {
@@ -238,6 +239,9 @@ impl CacheRoute {
         if unfit || self.cache.flights.is_under_way(&id) {
             return;
         }
+        let Some(place) = self.cache.places.take() else {
+            return;
+        };
         let will_do = |flight: &Flight<Outcome>| self.cache.will_do(flight);
         let role = self.cache.flights.join(id, will_do, || self.flight(&visit));
         if let Role::Lead(flight, ticket) = role {
@@ -249,7 +253,6 @@ impl CacheRoute {
                 aside: true,
                 _ticket: ticket,
             };
-            let place = self.cache.places.take();
             self.begin(job, fill_request(request), Some(place));
         }
     }

@@ -129,19 +129,37 @@ async fn a_fetch_without_a_client_loses_its_place_to_the_next() {
         tokio::spawn(async move { fill.forsaken(&places, None).await })
     };
     settled().await;
-    drop(places.take());
+    drop(places.take().expect("with a client it needs none"));
     settled().await;
-    assert!(!task.is_finished(), "with a client it needs none");
+    assert!(!task.is_finished());
     drop(reader);
     settled().await;
     let another = fill.read(&context()).expect("it goes on");
     settled().await;
-    drop(places.take());
+    drop(places.take().expect("it has given its place back"));
     settled().await;
-    assert!(!task.is_finished(), "it has given its place back");
+    assert!(!task.is_finished());
     drop(another);
     settled().await;
-    let _place = places.take();
+    assert!(places.take().is_none(), "it has some time");
+    sleep(Duration::from_secs(5)).await;
+    let _place = places.take().expect("it has had its time");
+    task.await.expect("no panic");
+    assert!(fill.read(&context()).is_none(), "nobody new reads along");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_fetch_whose_client_leaves_ends_where_there_is_no_place_for_it() {
+    let (places, fill) = (Places::new(1), Fill::<()>::new());
+    let _place = places.take().expect("there is one");
+    let reader = fill.read(&context()).expect("the beginning is there");
+    let task = {
+        let (places, fill) = (Arc::clone(&places), Arc::clone(&fill));
+        tokio::spawn(async move { fill.forsaken(&places, None).await })
+    };
+    settled().await;
+    assert!(!task.is_finished(), "with a client it needs none");
+    drop(reader);
     task.await.expect("no panic");
     assert!(fill.read(&context()).is_none(), "nobody new reads along");
 }
