@@ -65,7 +65,7 @@ impl CacheRoute {
         if !self.cache.will_do(flight) || !self.suits(visit, draft, now) {
             return None;
         }
-        let read = || flight.fill.read(&visit.context);
+        let read = || flight.fill.read_without(&visit.context, &draft.withheld);
         // Where the head tells it, the body has no other.
         let length = match told_length(&draft.head.headers) {
             Some(length) => length,

@@ -210,7 +210,7 @@ impl CacheRoute {
         flight: Arc<Flight<Outcome>>,
         ticket: Ticket<Outcome>,
     ) -> Response {
-        let reader = flight.fill.read(&visit.context);
+        let reader = flight.fill.read_as_first(&visit.context);
         let child = Arc::new(visit.context.child());
         let job = Job {
             visit: visit.clone(),
