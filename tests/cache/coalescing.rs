@@ -690,18 +690,24 @@ async fn a_part_that_does_not_come_in_time_is_asked_for() {
     assert_eq!(asked[1].header("range"), Some("bytes=15-"));
 }
 
-/// The first of them gets the whole of the upstream, which is compared here; the next ones pass.
-#[tokio::test]
-async fn a_condition_is_the_upstreams_again_where_nothing_can_be_kept() {
+/// Answers for one caller each, of an upstream that compares what it is asked for.
+async fn private() -> Site {
     let fields: &[(&str, &str)] = &[("cache-control", "private"), ("etag", "\"one\"")];
-    let site = Site::start("", move |count, seen| match seen.header("if-none-match") {
+    Site::start("", move |count, seen| match seen.header("if-none-match") {
         Some("\"one\"") => answer(304, fields, ""),
         _ => numbered(count, fields),
     })
-    .await;
-    let condition = [("if-none-match", "\"one\"")];
+    .await
+}
+
+const CONDITION: [(&str, &str); 1] = [("if-none-match", "\"one\"")];
+
+/// The first of them gets the whole of the upstream, which is compared here; the next ones pass.
+#[tokio::test]
+async fn a_condition_is_the_upstreams_again_where_nothing_can_be_kept() {
+    let site = private().await;
     for (count, seen) in [(1, None), (2, Some("\"one\"")), (3, Some("\"one\""))] {
-        let sent = site.get_with("/a", &condition).await;
+        let sent = site.get_with("/a", &CONDITION).await;
         assert_eq!((sent.status(), &*sent.body), (304, &b""[..]), "{count}");
         assert_eq!(sent.header("etag"), Some("\"one\""), "{count}");
         assert_eq!(site.count(), count);
@@ -709,6 +715,61 @@ async fn a_condition_is_the_upstreams_again_where_nothing_can_be_kept() {
     }
     let old = site.get_with("/b", &[("if-none-match", "\"old\"")]).await;
     assert_eq!((old.status(), &*old.body), (200, &b"4"[..]));
+}
+
+#[tokio::test]
+async fn who_polls_what_nobody_keeps_gets_the_upstreams_304() {
+    let site = private().await;
+    let own = Some("\"one\"");
+    for (later, seen) in [(0, None), (60, own), (60, own), (600, None), (60, own)] {
+        site.later(later);
+        let sent = site.get_with("/a", &CONDITION).await;
+        assert_eq!((sent.status(), sent.header("etag")), (304, own));
+        let asked = site.seen();
+        let last = asked.last().expect("a request");
+        assert_eq!(last.header("if-none-match"), seen, "{}", asked.len());
+    }
+    assert_eq!(site.count(), 5);
+}
+
+/// As soon as somebody asks for the whole.
+#[tokio::test]
+async fn who_polls_gets_what_can_be_kept_by_now() {
+    let site = Site::start("", |count, _| match count {
+        1 => numbered(1, &[("cache-control", "private"), ("etag", "\"one\"")]),
+        _ => numbered(count, TAGGED),
+    })
+    .await;
+    assert_eq!(site.get_with("/a", &CONDITION).await.status(), 304);
+    site.later(6);
+    assert_eq!(site.get("/a").await.body, "2");
+    let hit = Some("tollgate; hit");
+    within(async { while site.get("/a").await.header("cache-status") != hit {} }).await;
+    let sent = site.get_with("/a", &CONDITION).await;
+    assert_eq!((sent.status(), site.count()), (304, 2));
+    // And that it was nobody else's before is forgotten.
+    site.purge(r#"{"url": "http://a.test/a"}"#).await;
+    assert_eq!(site.get_with("/a", &CONDITION).await.status(), 304);
+    assert_eq!(site.seen()[2].header("if-none-match"), None);
+}
+
+#[tokio::test]
+async fn the_rest_of_an_answer_that_the_client_has_is_read_and_its_connection_kept() {
+    let answer = "HTTP/1.1 200 OK\r\nCache-Control: private\r\nETag: \"one\"\r\n\
+                  Content-Length: 2\r\n\r\nok";
+    let halves = Halves::start(answer, answer.len() - 2).await;
+    let gateway = halves.gateway("");
+    let mut client = Raw::connect(gateway.address()).await;
+    client
+        .send("GET /a HTTP/1.1\r\nHost: a.test\r\nIf-None-Match: \"one\"\r\n\r\n")
+        .await;
+    assert_eq!(client.answer().await.status, 304);
+    halves.go_on.add_permits(2);
+    let idle = || gateway.metric("tollgate_upstream_connections_idle", &[]);
+    eventually(|| idle() == 1.0).await;
+    client.send(GET).await;
+    assert_eq!(client.answer().await.text(), "ok");
+    assert_eq!(halves.origin.connections(), 1);
 }
 
 /// What is to be a 412 is compared by the upstream, whatever is on its way.

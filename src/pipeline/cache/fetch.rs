@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use http::{HeaderMap, HeaderValue, Method, StatusCode};
+use http::{HeaderMap, HeaderValue, Method};
 use tokio::time::{Instant, timeout_at};
 
 use super::{
@@ -21,8 +21,8 @@ use super::{
     object::{CACHE_STATUS, Draft, NAME, Object, Origin},
     places::Place,
     policy::{
-        Audience, CacheStatus, Class, Facts, Failure, Forwarded, Moment, Reuse, has_already,
-        is_of_one_request, make_conditional, not_modified, reuse, stale_instead, unconditional,
+        Audience, CacheStatus, Class, Facts, Failure, Forwarded, Moment, Reuse, is_of_one_request,
+        make_conditional, reuse, stale_instead, unconditional,
     },
     serve::Serving,
     shared::Found,
@@ -64,7 +64,8 @@ impl CacheRoute {
         let overridden = has_overrides(&visit.headers);
         // What was stored is validated in the client's place, but for one that wants nothing stored.
         let validates = visit.stale.is_some() && !visit.asked.wants.no_store;
-        let leads = class != Class::Head && (validates || visit.asked.may_lead());
+        let may_lead = visit.asked.may_lead() && !visit.keeps_conditions;
+        let leads = class != Class::Head && (validates || may_lead);
         let joins = !visit.asked.wants.only_if_cached && !visit.passes && !overridden;
         if let (Some(wait), true) = (self.wait, joins) {
             if leads {
@@ -289,7 +290,7 @@ impl CacheRoute {
                 visit.note("miss", None);
                 let body = reader.map_or_else(Body::empty, Body::boxed);
                 let response = self.handed(flight, visit).map(|_| body);
-                self.told(conditioned(visit, response, now), visit, status)
+                self.told(self.conditioned(visit, response, now), visit, status)
             }
             Outcome::Refreshed(object) => self.revalidated(visit, object, status),
             Outcome::Failed(failure) => match self.stale_instead(visit, stale, *failure, now) {
@@ -317,8 +318,8 @@ impl CacheRoute {
         if let Some(reason) = child.reason() {
             visit.context.note(reason);
         }
+        let response = self.conditioned(visit, response, self.cache.moment());
         let response = response.map(|body| Handed::over(body, child, &visit.context));
-        let response = conditioned(visit, response, self.cache.moment());
         self.told(response, visit, status)
     }
 
@@ -518,19 +519,6 @@ fn stale_of<'a>(visit: &'a Visit, flight: &'a Flight<Outcome>) -> Option<&'a Fou
     elsewhere.or(visit.stale.as_ref())
 }
 
-/// An answer to a request that went on without its conditions, or what these make of it: a client gets
-/// no body that it has (RFC 9110 13.2.1).
-fn conditioned(visit: &Visit, response: Response, now: Moment) -> Response {
-    let (status, headers) = (response.status(), response.headers());
-    if !visit.asked.conditional || !has_already(&visit.headers, status, headers, now) {
-        return response;
-    }
-    let mut same = Response::new(Body::empty());
-    *same.status_mut() = StatusCode::NOT_MODIFIED;
-    *same.headers_mut() = not_modified(headers);
-    same
-}
-
 /// A GET for the whole with the fields of a request.
 pub(super) fn fill_request(request: &Request) -> Request {
     let mut fill = Request::new(Body::empty());
@@ -564,6 +552,9 @@ pub(super) const ROUNDS: usize = 3;
 const LONGEST_FETCH: Duration = Duration::from_secs(300);
 /// How long requests for what can't be shared do not wait for each other.
 const PASS: Duration = Duration::from_secs(5);
+/// How long behind that conditions go on to the upstream as they are: a client that polls does so less often
+/// than that, and shall get the upstream's 304 and not have it send a whole that nobody keeps each time.
+pub(super) const REMEMBERED: Duration = Duration::from_secs(300);
 
 #[cfg(test)]
 mod tests;
