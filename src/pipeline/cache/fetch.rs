@@ -54,7 +54,19 @@ struct Job {
     key: Key,
     /// Whether nobody waits for it.
     aside: bool,
+    /// Whether it has come to its end, and was not ended before.
+    ended: bool,
     _ticket: Ticket<Outcome>,
+}
+
+impl Drop for Job {
+    /// One that was ended, for want of a place, say, knows nothing of an answer for which other gateways
+    /// need not wait.
+    fn drop(&mut self) {
+        if !self.ended {
+            self.visit.leave_turn();
+        }
+    }
 }
 
 impl CacheRoute {
@@ -219,6 +231,7 @@ impl CacheRoute {
             key: visit.keys.of_flight().clone(),
             flight: Arc::clone(&flight),
             aside: false,
+            ended: false,
             _ticket: ticket,
         };
         self.begin(job, fill_request(&request), None);
@@ -252,6 +265,7 @@ impl CacheRoute {
                 flight,
                 key,
                 aside: true,
+                ended: false,
                 _ticket: ticket,
             };
             self.begin(job, fill_request(request), Some(place));
@@ -369,6 +383,7 @@ impl CacheRoute {
             // Without conditions no 304 is one of ours.
             Head::AskAgain => fetching.settle(Outcome::Own("status"), Some(response)),
         }
+        job.ended = true;
     }
 
     /// Looks whether another gateway has the answer; `None` when nothing more is to be done. Behind
