@@ -675,6 +675,39 @@ async fn a_part_of_what_tells_no_length_comes_when_all_is_there() {
     assert_eq!(halves.asked(), 1);
 }
 
+/// A 304, the whole where `If-Range` is of another, the whole of what is no 200.
+#[tokio::test]
+async fn what_the_head_decides_for_who_asks_for_a_part_waits_for_no_length() {
+    for (status, fields, wanted) in [
+        (
+            "200 OK",
+            "Range: bytes=-3\r\nIf-None-Match: \"one\"\r\n",
+            304,
+        ),
+        ("200 OK", "Range: bytes=-3\r\nIf-Range: \"old\"\r\n", 200),
+        ("404 Not Found", "Range: bytes=-3\r\n", 404),
+    ] {
+        let answer = format!(
+            "HTTP/1.1 {status}\r\nCache-Control: max-age=60\r\nETag: \"one\"\r\n\
+             Transfer-Encoding: chunked\r\n\r\n5\r\n01234\r\n0\r\n\r\n"
+        );
+        let cut = answer.len() - 5;
+        let halves = Halves::start(answer.leak(), cut).await;
+        let gateway = halves.gateway("wait = '1h'");
+        let mut whole = Raw::connect(gateway.address()).await;
+        whole.send(GET).await;
+        whole.head().await;
+        let mut part = Raw::connect(gateway.address()).await;
+        part.send(format!("GET /a HTTP/1.1\r\nHost: a.test\r\n{fields}\r\n"))
+            .await;
+        // The end of the body has not come yet.
+        let head = part.head().await;
+        assert!(head.starts_with(&format!("HTTP/1.1 {wanted} ")), "{head}");
+        assert_eq!(halves.asked(), 1);
+        halves.go_on.add_permits(1);
+    }
+}
+
 #[tokio::test]
 async fn a_part_that_does_not_come_in_time_is_asked_for() {
     let halves = Halves::start(ANSWER, ANSWER.len() - 7).await;
