@@ -26,6 +26,7 @@ mod beside;
 mod body;
 mod changes;
 pub mod codec;
+mod conditioned;
 mod consult;
 mod fetch;
 mod fill;
@@ -69,6 +70,7 @@ use crate::{
         fields::{OF_NODES, is_forwarding},
     },
 };
+use fetch::REMEMBERED;
 use key::{Key, KeyParts, Sought, public_host};
 use object::{NAME, Object};
 use policy::{Asked, CacheStatus, Forwarded, Incoming, Moment, Options, Reuse, Scope, Url, reuse};
@@ -142,6 +144,8 @@ struct Visit {
     variant: u64,
     /// Whether requests for the key do not wait for each other now.
     passes: bool,
+    /// Whether the upstream is to compare its conditions: what the key had last was nobody else's.
+    keeps_conditions: bool,
     /// What its fetch has to know for the answer to be stored where gateways share it.
     ticket: Option<Arc<Ticket>>,
 }
@@ -366,7 +370,7 @@ impl Look<'_> {
             Stored::Purged(newest) => (Forwarded::UriMiss, self.variant(&newest)),
         };
         let mut visit = self.visit(None, why, variant);
-        visit.passes = self.passes();
+        self.note_passing(&mut visit);
         Err(Box::new(visit))
     }
 
@@ -386,12 +390,16 @@ impl Look<'_> {
         Some(key.of_kind(kind))
     }
 
-    /// Whether requests of this kind do not wait for each other now.
-    fn passes(&self) -> bool {
+    /// Notes whether requests of this kind do not wait for each other now, or did not a while ago.
+    fn note_passing(&self, visit: &mut Visit) {
         let waiting = self.waiting();
         let key = waiting.as_ref().or(self.callers.as_ref());
-        let shelf = self.route.cache.store.find(key.unwrap_or(&self.key));
-        shelf.is_some_and(|shelf| shelf.passes(self.now.1))
+        let Some(shelf) = self.route.cache.store.find(key.unwrap_or(&self.key)) else {
+            return;
+        };
+        let ago = REMEMBERED.as_nanos() as u64;
+        visit.passes = shelf.passes(self.now.1);
+        visit.keeps_conditions = self.asked.conditional && shelf.passed_within(self.now.1, ago);
     }
 
     fn hit(&self, found: &Found) -> Response {
@@ -458,6 +466,7 @@ impl Look<'_> {
             why,
             variant,
             passes: false,
+            keeps_conditions: false,
             ticket: None,
         }
     }

@@ -453,7 +453,7 @@ async fn clients_that_read_what_is_too_large_keep_nothing_out_of_the_cache() {
 }
 
 #[tokio::test]
-async fn the_oldest_fetch_without_a_client_ends_for_the_newest() {
+async fn a_fetch_whose_client_leaves_ends_where_no_other_has_had_its_place_for_long() {
     let halves = Halves::start(ANSWER, 0).await;
     let gateway = Gateway::start(&format!(
         "[cache]\nmemory = '1MiB'\nmax_object = '64KiB'\n\
@@ -470,9 +470,9 @@ async fn the_oldest_fetch_without_a_client_ends_for_the_newest() {
     assert_eq!(open(), 17.0, "there is a place for each without a client");
     newest.into_iter().for_each(Raw::reset);
     eventually(|| open() == 16.0).await;
-    // It is read along with, as long as it goes on.
+    // The oldest of the others is read along with, as long as it goes on.
     let mut again = Raw::connect(gateway.address()).await;
-    again.send("GET /16 HTTP/1.1\r\nHost: a.test\r\n\r\n").await;
+    again.send("GET /0 HTTP/1.1\r\nHost: a.test\r\n\r\n").await;
     eventually(|| gateway.metric("tollgate_requests_in_flight", &[]) == 1.0).await;
     halves.go_on.add_permits(17);
     assert_eq!(again.answer().await.text(), BODY);
@@ -675,6 +675,39 @@ async fn a_part_of_what_tells_no_length_comes_when_all_is_there() {
     assert_eq!(halves.asked(), 1);
 }
 
+/// A 304, the whole where `If-Range` is of another, the whole of what is no 200.
+#[tokio::test]
+async fn what_the_head_decides_for_who_asks_for_a_part_waits_for_no_length() {
+    for (status, fields, wanted) in [
+        (
+            "200 OK",
+            "Range: bytes=-3\r\nIf-None-Match: \"one\"\r\n",
+            304,
+        ),
+        ("200 OK", "Range: bytes=-3\r\nIf-Range: \"old\"\r\n", 200),
+        ("404 Not Found", "Range: bytes=-3\r\n", 404),
+    ] {
+        let answer = format!(
+            "HTTP/1.1 {status}\r\nCache-Control: max-age=60\r\nETag: \"one\"\r\n\
+             Transfer-Encoding: chunked\r\n\r\n5\r\n01234\r\n0\r\n\r\n"
+        );
+        let cut = answer.len() - 5;
+        let halves = Halves::start(answer.leak(), cut).await;
+        let gateway = halves.gateway("wait = '1h'");
+        let mut whole = Raw::connect(gateway.address()).await;
+        whole.send(GET).await;
+        whole.head().await;
+        let mut part = Raw::connect(gateway.address()).await;
+        part.send(format!("GET /a HTTP/1.1\r\nHost: a.test\r\n{fields}\r\n"))
+            .await;
+        // The end of the body has not come yet.
+        let head = part.head().await;
+        assert!(head.starts_with(&format!("HTTP/1.1 {wanted} ")), "{head}");
+        assert_eq!(halves.asked(), 1);
+        halves.go_on.add_permits(1);
+    }
+}
+
 #[tokio::test]
 async fn a_part_that_does_not_come_in_time_is_asked_for() {
     let halves = Halves::start(ANSWER, ANSWER.len() - 7).await;
@@ -690,18 +723,24 @@ async fn a_part_that_does_not_come_in_time_is_asked_for() {
     assert_eq!(asked[1].header("range"), Some("bytes=15-"));
 }
 
-/// The first of them gets the whole of the upstream, which is compared here; the next ones pass.
-#[tokio::test]
-async fn a_condition_is_the_upstreams_again_where_nothing_can_be_kept() {
+/// Answers for one caller each, of an upstream that compares what it is asked for.
+async fn private() -> Site {
     let fields: &[(&str, &str)] = &[("cache-control", "private"), ("etag", "\"one\"")];
-    let site = Site::start("", move |count, seen| match seen.header("if-none-match") {
+    Site::start("", move |count, seen| match seen.header("if-none-match") {
         Some("\"one\"") => answer(304, fields, ""),
         _ => numbered(count, fields),
     })
-    .await;
-    let condition = [("if-none-match", "\"one\"")];
+    .await
+}
+
+const CONDITION: [(&str, &str); 1] = [("if-none-match", "\"one\"")];
+
+/// The first of them gets the whole of the upstream, which is compared here; the next ones pass.
+#[tokio::test]
+async fn a_condition_is_the_upstreams_again_where_nothing_can_be_kept() {
+    let site = private().await;
     for (count, seen) in [(1, None), (2, Some("\"one\"")), (3, Some("\"one\""))] {
-        let sent = site.get_with("/a", &condition).await;
+        let sent = site.get_with("/a", &CONDITION).await;
         assert_eq!((sent.status(), &*sent.body), (304, &b""[..]), "{count}");
         assert_eq!(sent.header("etag"), Some("\"one\""), "{count}");
         assert_eq!(site.count(), count);
@@ -709,6 +748,61 @@ async fn a_condition_is_the_upstreams_again_where_nothing_can_be_kept() {
     }
     let old = site.get_with("/b", &[("if-none-match", "\"old\"")]).await;
     assert_eq!((old.status(), &*old.body), (200, &b"4"[..]));
+}
+
+#[tokio::test]
+async fn who_polls_what_nobody_keeps_gets_the_upstreams_304() {
+    let site = private().await;
+    let own = Some("\"one\"");
+    for (later, seen) in [(0, None), (60, own), (60, own), (600, None), (60, own)] {
+        site.later(later);
+        let sent = site.get_with("/a", &CONDITION).await;
+        assert_eq!((sent.status(), sent.header("etag")), (304, own));
+        let asked = site.seen();
+        let last = asked.last().expect("a request");
+        assert_eq!(last.header("if-none-match"), seen, "{}", asked.len());
+    }
+    assert_eq!(site.count(), 5);
+}
+
+/// As soon as somebody asks for the whole.
+#[tokio::test]
+async fn who_polls_gets_what_can_be_kept_by_now() {
+    let site = Site::start("", |count, _| match count {
+        1 => numbered(1, &[("cache-control", "private"), ("etag", "\"one\"")]),
+        _ => numbered(count, TAGGED),
+    })
+    .await;
+    assert_eq!(site.get_with("/a", &CONDITION).await.status(), 304);
+    site.later(6);
+    assert_eq!(site.get("/a").await.body, "2");
+    let hit = Some("tollgate; hit");
+    within(async { while site.get("/a").await.header("cache-status") != hit {} }).await;
+    let sent = site.get_with("/a", &CONDITION).await;
+    assert_eq!((sent.status(), site.count()), (304, 2));
+    // And that it was nobody else's before is forgotten.
+    site.purge(r#"{"url": "http://a.test/a"}"#).await;
+    assert_eq!(site.get_with("/a", &CONDITION).await.status(), 304);
+    assert_eq!(site.seen()[2].header("if-none-match"), None);
+}
+
+#[tokio::test]
+async fn the_rest_of_an_answer_that_the_client_has_is_read_and_its_connection_kept() {
+    let answer = "HTTP/1.1 200 OK\r\nCache-Control: private\r\nETag: \"one\"\r\n\
+                  Content-Length: 2\r\n\r\nok";
+    let halves = Halves::start(answer, answer.len() - 2).await;
+    let gateway = halves.gateway("");
+    let mut client = Raw::connect(gateway.address()).await;
+    client
+        .send("GET /a HTTP/1.1\r\nHost: a.test\r\nIf-None-Match: \"one\"\r\n\r\n")
+        .await;
+    assert_eq!(client.answer().await.status, 304);
+    halves.go_on.add_permits(2);
+    let idle = || gateway.metric("tollgate_upstream_connections_idle", &[]);
+    eventually(|| idle() == 1.0).await;
+    client.send(GET).await;
+    assert_eq!(client.answer().await.text(), "ok");
+    assert_eq!(halves.origin.connections(), 1);
 }
 
 /// What is to be a 412 is compared by the upstream, whatever is on its way.

@@ -7,7 +7,7 @@ use tollgate::exchange::Clock;
 
 use crate::{
     site::{Site, answer, numbered},
-    support::{Gateway, Origin, Peer, Raw, eventually},
+    support::{Gateway, Origin, Peer, Raw, eventually, within},
 };
 
 const TAGGED: &[(&str, &str)] = &[("cache-control", "max-age=60"), ("etag", "\"one\"")];
@@ -146,6 +146,50 @@ async fn while_it_is_fetched_anew_the_stale_answer_is_served() {
         "3",
         "behind the window nobody is served stale"
     );
+}
+
+/// More than may be fetched at a time without a client, of an upstream that takes its time.
+#[tokio::test]
+async fn however_many_are_stale_at_once_all_are_fetched_anew() {
+    const ALL: usize = 40;
+    const PLACES: usize = 16;
+    let text = "[server]\nworkers = 1\n[cache]\nmemory = '1MiB'\nmax_object = '64KiB'\n\
+                [routes.site]\nupstream = 'ORIGIN'\n\
+                cache = { stale_while_revalidate = '1h' }\n";
+    let fields = &[("cache-control", "max-age=600")];
+    let site = Site::configured(text, move |count, _| numbered(count, fields)).await;
+    for number in 0..ALL {
+        site.get(&format!("/{number}")).await;
+    }
+    eventually(|| site.gateway.metric("tollgate_cache_objects", &[]) == ALL as f64).await;
+    site.later(601);
+    site.gate.forget_permits(1_000_000);
+    // Asks for each once; how many were served stale.
+    let hits = async || {
+        let mut stale = 0;
+        for number in 0..ALL {
+            let sent = site.get(&format!("/{number}")).await;
+            let status = sent.header("cache-status").expect("a status");
+            assert!(status.starts_with("tollgate; hit"), "{status}");
+            stale += usize::from(status.contains("while-revalidate"));
+        }
+        stale
+    };
+    for _ in 0..3 {
+        assert_eq!(hits().await, ALL);
+    }
+    eventually(|| site.count() == ALL + PLACES).await;
+    let mut answered = 0;
+    within(async {
+        while hits().await > 0 {
+            let begun = site.count() - ALL;
+            assert!(begun <= answered + PLACES, "{begun} behind {answered}");
+            site.gate.add_permits(begun - answered);
+            answered = begun;
+        }
+    })
+    .await;
+    assert_eq!(site.count(), 2 * ALL, "each was fetched once more");
 }
 
 #[tokio::test]

@@ -317,7 +317,7 @@ fn telling(control: &str) -> Response<BoxBody> {
     ] {
         trailers.insert(name, value.parse().expect("a value"));
     }
-    let frames = [Frame::data(Bytes::from("x")), Frame::trailers(trailers)];
+    let frames = [Frame::data(Bytes::from("xyz")), Frame::trailers(trailers)];
     let frames = futures_util::stream::iter(frames.into_iter().map(Ok));
     Response::builder()
         .header("cache-control", control)
@@ -334,7 +334,12 @@ const TAKES: [(&str, &str); 2] = [("te", "trailers"), ("connection", "te")];
 
 /// The names of the trailers that a request gets.
 async fn trailers_of(site: &Site, method: &str) -> Vec<String> {
-    let sent = site.send(method, "/a", &TAKES, empty()).await;
+    trailers_with(site, method, &TAKES).await
+}
+
+/// The same of a request with these fields.
+async fn trailers_with(site: &Site, method: &str, fields: &[(&str, &str)]) -> Vec<String> {
+    let sent = site.send(method, "/a", fields, empty()).await;
     let trailers = sent.trailers.unwrap_or_default();
     let mut names: Vec<_> = trailers.keys().map(ToString::to_string).collect();
     names.sort_unstable();
@@ -353,6 +358,23 @@ async fn what_an_answer_withholds_is_in_the_trailers_of_its_first_reader_alone()
     assert_eq!(sent.header("x-who"), None);
     let announced = sent.header("trailer").expect("some are announced");
     assert!(!announced.contains("x-who"), "{announced}");
+    assert_eq!(site.count(), 1);
+}
+
+/// A `Range` that no part comes of is answered by the whole.
+#[tokio::test]
+async fn what_an_answer_withholds_is_not_in_the_trailers_of_who_asked_for_parts() {
+    let site = Site::start("", |_, _| telling("max-age=60, private=\"x-who\"")).await;
+    let [te, connection] = TAKES;
+    let parts = [("range", "bytes=0-0,2-2"), te, connection];
+    let following = async {
+        eventually(|| site.count() == 1).await;
+        trailers_with(&site, "GET", &parts).await
+    };
+    let both = async { tokio::join!(trailers_of(&site, "GET"), following) };
+    let (first, other) = site.meeting(2, both).await;
+    assert_eq!(first, ["x-sum", "x-who"]);
+    assert_eq!(other, ["x-sum"]);
     assert_eq!(site.count(), 1);
 }
 

@@ -100,7 +100,7 @@ impl CacheRoute {
         visit: &Visit,
     ) -> Response {
         let fill = Fill::new();
-        let reader = fill.read(&visit.context);
+        let reader = fill.read_as_first(&visit.context);
         let (head, body) = response.into_parts();
         let (cache, visit) = (Arc::clone(self), visit.clone());
         let fetching = Fetching::new(&fill, Outcome::Lost);

@@ -14,7 +14,7 @@ use super::{
     fetch::{Outcome, ROUNDS},
     flights::{Flight, Id},
     object::{Draft, NAME},
-    policy::{CacheStatus, Selected, select},
+    policy::{CacheStatus, Selected, is_for_part, select},
 };
 use crate::exchange::{Body, Response, http1::told_length};
 
@@ -65,13 +65,18 @@ impl CacheRoute {
         if !self.cache.will_do(flight) || !self.suits(visit, draft, now) {
             return None;
         }
-        let read = || flight.fill.read(&visit.context);
-        // Where the head tells it, the body has no other.
-        let length = match told_length(&draft.head.headers) {
-            Some(length) => length,
-            None => timeout_at(deadline, read()?.length()).await.ok()??,
-        };
-        let selected = select(&visit.asked, &visit.headers, &draft.head, Some(length), now);
+        let read = || flight.fill.read_without(&visit.context, &draft.withheld);
+        let (asked, request, head) = (&visit.asked, &visit.headers, &draft.head);
+        let mut selected = select(asked, request, head, None, now);
+        // What the head decides waits for no body.
+        if selected == Selected::Whole && is_for_part(asked, request, head, now) {
+            // Where the head tells it, the body has no other.
+            let length = match told_length(&head.headers) {
+                Some(length) => length,
+                None => timeout_at(deadline, read()?.length()).await.ok()??,
+            };
+            selected = select(asked, request, head, Some(length), now);
+        }
         let status = CacheStatus {
             collapsed: true,
             ..CacheStatus::forwarded(NAME, visit.why)
@@ -81,7 +86,8 @@ impl CacheRoute {
                 let part = read()?.part(range.first, range.length());
                 Body::boxed(timeout_at(deadline, part).await.ok()??)
             }
-            _ => Body::boxed(read()?),
+            Selected::Whole => Body::boxed(read()?),
+            Selected::NotModified | Selected::Unsatisfiable(_) => Body::empty(),
         };
         visit.note("coalesced", None);
         let now = self.cache.moment();

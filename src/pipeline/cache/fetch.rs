@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use http::{HeaderMap, HeaderValue, Method, StatusCode};
+use http::{HeaderMap, HeaderValue, Method};
 use tokio::time::{Instant, timeout_at};
 
 use super::{
@@ -21,8 +21,8 @@ use super::{
     object::{CACHE_STATUS, Draft, NAME, Object, Origin},
     places::Place,
     policy::{
-        Audience, CacheStatus, Class, Facts, Failure, Forwarded, Moment, Reuse, has_already,
-        is_of_one_request, make_conditional, not_modified, reuse, stale_instead, unconditional,
+        Audience, CacheStatus, Class, Facts, Failure, Forwarded, Moment, Reuse, is_of_one_request,
+        make_conditional, reuse, stale_instead, unconditional,
     },
     serve::Serving,
     shared::Found,
@@ -54,7 +54,19 @@ struct Job {
     key: Key,
     /// Whether nobody waits for it.
     aside: bool,
+    /// Whether it has come to its end, and was not ended before.
+    ended: bool,
     _ticket: Ticket<Outcome>,
+}
+
+impl Drop for Job {
+    /// One that was ended, for want of a place, say, knows nothing of an answer for which other gateways
+    /// need not wait.
+    fn drop(&mut self) {
+        if !self.ended {
+            self.visit.leave_turn();
+        }
+    }
 }
 
 impl CacheRoute {
@@ -64,7 +76,8 @@ impl CacheRoute {
         let overridden = has_overrides(&visit.headers);
         // What was stored is validated in the client's place, but for one that wants nothing stored.
         let validates = visit.stale.is_some() && !visit.asked.wants.no_store;
-        let leads = class != Class::Head && (validates || visit.asked.may_lead());
+        let may_lead = visit.asked.may_lead() && !visit.keeps_conditions;
+        let leads = class != Class::Head && (validates || may_lead);
         let joins = !visit.asked.wants.only_if_cached && !visit.passes && !overridden;
         if let (Some(wait), true) = (self.wait, joins) {
             if leads {
@@ -210,7 +223,7 @@ impl CacheRoute {
         flight: Arc<Flight<Outcome>>,
         ticket: Ticket<Outcome>,
     ) -> Response {
-        let reader = flight.fill.read(&visit.context);
+        let reader = flight.fill.read_as_first(&visit.context);
         let child = Arc::new(visit.context.child());
         let job = Job {
             visit: visit.clone(),
@@ -218,6 +231,7 @@ impl CacheRoute {
             key: visit.keys.of_flight().clone(),
             flight: Arc::clone(&flight),
             aside: false,
+            ended: false,
             _ticket: ticket,
         };
         self.begin(job, fill_request(&request), None);
@@ -227,6 +241,7 @@ impl CacheRoute {
     }
 
     /// Fetches anew what was just served stale; nobody waits for it, and of many requests one does it.
+    /// Where there is no place for that now, one that comes later does.
     pub(super) fn refresh(self: &Arc<Self>, request: &Request, visit: Visit) {
         let key = visit.keys.of_flight().clone();
         let id = Id {
@@ -238,6 +253,9 @@ impl CacheRoute {
         if unfit || self.cache.flights.is_under_way(&id) {
             return;
         }
+        let Some(place) = self.cache.places.take() else {
+            return;
+        };
         let will_do = |flight: &Flight<Outcome>| self.cache.will_do(flight);
         let role = self.cache.flights.join(id, will_do, || self.flight(&visit));
         if let Role::Lead(flight, ticket) = role {
@@ -247,9 +265,9 @@ impl CacheRoute {
                 flight,
                 key,
                 aside: true,
+                ended: false,
                 _ticket: ticket,
             };
-            let place = self.cache.places.take();
             self.begin(job, fill_request(request), Some(place));
         }
     }
@@ -286,7 +304,7 @@ impl CacheRoute {
                 visit.note("miss", None);
                 let body = reader.map_or_else(Body::empty, Body::boxed);
                 let response = self.handed(flight, visit).map(|_| body);
-                self.told(conditioned(visit, response, now), visit, status)
+                self.told(self.conditioned(visit, response, now), visit, status)
             }
             Outcome::Refreshed(object) => self.revalidated(visit, object, status),
             Outcome::Failed(failure) => match self.stale_instead(visit, stale, *failure, now) {
@@ -314,8 +332,8 @@ impl CacheRoute {
         if let Some(reason) = child.reason() {
             visit.context.note(reason);
         }
+        let response = self.conditioned(visit, response, self.cache.moment());
         let response = response.map(|body| Handed::over(body, child, &visit.context));
-        let response = conditioned(visit, response, self.cache.moment());
         self.told(response, visit, status)
     }
 
@@ -365,6 +383,7 @@ impl CacheRoute {
             // Without conditions no 304 is one of ours.
             Head::AskAgain => fetching.settle(Outcome::Own("status"), Some(response)),
         }
+        job.ended = true;
     }
 
     /// Looks whether another gateway has the answer; `None` when nothing more is to be done. Behind
@@ -515,19 +534,6 @@ fn stale_of<'a>(visit: &'a Visit, flight: &'a Flight<Outcome>) -> Option<&'a Fou
     elsewhere.or(visit.stale.as_ref())
 }
 
-/// An answer to a request that went on without its conditions, or what these make of it: a client gets
-/// no body that it has (RFC 9110 13.2.1).
-fn conditioned(visit: &Visit, response: Response, now: Moment) -> Response {
-    let (status, headers) = (response.status(), response.headers());
-    if !visit.asked.conditional || !has_already(&visit.headers, status, headers, now) {
-        return response;
-    }
-    let mut same = Response::new(Body::empty());
-    *same.status_mut() = StatusCode::NOT_MODIFIED;
-    *same.headers_mut() = not_modified(headers);
-    same
-}
-
 /// A GET for the whole with the fields of a request.
 pub(super) fn fill_request(request: &Request) -> Request {
     let mut fill = Request::new(Body::empty());
@@ -561,6 +567,9 @@ pub(super) const ROUNDS: usize = 3;
 const LONGEST_FETCH: Duration = Duration::from_secs(300);
 /// How long requests for what can't be shared do not wait for each other.
 const PASS: Duration = Duration::from_secs(5);
+/// How long behind that conditions go on to the upstream as they are: a client that polls does so less often
+/// than that, and shall get the upstream's 304 and not have it send a whole that nobody keeps each time.
+pub(super) const REMEMBERED: Duration = Duration::from_secs(300);
 
 #[cfg(test)]
 mod tests;

@@ -155,14 +155,14 @@ impl<T: Clone> Fill<T> {
         self.locked().handed.take()
     }
 
-    /// Reads along from the beginning; `None` when that is gone.
-    ///
-    /// Who asked first reads from before the head, or a large body could have gone on without it.
-    pub(super) fn read(self: &Arc<Self>, context: &Arc<Context>) -> Option<FillBody<T>> {
+    /// Reads all of it, what is withheld from others too: for who asked first alone. That one reads from
+    /// before the head, or a large body could have gone on without it.
+    pub(super) fn read_as_first(self: &Arc<Self>, context: &Arc<Context>) -> Option<FillBody<T>> {
         self.read_without(context, &[])
     }
 
-    /// The same without the trailers of these names, which are for who asked first.
+    /// Reads along from the beginning, without the trailers of these names, which are for who asked
+    /// first; `None` when the beginning is gone.
     pub(super) fn read_without(
         self: &Arc<Self>,
         context: &Arc<Context>,

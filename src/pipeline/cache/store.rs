@@ -354,9 +354,17 @@ impl<V> Shelf<V> {
     /// Whether requests for which nothing is here should not wait for each other now.
     #[must_use]
     pub fn passes(&self, now: u64) -> bool {
+        self.passed_within(now, 0)
+    }
+
+    /// Whether that is so, or was so long ago at most, and nothing has come here since.
+    #[must_use]
+    pub fn passed_within(&self, now: u64, ago: u64) -> bool {
         match &self.0 {
             Variants::One(_) => false,
-            Variants::Several(several) => now < several.pass_until,
+            Variants::Several(several) => {
+                several.pass_until > 0 && now < several.pass_until.saturating_add(ago)
+            }
         }
     }
 }
@@ -574,9 +582,11 @@ mod tests {
         store.pass_until(&key("/a").to_key(), 100);
         let shelf = store.find(&key("/a")).unwrap();
         assert!(shelf.passes(99) && !shelf.passes(100));
+        assert!(shelf.passed_within(109, 10) && !shelf.passed_within(110, 10));
         assert_eq!(shelf.variants().len(), 1);
         put(&store, "/a", 10, 1);
-        assert!(!store.find(&key("/a")).unwrap().passes(99));
+        let shelf = store.find(&key("/a")).unwrap();
+        assert!(!shelf.passes(99) && !shelf.passed_within(99, 10));
     }
 
     #[test]

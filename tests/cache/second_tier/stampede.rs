@@ -9,7 +9,7 @@ use hyper::body::Frame;
 use tokio::{sync::mpsc::unbounded_channel, task::JoinSet};
 
 use super::fleet::{BOTH, Fleet, REDIS, answer, text};
-use crate::support::{Feed, Process, Raw, chunks, eventually, within};
+use crate::support::{Feed, Process, Raw, RedisServer, chunks, eventually, within};
 
 const GET: &str = "GET / HTTP/1.1\r\nHost: a.test\r\n\r\n";
 
@@ -117,6 +117,33 @@ async fn who_meets_a_failing_upstream_leaves_its_turn_to_the_next() {
     assert_eq!(fleet.get(0, "/").await.status(), 503);
     eventually(|| fleet.redis.calls("del") > released).await;
     assert!(fleet.keys("tollgate:cache:*:turn").is_empty());
+}
+
+/// Its end says nothing of the answer.
+#[tokio::test]
+async fn a_fetch_that_ends_for_want_of_a_place_leaves_its_turn_to_the_next() {
+    let text = format!(
+        "[cache]\nmemory = '1MiB'\nmax_object = '64KiB'\n\
+         [routes.site]\nupstream = 'ORIGIN'\n[routes.site.cache]\n{BOTH}\n"
+    );
+    let fleet = Fleet::over(RedisServer::start(), 1, &text, |count, _| {
+        answer(200, &[("cache-control", "max-age=60")], count.to_string())
+    })
+    .await;
+    fleet.gate.forget_permits(1_000_000);
+    let released = fleet.redis.calls("del");
+    // There are places for sixteen without a client.
+    let mut clients = Vec::new();
+    for number in 0..17 {
+        let mut client = Raw::connect(fleet.gateways[0].address()).await;
+        let request = format!("GET /{number} HTTP/1.1\r\nHost: a.test\r\n\r\n");
+        client.send(request).await;
+        clients.push(client);
+    }
+    eventually(|| fleet.count() == 17).await;
+    assert_eq!(fleet.redis.calls("del"), released);
+    clients.into_iter().for_each(Raw::reset);
+    eventually(|| fleet.redis.calls("del") > released).await;
 }
 
 #[tokio::test]

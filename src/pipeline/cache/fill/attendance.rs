@@ -34,8 +34,8 @@ impl<T: Clone> Drop for Waiting<'_, T> {
 }
 
 impl<T: Clone> Fill<T> {
-    /// Ready when nobody waits for the fetch or reads it, and its place is needed by another. While it
-    /// has a client it has no place.
+    /// Ready when nobody waits for the fetch or reads it, and there is no place for it, or none any
+    /// more. While it has a client it needs none.
     pub(in crate::pipeline::cache) async fn forsaken(
         &self,
         places: &Arc<Places>,
@@ -62,7 +62,10 @@ impl<T: Clone> Fill<T> {
             let is_attended = self.locked().is_attended();
             place = match is_attended {
                 true => None,
-                false => Some(place.unwrap_or_else(|| places.take())),
+                false => match place.or_else(|| places.take()) {
+                    None if self.locked().forsake() => return,
+                    place => place,
+                },
             };
         }
     }

@@ -86,7 +86,9 @@ async fn settled() {
 #[tokio::test(start_paused = true)]
 async fn what_outgrew_the_cache_is_charged_until_it_was_read() {
     let (fill, budget) = (Fill::new(), Budget::new(10_000, 0));
-    let mut reader = fill.read(&context()).expect("the beginning is there");
+    let mut reader = fill
+        .read_as_first(&context())
+        .expect("the beginning is there");
     let (send, task) = collect(&fill, &budget, 500);
     for _ in 0..10 {
         send.send(piece(100)).expect("it is collected");
@@ -108,7 +110,9 @@ async fn what_is_small_is_stored_though_others_have_all_the_room() {
     assert!(others.take(1000, 0));
     for (length, stored) in [(400, true), (401, false)] {
         let fill = Fill::new();
-        let _reader = fill.read(&context()).expect("the beginning is there");
+        let _reader = fill
+            .read_as_first(&context())
+            .expect("the beginning is there");
         let room = budget.room(10_000).at_least(400 + PIECE);
         let (send, task) = collect_in(&fill, room);
         send.send(piece(length)).expect("it is collected");
@@ -123,33 +127,63 @@ async fn what_is_small_is_stored_though_others_have_all_the_room() {
 #[tokio::test(start_paused = true)]
 async fn a_fetch_without_a_client_loses_its_place_to_the_next() {
     let (places, fill) = (Places::new(1), Fill::<()>::new());
-    let reader = fill.read(&context()).expect("the beginning is there");
+    let reader = fill
+        .read_as_first(&context())
+        .expect("the beginning is there");
     let task = {
         let (places, fill) = (Arc::clone(&places), Arc::clone(&fill));
         tokio::spawn(async move { fill.forsaken(&places, None).await })
     };
     settled().await;
-    drop(places.take());
+    drop(places.take().expect("with a client it needs none"));
+    settled().await;
+    assert!(!task.is_finished());
+    drop(reader);
+    settled().await;
+    let another = fill.read_as_first(&context()).expect("it goes on");
+    settled().await;
+    drop(places.take().expect("it has given its place back"));
+    settled().await;
+    assert!(!task.is_finished());
+    drop(another);
+    settled().await;
+    assert!(places.take().is_none(), "it has some time");
+    sleep(Duration::from_secs(5)).await;
+    let _place = places.take().expect("it has had its time");
+    task.await.expect("no panic");
+    assert!(
+        fill.read_as_first(&context()).is_none(),
+        "nobody new reads along"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_fetch_whose_client_leaves_ends_where_there_is_no_place_for_it() {
+    let (places, fill) = (Places::new(1), Fill::<()>::new());
+    let _place = places.take().expect("there is one");
+    let reader = fill
+        .read_as_first(&context())
+        .expect("the beginning is there");
+    let task = {
+        let (places, fill) = (Arc::clone(&places), Arc::clone(&fill));
+        tokio::spawn(async move { fill.forsaken(&places, None).await })
+    };
     settled().await;
     assert!(!task.is_finished(), "with a client it needs none");
     drop(reader);
-    settled().await;
-    let another = fill.read(&context()).expect("it goes on");
-    settled().await;
-    drop(places.take());
-    settled().await;
-    assert!(!task.is_finished(), "it has given its place back");
-    drop(another);
-    settled().await;
-    let _place = places.take();
     task.await.expect("no panic");
-    assert!(fill.read(&context()).is_none(), "nobody new reads along");
+    assert!(
+        fill.read_as_first(&context()).is_none(),
+        "nobody new reads along"
+    );
 }
 
 #[tokio::test(start_paused = true)]
 async fn many_small_pieces_count_for_what_they_take() {
     let (fill, budget) = (Fill::new(), Budget::new(10_000, 0));
-    let _reader = fill.read(&context()).expect("the beginning is there");
+    let _reader = fill
+        .read_as_first(&context())
+        .expect("the beginning is there");
     let (send, task) = collect(&fill, &budget, 10_000);
     for count in 1..=200 {
         send.send(piece(1)).expect("it is collected");
@@ -164,7 +198,9 @@ async fn many_small_pieces_count_for_what_they_take() {
 async fn where_there_is_no_room_a_fetch_is_hardly_ahead_of_its_reader() {
     for (most, ahead) in [(1, LITTLE), (1 << 30, AHEAD)] {
         let (fill, budget) = (Fill::new(), Budget::new(most, 0));
-        let mut reader = fill.read(&context()).expect("the beginning is there");
+        let mut reader = fill
+            .read_as_first(&context())
+            .expect("the beginning is there");
         let (send, _task) = collect(&fill, &budget, 1);
         for _ in 0..100 {
             send.send(piece(8 << 10)).expect("it is collected");
@@ -185,8 +221,12 @@ async fn where_there_is_no_room_a_fetch_is_hardly_ahead_of_its_reader() {
 #[tokio::test(start_paused = true)]
 async fn a_reader_that_crawls_does_not_hold_up_others_for_long() {
     let (fill, budget) = (Fill::new(), Budget::new(1, 0));
-    let mut crawling = fill.read(&context()).expect("the beginning is there");
-    let mut other = fill.read(&context()).expect("the beginning is there");
+    let mut crawling = fill
+        .read_as_first(&context())
+        .expect("the beginning is there");
+    let mut other = fill
+        .read_as_first(&context())
+        .expect("the beginning is there");
     let (send, _task) = collect(&fill, &budget, 1);
     for _ in 0..1000 {
         send.send(piece(64 << 10)).expect("it is collected");
@@ -210,7 +250,10 @@ async fn a_reader_that_crawls_does_not_hold_up_others_for_long() {
 #[tokio::test(start_paused = true)]
 async fn two_readers_of_one_pace_are_both_served() {
     let (fill, budget) = (Fill::new(), Budget::new(1, 0));
-    let readers = [(); 2].map(|()| fill.read(&context()).expect("the beginning is there"));
+    let readers = [(); 2].map(|()| {
+        fill.read_as_first(&context())
+            .expect("the beginning is there")
+    });
     let (send, _task) = collect(&fill, &budget, 1);
     for _ in 0..1000 {
         send.send(piece(64 << 10)).expect("it is collected");
@@ -238,7 +281,10 @@ fn who_comes_reads_and_leaves_takes_a_step_however_many_there_are() {
     let (fill, budget) = (Fill::<()>::new(), Budget::new(10_000, 0));
     fill.locked().room = Some(budget.room(1));
     let context = context();
-    let come = |_| fill.read(&context).expect("the beginning is there");
+    let come = |_| {
+        fill.read_as_first(&context)
+            .expect("the beginning is there")
+    };
     let mut readers: Vec<_> = (0..100_000).map(come).collect();
     for _ in 0..2 {
         fill.locked().push(piece(100));
@@ -256,7 +302,10 @@ fn who_comes_reads_and_leaves_takes_a_step_however_many_there_are() {
 #[tokio::test(start_paused = true)]
 async fn a_part_that_breaks_off_or_is_not_there_is_none() {
     let fill = Fill::<()>::new();
-    let come = || fill.read(&context()).expect("the beginning is there");
+    let come = || {
+        fill.read_as_first(&context())
+            .expect("the beginning is there")
+    };
     fill.locked().push(piece(10));
     let mut part = come().part(8, 4).await.expect("it begins");
     let frame = part.frame().await.expect("a frame").expect("no fault");
@@ -271,7 +320,9 @@ async fn a_part_that_breaks_off_or_is_not_there_is_none() {
 async fn who_has_its_part_reads_no_more() {
     let fill = Fill::<()>::new();
     let mut part = {
-        let reader = fill.read(&context()).expect("the beginning is there");
+        let reader = fill
+            .read_as_first(&context())
+            .expect("the beginning is there");
         fill.locked().push(piece(10));
         reader.part(2, 8).await.expect("it begins")
     };
@@ -285,7 +336,10 @@ async fn who_has_its_part_reads_no_more() {
 fn who_has_left_leaves_its_place_to_the_next() {
     let fill = Fill::<()>::new();
     let context = context();
-    let come = || fill.read(&context).expect("the beginning is there");
+    let come = || {
+        fill.read_as_first(&context)
+            .expect("the beginning is there")
+    };
     let (first, second) = (come(), come());
     drop(first);
     fill.locked().push(piece(1));
@@ -298,7 +352,10 @@ fn who_has_left_leaves_its_place_to_the_next() {
 fn places_at_the_end_that_nobody_has_are_given_up() {
     let fill = Fill::<()>::new();
     let context = context();
-    let come = || fill.read(&context).expect("the beginning is there");
+    let come = || {
+        fill.read_as_first(&context)
+            .expect("the beginning is there")
+    };
     let places = || fill.locked().readers.len();
     let mut readers: Vec<_> = (0..100).map(|_| come()).collect();
     drop(readers.drain(1..99));
@@ -330,7 +387,7 @@ proptest! {
         let (fill, budget) = (Fill::<()>::new(), Budget::new(10_000, 0));
         fill.locked().room = Some(budget.room(0));
         let context = context();
-        let come = || fill.read(&context).expect("the beginning is there");
+        let come = || fill.read_as_first(&context).expect("the beginning is there");
         // Each with how many pieces it has read.
         let mut readers: Vec<_> = (0..5).map(|_| Some((come(), 0))).collect();
         let mut pushed = 0;
@@ -370,7 +427,7 @@ proptest! {
         for length in &arrived {
             fill.locked().push(rest.split_to(*length));
         }
-        let come = || fill.read(&context()).expect("the beginning is there");
+        let come = || fill.read_as_first(&context()).expect("the beginning is there");
         let part = come().part(first as u64, (last - first + 1) as u64).now_or_never();
         let part = part.flatten().expect("it is there");
         let part = part.collect().now_or_never().expect("it is there");
@@ -397,7 +454,7 @@ proptest! {
         fill.end(Ok(()), trailers.then(HeaderMap::new));
         let mut readers: Vec<_> = read
             .iter()
-            .map(|_| (fill.read(&context()).expect("it is there"), Vec::new(), false))
+            .map(|_| (fill.read_as_first(&context()).expect("it is there"), Vec::new(), false))
             .collect();
         let frame = |(reader, bytes, ended): &mut (FillBody<()>, Vec<u8>, bool)| {
             let frame = reader.frame().now_or_never().expect("it is there");

@@ -42,12 +42,10 @@ pub fn select(
     if asked.conditional && stored.status.is_success() && not_changed(request, stored, now) {
         return Selected::NotModified;
     }
-    // A range is for what would else be a 200 (RFC 9110 14.2).
-    let ranged = asked.range && stored.status == StatusCode::OK;
-    let Some(whole) = length.filter(|_| ranged) else {
+    let Some(whole) = length else {
         return Selected::Whole;
     };
-    if !range_applies(request, stored, now) {
+    if !is_for_part(asked, request, stored, now) {
         return Selected::Whole;
     }
     match RangeSet::of(request, whole) {
@@ -55,6 +53,14 @@ pub fn select(
         RangeSet::One(range) => Selected::Part(range),
         RangeSet::Unsatisfiable => Selected::Unsatisfiable(whole),
     }
+}
+
+/// Whether it takes the length of an answer to tell what a request selects of it, when its conditions do
+/// not.
+#[must_use]
+pub fn is_for_part(asked: &Asked, request: &HeaderMap, stored: &StoredHead, now: Moment) -> bool {
+    // A range is for what would else be a 200 (RFC 9110 14.2).
+    asked.range && stored.status == StatusCode::OK && range_applies(request, stored, now)
 }
 
 /// `If-None-Match` rules where it is there (RFC 9110 13.2.2), else `If-Modified-Since`.

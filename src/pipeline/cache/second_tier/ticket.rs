@@ -1,6 +1,7 @@
 //! What a fetch holds of Redis: the right to store its answer there, and perhaps its turn.
 
 use std::{
+    mem::take,
     sync::{
         Arc,
         atomic::{AtomicU8, Ordering::Relaxed},
@@ -26,16 +27,22 @@ use super::{
     guard::{fresh, parts},
     place::{Place, Shelf},
 };
-use crate::store::{Away, Keeping, Turn};
+use crate::store::{Away, Keeping, Redis, Turn};
 
 /// What a fetch has to know for its answer to be stored, and perhaps the others' waiting for it.
 pub(in crate::pipeline::cache) struct Ticket {
     tier: Arc<SecondTier>,
-    worker: usize,
     birth: Birth,
     guard: String,
     tag: String,
-    lease: String,
+    lease: Lease,
+}
+
+/// A turn, which is given back when it is dropped.
+struct Lease {
+    redis: Arc<Redis>,
+    worker: usize,
+    key: String,
     /// Nothing where nobody waits.
     token: String,
     end: AtomicU8,
@@ -72,21 +79,25 @@ impl SecondTier {
         looked: &Looked,
         turn: Option<Duration>,
     ) -> Result<Begun, Away> {
-        let worker = visit.context.connection.worker;
-        let token = match turn {
-            Some(_) => format!("{:016x}", fastrand::u64(..)),
-            None => String::new(),
+        let lease = Lease {
+            redis: Arc::clone(&self.redis),
+            worker: visit.context.connection.worker,
+            key: place.lease(looked.nominated.as_ref(), visit),
+            token: match turn {
+                Some(_) => format!("{:016x}", fastrand::u64(..)),
+                None => String::new(),
+            },
+            // It may be ours though nobody is there any more to hear of it.
+            end: AtomicU8::new(End::Next as u8),
         };
-        let lease = place.lease(looked.nominated.as_ref(), visit);
         let length = turn.unwrap_or_default().min(LONGEST_TURN);
         let guard = (place.guard.as_str(), &fresh(), SPAN_OF_GUARD);
-        let lent = (lease.as_str(), token.as_str(), length);
-        let begun = self.redis.begin(worker, guard, lent).await?;
+        let lent = (lease.key.as_str(), lease.token.as_str(), length);
+        let begun = self.redis.begin(lease.worker, guard, lent).await?;
         let (guard, soft) = parts(&begun.guard);
         let ours = begun.turn == Turn::Ours && turn.is_some();
         let ticket = Arc::new(Ticket {
             tier: Arc::clone(self),
-            worker,
             birth: Birth {
                 log: looked.head.name,
                 last: looked.head.last,
@@ -95,9 +106,7 @@ impl SecondTier {
             },
             guard: place.guard.clone(),
             tag: place.tag.clone(),
-            lease,
-            token: if ours { token } else { String::new() },
-            end: AtomicU8::new(End::Nothing as u8),
+            lease: lease.given(ours),
         });
         Ok(match begun.turn {
             Turn::Ours if ours => Begun::Ours(ticket),
@@ -162,14 +171,14 @@ impl SecondTier {
         let keep = Keeping {
             guard: &ticket.guard,
             who: &ticket.birth.guard.to_be_bytes(),
-            lease: &ticket.lease,
-            token: &ticket.token,
+            lease: &ticket.lease.key,
+            token: &ticket.lease.token,
             key: &own,
             value: &value,
             rule: rule.as_deref().map(|rule| (shelf.name.as_str(), rule)),
             span: span.min(LONGEST_SPAN),
         };
-        Some(self.redis.keep(ticket.worker, &keep).await)
+        Some(self.redis.keep(ticket.lease.worker, &keep).await)
     }
 }
 
@@ -204,12 +213,24 @@ impl Ticket {
     /// Says how it ended; the first word counts.
     pub(in crate::pipeline::cache) fn end(&self, end: End) {
         let _ = self
+            .lease
             .end
             .compare_exchange(End::Nothing as u8, end as u8, Relaxed, Relaxed);
     }
 }
 
-impl Drop for Ticket {
+impl Lease {
+    /// What it is when Redis has said whose turn it is.
+    fn given(mut self, ours: bool) -> Self {
+        if !ours {
+            self.token.clear();
+        }
+        *self.end.get_mut() = End::Nothing as u8;
+        self
+    }
+}
+
+impl Drop for Lease {
     /// Others do not wait any longer, however it ended.
     fn drop(&mut self) {
         let end = self.end.load(Relaxed);
@@ -224,9 +245,9 @@ impl Drop for Ticket {
         let Ok(runtime) = Handle::try_current() else {
             return;
         };
-        let (redis, worker) = (Arc::clone(&self.tier.redis), self.worker);
-        let (lease, token) = (self.lease.clone(), std::mem::take(&mut self.token));
-        runtime.spawn(async move { redis.release(worker, (&lease, &token), pass).await });
+        let (redis, worker) = (Arc::clone(&self.redis), self.worker);
+        let (key, token) = (take(&mut self.key), take(&mut self.token));
+        runtime.spawn(async move { redis.release(worker, (&key, &token), pass).await });
     }
 }
 
