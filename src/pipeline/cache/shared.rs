@@ -284,7 +284,8 @@ impl Cache {
     }
 
     /// Runs a fetch so. When nobody waits for it or reads it any more it goes on in a place, which one
-    /// that begins without a client has from the beginning, and ends when that is needed by another.
+    /// that begins without a client has from the beginning, and ends when that is needed by another, or at
+    /// once where there is none for it.
     pub(super) fn spawn_fetch(
         &self,
         fill: &Arc<Fill<Outcome>>,
