@@ -49,7 +49,7 @@ def options():
 
 # ---- setting up
 def build_tollgate():
-    """What is shipped. Its last line is the path."""
+    """The fastest there is. The last line that is printed is its path."""
     out = subprocess.run([f"{HERE}/../../scripts/release"], check=True, stdout=subprocess.PIPE, text=True).stdout
     return out.splitlines()[-1]
 

@@ -248,7 +248,9 @@ impl CacheRoute {
             Reuse::StaleAsWanted => Ok(look.stale(&found, "max-stale")),
             Reuse::StaleWhileRevalidate => {
                 let response = look.stale(&found, "while-revalidate");
-                self.refresh(request, look.visit_for(found, Forwarded::Stale));
+                let mut visit = look.visit_for(found, Forwarded::Stale);
+                look.note_passing(&mut visit);
+                self.refresh(request, visit);
                 Ok(response)
             }
             Reuse::Validate => Err(Box::new(look.visit_for(found, Forwarded::Stale))),

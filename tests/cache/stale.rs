@@ -7,7 +7,7 @@ use tollgate::exchange::Clock;
 
 use crate::{
     site::{Site, answer, numbered},
-    support::{Gateway, Origin, Peer, Raw, eventually, within},
+    support::{Gateway, Origin, Peer, Raw, empty, eventually, within},
 };
 
 const TAGGED: &[(&str, &str)] = &[("cache-control", "max-age=60"), ("etag", "\"one\"")];
@@ -55,6 +55,28 @@ async fn it_is_validated_where_nobody_waits_for_others_too() {
         site.get("/a").await.header("cache-status"),
         Some("tollgate; hit")
     );
+}
+
+#[tokio::test]
+async fn who_has_the_changed_answer_gets_no_body_where_nobody_waits_for_others_either() {
+    let site = Site::start("wait = 'off'", |count, _| {
+        let control = ["max-age=60", "max-age=60", "private"][count - 1];
+        numbered(
+            count,
+            &[
+                ("cache-control", control),
+                ("etag", ["\"one\"", "\"two\"", "\"three\""][count - 1]),
+            ],
+        )
+    })
+    .await;
+    site.get("/a").await;
+    for etag in ["\"two\"", "\"three\""] {
+        site.later(61);
+        let sent = site.get_with("/a", &[("if-none-match", etag)]).await;
+        assert_eq!((sent.status(), sent.header("etag")), (304, Some(etag)));
+    }
+    assert_eq!(site.count(), 3);
 }
 
 #[tokio::test]
@@ -149,6 +171,45 @@ async fn while_it_is_fetched_anew_the_stale_answer_is_served() {
 }
 
 /// More than may be fetched at a time without a client, of an upstream that takes its time.
+#[tokio::test]
+async fn a_head_has_the_stale_answer_fetched_anew_as_a_get_has() {
+    let site = Site::with(
+        "",
+        &[("cache-control", "max-age=60, stale-while-revalidate=600")],
+    )
+    .await;
+    site.get("/a").await;
+    site.later(61);
+    let sent = site.send("HEAD", "/a", &[], empty()).await;
+    assert_eq!(sent.status(), 200);
+    within(async { while &*site.get("/a").await.body == b"1" {} }).await;
+    assert_eq!(site.send("HEAD", "/a", &[], empty()).await.status(), 200);
+    assert_eq!(site.count(), 2);
+}
+
+/// Its answer is kept for nobody: one that asks each time would not make the stale one fresh.
+#[tokio::test]
+async fn who_names_a_caller_has_a_stale_answer_fetched_anew_now_and_then_only() {
+    let site = Site::with(
+        "",
+        &[("cache-control", "max-age=60, stale-while-revalidate=600")],
+    )
+    .await;
+    site.get("/a").await;
+    site.later(61);
+    let named = [("authorization", "Bearer a")];
+    site.get_with("/a", &named).await;
+    eventually(|| site.count() == 2).await;
+    for _ in 0..20 {
+        let sent = site.get_with("/a", &named).await;
+        assert_eq!(&*sent.body, b"1");
+    }
+    assert_eq!(site.count(), 2);
+    site.later(6);
+    site.get_with("/a", &named).await;
+    eventually(|| site.count() == 3).await;
+}
+
 #[tokio::test]
 async fn however_many_are_stale_at_once_all_are_fetched_anew() {
     const ALL: usize = 40;

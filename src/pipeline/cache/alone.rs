@@ -21,6 +21,8 @@ impl CacheRoute {
             make_conditional(request.headers_mut(), &stale.object.draft.head);
             again
         });
+        // Where our conditions take the place of the client's, the client's are for us to compare.
+        let compares = again.is_some();
         let (mut response, mut head) = self.ask_alone(request, &visit).await;
         if let (Head::AskAgain, Some(mut again)) = (&head, again) {
             unconditional(again.headers_mut());
@@ -32,7 +34,10 @@ impl CacheRoute {
             Head::Store(draft) => {
                 visit.note("miss", None);
                 status.stored = true;
-                let response = self.keep_aside(*draft, response, &visit);
+                let mut response = self.keep_aside(*draft, response, &visit);
+                if compares {
+                    response = self.conditioned(&visit, response, self.cache.moment());
+                }
                 self.told(response, &visit, status)
             }
             Head::Refreshed(object) => {
@@ -51,6 +56,9 @@ impl CacheRoute {
                     // Without conditions of ours a 304 is the client's.
                     _ => "status",
                 };
+                if compares {
+                    response = self.conditioned(&visit, response, self.cache.moment());
+                }
                 self.unkept(response, &visit, why)
             }
         }

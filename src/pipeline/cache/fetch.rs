@@ -242,7 +242,7 @@ impl CacheRoute {
 
     /// Fetches anew what was just served stale; nobody waits for it, and of many requests one does it.
     /// Where there is no place for that now, one that comes later does.
-    pub(super) fn refresh(self: &Arc<Self>, request: &Request, visit: Visit) {
+    pub(super) fn refresh(self: &Arc<Self>, request: &Request, mut visit: Visit) {
         let key = visit.keys.of_flight().clone();
         let id = Id {
             key: key.clone(),
@@ -250,12 +250,15 @@ impl CacheRoute {
         };
         // Nothing of the request may be kept, or the upstream may take it for another.
         let unfit = visit.asked.wants.no_store || has_overrides(&visit.headers);
-        if unfit || self.cache.flights.is_under_way(&id) {
+        // What the last fetch brought was nobody else's, and so may the next be.
+        if unfit || visit.passes || self.cache.flights.is_under_way(&id) {
             return;
         }
         let Some(place) = self.cache.places.take() else {
             return;
         };
+        // What comes is judged by what is sent.
+        visit.asked.class = Class::Get;
         let will_do = |flight: &Flight<Outcome>| self.cache.will_do(flight);
         let role = self.cache.flights.join(id, will_do, || self.flight(&visit));
         if let Role::Lead(flight, ticket) = role {
