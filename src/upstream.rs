@@ -12,6 +12,7 @@ mod attempt;
 mod balance;
 mod body;
 mod connect;
+mod counted;
 mod failure;
 mod forward;
 mod head;

@@ -40,6 +40,7 @@ fn a_request_allocates_no_more_than_it_did() {
     a_foreign_layer_costs_two();
     a_remembered_token_costs_none();
     a_proxied_request();
+    middlewares_that_a_route_does_not_use_cost_nothing();
     a_request_that_the_gateway_answers();
     a_hit();
 }
@@ -179,6 +180,20 @@ fn a_proxied_request() {
     );
 }
 
+/// The same request, where another route uses what there is.
+fn middlewares_that_a_route_does_not_use_cost_nothing() {
+    let url = format!("http://{}", origin());
+    let measured = per_request(&format!(
+        "[routes.all]\nupstream = \"{url}\"\nauth = \"public\"\n\
+         [routes.guarded]\npath = \"/guarded/**\"\nupstream = \"{url}\"\n{USED}"
+    ));
+    eprintln!("a proxied request beside a guarded route: {measured}");
+    assert!(
+        measured <= PROXIED + SLACK,
+        "{measured}, which is {PROXIED} without the other route"
+    );
+}
+
 fn a_request_that_the_gateway_answers() {
     let body = "x".repeat(BODY);
     let route = format!("[routes.all]\nrespond = {{ body = \"{body}\" }}\n");
@@ -269,6 +284,27 @@ fn origin() -> SocketAddr {
 
 const REQUEST: &[u8] = b"GET /items/7?page=2 HTTP/1.1\r\nHost: gateway.test\r\n\
     User-Agent: curl/8.5.0\r\nAccept: */*\r\n\r\n";
+/// The rest of a route that uses a middleware of each kind, and their tables.
+const USED: &str = r#"
+auth = "jwt.customers"
+rate_limits = ["few"]
+cache = "kept"
+cors = "web"
+security_headers = "strict"
+request_headers = { set = { x-user = "${principal}" } }
+validation = { content_types = ["application/json"] }
+ip = { allow = ["127.0.0.0/8"] }
+[auth.jwt.customers]
+secret = "a secret of thirty-two characters"
+[rate_limits.few]
+key = "client_ip"
+quota = "100/1m"
+[cache_rules.kept]
+scope = "principal"
+default_ttl = "1m"
+[cors.web]
+origins = ["https://app.example.com"]
+"#;
 const BODY: usize = 1024;
 /// Until buffers have their size and every metric its handle.
 const WARM: usize = 200;

@@ -93,8 +93,12 @@ impl<M> Unsent<M> {
 type Outcome = Result<http::Response<Incoming>, TrySendError<http::Request<Body>>>;
 
 impl Attempt<'_> {
-    pub(super) async fn run(&self, body: Body) -> Result<Sent, UpstreamError> {
-        let started = Instant::now();
+    /// Sends the request; tells too how long it took until the head of the answer, or the failure.
+    pub(super) async fn run(
+        &self,
+        body: Body,
+        started: Instant,
+    ) -> (Result<Sent, UpstreamError>, Duration) {
         self.context.attempt(exchange::Attempt {
             upstream: Arc::clone(&self.group.config.name),
             server: Arc::clone(&self.server.name),
@@ -107,15 +111,11 @@ impl Attempt<'_> {
             UpstreamProtocol::Http2 => Box::pin(self.http2(body)).await,
         };
         let took = started.elapsed();
-        match &outcome {
-            Ok(sent) => {
-                self.server.metrics.answered(sent.head.status, took);
-                self.context
-                    .finish_attempt(|attempt| attempt.response = Some(took));
-            }
-            Err(error) => self.server.metrics.failed(error.reason, took),
+        if outcome.is_ok() {
+            self.context
+                .finish_attempt(|attempt| attempt.response = Some(took));
         }
-        outcome
+        (outcome, took)
     }
 
     /// When the exchange must be over: `total`, or the caller's `grpc-timeout` if that is sooner.

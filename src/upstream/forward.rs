@@ -7,11 +7,12 @@ use http::{
     header::{CONNECTION, CONTENT_TYPE, UPGRADE},
     response::Parts,
 };
-use tokio::sync::oneshot::Receiver;
+use tokio::{sync::oneshot::Receiver, time::Instant};
 
 use super::{
     attempt::{Attempt, Behind, Sent},
     body::{AnswerBody, HeldBody, Source},
+    counted::Counted,
     head::{self, Seen},
     http1,
     registry::{Permit, UpstreamGroup},
@@ -130,17 +131,31 @@ impl UpstreamService for Forward {
             parts: &parts,
             upgrade,
         };
-        let sent = attempt.run(body).await?;
-        let Sent {
-            head,
-            seen,
-            behind,
-            timer,
-        } = sent;
-        match behind {
-            Behind::Body(source) => answer(&attempt, (head, &seen), (source, timer), permit),
-            Behind::Switch(server) => switch(&attempt, (head, &seen), (client, server), permit),
-        }
+        let started = Instant::now();
+        let counted = Counted::new(&server.metrics, started);
+        let (sent, took) = attempt.run(body, started).await;
+        let outcome = sent.and_then(|sent| pass_on(&attempt, sent, client, permit));
+        // An answer whose head can't be passed on is no good one.
+        counted.finish(&outcome, took);
+        outcome
+    }
+}
+
+fn pass_on(
+    attempt: &Attempt<'_>,
+    sent: Sent,
+    client: Option<Receiver<Upgraded>>,
+    permit: Option<Permit>,
+) -> Result<Response, UpstreamError> {
+    let Sent {
+        head,
+        seen,
+        behind,
+        timer,
+    } = sent;
+    match behind {
+        Behind::Body(source) => answer(attempt, (head, &seen), (source, timer), permit),
+        Behind::Switch(server) => switch(attempt, (head, &seen), (client, server), permit),
     }
 }
 

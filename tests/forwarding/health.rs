@@ -1,5 +1,12 @@
 //! Active health checks take a dying server out and bring it back.
 
+use std::sync::{
+    Arc, Mutex,
+    atomic::{AtomicU16, Ordering::SeqCst},
+};
+
+use http::{Request, StatusCode, header::HOST};
+use hyper::body::Incoming;
 use serde_json::Value;
 
 use crate::support::{Gateway, Raw, Server, eventually, reply};
@@ -9,10 +16,14 @@ async fn named(name: &'static str) -> Server {
 }
 
 fn checked(servers: &[&Server]) -> Gateway {
+    checked_with(servers, "timeout = \"100ms\"")
+}
+
+fn checked_with(servers: &[&Server], settings: &str) -> Gateway {
     let urls: Vec<_> = servers.iter().map(|server| server.url()).collect();
     Gateway::start(&format!(
         "[upstreams.u]\nservers = {urls:?}\n[upstreams.u.health_check]\npath = \"/health\"\n\
-         interval = \"100ms\"\ntimeout = \"100ms\"\nrise = 1\nfall = 1\n[routes.all]\nupstream = \"u\""
+         interval = \"100ms\"\nrise = 1\nfall = 1\n{settings}\n[routes.all]\nupstream = \"u\""
     ))
 }
 
@@ -98,7 +109,7 @@ async fn an_upstream_without_a_healthy_server_is_unavailable_and_not_ready() {
     let only = Server::http1(|request| async move {
         let mut answer = reply("sick");
         if request.uri().path() == "/health" {
-            *answer.status_mut() = http::StatusCode::SERVICE_UNAVAILABLE;
+            *answer.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
         }
         answer
     })
@@ -114,15 +125,70 @@ async fn an_upstream_without_a_healthy_server_is_unavailable_and_not_ready() {
     assert_eq!(ready(&gateway).await.0, 503);
 }
 
-#[tokio::test]
-async fn a_server_is_used_before_its_first_check() {
-    let only = Server::http1(|request| async move {
+/// Serves well, and never answers a check.
+async fn hangs_at_its_check() -> Server {
+    Server::http1(|request| async move {
         match request.uri().path() {
             "/health" => std::future::pending().await,
             _ => reply("ok"),
         }
     })
-    .await;
+    .await
+}
+
+#[tokio::test]
+async fn a_server_that_hangs_at_its_check_is_left_out() {
+    let (one, hanging) = (named("one").await, hangs_at_its_check().await);
+    let gateway = checked(&[&one, &hanging]);
+    eventually(|| healthy(&gateway) == 1.0).await;
+    let mut client = Raw::connect(gateway.address()).await;
+    for _ in 0..10 {
+        client.send(crate::GET).await;
+        assert_eq!(client.answer().await.text(), "one");
+    }
+}
+
+/// The host that a request names: in its target over HTTP/2, in its `Host` over HTTP/1.1.
+fn host(request: &Request<Incoming>) -> String {
+    let authority = request.uri().authority().map(ToString::to_string);
+    authority.unwrap_or_else(|| {
+        let host = request.headers()[HOST].to_str();
+        host.expect("text").to_owned()
+    })
+}
+
+#[tokio::test]
+async fn a_check_names_its_host_and_takes_a_redirect_for_well() {
+    let status = Arc::new(AtomicU16::new(404));
+    let hosts = Arc::new(Mutex::new(Vec::new()));
+    let (answered, seen) = (Arc::clone(&status), Arc::clone(&hosts));
+    let handler = move |request: Request<Incoming>| {
+        seen.lock().expect("no panic").push(host(&request));
+        let status = StatusCode::from_u16(answered.load(SeqCst)).expect("a status");
+        async move {
+            let mut answer = reply("");
+            *answer.status_mut() = status;
+            answer
+        }
+    };
+    for server in [
+        Server::http1(handler.clone()).await,
+        Server::h2c(handler).await,
+    ] {
+        status.store(404, SeqCst);
+        let gateway = checked_with(&[&server], "host = \"h.test\"");
+        eventually(|| healthy(&gateway) == 0.0).await;
+        status.store(302, SeqCst);
+        eventually(|| healthy(&gateway) == 1.0).await;
+        let hosts = std::mem::take(&mut *hosts.lock().expect("no panic"));
+        let named_so = hosts.iter().all(|host| host == "h.test");
+        assert!(named_so && !hosts.is_empty(), "{hosts:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_server_is_used_before_its_first_check() {
+    let only = hangs_at_its_check().await;
     let url = only.url();
     let gateway = Gateway::start(&format!(
         "[upstreams.u]\nservers = [\"{url}\"]\n[upstreams.u.health_check]\ntimeout = \"5s\"\n\

@@ -50,6 +50,7 @@ async fn an_answer_that_does_not_begin_is_a_gateway_timeout() {
         // The late answer must find nobody.
         within(closed.recv()).await;
         assert_eq!(gateway.log_line().await["reason"], reason);
+        assert_eq!(gateway.outcomes("timeout"), 1.0, "{setting}");
     }
 }
 
@@ -83,6 +84,8 @@ async fn an_answer_that_stalls_is_cut() {
             (&line["status"], &line["reason"]),
             (&200.into(), &reason.into())
         );
+        let errors = gateway.metric("tollgate_upstream_body_errors_total", &[]);
+        assert_eq!(errors, 1.0, "{setting}");
     }
 }
 
@@ -137,6 +140,7 @@ async fn an_upload_that_stalls_is_refused() {
     let request = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nhalf";
     let answer = Raw::ask_and_close(gateway.address(), request).await;
     assert_eq!(answer.refusal(), (408, "request.body_timeout".to_owned()));
+    assert_eq!(gateway.outcomes("cancelled"), 1.0);
     within(closed.recv()).await;
     assert!(origin.requests().is_empty());
 }

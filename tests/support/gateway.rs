@@ -92,6 +92,12 @@ impl Gateway {
             .sum()
     }
 
+    /// The requests to servers that ended so.
+    pub fn outcomes(&self, outcome: &str) -> f64 {
+        let label = format!("outcome=\"{outcome}\"");
+        self.metric("tollgate_upstream_requests_total", &[&*label])
+    }
+
     /// A directory that lives as long as the gateway.
     pub fn directory(&self) -> &std::path::Path {
         self.directory.path()

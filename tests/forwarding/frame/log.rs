@@ -4,7 +4,9 @@ use http_body_util::BodyExt;
 use serde_json::Value;
 
 use super::{get, site};
-use crate::support::{Gateway, Origin, Raw, Server, chunks, empty, http2, reply, request, within};
+use crate::support::{
+    Gateway, Origin, Raw, Server, chunks, empty, eventually, http2, reply, request, within,
+};
 
 #[tokio::test]
 async fn a_line_tells_the_whole_request() {
@@ -188,6 +190,9 @@ async fn expect_gone(gateway: &Gateway, status: u16) -> Value {
     assert_eq!(line["level"], "warn", "{line:#}");
     let labels = [&*format!("status=\"{status}\""), "route=\"all\""];
     assert_eq!(gateway.metric("tollgate_requests_total", &labels), 1.0);
+    // To the server's metrics, an answer that has begun is an answer.
+    let outcome = if status == 499 { "cancelled" } else { "ok" };
+    eventually(|| gateway.outcomes(outcome) == 1.0).await;
     line
 }
 

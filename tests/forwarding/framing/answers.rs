@@ -54,6 +54,7 @@ async fn refused(bytes: impl Into<Vec<u8>>, reason: &str) {
     let rest = within(closed).await.expect("the connection was closed");
     assert!(rest.is_empty(), "{shown:?}");
     assert_eq!(gateway.log_line().await["reason"], reason, "{shown:?}");
+    assert_eq!(gateway.outcomes("protocol_error"), 1.0, "{shown:?}");
     // The client's own connection has done nothing wrong.
     client.send(GET).await;
     assert_eq!(client.answer().await.text(), "ok", "{shown:?}");
@@ -126,6 +127,7 @@ async fn a_switch_to_another_protocol_than_the_asked_is_refused() {
     let answer = Raw::ask(gateway.address(), request).await;
     let expected = (502, "upstream.unasked_upgrade".to_owned());
     assert_eq!(answer.refusal(), expected);
+    assert_eq!(gateway.outcomes("protocol_error"), 1.0);
     within(closed).await.expect("the connection was closed");
 }
 
@@ -145,7 +147,17 @@ async fn a_server_that_closes_or_resets_without_an_answer_is_bad_gateway() {
         let line = gateway.log_line().await;
         assert_eq!(line["reason"], "upstream.closed");
         assert_eq!(line["level"], "error");
+        assert_eq!(gateway.outcomes("reset"), 1.0, "{reset}");
     }
+}
+
+#[tokio::test]
+async fn an_answer_of_500_is_counted_as_the_servers_error() {
+    let answer = "HTTP/1.1 500 Internal Server Error\r\nContent-Length: 0\r\n\r\n";
+    let origin = Origin::answering(answer).await;
+    let gateway = Gateway::to(&origin.url());
+    assert_eq!(Raw::ask(gateway.address(), GET).await.status, 500);
+    assert_eq!(gateway.outcomes("error_5xx"), 1.0);
 }
 
 #[tokio::test]
@@ -192,6 +204,8 @@ async fn cut(bytes: &'static str, close: bool) -> Answer {
         (&200.into(), &false.into())
     );
     assert_eq!(line["level"], "error");
+    let errors = gateway.metric("tollgate_upstream_body_errors_total", &[]);
+    assert_eq!((errors, gateway.outcomes("ok")), (1.0, 1.0));
     answer
 }
 

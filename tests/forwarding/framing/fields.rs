@@ -5,7 +5,8 @@ use http_body_util::BodyExt;
 use hyper::body::Incoming;
 
 use crate::support::{
-    Gateway, Origin, Raw, Recorded, Server, empty, http2, read, reply, request, within,
+    Gateway, Origin, PROTOCOLS, Raw, Recorded, Server, ask, empty, http2, read, reply, request,
+    within,
 };
 
 async fn received(fields: &str) -> Recorded {
@@ -144,17 +145,19 @@ async fn an_answers_fields_of_one_hop_stay_on_it() {
     )
     .await;
     let gateway = Gateway::to(&origin.url());
-    let answer = Raw::ask(gateway.address(), "GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
-    for name in [
-        "connection",
-        "keep-alive",
-        "x-internal",
-        "proxy-connection",
-        "proxy-authenticate",
-    ] {
-        assert_eq!(answer.header(name), None, "{name}");
+    for protocol in PROTOCOLS {
+        let answer = ask(gateway.address(), protocol, ("GET", "/"), &[], empty()).await;
+        for name in [
+            "connection",
+            "keep-alive",
+            "x-internal",
+            "proxy-connection",
+            "proxy-authenticate",
+        ] {
+            assert_eq!(answer.header(name), None, "{protocol:?}: {name}");
+        }
+        assert_eq!(answer.header("x-ok"), Some("1"), "{protocol:?}");
     }
-    assert_eq!(answer.header("x-ok"), Some("1"));
 }
 
 #[tokio::test]

@@ -96,6 +96,7 @@ async fn a_target_that_is_no_path_is_refused() {
             "GET a.test:80 HTTP/1.1\r\nHost: a.test\r\n\r\n",
             "GET ftp://a.test/ HTTP/1.1\r\nHost: a.test\r\n\r\n",
             "GET * HTTP/1.1\r\nHost: a.test\r\n\r\n",
+            "OPTIONS * HTTP/1.1\r\nHost: a.test\r\n\r\n",
         ],
         400,
         "request.target_invalid",
