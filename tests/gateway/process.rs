@@ -292,6 +292,23 @@ async fn lines_of_the_access_log_that_nobody_takes_are_lost_and_counted() {
 }
 
 #[tokio::test]
+async fn what_the_parser_refuses_is_one_line_of_the_log() {
+    let process = Process::start(&forwarding("http://127.0.0.1:1", 0, 0)).await;
+    let answer = Raw::ask(process.address(), "\0\r\n\r\n").await;
+    assert_eq!(answer.refusal(), (400, "http.malformed".to_owned()));
+    let message = "a connection was refused";
+    process.says(message).await;
+    let said = process.said();
+    let lines: Vec<_> = said.iter().filter(|line| line.contains(message)).collect();
+    assert_eq!(lines.len(), 1, "{said:#?}");
+    let line: serde_json::Value = serde_json::from_str(lines[0]).expect("JSON");
+    assert_eq!(line["message"], message);
+    assert_eq!(line["reason"], "http.malformed");
+    assert_eq!(line["client"], "127.0.0.1");
+    assert_eq!(process.log().len(), 0, "it was no request");
+}
+
+#[tokio::test]
 async fn its_threads_are_the_configured_workers_and_have_names() {
     let process = Process::start(&forwarding("http://127.0.0.1:1", 0, 0)).await;
     let tasks = format!("/proc/{}/task", process.id());
