@@ -33,7 +33,8 @@ def options():
                     help="another proxy: {port} and {upstream} are port numbers, {config} a tollgate configuration, {log} the log file")
     ap.add_argument("--gate", action="append", default=[], metavar="SCENARIO:[ROW/]PEER<=X",
                     help="exit 1 unless ROW (tollgate) costs at most X times PEER (a row, or best), e.g. 'plain:best<=1.0'; "
-                         "PEER+Xus: at most X us more for each request, e.g. 'auth:plain+2us'")
+                         "PEER+Xus: at most X us more for each request, e.g. 'auth:plain+2us'; "
+                         "FIELD<X: a figure of its own is below X, e.g. 'idle:bytes_per_conn<20480'")
     ap.add_argument("--json", metavar="FILE", help="write every single figure there")
     ap.add_argument("--work", help="working folder, kept; default: a temporary one, removed")
     ap.add_argument("--check-only", action="store_true", help="start each proxy and check its answers, measure nothing")
@@ -43,7 +44,8 @@ def options():
     opts.others = dict(o.split("=", 1) for o in opts.other)
     unknown = set(opts.scenarios.split(",")) - set(SCENARIOS)
     if unknown or not all(map(report.GATE.match, opts.gate)):
-        ap.error(f"unknown scenario {unknown}" if unknown else "a --gate looks like plain:best<=1.0 or auth:plain+2us")
+        ap.error(f"unknown scenario {unknown}" if unknown else
+                 "a --gate looks like plain:best<=1.0, auth:plain+2us or idle:bytes_per_conn<20480")
     return opts
 
 

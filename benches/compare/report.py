@@ -131,18 +131,22 @@ def remarks(row):
         yield "could not hold the fixed rate"
 
 
-GATE = re.compile(r"([\w-]+):(?:([\w.-]+)/)?([\w.-]+)(?:<=(\d+(?:\.\d+)?)|\+(\d+(?:\.\d+)?)us)$")
+GATE = re.compile(r"([\w-]+):(?:([\w.-]+)/)?([\w.-]+)(?:<=(\d+(?:\.\d+)?)|\+(\d+(?:\.\d+)?)us|<(\d+(?:\.\d+)?))$")
 
 
 def gate(text, done):
-    """SCENARIO:[ROW/]PEER<=X: True when the row's cost is at most X times the peer's; PEER+Xus: at most X us more."""
-    name, subject, peer, times, more = GATE.match(text).groups()
+    """SCENARIO:[ROW/]PEER<=X: True when the row's cost is at most X times the peer's; PEER+Xus: at most X us more.
+
+    SCENARIO:[ROW/]FIELD<X: when the row's own figure, the median over the rounds, is below X."""
+    name, subject, peer, times, more, below = GATE.match(text).groups()
     x = None
     if name in done:
         scenario, rows = done[name]
         row = next((r for r in rows if r.name == (subject or scenario.subject)), None)
-        compare = ratio if times else difference
-        x = compare(row, peer, rows, scenario.value) if row and (times or scenario.value == "cpu_us") else None
-    ok = x is not None and x <= float(times or more)
+        if row and below:
+            x = None if row.bad else median(values(row, peer))
+        elif row and (times or scenario.value == "cpu_us"):
+            x = (ratio if times else difference)(row, peer, rows, scenario.value)
+    ok = x is not None and (x < float(below) if below else x <= float(times or more))
     print(f"gate {text}: {number(x, '%.3f')} {'ok' if ok else 'MISSED'}")
     return ok

@@ -37,6 +37,15 @@ pub fn exact_value(text: &str) -> Option<HeaderValue> {
     HeaderValue::from_str(text).ok().filter(|_| exact)
 }
 
+/// RFC 9113 8.2.1: no value begins or ends with a blank. h2 lets it pass, and over HTTP/1.1 its
+/// reader takes the value without it: what our rules have compared would be another one.
+#[must_use]
+pub fn is_padded(value: &HeaderValue) -> bool {
+    let is_blank = |byte: &u8| matches!(byte, b' ' | b'\t');
+    let bytes = value.as_bytes();
+    bytes.first().is_some_and(is_blank) || bytes.last().is_some_and(is_blank)
+}
+
 /// The members of a comma list over all lines of a field, from left to right.
 ///
 /// A member that is not plain ASCII is shown as `?`, which is no name, address or option. Only it is

@@ -15,7 +15,7 @@ use http::{
 
 use crate::exchange::{
     Reason, RequestId, TraceContext,
-    fields::{is_ambiguous, is_forwarding, list, remove_hop_by_hop, remove_where},
+    fields::{is_ambiguous, is_forwarding, is_padded, list, remove_hop_by_hop, remove_where},
 };
 
 /// What one pass over the header names tells; most requests have none of it.
@@ -214,14 +214,6 @@ fn is_miswritten(method: &Method) -> bool {
         && STANDARD
             .iter()
             .any(|known| known.eq_ignore_ascii_case(name))
-}
-
-/// RFC 9113 8.2.1: no value begins or ends with a blank. h2 lets it pass, and over HTTP/1.1 a server
-/// reads the value without it: what our rules have compared would be another one.
-fn is_padded(value: &HeaderValue) -> bool {
-    let is_blank = |byte: &u8| matches!(byte, b' ' | b'\t');
-    let bytes = value.as_bytes();
-    bytes.first().is_some_and(is_blank) || bytes.last().is_some_and(is_blank)
 }
 
 /// What [`check`] holds a head against.

@@ -24,7 +24,7 @@ use crate::{
         Body, Context, Reason, Retry, UpstreamError,
         fields::{
             KEEP_ALIVE, PROXY_CONNECTION, TRACEPARENT, X_FORWARDED_FOR, X_FORWARDED_HOST,
-            X_FORWARDED_PROTO, X_REQUEST_ID, joined_cookies, take_hop_by_hop,
+            X_FORWARDED_PROTO, X_REQUEST_ID, is_padded, joined_cookies, take_hop_by_hop,
         },
         http1::told_length,
     },
@@ -217,13 +217,17 @@ pub(super) struct Seen {
     connection: bool,
     /// A field of one hop other than `Connection`.
     named: bool,
+    /// Over HTTP/1.1 there is no such value: there blanks at its ends are none of it.
+    padded: bool,
 }
 
 impl Seen {
+    /// Of an answer over HTTP/2.
     pub(super) fn of(headers: &HeaderMap) -> Self {
         let mut seen = Self::default();
         for (name, value) in headers {
             seen.note(name, value);
+            seen.padded |= is_padded(value);
         }
         seen
     }
@@ -250,8 +254,12 @@ impl Seen {
         }
     }
 
-    /// Whether the body has one length (RFC 9112 6.3); what is wrong if it has not.
+    /// Whether the body has one length (RFC 9112 6.3) and every value is whole; what is wrong if not.
     pub(super) fn check(&self) -> Result<(), &'static str> {
+        // RFC 9113 8.2.1.
+        if self.padded {
+            return Err("a field's value has a blank at an end");
+        }
         if self.lengths > 1 || (self.lengths == 1 && !self.is_number) {
             return Err("Content-Length is not one number");
         }

@@ -132,6 +132,29 @@ const FORWARDING: &[Forwarding] = &[
         "upstream = 'ORIGIN'\nmatch_query = { c = 'd' }\npath = '/{x}/b'",
     ),
     route(
+        "more_conditions",
+        "upstream = 'ORIGIN'\nhosts = '*.test'\npath = '/A/**'\npath_case = 'insensitive'\n\
+         methods = ['GET', 'HEAD', 'POST', 'DELETE', 'OPTIONS']\n\
+         match_headers = { x-none = { present = false } }\npriority = 1\nencoded_slash = 'keep'",
+    ),
+    route(
+        "odd_names_kept",
+        "upstream = 'ORIGIN'\nodd_header_names = 'keep'",
+    ),
+    route(
+        "overrides_kept",
+        "upstream = 'ORIGIN'\noverride_headers = 'keep'",
+    ),
+    route(
+        "grouped",
+        "upstream = 'ORIGIN'\ngroup = 'all'\n[groups.all]\nencoded_slash = 'keep'",
+    ),
+    route(
+        "dear",
+        "upstream = 'ORIGIN'\nrate_limits = 'many'\ncost = 10\n\
+         [rate_limits.many]\nkey = 'client_ip'\nquota = '1000000/1h'",
+    ),
+    route(
         "limited",
         "upstream = 'ORIGIN'\nrate_limits = ['many', 'callers', 'slots']\n\
          [rate_limits.many]\nkey = 'client_ip'\nquota = ['10000/1s', '1000000/1h']\n\
@@ -159,6 +182,7 @@ const FORWARDING: &[Forwarding] = &[
         "rbac",
         "upstream = 'ORIGIN'\nauth = 'jwt.any'\nroles = ['reader']\n\
          permissions = 'orders:read'\nclaims = { sub = 'alice' }\n\
+         rbac = { enforce = true }\nclose_on_token_expiry = true\n\
          [auth.jwt.any]\nsecret = 'a secret of thirty-two characters'\n\
          from = 'query:token'\nroles_claim = 'roles'\n\
          [roles.reader]\npermissions = 'orders:read'",
@@ -407,6 +431,26 @@ where
             }
         }
     }
+}
+
+#[test]
+fn every_key_of_a_route_is_held_against_the_contract() {
+    let text = tollgate::config::reference();
+    let (_, table) = text.split_once("### `[routes.NAME]`\n").expect("a table");
+    let (table, _) = table.split_once("\n### ").expect("more tables");
+    let rows = table.lines().filter_map(|line| line.strip_prefix("| `"));
+    let known: Vec<_> = rows.filter_map(|row| row.split('`').next()).collect();
+    assert!(known.contains(&"upstream"), "{table}");
+    let forwarding = FORWARDING.iter().map(|case| case.keys);
+    let cases = forwarding.chain(ANSWERING.iter().map(|(_, keys, _)| *keys));
+    // The route's own keys stand in front of other tables.
+    let lines = cases.flat_map(|keys| keys.lines().take_while(|line| !line.starts_with('[')));
+    let tried: Vec<_> = lines
+        .filter_map(|line| Some(line.split_once(" = ")?.0))
+        .collect();
+    let untried = known.iter().filter(|key| !tried.contains(*key));
+    let untried: Vec<_> = untried.collect();
+    assert!(untried.is_empty(), "no case has {untried:?}");
 }
 
 #[tokio::test]

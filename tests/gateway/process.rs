@@ -1,13 +1,13 @@
 //! The process under signals and load. What a person sees of the command is in `cli.rs`.
 
 use std::{
-    io::{BufRead, BufReader, Read, Write},
+    io::{BufRead, BufReader, Lines, Read, Write},
     net::SocketAddr,
     os::{
         fd::OwnedFd,
         unix::{net::UnixStream, process::ExitStatusExt},
     },
-    process::{Child, Command, Stdio},
+    process::{Child, ChildStderr, Command, ExitStatus, Stdio},
     time::Duration,
 };
 
@@ -123,6 +123,22 @@ async fn a_unix_socket_of_a_killed_process_is_taken_over_and_a_drain_removes_our
 /// Does not outlive its test.
 struct Killed(Child);
 
+impl Killed {
+    /// Asks it to end and waits for that.
+    async fn terminated(&mut self) -> ExitStatus {
+        let id = self.0.id().to_string();
+        let sent = Command::new("kill").args(["-s", "TERM", &id]).status();
+        assert!(sent.expect("there is a kill").success());
+        let mut status = None;
+        eventually(|| {
+            status = self.0.try_wait().expect("our child");
+            status.is_some()
+        })
+        .await;
+        status.expect("it has ended")
+    }
+}
+
 impl Drop for Killed {
     fn drop(&mut self) {
         let _ = self.0.kill();
@@ -164,43 +180,72 @@ async fn a_standard_error_that_nobody_reads_stops_nothing() {
         client.read_exact(&mut answer).expect("an answer");
         assert_eq!(&answer, b"HTTP/1.1 400");
     }
-    let id = child.0.id().to_string();
-    let sent = Command::new("kill").args(["-s", "TERM", &id]).status();
-    assert!(sent.expect("there is a kill").success());
-    eventually(|| child.0.try_wait().expect("our child").is_some()).await;
+    child.terminated().await;
+}
+
+/// A gateway whose output is read up to where it listens and no further.
+struct Unread {
+    child: Killed,
+    address: SocketAddr,
+    admin: SocketAddr,
+    /// Closed, it would refuse lines instead of letting them wait.
+    _said: Lines<BufReader<ChildStderr>>,
+}
+
+impl Unread {
+    fn start(text: &str) -> Self {
+        let directory = tempfile::tempdir().expect("a directory");
+        let file = directory.path().join("gateway.toml");
+        std::fs::write(&file, text).expect("a file can be written");
+        let child = Command::new(env!("CARGO_BIN_EXE_tollgate"))
+            .arg("--config")
+            .arg(file)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn();
+        let mut child = Killed(child.expect("it was built"));
+        let mut said = BufReader::new(child.0.stderr.take().expect("a pipe")).lines();
+        let mut place = |message: &str, field: &str| -> SocketAddr {
+            loop {
+                let line = said.next().expect("it lives").expect("UTF-8");
+                let line: serde_json::Value = serde_json::from_str(&line).expect("JSON");
+                if line["message"] == message {
+                    let place = line[field].as_str().expect("a text");
+                    return place.parse().expect("an address");
+                }
+            }
+        };
+        let address = place("listening", "address");
+        let admin = place("admin listening", "admin");
+        Self {
+            child,
+            address,
+            admin,
+            _said: said,
+        }
+    }
+
+    /// Whether a counter of lost lines has counted any.
+    async fn has_lost(&self, counter: &str) -> bool {
+        let scrape = "GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+        let metrics = Raw::ask(self.admin, scrape).await;
+        let mut counts = metrics
+            .text()
+            .lines()
+            .filter_map(|line| line.strip_prefix(counter)?.strip_prefix(' '));
+        counts.any(|count| count != "0")
+    }
 }
 
 #[tokio::test]
 async fn lines_of_the_log_that_nobody_takes_are_lost_and_counted() {
-    let directory = tempfile::tempdir().expect("a directory");
-    let file = directory.path().join("gateway.toml");
-    let text = "[log]\nlevel = \"trace\"\n[log.access]\nenabled = false\n\
-                [admin]\nlisten = \"127.0.0.1:0\"\n[server]\nlisten = [\"127.0.0.1:0\"]\n\
-                [routes.all]\nrespond = {}\n";
-    std::fs::write(&file, text).expect("a file can be written");
-    let child = Command::new(env!("CARGO_BIN_EXE_tollgate"))
-        .arg("--config")
-        .arg(file)
-        .stderr(Stdio::piped())
-        .spawn();
-    let mut child = Killed(child.expect("it was built"));
-    // It is read up to where the gateway listens and no further.
-    let mut said = BufReader::new(child.0.stderr.take().expect("a pipe")).lines();
-    let mut place = |message: &str, field: &str| -> SocketAddr {
-        loop {
-            let line = said.next().expect("it lives").expect("UTF-8");
-            let line: serde_json::Value = serde_json::from_str(&line).expect("JSON");
-            if line["message"] == message {
-                let place = line[field].as_str().expect("a text");
-                return place.parse().expect("an address");
-            }
-        }
-    };
-    let address = place("listening", "address");
-    let admin = place("admin listening", "admin");
-
+    let gateway = Unread::start(
+        "[log]\nlevel = \"trace\"\n[log.access]\nenabled = false\n\
+         [admin]\nlisten = \"127.0.0.1:0\"\n[server]\nlisten = [\"127.0.0.1:0\"]\n\
+         [routes.all]\nrespond = {}\n",
+    );
     // h2 tells a lot about each request at this level.
-    let mut client = FrameClient::connect(address).await;
+    let mut client = FrameClient::connect(gateway.address).await;
     let fields: [(&str, &[u8]); 4] = [
         (":method", b"GET"),
         (":scheme", b"http"),
@@ -208,23 +253,59 @@ async fn lines_of_the_log_that_nobody_takes_are_lost_and_counted() {
         (":authority", b"a"),
     ];
     let (headers, whole) = (1, 5);
-    let scrape = "GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
     for number in 0..5000 {
         let stream = 2 * number + 1;
         client
             .send(headers, whole, stream, &support::encode(&fields))
             .await;
         client.outcome().await;
-        if number % 100 == 99 {
-            let metrics = Raw::ask(admin, scrape).await;
-            let lost =
-                |line: &str| line.strip_prefix("tollgate_log_lines_dropped_total ") > Some("0");
-            if metrics.text().lines().any(lost) {
-                return;
-            }
+        if number % 100 == 99 && gateway.has_lost("tollgate_log_lines_dropped_total").await {
+            return;
         }
     }
     panic!("nothing was lost, or nobody counted it");
+}
+
+#[tokio::test]
+async fn lines_of_the_access_log_that_nobody_takes_are_lost_and_counted() {
+    let mut gateway = Unread::start(
+        "[admin]\nlisten = \"127.0.0.1:0\"\n\
+         [server]\nworkers = 1\nlisten = [\"127.0.0.1:0\"]\n\
+         [server.drain]\ndelay = \"0s\"\ngrace = \"0s\"\n\
+         [routes.all]\nrespond = {}\n",
+    );
+    let mut client = Raw::connect(gateway.address).await;
+    // The longer a line, the sooner buffers are full.
+    let path = "a".repeat(8000);
+    let request = format!("GET /{path} HTTP/1.1\r\nHost: a\r\n\r\n");
+    let counter = "tollgate_access_log_lines_dropped_total";
+    let mut sent = 0;
+    while !gateway.has_lost(counter).await {
+        assert!(sent < 20_000, "nothing was lost, or nobody counted it");
+        for _ in 0..200 {
+            client.send(&request).await;
+            assert_eq!(client.answer().await.status, 200);
+        }
+        sent += 200;
+    }
+    assert_eq!(gateway.child.terminated().await.code(), Some(0));
+}
+
+#[tokio::test]
+async fn what_the_parser_refuses_is_one_line_of_the_log() {
+    let process = Process::start(&forwarding("http://127.0.0.1:1", 0, 0)).await;
+    let answer = Raw::ask(process.address(), "\0\r\n\r\n").await;
+    assert_eq!(answer.refusal(), (400, "http.malformed".to_owned()));
+    let message = "a connection was refused";
+    process.says(message).await;
+    let said = process.said();
+    let lines: Vec<_> = said.iter().filter(|line| line.contains(message)).collect();
+    assert_eq!(lines.len(), 1, "{said:#?}");
+    let line: serde_json::Value = serde_json::from_str(lines[0]).expect("JSON");
+    assert_eq!(line["message"], message);
+    assert_eq!(line["reason"], "http.malformed");
+    assert_eq!(line["client"], "127.0.0.1");
+    assert_eq!(process.log().len(), 0, "it was no request");
 }
 
 #[tokio::test]

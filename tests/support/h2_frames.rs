@@ -1,4 +1,4 @@
-//! HTTP/2 frame by frame, for requests that no client library would send.
+//! HTTP/2 frame by frame, for what no library would send.
 
 use std::net::SocketAddr;
 
@@ -7,7 +7,7 @@ use tokio::{
     net::TcpStream,
 };
 
-use super::within;
+use super::{Origin, Peer, within};
 
 /// A connection on which every frame is written by hand.
 pub struct FrameClient {
@@ -62,8 +62,7 @@ impl FrameClient {
     pub async fn connect(address: SocketAddr) -> Self {
         let mut stream = TcpStream::connect(address).await.expect("it listens");
         stream.set_nodelay(true).expect("a TCP socket");
-        let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-        stream.write_all(preface).await.expect("it is open");
+        stream.write_all(PREFACE).await.expect("it is open");
         let mut client = Self { stream };
         client.send(SETTINGS, 0, 0, &[]).await;
         client
@@ -71,13 +70,7 @@ impl FrameClient {
 
     /// Sends one frame.
     pub async fn send(&mut self, kind: u8, flags: u8, stream: u32, payload: &[u8]) {
-        let length = u32::try_from(payload.len()).expect("a short payload");
-        let mut frame = length.to_be_bytes()[1..].to_vec();
-        frame.extend([kind, flags]);
-        frame.extend(stream.to_be_bytes());
-        frame.extend(payload);
-        // A gateway that has closed is seen when reading.
-        let _ = self.stream.write_all(&frame).await;
+        self.send_raw(&frame(kind, flags, stream, payload)).await;
     }
 
     /// Sends frames that are ready.
@@ -160,6 +153,46 @@ impl FrameClient {
     }
 }
 
+/// One frame's bytes.
+fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(payload.len()).expect("a short payload");
+    let mut frame = length.to_be_bytes()[1..].to_vec();
+    frame.extend([kind, flags]);
+    frame.extend(stream.to_be_bytes());
+    frame.extend(payload);
+    frame
+}
+
+/// A server that answers every request with these fields, in this order and spelling, and this body.
+pub async fn answering_frames(fields: &[(&str, &[u8])], body: &[u8]) -> Origin {
+    let (block, body) = (encode(fields), body.to_vec());
+    Origin::start(move |mut peer: Peer| {
+        let (block, body) = (block.clone(), body.clone());
+        async move {
+            peer.read(PREFACE.len()).await;
+            peer.write(frame(SETTINGS, 0, 0, &[])).await;
+            while let Some(stream) = requested(&mut peer).await {
+                peer.write(frame(HEADERS, END_HEADERS, stream, &block))
+                    .await;
+                peer.write(frame(DATA, END_STREAM, stream, &body)).await;
+            }
+        }
+    })
+    .await
+}
+
+/// The stream of the next request, or `None` at the end of the connection.
+async fn requested(peer: &mut Peer) -> Option<u32> {
+    loop {
+        let head: [u8; 9] = peer.read(9).await.try_into().ok()?;
+        let length = number(&[0, head[0], head[1], head[2]]);
+        peer.read(length as usize).await;
+        if head[3] == HEADERS {
+            return Some(number(&head[5..]));
+        }
+    }
+}
+
 /// Literal fields without indexing and without Huffman coding (RFC 7541 section 6.2.2).
 pub fn encode(fields: &[(&str, &[u8])]) -> Vec<u8> {
     let mut block = Vec::new();
@@ -174,6 +207,8 @@ pub fn encode(fields: &[(&str, &[u8])]) -> Vec<u8> {
     block
 }
 
+/// RFC 9113 section 3.4.
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 const DATA: u8 = 0;
 const HEADERS: u8 = 1;
 const RST_STREAM: u8 = 3;

@@ -34,7 +34,7 @@ pub use authority::Authority;
 pub use client::{Sent, body, empty, http1, http2, read, request};
 pub use file_gateway::{FileGateway, Logged};
 pub use gateway::Gateway;
-pub use h2_frames::{Frame, FrameClient, encode};
+pub use h2_frames::{Frame, FrameClient, answering_frames, encode};
 pub use keys::{KeysFile, new_key};
 pub use load::Load;
 pub use message::{Answer, Recorded};

@@ -7,7 +7,9 @@ use std::sync::{
 
 use tokio::sync::{mpsc, oneshot};
 
-use crate::support::{Answer, Gateway, Origin, Raw, empty, http2, request, within};
+use crate::support::{
+    Answer, Gateway, Origin, Raw, answering_frames, empty, http2, request, within,
+};
 
 const GET: &str = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
 
@@ -462,4 +464,73 @@ async fn a_chunked_answer_reaches_an_http_1_0_client_without_chunks() {
     assert_eq!(answer.text(), "ok");
     assert_eq!(answer.header("transfer-encoding"), None);
     assert_eq!(answer.header("date"), Some("Thu, 01 Jan 1970 00:00:00 GMT"));
+}
+
+/// What comes of an answer of an HTTP/2 server: the answer, and the line of the log.
+async fn over_http2(fields: &[(&str, &[u8])], body: &[u8]) -> (Answer, serde_json::Value) {
+    let origin = answering_frames(fields, body).await;
+    let gateway = Gateway::to(&origin.url().replace("http:", "h2c:"));
+    let mut client = Raw::connect(gateway.address()).await;
+    client.send(GET).await;
+    let answer = client.answer_or_end().await.expect("a head");
+    (answer, gateway.log_line().await)
+}
+
+#[tokio::test]
+async fn what_an_h2c_server_may_not_say_is_refused() {
+    let status: (&str, &[u8]) = (":status", b"200");
+    let length: (&str, &[u8]) = ("content-length", b"2");
+    let blocks: &[&[(&str, &[u8])]] = &[
+        // Blanks at the ends of a value (RFC 9113 8.2.1).
+        &[status, ("x", b" a")],
+        &[status, ("x", b"a ")],
+        &[status, ("x", b"\ta")],
+        &[status, ("x", b" ")],
+        // What ends a line.
+        &[status, ("x", b"a\r\nb: c")],
+        &[status, ("x", b"a\rb")],
+        &[status, ("x", b"a\nb")],
+        &[status, ("x", b"a\0b")],
+        &[status, ("X", b"a")],
+        // Lengths.
+        &[status, length, length],
+        &[status, length, ("content-length", b"3")],
+        &[status, ("content-length", b"2, 2")],
+        &[status, ("content-length", b"+2")],
+        &[status, ("content-length", b"two")],
+        &[status, ("content-length", b"")],
+        // Fields of a connection (8.2.2).
+        &[status, ("connection", b"close")],
+        &[status, ("keep-alive", b"timeout=1")],
+        &[status, ("transfer-encoding", b"chunked")],
+        &[status, ("upgrade", b"websocket")],
+        // No status, or another than one (8.3.2, 8.6).
+        &[(":status", b"101")],
+        &[(":status", b"abc")],
+        &[status, status],
+        &[("x", b"a")],
+        &[("x", b"a"), status],
+    ];
+    let refusal = (502, "upstream.protocol_error".to_owned());
+    for fields in blocks {
+        let (answer, line) = over_http2(fields, b"ok").await;
+        assert_eq!(answer.refusal(), refusal, "{fields:?}");
+        assert_eq!(line["reason"], "upstream.protocol_error", "{fields:?}");
+    }
+    // An empty value has no ends, and within a value a blank may stand.
+    let (answer, _) = over_http2(&[status, ("x", b""), ("y", b"a \tb")], b"ok").await;
+    assert_eq!((answer.status, answer.text()), (200, "ok"));
+    assert_eq!(answer.header("x"), Some(""));
+    assert_eq!(answer.header("y"), Some("a \tb"));
+}
+
+/// RFC 9113 8.1.1. The head has gone by then.
+#[tokio::test]
+async fn a_body_of_another_length_than_an_h2c_server_told_is_cut() {
+    for length in [b"1", b"3"] {
+        let fields: [(&str, &[u8]); 2] = [(":status", b"200"), ("content-length", length)];
+        let (answer, line) = over_http2(&fields, b"ok").await;
+        assert!(!answer.complete, "{length:?}");
+        assert_eq!(line["reason"], "upstream.body_cut", "{length:?}");
+    }
 }
