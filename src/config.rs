@@ -67,7 +67,7 @@ pub use htpasswd::{Htpasswd, PasswordHash};
 pub use key_source::{KeySource, RouteSources};
 pub use keys_file::{KeyHash, KeysFile, StoredKey};
 pub use loading::Loaded;
-pub use log::{AccessLog, Log, QueryLogging};
+pub use log::{AccessLog, Log, LogFormat, QueryLogging};
 pub use moment::{date_of, moment_of};
 pub use origin_set::OriginSet;
 pub use origins::OriginRule;

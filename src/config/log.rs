@@ -45,12 +45,26 @@ impl Word for QueryLogging {
     ];
 }
 
+/// How a line of the access log is written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LogFormat {
+    /// One JSON object a line.
+    #[default]
+    Json,
+}
+
+impl Word for LogFormat {
+    const WORDS: &'static [(&'static str, Self)] = &[("json", Self::Json)];
+}
+
 table! {
     /// `[log.access]`: one line a request.
     #[derive(Clone, Debug)]
     pub struct AccessLog ["log.access", check check_access] {
         /// `enabled`: whether there is an access log.
         pub enabled: bool => Flag = true,
+        /// `format`: `json`, which is the only one: a file can say what it counts on.
+        pub format: LogFormat => Choice<LogFormat> = LogFormat::Json,
         /// `file`: reopened on SIGUSR1; standard output by default.
         pub file: Option<PathBuf> => OptionOf<FilePath> = None; "standard output",
         /// `sample`: the share of requests that is logged, 0.0 to 1.0; errors (5xx and every refusal)

@@ -189,6 +189,11 @@ fn words_are_checked() {
         "2:9 `query`: expected \"mask\" or \"keep\" or \"drop\", found the string `\"maks\"`"
     );
     assert_eq!(help, "did you mean `\"mask\"`?");
+    let (message, _) = error_in("log.access", "format = \"text\"");
+    assert_eq!(
+        message,
+        "2:10 `format`: expected \"json\", found the string `\"text\"`"
+    );
     assert_eq!(
         error_in("log", "level = \"wran\"").1,
         "did you mean `warn`?"
