@@ -3,8 +3,7 @@
 
 FROM rust:1-slim-bookworm AS build
 WORKDIR /src
-# The allocator is C, configured and built by make. What scripts/release builds is some 10 % faster; it takes
-# two cores, other programs and twice the time, and its binary can be copied in instead.
+# The allocator is C, configured and built by make.
 RUN apt-get update \
     && apt-get install -y --no-install-recommends gcc libc6-dev make \
     && rm -rf /var/lib/apt/lists/*

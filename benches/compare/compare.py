@@ -52,8 +52,10 @@ def options():
 # ---- setting up
 def build_tollgate():
     """The fastest there is. The last line that is printed is its path."""
-    out = subprocess.run([f"{HERE}/../../scripts/release"], check=True, stdout=subprocess.PIPE, text=True).stdout
-    return out.splitlines()[-1]
+    made = subprocess.run([f"{HERE}/../../scripts/release"], stdout=subprocess.PIPE, text=True)
+    if made.returncode:
+        sys.exit("scripts/release made none; --binary takes another, e.g. that of cargo build --release")
+    return made.stdout.splitlines()[-1]
 
 
 def build_tools(work):

@@ -10,13 +10,16 @@
 //! one such batch after the other: what was asked for does not wait for it, and Redis has one more
 //! client, however many change something here.
 
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{
+    Arc, Mutex, OnceLock, PoisonError, Weak,
+    atomic::{AtomicBool, Ordering::Relaxed},
+};
 
 use futures_util::future::join_all;
 use tokio::{
     runtime::Handle,
     sync::{Notify, mpsc},
-    time::{Duration, sleep, timeout},
+    time::{Duration, Instant, sleep, timeout},
 };
 use tokio_util::{
     sync::{CancellationToken, DropGuard},
@@ -35,7 +38,7 @@ use super::{
 use crate::store::{Away, Heard, Redis};
 
 /// The way out for purges. When it is dropped, as by a reload, nobody listens any more, and what waits is
-/// still told.
+/// still told: for some minutes only, where no cache has the same Redis now.
 pub(super) struct PurgesShared {
     pub(super) log: Arc<PurgeLog>,
     redis: Arc<Redis>,
@@ -44,8 +47,14 @@ pub(super) struct PurgesShared {
     changes: Arc<Changes>,
     /// Counts what has not been told, that of the caches of before included.
     untold: TaskTracker,
+    left: Left,
+    /// Whether the cache in this one's place has the same Redis.
+    is_followed: AtomicBool,
     _listening: DropGuard,
 }
+
+/// When the last cache with a Redis went.
+type Left = Arc<OnceLock<Instant>>;
 
 /// Purges on their way out: one, or of several URLs.
 struct Telling {
@@ -72,6 +81,7 @@ struct Ends {
     /// Whether answers are stored in Redis, so that the log is to be followed.
     follows: bool,
     behind: Notify,
+    left: Left,
 }
 
 impl PurgesShared {
@@ -85,18 +95,21 @@ impl PurgesShared {
         changes: Option<u64>,
         before: Option<&Self>,
     ) -> Self {
+        let same = before.filter(|before| Arc::ptr_eq(&before.redis, redis));
+        if let Some(before) = same {
+            before.is_followed.store(true, Relaxed);
+        }
+        let left = same.map_or_else(Left::default, |before| Arc::clone(&before.left));
         let (queue, waiting) = mpsc::channel(MOST_WAITING);
         let stop = CancellationToken::new();
         let lost = Arc::<Lost>::default();
         let ends = Arc::new(Ends {
             redis: Arc::clone(redis),
             cache,
-            log: Arc::new(match before {
-                Some(before) if Arc::ptr_eq(&before.redis, redis) => before.log.beside(),
-                _ => PurgeLog::new(),
-            }),
+            log: Arc::new(same.map_or_else(PurgeLog::new, |before| before.log.beside())),
             follows: changes.is_some(),
             behind: Notify::new(),
+            left: Arc::clone(&left),
         });
         let log = Arc::clone(&ends.log);
         let follows = ends.follows;
@@ -116,13 +129,16 @@ impl PurgesShared {
             lost,
             changes,
             untold: before.map_or_else(TaskTracker::new, |before| before.untold.clone()),
+            left,
+            is_followed: AtomicBool::new(false),
             _listening: stop.drop_guard(),
         }
     }
 
     /// Whether there are purges of which another Redis than this one is to be told.
     pub(super) fn owes_another(&self, redis: &Arc<Redis>) -> bool {
-        !Arc::ptr_eq(&self.redis, redis) && self.log.unsaid_since() != Stamp::MAX
+        // Those of the caches of before count too: this Redis may be one of theirs.
+        !Arc::ptr_eq(&self.redis, redis) && !self.untold.is_empty()
     }
 
     /// Waits until Redis knows of all purges so far, but not for long: it may be away.
@@ -171,6 +187,9 @@ impl PurgesShared {
 
 impl Drop for PurgesShared {
     fn drop(&mut self) {
+        if !self.is_followed.load(Relaxed) {
+            self.left.get_or_init(Instant::now);
+        }
         self.changes.close();
     }
 }
@@ -292,7 +311,7 @@ impl Ends {
     /// Tells until Redis knows, and all who listen; what has been told.
     async fn tell_one(&self, mut telling: Telling) -> Message {
         let mut heard = false;
-        while self.store(&mut telling).await.is_err() {
+        while self.store(&mut telling).await.is_err() && !self.gives_up() {
             // A full Redis may still pass on messages.
             if !heard && self.publish(&mut telling, false).await.is_ok() {
                 heard = true;
@@ -303,10 +322,17 @@ impl Ends {
         }
         telling.said(&self.log);
         // Who has heard of it before it was stored may have taken from Redis what was still there.
-        while self.publish(&mut telling, true).await.is_err() {
+        while self.publish(&mut telling, true).await.is_err() && !self.gives_up() {
             sleep(AGAIN).await;
         }
         telling.message
+    }
+
+    /// Whether a Redis that no cache has any more has been away for too long: what waits would wait, and
+    /// take its room, for as long as the process runs.
+    fn gives_up(&self) -> bool {
+        let left = self.left.get();
+        left.is_some_and(|left| left.elapsed() > LONGEST_DEBT)
     }
 
     async fn publish(&self, telling: &mut Telling, logged: bool) -> Result<(), Away> {
@@ -418,5 +444,8 @@ const MOST_AT_ONCE: usize = 64;
 const AGAIN: Duration = Duration::from_millis(100);
 /// How long the end of a process waits for its purges.
 const LONGEST_DRAIN: Duration = Duration::from_secs(2);
+
+/// How long a Redis is tried that was taken out of the configuration.
+const LONGEST_DEBT: Duration = Duration::from_secs(300);
 
 type BoxFuture = std::pin::Pin<Box<dyn Future<Output = ()> + Send>>;
