@@ -170,9 +170,8 @@ async fn while_it_is_fetched_anew_the_stale_answer_is_served() {
     );
 }
 
-/// More than may be fetched at a time without a client, of an upstream that takes its time.
-#[tokio::test]
-async fn a_head_has_the_stale_answer_fetched_anew_as_a_get_has() {
+/// One that is served while it is fetched anew.
+async fn with_a_stale_answer() -> Site {
     let site = Site::with(
         "",
         &[("cache-control", "max-age=60, stale-while-revalidate=600")],
@@ -180,6 +179,12 @@ async fn a_head_has_the_stale_answer_fetched_anew_as_a_get_has() {
     .await;
     site.get("/a").await;
     site.later(61);
+    site
+}
+
+#[tokio::test]
+async fn a_head_has_the_stale_answer_fetched_anew_as_a_get_has() {
+    let site = with_a_stale_answer().await;
     let sent = site.send("HEAD", "/a", &[], empty()).await;
     assert_eq!(sent.status(), 200);
     within(async { while &*site.get("/a").await.body == b"1" {} }).await;
@@ -190,13 +195,7 @@ async fn a_head_has_the_stale_answer_fetched_anew_as_a_get_has() {
 /// Its answer is kept for nobody: one that asks each time would not make the stale one fresh.
 #[tokio::test]
 async fn who_names_a_caller_has_a_stale_answer_fetched_anew_now_and_then_only() {
-    let site = Site::with(
-        "",
-        &[("cache-control", "max-age=60, stale-while-revalidate=600")],
-    )
-    .await;
-    site.get("/a").await;
-    site.later(61);
+    let site = with_a_stale_answer().await;
     let named = [("authorization", "Bearer a")];
     site.get_with("/a", &named).await;
     eventually(|| site.count() == 2).await;
@@ -210,6 +209,7 @@ async fn who_names_a_caller_has_a_stale_answer_fetched_anew_now_and_then_only() 
     eventually(|| site.count() == 3).await;
 }
 
+/// More than may be fetched at a time without a client, of an upstream that takes its time.
 #[tokio::test]
 async fn however_many_are_stale_at_once_all_are_fetched_anew() {
     const ALL: usize = 40;

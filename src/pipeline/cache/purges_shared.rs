@@ -444,7 +444,6 @@ const MOST_AT_ONCE: usize = 64;
 const AGAIN: Duration = Duration::from_millis(100);
 /// How long the end of a process waits for its purges.
 const LONGEST_DRAIN: Duration = Duration::from_secs(2);
-
 /// How long a Redis is tried that was taken out of the configuration.
 const LONGEST_DEBT: Duration = Duration::from_secs(300);
 

@@ -413,6 +413,7 @@ mod tests {
             assert_eq!(site.next().await.urls.len(), wanted);
         }
     }
+
     #[tokio::test]
     async fn what_waits_is_told_when_nothing_more_will_come() {
         let site = Site::new(10);

@@ -136,7 +136,7 @@ impl Redis {
     }
 
     /// Forgets what is stored for URLs, whose guards these are: in one go, in a cluster in one for each
-    /// node.
+    /// slot.
     ///
     /// # Errors
     ///

@@ -371,8 +371,8 @@ async fn a_change_of_which_redis_is_told_late_outlives_a_reload_with_another_cac
     }
 }
 
-#[tokio::test]
-async fn a_gateway_that_ends_behind_a_reload_tells_of_the_changes_of_before() {
+/// One gateway with a changed URL, and a Redis that stands still.
+async fn with_a_change_of_which_redis_does_not_know() -> Fleet {
     let text = format!(
         "[server.drain]\ndelay = '0s'\n[routes.site]\nupstream = 'ORIGIN'\n[routes.site.cache]\n{REDIS}\n"
     );
@@ -383,8 +383,10 @@ async fn a_gateway_that_ends_behind_a_reload_tells_of_the_changes_of_before() {
     assert_eq!(guards(), 1);
     fleet.redis.freeze();
     fleet.send(0, "DELETE", "/a", &[]).await;
-    let text = format!("{}\n[cache]\nmemory = '300MiB'\n", fleet.text());
-    fleet.gateways[0].apply(&text);
+    fleet
+}
+
+async fn ends_when_redis_knows(fleet: &Fleet) {
     let gateway = fleet.gateways[0].inner();
     gateway.drain();
     let mut drained = pin!(gateway.drained());
@@ -392,7 +394,15 @@ async fn a_gateway_that_ends_behind_a_reload_tells_of_the_changes_of_before() {
     assert!(soon.is_err(), "it waits");
     fleet.redis.thaw();
     within(drained).await;
-    assert_eq!(guards(), 0);
+    assert_eq!(fleet.keys("tollgate:cache:*:guard").len(), 0);
+}
+
+#[tokio::test]
+async fn a_gateway_that_ends_behind_a_reload_tells_of_the_changes_of_before() {
+    let fleet = with_a_change_of_which_redis_does_not_know().await;
+    let text = format!("{}\n[cache]\nmemory = '300MiB'\n", fleet.text());
+    fleet.gateways[0].apply(&text);
+    ends_when_redis_knows(&fleet).await;
 }
 
 #[tokio::test]
@@ -467,24 +477,8 @@ async fn a_log_that_went_back_while_nobody_listened_is_not_trusted() {
 
 #[tokio::test]
 async fn a_gateway_that_ends_waits_until_redis_knows_of_its_purges() {
-    let text = format!(
-        "[server.drain]\ndelay = '0s'\n[routes.site]\nupstream = 'ORIGIN'\n[routes.site.cache]\n{REDIS}\n"
-    );
-    let answer = |count, _| numbered(count, TAGGED);
-    let fleet = Fleet::over(RedisServer::start(), 1, &text, answer).await;
-    fleet.fill(0, "/a").await;
-    let guards = || fleet.keys("tollgate:cache:*:guard").len();
-    assert_eq!(guards(), 1);
-    fleet.redis.freeze();
-    fleet.send(0, "DELETE", "/a", &[]).await;
-    let gateway = fleet.gateways[0].inner();
-    gateway.drain();
-    let mut drained = pin!(gateway.drained());
-    let soon = timeout(Duration::from_millis(300), &mut drained).await;
-    assert!(soon.is_err(), "it waits");
-    fleet.redis.thaw();
-    within(drained).await;
-    assert_eq!(guards(), 0);
+    let fleet = with_a_change_of_which_redis_does_not_know().await;
+    ends_when_redis_knows(&fleet).await;
 }
 
 #[tokio::test]

@@ -81,8 +81,8 @@ async fn an_encoded_slash_goes_on_where_the_route_keeps_it() {
     assert_eq!(hidden.reason(), "request.target_invalid");
 }
 
-#[tokio::test]
-async fn no_spelling_of_a_path_walks_past_its_route() {
+/// A gateway, what is behind all paths, and what is behind `/admin`.
+async fn with_a_guarded_path() -> (Gateway, Origin, Origin) {
     let (open, guarded) = (Origin::ok().await, Origin::ok().await);
     let gateway = Gateway::start(&format!(
         "[routes.open]\npath = \"/**\"\nupstream = \"{}\"\n\
@@ -90,6 +90,12 @@ async fn no_spelling_of_a_path_walks_past_its_route() {
         open.url(),
         guarded.url()
     ));
+    (gateway, open, guarded)
+}
+
+#[tokio::test]
+async fn no_spelling_of_a_path_walks_past_its_route() {
+    let (gateway, open, guarded) = with_a_guarded_path().await;
     let spellings = [
         "/admin/x",
         "/%61dmin/x",
@@ -114,13 +120,7 @@ async fn no_spelling_of_a_path_walks_past_its_route() {
 
 #[tokio::test]
 async fn a_parameter_does_not_lead_past_the_route_that_guards_a_path() {
-    let (open, guarded) = (Origin::ok().await, Origin::ok().await);
-    let gateway = Gateway::start(&format!(
-        "[routes.open]\npath = \"/**\"\nupstream = \"{}\"\n\
-         [routes.guarded]\npath = \"/admin/**\"\nupstream = \"{}\"",
-        open.url(),
-        guarded.url()
-    ));
+    let (gateway, open, guarded) = with_a_guarded_path().await;
     // What Tomcat and its kin serve as /admin and /admin/x.
     let past = [
         "/admin;x",
