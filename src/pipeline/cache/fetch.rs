@@ -250,8 +250,10 @@ impl CacheRoute {
         };
         // Nothing of the request may be kept, or the upstream may take it for another.
         let unfit = visit.asked.wants.no_store || has_overrides(&visit.headers);
-        // What the last fetch brought was nobody else's, and so may the next be.
-        if unfit || visit.passes || self.cache.flights.is_under_way(&id) {
+        // What the last fetch brought was nobody else's, and so may this one's be. One that names nobody
+        // makes it all the same, or who is answered apart would keep the answer stale for all others.
+        let hopeless = visit.passes && (visit.asked.is_known_caller() || visit.asked.cookie);
+        if unfit || hopeless || self.cache.flights.is_under_way(&id) {
             return;
         }
         let Some(place) = self.cache.places.take() else {
