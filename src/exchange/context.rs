@@ -149,6 +149,8 @@ pub struct Context {
     odd_names: AtomicBool,
     /// Whether a limit was asked: the lock is left alone where there is none.
     is_limited: AtomicBool,
+    /// Whether one of them is told of in `RateLimit`, and in `X-RateLimit-*`.
+    tells_limits: [AtomicBool; 2],
     limits: Mutex<LimitReports>,
     notes: OnceLock<Box<Mutex<Notes>>>,
     attempts: Mutex<Attempts>,
@@ -187,6 +189,7 @@ impl Context {
             steered: OnceLock::new(),
             odd_names: AtomicBool::new(false),
             is_limited: AtomicBool::new(false),
+            tells_limits: Default::default(),
             limits: Mutex::default(),
             notes: OnceLock::new(),
             attempts: Mutex::default(),
@@ -384,6 +387,12 @@ impl Context {
     /// Written by every limit that has something to say about the request; tells its place among them.
     pub fn limited(&self, report: LimitReport) -> usize {
         self.is_limited.store(true, Ordering::Release);
+        let told = [report.policy.draft, report.policy.legacy];
+        for (tells, told) in self.tells_limits.iter().zip(told) {
+            if told {
+                tells.store(true, Ordering::Release);
+            }
+        }
         let mut reports = locked(&self.limits);
         reports.push(report);
         reports.len() - 1
@@ -394,6 +403,14 @@ impl Context {
         if let Some(report) = locked(&self.limits).get_mut(place) {
             (report.window, report.said) = (window, said);
         }
+    }
+
+    /// Whether the answer tells of limits in `RateLimit` and `RateLimit-Policy`, and in `X-RateLimit-*`.
+    #[must_use]
+    pub fn tells_limits(&self) -> (bool, bool) {
+        let [draft, legacy] = &self.tells_limits;
+        let tells = |flag: &AtomicBool| flag.load(Ordering::Acquire);
+        (tells(draft), tells(legacy))
     }
 
     /// Reads what the limits said. Not called when there is none.

@@ -27,8 +27,22 @@ pub struct LimitPolicy {
 pub struct PolicyWindow {
     /// The beginning of its `RateLimit` item: `"name";r=`. Printable: it is written into heads as it is.
     pub item: Box<str>,
+    /// All that does not change of both fields as lines of a head: the policy, and the item.
+    pub lines: Box<str>,
     /// How many fit into it.
     pub quota: u32,
+}
+
+impl PolicyWindow {
+    /// A window by the beginning of its item, the list of policies that it belongs to, and its quota.
+    #[must_use]
+    pub fn new(item: String, policies: &str, quota: u32) -> Self {
+        Self {
+            lines: format!("ratelimit-policy: {policies}\r\nratelimit: {item}").into(),
+            item: item.into(),
+            quota,
+        }
+    }
 }
 
 /// What one limit said about a request.

@@ -4,7 +4,7 @@
 //! Over HTTP/1.1 they are written as text behind the head's other fields: a place in a map costs each
 //! of them some hundred instructions, which is a tenth of all that a refusal costs.
 
-use http::{HeaderMap, HeaderName, HeaderValue, header::RETRY_AFTER};
+use http::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::exchange::{
     Context, LimitReport, LimitSaid, Reason,
@@ -18,7 +18,7 @@ pub(super) fn insert(headers: &mut HeaderMap, context: &Context) {
         remove_where(headers, |name| own.replaces(name));
     }
     headers.insert(X_REQUEST_ID, context.id.header().clone());
-    tell_limits(headers, context);
+    tell_limits(headers, context, |headers, reports| tell(headers, reports));
 }
 
 /// Writes the fields as lines of a head.
@@ -26,7 +26,7 @@ pub(super) fn write(out: &mut Vec<u8>, context: &Context) {
     out.extend_from_slice(b"x-request-id: ");
     out.extend_from_slice(context.id.header().as_bytes());
     out.extend_from_slice(b"\r\n");
-    tell_limits(out, context);
+    tell_limits(out, context, tell_as_text);
 }
 
 /// Which names the gateway tells by itself on one answer.
@@ -39,14 +39,8 @@ pub(super) struct Own {
 impl Own {
     /// Those of an answer that is about to go out.
     pub(super) fn of(context: &Context) -> Self {
-        let limits = context.with_limits(|reports| Self {
-            draft: reports.iter().any(|it| it.policy.draft),
-            legacy: reports.iter().any(|it| it.policy.legacy),
-        });
-        limits.unwrap_or(Self {
-            draft: false,
-            legacy: false,
-        })
+        let (draft, legacy) = context.tells_limits();
+        Self { draft, legacy }
     }
 
     fn tells_limits(self) -> bool {
@@ -64,7 +58,7 @@ impl Own {
     }
 }
 
-fn tell_limits(out: &mut impl Fields, context: &Context) {
+fn tell_limits<F: Fields>(out: &mut F, context: &Context, tell: impl Fn(&mut F, &[LimitReport])) {
     context.with_limits(|reports| {
         tell(out, reports);
         // Another refusal may have taken the place of a limit's.
@@ -72,6 +66,22 @@ fn tell_limits(out: &mut impl Fields, context: &Context) {
             out.field(RETRY_AFTER, |text| push(text, retry_after(reports)));
         }
     });
+}
+
+/// Of most answers there is one limit to tell, in the draft's fields alone. All of them that stays the
+/// same is written in one go.
+fn tell_as_text(out: &mut Vec<u8>, reports: &[LimitReport]) {
+    if let [report] = reports
+        && let (true, false) = (report.policy.draft, report.policy.legacy)
+        && let Some(window) = report.policy.windows.get(report.window)
+        && let Some((remaining, reset)) = report.said.standing()
+    {
+        out.extend_from_slice(window.lines.as_bytes());
+        push_standing(out, remaining, reset);
+        out.extend_from_slice(b"\r\n");
+        return;
+    }
+    tell(out, reports);
 }
 
 /// The policies of all limits, and the tightest window.
@@ -137,11 +147,7 @@ impl Counted<'_> {
         let Self { report, .. } = self;
         if let Some(window) = report.policy.windows.get(report.window) {
             text.extend_from_slice(window.item.as_bytes());
-            push(text, self.remaining.into());
-        }
-        if let Some(reset) = self.reset {
-            text.extend_from_slice(b";t=");
-            push(text, seconds(reset));
+            push_standing(text, self.remaining, self.reset);
         }
     }
 
@@ -158,6 +164,15 @@ impl Counted<'_> {
     }
 }
 
+/// What stands behind `"name";r=`.
+fn push_standing(text: &mut Vec<u8>, remaining: u32, reset: Option<u64>) {
+    push(text, remaining.into());
+    if let Some(reset) = reset {
+        text.extend_from_slice(b";t=");
+        push(text, seconds(reset));
+    }
+}
+
 /// Whole seconds, never early.
 fn seconds(nanos: u64) -> u64 {
     nanos.div_ceil(1_000_000_000)
@@ -169,35 +184,36 @@ fn push(text: &mut Vec<u8>, number: u64) {
 
 /// Where fields go.
 trait Fields {
-    /// Adds a field, whose value is printable.
-    fn field(&mut self, name: HeaderName, value: impl FnOnce(&mut Vec<u8>));
+    /// Adds a field, whose name is lower case and whose value is printable.
+    fn field(&mut self, name: &'static str, value: impl FnOnce(&mut Vec<u8>));
 }
 
 impl Fields for HeaderMap {
-    fn field(&mut self, name: HeaderName, value: impl FnOnce(&mut Vec<u8>)) {
+    fn field(&mut self, name: &'static str, value: impl FnOnce(&mut Vec<u8>)) {
         let mut text = Vec::new();
         value(&mut text);
         if let Ok(value) = HeaderValue::try_from(text) {
-            self.append(name, value);
+            self.append(HeaderName::from_static(name), value);
         }
     }
 }
 
 /// A head's text.
 impl Fields for Vec<u8> {
-    fn field(&mut self, name: HeaderName, value: impl FnOnce(&mut Vec<u8>)) {
-        self.extend_from_slice(name.as_str().as_bytes());
+    fn field(&mut self, name: &'static str, value: impl FnOnce(&mut Vec<u8>)) {
+        self.extend_from_slice(name.as_bytes());
         self.extend_from_slice(b": ");
         value(self);
         self.extend_from_slice(b"\r\n");
     }
 }
 
-const RATELIMIT: HeaderName = HeaderName::from_static("ratelimit");
-const RATELIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
-const X_RATELIMIT_LIMIT: HeaderName = HeaderName::from_static("x-ratelimit-limit");
-const X_RATELIMIT_REMAINING: HeaderName = HeaderName::from_static("x-ratelimit-remaining");
-const X_RATELIMIT_RESET: HeaderName = HeaderName::from_static("x-ratelimit-reset");
+const RETRY_AFTER: &str = "retry-after";
+const RATELIMIT: &str = "ratelimit";
+const RATELIMIT_POLICY: &str = "ratelimit-policy";
+const X_RATELIMIT_LIMIT: &str = "x-ratelimit-limit";
+const X_RATELIMIT_REMAINING: &str = "x-ratelimit-remaining";
+const X_RATELIMIT_RESET: &str = "x-ratelimit-reset";
 
 #[cfg(test)]
 mod tests {
@@ -212,10 +228,11 @@ mod tests {
             draft,
             legacy,
             text: HeaderValue::from_str(&format!("\"{name}\";q=9")).unwrap(),
-            windows: Box::new([PolicyWindow {
-                item: format!("\"{name}\";r=").into(),
-                quota: 9,
-            }]),
+            windows: Box::new([PolicyWindow::new(
+                format!("\"{name}\";r="),
+                &format!("\"{name}\";q=9"),
+                9,
+            )]),
         };
         LimitReport {
             policy: Arc::new(policy),
@@ -233,7 +250,7 @@ mod tests {
 
     fn told(reports: &[LimitReport]) -> String {
         let mut text = Vec::new();
-        tell(&mut text, reports);
+        tell_as_text(&mut text, reports);
         let text = String::from_utf8(text).unwrap();
         let mut headers = HeaderMap::new();
         tell(&mut headers, reports);

@@ -78,6 +78,16 @@ impl<A: Algorithm, const N: usize> Windows<A, N> {
     /// Takes from every window, or from none. The tightest window speaks for all; of several that
     /// refuse, the one that takes longest.
     pub fn take(&mut self, windows: &[Window], now: u64, cost: u32) -> Decision {
+        // Most limits have one, which has none beside it to compare with.
+        if let ([state], [window]) = (&mut self.0[..], windows) {
+            return match state.take(window, now, cost) {
+                Ok(standing) => Decision::Granted {
+                    window: 0,
+                    standing,
+                },
+                Err(refusal) => Decision::Refused { window: 0, refusal },
+            };
+        }
         let mut taken = [false; N];
         let (mut tightest, mut refused) = (None::<(usize, Standing)>, None::<(usize, Refused)>);
         for (index, (state, window)) in self.0.iter_mut().zip(windows).enumerate() {

@@ -1,10 +1,12 @@
 //! Keys as they are kept: hashed, so that a table holds nobody's address or name.
 
-use sha2::{Digest, Sha256};
 use std::{
     fmt,
-    hash::{BuildHasher, Hasher, RandomState},
+    hash::{BuildHasher, RandomState},
 };
+
+use sha2::{Digest, Sha256};
+use siphasher::sip128::{Hash128, SipHasher13};
 
 /// What is kept of a key.
 ///
@@ -28,12 +30,15 @@ impl KeyHash {
         self.high
     }
 
-    /// 32 hexadecimal digits.
-    pub(super) fn push_to(self, text: &mut String) {
-        for half in [self.high, self.low] {
-            let digits = (0..16).map(|place| (half >> (60 - 4 * place)) & 0xf);
-            text.extend(digits.map(|digit| char::from(DIGITS[digit as usize])));
+    /// Hexadecimal.
+    pub(super) fn digits(self) -> [u8; 32] {
+        let mut digits = [0; 32];
+        let bytes = (u128::from(self.high) << 64 | u128::from(self.low)).to_be_bytes();
+        for (pair, byte) in digits.chunks_exact_mut(2).zip(bytes) {
+            pair[0] = DIGITS[usize::from(byte >> 4)];
+            pair[1] = DIGITS[usize::from(byte & 0xf)];
         }
+        digits
     }
 
     /// Reads what [`Display`](fmt::Display) wrote.
@@ -55,20 +60,28 @@ impl KeyHash {
 /// 32 hexadecimal digits.
 impl fmt::Display for KeyHash {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut text = String::with_capacity(32);
-        self.push_to(&mut text);
-        f.write_str(&text)
+        f.write_str(str::from_utf8(&self.digits()).unwrap_or_default())
     }
 }
 
 const DIGITS: &[u8; 16] = b"0123456789abcdef";
 
-/// Hashes keys under a secret of its own: two halves of the standard library's SipHash, each with
-/// its own random key.
-#[derive(Clone, Debug, Default)]
+/// Hashes keys under a secret of its own, by SipHash.
+#[derive(Clone)]
 pub struct KeyHasher {
-    halves: [RandomState; 2],
+    secret: [u64; 2],
     shared: bool,
+}
+
+impl Default for KeyHasher {
+    fn default() -> Self {
+        // The standard library's are random for whoever can't see them.
+        let random = || RandomState::new().hash_one(());
+        Self {
+            secret: [random(), random()],
+            shared: false,
+        }
+    }
 }
 
 impl KeyHasher {
@@ -96,13 +109,9 @@ impl KeyHasher {
             let (high, low) = (half(0), half(8));
             return KeyHash { high, low };
         }
-        let half = |state: &RandomState| {
-            let mut hasher = state.build_hasher();
-            hasher.write(key);
-            hasher.finish()
-        };
-        let [low, high] = self.halves.each_ref().map(half);
-        KeyHash { high, low }
+        let [key0, key1] = self.secret;
+        let Hash128 { h1, h2 } = SipHasher13::new_with_keys(key0, key1).hash(key);
+        KeyHash { high: h2, low: h1 }
     }
 }
 

@@ -26,6 +26,7 @@ pub use quota::{SharedAlgorithm, SharedAsk, SharedTaken};
 
 use std::{
     fmt,
+    pin::pin,
     sync::{
         Arc, Weak,
         atomic::{AtomicBool, AtomicU64, Ordering::Relaxed, Ordering::SeqCst},
@@ -221,7 +222,8 @@ impl Redis {
             return Err(Away::Open);
         }
         let began = Instant::now();
-        let exchange = self.exchange(lane, worker, command, again);
+        // Where it is, so that it need not be copied there.
+        let exchange = pin!(self.exchange(lane, worker, command, again));
         let outcome = match timeout(self.timeout, exchange).await {
             Ok(outcome) => outcome,
             Err(_) => Err(Failure::new(Away::Timeout, Weight::Counts)),

@@ -275,29 +275,31 @@ impl Stage {
         }
     }
 
-    fn grant(&self, questions: &mut Questions, context: &Context) -> Grant {
+    fn grant(&self, questions: &mut [Question], context: &Context) -> Grant {
         let mut grant = Grant::default();
-        for mut question in questions.drain(..) {
+        for question in questions.iter_mut() {
             let on_route = &self.limits[question.limit];
-            let Some(granted) = question.taken.take() else {
+            let Some(granted) = &mut question.taken else {
                 on_route.metrics.decided(LimitDecision::ShadowDeny);
                 continue;
             };
             on_route.metrics.decided(LimitDecision::Allow);
             let said = granted.standing.map_or(LimitSaid::Nothing, allow);
-            let report = context.limited(question.report(granted.window, said));
-            grant.held.extend(granted.held);
-            if let Some(lent) = granted.lent {
+            grant.held.extend(granted.held.take());
+            if let Some(lent) = granted.lent.take() {
                 lent.use_up();
             }
+            let (under, source, at) = (granted.under, granted.source, granted.at);
+            let window = granted.window;
+            let report = context.limited(question.report(window, said));
             if on_route.limit.config.cost_header.is_some() {
                 grant.open.push(OpenCharge {
                     limit: Arc::clone(&on_route.limit),
-                    key: granted.under,
-                    tier: question.ask.tier,
+                    key: under,
+                    tier: Arc::clone(&question.ask.tier),
                     cost: self.cost,
-                    source: granted.source,
-                    at: granted.at,
+                    source,
+                    at,
                     worker: context.connection.worker,
                     report,
                 });

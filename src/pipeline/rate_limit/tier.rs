@@ -54,13 +54,11 @@ impl Tier {
             .iter()
             .map(|quota| policy(&name(quota), quota, held))
             .collect();
-        let told = quotas
-            .iter()
-            .zip(&windows)
-            .map(|(quota, window)| PolicyWindow {
-                item: format!("\"{}\";r=", name(quota)).into(),
-                quota: window.quota,
-            });
+        let policies = policies.join(", ");
+        let told = quotas.iter().zip(&windows).map(|(quota, window)| {
+            let item = format!("\"{}\";r=", name(quota));
+            PolicyWindow::new(item, &policies, window.quota)
+        });
         Arc::new(Self {
             policy: Arc::new(LimitPolicy {
                 limit: Arc::clone(limit.limit),
@@ -68,7 +66,7 @@ impl Tier {
                 draft: limit.headers.draft(),
                 legacy: limit.headers.legacy(),
                 // Names are made printable, and the rest is digits.
-                text: HeaderValue::from_str(&policies.join(", "))
+                text: HeaderValue::from_str(&policies)
                     .unwrap_or(HeaderValue::from_static("\"limit\"")),
                 windows: told.collect(),
             }),

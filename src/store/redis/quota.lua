@@ -1,13 +1,16 @@
 -- All limits of one request at once: take from each, or from none.
 --
--- KEYS  one for each limit
--- ARGV  "take", "look" (what taking would say), "give" or "charge"; a number that no other call has,
---       or, to give back, how many microseconds ago it was taken; then for each limit its algorithm
---       (t, f, s, e), 1 if it can refuse, the cost, how many to take if there are so many, how many
---       windows, and each window as quota, microseconds, bucket
+-- KEYS     one for each limit
+-- ARGV[1]  packed, the most significant byte of numbers first, of 4 bytes unless told:
+--          t to take, l to look (what taking would say), g to give back or c to charge; 8 bytes that no
+--          other call has, or, to give back, how many microseconds ago it was taken; then for each limit
+--          its algorithm (t, f, s, e), a byte that is 1 if it can refuse, a byte with how many windows,
+--          the cost, how many to take if there are so many, and each window as quota, bucket, and
+--          microseconds in 8 bytes
 --
--- Answers one text (a list is dear to read) of five numbers for each limit: 1 if it fits, the window
--- that says so, what is left there, microseconds until there is more, and how many were taken.
+-- Answers one text (a list is dear to read) of 18 bytes for each limit: a byte that is 1 if it fits, a
+-- byte with the window that says so, what is left there, how many were taken, and in 8 bytes
+-- microseconds until there is more.
 --
 -- Times are microseconds of this server's clock: they fit a double until the year 2255. When it goes
 -- back, what was counted stays as it is until it has caught up. The debt of a bucket is kept in
@@ -15,7 +18,8 @@
 
 local clock = redis.call('TIME')
 local now = tonumber(clock[1]) * 1000000 + tonumber(clock[2])
-local op, nonce = ARGV[1], ARGV[2]
+local packed = ARGV[1]
+local op, nonce = packed:sub(1, 1), packed:sub(2, 9)
 local EPSILON = 0.000001
 -- What a counter holds, and how long a debt lasts: 146 years. More has no use, and fits no answer.
 local MOST, LONGEST = 4294967295, 4611686018427387
@@ -192,21 +196,16 @@ local function change(limit, count, taken)
 end
 
 local function read()
-  local limits, at = {}, 3
+  local limits, at = {}, 10
   for index, key in ipairs(KEYS) do
-    local limit = {
-      key = key, algorithm = ARGV[at], refuses = ARGV[at + 1] == '1',
-      cost = tonumber(ARGV[at + 2]), want = tonumber(ARGV[at + 3]),
-    }
-    local windows = tonumber(ARGV[at + 4])
-    at = at + 5
+    local limit, refuses, windows = { key = key }, 0, 0
+    limit.algorithm, refuses, windows, limit.cost, limit.want, at = struct.unpack('>c1BBI4I4', packed, at)
+    limit.refuses = refuses == 1
     for number = 1, windows do
-      local window = {
-        quota = tonumber(ARGV[at]), per = tonumber(ARGV[at + 1]), bucket = tonumber(ARGV[at + 2]),
-      }
+      local window = {}
+      window.quota, window.bucket, window.per, at = struct.unpack('>I4I4I8', packed, at)
       algorithms[limit.algorithm].load(key, window)
       limit[number] = window
-      at = at + 3
     end
     limits[index] = limit
   end
@@ -219,18 +218,18 @@ end
 
 local limits = read()
 
-if op == 'give' or op == 'charge' then
+if op == 'g' or op == 'c' then
   for _, limit in ipairs(limits) do
-    if op == 'charge' then
+    if op == 'c' then
       change(limit, limit.cost)
     elseif redis.call('EXISTS', limit.key) == 1 then
-      change(limit, limit.cost, now - tonumber(nonce))
+      change(limit, limit.cost, now - struct.unpack('>I8', nonce))
     end
   end
   return {}
 end
 
-local passes = op == 'take'
+local passes = op == 't'
 for _, limit in ipairs(limits) do
   limit.wait, limit.got = -1, limit.want
   for number, window in ipairs(limit) do
@@ -267,8 +266,7 @@ for _, limit in ipairs(limits) do
       end
     end
   end
-  for _, number in ipairs({ fits, window - 1, left, math.max(0, math.ceil(wait)), got }) do
-    answer[#answer + 1] = whole(number)
-  end
+  wait = within(math.ceil(wait), LONGEST)
+  answer[#answer + 1] = struct.pack('>BBI4I4I8', fits, window - 1, left, got, wait)
 end
-return table.concat(answer, ' ')
+return table.concat(answer)

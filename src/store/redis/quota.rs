@@ -22,12 +22,12 @@ pub enum SharedAlgorithm {
 }
 
 impl SharedAlgorithm {
-    fn letter(self) -> &'static str {
+    fn letter(self) -> u8 {
         match self {
-            Self::TokenBucket => "t",
-            Self::FixedWindow => "f",
-            Self::SlidingWindow => "s",
-            Self::SlidingLog => "e",
+            Self::TokenBucket => b't',
+            Self::FixedWindow => b'f',
+            Self::SlidingWindow => b's',
+            Self::SlidingLog => b'e',
         }
     }
 }
@@ -44,16 +44,16 @@ enum Operation {
 }
 
 impl Operation {
-    /// Its word, and the number behind that.
-    fn arguments(self) -> (&'static str, u64) {
+    /// Its letter, and the number behind that.
+    fn arguments(self) -> (u8, u64) {
         match self {
-            Self::Take => ("take", fastrand::u64(..)),
-            Self::Look => ("look", 0),
+            Self::Take => (b't', fastrand::u64(..)),
+            Self::Look => (b'l', 0),
             Self::Give(ago) => {
                 let ago = u64::try_from(ago.as_micros()).unwrap_or(u64::MAX);
-                ("give", ago)
+                (b'g', ago)
             }
-            Self::Charge => ("charge", fastrand::u64(..)),
+            Self::Charge => (b'c', fastrand::u64(..)),
         }
     }
 }
@@ -139,7 +139,7 @@ impl Redis {
         ask: SharedAsk<'_>,
     ) -> Result<Option<Vec<Standing>>, Away> {
         let mut exists = redis::cmd("EXISTS");
-        exists.arg(self.key(&ask));
+        exists.arg(&self.key(&ask)[..]);
         match self.ask(worker, &exists).await? {
             Value::Int(0) => return Ok(None),
             Value::Int(1) => {}
@@ -176,7 +176,7 @@ impl Redis {
         ask: SharedAsk<'_>,
     ) -> Result<bool, Away> {
         let mut delete = redis::cmd("DEL");
-        delete.arg(self.key(&ask));
+        delete.arg(&self.key(&ask)[..]);
         match self.ask(worker, &delete).await? {
             Value::Int(gone @ 0..=1) => Ok(gone == 1),
             _ => Err(self.garbage_on(Lane::Counts)),
@@ -207,42 +207,62 @@ impl Redis {
     }
 
     /// The key's name in Redis. What is in braces alone decides on the node.
-    fn key(&self, ask: &SharedAsk<'_>) -> String {
+    fn key(&self, ask: &SharedAsk<'_>) -> Bytes {
         // By hand: it is made for every question, and formatting would be a tenth of its cost.
-        let prefix = self.prefix();
-        let mut key = String::with_capacity(prefix.len() + ask.limit.len() + 48);
-        key.push_str(prefix);
-        key.push_str("limit:{");
-        ask.key.push_to(&mut key);
-        key.push_str("}:");
-        key.push_str(ask.algorithm.letter());
-        key.push(':');
-        key.push_str(ask.limit);
+        let mut key = Bytes::from_slice(self.prefix().as_bytes());
+        key.extend_from_slice(b"limit:{");
+        key.extend_from_slice(&ask.key.digits());
+        key.extend_from_slice(&[b'}', b':', ask.algorithm.letter(), b':']);
+        key.extend_from_slice(ask.limit.as_bytes());
         key
     }
 
     fn push(&self, command: &mut Cmd, operation: Operation, asks: &[SharedAsk<'_>]) {
         command.arg(asks.len());
         for ask in asks {
-            command.arg(self.key(ask));
+            command.arg(&self.key(ask)[..]);
         }
-        let (word, number) = operation.arguments();
-        command.arg(word).arg(number);
-        for ask in asks {
-            let enforced = u8::from(ask.enforced);
-            command
-                .arg(ask.algorithm.letter())
-                .arg(enforced)
-                .arg(ask.cost);
-            command.arg(ask.want.max(ask.cost)).arg(ask.windows.len());
-            for window in ask.windows {
-                command
-                    .arg(window.quota)
-                    .arg(micros(window.per))
-                    .arg(window.bucket);
-            }
+        command.arg(&packed(operation, asks)[..]);
+    }
+}
+
+/// What is short enough for the stack.
+type Bytes = SmallVec<[u8; 128]>;
+
+/// All that the script has to know, as one argument: each by itself costs the driver as much as all of it.
+fn packed(operation: Operation, asks: &[SharedAsk<'_>]) -> Bytes {
+    let (letter, number) = operation.arguments();
+    let mut bytes = Bytes::new();
+    bytes.push(letter);
+    bytes.extend_from_slice(&number.to_be_bytes());
+    for ask in asks {
+        // The configuration and what credentials bring have fewer.
+        let windows = u8::try_from(ask.windows.len()).unwrap_or(u8::MAX);
+        let mut limit = [
+            ask.algorithm.letter(),
+            ask.enforced.into(),
+            windows,
+            0,
+            0,
+            0,
+            0,
+            0,
+            0,
+            0,
+            0,
+        ];
+        limit[3..7].copy_from_slice(&ask.cost.to_be_bytes());
+        limit[7..].copy_from_slice(&ask.want.max(ask.cost).to_be_bytes());
+        bytes.extend_from_slice(&limit);
+        for window in ask.windows.iter().take(windows.into()) {
+            let mut quota = [0; 16];
+            quota[..4].copy_from_slice(&window.quota.to_be_bytes());
+            quota[4..8].copy_from_slice(&window.bucket.to_be_bytes());
+            quota[8..].copy_from_slice(&micros(window.per).to_be_bytes());
+            bytes.extend_from_slice(&quota);
         }
     }
+    bytes
 }
 
 /// Rounded up: never more than the quota.
@@ -252,45 +272,32 @@ fn micros(nanos: u64) -> u64 {
 
 /// Reads the answer; `None` when it is not one.
 fn parse(value: &Value, asks: &[SharedAsk<'_>]) -> Option<SmallVec<[SharedTaken; 2]>> {
-    let Value::BulkString(text) = value else {
+    let Value::BulkString(bytes) = value else {
         return None;
     };
-    let mut numbers = SmallVec::<[u64; 10]>::new();
-    for digits in text
-        .split(|byte| *byte == b' ')
-        .take(asks.len() * FIGURES + 1)
-    {
-        numbers.push(number(digits)?);
-    }
-    if numbers.len() != asks.len() * FIGURES {
+    let (answers, rest) = bytes.as_chunks::<ANSWER>();
+    if answers.len() != asks.len() || !rest.is_empty() {
         return None;
     }
-    let answers = numbers.chunks_exact(FIGURES).zip(asks);
-    answers.map(|(numbers, ask)| taken(numbers, ask)).collect()
+    let answers = answers.iter().zip(asks);
+    answers.map(|(answer, ask)| taken(answer, ask)).collect()
 }
 
-/// Digits alone; a sign is none.
-fn number(digits: &[u8]) -> Option<u64> {
-    if !digits.iter().all(u8::is_ascii_digit) {
-        return None;
-    }
-    std::str::from_utf8(digits).ok()?.parse().ok()
-}
-
-fn taken(numbers: &[u64], ask: &SharedAsk<'_>) -> Option<SharedTaken> {
-    let &[fits, window, left, wait, got] = numbers else {
-        return None;
-    };
-    let window = usize::try_from(window).ok()?;
-    let got = u32::try_from(got).ok()?;
+fn taken(answer: &[u8; ANSWER], ask: &SharedAsk<'_>) -> Option<SharedTaken> {
+    let (&[fits, window], numbers) = answer.split_first_chunk()?;
+    let (left, numbers) = numbers.split_first_chunk()?;
+    let (got, wait) = numbers.split_first_chunk()?;
+    let (left, got) = (u32::from_be_bytes(*left), u32::from_be_bytes(*got));
+    let window = usize::from(window);
     let sane = window < ask.windows.len() && got <= ask.want.max(ask.cost);
-    let wait = Some(wait.checked_mul(1_000)?);
+    let micros = u64::from_be_bytes(*wait.first_chunk()?);
+    let wait = Some(micros.checked_mul(1_000)?);
     let decision = match fits {
         _ if !sane => return None,
         1 => Decision::Granted {
             window,
             standing: Standing {
-                remaining: u32::try_from(left).ok()?,
+                remaining: left,
                 reset: wait,
             },
         },
@@ -303,8 +310,8 @@ fn taken(numbers: &[u64], ask: &SharedAsk<'_>) -> Option<SharedTaken> {
     Some(SharedTaken { decision, got })
 }
 
-/// Numbers a limit in an answer.
-const FIGURES: usize = 5;
+/// Bytes a limit in an answer.
+const ANSWER: usize = 18;
 
 #[cfg(test)]
 mod model;

@@ -87,11 +87,11 @@ impl Model {
     fn kept(&mut self, ask: &SharedAsk<'_>) -> u64 {
         let key = self.redis.key(ask);
         let millis: i64 = redis::cmd("PTTL")
-            .arg(&key)
+            .arg(&key[..])
             .query(&mut self.connection)
             .unwrap();
         let _: i64 = redis::cmd("PERSIST")
-            .arg(&key)
+            .arg(&key[..])
             .query(&mut self.connection)
             .unwrap();
         u64::try_from(millis).expect("every key expires") * MILLI
@@ -463,7 +463,7 @@ fn a_debt_has_a_bound_and_its_key_expires() {
         assert!(refused, "{algorithm:?}");
         let mut count = redis::cmd("ZCARD");
         if algorithm == SharedAlgorithm::SlidingLog {
-            count.arg(model.redis.key(&ask(1)));
+            count.arg(&model.redis.key(&ask(1))[..]);
             let entries: u64 = count.query(&mut model.connection).unwrap();
             assert_eq!(entries, 10, "twice the quota");
         }

@@ -16,18 +16,24 @@ fn with_ask<T>(run: impl FnOnce(&[SharedAsk<'_>]) -> T) -> T {
     }])
 }
 
-fn parsed(numbers: &[i64]) -> Option<SharedTaken> {
-    let words: Vec<_> = numbers.iter().map(ToString::to_string).collect();
-    parsed_text(&words.join(" "))
+/// An answer of whether it fits, the window, what is left, what was taken, and the wait.
+fn parsed(fits: u8, window: u8, (left, got, wait): (u32, u32, u64)) -> Option<SharedTaken> {
+    let bytes = [
+        &[fits, window][..],
+        &left.to_be_bytes(),
+        &got.to_be_bytes(),
+        &wait.to_be_bytes(),
+    ];
+    parsed_bytes(&bytes.concat())
 }
 
-fn parsed_text(text: &str) -> Option<SharedTaken> {
-    let value = Value::BulkString(text.into());
+fn parsed_bytes(bytes: &[u8]) -> Option<SharedTaken> {
+    let value = Value::BulkString(bytes.into());
     with_ask(|asks| parse(&value, asks)).map(|taken| taken[0])
 }
 
 #[test]
-fn an_answer_is_five_numbers_in_range() {
+fn an_answer_is_eighteen_bytes_of_numbers_in_range() {
     let standing = Standing {
         remaining: 2,
         reset: Some(7_000),
@@ -36,33 +42,25 @@ fn an_answer_is_five_numbers_in_range() {
         window: 0,
         standing,
     };
-    let taken = parsed(&[1, 0, 2, 7, 3]).unwrap();
+    let taken = parsed(1, 0, (2, 3, 7)).unwrap();
     assert_eq!((taken.decision, taken.got), (granted, 3));
     let refusal = Refused { wait: Some(9_000) };
     let refused = Decision::Refused { window: 0, refusal };
-    assert_eq!(parsed(&[0, 0, 0, 9, 0]).unwrap().decision, refused);
+    assert_eq!(parsed(0, 0, (0, 0, 9)).unwrap().decision, refused);
     for wrong in [
-        &[1, 0, 2, 7][..],
-        &[1, 0, 2, 7, 3, 1],
-        &[1, 1, 2, 7, 3],
-        &[1, 0, 2, 7, 4],
-        &[2, 0, 2, 7, 0],
-        &[0, 0, 0, 9, 1],
-        &[1, 0, -1, 7, 3],
-        &[1, 0, 1 << 40, 7, 3],
-        &[1, 0, 2, i64::MAX, 3],
+        (1, 1, (2, 3, 7)),
+        (1, 0, (2, 4, 7)),
+        (2, 0, (2, 0, 7)),
+        (0, 0, (0, 1, 9)),
+        (1, 0, (2, 3, u64::MAX)),
     ] {
-        assert_eq!(parsed(wrong), None, "{wrong:?}");
+        let (fits, window, numbers) = wrong;
+        assert_eq!(parsed(fits, window, numbers), None, "{wrong:?}");
     }
-    for wrong in [
-        "",
-        "1 0 2 7 3 ",
-        " 1 0 2 7 3",
-        "1 0  2 7 3",
-        "1 0 2 +7 3",
-        "1 0 2 7 3\n",
-    ] {
-        assert_eq!(parsed_text(wrong), None, "{wrong:?}");
+    for length in [0, 1, 17, 19, 36] {
+        let mut bytes = vec![0; length];
+        bytes.iter_mut().take(1).for_each(|fits| *fits = 1);
+        assert_eq!(parsed_bytes(&bytes), None, "{length}");
     }
 }
 
@@ -81,7 +79,12 @@ fn anything_else_is_garbage() {
 
 proptest! {
     #[test]
-    fn no_numbers_make_it_panic(numbers in prop::collection::vec(any::<i64>(), 0..12)) {
-        let _ = parsed(&numbers);
+    fn no_bytes_make_it_panic(bytes in prop::collection::vec(any::<u8>(), 0..40)) {
+        let _ = parsed_bytes(&bytes);
+    }
+
+    #[test]
+    fn no_numbers_make_it_panic(fits in 0..3_u8, window in 0..3_u8, numbers in any::<(u32, u32, u64)>()) {
+        let _ = parsed(fits, window, numbers);
     }
 }
