@@ -138,10 +138,11 @@ def on_load_cpu(argv, timeout):
                           preexec_fn=lambda: os.sched_setaffinity(0, {LOAD_CPU}))
 
 
-def lgen(binary, port, path, pids, conns, seconds, rate=0, header_file="", paths=0):
+def lgen(binary, port, path, pids, conns, seconds, rate=0, header_file="", paths=0, addresses=False):
     argv = [binary, "-c", str(conns), "-d", str(seconds), "-w", str(min(0.5, seconds)), "-R", str(rate), "-P", ",".join(map(str, pids))]
     argv += ["-H", header_file] if header_file else []
     argv += ["-n", str(paths)] if paths else []
+    argv += ["-a"] if addresses else []
     p = on_load_cpu(argv + [str(port), path], seconds + 20)
     if p.returncode:
         raise RuntimeError("lgen said: " + p.stderr[-300:])

@@ -31,15 +31,15 @@ class Scenario:
     peers: tuple = ("nginx", "haproxy", "best")
     status: int = 200              # of a right answer
     redis: bool = False            # needs a redis-server
+    addresses: bool = False        # each connection comes from an address of its own
 
     def against_itself(self):
         """Whether all rows are Tollgate, so that differences tell more than ratios."""
         return "plain" in self.rows or "tollgate-memory" in self.rows
 
 
-def against_plain(what, wish, *more, redis=False, pace=0):
-    return Scenario(f"Tollgate with {what}, and plain; no access log", wish, rows=["tollgate", "plain", *more], peers=("plain",), redis=redis,
-                    pace=pace)
+def against_plain(what, wish, *more, **others):
+    return Scenario(f"Tollgate with {what}, and plain; no access log", wish, rows=["tollgate", "plain", *more], peers=("plain",), **others)
 
 
 SCENARIOS = {
@@ -61,7 +61,8 @@ SCENARIOS = {
     "auth": against_plain("JWT and role with remembered tokens", Wish(log=False, auth=True)),
     "limit": against_plain("a limit in memory that refuses nobody", Wish(log=False, limit="address"), "tollgate-nofields"),
     "limit-redis": against_plain("a limit in Redis, asked for each request", Wish(log=False, limit="redis"), redis=True, pace=8000),
-    "limit-lease": against_plain("a limit in Redis, 50 taken at a time", Wish(log=False, limit="lease"), redis=True),
+    "limit-lease": against_plain("a limit in Redis, 50 taken at a time, 64 clients", Wish(log=False, limit="lease"), redis=True, addresses=True),
+    "limit-lease-hot": against_plain("a limit in Redis, 50 taken at a time, one client", Wish(log=False, limit="lease"), redis=True),
     "cache-redis": Scenario("hits of 1 KiB out of Redis alone, and out of memory, of 10,000 URLs in turn; no access log",
                             Wish(log=False, cache=True, store="redis"), "/cache/1024/", paths=10000,
                             rows=["tollgate", "tollgate-memory"], peers=("tollgate-memory",), redis=True),
@@ -140,7 +141,7 @@ def one_run(row, scenario, seconds, rate=0):
         r = measure.h2load(row.place.port, row.path, row.pids(), seconds)
     else:
         r = measure.lgen(f"{row.opts.work}/lgen", row.place.port, row.path, row.pids(), scenario.conns, seconds, rate,
-                         row.header_file, row.paths)
+                         row.header_file, row.paths, scenario.addresses)
     took = time.monotonic() - t
     good = r["status"].get(str(scenario.status), 0)
     assert good and good >= 0.999 * sum(r["status"].values()), f"answers were {r['status']}"

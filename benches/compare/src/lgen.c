@@ -1,6 +1,6 @@
 /* lgen: one-thread HTTP/1.1 load generator.
  *
- *   lgen [-c CONNS] [-d SECS] [-w WARMUP] [-R RATE] [-H FILE | -n PATHS] [-P PID,PID..] PORT PATH
+ *   lgen [-c CONNS] [-d SECS] [-w WARMUP] [-R RATE] [-H FILE | -n PATHS] [-a] [-P PID,PID..] PORT PATH
  *
  * RATE 0 (default): closed loop, every connection asks again as soon as its answer is complete.
  * RATE n: open loop, n requests/s at random (Poisson) times from a fixed seed, the same for every proxy.
@@ -8,6 +8,7 @@
  *         charged to every request that it held up.
  * -H: a file of header lines; each connection adds one of them to all its requests, in turn.
  * -n: so many paths, PATH with a number from 0 behind it; each request of whatever connection takes the next one.
+ * -a: each connection comes from an address of its own, 127.0.1.0 and those behind it.
  * -P: processes whose CPU clocks are read at the first and the last instant of the measured window, so
  *     that the CPU time and the answers belong to the very same stretch of time.
  * Prints one JSON object. Big bodies are dropped in the kernel (MSG_TRUNC), so they cost little here.
@@ -49,7 +50,7 @@ struct conn {
     struct conn *next_free;
 };
 
-static int epfd, port, nconns = 64, measuring, pids[MAX_PIDS], npids;
+static int epfd, port, nconns = 64, measuring, pids[MAX_PIDS], npids, addresses;
 static double secs = 5, warm = 1, rate = 0;
 static char sink[1 << 20];
 static struct request requests[MAX_REQUESTS];
@@ -77,6 +78,10 @@ static void dial(struct conn *c) {
     c->fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     setsockopt(c->fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
     c->len = 0; c->state = HEAD; c->close_after = 0;
+    if (addresses) {
+        struct sockaddr_in own = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(0x7f000100u + (unsigned)(c - conns)) };
+        if (bind(c->fd, (void *)&own, sizeof own)) errors++;
+    }
     if (connect(c->fd, (void *)&a, sizeof a) && errno != EINPROGRESS) errors++;
     struct epoll_event e = { .events = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET, .data.ptr = c };
     epoll_ctl(epfd, EPOLL_CTL_ADD, c->fd, &e);
@@ -336,20 +341,21 @@ static int add_paths(const char *path, unsigned n) {
 }
 
 static int usage(void) {
-    fprintf(stderr, "usage: lgen [-c CONNS] [-d SECS] [-w WARMUP] [-R RATE] [-H FILE | -n PATHS] [-P PID,PID..] PORT PATH\n");
+    fprintf(stderr, "usage: lgen [-c CONNS] [-d SECS] [-w WARMUP] [-R RATE] [-H FILE | -n PATHS] [-a] [-P PID,PID..] PORT PATH\n");
     return 2;
 }
 
 int main(int argc, char **argv) {
     const char *headers = NULL;
     int o;
-    while ((o = getopt(argc, argv, "c:d:w:R:H:n:P:")) != -1) switch (o) {
+    while ((o = getopt(argc, argv, "c:d:w:R:H:n:aP:")) != -1) switch (o) {
         case 'c': nconns = atoi(optarg); break;
         case 'd': secs = atof(optarg); break;
         case 'w': warm = atof(optarg); break;
         case 'R': rate = atof(optarg); break;
         case 'H': headers = optarg; break;
         case 'n': npaths = (unsigned)strtoul(optarg, NULL, 10); break;
+        case 'a': addresses = 1; break;
         case 'P': for (char *t = strtok(optarg, ","); t && npids < MAX_PIDS; t = strtok(NULL, ",")) pids[npids++] = atoi(t); break;
         default: return usage();
     }
