@@ -34,6 +34,7 @@ mod flights;
 mod handed;
 mod judge;
 pub mod key;
+mod lineage;
 mod object;
 mod places;
 pub mod policy;
@@ -67,6 +68,7 @@ use http_body::Body as _;
 use tower::Layer;
 
 pub use changes::ChangesLayer;
+pub use lineage::Lineage;
 pub use purge::Aim;
 pub use shared::{Cache, CacheFigures, SecondTierFigures, Sharing};
 
