@@ -247,12 +247,7 @@ fn cache_of(
     match &running.cache {
         Some((known, cache)) if is_same(known, &wanted) => Some((wanted, Arc::clone(cache))),
         _ => {
-            let before = running.cache.as_ref().map(|(_, cache)| &**cache);
-            let sharing = shares.map(|redis| Sharing {
-                redis,
-                answers,
-                before,
-            });
+            let sharing = shares.map(|redis| Sharing { redis, answers });
             let cache = Cache::from_config(&config.cache, tools, &running.caches, sharing);
             Some((wanted, cache))
         }

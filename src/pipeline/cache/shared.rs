@@ -61,8 +61,6 @@ pub struct Sharing<'a> {
     pub redis: &'a Arc<Redis>,
     /// Whether it is answers too, and not only purges.
     pub answers: bool,
-    /// The cache whose place the new one takes: it may have purges that Redis does not know of.
-    pub before: Option<&'a Cache>,
 }
 
 /// What a cache holds.
@@ -162,11 +160,13 @@ impl Cache {
 
     /// Tells others of purges and hears of theirs, now that it is there; so many bytes of changes may wait.
     fn share(self: &Arc<Self>, sharing: Sharing<'_>, tools: &Tools, waiting: u64) {
-        let Sharing { redis, answers, .. } = sharing;
-        let before = sharing.before.and_then(|cache| cache.others.get());
+        let Sharing { redis, answers } = sharing;
+        // There may be purges that Redis does not know of.
+        let before = self.lineage.owed();
         let weak = Arc::downgrade(self);
         let follows = answers.then_some(waiting);
-        let heard = PurgesShared::start(redis, &tools.control, weak, follows, before);
+        let heard = PurgesShared::start(redis, &tools.control, weak, follows, before.as_ref());
+        self.lineage.owe(heard.owed());
         let log = Arc::clone(&heard.log);
         self.others.get_or_init(|| heard);
         if answers {
@@ -175,7 +175,7 @@ impl Cache {
             self.second.get_or_init(|| Arc::new(second));
         }
         // This Redis may be a copy of the other one, or that by another name.
-        if before.is_some_and(|before| before.owes_another(redis)) {
+        if before.is_some_and(|before| before.is_to_another(redis)) {
             self.purge(&Aim::Everything, false);
         }
     }
@@ -290,8 +290,8 @@ impl Cache {
         self.stop.cancel();
         self.tasks.close();
         self.tasks.wait().await;
-        if let Some(others) = self.others.get() {
-            others.drain().await;
+        if let Some(owed) = self.lineage.owed() {
+            owed.drain().await;
         }
     }
 
