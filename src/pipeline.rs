@@ -21,7 +21,9 @@ mod security_headers;
 mod validation;
 
 pub use auth::{AuthLayer, Authenticators};
-pub use cache::{Aim, Cache, CacheFigures, CacheLayer, ChangesLayer, SecondTierFigures, Sharing};
+pub use cache::{
+    Aim, Cache, CacheFigures, CacheLayer, ChangesLayer, Lineage, SecondTierFigures, Sharing,
+};
 pub use cors::{CorsHeaders, CorsLayer};
 pub use header_edits::HeaderEditsLayer;
 pub use ip::{IpLayer, IpSet, IpSets, Ranges};
@@ -119,6 +121,8 @@ pub struct Policies {
     matched: Arc<Vec<HeaderName>>,
     ip_sets: IpSets,
     cache: Option<(CacheMaterials, Arc<Cache>)>,
+    /// That cache and those of before, which requests may still have.
+    caches: Arc<Lineage>,
     /// What gateways share.
     redis: Option<(config::Redis, Arc<Redis>)>,
 }
@@ -149,6 +153,7 @@ impl Policies {
             ),
             ip_sets: IpSets::build(&config.ip_sets, tools, &running.ip_sets),
             cache: cache_of(config, tools, running, shared),
+            caches: Arc::clone(&running.caches),
             redis,
         }
     }
@@ -242,13 +247,8 @@ fn cache_of(
     match &running.cache {
         Some((known, cache)) if is_same(known, &wanted) => Some((wanted, Arc::clone(cache))),
         _ => {
-            let before = running.cache.as_ref().map(|(_, cache)| &**cache);
-            let sharing = shares.map(|redis| Sharing {
-                redis,
-                answers,
-                before,
-            });
-            let cache = Cache::from_config(&config.cache, tools, sharing);
+            let sharing = shares.map(|redis| Sharing { redis, answers });
+            let cache = Cache::from_config(&config.cache, tools, &running.caches, sharing);
             Some((wanted, cache))
         }
     }

@@ -34,6 +34,7 @@ mod flights;
 mod handed;
 mod judge;
 pub mod key;
+mod lineage;
 mod object;
 mod places;
 pub mod policy;
@@ -52,13 +53,22 @@ mod unsaid;
 mod untold;
 mod urls;
 
-use std::{hash::RandomState, sync::Arc, time::Duration};
+use std::{
+    hash::{BuildHasher, Hash, Hasher, RandomState},
+    sync::Arc,
+    time::Duration,
+};
 
-use http::{HeaderMap, HeaderName, HeaderValue, uri::PathAndQuery};
+use http::{
+    HeaderMap, HeaderName, HeaderValue,
+    header::{AUTHORIZATION, COOKIE},
+    uri::PathAndQuery,
+};
 use http_body::Body as _;
 use tower::Layer;
 
 pub use changes::ChangesLayer;
+pub use lineage::Lineage;
 pub use purge::Aim;
 pub use shared::{Cache, CacheFigures, SecondTierFigures, Sharing};
 
@@ -144,7 +154,9 @@ struct Visit {
     variant: u64,
     /// Whether requests for the key do not wait for each other now.
     passes: bool,
-    /// Whether the upstream is to compare its conditions: what the key had last was nobody else's.
+    /// Whether what its group got just now was nobody else's.
+    is_apart: bool,
+    /// Whether the upstream is to compare its conditions: what its group got last was nobody else's.
     keeps_conditions: bool,
     /// What its fetch has to know for the answer to be stored where gateways share it.
     ticket: Option<Arc<Ticket>>,
@@ -156,8 +168,10 @@ struct Keys {
     everyone: Key,
     /// That of the caller's own answers.
     caller: Option<Key>,
-    /// By what it waits for others of its kind, where not by one of those.
-    waiting: Option<Key>,
+    /// By what it waits for others of its kind, where not by one of those, and which kind that is.
+    waiting: Option<(Key, &'static str)>,
+    /// Among those of its kind, with whom it is taken for one.
+    group: u8,
 }
 
 impl CacheLayer {
@@ -248,9 +262,7 @@ impl CacheRoute {
             Reuse::StaleAsWanted => Ok(look.stale(&found, "max-stale")),
             Reuse::StaleWhileRevalidate => {
                 let response = look.stale(&found, "while-revalidate");
-                let mut visit = look.visit_for(found, Forwarded::Stale);
-                look.note_passing(&mut visit);
-                self.refresh(request, visit);
+                self.refresh(request, look.visit_for(found, Forwarded::Stale));
                 Ok(response)
             }
             Reuse::Validate => Err(Box::new(look.visit_for(found, Forwarded::Stale))),
@@ -371,37 +383,53 @@ impl Look<'_> {
             // What was purged still tells by what answers vary.
             Stored::Purged(newest) => (Forwarded::UriMiss, self.variant(&newest)),
         };
-        let mut visit = self.visit(None, why, variant);
-        self.note_passing(&mut visit);
-        Err(Box::new(visit))
+        Err(Box::new(self.visit(None, why, variant)))
     }
 
     /// By what requests wait for each other apart from all others. An answer to who names a caller or
     /// brings cookies may be nobody else's: others who waited for it would have to ask for themselves.
-    fn waiting(&self) -> Option<Sought> {
+    fn kind(&self) -> Option<&'static str> {
         let known = self.callers.is_none() && self.asked.is_known_caller();
-        let options = &self.route.options;
-        let cookie = self.asked.cookie && (options.default_ttl.is_some() || options.heuristics);
-        let kind = match (known, cookie) {
-            (false, false) => return None,
-            (true, false) => "known",
-            (false, true) => "cookie",
-            (true, true) => "known-cookie",
-        };
-        let key = self.callers.as_ref().unwrap_or(&self.key);
-        Some(key.of_kind(kind))
+        match (known, self.asked.cookie) {
+            (false, false) => None,
+            (true, false) => Some("known"),
+            (false, true) => Some("cookie"),
+            (true, true) => Some("known-cookie"),
+        }
     }
 
-    /// Notes whether requests of this kind do not wait for each other now, or did not a while ago.
-    fn note_passing(&self, visit: &mut Visit) {
-        let waiting = self.waiting();
-        let key = waiting.as_ref().or(self.callers.as_ref());
-        let Some(shelf) = self.route.cache.store.find(key.unwrap_or(&self.key)) else {
+    /// With whom of its kind a request is taken for one, where it is remembered whose answers were nobody
+    /// else's. One mark for each value would be any number, and one for all would be that of whoever has
+    /// such answers: with it others, whose answer is for all, would not bring that.
+    fn group(&self) -> u8 {
+        let mut hasher = self.route.hasher.build_hasher();
+        for name in [COOKIE, AUTHORIZATION] {
+            for value in self.request.headers().get_all(name) {
+                value.hash(&mut hasher);
+            }
+        }
+        let principal = self.context.principal();
+        principal.map(|known| &*known.caller).hash(&mut hasher);
+        (hasher.finish() % GROUPS) as u8
+    }
+
+    /// Notes whether requests of this kind do not wait for each other now, and whether its group did not
+    /// a while ago.
+    fn note_passing(&self, visit: &mut Visit, key: &Sought) {
+        if visit.stale.is_some() && !self.asked.names_somebody() {
+            return;
+        }
+        let Some(shelf) = self.route.cache.store.find(key) else {
             return;
         };
-        let ago = REMEMBERED.as_nanos() as u64;
-        visit.passes = shelf.passes(self.now.1);
-        visit.keeps_conditions = self.asked.conditional && shelf.passed_within(self.now.1, ago);
+        let (group, now, ago) = (visit.keys.group, self.now.1, REMEMBERED.as_nanos() as u64);
+        visit.is_apart = shelf.passed_within(group, now, 0);
+        visit.passes = match &visit.stale {
+            None => shelf.passes(now),
+            // What others have may be right still: who is answered apart does not lead those who want to know.
+            Some(_) => visit.is_apart,
+        };
+        visit.keeps_conditions = self.asked.conditional && shelf.passed_within(group, now, ago);
     }
 
     fn hit(&self, found: &Found) -> Response {
@@ -452,7 +480,10 @@ impl Look<'_> {
     }
 
     fn visit(&self, stale: Option<Found>, why: Forwarded, variant: u64) -> Visit {
-        Visit {
+        let kind = self.kind();
+        let of_all = self.callers.as_ref().unwrap_or(&self.key);
+        let of_kind = kind.map(|kind| of_all.of_kind(kind));
+        let mut visit = Visit {
             asked: *self.asked,
             context: Arc::clone(self.context),
             headers: self.request.headers().clone(),
@@ -462,15 +493,19 @@ impl Look<'_> {
             keys: Keys {
                 everyone: self.key.to_key(),
                 caller: self.callers.as_ref().map(Sought::to_key),
-                waiting: self.waiting().as_ref().map(Sought::to_key),
+                waiting: of_kind.as_ref().map(Sought::to_key).zip(kind),
+                group: kind.map_or(0, |_| self.group()),
             },
             stale,
             why,
             variant,
             passes: false,
+            is_apart: false,
             keeps_conditions: false,
             ticket: None,
-        }
+        };
+        self.note_passing(&mut visit, of_kind.as_ref().unwrap_or(of_all));
+        visit
     }
 }
 
@@ -557,3 +592,6 @@ fn options(rule: &CacheRule, identity: &[HeaderName]) -> Options {
         ..Options::default()
     }
 }
+
+/// The groups of the requests of one kind.
+const GROUPS: u64 = 16;

@@ -752,17 +752,108 @@ async fn a_condition_is_the_upstreams_again_where_nothing_can_be_kept() {
 
 #[tokio::test]
 async fn who_polls_what_nobody_keeps_gets_the_upstreams_304() {
-    let site = private().await;
-    let own = Some("\"one\"");
-    for (later, seen) in [(0, None), (60, own), (60, own), (600, None), (60, own)] {
-        site.later(later);
-        let sent = site.get_with("/a", &CONDITION).await;
-        assert_eq!((sent.status(), sent.header("etag")), (304, own));
-        let asked = site.seen();
-        let last = asked.last().expect("a request");
-        assert_eq!(last.header("if-none-match"), seen, "{}", asked.len());
+    for named in [None, Some(("cookie", "session=1"))] {
+        let site = private().await;
+        let fields: Vec<_> = CONDITION.into_iter().chain(named).collect();
+        let own = Some("\"one\"");
+        for (later, seen) in [(0, None), (60, own), (60, own), (600, None), (60, own)] {
+            site.later(later);
+            let sent = site.get_with("/a", &fields).await;
+            assert_eq!((sent.status(), sent.header("etag")), (304, own));
+            let asked = site.seen();
+            let last = asked.last().expect("a request");
+            assert_eq!(last.header("if-none-match"), seen, "{}", asked.len());
+        }
+        assert_eq!(site.count(), 5);
     }
-    assert_eq!(site.count(), 5);
+}
+
+/// Answers for who has a session alone, and for all others one.
+async fn private_to_sessions() -> Site {
+    Site::start("", |count, seen| {
+        let has_session = seen
+            .header("cookie")
+            .is_some_and(|it| it.starts_with("session"));
+        let control = if has_session { "private" } else { "max-age=60" };
+        let fields = [("cache-control", control), ("etag", "\"one\"")];
+        match seen.header("if-none-match") {
+            Some("\"one\"") => answer(304, &fields, ""),
+            _ => numbered(count, &fields),
+        }
+    })
+    .await
+}
+
+const SESSION: (&str, &str) = ("cookie", "session=1");
+
+#[tokio::test]
+async fn who_is_answered_apart_by_its_cookie_parts_none_of_those_without() {
+    for before in [true, false] {
+        let site = private_to_sessions().await;
+        let crowd = async { join_all((0..4).map(|_| site.get("/a"))).await };
+        let sent = match before {
+            // It is known of it, and they come within five seconds.
+            true => {
+                site.get_with("/a", &[SESSION]).await;
+                site.meeting(4, crowd).await
+            }
+            // It asks first, and they come while it waits.
+            false => {
+                let all = async {
+                    let first = site.get_with("/a", &[SESSION]);
+                    let others = async {
+                        eventually(|| site.count() == 1).await;
+                        crowd.await
+                    };
+                    tokio::join!(first, others).1
+                };
+                site.meeting(5, all).await
+            }
+        };
+        for sent in sent {
+            assert_eq!(sent.body, "2", "{before}");
+        }
+        assert_eq!(site.count(), 2, "{before}");
+    }
+}
+
+#[tokio::test]
+async fn who_is_answered_apart_by_its_cookie_has_no_condition_of_others_passed_on() {
+    let site = private_to_sessions().await;
+    let condition_of_last = || {
+        let seen = site.seen();
+        let last = seen.last().expect("a request");
+        last.header("if-none-match").map(str::to_owned)
+    };
+    let asks = async |path: &str, cookie: Option<&str>| {
+        let cookie = cookie.map(|value| ("cookie", value));
+        let fields: Vec<_> = CONDITION.into_iter().chain(cookie).collect();
+        assert_eq!(site.get_with(path, &fields).await.status(), 304);
+        condition_of_last()
+    };
+    for path in ["/a", "/b"] {
+        site.get_with(path, &[SESSION]).await;
+    }
+    site.later(6);
+    assert_eq!(
+        asks("/a", None).await,
+        None,
+        "it is asked for what all may have"
+    );
+    // Of so many cookies not all are in the group of the one with the session.
+    let mut is_asked_for = false;
+    for number in 0..64 {
+        let cookie = format!("theme={number}");
+        is_asked_for = asks("/b", Some(cookie.as_str())).await.is_none();
+        if is_asked_for {
+            break;
+        }
+    }
+    assert!(is_asked_for, "all are taken for the one with the session");
+    let hit = Some("tollgate; hit");
+    for path in ["/a", "/b"] {
+        within(async { while site.get(path).await.header("cache-status") != hit {} }).await;
+    }
 }
 
 /// As soon as somebody asks for the whole.

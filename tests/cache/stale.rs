@@ -213,24 +213,37 @@ async fn who_names_a_caller_has_a_stale_answer_fetched_anew_now_and_then_only() 
 async fn who_is_answered_apart_keeps_no_answer_stale_for_others() {
     let site = Site::start("", |count, seen| {
         let control = match seen.header("cookie") {
-            Some(_) => "private",
-            None => "max-age=60, stale-while-revalidate=600",
+            Some("session=1") => "private",
+            _ => "max-age=60, stale-while-revalidate=600",
         };
         numbered(count, &[("cache-control", control)])
     })
     .await;
-    site.get("/a").await;
-    site.later(61);
-    for _ in 0..5 {
-        let sent = site.get_with("/a", &[("cookie", "session=1")]).await;
-        assert_eq!(&*sent.body, b"1");
-        eventually(|| site.count() == 2).await;
+    for path in ["/a", "/b"] {
+        site.get(path).await;
     }
-    // As soon as the fetch for the client with the cookie has ended, and not five seconds later.
-    let anew = async { while &*site.get("/a").await.body == b"1" {} };
+    site.later(61);
+    for (path, stale, count) in [("/a", "1", 3), ("/b", "2", 4)] {
+        for _ in 0..5 {
+            let sent = site.get_with(path, &[("cookie", "session=1")]).await;
+            assert_eq!(sent.body, stale);
+            eventually(|| site.count() == count).await;
+        }
+    }
+    // As soon as the fetch for the client with the session has ended, and not five seconds later.
+    let anew = async {
+        while &*site.get("/a").await.body == b"1" {}
+        // Nor where all have cookies.
+        for number in 0.. {
+            let cookie = format!("theme={number}");
+            if &*site.get_with("/b", &[("cookie", &cookie)]).await.body != b"2" {
+                break;
+            }
+        }
+    };
     let soon = tokio::time::timeout(Duration::from_secs(4), anew).await;
     assert!(soon.is_ok(), "nobody fetches it anew");
-    assert_eq!(site.count(), 3);
+    assert_eq!(site.count(), 6);
 }
 
 /// More than may be fetched at a time without a client, of an upstream that takes its time.

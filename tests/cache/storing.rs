@@ -594,6 +594,52 @@ async fn a_posts_answer_is_not_stored_when_the_url_was_changed_meanwhile() {
     assert_eq!(send("GET").await.body, "2");
 }
 
+/// It goes on with the cache that it began with, of which later requests know nothing.
+#[tokio::test]
+async fn a_change_under_way_reaches_the_caches_that_reloads_have_made_since() {
+    let small = "cache = {}\n[cache]\nmemory = '64MiB'\n";
+    let large = "cache = {}\n[cache]\nmemory = '128MiB'\n";
+    for reloads in [&[small][..], &[small, large], &["", large]] {
+        let (free, wait) = watch::channel(false);
+        let (begun, mut begins) = watch::channel(false);
+        let (begun, gets) = (Arc::new(begun), Arc::<AtomicUsize>::default());
+        let origin = Server::http1(move |request: http::Request<hyper::body::Incoming>| {
+            let (mut wait, begun, gets) = (wait.clone(), Arc::clone(&begun), Arc::clone(&gets));
+            async move {
+                if request.method() == http::Method::GET {
+                    return numbered(gets.fetch_add(1, Relaxed) + 1, FRESH);
+                }
+                begun.send_replace(true);
+                wait.wait_for(|free| *free).await.expect("the test goes on");
+                answer(204, &[], "")
+            }
+        })
+        .await;
+        let route = format!("[routes.a]\nupstream = '{}'\n", origin.url());
+        let gateway = Gateway::start(&format!("{route}cache = {{}}\n"));
+        let send = |method: &'static str| {
+            let address = gateway.address();
+            async move {
+                let mut connection = http1(address).await;
+                let answer = connection.send_request(request(method, "/a", &[], empty()));
+                read(answer.await.expect("an answer")).await
+            }
+        };
+        let posting = tokio::spawn(send("POST"));
+        let begun = begins.wait_for(|begun| *begun).await;
+        drop(begun.expect("the origin is there"));
+        for reload in reloads {
+            gateway.apply(&format!("{route}{reload}"));
+        }
+        for _ in 0..2 {
+            assert_eq!(send("GET").await.body, "1", "it is kept as it was");
+        }
+        free.send_replace(true);
+        assert_eq!(posting.await.expect("no panic").status(), 204);
+        assert_eq!(send("GET").await.body, "2", "{reloads:?}");
+    }
+}
+
 /// A POST's answer tells its tags, and one of them may have been purged while the upstream made it.
 #[tokio::test]
 async fn a_posts_answer_is_not_stored_when_its_tag_was_purged_meanwhile() {

@@ -181,6 +181,10 @@ impl CacheRoute {
         if self.memory {
             self.cache.put(object);
         }
+        if let Some((key, _)) = &visit.keys.waiting {
+            // It stands under a key of its own, where what is stored takes no mark away.
+            self.cache.store.wait_again(key, visit.keys.group);
+        }
         if let Some(ticket) = &visit.ticket {
             let key = visit.keys.of(&object.draft);
             ticket.store(&self.cache, key, object);

@@ -10,7 +10,7 @@ use http::{HeaderMap, HeaderValue, Method};
 use tokio::time::{Instant, timeout_at};
 
 use super::{
-    CacheRoute, Visit,
+    CacheRoute, Keys, Visit,
     body::StoredBody,
     consult::{Consulted, Patience},
     fill::{Fetching, Fill, FillBody, LITTLE},
@@ -51,7 +51,6 @@ struct Job {
     visit: Visit,
     child: Arc<Context>,
     flight: Arc<Flight<Outcome>>,
-    key: Key,
     /// Whether nobody waits for it.
     aside: bool,
     /// Whether it has come to its end, and was not ended before.
@@ -228,7 +227,6 @@ impl CacheRoute {
         let job = Job {
             visit: visit.clone(),
             child: Arc::clone(&child),
-            key: visit.keys.of_flight().clone(),
             flight: Arc::clone(&flight),
             aside: false,
             ended: false,
@@ -243,16 +241,15 @@ impl CacheRoute {
     /// Fetches anew what was just served stale; nobody waits for it, and of many requests one does it.
     /// Where there is no place for that now, one that comes later does.
     pub(super) fn refresh(self: &Arc<Self>, request: &Request, mut visit: Visit) {
-        let key = visit.keys.of_flight().clone();
         let id = Id {
-            key: key.clone(),
+            key: visit.keys.of_flight().clone(),
             variant: visit.variant,
         };
         // Nothing of the request may be kept, or the upstream may take it for another.
         let unfit = visit.asked.wants.no_store || has_overrides(&visit.headers);
-        // What the last fetch brought was nobody else's, and so may this one's be. One that names nobody
+        // What its last fetch brought was nobody else's, and so may this one's be. One that names nobody
         // makes it all the same, or who is answered apart would keep the answer stale for all others.
-        let hopeless = visit.passes && (visit.asked.is_known_caller() || visit.asked.cookie);
+        let hopeless = visit.is_apart && visit.asked.names_somebody();
         if unfit || hopeless || self.cache.flights.is_under_way(&id) {
             return;
         }
@@ -268,7 +265,6 @@ impl CacheRoute {
                 child: Arc::new(visit.context.child()),
                 visit,
                 flight,
-                key,
                 aside: true,
                 ended: false,
                 _ticket: ticket,
@@ -450,7 +446,7 @@ impl CacheRoute {
             self.put(visit, &object);
             fetching.stored(object.body.pieces());
         } else if fetching.outgrew(self.cache.largest) {
-            self.pass_from_now(visit.keys.of_flight());
+            self.pass_from_now(&visit.keys);
         }
     }
 
@@ -462,12 +458,13 @@ impl CacheRoute {
         if failed || is_of_one_request(status) || why == "request-no-store" {
             return job.visit.leave_turn();
         }
-        self.pass_from_now(&job.key);
+        self.pass_from_now(&job.visit.keys);
     }
 
-    fn pass_from_now(&self, key: &Key) {
+    fn pass_from_now(&self, keys: &Keys) {
         let until = self.cache.stamp() + PASS.as_nanos() as u64;
-        self.cache.store.pass_until(key, until);
+        let store = &self.cache.store;
+        store.pass_until(keys.of_flight(), keys.group, until);
     }
 
     pub(super) fn stale_instead(
@@ -549,7 +546,7 @@ pub(super) fn fill_request(request: &Request) -> Request {
     fill
 }
 
-impl super::Keys {
+impl Keys {
     /// The key under which an answer is stored.
     pub(super) fn of(&self, draft: &Draft) -> &Key {
         match draft.audience {
@@ -561,8 +558,8 @@ impl super::Keys {
     /// The key by which requests wait for each other: only those of one caller, where callers have
     /// stores of their own, and of one kind.
     pub(super) fn of_flight(&self) -> &Key {
-        let waiting = self.waiting.as_ref().or(self.caller.as_ref());
-        waiting.unwrap_or(&self.everyone)
+        let waiting = self.waiting.as_ref().map(|(key, _)| key);
+        waiting.or(self.caller.as_ref()).unwrap_or(&self.everyone)
     }
 }
 

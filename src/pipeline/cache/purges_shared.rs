@@ -10,9 +10,9 @@
 //! one such batch after the other: what was asked for does not wait for it, and Redis has one more
 //! client, however many change something here.
 
-use std::sync::{
-    Arc, Mutex, OnceLock, PoisonError, Weak,
-    atomic::{AtomicBool, Ordering::Relaxed},
+use std::{
+    ptr,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
 };
 
 use futures_util::future::join_all;
@@ -38,7 +38,7 @@ use super::{
 use crate::store::{Away, Heard, Redis};
 
 /// The way out for purges. When it is dropped, as by a reload, nobody listens any more, and what waits is
-/// still told: for some minutes only, where no cache has the same Redis now.
+/// still told: for some minutes only, where no cache has the same Redis now or gets it again.
 pub(super) struct PurgesShared {
     pub(super) log: Arc<PurgeLog>,
     redis: Arc<Redis>,
@@ -47,14 +47,31 @@ pub(super) struct PurgesShared {
     changes: Arc<Changes>,
     /// Counts what has not been told, that of the caches of before included.
     untold: TaskTracker,
-    left: Left,
-    /// Whether the cache in this one's place has the same Redis.
-    is_followed: AtomicBool,
+    users: Arc<Users>,
     _listening: DropGuard,
 }
 
-/// When the last cache with a Redis went.
-type Left = Arc<OnceLock<Instant>>;
+/// What the next cache that shares purges has to know of those which the caches of before may still have to
+/// tell. It stays when a reload makes a cache that shares none.
+#[derive(Clone)]
+pub(super) struct Owed {
+    /// Which Redis is told; as long as there is this, no other is in its place in memory.
+    redis: Weak<Redis>,
+    log: Arc<PurgeLog>,
+    untold: TaskTracker,
+    users: Arc<Users>,
+}
+
+/// The caches that have one Redis.
+#[derive(Default)]
+struct Users(Mutex<Use>);
+
+#[derive(Default)]
+struct Use {
+    caches: usize,
+    /// When the last of them went.
+    left: Option<Instant>,
+}
 
 /// Purges on their way out: one, or of several URLs.
 struct Telling {
@@ -81,25 +98,23 @@ struct Ends {
     /// Whether answers are stored in Redis, so that the log is to be followed.
     follows: bool,
     behind: Notify,
-    left: Left,
+    users: Arc<Users>,
 }
 
 impl PurgesShared {
     /// Listens and tells on the control runtime. Where answers are stored in Redis, the log of purges
-    /// is followed, too, and so many bytes of changes may wait. `before` is that of the cache whose place
-    /// this one takes.
+    /// is followed, too, and so many bytes of changes may wait. `before` is what the caches of before may
+    /// owe.
     pub(super) fn start(
         redis: &Arc<Redis>,
         control: &Handle,
         cache: Weak<Cache>,
         changes: Option<u64>,
-        before: Option<&Self>,
+        before: Option<&Owed>,
     ) -> Self {
-        let same = before.filter(|before| Arc::ptr_eq(&before.redis, redis));
-        if let Some(before) = same {
-            before.is_followed.store(true, Relaxed);
-        }
-        let left = same.map_or_else(Left::default, |before| Arc::clone(&before.left));
+        let same = before.filter(|before| before.is_to(redis));
+        let users = same.map_or_else(Arc::default, |before| Arc::clone(&before.users));
+        users.come();
         let (queue, waiting) = mpsc::channel(MOST_WAITING);
         let stop = CancellationToken::new();
         let lost = Arc::<Lost>::default();
@@ -109,7 +124,7 @@ impl PurgesShared {
             log: Arc::new(same.map_or_else(PurgeLog::new, |before| before.log.beside())),
             follows: changes.is_some(),
             behind: Notify::new(),
-            left: Arc::clone(&left),
+            users: Arc::clone(&users),
         });
         let log = Arc::clone(&ends.log);
         let follows = ends.follows;
@@ -129,22 +144,19 @@ impl PurgesShared {
             lost,
             changes,
             untold: before.map_or_else(TaskTracker::new, |before| before.untold.clone()),
-            left,
-            is_followed: AtomicBool::new(false),
+            users,
             _listening: stop.drop_guard(),
         }
     }
 
-    /// Whether there are purges of which another Redis than this one is to be told.
-    pub(super) fn owes_another(&self, redis: &Arc<Redis>) -> bool {
-        // Those of the caches of before count too: this Redis may be one of theirs.
-        !Arc::ptr_eq(&self.redis, redis) && !self.untold.is_empty()
-    }
-
-    /// Waits until Redis knows of all purges so far, but not for long: it may be away.
-    pub(super) async fn drain(&self) {
-        self.untold.close();
-        let _ = timeout(LONGEST_DRAIN, self.untold.wait()).await;
+    /// What it may still have to tell, for the cache that comes behind it.
+    pub(super) fn owed(&self) -> Owed {
+        Owed {
+            redis: Arc::downgrade(&self.redis),
+            log: Arc::clone(&self.log),
+            untold: self.untold.clone(),
+            users: Arc::clone(&self.users),
+        }
     }
 
     /// Has a purge made that is to be told then; `purge` makes it and tells its moment.
@@ -187,10 +199,50 @@ impl PurgesShared {
 
 impl Drop for PurgesShared {
     fn drop(&mut self) {
-        if !self.is_followed.load(Relaxed) {
-            self.left.get_or_init(Instant::now);
-        }
+        self.users.go();
         self.changes.close();
+    }
+}
+
+impl Owed {
+    /// Whether there are purges of which another Redis than this one is to be told.
+    pub(super) fn is_to_another(&self, redis: &Arc<Redis>) -> bool {
+        // Those of the caches of before count too: this Redis may be one of theirs.
+        !self.is_to(redis) && !self.untold.is_empty()
+    }
+
+    /// Waits until Redis knows of all purges so far, but not for long: it may be away.
+    pub(super) async fn drain(&self) {
+        self.untold.close();
+        let _ = timeout(LONGEST_DRAIN, self.untold.wait()).await;
+    }
+
+    fn is_to(&self, redis: &Arc<Redis>) -> bool {
+        ptr::eq(self.redis.as_ptr(), Arc::as_ptr(redis))
+    }
+}
+
+impl Users {
+    fn come(&self) {
+        let mut known = self.locked();
+        known.caches += 1;
+        known.left = None;
+    }
+
+    fn go(&self) {
+        let mut known = self.locked();
+        known.caches -= 1;
+        known.left = (known.caches == 0).then(Instant::now);
+    }
+
+    /// When the last went, if none has come since.
+    fn left(&self) -> Option<Instant> {
+        self.locked().left
+    }
+
+    fn locked(&self) -> MutexGuard<'_, Use> {
+        // Whole after a panic elsewhere: nothing in it panics between two changes.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -331,7 +383,7 @@ impl Ends {
     /// Whether a Redis that no cache has any more has been away for too long: what waits would wait, and
     /// take its room, for as long as the process runs.
     fn gives_up(&self) -> bool {
-        let left = self.left.get();
+        let left = self.users.left();
         left.is_some_and(|left| left.elapsed() > LONGEST_DEBT)
     }
 

@@ -18,6 +18,7 @@ use super::{
     fill::Fill,
     flights::{Flight, Flights},
     key::Sought,
+    lineage::Lineage,
     object::Object,
     places::{Place, Places},
     policy::{Facts, Moment, Nominated, VariantKey},
@@ -47,6 +48,8 @@ pub struct Cache {
     others: OnceLock<PurgesShared>,
     /// Set when answers are kept where gateways share them.
     second: OnceLock<Arc<SecondTier>>,
+    /// It and the caches of before and since.
+    lineage: Arc<Lineage>,
     tasks: TaskTracker,
     stop: CancellationToken,
 }
@@ -58,8 +61,6 @@ pub struct Sharing<'a> {
     pub redis: &'a Arc<Redis>,
     /// Whether it is answers too, and not only purges.
     pub answers: bool,
-    /// The cache whose place the new one takes: it may have purges that Redis does not know of.
-    pub before: Option<&'a Cache>,
 }
 
 /// What a cache holds.
@@ -117,11 +118,12 @@ pub(super) enum Stored {
 }
 
 impl Cache {
-    /// The cache of `[cache]`.
+    /// The cache of `[cache]`, the newest of those.
     #[must_use]
     pub fn from_config(
         config: &config::Cache,
         tools: &Tools,
+        lineage: &Arc<Lineage>,
         sharing: Option<Sharing<'_>>,
     ) -> Arc<Self> {
         let purges = Purges::new(config.memory);
@@ -145,9 +147,11 @@ impl Cache {
             clock: tools.clock.clone(),
             metrics: Arc::clone(&tools.metrics),
             memory: config.memory,
+            lineage: Arc::clone(lineage),
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),
         });
+        lineage.add(&cache);
         if let Some(sharing) = sharing {
             cache.share(sharing, tools, waiting);
         }
@@ -156,11 +160,13 @@ impl Cache {
 
     /// Tells others of purges and hears of theirs, now that it is there; so many bytes of changes may wait.
     fn share(self: &Arc<Self>, sharing: Sharing<'_>, tools: &Tools, waiting: u64) {
-        let Sharing { redis, answers, .. } = sharing;
-        let before = sharing.before.and_then(|cache| cache.others.get());
+        let Sharing { redis, answers } = sharing;
+        // There may be purges that Redis does not know of.
+        let before = self.lineage.owed();
         let weak = Arc::downgrade(self);
         let follows = answers.then_some(waiting);
-        let heard = PurgesShared::start(redis, &tools.control, weak, follows, before);
+        let heard = PurgesShared::start(redis, &tools.control, weak, follows, before.as_ref());
+        self.lineage.owe(heard.owed());
         let log = Arc::clone(&heard.log);
         self.others.get_or_init(|| heard);
         if answers {
@@ -169,7 +175,7 @@ impl Cache {
             self.second.get_or_init(|| Arc::new(second));
         }
         // This Redis may be a copy of the other one, or that by another name.
-        if before.is_some_and(|before| before.owes_another(redis)) {
+        if before.is_some_and(|before| before.is_to_another(redis)) {
             self.purge(&Aim::Everything, false);
         }
     }
@@ -189,14 +195,31 @@ impl Cache {
     /// back what was there before.
     pub fn purge(&self, aim: &Aim, soft: bool) {
         self.count_purge();
+        self.purge_alone(aim, soft);
+        for newer in self.lineage.since(self) {
+            newer.purge_alone(aim, soft);
+        }
+    }
+
+    /// The same for a URL that a client's request has changed.
+    pub(super) fn invalidate(&self, url: Aim) {
+        // Each tells those with which it shares answers, of whom another may know nothing.
+        for newer in self.lineage.since(self) {
+            newer.invalidate_alone(url.clone());
+        }
+        self.invalidate_alone(url);
+    }
+
+    /// Purges in one cache, and tells with whom that shares purges.
+    fn purge_alone(&self, aim: &Aim, soft: bool) {
         match self.others.get() {
             None => self.forget(aim, soft),
             Some(others) => others.tell(self, aim, soft, self.forget_untold(others, aim, soft)),
         }
     }
 
-    /// The same for a URL that a client's request has changed. Where answers are shared all are told.
-    pub(super) fn invalidate(&self, url: Aim) {
+    /// Forgets a URL in one cache. Where answers are shared all are told.
+    fn invalidate_alone(&self, url: Aim) {
         let others = self.others.get().filter(|_| self.second.get().is_some());
         match others {
             None => self.forget(&url, false),
@@ -267,8 +290,8 @@ impl Cache {
         self.stop.cancel();
         self.tasks.close();
         self.tasks.wait().await;
-        if let Some(others) = self.others.get() {
-            others.drain().await;
+        if let Some(owed) = self.lineage.owed() {
+            owed.drain().await;
         }
     }
 

@@ -17,6 +17,8 @@
 //! there were more and smaller answers before, is held back from what answers may take. A shelf that
 //! is heavier than a shard would be refused in silence, so shards are few enough that none is.
 
+mod passes;
+
 use std::{
     hash::{BuildHasher, BuildHasherDefault, Hasher},
     slice,
@@ -31,6 +33,7 @@ use quick_cache::{DefaultHashBuilder, Lifecycle, OptionsBuilder, Weighter, sync:
 use smallvec::SmallVec;
 
 use super::key::{Key, Label, Sought};
+use passes::Passes;
 
 /// What can be kept.
 pub trait Kept {
@@ -80,7 +83,7 @@ struct Several<V> {
     variants: Box<[Arc<V>]>,
     /// Until when requests for which nothing is here do not wait for each other: answers of this key
     /// turned out to be for one caller each.
-    pass_until: u64,
+    passes: Passes,
     weight: u64,
 }
 
@@ -156,16 +159,30 @@ impl<V: Kept> Store<V> {
             let kept = old.into_iter().flat_map(Shelf::variants);
             let kept = kept.filter(|known| !replaces(known)).cloned();
             let variants = std::iter::once(Arc::clone(variant)).chain(kept);
-            Some(Shelf::new(label, self.fitting(variants), 0))
+            Some(Shelf::new(label, self.fitting(variants), Passes::default()))
         });
     }
 
-    /// Notes that answers of this key are for one caller each.
-    pub fn pass_until(&self, key: &Key, until: u64) {
+    /// Notes that answers of this key are for one caller each, as was learnt of a group of callers.
+    pub fn pass_until(&self, key: &Key, group: u8, until: u64) {
         let label = Label::of(key);
         self.change(&label, |old| {
             let kept = old.into_iter().flat_map(Shelf::variants).cloned();
-            Some(Shelf::new(&label, self.fitting(kept), until))
+            let passes = old.map(Shelf::passes_of_all).unwrap_or_default();
+            let passes = passes.with(group, until);
+            Some(Shelf::new(&label, self.fitting(kept), passes))
+        });
+    }
+
+    /// Forgets that of a group, and of no other.
+    pub fn wait_again(&self, key: &Key, group: u8) {
+        let label = Label::of(key);
+        self.change(&label, |old| {
+            let old = old?;
+            let kept: SmallVec<[Arc<V>; 1]> = old.variants().iter().cloned().collect();
+            let passes = old.passes_of_all().without(group);
+            let is_of_use = !kept.is_empty() || !passes.is_empty();
+            is_of_use.then(|| Shelf::new(&label, kept, passes))
         });
     }
 
@@ -175,7 +192,7 @@ impl<V: Kept> Store<V> {
         self.change(&label, |old| {
             let kept = old?.variants().iter().filter(|known| !removed(known));
             let kept: SmallVec<[Arc<V>; 1]> = kept.cloned().collect();
-            (!kept.is_empty()).then(|| Shelf::new(&label, kept, 0))
+            (!kept.is_empty()).then(|| Shelf::new(&label, kept, Passes::default()))
         });
     }
 
@@ -303,17 +320,17 @@ impl<V: Kept> Store<V> {
 }
 
 impl<V: Kept> Shelf<V> {
-    fn new(label: &Label, variants: SmallVec<[Arc<V>; 1]>, pass_until: u64) -> Self {
-        if let ([one], 0) = (variants.as_slice(), pass_until) {
+    fn new(label: &Label, variants: SmallVec<[Arc<V>; 1]>, passes: Passes) -> Self {
+        if let ([one], true) = (variants.as_slice(), passes.is_empty()) {
             return Self(Variants::One(Arc::clone(one)));
         }
         let objects: u64 = variants.iter().map(|variant| variant.weight()).sum();
         let held = size_of::<Several<V>>() + COUNTS + variants.len() * size_of::<Arc<V>>();
         Self(Variants::Several(Arc::new(Several {
-            weight: objects + (held + label.heap()) as u64,
+            weight: objects + (held + label.heap() + passes.heap()) as u64,
             label: label.clone(),
             variants: variants.into_boxed_slice(),
-            pass_until,
+            passes,
         })))
     }
 
@@ -351,20 +368,32 @@ impl<V> Shelf<V> {
         }
     }
 
-    /// Whether requests for which nothing is here should not wait for each other now.
+    /// Whether requests for which nothing is here should not wait for each other now, whoever asks.
     #[must_use]
     pub fn passes(&self, now: u64) -> bool {
-        self.passed_within(now, 0)
+        match &self.0 {
+            Variants::One(_) => false,
+            Variants::Several(several) => now < several.passes.until(),
+        }
     }
 
-    /// Whether that is so, or was so long ago at most, and nothing has come here since.
+    /// Whether that was learnt of this group, and is so or was so long ago at most, and nothing has come
+    /// here since.
     #[must_use]
-    pub fn passed_within(&self, now: u64, ago: u64) -> bool {
+    pub fn passed_within(&self, group: u8, now: u64, ago: u64) -> bool {
         match &self.0 {
             Variants::One(_) => false,
             Variants::Several(several) => {
-                several.pass_until > 0 && now < several.pass_until.saturating_add(ago)
+                let until = several.passes.until_for(group);
+                until > 0 && now < until.saturating_add(ago)
             }
+        }
+    }
+
+    fn passes_of_all(&self) -> Passes {
+        match &self.0 {
+            Variants::One(_) => Passes::default(),
+            Variants::Several(several) => several.passes.clone(),
         }
     }
 }
@@ -579,14 +608,37 @@ mod tests {
     fn a_mark_to_pass_leaves_what_is_stored_and_ends() {
         let store = store(1 << 20, 64 << 10);
         put(&store, "/a", 10, 0);
-        store.pass_until(&key("/a").to_key(), 100);
+        store.pass_until(&key("/a").to_key(), 0, 100);
         let shelf = store.find(&key("/a")).unwrap();
         assert!(shelf.passes(99) && !shelf.passes(100));
-        assert!(shelf.passed_within(109, 10) && !shelf.passed_within(110, 10));
+        assert!(shelf.passed_within(0, 109, 10) && !shelf.passed_within(0, 110, 10));
         assert_eq!(shelf.variants().len(), 1);
         put(&store, "/a", 10, 1);
         let shelf = store.find(&key("/a")).unwrap();
-        assert!(!shelf.passes(99) && !shelf.passed_within(99, 10));
+        assert!(!shelf.passes(99) && !shelf.passed_within(0, 99, 10));
+    }
+
+    #[test]
+    fn a_mark_to_pass_is_remembered_of_those_of_whom_it_was_learnt() {
+        let store = store(1 << 20, 64 << 10);
+        let kept = key("/a").to_key();
+        let find = || store.find(&key("/a"));
+        store.wait_again(&kept, 1);
+        assert!(find().is_none());
+        store.pass_until(&kept, 1, 100);
+        store.pass_until(&kept, 2, 200);
+        let shelf = find().unwrap();
+        assert!(shelf.passes(199), "none waits as long as it is so of one");
+        let within = |shelf: &Shelf<Blob>, group| shelf.passed_within(group, 150, 0);
+        assert_eq!(
+            [0, 1, 2].map(|group| within(&shelf, group)),
+            [false, false, true]
+        );
+        assert!(shelf.passed_within(1, 109, 10) && !shelf.passed_within(3, 109, 10));
+        store.wait_again(&kept, 2);
+        assert!(find().is_some_and(|shelf| shelf.passes(99) && !shelf.passes(100)));
+        store.wait_again(&kept, 1);
+        assert!(find().is_none(), "nothing is left of it");
     }
 
     #[test]
@@ -638,7 +690,7 @@ mod tests {
         for variant in 0..10 {
             put(&store, "/a", 10, 0);
             put(&store, "/a", 10, variant);
-            store.pass_until(&key("/a").to_key(), 100);
+            store.pass_until(&key("/a").to_key(), 0, 100);
         }
         assert_eq!((store.evicted(), store.len()), (0, 1));
         for index in 0..100 {

@@ -371,6 +371,40 @@ async fn a_change_of_which_redis_is_told_late_outlives_a_reload_with_another_cac
     }
 }
 
+#[tokio::test]
+async fn a_change_of_which_redis_is_told_late_outlives_reloads_that_share_nothing_in_between() {
+    for without_redis in [false, true] {
+        let fleet = Fleet::with(2, REDIS, TAGGED).await;
+        fleet.fill(0, "/a").await;
+        let allow = |rule: &str| {
+            let answer = fleet.redis.run(&format!("ACL SETUSER default {rule}"));
+            assert!(answer.starts_with("+OK"), "{answer}");
+        };
+        // It answers, and forgets nothing.
+        allow("-del");
+        fleet.send(0, "DELETE", "/a", &[]).await;
+        let alone = fleet.text().replace(REDIS, "");
+        let start = match without_redis {
+            true => alone.find("[routes.site]").expect("a route"),
+            false => 0,
+        };
+        fleet.gateways[0].apply(&alone[start..]);
+        fleet.gateways[0].apply(fleet.text());
+        let joined = || fleet.gateways[0].metric("tollgate_cache_purges_total", &[]) >= 2.0;
+        eventually(joined).await;
+        let guards = || fleet.keys("tollgate:cache:*:guard").len();
+        assert_eq!(guards(), 1);
+        let body = fleet.body(0, "/a").await;
+        assert_ne!(body, "1", "{without_redis}: the new cache knows of it");
+        allow("+del");
+        eventually(|| guards() == 0).await;
+        for gateway in [1, 0] {
+            let body = fleet.body(gateway, "/a").await;
+            assert_ne!(body, "1", "{without_redis}: {gateway}");
+        }
+    }
+}
+
 /// One gateway with a changed URL, and a Redis that stands still.
 async fn with_a_change_of_which_redis_does_not_know() -> Fleet {
     let text = format!(
@@ -399,10 +433,15 @@ async fn ends_when_redis_knows(fleet: &Fleet) {
 
 #[tokio::test]
 async fn a_gateway_that_ends_behind_a_reload_tells_of_the_changes_of_before() {
-    let fleet = with_a_change_of_which_redis_does_not_know().await;
-    let text = format!("{}\n[cache]\nmemory = '300MiB'\n", fleet.text());
-    fleet.gateways[0].apply(&text);
-    ends_when_redis_knows(&fleet).await;
+    for (from, to) in [
+        ("[redis]", "[cache]\nmemory = '300MiB'\n[redis]"),
+        // The new cache shares nothing.
+        (REDIS, ""),
+    ] {
+        let fleet = with_a_change_of_which_redis_does_not_know().await;
+        fleet.gateways[0].apply(&fleet.text().replace(from, to));
+        ends_when_redis_knows(&fleet).await;
+    }
 }
 
 #[tokio::test]

@@ -111,6 +111,30 @@ async fn what_is_nobody_elses_holds_up_no_other_gateway() {
 }
 
 #[tokio::test]
+async fn who_is_answered_apart_by_its_cookie_leaves_the_turn_of_others_as_it_is() {
+    let fleet = Fleet::start(2, BOTH, |count, seen| {
+        let control = match seen.header("cookie") {
+            Some(_) => "private",
+            None => "max-age=60",
+        };
+        answer(200, &[("cache-control", control)], count.to_string())
+    })
+    .await;
+    fleet.get_with(0, "/", &[("cookie", "session=1")]).await;
+    fleet.gate.forget_permits(1_000_000);
+    let asked = || fleet.redis.calls("evalsha") + fleet.redis.calls("eval");
+    let before = asked();
+    let opening = async {
+        // One asks for its turn once, and the other again and again.
+        eventually(|| fleet.count() == 2 && asked() >= before + 6).await;
+        fleet.gate.add_permits(1_000_000);
+    };
+    let (one, other, ()) = tokio::join!(fleet.body(0, "/"), fleet.body(1, "/"), opening);
+    assert_eq!((one.as_str(), other.as_str()), ("2", "2"));
+    assert_eq!(fleet.count(), 2, "one for both");
+}
+
+#[tokio::test]
 async fn who_meets_a_failing_upstream_leaves_its_turn_to_the_next() {
     let fleet = Fleet::start(1, BOTH, |_, _| answer(503, &[], "down")).await;
     let released = fleet.redis.calls("del");

@@ -121,7 +121,7 @@ fn in_front_of(upstream: impl Handle, cache: &str) -> (Arc<Cache>, RouteService)
         workers: 1,
         blocking: Blocking::for_this_machine(),
     };
-    let cache = Cache::from_config(&loaded.config.cache, &tools, None);
+    let cache = Cache::from_config(&loaded.config.cache, &tools, &Arc::default(), None);
     let route = &loaded.config.routes[0];
     let layer = CacheLayer::from_config(route, Some(&cache), &Arc::default());
     let service = RouteService::new(upstream);

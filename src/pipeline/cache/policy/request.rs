@@ -144,6 +144,12 @@ impl Asked {
     pub fn is_known_caller(&self) -> bool {
         self.principal || self.authorization
     }
+
+    /// Whether something in it may name somebody, so that its answer may be nobody else's.
+    #[must_use]
+    pub fn names_somebody(&self) -> bool {
+        self.is_known_caller() || self.cookie
+    }
 }
 
 fn class(incoming: &Incoming<'_>) -> Class {

@@ -63,7 +63,11 @@ impl Place {
             (Some(shelf), None) => shelf.name.clone(),
             (None, _) => self.guard.clone(),
         };
-        name + ":turn"
+        match &visit.keys.waiting {
+            // Of others than those of its kind it waits for none here either.
+            Some((_, kind)) => format!("{name}:{kind}:turn"),
+            None => name + ":turn",
+        }
     }
 }
 
