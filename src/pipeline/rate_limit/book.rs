@@ -85,6 +85,15 @@ impl LimitBook {
         self.limits.values()
     }
 
+    /// Gives every limit the room that its configuration says. For the limits that are in force from
+    /// now on: building alone must change nothing of running ones, whose counters the new ones share,
+    /// since a reload may still be refused.
+    pub fn take_effect(&self) {
+        for limit in self.limits.values() {
+            limit.counters.counting.hold(limit.config.max_keys);
+        }
+    }
+
     /// Lets idle keys go, a part of them a call; for a thread that has time.
     pub fn sweep(&self) {
         for limit in self.limits.values() {

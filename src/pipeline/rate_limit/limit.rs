@@ -79,7 +79,6 @@ impl Limit {
                 metrics.limit_table(&config.name),
             ))
         });
-        counters.counting.hold(config.max_keys);
         let tier = |quotas: &[Quota]| Tier::new(config.into(), quotas, config.bucket);
         // The bucket's size belongs to the limit's own quota.
         let other = |quotas: &[Quota]| Tier::new(config.into(), quotas, None);
