@@ -3,7 +3,7 @@
 use jsonwebtoken::{EncodingKey, Header, encode};
 use serde_json::{Value, json};
 
-use super::Limited;
+use super::{Limited, admin};
 use crate::support::KeysFile;
 
 const SECRET: &str = "a secret of at least 32 bytes, for tests";
@@ -175,6 +175,33 @@ async fn who_shares_a_key_with_callers_of_a_faster_quota_pays_its_own_debt() {
             assert_eq!(limited.passed(1, &alice).await, 0, "{algorithm}");
         }
     }
+}
+
+#[tokio::test]
+async fn a_key_that_callers_share_is_reset_for_all_of_them() {
+    let with = |subject: &str, roles: &[&str]| {
+        token(json!({ "sub": subject, "tenant": "t1", "roles": roles }))
+    };
+    let (alice, gold) = (with("alice", &[]), with("bob", &["gold"]));
+    let limited = by("key = 'claim:tenant'\nquota = '2/1h'\n\
+         [rate_limits.one.overrides]\n'role:gold' = '5/1h'\n");
+    let path = "/api/limits/one/keys/t1";
+    assert_eq!(limited.passed(6, &gold).await, 5);
+    // Nobody has used anything of the limit's own quota.
+    let window = admin::get(&limited, path).await["data"]["windows"][0].clone();
+    assert_eq!(
+        (&window["quota"], &window["remaining"]),
+        (&json!(5), &json!(0))
+    );
+    assert_eq!(limited.passed(1, &alice).await, 1);
+    let window = admin::get(&limited, path).await["data"]["windows"][0].clone();
+    assert_eq!(
+        (&window["quota"], &window["remaining"]),
+        (&json!(2), &json!(1))
+    );
+    assert_eq!(admin::ask(&limited, "DELETE", path).await.status, 204);
+    assert_eq!(limited.passed(6, &gold).await, 5);
+    assert_eq!(limited.passed(3, &alice).await, 2);
 }
 
 #[tokio::test]
