@@ -1,6 +1,6 @@
 //! Several limits at once: all or none, the tightest told, shadow mode, costs that answers tell.
 
-use super::Limited;
+use super::{Limited, admin};
 use std::sync::Arc;
 
 use tokio::sync::Semaphore;
@@ -103,6 +103,43 @@ async fn a_limit_in_shadow_mode_counts_and_logs_only() {
         ),
         (1.0, 3.0, 0.0)
     );
+}
+
+#[tokio::test]
+async fn a_limit_in_shadow_mode_refuses_nobody_for_want_of_a_key() {
+    let limited = Limited::answering(
+        "['shadow', 'address']",
+        "[rate_limits.shadow]\nkey = 'header:x-tenant'\nquota = '1/1h'\nenforce = false\n\
+         on_missing_key = 'refuse'\n\
+         [rate_limits.address]\nkey = 'client_ip'\nquota = '100/1h'\n",
+    );
+    assert_eq!(limited.passed(2, "").await, 2);
+    let lines = limited.gateway.log_lines(2).await;
+    assert_eq!(lines[1]["shadow"], "limit.key_missing");
+    let labels = ["limit=\"shadow\"", "decision=\"shadow_deny\""];
+    let counted = limited
+        .gateway
+        .metric("tollgate_rate_limit_decisions_total", &labels);
+    assert_eq!(counted, 2.0);
+}
+
+#[tokio::test]
+async fn a_limit_in_shadow_mode_is_not_charged_either_when_another_refuses() {
+    let limited = Limited::answering(
+        "['shadow', 'address']",
+        "[rate_limits.shadow]\nkey = 'client_ip'\nquota = '9/1h'\nenforce = false\n\
+         [rate_limits.address]\nkey = 'client_ip'\nquota = '2/1h'\n",
+    );
+    assert_eq!(limited.passed(20, "").await, 2);
+    let key = admin::get(&limited, "/api/limits/shadow/keys/127.0.0.1").await;
+    assert_eq!(key["data"]["windows"][0]["remaining"], 7);
+    // And one that would refuse keeps nobody from being charged by the other.
+    let limited = Limited::answering(
+        "['shadow', 'address']",
+        "[rate_limits.shadow]\nkey = 'client_ip'\nquota = '1/1h'\nenforce = false\n\
+         [rate_limits.address]\nkey = 'client_ip'\nquota = '5/1h'\n",
+    );
+    assert_eq!(limited.passed(9, "").await, 5);
 }
 
 #[tokio::test]
