@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use tokio::sync::Semaphore;
 
-use crate::support::{Origin, Raw, Server, eventually, reply};
+use crate::support::{Origin, Raw, Server, Streams, eventually, reply};
 
 const THREE: &str = "[rate_limits.a]\nkey = 'client_ip'\nquota = '5/1h'\n\
      [rate_limits.b]\nkey = 'header:x-b'\nquota = '2/1h'\n\
@@ -367,6 +367,25 @@ async fn what_is_given_back_of_a_window_that_has_passed_is_no_gift_to_the_next()
     gate.add_permits(1);
     assert_eq!(slow.answer().await.status, 200);
     assert_eq!(limited.passed(3, "X-Ask: 1\r\n").await, 0);
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_before_the_answer_has_paid() {
+    let origin = Streams::start().await;
+    let limited = Limited::start(&format!(
+        "[routes.all]\nupstream = '{}'\nrate_limits = ['one']\n\
+         [rate_limits.one]\nkey = 'client_ip'\nquota = '2/1h'\ncost_header = 'x-cost'\n",
+        origin.server.url()
+    ));
+    let mut feeds = Vec::new();
+    for _ in 0..2 {
+        let mut client = Raw::connect(limited.gateway.address()).await;
+        client.send("GET /wait HTTP/1.1\r\nHost: a\r\n\r\n").await;
+        feeds.push(origin.feed().await);
+        client.reset();
+    }
+    limited.gateway.log_lines(2).await;
+    assert_eq!(limited.get().await.status, 429);
 }
 
 #[tokio::test]
