@@ -319,6 +319,7 @@ impl Shared {
             tracing::warn!(key, "a changed key takes effect at the next start");
         }
         self.snapshot.store(Arc::new(self.workshop.snapshot(&next)));
+        next.policies.limits.take_effect();
         self.recorder
             .reconfigure(LineOptions::from(&next.config.log.access));
         let relevelled = running.config.log.level != next.config.log.level;

@@ -194,6 +194,21 @@ fn a_request_must_not_cost_more_than_there_is() {
 }
 
 #[test]
+fn a_cost_that_the_route_changes_before_it_is_read_is_refused() {
+    let text = limit("key = \"client_ip\"\nquota = \"5/s\"\ncost_header = \"x-cost\"");
+    let with = |edit: &str| format!("{text}[routes.all.response_headers]\n{edit}\n");
+    for edit in ["remove = \"X-Cost\"", "set = { x-cost = \"1\" }"] {
+        let (message, help) = error(&with(edit));
+        assert!(
+            message.contains("changes `x-cost` before the limit `one` of the route `all` reads it"),
+            "{message}"
+        );
+        assert!(help.starts_with("leave the field out"), "{help}");
+    }
+    valid(&with("remove = \"x-other\"\nadd = { x-more = \"1\" }"));
+}
+
+#[test]
 fn a_key_that_anybody_makes_up_is_no_limit() {
     for key in [
         "\"header:x-tenant\"",

@@ -5,13 +5,13 @@ use serde_json::Value;
 use super::Limited;
 use crate::support::{Answer, Raw, Streams, release};
 
-async fn ask(limited: &Limited, method: &str, path: &str) -> Answer {
+pub(super) async fn ask(limited: &Limited, method: &str, path: &str) -> Answer {
     let request =
         format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
     Raw::ask(limited.gateway.admin(), request).await
 }
 
-async fn get(limited: &Limited, path: &str) -> Value {
+pub(super) async fn get(limited: &Limited, path: &str) -> Value {
     let answer = ask(limited, "GET", path).await;
     assert_eq!(answer.status, 200, "{}", answer.text());
     answer.json()
@@ -109,6 +109,18 @@ async fn a_key_is_found_and_reset_by_its_hash_or_its_value() {
     assert_eq!(limited.passed(1, "X-Tenant: b\r\n").await, 1);
     let key = get(&limited, "/api/limits/tenants/keys/b").await;
     assert_eq!(key["data"]["windows"][0]["remaining"], 9);
+}
+
+#[tokio::test]
+async fn a_client_without_the_key_is_found_and_reset_by_its_address() {
+    let limited = used(&format!("{TENANTS}{ADDRESS}")).await;
+    let path = "/api/limits/tenants/keys/127.0.0.1";
+    assert_eq!(ask(&limited, "GET", path).await.status, 404);
+    assert_eq!(limited.passed(4, "").await, 4);
+    let key = get(&limited, path).await;
+    assert_eq!(key["data"]["windows"][0]["remaining"], 6);
+    assert_eq!(ask(&limited, "DELETE", path).await.status, 204);
+    assert_eq!(ask(&limited, "GET", path).await.status, 404);
 }
 
 #[tokio::test]

@@ -3,7 +3,7 @@
 use jsonwebtoken::{EncodingKey, Header, encode};
 use serde_json::{Value, json};
 
-use super::Limited;
+use super::{Limited, admin};
 use crate::support::KeysFile;
 
 const SECRET: &str = "a secret of at least 32 bytes, for tests";
@@ -158,6 +158,41 @@ async fn a_key_brings_its_own_quota() {
 }
 
 #[tokio::test]
+async fn a_limit_by_api_key_does_not_count_who_shows_a_token() {
+    let mut file = KeysFile::new();
+    let (one, other) = (file.add("one", ""), file.add("other", ""));
+    let limited = Limited::start(&format!(
+        "[auth.jwt.main]\nissuer = 'https://id.test/'\naudience = 'api'\nsecret = '{SECRET}'\n\
+         [auth.api_keys.partners]\nkeys_file = '{}'\n\
+         [routes.all]\nrespond = {{ body = 'ok' }}\nauth = ['jwt.main', 'api_keys.partners']\nrate_limits = ['one']\n\
+         [rate_limits.one]\nkey = 'api_key'\nquota = '2/1h'\non_missing_key = 'skip'\n",
+        file.path().display()
+    ));
+    for key in [&one, &other] {
+        let line = format!("X-Api-Key: {key}\r\n");
+        assert_eq!(limited.passed(4, &line).await, 2);
+    }
+    assert_eq!(limited.passed(4, &of("alice")).await, 4);
+}
+
+#[tokio::test]
+async fn who_is_refused_before_a_limit_by_caller_is_not_charged_there() {
+    let limited = Limited::start(&format!(
+        "[auth.jwt.main]\nissuer = 'https://id.test/'\naudience = 'api'\nsecret = '{SECRET}'\nroles_claim = 'roles'\n\
+         [roles.reader]\n[routes.all]\nrespond = {{ body = 'ok' }}\nauth = 'jwt.main'\nroles = 'reader'\nrate_limits = ['one']\n\
+         [rate_limits.one]\nkey = 'caller'\nquota = '2/1h'\n"
+    ));
+    let reader = token(json!({ "sub": "alice", "roles": ["reader"] }));
+    for _ in 0..4 {
+        let guess = limited.with("Authorization: Bearer nonsense\r\n").await;
+        assert_eq!((guess.status, guess.header("ratelimit")), (401, None));
+        let denied = limited.with(&of("alice")).await;
+        assert_eq!((denied.status, denied.header("ratelimit")), (403, None));
+    }
+    assert_eq!(limited.passed(4, &reader).await, 2);
+}
+
+#[tokio::test]
 async fn who_shares_a_key_with_callers_of_a_faster_quota_pays_its_own_debt() {
     let with = |subject: &str, roles: &[&str]| {
         token(json!({ "sub": subject, "tenant": "t1", "roles": roles }))
@@ -175,6 +210,33 @@ async fn who_shares_a_key_with_callers_of_a_faster_quota_pays_its_own_debt() {
             assert_eq!(limited.passed(1, &alice).await, 0, "{algorithm}");
         }
     }
+}
+
+#[tokio::test]
+async fn a_key_that_callers_share_is_reset_for_all_of_them() {
+    let with = |subject: &str, roles: &[&str]| {
+        token(json!({ "sub": subject, "tenant": "t1", "roles": roles }))
+    };
+    let (alice, gold) = (with("alice", &[]), with("bob", &["gold"]));
+    let limited = by("key = 'claim:tenant'\nquota = '2/1h'\n\
+         [rate_limits.one.overrides]\n'role:gold' = '5/1h'\n");
+    let path = "/api/limits/one/keys/t1";
+    assert_eq!(limited.passed(6, &gold).await, 5);
+    // Nobody has used anything of the limit's own quota.
+    let window = admin::get(&limited, path).await["data"]["windows"][0].clone();
+    assert_eq!(
+        (&window["quota"], &window["remaining"]),
+        (&json!(5), &json!(0))
+    );
+    assert_eq!(limited.passed(1, &alice).await, 1);
+    let window = admin::get(&limited, path).await["data"]["windows"][0].clone();
+    assert_eq!(
+        (&window["quota"], &window["remaining"]),
+        (&json!(2), &json!(1))
+    );
+    assert_eq!(admin::ask(&limited, "DELETE", path).await.status, 204);
+    assert_eq!(limited.passed(6, &gold).await, 5);
+    assert_eq!(limited.passed(3, &alice).await, 2);
 }
 
 #[tokio::test]

@@ -1,7 +1,7 @@
 //! So many at a time: a place is free again when the answer ends, or the client has left.
 
 use super::Limited;
-use crate::support::{Events, Raw, Streams, WebSocket, eventually, release};
+use crate::support::{Events, FrameClient, Raw, Streams, WebSocket, eventually, release, within};
 
 fn slots(url: &str, slots: u32) -> Limited {
     Limited::start(&format!(
@@ -67,6 +67,49 @@ async fn a_place_is_free_again_when_the_client_leaves_before_the_answer() {
     held(&limited, 0.0).await;
     assert_eq!(limited.get().await.status, 200);
 }
+
+#[tokio::test]
+async fn a_place_is_free_again_when_the_client_leaves_in_the_middle_of_its_upload() {
+    let origin = Streams::start().await;
+    let limited = slots(&origin.server.url(), 1);
+    let mut client = Raw::connect(limited.gateway.address()).await;
+    let begun = "POST /wait HTTP/1.1\r\nHost: a\r\nContent-Length: 1000\r\n\r\nbegun";
+    client.send(begun).await;
+    let _feed = origin.feed().await;
+    held(&limited, 1.0).await;
+    client.reset();
+    held(&limited, 0.0).await;
+    assert_eq!(limited.get().await.status, 200);
+}
+
+#[tokio::test]
+async fn a_stream_of_http2_that_is_reset_gives_its_place_back() {
+    let origin = Streams::start().await;
+    let limited = slots(&origin.server.url(), 1);
+    for path in ["/wait", "/events"] {
+        let mut client = FrameClient::connect(limited.gateway.address()).await;
+        let fields: [(&str, &[u8]); 4] = [
+            (":method", b"GET"),
+            (":scheme", b"http"),
+            (":path", path.as_bytes()),
+            (":authority", b"a.test"),
+        ];
+        client.request(&fields).await;
+        let _feed = origin.feed().await;
+        held(&limited, 1.0).await;
+        assert_eq!(limited.get().await.status, 429, "{path}");
+        client.reset(CANCEL).await;
+        held(&limited, 0.0).await;
+        // The connection goes on.
+        client.send(PING, 0, 0, &[0; 8]).await;
+        within(async { while client.frame().await.expect("it is open").kind != PING {} }).await;
+        assert_eq!(limited.get().await.status, 200, "{path}");
+    }
+}
+
+/// RFC 9113 7 and 6.7.
+const CANCEL: u32 = 8;
+const PING: u8 = 6;
 
 #[tokio::test]
 async fn an_upgrade_holds_its_place_until_the_tunnel_ends() {

@@ -1,5 +1,7 @@
 //! Counters live on over reloads.
 
+use tollgate::config::Config;
+
 use super::Limited;
 use crate::support::{Raw, Streams, eventually, release};
 
@@ -122,4 +124,73 @@ async fn what_was_used_of_an_hour_is_not_charged_to_a_second() {
         limited.gateway.apply(after);
         assert_eq!(limited.get().await.status, 200);
     }
+}
+
+#[tokio::test]
+async fn a_reload_that_is_refused_changes_nothing_of_the_limits_that_go_on() {
+    let owner = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let taken = owner.local_addr().expect("an address");
+    let text = |listen: &str, max_keys: u32| {
+        format!(
+            "[server]\nlisten = [{listen}]\ntrusted_proxies = ['127.0.0.1']\n\
+             [routes.all]\nrespond = {{ body = 'ok' }}\nrate_limits = ['one']\n\
+             [rate_limits.one]\nkey = 'client_ip'\nquota = '9/1h'\nmax_keys = {max_keys}\n"
+        )
+    };
+    let limited = Limited::start(&text("'127.0.0.1:0'", 100));
+    let refused = text(&format!("'127.0.0.1:0', '{taken}'"), 1);
+    let refused = Config::parse("gateway.toml", &refused).expect("it is valid");
+    let outcome = limited.gateway.inner().apply(refused.config);
+    assert!(outcome.is_err(), "the address is taken");
+    for number in 1..=5 {
+        let lines = format!("X-Forwarded-For: 203.0.113.{number}\r\n");
+        assert_eq!(limited.passed(1, &lines).await, 1);
+    }
+    let keys = || {
+        limited
+            .gateway
+            .metric("tollgate_rate_limit_keys", &["limit=\"one\""])
+    };
+    assert_eq!(keys(), 5.0);
+    // One that is taken over does.
+    limited.gateway.apply(&text("'127.0.0.1:0'", 5));
+    let newcomer = "X-Forwarded-For: 203.0.113.77\r\n";
+    assert_eq!(limited.passed(1, newcomer).await, 1);
+    assert_eq!(keys(), 5.0);
+}
+
+#[tokio::test]
+async fn reloads_under_load_let_no_more_through_than_the_quota() {
+    let with = |round: u32| {
+        // Now the route is another one, now the limit too.
+        let body = ["1MiB", "2MiB"][round as usize % 2];
+        let headers = ["draft", "off", "both"][round as usize % 3];
+        text(
+            &format!("max_body = '{body}'"),
+            &format!(
+                "key = 'client_ip'\nquota = '200/1h'\nalgorithm = 'fixed_window'\nheaders = '{headers}'"
+            ),
+        )
+    };
+    let limited = Limited::start(&with(0));
+    let mut clients = tokio::task::JoinSet::new();
+    for _ in 0..4 {
+        let address = limited.gateway.address();
+        clients.spawn(async move {
+            let mut client = Raw::connect(address).await;
+            let mut passed = 0;
+            for _ in 0..100 {
+                client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
+                passed += u32::from(client.answer().await.status == 200);
+            }
+            passed
+        });
+    }
+    let mut passed = 0;
+    for round in 1..=50 {
+        limited.gateway.apply(&with(round));
+        passed += u32::from(limited.get().await.status == 200);
+    }
+    passed += clients.join_all().await.into_iter().sum::<u32>();
+    assert_eq!(passed, 200);
 }

@@ -1,11 +1,11 @@
 //! Several limits at once: all or none, the tightest told, shadow mode, costs that answers tell.
 
-use super::Limited;
+use super::{Limited, admin};
 use std::sync::Arc;
 
 use tokio::sync::Semaphore;
 
-use crate::support::{Origin, Raw, Server, eventually, reply};
+use crate::support::{Origin, Raw, Server, Streams, eventually, reply};
 
 const THREE: &str = "[rate_limits.a]\nkey = 'client_ip'\nquota = '5/1h'\n\
      [rate_limits.b]\nkey = 'header:x-b'\nquota = '2/1h'\n\
@@ -103,6 +103,43 @@ async fn a_limit_in_shadow_mode_counts_and_logs_only() {
         ),
         (1.0, 3.0, 0.0)
     );
+}
+
+#[tokio::test]
+async fn a_limit_in_shadow_mode_refuses_nobody_for_want_of_a_key() {
+    let limited = Limited::answering(
+        "['shadow', 'address']",
+        "[rate_limits.shadow]\nkey = 'header:x-tenant'\nquota = '1/1h'\nenforce = false\n\
+         on_missing_key = 'refuse'\n\
+         [rate_limits.address]\nkey = 'client_ip'\nquota = '100/1h'\n",
+    );
+    assert_eq!(limited.passed(2, "").await, 2);
+    let lines = limited.gateway.log_lines(2).await;
+    assert_eq!(lines[1]["shadow"], "limit.key_missing");
+    let labels = ["limit=\"shadow\"", "decision=\"shadow_deny\""];
+    let counted = limited
+        .gateway
+        .metric("tollgate_rate_limit_decisions_total", &labels);
+    assert_eq!(counted, 2.0);
+}
+
+#[tokio::test]
+async fn a_limit_in_shadow_mode_is_not_charged_either_when_another_refuses() {
+    let limited = Limited::answering(
+        "['shadow', 'address']",
+        "[rate_limits.shadow]\nkey = 'client_ip'\nquota = '9/1h'\nenforce = false\n\
+         [rate_limits.address]\nkey = 'client_ip'\nquota = '2/1h'\n",
+    );
+    assert_eq!(limited.passed(20, "").await, 2);
+    let key = admin::get(&limited, "/api/limits/shadow/keys/127.0.0.1").await;
+    assert_eq!(key["data"]["windows"][0]["remaining"], 7);
+    // And one that would refuse keeps nobody from being charged by the other.
+    let limited = Limited::answering(
+        "['shadow', 'address']",
+        "[rate_limits.shadow]\nkey = 'client_ip'\nquota = '1/1h'\nenforce = false\n\
+         [rate_limits.address]\nkey = 'client_ip'\nquota = '5/1h'\n",
+    );
+    assert_eq!(limited.passed(9, "").await, 5);
 }
 
 #[tokio::test]
@@ -330,6 +367,25 @@ async fn what_is_given_back_of_a_window_that_has_passed_is_no_gift_to_the_next()
     gate.add_permits(1);
     assert_eq!(slow.answer().await.status, 200);
     assert_eq!(limited.passed(3, "X-Ask: 1\r\n").await, 0);
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_before_the_answer_has_paid() {
+    let origin = Streams::start().await;
+    let limited = Limited::start(&format!(
+        "[routes.all]\nupstream = '{}'\nrate_limits = ['one']\n\
+         [rate_limits.one]\nkey = 'client_ip'\nquota = '2/1h'\ncost_header = 'x-cost'\n",
+        origin.server.url()
+    ));
+    let mut feeds = Vec::new();
+    for _ in 0..2 {
+        let mut client = Raw::connect(limited.gateway.address()).await;
+        client.send("GET /wait HTTP/1.1\r\nHost: a\r\n\r\n").await;
+        feeds.push(origin.feed().await);
+        client.reset();
+    }
+    limited.gateway.log_lines(2).await;
+    assert_eq!(limited.get().await.status, 429);
 }
 
 #[tokio::test]

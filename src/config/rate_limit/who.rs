@@ -6,6 +6,7 @@ use ipnet::IpNet;
 use toml::de::DeValue;
 
 use super::{Format, Node, Place, Problem, Quota, Quotas, Reader};
+use crate::config::address::network;
 
 /// A principal, or everybody of a role.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -107,13 +108,11 @@ impl Format for ExemptName {
 }
 
 fn exempted(text: &str) -> Result<Exempted, Problem> {
-    if let Ok(network) = text.parse::<IpNet>() {
-        return Ok(Exempted::Network(network));
+    let is_network = text.parse::<IpNet>().is_ok() || text.parse::<IpAddr>().is_ok();
+    match is_network {
+        true => network(text).map(Exempted::Network),
+        false => who(text).map(Exempted::Who),
     }
-    if let Ok(address) = text.parse::<IpAddr>() {
-        return Ok(Exempted::Network(address.into()));
-    }
-    who(text).map(Exempted::Who)
 }
 
 fn who(text: &str) -> Result<LimitedWho, Problem> {
@@ -135,6 +134,18 @@ const WHO: &str = "a principal such as \"jwt.customers:alice\", or a role such a
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_network_is_the_one_that_clients_are_known_by() {
+        let known = |text| match exempted(text) {
+            Ok(Exempted::Network(network)) => network.to_string(),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(known("::ffff:10.0.0.0/104"), "10.0.0.0/8");
+        assert_eq!(known("::ffff:192.0.2.7"), "192.0.2.7/32");
+        let help = exempted("10.0.0.1/8").unwrap_err().help;
+        assert_eq!(help.as_deref(), Some("write `\"10.0.0.0/8\"`"));
+    }
 
     #[test]
     fn networks_principals_and_roles_are_told_apart() {

@@ -2,6 +2,8 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
+use http::HeaderName;
+
 use super::{Builder, unknown_name};
 use crate::config::{
     HostPattern, LimitAlgorithm, LimitKey, MissingKey, RateLimit, Route, diagnostic::Finding,
@@ -38,6 +40,8 @@ impl Builder<'_> {
         self.check_public(route, &limits, set.place);
         let cost = layers.pick(|keys| &keys.cost);
         self.check_cost(route, &limits, cost.map_or(set.place, |set| set.place));
+        let edits = layers.pick(|keys| &keys.response_headers);
+        self.check_cost_header(route, &limits, edits.map_or(set.place, |set| set.place));
         limits
     }
 
@@ -136,6 +140,23 @@ impl Builder<'_> {
         }
     }
 
+    /// A route changes the fields of answers before its limits read them.
+    fn check_cost_header(&mut self, route: &Route, limits: &[Arc<str>], place: Place) {
+        for limit in limits.iter().filter_map(|name| self.rate_limits.get(name)) {
+            let name = limit.cost_header.as_ref();
+            let Some(name) = name.filter(|name| changes(route, name)) else {
+                continue;
+            };
+            let message = format!(
+                "`response_headers` changes `{name}` before the limit `{}` of the route `{}` reads it: what the server says that a request has cost is not charged",
+                limit.name, route.name
+            );
+            let help = "leave the field out of `response_headers`: clients see it, too";
+            self.findings
+                .push(Finding::error(place, message).help(help));
+        }
+    }
+
     /// Warns of limits that no route names.
     pub(super) fn warn_of_unused_limits(&mut self) {
         for (name, entry) in &self.document.rate_limits {
@@ -145,6 +166,16 @@ impl Builder<'_> {
             }
         }
     }
+}
+
+/// Whether clients get another value of a field than the one that the server gives it.
+fn changes(route: &Route, name: &HeaderName) -> bool {
+    let edits = &route.response_headers;
+    let mut changed = edits
+        .remove
+        .iter()
+        .chain(edits.set.iter().map(|(it, _)| it));
+    changed.any(|it| it == name)
 }
 
 /// Whether nobody gets round the limit by what it makes up.

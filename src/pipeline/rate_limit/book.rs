@@ -85,6 +85,15 @@ impl LimitBook {
         self.limits.values()
     }
 
+    /// Gives every limit the room that its configuration says. For the limits that are in force from
+    /// now on: building alone must change nothing of running ones, whose counters the new ones share,
+    /// since a reload may still be refused.
+    pub fn take_effect(&self) {
+        for limit in self.limits.values() {
+            limit.counters.counting.hold(limit.config.max_keys);
+        }
+    }
+
     /// Lets idle keys go, a part of them a call; for a thread that has time.
     pub fn sweep(&self) {
         for limit in self.limits.values() {
@@ -124,11 +133,11 @@ impl Limit {
     }
 
     /// A key's state, by its hash or by its value where the key has one part; `None` when it is
-    /// unknown, so that all of its quota is left. A limit over Redis is looked up there first, and in
-    /// this process when it is not known there, or Redis is away.
+    /// unknown, so that all of its quota is left. Of several keys that a value may be, the first that
+    /// is known. A limit over Redis is looked up there first, and in this process when it is not known
+    /// there, or Redis is away.
     pub async fn state(&self, key: &str) -> Option<LimitKeyState> {
-        let tier = self.tier_named(key);
-        for key in self.keys_named(key) {
+        for (key, tier) in self.keys_named(key) {
             let state = match self.shared_state(key, tier).await {
                 Some(state) => Some(state),
                 None => self.state_at(key, tier, self.now()),
@@ -140,20 +149,19 @@ impl Limit {
         None
     }
 
-    /// Forgets what a key has used, here and in Redis; whether it was known.
+    /// Forgets what a key has used, here and in Redis; whether it was known. A value that may be several
+    /// keys is all of them.
     ///
     /// # Errors
     ///
     /// When the limit is counted in Redis, and that is away.
     pub async fn reset(&self, key: &str) -> Result<bool, Away> {
         let mut known = false;
-        for key in self.keys_named(key) {
+        for (key, tier) in self.keys_named(key) {
             known |= self.counters.counting.forget(key);
             if let Some(shared) = &self.shared {
-                known |= shared
-                    .redis
-                    .forget_key(CONTROL, self.look(shared, key, self.tier()))
-                    .await?;
+                let ask = self.look(shared, key, tier);
+                known |= shared.redis.forget_key(CONTROL, ask).await?;
             }
         }
         Ok(known)

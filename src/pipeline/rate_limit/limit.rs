@@ -79,7 +79,6 @@ impl Limit {
                 metrics.limit_table(&config.name),
             ))
         });
-        counters.counting.hold(config.max_keys);
         let tier = |quotas: &[Quota]| Tier::new(config.into(), quotas, config.bucket);
         // The bucket's size belongs to the limit's own quota.
         let other = |quotas: &[Quota]| Tier::new(config.into(), quotas, None);
@@ -160,9 +159,39 @@ impl Limit {
         &self.tier
     }
 
+    /// The keys that an operator may mean, and the quota by which each is told: by its hash, or by its
+    /// value where the key has one part. A value can look like a hash, and may be several keys: of
+    /// callers who share it and have another quota, and of clients that have no key but their address.
+    pub(super) fn keys_named(&self, text: &str) -> Vec<(KeyHash, &Tier)> {
+        let tier = self.tier_named(text);
+        let hash = KeyHash::parse(text).map(|hash| (hash, tier));
+        let mut named: Vec<_> = hash.into_iter().collect();
+        let [key] = &*self.config.key else {
+            return named;
+        };
+        if self.config.per_route {
+            return named;
+        }
+        let mut values = vec![key_of_text(key, text, self.config.ipv6_prefix)];
+        if self.config.on_missing_key == MissingKey::ClientIp {
+            let address = key_of_text(&LimitKey::ClientIp, text, self.config.ipv6_prefix);
+            values.push(address);
+        }
+        values.dedup();
+        for value in &values {
+            named.push((self.counters.hasher.hash(value), tier));
+            for (who, tier) in self.counted_apart() {
+                let mut value = value.clone();
+                Part::Bytes(who.as_bytes()).write(&mut value);
+                named.push((self.counters.hasher.hash(&value), tier));
+            }
+        }
+        named
+    }
+
     /// The quota of a key that an operator names, as far as the name tells: that of a principal, or of
     /// callers without one. What a credential brings is known to nobody but it.
-    pub(super) fn tier_named(&self, text: &str) -> &Arc<Tier> {
+    fn tier_named(&self, text: &str) -> &Tier {
         let nobody = || {
             let is_address = text.parse::<IpAddr>().is_ok();
             self.anonymous.as_ref().filter(|_| is_address)
@@ -172,17 +201,15 @@ impl Limit {
         named.filter(|_| is_caller).unwrap_or(&self.tier)
     }
 
-    /// The keys that an operator may mean: by its hash, or by its value where the key has one part. A
-    /// value can look like a hash.
-    pub(super) fn keys_named(&self, text: &str) -> impl Iterator<Item = KeyHash> {
-        let by_value = match &*self.config.key {
-            [key] if !self.config.per_route => {
-                let bytes = key_of_text(key, text, self.config.ipv6_prefix);
-                Some(self.counters.hasher.hash(&bytes))
-            }
-            _ => None,
-        };
-        KeyHash::parse(text).into_iter().chain(by_value)
+    /// Of whom a quota was said, where they are counted apart from others with the same key.
+    fn counted_apart(&self) -> impl Iterator<Item = (&str, &Tier)> {
+        let apart = shares_keys(&self.config);
+        let anonymous = self.anonymous.iter().map(|tier| ("", &**tier));
+        let principals = self.principals.iter();
+        let principals = principals.map(|(name, tier)| (&**name, &**tier));
+        let roles = self.roles.iter().map(|(role, tier)| (&**role, &**tier));
+        let all = anonymous.chain(principals).chain(roles);
+        all.filter(move |_| apart)
     }
 
     /// Whether a limit of that configuration can go on with these counters: it tells the same keys

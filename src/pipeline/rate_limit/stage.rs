@@ -259,6 +259,14 @@ impl Stage {
             match granted.source {
                 // It gives itself back.
                 Source::Memory if granted.held.is_some() => {}
+                // Its window may have passed while Redis was asked, and the next one belongs to others.
+                Source::Memory if self.shared => {
+                    let counters = &limit.counters;
+                    let (taken, now) = (granted.at, limit.clock.now());
+                    let (taken, now) = (counters.at(taken), counters.at(now));
+                    let counting = &counters.counting;
+                    counting.refund(granted.under, &tier.windows, taken, now, cost);
+                }
                 Source::Memory => {
                     let now = limit.counters.at(context.began());
                     let counting = &limit.counters.counting;

@@ -3,7 +3,12 @@
 use super::*;
 use crate::store::{Counters, Counting, KeyHash, KeyHasher};
 use proptest::prelude::*;
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::BTreeMap,
+    sync::atomic::{AtomicU32, Ordering},
+    thread,
+    time::Duration,
+};
 
 const SECOND: u64 = 1_000_000_000;
 
@@ -400,9 +405,49 @@ fn edges<A: Algorithm>() {
                 state.charge(&window, now, cost);
                 let _ = (state.standing(&window, now), state.debt(now));
                 state.give_back(&window, now, cost);
+                for taken in [0, now, u64::MAX] {
+                    state.charge(&window, now, cost);
+                    state.refund(&window, taken, now, cost);
+                }
             }
         }
     }
+}
+
+#[test]
+fn threads_that_take_at_once_get_the_quota_between_them() {
+    taken_at_once::<FixedWindow>();
+    taken_at_once::<SlidingWindow>();
+    taken_at_once::<SlidingLog>();
+    taken_at_once::<TokenBucket>();
+    taken_at_once::<InFlight>();
+}
+
+/// A third of what is taken is given back, and may be taken again.
+fn taken_at_once<A: Algorithm>() {
+    let counters = Counters::<A, 1>::new(100, None);
+    let windows = [window(500, Duration::from_secs(60))];
+    let (key, now) = (KeyHasher::default().hash(b"key"), 1_000 * SECOND);
+    let kept = AtomicU32::new(0);
+    thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                for number in 0..1_000 {
+                    let taken = counters.take(key, &windows, now, 1);
+                    if !matches!(taken.decision, Decision::Granted { .. }) {
+                        continue;
+                    }
+                    match number % 3 {
+                        0 => counters.give_back(taken.under, &windows, now, 1),
+                        _ => drop(kept.fetch_add(1, Ordering::Relaxed)),
+                    }
+                }
+            });
+        }
+    });
+    assert_eq!(kept.into_inner(), 500);
+    let standings = counters.standings(key, &windows, now).unwrap();
+    assert_eq!(standings[0].remaining, 0);
 }
 
 #[test]

@@ -2,6 +2,7 @@ use super::*;
 use crate::store::KeyHasher;
 use crate::telemetry::{IntCounter, IntGauge};
 use proptest::prelude::*;
+use std::{sync::mpsc, thread, time::Duration};
 
 /// Owes so much until so long.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -211,6 +212,59 @@ fn a_large_table_has_more_shards() {
     let shards = |max_keys| Table::<Owing>::new(max_keys, None).shards.len();
     assert_eq!([1, 100, 100_000, 1_000_000].map(shards), [1, 1, 64, 64]);
     assert_eq!([2_000_000, 100_000_000].map(shards), [128, 8_192]);
+}
+
+#[test]
+fn who_changes_a_key_holds_up_no_key_of_another_shard() {
+    let (table, hasher) = (Table::<Owing>::new(100_000, None), KeyHasher::default());
+    let shard = |number| key(&hasher, number).shard() % 64;
+    let other = (1..).find(|&number| shard(number) != shard(0)).unwrap();
+    let (done, was_done) = mpsc::channel();
+    let free = thread::scope(|scope| {
+        let meanwhile = |_: &mut Owing| {
+            scope.spawn(|| {
+                owe(&table, key(&hasher, other), 0, 1);
+                done.send(())
+            });
+            let free = was_done.recv_timeout(Duration::from_secs(10)).is_ok();
+            (free, true)
+        };
+        table.update(key(&hasher, 0), 0, meanwhile).0
+    });
+    assert!(free, "a lock that all keys share");
+}
+
+#[test]
+fn keys_that_come_and_go_at_once_are_counted_right() {
+    let figures = figures();
+    let table = Table::<Owing>::new(500, Some(figures.clone()));
+    let hasher = KeyHasher::default();
+    thread::scope(|scope| {
+        for thread in 0..4u64 {
+            let (table, hasher) = (&table, &hasher);
+            scope.spawn(move || {
+                for number in 0..5_000 {
+                    // Some are the same for all threads.
+                    let key = key(hasher, (thread * number) % 1_000);
+                    match number % 5 {
+                        0 => drop(table.remove(key)),
+                        1 => table.sweep(number),
+                        _ => {
+                            table.update(key, number, |state| {
+                                (state.debt, state.until) = (1, number + 50);
+                                ((), true)
+                            });
+                        }
+                    }
+                }
+            });
+        }
+    });
+    let held: usize = table.shards.iter().map(|it| locked(it).table.len()).sum();
+    assert_eq!(table.len(), held);
+    assert_eq!(figures.keys.get(), i64::try_from(held).unwrap());
+    // A shard without a key holds one over the bound.
+    assert!(held <= 500 + table.shards.len(), "{held} keys");
 }
 
 #[test]

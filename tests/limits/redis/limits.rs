@@ -5,7 +5,10 @@ use std::time::{Duration, Instant, SystemTime};
 use serde_json::Value;
 
 use super::{Counts, GET, Storm, degraded, get, limited, limited_by, storm};
-use crate::support::{Gateway, Raw, RedisServer, Server, eventually, reply};
+use crate::{
+    Limited,
+    support::{Gateway, Raw, RedisServer, Server, eventually, reply},
+};
 
 /// 4 gateways, 2,000 requests as fast as they go.
 async fn rush(redis: &RedisServer, limit: &str) -> (Counts, Vec<Gateway>) {
@@ -459,6 +462,38 @@ async fn what_a_limit_in_memory_took_is_given_back_when_redis_refuses() {
     assert_eq!(here["windows"][0]["remaining"], 5);
     let narrow = seen(&gateway, "narrow").await;
     assert_eq!(narrow["windows"][0]["remaining"], 0);
+}
+
+#[tokio::test]
+async fn what_is_given_back_when_redis_refuses_is_no_gift_to_the_next_window() {
+    let redis = RedisServer::start();
+    let limited = Limited::start(&format!(
+        "[redis]\nurl = '{}'\ntimeout = '20s'\n\
+         [routes.both]\npath = '/both'\nrespond = {{}}\nrate_limits = ['here', 'there']\n\
+         [routes.here]\npath = '/here'\nrespond = {{}}\nrate_limits = ['here']\n\
+         [routes.there]\npath = '/there'\nrespond = {{}}\nrate_limits = ['there']\n\
+         [rate_limits.here]\nkey = 'client_ip'\nquota = '10/1m'\nalgorithm = 'fixed_window'\n\
+         [rate_limits.there]\nkey = 'client_ip'\nquota = '1/1d'\nstore = 'redis'\n",
+        redis.url()
+    ));
+    assert_eq!(limited.ask("/there", "").await.status, 200);
+    redis.freeze();
+    let mut client = Raw::connect(limited.gateway.address()).await;
+    client.send("GET /both HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    let taken = || {
+        limited
+            .gateway
+            .metric("tollgate_rate_limit_keys", &["limit=\"here\""])
+    };
+    eventually(|| taken() == 1.0).await;
+    // Another minute begins, and others use all of it.
+    limited.later(60.0);
+    for _ in 0..10 {
+        assert_eq!(limited.ask("/here", "").await.status, 200);
+    }
+    redis.thaw();
+    assert_eq!(client.answer().await.status, 429);
+    assert_eq!(limited.ask("/here", "").await.status, 429);
 }
 
 #[tokio::test]

@@ -119,6 +119,7 @@ fn the_edges_of_64_bits_are_safe() {
                 let _ = bucket.peek(&window, now, cost);
                 let _ = bucket.standing(&window, now);
                 bucket.give_back(&window, now, cost);
+                bucket.refund(&window, u64::MAX, now, cost);
             }
         }
     }
