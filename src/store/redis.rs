@@ -269,7 +269,8 @@ impl Redis {
             Cause::Connection(away) => {
                 slot.forget(&link);
                 let weight = match away {
-                    Away::Unreachable => Weight::Opens,
+                    // Of a cluster it may be one node, whose keys others don't wait for.
+                    Away::Unreachable if link.is_single() => Weight::Opens,
                     _ => Weight::Counts,
                 };
                 Err(Failure::new(away, weight))
@@ -343,16 +344,20 @@ impl Redis {
             return;
         };
         let mut command = redis::cmd("SET");
-        command
-            .arg(format!("{}probe", self.prefix))
-            .arg(1)
-            .arg("PX")
-            .arg(1_000);
+        command.arg(self.probe_key()).arg(1).arg("PX").arg(1_000);
         let answer = timeout(self.timeout, link.send(&command)).await;
         if matches!(answer, Ok(Ok(Value::Okay))) {
             self.counts.breaker.close();
             self.answers.breaker.close();
             tracing::info!("Redis is back");
+        }
+    }
+
+    /// Of a cluster another one each time: where one node is dead, the others are found.
+    fn probe_key(&self) -> String {
+        match self.is_cluster() {
+            true => format!("{}probe:{}", self.prefix, fastrand::u16(..)),
+            false => format!("{}probe", self.prefix),
         }
     }
 

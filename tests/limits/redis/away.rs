@@ -13,8 +13,8 @@ use tokio::{
     net::{TcpListener, TcpStream},
 };
 
-use super::{Counts, Storm, degraded, get, is_open, limited, limited_by, recovery, storm};
-use crate::support::{Answer, Gateway, Raw, RedisServer, eventually, free_port, within};
+use super::{Counts, Storm, degraded, get, get_as, is_open, limited, limited_by, recovery, storm};
+use crate::support::{Gateway, RedisServer, eventually, free_port, within};
 
 #[tokio::test]
 async fn a_redis_that_is_killed_under_load_costs_no_request_and_is_used_again_when_it_is_back() {
@@ -204,12 +204,6 @@ fn by_name(url: &str, timeout: &str, quota: &str) -> Gateway {
     );
     let url = format!("'{url}'\ntimeout = '{timeout}'");
     limited_by(&url, &tables, "['each', 'all']")
-}
-
-async fn get_as(gateway: &Gateway, who: &str) -> Answer {
-    let request =
-        format!("GET / HTTP/1.1\r\nHost: a.test\r\nConnection: close\r\nX-Who: {who}\r\n\r\n");
-    Raw::ask(gateway.address(), request).await
 }
 
 #[tokio::test]

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Counts, Storm, degraded, get, is_open, limited_by, recovery, storm};
+use super::{Counts, Storm, degraded, get, get_as, is_open, limited_by, recovery, storm};
 use crate::support::{Gateway, Raw, RedisCluster, RedisServer, eventually, within};
 
 #[tokio::test]
@@ -65,6 +65,54 @@ async fn of_limits_on_several_nodes_that_refuse_the_one_that_takes_longest_has_t
         assert!(wait > 3 * 3600, "a day or so: {wait}");
         assert_eq!(degraded(&gateway), 0.0);
     }
+}
+
+/// Callers and the nodes that count them, the last by another than the first.
+async fn callers(gateway: &Gateway, nodes: &[RedisServer]) -> Vec<(usize, String)> {
+    let keys = || -> Vec<_> {
+        let keys = nodes.iter().map(|node| node.run("KEYS *limit:*"));
+        keys.map(|keys| keys.matches("limit:").count()).collect()
+    };
+    let mut callers: Vec<(usize, String)> = Vec::new();
+    while callers.iter().all(|(node, _)| *node == callers[0].0) {
+        let (before, who) = (keys(), callers.len().to_string());
+        assert_eq!(get_as(gateway, &who).await.status, 200);
+        let after = keys();
+        let node = (0..nodes.len()).find(|&node| after[node] > before[node]);
+        callers.push((node.unwrap(), who));
+    }
+    callers
+}
+
+#[tokio::test]
+async fn a_node_that_is_dead_takes_no_keys_of_the_others_out_of_redis() {
+    let cluster = RedisCluster::start().await;
+    let urls = format!("{}\ntimeout = '500ms'", cluster.urls());
+    let mut nodes = cluster.0;
+    for node in &nodes {
+        let set = node.run("CONFIG SET cluster-require-full-coverage no");
+        assert!(set.starts_with("+OK"), "{set}");
+    }
+    let tables = "[rate_limits.each]\nkey = 'header:x-who'\nquota = '1000/1d'\nstore = 'redis'\n\
+                  [rate_limits.all]\nkey = 'client_ip'\nquota = '1000000/1d'";
+    let gateway = limited_by(&urls, tables, "['each', 'all']");
+    let callers = callers(&gateway, &nodes).await;
+    let (dead, mallory) = &callers[0];
+    let (_, alice) = &callers[callers.len() - 1];
+    nodes[*dead].kill();
+    within(async {
+        let mut counted = 0;
+        while counted < 10 {
+            let before = degraded(&gateway);
+            assert_eq!(get_as(&gateway, mallory).await.status, 200);
+            let between = degraded(&gateway);
+            assert!(between > before, "nobody is there to count this one");
+            assert_eq!(get_as(&gateway, alice).await.status, 200);
+            let whole = degraded(&gateway) == between;
+            counted = if whole { counted + 1 } else { 0 };
+        }
+    })
+    .await;
 }
 
 /// The node that holds a limit's counters, another one, and the names of those counters.
