@@ -637,6 +637,33 @@ async fn a_lease_lives_on_over_a_reload_that_leaves_its_limit_alone_and_over_no_
 }
 
 #[tokio::test]
+async fn a_user_with_the_rights_that_the_documentation_names_has_enough() {
+    let redis = RedisServer::start();
+    let rights = "~tollgate:* &tollgate:* +@all -@admin -@dangerous";
+    let made = redis.run(&format!("ACL SETUSER gate on >s3cret {rights}"));
+    assert!(made.starts_with("+OK"), "{made}");
+    let url = format!(
+        "'redis://gate:s3cret@127.0.0.1:{}'\ntimeout = '20s'",
+        redis.port()
+    );
+    for algorithm in [
+        "token_bucket'",
+        "fixed_window'",
+        "sliding_window'",
+        "sliding_window'\nexact = true\nmax_keys = 1000",
+    ] {
+        let limit = format!(
+            "[rate_limits.one]\nkey = 'client_ip'\nquota = '5/1d'\nstore = 'redis'\nalgorithm = '{algorithm}"
+        );
+        let gateway = limited_by(&url, &limit, "['one']");
+        let counts = storm(&[gateway.address()], 1, 10).await;
+        assert_eq!(counts, Counts::from([(200, 5), (429, 5)]), "{algorithm}");
+        assert_eq!(degraded(&gateway), 0.0);
+        redis.run("FLUSHALL");
+    }
+}
+
+#[tokio::test]
 async fn gateways_whose_clocks_differ_count_by_that_of_redis() {
     let redis = RedisServer::start();
     let text = format!(
