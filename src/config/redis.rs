@@ -39,6 +39,8 @@ pub struct RedisUrl {
     pub host: String,
     /// The port.
     pub port: u16,
+    /// The number of the database.
+    pub database: i64,
     /// Whether the connection is encrypted: `rediss://`.
     pub tls: bool,
 }
@@ -63,6 +65,12 @@ fn check_redis(redis: &Redis, table: TableNode<'_>, reader: &mut Reader<'_>) {
         let place = table.value_place("url", reader);
         let finding = Finding::error(place, "`url`: a cluster is encrypted as a whole or not")
             .help("begin all of them with `rediss://`");
+        reader.report(finding);
+    }
+    if redis.is_cluster() && redis.url.iter().any(|url| url.database != 0) {
+        let place = table.value_place("url", reader);
+        let finding = Finding::error(place, "`url`: a cluster has the database 0 alone")
+            .help("leave the number out, and tell gateways apart by their `prefix`");
         reader.report(finding);
     }
     if redis.ca_file.is_some() && encrypted == 0 && !redis.url.is_empty() {
@@ -123,6 +131,7 @@ fn redis_url(text: &str) -> Result<RedisUrl, Problem> {
     Ok(RedisUrl {
         host,
         port,
+        database: info.redis_settings().db(),
         tls,
         url: Secret::new(text),
     })

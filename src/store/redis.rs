@@ -79,7 +79,7 @@ pub enum Away {
     Timeout,
     /// There is no connection, or it broke.
     Unreachable,
-    /// It answered with an error: it is full, loading, a replica.
+    /// It answered with an error: it is full, loading, a replica, or takes no such password.
     Refused,
     /// It answered something else than what it was asked.
     Garbage,
@@ -269,7 +269,8 @@ impl Redis {
             Cause::Connection(away) => {
                 slot.forget(&link);
                 let weight = match away {
-                    Away::Unreachable => Weight::Opens,
+                    // Of a cluster it may be one node, whose keys others don't wait for.
+                    Away::Unreachable if link.is_single() => Weight::Opens,
                     _ => Weight::Counts,
                 };
                 Err(Failure::new(away, weight))
@@ -280,6 +281,7 @@ impl Redis {
                 slot.forget(&link);
                 Err(Failure::new(Away::Refused, Weight::Opens))
             }
+            Cause::Key => Err(Failure::new(Away::Refused, Weight::Nothing)),
             Cause::Replica | Cause::Answer => Err(Failure::new(Away::Refused, Weight::Counts)),
         }
     }
@@ -303,15 +305,15 @@ impl Redis {
             Some(_) => {}
         }
         timeout(self.timeout, made).await.map_err(|_| connecting)?;
-        current().ok_or(Failure::new(Away::Unreachable, Weight::Opens))
+        current().ok_or_else(|| Failure::new(slot.failure(), Weight::Opens))
     }
 
     fn connect(self: &Arc<Self>, lane: Lane, slot: &Arc<Slot>) {
         let (redis, slot) = (Arc::clone(self), Arc::clone(slot));
         tokio::spawn(async move {
             let link = redis.target.connect(&redis.way(lane).generation).await;
-            if link.is_none() {
-                redis.failed(lane, Failure::new(Away::Unreachable, Weight::Opens));
+            if let Err(away) = &link {
+                redis.failed(lane, Failure::new(*away, Weight::Opens));
             }
             slot.finish(link);
         });
@@ -338,20 +340,24 @@ impl Redis {
     /// Looks whether Redis is back, by writing: a replica and a full server answer too. Whoever takes
     /// that takes all else.
     async fn probe(&self) {
-        let Some(link) = self.target.connect(&self.counts.generation).await else {
+        let Ok(link) = self.target.connect(&self.counts.generation).await else {
             return;
         };
         let mut command = redis::cmd("SET");
-        command
-            .arg(format!("{}probe", self.prefix))
-            .arg(1)
-            .arg("PX")
-            .arg(1_000);
+        command.arg(self.probe_key()).arg(1).arg("PX").arg(1_000);
         let answer = timeout(self.timeout, link.send(&command)).await;
         if matches!(answer, Ok(Ok(Value::Okay))) {
             self.counts.breaker.close();
             self.answers.breaker.close();
             tracing::info!("Redis is back");
+        }
+    }
+
+    /// Of a cluster another one each time: where one node is dead, the others are found.
+    fn probe_key(&self) -> String {
+        match self.is_cluster() {
+            true => format!("{}probe:{}", self.prefix, fastrand::u16(..)),
+            false => format!("{}probe", self.prefix),
         }
     }
 
@@ -430,6 +436,9 @@ enum Cause {
     Connection(Away),
     /// It leads to a server that takes no writes, not yet or not any more.
     Replica,
+    /// It is fine, and so are other keys: another program has taken this one, or a cluster is moving its
+    /// slot. Whoever asks for it again and again takes nobody else out of Redis.
+    Key,
     /// It is fine.
     Answer,
 }
@@ -440,6 +449,8 @@ fn cause(error: &RedisError) -> Cause {
         ErrorKind::Server(
             ServerErrorKind::ReadOnly | ServerErrorKind::BusyLoading | ServerErrorKind::MasterDown,
         ) => Cause::Replica,
+        ErrorKind::Server(ServerErrorKind::TryAgain) => Cause::Key,
+        ErrorKind::Extension if error.code() == Some("WRONGTYPE") => Cause::Key,
         ErrorKind::Parse | ErrorKind::UnexpectedReturnType => Cause::Connection(Away::Garbage),
         _ if error.is_io_error() || error.is_unrecoverable_error() => {
             Cause::Connection(Away::Unreachable)

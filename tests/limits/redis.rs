@@ -49,6 +49,13 @@ async fn get(gateway: &Gateway) -> Answer {
     Raw::ask(gateway.address(), GET).await
 }
 
+/// Asks as whom a header field names.
+async fn get_as(gateway: &Gateway, who: &str) -> Answer {
+    let request =
+        format!("GET / HTTP/1.1\r\nHost: a.test\r\nConnection: close\r\nX-Who: {who}\r\n\r\n");
+    Raw::ask(gateway.address(), request).await
+}
+
 /// How many requests came to which status.
 type Counts = BTreeMap<u16, u32>;
 

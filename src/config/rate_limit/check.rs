@@ -196,8 +196,14 @@ impl Checker<'_, '_, '_> {
                 "write `store = \"memory\"`: so many a gateway",
             );
         }
-        let counts = self.limit.quota.iter().chain(&self.limit.anonymous);
-        let counts = counts.map(|quota| quota.count).chain(self.limit.bucket);
+        let overrides = self
+            .limit
+            .overrides
+            .iter()
+            .flat_map(|(_, quotas, _)| quotas);
+        let quotas = self.limit.quota.iter().chain(&self.limit.anonymous);
+        let counts = quotas.chain(overrides).map(|quota| quota.count);
+        let counts = counts.chain(self.limit.bucket);
         let least = counts.min().unwrap_or(u32::MAX);
         if self.limit.lease > 1 && self.limit.lease > least {
             let message = format!("a lease of more than the smallest quota ({least}) takes it all");

@@ -17,7 +17,7 @@ pub(super) struct Breaker {
 /// What a failure says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Weight {
-    /// Nothing yet: a connection is being made.
+    /// Nothing: a connection is being made, or one key alone is of no use.
     Nothing,
     /// A few of them in a row are enough.
     Counts,

@@ -5,20 +5,23 @@ use std::{sync::Arc, time::Duration};
 use arc_swap::ArcSwapOption;
 use base64::{Engine, engine::general_purpose::STANDARD};
 use redis::{
-    AsyncConnectionConfig, Client, Cmd, IntoConnectionInfo, RedisResult, TlsCertificates, Value,
+    AsyncConnectionConfig, Client, Cmd, ErrorKind, IntoConnectionInfo, RedisError, RedisResult,
+    TlsCertificates, Value,
     aio::{ConnectionLike, MultiplexedConnection, PubSubSink, PubSubStream},
     cluster::ClusterClient,
     cluster_async::ClusterConnection,
     io::tcp::TcpSettings,
 };
 use std::sync::atomic::{
-    AtomicU64, Ordering::AcqRel, Ordering::Acquire, Ordering::Relaxed, Ordering::Release,
+    AtomicBool, AtomicU64, Ordering::AcqRel, Ordering::Acquire, Ordering::Relaxed,
+    Ordering::Release,
 };
 use tokio::{
     sync::{Notify, futures::Notified},
     time::timeout,
 };
 
+use super::Away;
 use crate::config;
 
 /// Whom to connect to.
@@ -65,9 +68,12 @@ impl Target {
         matches!(self, Self::Cluster(..))
     }
 
-    /// A new connection, on the runtime that asks; `None` when there is none to be had. It belongs to
-    /// the generation in which it is ready.
-    pub(super) async fn connect(&self, generation: &AtomicU64) -> Option<Arc<Link>> {
+    /// A new connection, on the runtime that asks. It belongs to the generation in which it is ready.
+    ///
+    /// # Errors
+    ///
+    /// When there is none to be had: nobody is there, or who is takes no such password.
+    pub(super) async fn connect(&self, generation: &AtomicU64) -> Result<Arc<Link>, Away> {
         let connecting = async {
             match self {
                 Self::Single(client) => {
@@ -76,17 +82,19 @@ impl Target {
                         .set_connection_timeout(None)
                         .set_response_timeout(None);
                     let link = client.get_multiplexed_async_connection_with_config(&config);
-                    link.await.map(Wire::Single).ok()
+                    link.await.map(Wire::Single).map_err(|error| away(&error))
                 }
                 Self::Cluster(client, _) => {
-                    client.get_async_connection().await.map(Wire::Cluster).ok()
+                    let link = client.get_async_connection().await;
+                    link.map(Wire::Cluster).map_err(|error| away(&error))
                 }
-                Self::None => None,
+                Self::None => Err(Away::Unreachable),
             }
         };
-        let wire = timeout(CONNECTING, connecting).await.ok()??;
+        let connected = timeout(CONNECTING, connecting).await;
+        let wire = connected.unwrap_or(Err(Away::Unreachable))?;
         let generation = generation.load(Relaxed);
-        Some(Arc::new(Link { wire, generation }))
+        Ok(Arc::new(Link { wire, generation }))
     }
 
     /// A connection that hears a channel; of a cluster's nodes the first that lets us.
@@ -107,6 +115,14 @@ impl Target {
             }
         }
         None
+    }
+}
+
+/// Why there is no connection.
+fn away(error: &RedisError) -> Away {
+    match error.kind() {
+        ErrorKind::AuthenticationFailed | ErrorKind::Server(_) => Away::Refused,
+        _ => Away::Unreachable,
     }
 }
 
@@ -200,6 +216,8 @@ pub(super) struct Slot {
     link: ArcSwapOption<Link>,
     /// Since when it is being made, in milliseconds; 0 is not.
     connecting: AtomicU64,
+    /// Whether the last one was refused.
+    refused: AtomicBool,
     made: Notify,
 }
 
@@ -225,10 +243,20 @@ impl Slot {
     }
 
     /// Ends what [`begin`](Self::begin) began.
-    pub(super) fn finish(&self, link: Option<Arc<Link>>) {
-        self.link.store(link);
+    pub(super) fn finish(&self, link: Result<Arc<Link>, Away>) {
+        let refused = matches!(link, Err(Away::Refused));
+        self.refused.store(refused, Relaxed);
+        self.link.store(link.ok());
         self.connecting.store(0, Release);
         self.made.notify_waiters();
+    }
+
+    /// Why the last connection has not come about.
+    pub(super) fn failure(&self) -> Away {
+        match self.refused.load(Relaxed) {
+            true => Away::Refused,
+            false => Away::Unreachable,
+        }
     }
 
     /// Drops a connection that broke, unless it has been replaced. That of a cluster mends itself.

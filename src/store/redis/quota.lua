@@ -13,8 +13,10 @@
 -- microseconds until there is more.
 --
 -- Times are microseconds of this server's clock: they fit a double until the year 2255. When it goes
--- back, what was counted stays as it is until it has caught up. The debt of a bucket is kept in
--- tokens, so that a changed quota keeps what was used. Fractions of a token are right to a millionth.
+-- back, what was counted stays as it is until it has caught up; what is more than a window ahead then
+-- counts as of now, or a clock that is set right would shut callers out for as long as it was wrong. The
+-- debt of a bucket is kept in tokens, so that a changed quota keeps what was used. Fractions of a token
+-- are right to a millionth.
 
 local clock = redis.call('TIME')
 local now = tonumber(clock[1]) * 1000000 + tonumber(clock[2])
@@ -27,20 +29,33 @@ local MOST, LONGEST = 4294967295, 4611686018427387
 local function whole(number) return string.format('%.0f', number) end
 local function exactly(number) return string.format('%.17g', number) end
 local function within(number, most) return math.max(0, math.min(number, most)) end
+-- Nothing, where another program has written what no counter holds.
 local function stored(key, window, name)
-  return tonumber(redis.call('HGET', key, whole(window.per) .. name) or '0') or 0
+  local number = tonumber(redis.call('HGET', key, whole(window.per) .. name) or '0') or 0
+  return number >= 0 and number < math.huge and number or 0
+end
+-- When it was counted: at another moment, where the clock has been set back by more than a window since.
+-- That is written down, also where nothing is taken: what is owed melts from there.
+local function counted(key, window, name, moment)
+  local at = stored(key, window, name)
+  if at <= moment + window.per then return at end
+  redis.call('HSET', key, whole(window.per) .. name, whole(moment))
+  return moment
 end
 
 local algorithms = {}
 
+-- What a bucket can owe.
+local function most_owed(window) return LONGEST * window.quota / window.per end
+
 -- A bucket: what is owed melts at the quota's rate.
 algorithms.t = {
   load = function(key, window)
-    local at = stored(key, window, 'a')
+    local at = counted(key, window, 'a', now)
     local passed = math.max(0, now - at)
     local debt = stored(key, window, 'd') - passed * window.quota / window.per
     window.at = math.max(at, now)
-    window.size, window.used = window.bucket, math.max(0, debt)
+    window.size, window.used = window.bucket, within(debt, most_owed(window))
   end,
   wait = function(_, window, cost)
     local each, behind = window.per / window.quota, window.at - now
@@ -48,7 +63,7 @@ algorithms.t = {
     return behind + (window.used + cost - window.bucket) * each
   end,
   take = function(window, cost)
-    window.used = within(window.used + cost, LONGEST * window.quota / window.per)
+    window.used = within(window.used + cost, most_owed(window))
   end,
   give = function(window, cost)
     window.used = math.max(0, window.used - cost)
@@ -63,7 +78,8 @@ algorithms.t = {
 -- So many from one tick to the next. A clock that goes back stays in the window it was in.
 algorithms.f = {
   load = function(key, window)
-    local start, known = now - now % window.per, stored(key, window, 's')
+    local start = now - now % window.per
+    local known = counted(key, window, 's', start)
     window.start, window.size, window.used = start, window.quota, 0
     if known >= start then
       window.start, window.used = known, stored(key, window, 'c')
@@ -93,7 +109,8 @@ end
 algorithms.s = {
   load = function(key, window)
     local per = window.per
-    local start, known = now - now % per, stored(key, window, 's')
+    local start = now - now % per
+    local known = counted(key, window, 's', start)
     local current, earlier = stored(key, window, 'c'), stored(key, window, 'p')
     if known >= start then
       start = known
@@ -141,7 +158,7 @@ algorithms.e = {
   load = function(key, window)
     window.after = '(' .. whole(now - window.per)
     window.size = window.quota
-    window.used = redis.call('ZCOUNT', key, window.after, '+inf')
+    window.used = redis.call('ZCOUNT', key, window.after, whole(now + window.per))
   end,
   wait = function(key, window, cost)
     local index = window.used + cost - window.quota - 1
@@ -175,6 +192,7 @@ local function save_log(limit, count, taken)
     longest, most = math.max(longest, window.per), math.max(most, window.quota)
   end
   redis.call('ZREMRANGEBYSCORE', limit.key, '-inf', whole(now - longest))
+  redis.call('ZREMRANGEBYSCORE', limit.key, '(' .. whole(now + longest), '+inf')
   if taken == nil then
     log_taken(limit, count, most)
   elseif taken > now - longest then

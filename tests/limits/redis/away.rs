@@ -13,7 +13,7 @@ use tokio::{
     net::{TcpListener, TcpStream},
 };
 
-use super::{Counts, Storm, degraded, get, is_open, limited, recovery, storm};
+use super::{Counts, Storm, degraded, get, get_as, is_open, limited, limited_by, recovery, storm};
 use crate::support::{Gateway, RedisServer, eventually, free_port, within};
 
 #[tokio::test]
@@ -49,7 +49,8 @@ async fn killed_under_load(on_store_error: &str) -> Counts {
     eventually(|| gateways.iter().all(away)).await;
     redis.restart();
     for gateway in &gateways {
-        recovery(gateway).await;
+        let took = recovery(gateway).await;
+        assert!(took < Duration::from_secs(2), "{took:?}");
     }
     eventually(|| redis.calls("evalsha") > 300).await;
     let mut all = Counts::new();
@@ -171,6 +172,96 @@ async fn a_redis_that_is_full_is_left_alone_until_it_has_room() {
 }
 
 #[tokio::test]
+async fn a_redis_that_a_script_keeps_busy_is_left_alone_until_that_is_killed() {
+    let redis = RedisServer::with(&["--lua-time-limit", "50"]);
+    let gateway = limited(&redis.url(), "quota = '1000000/1h'");
+    assert_eq!(get(&gateway).await.status, 200);
+    let load = Storm::over(gateway.address());
+    let mut operator = TcpStream::connect(("127.0.0.1", redis.port()))
+        .await
+        .unwrap();
+    let endless = b"EVAL \"while true do end\" 0\r\n";
+    operator.write_all(endless).await.unwrap();
+    eventually(|| is_open(&gateway)).await;
+    assert!(redis.run("PING").starts_with("-BUSY"));
+    let before = degraded(&gateway);
+    eventually(|| degraded(&gateway) > before + 100.0).await;
+    assert!(redis.run("SCRIPT KILL").starts_with("+OK"));
+    let took = recovery(&gateway).await;
+    let (counts, slowest) = load.end().await;
+    assert_eq!(counts.keys().collect::<Vec<_>>(), [&200]);
+    assert!(took < Duration::from_secs(2), "{took:?}");
+    assert!(slowest < Duration::from_secs(1), "{slowest:?}");
+}
+
+/// Two limits with a deadline: one by whoever a request says it is from, and the one that this needs
+/// beside it.
+fn by_name(url: &str, timeout: &str, quota: &str) -> Gateway {
+    let tables = format!(
+        "[server]\nworkers = 1\n\
+         [rate_limits.each]\nkey = 'header:x-who'\nquota = '{quota}'\nstore = 'redis'\n\
+         [rate_limits.all]\nkey = 'client_ip'\nquota = '1000000/1h'"
+    );
+    let url = format!("'{url}'\ntimeout = '{timeout}'");
+    limited_by(&url, &tables, "['each', 'all']")
+}
+
+#[tokio::test]
+async fn a_key_that_another_program_has_taken_takes_no_other_caller_out_of_redis() {
+    let redis = RedisServer::start();
+    let gateway = by_name(&redis.url(), "20s", "1000/1d");
+    assert_eq!(get_as(&gateway, "mallory").await.status, 200);
+    let keys = redis.run("KEYS *:t:each");
+    let key = keys.lines().nth(2).expect("it is counted");
+    assert!(redis.run(&format!("SET {key} x")).starts_with("+OK"));
+    for _ in 0..10 {
+        assert_eq!(get_as(&gateway, "mallory").await.status, 200);
+    }
+    assert!(!is_open(&gateway));
+    assert_eq!(degraded(&gateway), 10.0);
+    assert_eq!(get_as(&gateway, "alice").await.status, 200);
+    assert_eq!(degraded(&gateway), 10.0);
+}
+
+#[tokio::test]
+async fn what_redis_answers_too_late_is_no_answer_to_the_next_question() {
+    let redis = RedisServer::start();
+    let delay = Arc::new(AtomicU64::new(0));
+    let url = redis.behind_changing_delay(&delay).await;
+    let gateway = by_name(&url, "1s", "3/1d");
+    for status in [200, 200, 200, 429] {
+        assert_eq!(get_as(&gateway, "mallory").await.status, status);
+    }
+    delay.store(1_200, Relaxed);
+    // Redis refuses, and is not heard in time.
+    assert_eq!(get_as(&gateway, "mallory").await.status, 200);
+    assert_eq!(degraded(&gateway), 1.0);
+    delay.store(0, Relaxed);
+    // The late refusal comes on the same connection, before the answer.
+    let answer = get_as(&gateway, "alice").await;
+    assert_eq!(answer.status, 200);
+    let told = answer.header("ratelimit").unwrap();
+    assert!(told.starts_with("\"each\";r=2;"), "{told}");
+    assert_eq!(get_as(&gateway, "mallory").await.status, 429);
+    assert_eq!(degraded(&gateway), 1.0);
+}
+
+#[tokio::test]
+async fn a_password_that_redis_does_not_take_is_told_from_a_redis_that_is_not_there() {
+    let redis = RedisServer::with(&["--requirepass", "right"]);
+    for who in ["", ":wrong@", "nobody:right@"] {
+        let url = format!("redis://{who}127.0.0.1:{}", redis.port());
+        let gateway = limited(&url, "quota = '5/1d'");
+        let counts = storm(&[gateway.address()], 1, 20).await;
+        assert_eq!(counts, Counts::from([(200, 5), (429, 15)]), "{who}");
+        assert!(is_open(&gateway), "{who}");
+        let errors = |cause| gateway.metric("tollgate_redis_errors_total", &[cause]);
+        assert!(errors("refused") >= 1.0, "{who}");
+        assert_eq!(errors("unreachable"), 0.0, "{who}");
+    }
+}
+
+#[tokio::test]
 async fn whatever_answers_in_the_place_of_redis_no_request_fails() {
     for answer in [
         "\0\0\0\0garbage\r\n",
@@ -184,6 +275,18 @@ async fn whatever_answers_in_the_place_of_redis_no_request_fails() {
         "$99999999999\r\nx",
         "-ERR no\r\n",
         "-MOVED 1 127.0.0.1:1\r\n",
+        "-ASK 1 127.0.0.1:1\r\n",
+        "-TRYAGAIN Multiple keys request during rehashing of slot\r\n",
+        "-CLUSTERDOWN The cluster is down\r\n",
+        "-NOSCRIPT No matching script. Please use EVAL.\r\n",
+        "-LOADING Redis is loading the dataset in memory\r\n",
+        "-BUSY Redis is busy running a script.\r\n",
+        "-READONLY You can't write against a read only replica.\r\n",
+        "-MASTERDOWN Link with MASTER is down\r\n",
+        "-NOAUTH Authentication required.\r\n",
+        "-NOPERM this user has no permissions\r\n",
+        "-OOM command not allowed when used memory > 'maxmemory'.\r\n",
+        "-WRONGTYPE Operation against a key holding the wrong kind of value\r\n",
         "",
     ] {
         let gateway = limited(&nonsense(answer).await, "quota = '5/1d'");

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Counts, Storm, degraded, get, limited_by, recovery, storm};
+use super::{Counts, Storm, degraded, get, get_as, is_open, limited_by, recovery, storm};
 use crate::support::{Gateway, Raw, RedisCluster, RedisServer, eventually, within};
 
 #[tokio::test]
@@ -65,6 +65,157 @@ async fn of_limits_on_several_nodes_that_refuse_the_one_that_takes_longest_has_t
         assert!(wait > 3 * 3600, "a day or so: {wait}");
         assert_eq!(degraded(&gateway), 0.0);
     }
+}
+
+/// Callers and the nodes that count them, the last by another than the first.
+async fn callers(gateway: &Gateway, nodes: &[RedisServer]) -> Vec<(usize, String)> {
+    let keys = || -> Vec<_> {
+        let keys = nodes.iter().map(|node| node.run("KEYS *limit:*"));
+        keys.map(|keys| keys.matches("limit:").count()).collect()
+    };
+    let mut callers: Vec<(usize, String)> = Vec::new();
+    while callers.iter().all(|(node, _)| *node == callers[0].0) {
+        let (before, who) = (keys(), callers.len().to_string());
+        assert_eq!(get_as(gateway, &who).await.status, 200);
+        let after = keys();
+        let node = (0..nodes.len()).find(|&node| after[node] > before[node]);
+        callers.push((node.unwrap(), who));
+    }
+    callers
+}
+
+#[tokio::test]
+async fn a_node_that_is_dead_takes_no_keys_of_the_others_out_of_redis() {
+    let cluster = RedisCluster::start().await;
+    let urls = format!("{}\ntimeout = '500ms'", cluster.urls());
+    let mut nodes = cluster.0;
+    for node in &nodes {
+        let set = node.run("CONFIG SET cluster-require-full-coverage no");
+        assert!(set.starts_with("+OK"), "{set}");
+    }
+    let tables = "[rate_limits.each]\nkey = 'header:x-who'\nquota = '1000/1d'\nstore = 'redis'\n\
+                  [rate_limits.all]\nkey = 'client_ip'\nquota = '1000000/1d'";
+    let gateway = limited_by(&urls, tables, "['each', 'all']");
+    let callers = callers(&gateway, &nodes).await;
+    let (dead, mallory) = &callers[0];
+    let (_, alice) = &callers[callers.len() - 1];
+    nodes[*dead].kill();
+    within(async {
+        let mut counted = 0;
+        while counted < 10 {
+            let before = degraded(&gateway);
+            assert_eq!(get_as(&gateway, mallory).await.status, 200);
+            let between = degraded(&gateway);
+            assert!(between > before, "nobody is there to count this one");
+            assert_eq!(get_as(&gateway, alice).await.status, 200);
+            let whole = degraded(&gateway) == between;
+            counted = if whole { counted + 1 } else { 0 };
+        }
+    })
+    .await;
+}
+
+/// The node that holds a limit's counters, another one, and the names of those counters.
+fn holder(cluster: &RedisCluster) -> (&RedisServer, &RedisServer, Vec<String>) {
+    let keys = |node: &RedisServer| {
+        let keys = node.run("KEYS *limit:*");
+        let keys = keys.lines().filter(|line| line.contains("limit:"));
+        keys.map(str::to_owned).collect::<Vec<_>>()
+    };
+    let holds = |node: &&RedisServer| !keys(node).is_empty();
+    let holder = cluster.0.iter().find(holds).unwrap();
+    let other = cluster.0.iter().find(|node| !holds(node)).unwrap();
+    (holder, other, keys(holder))
+}
+
+/// The second line of what comes back: a text, behind its length.
+fn text_of(answer: &str) -> String {
+    answer.lines().nth(1).unwrap().to_owned()
+}
+
+/// A slot on its way from one node to another.
+struct Move<'c> {
+    nodes: (&'c RedisServer, &'c RedisServer),
+    slot: String,
+}
+
+impl<'c> Move<'c> {
+    fn begin(nodes: (&'c RedisServer, &'c RedisServer), key: &str) -> Self {
+        let (from, to) = nodes;
+        let told = from.run(&format!("CLUSTER KEYSLOT {key}"));
+        let slot = told.lines().next().unwrap().trim_start_matches(':');
+        let moved = Self {
+            nodes,
+            slot: slot.to_owned(),
+        };
+        moved.set(to, &format!("IMPORTING {}", moved.id(from)));
+        moved.set(from, &format!("MIGRATING {}", moved.id(to)));
+        moved
+    }
+
+    fn key(&self, key: &str) {
+        let (from, to) = self.nodes;
+        let moved = from.run(&format!("MIGRATE 127.0.0.1 {} {key} 0 5000", to.port()));
+        assert!(moved.starts_with("+OK"), "{moved}");
+    }
+
+    fn end(self) {
+        let (from, to) = self.nodes;
+        for node in [to, from] {
+            self.set(node, &format!("NODE {}", self.id(to)));
+        }
+    }
+
+    fn id(&self, node: &RedisServer) -> String {
+        text_of(&node.run("CLUSTER MYID"))
+    }
+
+    fn set(&self, node: &RedisServer, to: &str) {
+        let set = node.run(&format!("CLUSTER SETSLOT {} {to}", self.slot));
+        assert!(set.starts_with("+OK"), "{set}");
+    }
+}
+
+#[tokio::test]
+async fn a_key_that_moves_to_another_node_is_counted_on() {
+    let cluster = RedisCluster::start().await;
+    let urls = format!("{}\ntimeout = '2s'", cluster.urls());
+    let tables = "[rate_limits.one]\nkey = 'client_ip'\nquota = '12/1d'\nstore = 'redis'";
+    let gateway = limited_by(&urls, tables, "['one']");
+    let passing = async |requests: usize| storm(&[gateway.address()], 1, requests).await;
+    assert_eq!(passing(3).await, Counts::from([(200, 3)]));
+    let (from, to, keys) = holder(&cluster);
+    let moved = Move::begin((from, to), &keys[0]);
+    assert_eq!(passing(3).await, Counts::from([(200, 3)]));
+    moved.key(&keys[0]);
+    // The old node says whom to ask, each time.
+    assert_eq!(passing(3).await, Counts::from([(200, 3)]));
+    moved.end();
+    assert_eq!(passing(6).await, Counts::from([(200, 3), (429, 3)]));
+    assert_eq!(degraded(&gateway), 0.0);
+}
+
+#[tokio::test]
+async fn limits_whose_keys_are_on_two_nodes_for_a_while_take_no_others_out_of_redis() {
+    let cluster = RedisCluster::start().await;
+    let urls = format!("{}\ntimeout = '2s'", cluster.urls());
+    let tables = "[rate_limits.one]\nkey = 'client_ip'\nquota = '100/1d'\nstore = 'redis'\n\
+                  [rate_limits.two]\nkey = 'client_ip'\nquota = '90/1d'\nstore = 'redis'";
+    let gateway = limited_by(&urls, tables, "['one', 'two']");
+    let passing = async |requests: usize| storm(&[gateway.address()], 1, requests).await;
+    assert_eq!(passing(5).await, Counts::from([(200, 5)]));
+    let (from, to, keys) = holder(&cluster);
+    assert_eq!(keys.len(), 2, "{keys:?}");
+    let moved = Move::begin((from, to), &keys[0]);
+    moved.key(&keys[0]);
+    // No node has both.
+    assert_eq!(passing(10).await, Counts::from([(200, 10)]));
+    assert_eq!(degraded(&gateway), 20.0);
+    assert!(!is_open(&gateway));
+    moved.key(&keys[1]);
+    moved.end();
+    assert_eq!(passing(5).await, Counts::from([(200, 5)]));
+    assert_eq!(degraded(&gateway), 20.0);
 }
 
 #[tokio::test]

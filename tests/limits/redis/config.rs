@@ -32,6 +32,10 @@ fn what_does_not_go_with_redis_is_refused() {
     );
     let large = found("quota = '5/1m'\nlease = 6\nstore = 'redis'");
     assert!(large.contains("smallest quota (5)"), "{large}");
+    let overridden = found(
+        "quota = '500/1m'\nlease = 50\nstore = 'redis'\noverrides = { 'role:trial' = '5/1m' }",
+    );
+    assert!(overridden.contains("smallest quota (5)"), "{overridden}");
     let local = found("quota = '5/1m'\nlease = 5\non_store_error = 'deny'");
     assert_eq!(
         local.matches("this limit is in memory").count(),
@@ -41,6 +45,18 @@ fn what_does_not_go_with_redis_is_refused() {
     let exact =
         "quota = '5/1m'\nalgorithm = 'sliding_window'\nexact = true\nlease = 2\nstore = 'redis'";
     assert!(found(exact).contains("not exact"));
+}
+
+#[test]
+fn a_cluster_has_no_numbered_databases() {
+    let text = |last: &str| {
+        format!("[redis]\nurl = ['redis://a/0', 'redis://b{last}']\n[routes.all]\nrespond = {{}}")
+    };
+    for fine in ["", "/", "/0"] {
+        assert!(Config::parse("test.toml", &text(fine)).is_ok(), "{fine}");
+    }
+    let found = findings(&text("/2"));
+    assert!(found.contains("database 0 alone"), "{found}");
 }
 
 #[test]

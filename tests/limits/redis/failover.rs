@@ -10,8 +10,8 @@ use std::{
 
 use tokio::net::{TcpListener, TcpStream};
 
-use super::{Storm, degraded, get, is_open, limited_by, recovery};
-use crate::support::{Gateway, Raw, RedisServer, eventually};
+use super::{Storm, degraded, get, get_as, is_open, limited_by, recovery};
+use crate::support::{Gateway, RedisServer, eventually};
 
 /// An address that leads to whichever server it is said to; connections stay where they are.
 struct Address {
@@ -100,8 +100,7 @@ fn gateway(address: &Address) -> Gateway {
 
 /// Asks as somebody who may ask three times.
 async fn ask_as(gateway: &Gateway, who: &str) -> u16 {
-    let request = format!("GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\nX-Who: {who}\r\n\r\n");
-    Raw::ask(gateway.address(), request).await.status
+    get_as(gateway, who).await.status
 }
 
 /// A gateway that has counted to the quota of one caller, and whose server has just become the

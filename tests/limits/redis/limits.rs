@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant, SystemTime};
 
 use serde_json::Value;
+use tollgate::exchange::Clock;
 
 use super::{Counts, GET, Storm, degraded, get, limited, limited_by, storm};
 use crate::{
@@ -642,6 +643,86 @@ async fn what_redis_has_counted_stays_used_over_reloads() {
     gateway.apply(&text("max_body = '1MiB'", "20/1d"));
     assert_eq!(passing(20).await, Counts::from([(200, 14), (429, 6)]));
     assert_eq!(degraded(&gateway), 0.0);
+}
+
+#[tokio::test]
+async fn a_lease_lives_on_over_a_reload_that_leaves_its_limit_alone_and_over_no_other() {
+    let redis = RedisServer::start();
+    let text = |route: &str, quota: &str| {
+        format!(
+            "[server]\nworkers = 1\n[redis]\nurl = '{}'\ntimeout = '20s'\n\
+             [routes.all]\nrespond = {{ body = 'ok' }}\nrate_limits = ['one']\n{route}\n\
+             [rate_limits.one]\nkey = 'client_ip'\nquota = '{quota}'\nlease = 50\nstore = 'redis'\n",
+            redis.url()
+        )
+    };
+    let gateway = Gateway::start(&text("", "1000/1d"));
+    let passing = async |requests: usize| storm(&[gateway.address()], 1, requests).await;
+    assert_eq!(passing(1).await, Counts::from([(200, 1)]));
+    gateway.apply(&text("max_body = '1MiB'", "1000/1d"));
+    // Of the forty-nine that are left some are used, and Redis is not asked.
+    let calls = || redis.calls("evalsha") + redis.calls("eval");
+    let before = calls();
+    assert_eq!(passing(20).await, Counts::from([(200, 20)]));
+    assert_eq!(calls(), before);
+    // What is left then is lost: it is no gift to the new quota.
+    gateway.apply(&text("max_body = '1MiB'", "60/1d"));
+    assert_eq!(passing(40).await, Counts::from([(200, 10), (429, 30)]));
+    assert_eq!(degraded(&gateway), 0.0);
+}
+
+#[tokio::test]
+async fn a_user_with_the_rights_that_the_documentation_names_has_enough() {
+    let redis = RedisServer::start();
+    let rights = "~tollgate:* &tollgate:* +@all -@admin -@dangerous";
+    let made = redis.run(&format!("ACL SETUSER gate on >s3cret {rights}"));
+    assert!(made.starts_with("+OK"), "{made}");
+    let url = format!(
+        "'redis://gate:s3cret@127.0.0.1:{}'\ntimeout = '20s'",
+        redis.port()
+    );
+    for algorithm in [
+        "token_bucket'",
+        "fixed_window'",
+        "sliding_window'",
+        "sliding_window'\nexact = true\nmax_keys = 1000",
+    ] {
+        let limit = format!(
+            "[rate_limits.one]\nkey = 'client_ip'\nquota = '5/1d'\nstore = 'redis'\nalgorithm = '{algorithm}"
+        );
+        let gateway = limited_by(&url, &limit, "['one']");
+        let counts = storm(&[gateway.address()], 1, 10).await;
+        assert_eq!(counts, Counts::from([(200, 5), (429, 5)]), "{algorithm}");
+        assert_eq!(degraded(&gateway), 0.0);
+        redis.run("FLUSHALL");
+    }
+}
+
+#[tokio::test]
+async fn gateways_whose_clocks_differ_count_by_that_of_redis() {
+    let redis = RedisServer::start();
+    let text = format!(
+        "[redis]\nurl = '{}'\ntimeout = '20s'\n\
+         [routes.all]\nrespond = {{ body = 'ok' }}\nrate_limits = ['one']\n\
+         [rate_limits.one]\nkey = 'client_ip'\nquota = '9/30d'\nalgorithm = 'fixed_window'\nstore = 'redis'\n",
+        redis.url()
+    );
+    let right = Gateway::start(&text);
+    let clock = Clock::movable();
+    clock.advance(Duration::from_secs(45 * 86_400));
+    let ahead = Gateway::start_at(&text, clock);
+    for gateway in [&right, &ahead] {
+        let counts = storm(&[gateway.address()], 1, 4).await;
+        assert_eq!(counts, Counts::from([(200, 4)]));
+    }
+    for gateway in [&ahead, &right] {
+        get(gateway).await;
+        let refused = get(gateway).await;
+        assert_eq!(refused.refusal(), (429, "limit.exceeded".to_owned()));
+        let wait: u64 = refused.header("retry-after").unwrap().parse().unwrap();
+        assert!(wait <= 30 * 86_400, "{wait}");
+        assert_eq!(degraded(gateway), 0.0);
+    }
 }
 
 #[tokio::test]

@@ -433,6 +433,77 @@ fn a_server_s_clock_that_goes_back_lets_no_more_through_than_time_allows() {
 }
 
 #[test]
+fn a_server_s_clock_that_is_set_back_shuts_nobody_out_until_it_has_caught_up() {
+    let mut model = Model::start();
+    let windows = [Window::new(10, Duration::from_secs(1), None)];
+    let ahead = BEGIN + 3_600 * SECOND;
+    for algorithm in [
+        SharedAlgorithm::TokenBucket,
+        SharedAlgorithm::FixedWindow,
+        SharedAlgorithm::SlidingWindow,
+        SharedAlgorithm::SlidingLog,
+    ] {
+        let ask = SharedAsk {
+            limit: "one",
+            key: KeyHasher::shared().hash(&fastrand::u128(..).to_le_bytes()),
+            algorithm,
+            windows: &windows,
+            cost: 1,
+            want: 1,
+            enforced: true,
+        };
+        assert_eq!(passed_at(&mut model, &ask, ahead), 10, "{algorithm:?}");
+        let seconds = (0..30).map(|tenth| BEGIN + tenth * 100 * MILLI);
+        let passed: u32 = seconds.map(|now| passed_at(&mut model, &ask, now)).sum();
+        // Two windows may go by before a weighted one lets anybody in.
+        assert!((10..=40).contains(&passed), "{algorithm:?}: {passed}");
+    }
+}
+
+/// How many pass at a moment, who come until one is refused.
+fn passed_at(model: &mut Model, ask: &SharedAsk<'_>, now: u64) -> u32 {
+    let mut passed = 0;
+    while let Decision::Granted { .. } = model.take(&[*ask], now)[0].decision {
+        passed += 1;
+        model.kept(ask);
+    }
+    passed
+}
+
+#[test]
+fn what_another_program_has_written_under_a_key_leaves_an_answer_that_can_be_read() {
+    let mut model = Model::start();
+    let windows = [Window::new(10, Duration::from_secs(1), None)];
+    for algorithm in [
+        SharedAlgorithm::TokenBucket,
+        SharedAlgorithm::FixedWindow,
+        SharedAlgorithm::SlidingWindow,
+    ] {
+        for value in ["", "x", "-5", "inf", "-inf", "nan", "1e300"] {
+            let ask = SharedAsk {
+                limit: "one",
+                key: KeyHasher::shared().hash(&fastrand::u128(..).to_le_bytes()),
+                algorithm,
+                windows: &windows,
+                cost: 1,
+                want: 1,
+                enforced: true,
+            };
+            let mut write = redis::cmd("HSET");
+            write.arg(&model.redis.key(&ask)[..]);
+            for name in ["a", "d", "s", "c", "p"] {
+                write.arg(format!("{SECOND}{name}")).arg(value);
+            }
+            let _: i64 = write.query(&mut model.connection).unwrap();
+            // It panics where there is none.
+            model.take(&[ask], BEGIN);
+            model.run(Operation::Charge, &[ask], BEGIN);
+            assert!(model.kept(&ask) > 0, "{algorithm:?}, {value:?}: it expires");
+        }
+    }
+}
+
+#[test]
 fn a_debt_has_a_bound_and_its_key_expires() {
     let mut model = Model::start();
     let slow = [Window::new(1, Duration::from_secs(3600 * 24 * 3650), None)];
