@@ -18,7 +18,7 @@ pub(super) fn insert(headers: &mut HeaderMap, context: &Context) {
         remove_where(headers, |name| own.replaces(name));
     }
     headers.insert(X_REQUEST_ID, context.id.header().clone());
-    tell_limits(headers, context, |headers, reports| tell(headers, reports));
+    tell_limits(headers, context, tell);
 }
 
 /// Writes the fields as lines of a head.
