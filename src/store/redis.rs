@@ -14,6 +14,7 @@
 mod answers;
 mod breaker;
 mod channel;
+mod deadlines;
 mod link;
 mod log;
 mod quota;
@@ -42,6 +43,7 @@ use tokio::{
 
 use crate::{config, telemetry::RedisMetrics};
 use breaker::{Breaker, Weight, pause};
+use deadlines::Deadlines;
 use link::{Link, Slot, Target};
 use script::Scripts;
 
@@ -52,6 +54,8 @@ pub struct Redis {
     prefix: Box<str>,
     /// One a worker, and one for the control runtime; then the same again for stored answers.
     slots: Box<[Arc<Slot>]>,
+    /// One a worker, and one for the control runtime.
+    deadlines: Box<[Arc<Deadlines>]>,
     counts: Way,
     answers: Way,
     metrics: RedisMetrics,
@@ -151,6 +155,7 @@ impl Redis {
             timeout: config.timeout,
             prefix: config.prefix.as_str().into(),
             slots: (0..2 * (workers + 1)).map(|_| Arc::default()).collect(),
+            deadlines: (0..=workers).map(|_| Arc::default()).collect(),
             counts: Way::default(),
             answers: Way::default(),
             metrics,
@@ -171,6 +176,18 @@ impl Redis {
     #[must_use]
     pub fn timeout(&self) -> Duration {
         self.timeout
+    }
+
+    /// What calls of a worker have come to that together may take so long, or a tick longer; `None` where
+    /// they take longer. Each call has its own deadline besides, which comes earlier than one as long.
+    pub async fn within<T>(
+        &self,
+        worker: usize,
+        most: Duration,
+        calls: impl Future<Output = T>,
+    ) -> Option<T> {
+        let (deadlines, began) = (self.deadlines(worker), Instant::now());
+        deadlines.within((began, most), self.tick(), calls).await
     }
 
     /// Whether keys live on several servers, so that one command can reach those of one slot only.
@@ -224,11 +241,11 @@ impl Redis {
         let began = Instant::now();
         // Where it is, so that it need not be copied there.
         let exchange = pin!(self.exchange(lane, worker, command, again));
-        let outcome = match timeout(self.timeout, exchange).await {
-            Ok(outcome) => outcome,
-            Err(_) => Err(Failure::new(Away::Timeout, Weight::Counts)),
-        };
-        match outcome {
+        // At the last tick before the time is over.
+        let most = self.timeout.saturating_sub(self.tick());
+        let deadlines = self.deadlines(worker);
+        let outcome = deadlines.within((began, most), self.tick(), exchange).await;
+        match outcome.unwrap_or(Err(Failure::new(Away::Timeout, Weight::Counts))) {
             Ok(reply) => {
                 let metric = match lane {
                     Lane::Counts => &self.metrics.duration,
@@ -396,6 +413,16 @@ impl Redis {
         }
     }
 
+    fn deadlines(&self, worker: usize) -> &Arc<Deadlines> {
+        // There is one at least.
+        &self.deadlines[worker.min(self.deadlines.len() - 1)]
+    }
+
+    /// The timers of the runtime know milliseconds.
+    fn tick(&self) -> Duration {
+        (self.timeout / TICKS).max(Duration::from_millis(1))
+    }
+
     fn slot(&self, lane: Lane, worker: usize) -> &Arc<Slot> {
         // There is one at least in each half.
         let half = self.slots.len() / 2;
@@ -458,6 +485,9 @@ fn cause(error: &RedisError) -> Cause {
         _ => Cause::Answer,
     }
 }
+
+/// How many times a deadline is looked at until it is there.
+const TICKS: u32 = 10;
 
 #[cfg(test)]
 mod tests {

@@ -17,7 +17,6 @@ use super::{
     CacheRoute, Visit,
     object::{Draft, NAME, Object},
     policy::{CacheStatus, Class, Forwarded, Reuse, reuse},
-    redis_time::RedisTime,
     second_tier::{Begun, End, Ticket},
     shared::Found,
 };
@@ -59,7 +58,7 @@ impl CacheRoute {
         };
         let place = tier.place(visit, self.rule.query == CacheQuery::AsIs);
         let mut pause = SHORTEST_PAUSE;
-        let mut time = RedisTime::new(tier.timeout());
+        let mut time = tier.time(&visit.context);
         loop {
             let looking = tier.look(&self.cache, visit, &place, &mut time);
             let Ok(looked) = looking.await else {
@@ -98,7 +97,7 @@ impl CacheRoute {
                     }
                     sleep(pause.min(until - now)).await;
                     pause = (pause * 2).min(LONGEST_PAUSE);
-                    time = RedisTime::new(tier.timeout());
+                    time = tier.time(&visit.context);
                 }
                 Err(_) => return Consulted::Ask,
             }

@@ -1,19 +1,28 @@
 //! How long a request waits for Redis before it asks the upstream.
 
-use std::time::Duration;
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
-use tokio::time::{Instant, timeout};
-
-use crate::store::Away;
+use crate::store::{Away, Redis};
 
 /// How long Redis may take for all that is asked at a time: each call has its own deadline, but a slow
 /// Redis would cost a request several.
-pub(super) struct RedisTime(Duration);
+pub(super) struct RedisTime {
+    redis: Arc<Redis>,
+    worker: usize,
+    left: Duration,
+}
 
 impl RedisTime {
-    /// So much.
-    pub(super) fn new(most: Duration) -> Self {
-        Self(most)
+    /// As much as one call may take.
+    pub(super) fn new(redis: &Arc<Redis>, worker: usize) -> Self {
+        Self {
+            redis: Arc::clone(redis),
+            worker,
+            left: redis.timeout(),
+        }
     }
 
     /// What calls have brought; cut when the time is over. A call that takes all of it has its own
@@ -23,11 +32,8 @@ impl RedisTime {
         calls: impl Future<Output = Result<T, Away>>,
     ) -> Result<T, Away> {
         let began = Instant::now();
-        let result = timeout(self.0 + TIMER, calls).await;
-        self.0 = self.0.saturating_sub(began.elapsed());
+        let result = self.redis.within(self.worker, self.left, calls).await;
+        self.left = self.left.saturating_sub(began.elapsed());
         result.unwrap_or(Err(Away::Timeout))
     }
 }
-
-/// What the runtime's timers are exact to, twice.
-const TIMER: Duration = Duration::from_millis(2);

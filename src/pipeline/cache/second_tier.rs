@@ -23,7 +23,7 @@ mod look;
 mod place;
 mod ticket;
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use tokio::sync::Semaphore;
@@ -37,6 +37,7 @@ use super::{
     shared::{Cache, Found, SecondTierFigures},
 };
 use crate::{
+    exchange::Context,
     store::{Away, Guard, LogHead, Redis},
     telemetry::SecondTierMetrics,
 };
@@ -85,9 +86,9 @@ impl SecondTier {
         }
     }
 
-    /// How long Redis may take.
-    pub(super) fn timeout(&self) -> Duration {
-        self.redis.timeout()
+    /// How long Redis may take for a request.
+    pub(super) fn time(&self, context: &Context) -> RedisTime {
+        RedisTime::new(&self.redis, context.connection.worker)
     }
 
     /// Looks for what a request selects.

@@ -20,19 +20,16 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering::Relaxed},
     },
-    time::Duration,
 };
 
 use quick_cache::sync::Cache;
-use tokio::{sync::Notify, time::timeout};
+use tokio::sync::Notify;
 
 use crate::store::{KeyHash, Refused, Standing, Window};
 
 /// The batches of one limit.
 pub(super) struct Leases {
     size: u32,
-    /// How long a request waits for a batch that another fetches.
-    patience: Duration,
     held: Cache<KeyHash, Arc<Lease>>,
 }
 
@@ -139,10 +136,9 @@ pub(super) struct TopUp {
 
 impl Leases {
     /// Batches of a size, for so many keys.
-    pub(super) fn new(size: u32, keys: usize, patience: Duration) -> Self {
+    pub(super) fn new(size: u32, keys: usize) -> Self {
         Self {
             size,
-            patience,
             held: Cache::new(keys),
         }
     }
@@ -161,12 +157,7 @@ impl Leases {
         now: u64,
         (cost, lends): (u32, bool),
     ) -> Waited {
-        let lease = self.of(key);
-        let waited = timeout(self.patience, self.wait(&lease, now, (cost, lends))).await;
-        waited.unwrap_or(Waited::Alone)
-    }
-
-    async fn wait(&self, lease: &Arc<Lease>, now: u64, (cost, lends): (u32, bool)) -> Waited {
+        let lease = &self.of(key);
         for _ in 0..MOST_WAITS {
             // Made before the look at the batch: a fetch that ends in between wakes it too.
             let fetched = lease.fetched.notified();

@@ -37,12 +37,17 @@ impl Shared {
             (LimitAlgorithm::Concurrency, _) => return None,
         };
         let redis = redis?;
-        let leases = || Leases::new(config.lease, config.max_keys, redis.timeout());
+        let leases = || Leases::new(config.lease, config.max_keys);
         Some(Self {
             redis: Arc::clone(redis),
             algorithm,
             leases: (config.lease > 1).then(leases),
         })
+    }
+
+    /// Its batches, and the Redis that they are taken of.
+    fn leased(&self) -> Option<(&Arc<Redis>, &Leases)> {
+        Some((&self.redis, self.leases.as_ref()?))
     }
 
     /// What Redis is asked for a key of the limit: so much, or more if it has more.
@@ -294,12 +299,14 @@ impl Stage {
         let question = &mut questions[index];
         let on_route = self.on_route(question);
         let limit = &on_route.limit;
-        let leases = limit.shared.as_ref().and_then(|it| it.leases.as_ref());
         let now = limit.counters.at(context.began());
-        let Some(leases) = leases else {
+        let Some((redis, leases)) = limit.shared.as_ref().and_then(Shared::leased) else {
             return Ok(Some(How::Alone));
         };
-        match leases.take_fetched(question.ask.key, now, want).await {
+        let fetched = leases.take_fetched(question.ask.key, now, want);
+        let worker = context.connection.worker;
+        let waited = redis.within(worker, redis.timeout(), fetched).await;
+        match waited.unwrap_or(Waited::Alone) {
             Waited::Given(given) => self.take_given(given, question, context),
             Waited::Refused(window, refused) if limit.config.enforce => {
                 return Err(Refusing::Exceeded(index, window, refused));

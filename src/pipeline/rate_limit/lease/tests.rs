@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use futures_util::FutureExt;
 use proptest::{prelude::*, sample::Index};
 
@@ -9,7 +11,7 @@ fn key() -> KeyHash {
 }
 
 fn leases(size: u32) -> Leases {
-    Leases::new(size, 100, Duration::from_secs(60))
+    Leases::new(size, 100)
 }
 
 fn windows() -> [Window; 1] {
@@ -212,18 +214,6 @@ async fn a_fetch_that_is_given_up_is_another_s_duty() {
     // It has waited once for nothing.
     assert!(matches!((&mut waiting[1]).await, Waited::Alone));
     drop(second);
-}
-
-#[tokio::test(start_paused = true)]
-async fn nobody_waits_longer_than_its_deadline() {
-    let (leases, key) = (leases(3), key());
-    let _first = fetch(&leases, key);
-    let began = tokio::time::Instant::now();
-    assert!(matches!(
-        leases.take_fetched(key, 1, (1, false)).await,
-        Waited::Alone
-    ));
-    assert_eq!(began.elapsed(), Duration::from_secs(60));
 }
 
 #[test]
