@@ -28,7 +28,7 @@ impl CacheRoute {
             variant: visit.variant,
         };
         for _ in 0..ROUNDS {
-            let flight = self.cache.flights.under_way(&id)?;
+            let flight = self.cache.under_way(&id)?;
             let outcome = timeout_at(deadline, flight.fill.outcome()).await.ok()?;
             let response = match &outcome {
                 Outcome::Storing(draft) if visit.asked.range => {

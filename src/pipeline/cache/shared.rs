@@ -16,7 +16,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use super::{
     fetch::Outcome,
     fill::Fill,
-    flights::{Flight, Flights},
+    flights::{Flight, Flights, Id},
     key::Sought,
     lineage::Lineage,
     object::Object,
@@ -411,6 +411,12 @@ impl Cache {
         let replaces = |known: &Object| object.draft.replaces(&known.draft);
         // A purge that comes from here on reaches it where it stands.
         self.store.put(object, replaces);
+    }
+
+    /// The fetch under way for this that will do for who asks now, if somebody makes one.
+    pub(super) fn under_way(&self, id: &Id) -> Option<Arc<Flight<Outcome>>> {
+        let flight = self.flights.under_way(id)?;
+        self.will_do(&flight).then_some(flight)
     }
 
     /// Whether who asks now may wait for a fetch: no purge has come since it began.
