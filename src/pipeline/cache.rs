@@ -28,6 +28,7 @@ mod changes;
 pub mod codec;
 mod conditioned;
 mod consult;
+mod demand;
 mod fetch;
 mod fill;
 mod flights;
