@@ -574,4 +574,4 @@ const PASS: Duration = Duration::from_secs(5);
 pub(super) const REMEMBERED: Duration = Duration::from_secs(300);
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

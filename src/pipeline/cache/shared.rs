@@ -174,8 +174,8 @@ impl Cache {
             let second = SecondTier::new(redis, log, figures);
             self.second.get_or_init(|| Arc::new(second));
         }
-        // This Redis may be a copy of the other one, or that by another name.
-        if before.is_some_and(|before| before.is_to_another(redis)) {
+        // Another Redis may be a copy of that one, or it by another name.
+        if before.is_some_and(|before| before.leaves_out(redis)) {
             self.purge(&Aim::Everything, false);
         }
     }
