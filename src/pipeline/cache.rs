@@ -28,6 +28,7 @@ mod changes;
 pub mod codec;
 mod conditioned;
 mod consult;
+mod demand;
 mod fetch;
 mod fill;
 mod flights;
@@ -416,9 +417,6 @@ impl Look<'_> {
     /// Notes whether requests of this kind do not wait for each other now, and whether its group did not
     /// a while ago.
     fn note_passing(&self, visit: &mut Visit, key: &Sought) {
-        if visit.stale.is_some() && !self.asked.names_somebody() {
-            return;
-        }
         let Some(shelf) = self.route.cache.store.find(key) else {
             return;
         };

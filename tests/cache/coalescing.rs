@@ -1,11 +1,15 @@
 //! One fetch for all who ask at the same time, whoever of them leaves.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use futures_util::future::join_all;
 use tokio::sync::{Notify, Semaphore};
 
 use crate::{
+    origin::purge,
     site::{Site, answer, numbered},
     support::{
         FrameClient, Gateway, Origin, Peer, Raw, Recorded, empty, encode, eventually, within,
@@ -307,6 +311,32 @@ async fn what_nobody_may_share_is_fetched_by_each_and_soon_not_waited_for() {
     halves.go_on.add_permits(20);
     for client in &mut clients {
         assert_eq!(client.answer().await.text(), "ok");
+    }
+}
+
+/// What was for all before lies in the store still, and is asked about each time.
+#[tokio::test]
+async fn what_has_become_nobody_elses_is_soon_not_waited_for() {
+    let site = Site::start("", |count, _| match count {
+        1 => numbered(1, &[("cache-control", "max-age=1"), ("etag", "\"one\"")]),
+        _ => numbered(count, &[("cache-control", "private")]),
+    })
+    .await;
+    site.get("/a").await;
+    site.later(2);
+    assert_eq!(site.get("/a").await.body, "2");
+    site.gate.forget_permits(1_000_000);
+    let asking = async { join_all((0..4).map(|_| site.get("/a"))).await };
+    let opening = async {
+        // The origin has answered none of them.
+        eventually(|| site.count() == 6).await;
+        site.gate.add_permits(1_000_000);
+    };
+    let (sent, ()) = tokio::join!(asking, opening);
+    let bodies: BTreeSet<_> = sent.into_iter().map(|sent| sent.body).collect();
+    assert_eq!(bodies.len(), 4);
+    for seen in &site.seen()[1..] {
+        assert_eq!(seen.header("if-none-match"), Some("\"one\""));
     }
 }
 
@@ -675,7 +705,8 @@ async fn a_part_of_what_tells_no_length_comes_when_all_is_there() {
     assert_eq!(halves.asked(), 1);
 }
 
-/// A 304, the whole where `If-Range` is of another, the whole of what is no 200.
+/// A 304, the whole where `If-Range` is of another, the whole of what is no 200; the whole where `Range` is
+/// for several parts, of another unit or wrong.
 #[tokio::test]
 async fn what_the_head_decides_for_who_asks_for_a_part_waits_for_no_length() {
     for (status, fields, wanted) in [
@@ -686,6 +717,9 @@ async fn what_the_head_decides_for_who_asks_for_a_part_waits_for_no_length() {
         ),
         ("200 OK", "Range: bytes=-3\r\nIf-Range: \"old\"\r\n", 200),
         ("404 Not Found", "Range: bytes=-3\r\n", 404),
+        ("200 OK", "Range: bytes=0-1,4-5\r\n", 200),
+        ("200 OK", "Range: lines=0-1\r\n", 200),
+        ("200 OK", "Range: x\r\n", 200),
     ] {
         let answer = format!(
             "HTTP/1.1 {status}\r\nCache-Control: max-age=60\r\nETag: \"one\"\r\n\
@@ -705,6 +739,28 @@ async fn what_the_head_decides_for_who_asks_for_a_part_waits_for_no_length() {
         assert!(head.starts_with(&format!("HTTP/1.1 {wanted} ")), "{head}");
         assert_eq!(halves.asked(), 1);
         halves.go_on.add_permits(1);
+    }
+}
+
+/// What such a fetch brings may be as old as what was purged.
+#[tokio::test]
+async fn who_reads_along_does_not_wait_for_a_fetch_that_began_before_a_purge() {
+    for (method, fields) in [("HEAD", ""), ("GET", "Range: bytes=0-1\r\n")] {
+        let halves = Halves::start(ANSWER, 0).await;
+        let gateway = halves.gateway("wait = '1h'");
+        let mut whole = Raw::connect(gateway.address()).await;
+        whole.send(GET).await;
+        eventually(|| halves.asked() == 1).await;
+        let sent = purge(&gateway, r#"{"url": "http://a.test/a"}"#).await;
+        assert_eq!(sent.status(), 200);
+        let mut other = Raw::connect(gateway.address()).await;
+        other
+            .send(format!(
+                "{method} /a HTTP/1.1\r\nHost: a.test\r\n{fields}\r\n"
+            ))
+            .await;
+        eventually(|| halves.asked() == 2).await;
+        assert!(halves.origin.requests()[1].line.starts_with(method));
     }
 }
 

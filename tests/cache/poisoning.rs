@@ -431,3 +431,41 @@ async fn values_that_a_client_makes_up_push_out_no_variant_that_others_ask_for()
     flood("y").await;
     assert_eq!(site.get_with("/a", &real).await.body, "82");
 }
+
+/// Not when it has just been fetched or validated anew either, nor by asking for each of them twice.
+#[tokio::test]
+async fn values_that_a_client_asks_for_twice_push_out_no_variant_that_others_keep_asking_for() {
+    for (control, validates) in [
+        ("max-age=3600", false),
+        ("max-age=1", false),
+        ("max-age=1", true),
+    ] {
+        let site = Site::start("", move |count, seen| {
+            let fields = [
+                ("cache-control", control),
+                ("vary", "accept-encoding"),
+                ("etag", "\"one\""),
+            ];
+            match seen.header("if-none-match") {
+                Some(_) if validates => answer(304, &fields, ""),
+                _ => numbered(count, &fields),
+            }
+        })
+        .await;
+        let get = async |coding: &str| {
+            let sent = site.get_with("/a", &[("accept-encoding", coding)]).await;
+            sent.header("cache-status").expect("a status").to_owned()
+        };
+        for _ in 0..4 {
+            get("gzip").await;
+            site.later(2);
+        }
+        get("gzip").await;
+        for number in 0..40 {
+            for _ in 0..2 {
+                get(&format!("x{number}")).await;
+            }
+        }
+        assert_eq!(get("gzip").await, "tollgate; hit", "{control} {validates}");
+    }
+}

@@ -14,7 +14,7 @@ use super::{
     fetch::{Outcome, ROUNDS},
     flights::{Flight, Id},
     object::{Draft, NAME},
-    policy::{CacheStatus, Selected, is_for_part, select},
+    policy::{CacheStatus, Selected, needs_length, select},
 };
 use crate::exchange::{Body, Response, http1::told_length};
 
@@ -28,7 +28,7 @@ impl CacheRoute {
             variant: visit.variant,
         };
         for _ in 0..ROUNDS {
-            let flight = self.cache.flights.under_way(&id)?;
+            let flight = self.cache.under_way(&id)?;
             let outcome = timeout_at(deadline, flight.fill.outcome()).await.ok()?;
             let response = match &outcome {
                 Outcome::Storing(draft) if visit.asked.range => {
@@ -67,14 +67,13 @@ impl CacheRoute {
         }
         let read = || flight.fill.read_without(&visit.context, &draft.withheld);
         let (asked, request, head) = (&visit.asked, &visit.headers, &draft.head);
-        let mut selected = select(asked, request, head, None, now);
-        // What the head decides waits for no body.
-        if selected == Selected::Whole && is_for_part(asked, request, head, now) {
-            // Where the head tells it, the body has no other.
-            let length = match told_length(&head.headers) {
-                Some(length) => length,
-                None => timeout_at(deadline, read()?.length()).await.ok()??,
-            };
+        // Where the head tells its length, the body has no other.
+        let told = told_length(&head.headers);
+        let mut selected = select(asked, request, head, told, now);
+        // What the head decides waits for no body, nor does what is no part of any.
+        let is_open = told.is_none() && selected == Selected::Whole;
+        if is_open && needs_length(asked, request, head, now) {
+            let length = timeout_at(deadline, read()?.length()).await.ok()??;
             selected = select(asked, request, head, Some(length), now);
         }
         let status = CacheStatus {

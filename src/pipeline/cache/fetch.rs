@@ -250,7 +250,7 @@ impl CacheRoute {
         // What its last fetch brought was nobody else's, and so may this one's be. One that names nobody
         // makes it all the same, or who is answered apart would keep the answer stale for all others.
         let hopeless = visit.is_apart && visit.asked.names_somebody();
-        if unfit || hopeless || self.cache.flights.is_under_way(&id) {
+        if unfit || hopeless || self.cache.under_way(&id).is_some() {
             return;
         }
         let Some(place) = self.cache.places.take() else {
@@ -574,4 +574,4 @@ const PASS: Duration = Duration::from_secs(5);
 pub(super) const REMEMBERED: Duration = Duration::from_secs(300);
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -96,11 +96,6 @@ impl<T> Flights<T> {
         self.shard(id).get(id).cloned()
     }
 
-    /// Whether somebody is fetching this.
-    pub(super) fn is_under_way(&self, id: &Id) -> bool {
-        self.shard(id).contains_key(id)
-    }
-
     /// Fetches under way.
     pub(super) fn len(&self) -> usize {
         let shards = self.shards.iter();

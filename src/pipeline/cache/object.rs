@@ -1,9 +1,6 @@
 //! What is stored of one answer.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, Ordering::Relaxed},
-};
+use std::sync::{Arc, atomic::AtomicU64};
 
 use bytes::{Bytes, BytesMut};
 use http::{
@@ -13,6 +10,7 @@ use http::{
 
 use super::{
     body::StoredBody,
+    demand::Demand,
     key::{Key, Label},
     policy::{Audience, Facts, Moment, Nominated, StoredHead, VariantKey, Verdict},
     purge::{Marks, Purges, Reached, Stamp},
@@ -60,8 +58,8 @@ pub(super) struct Object {
     pub(super) trailers: Option<Box<HeaderMap>>,
     /// The last ban that it was compared with.
     checked: AtomicU64,
-    /// When it was last asked for, as one of several variants; zero when it never was.
-    asked: AtomicU64,
+    /// How much it is asked for, as one of several variants.
+    demand: Demand,
     weight: u64,
 }
 
@@ -176,7 +174,7 @@ impl Object {
             body,
             trailers,
             checked: AtomicU64::new(0),
-            asked: AtomicU64::new(0),
+            demand: Demand::default(),
             weight: 0,
         };
         object.weight = object.weighed() as u64;
@@ -195,13 +193,9 @@ impl Object {
         self.draft.facts(purges, &self.checked, now)
     }
 
-    /// Notes that it is asked for. Once in a while is enough, or each hit would write to what all workers
-    /// read.
+    /// Notes that it is asked for.
     pub(super) fn ask(&self, now: Stamp) {
-        let last = self.asked.load(Relaxed);
-        if last == 0 || now.saturating_sub(last) >= A_WHILE {
-            self.asked.store(now, Relaxed);
-        }
+        self.demand.note(now);
     }
 }
 
@@ -214,12 +208,12 @@ impl Kept for Object {
         &self.label
     }
 
-    /// One that nobody has asked for again counts as if it were old: it may be one client's alone.
-    fn asked(&self) -> u64 {
-        match self.asked.load(Relaxed) {
-            0 => self.draft.origin.began.saturating_sub(PROBATION),
-            at => at,
-        }
+    fn standing(&self) -> u64 {
+        self.demand.standing(self.draft.origin.began)
+    }
+
+    fn succeed(&self, replaced: &Self) {
+        self.demand.succeed(&replaced.demand);
     }
 }
 
@@ -317,10 +311,6 @@ const FIELD: usize = 136;
 /// The counts of a shared object.
 const COUNTS: usize = 16;
 const NANOS_PER_MILLI: u64 = 1_000_000;
-/// How exactly it is known when a variant was last asked for.
-const A_WHILE: Stamp = 1_000 * NANOS_PER_MILLI;
-/// A new variant takes the place of those only that were not asked for since so long.
-const PROBATION: Stamp = 60_000 * NANOS_PER_MILLI;
 
 #[cfg(test)]
 mod tests {

@@ -54,7 +54,7 @@ pub use ranges::{ByteRange, RangeSet};
 pub use request::{Asked, Bypass, Class, Incoming, is_safe};
 pub use reuse::{Failure, Reuse, reuse, stale_instead};
 pub use select::{
-    Selected, has_already, is_for_part, not_modified, partial, select, unsatisfiable,
+    Selected, has_already, needs_length, not_modified, partial, select, unsatisfiable,
 };
 pub use stored::{Audience, Facts, StoredHead};
 pub use vary::{Nominated, Unkeyed, VariantKey};

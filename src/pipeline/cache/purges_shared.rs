@@ -11,8 +11,11 @@
 //! client, however many change something here.
 
 use std::{
-    ptr,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    mem, ptr,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
+        atomic::{AtomicBool, Ordering::SeqCst},
+    },
 };
 
 use futures_util::future::join_all;
@@ -47,6 +50,7 @@ pub(super) struct PurgesShared {
     changes: Arc<Changes>,
     /// Counts what has not been told, that of the caches of before included.
     untold: TaskTracker,
+    given_up: Arc<AtomicBool>,
     users: Arc<Users>,
     _listening: DropGuard,
 }
@@ -59,6 +63,8 @@ pub(super) struct Owed {
     redis: Weak<Redis>,
     log: Arc<PurgeLog>,
     untold: TaskTracker,
+    /// Whether telling any Redis was ever given up, be it that of a cache before the last.
+    given_up: Arc<AtomicBool>,
     users: Arc<Users>,
 }
 
@@ -71,6 +77,9 @@ struct Use {
     caches: usize,
     /// When the last of them went.
     left: Option<Instant>,
+    /// Whether it was given up then to tell this Redis of a purge, and none has come since that makes good
+    /// for that.
+    given_up: bool,
 }
 
 /// Purges on their way out: one, or of several URLs.
@@ -98,6 +107,7 @@ struct Ends {
     /// Whether answers are stored in Redis, so that the log is to be followed.
     follows: bool,
     behind: Notify,
+    given_up: Arc<AtomicBool>,
     users: Arc<Users>,
 }
 
@@ -115,6 +125,7 @@ impl PurgesShared {
         let same = before.filter(|before| before.is_to(redis));
         let users = same.map_or_else(Arc::default, |before| Arc::clone(&before.users));
         users.come();
+        let given_up = before.map_or_else(Arc::default, |before| Arc::clone(&before.given_up));
         let (queue, waiting) = mpsc::channel(MOST_WAITING);
         let stop = CancellationToken::new();
         let lost = Arc::<Lost>::default();
@@ -124,6 +135,7 @@ impl PurgesShared {
             log: Arc::new(same.map_or_else(PurgeLog::new, |before| before.log.beside())),
             follows: changes.is_some(),
             behind: Notify::new(),
+            given_up: Arc::clone(&given_up),
             users: Arc::clone(&users),
         });
         let log = Arc::clone(&ends.log);
@@ -144,6 +156,7 @@ impl PurgesShared {
             lost,
             changes,
             untold: before.map_or_else(TaskTracker::new, |before| before.untold.clone()),
+            given_up,
             users,
             _listening: stop.drop_guard(),
         }
@@ -155,6 +168,7 @@ impl PurgesShared {
             redis: Arc::downgrade(&self.redis),
             log: Arc::clone(&self.log),
             untold: self.untold.clone(),
+            given_up: Arc::clone(&self.given_up),
             users: Arc::clone(&self.users),
         }
     }
@@ -205,10 +219,15 @@ impl Drop for PurgesShared {
 }
 
 impl Owed {
-    /// Whether there are purges of which another Redis than this one is to be told.
-    pub(super) fn is_to_another(&self, redis: &Arc<Redis>) -> bool {
-        // Those of the caches of before count too: this Redis may be one of theirs.
-        !self.is_to(redis) && !self.untold.is_empty()
+    /// Whether there are purges of which this Redis may never be told, for who has come to share it to make
+    /// good for that. So it is asked once.
+    pub(super) fn leaves_out(&self, redis: &Arc<Redis>) -> bool {
+        if self.is_to(redis) {
+            return self.users.take_given_up();
+        }
+        // Another one is told, or was not. Those of the caches of before count too: this Redis may be one
+        // of theirs, or a copy. What is not untold any more may have been given up just now.
+        !self.untold.is_empty() || self.given_up.load(SeqCst)
     }
 
     /// Waits until Redis knows of all purges so far, but not for long: it may be away.
@@ -235,9 +254,17 @@ impl Users {
         known.left = (known.caches == 0).then(Instant::now);
     }
 
-    /// When the last went, if none has come since.
-    fn left(&self) -> Option<Instant> {
-        self.locked().left
+    /// Whether the last went so long ago that telling their Redis is given up, which is noted: who comes
+    /// from here on knows of it.
+    fn give_up(&self) -> bool {
+        let mut known = self.locked();
+        let gives_up = known.left.is_some_and(|left| left.elapsed() > LONGEST_DEBT);
+        known.given_up |= gives_up;
+        gives_up
+    }
+
+    fn take_given_up(&self) -> bool {
+        mem::take(&mut self.locked().given_up)
     }
 
     fn locked(&self) -> MutexGuard<'_, Use> {
@@ -381,10 +408,14 @@ impl Ends {
     }
 
     /// Whether a Redis that no cache has any more has been away for too long: what waits would wait, and
-    /// take its room, for as long as the process runs.
+    /// take its room, for as long as the process runs. A cache that comes to share it again purges
+    /// everything in its place.
     fn gives_up(&self) -> bool {
-        let left = self.users.left();
-        left.is_some_and(|left| left.elapsed() > LONGEST_DEBT)
+        let gives_up = self.users.give_up();
+        if gives_up && !self.given_up.swap(true, SeqCst) {
+            tracing::warn!("Redis, which no cache has any more, is not told of all purges");
+        }
+        gives_up
     }
 
     async fn publish(&self, telling: &mut Telling, logged: bool) -> Result<(), Away> {
@@ -468,14 +499,20 @@ impl Ends {
     async fn follow(self: Arc<Self>) {
         loop {
             self.behind.notified().await;
-            let Some(cache) = self.cache.upgrade() else {
-                return;
-            };
-            let redis = (&self.redis, usize::MAX);
-            while self.log.follow(&cache, redis, None).await.is_err() {
+            while self.follow_once().await.is_err() {
                 sleep(AGAIN).await;
             }
         }
+    }
+
+    /// While Redis is away the cache is let go of between two tries: a reload may have made another.
+    async fn follow_once(&self) -> Result<(), Away> {
+        let Some(cache) = self.cache.upgrade() else {
+            return Ok(());
+        };
+        let redis = (&self.redis, usize::MAX);
+        self.log.follow(&cache, redis, None).await?;
+        Ok(())
     }
 }
 
@@ -500,3 +537,6 @@ const LONGEST_DRAIN: Duration = Duration::from_secs(2);
 const LONGEST_DEBT: Duration = Duration::from_secs(300);
 
 type BoxFuture = std::pin::Pin<Box<dyn Future<Output = ()> + Send>>;
+
+#[cfg(test)]
+mod tests;

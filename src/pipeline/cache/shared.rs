@@ -16,7 +16,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use super::{
     fetch::Outcome,
     fill::Fill,
-    flights::{Flight, Flights},
+    flights::{Flight, Flights, Id},
     key::Sought,
     lineage::Lineage,
     object::Object,
@@ -174,8 +174,8 @@ impl Cache {
             let second = SecondTier::new(redis, log, figures);
             self.second.get_or_init(|| Arc::new(second));
         }
-        // This Redis may be a copy of the other one, or that by another name.
-        if before.is_some_and(|before| before.is_to_another(redis)) {
+        // Another Redis may be a copy of that one, or it by another name.
+        if before.is_some_and(|before| before.leaves_out(redis)) {
             self.purge(&Aim::Everything, false);
         }
     }
@@ -411,6 +411,12 @@ impl Cache {
         let replaces = |known: &Object| object.draft.replaces(&known.draft);
         // A purge that comes from here on reaches it where it stands.
         self.store.put(object, replaces);
+    }
+
+    /// The fetch under way for this that will do for who asks now, if somebody makes one.
+    pub(super) fn under_way(&self, id: &Id) -> Option<Arc<Flight<Outcome>>> {
+        let flight = self.flights.under_way(id)?;
+        self.will_do(&flight).then_some(flight)
     }
 
     /// Whether who asks now may wait for a fetch: no purge has come since it began.

@@ -43,10 +43,13 @@ pub trait Kept {
     /// What it is kept under.
     fn label(&self) -> &Label;
 
-    /// When it was last asked for, more or less. Of the variants of a key the first by this has to go.
-    fn asked(&self) -> u64 {
+    /// How much it is asked for. Of the variants of a key that with the least has to go.
+    fn standing(&self) -> u64 {
         0
     }
+
+    /// Notes that it takes the place of another, and so that one's standing.
+    fn succeed(&self, _replaced: &Self) {}
 }
 
 /// All that is stored.
@@ -156,8 +159,11 @@ impl<V: Kept> Store<V> {
     pub fn put(&self, variant: &Arc<V>, replaces: impl Fn(&V) -> bool) {
         let label = variant.label();
         self.change(label, |old| {
-            let kept = old.into_iter().flat_map(Shelf::variants);
-            let kept = kept.filter(|known| !replaces(known)).cloned();
+            let known = old.map(Shelf::variants).unwrap_or_default();
+            for replaced in known.iter().filter(|known| replaces(known)) {
+                variant.succeed(replaced);
+            }
+            let kept = known.iter().filter(|known| !replaces(known)).cloned();
             let variants = std::iter::once(Arc::clone(variant)).chain(kept);
             Some(Shelf::new(label, self.fitting(variants), Passes::default()))
         });
@@ -269,7 +275,7 @@ impl<V: Kept> Store<V> {
         leaving.left.len()
     }
 
-    /// As many variants as one shelf may hold: the newest, and of the others those that were asked for last.
+    /// As many variants as one shelf may hold: the newest, and of the others those that are asked for most.
     /// Were they the newest alone, a client could push out what all ask for with values that it makes up.
     fn fitting(&self, variants: impl Iterator<Item = Arc<V>>) -> SmallVec<[Arc<V>; 1]> {
         let mut fitting: SmallVec<[Arc<V>; 1]> = variants.collect();
@@ -277,7 +283,7 @@ impl<V: Kept> Store<V> {
         while fitting.len() > MOST_VARIANTS || weight > self.heaviest_shelf {
             // Of those that are alike in this the oldest.
             let others = (1..fitting.len()).rev();
-            let Some(least) = others.min_by_key(|at| fitting[*at].asked()) else {
+            let Some(least) = others.min_by_key(|at| fitting[*at].standing()) else {
                 break;
             };
             weight -= fitting.remove(least).weight();
@@ -483,7 +489,7 @@ mod tests {
         label: Label,
         weight: u64,
         variant: u32,
-        asked: AtomicU64,
+        standing: AtomicU64,
     }
 
     impl Kept for Blob {
@@ -495,8 +501,12 @@ mod tests {
             &self.label
         }
 
-        fn asked(&self) -> u64 {
-            self.asked.load(Relaxed)
+        fn standing(&self) -> u64 {
+            self.standing.load(Relaxed)
+        }
+
+        fn succeed(&self, replaced: &Self) {
+            self.standing.store(replaced.standing(), Relaxed);
         }
     }
 
@@ -510,7 +520,7 @@ mod tests {
             label: Label::of(&key(name).to_key()),
             weight,
             variant,
-            asked: AtomicU64::new(0),
+            standing: AtomicU64::new(0),
         });
         store.put(&blob, |known| known.variant == variant);
     }
@@ -578,10 +588,10 @@ mod tests {
         for variant in 0..3 {
             put(&store, "/a", 10, variant);
         }
-        for (variant, asked) in [(0, 7), (2, 5)] {
+        for (variant, standing) in [(0, 7), (2, 5)] {
             let shelf = store.find(&key("/a")).unwrap();
             let found = shelf.variants().iter().find(|blob| blob.variant == variant);
-            found.unwrap().asked.store(asked, Relaxed);
+            found.unwrap().standing.store(standing, Relaxed);
         }
         for variant in 3..100 {
             put(&store, "/a", 10, variant);
@@ -590,6 +600,20 @@ mod tests {
         let variants: Vec<_> = shelf.variants().iter().map(|blob| blob.variant).collect();
         let newest: Vec<_> = (70..100).rev().chain([2, 0]).collect();
         assert_eq!(variants, newest);
+    }
+
+    #[test]
+    fn what_takes_the_place_of_a_variant_that_is_asked_for_stays_as_that_would() {
+        let store = store(1 << 20, 64 << 10);
+        put(&store, "/a", 10, 0);
+        let shelf = store.find(&key("/a")).unwrap();
+        shelf.variants()[0].standing.store(7, Relaxed);
+        for variant in 0..100 {
+            put(&store, "/a", 10, variant);
+        }
+        let shelf = store.find(&key("/a")).unwrap();
+        let last = shelf.variants().last().map(|blob| blob.variant);
+        assert_eq!(last, Some(0));
     }
 
     #[test]

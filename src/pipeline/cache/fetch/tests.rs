@@ -105,13 +105,10 @@ fn trickling() -> (Arc<Cache>, RouteService, Arc<AtomicBool>) {
     (cache, service, left)
 }
 
-/// A cache with these keys in its table, and a route with it in front of an upstream.
-fn in_front_of(upstream: impl Handle, cache: &str) -> (Arc<Cache>, RouteService) {
-    let route = "[routes.a]\nupstream = 'http://127.0.0.1:1'\ncache = {}\n";
-    let text = format!("[cache]\n{cache}\n{route}");
-    let loaded = Config::parse("test.toml", &text).unwrap_or_else(|findings| panic!("{findings}"));
+/// What caches are made with, on this runtime.
+pub(in crate::pipeline::cache) fn tools() -> Tools {
     let control = runtime::Handle::current();
-    let tools = Tools {
+    Tools {
         clock: Clock::system(),
         metrics: Metrics::new(),
         control: control.clone(),
@@ -120,8 +117,15 @@ fn in_front_of(upstream: impl Handle, cache: &str) -> (Arc<Cache>, RouteService)
         redis: None,
         workers: 1,
         blocking: Blocking::for_this_machine(),
-    };
-    let cache = Cache::from_config(&loaded.config.cache, &tools, &Arc::default(), None);
+    }
+}
+
+/// A cache with these keys in its table, and a route with it in front of an upstream.
+fn in_front_of(upstream: impl Handle, cache: &str) -> (Arc<Cache>, RouteService) {
+    let route = "[routes.a]\nupstream = 'http://127.0.0.1:1'\ncache = {}\n";
+    let text = format!("[cache]\n{cache}\n{route}");
+    let loaded = Config::parse("test.toml", &text).unwrap_or_else(|findings| panic!("{findings}"));
+    let cache = Cache::from_config(&loaded.config.cache, &tools(), &Arc::default(), None);
     let route = &loaded.config.routes[0];
     let layer = CacheLayer::from_config(route, Some(&cache), &Arc::default());
     let service = RouteService::new(upstream);

@@ -56,6 +56,16 @@ impl RangeSet {
             Joined::Several => Self::Ignored,
         }
     }
+
+    /// Whether it takes the length of the whole to tell what a request's `Range` comes to.
+    ///
+    /// What is wrong, of another unit or for parts that do not join is ignored before that is known. Of
+    /// such parts a short whole might have but one; nobody waits to learn that.
+    #[must_use]
+    pub fn needs_length(request: &HeaderMap) -> bool {
+        // What is a part of any whole is one of a whole without end.
+        Self::of(request, u64::MAX) != Self::Ignored
+    }
 }
 
 type Ranges = SmallVec<[(u64, u64); 4]>;
@@ -194,7 +204,50 @@ mod tests {
         assert_eq!(RangeSet::of(&request, 10), RangeSet::Ignored);
     }
 
+    fn needs_length(range: &str) -> bool {
+        let mut request = HeaderMap::new();
+        request.insert(RANGE, HeaderValue::from_str(range).unwrap());
+        RangeSet::needs_length(&request)
+    }
+
+    #[test]
+    fn it_takes_the_length_to_tell_what_part_a_range_is_for() {
+        for range in [
+            "bytes=0-1",
+            "bytes=5-",
+            "bytes=-1",
+            "bytes=-0",
+            "bytes=0-1,2-",
+        ] {
+            assert!(needs_length(range), "{range}");
+        }
+        let behind_any = format!("bytes={}-", u64::MAX);
+        assert!(needs_length(&behind_any));
+    }
+
+    #[test]
+    fn it_takes_no_length_to_tell_that_a_range_is_ignored() {
+        for range in [
+            "x",
+            "lines=0-1",
+            "bytes=2-1",
+            "bytes=0-1,9-10",
+            "bytes=0-0,-1",
+        ] {
+            assert!(!needs_length(range), "{range}");
+        }
+        assert!(!RangeSet::needs_length(&HeaderMap::new()));
+    }
+
     proptest! {
+        #[test]
+        fn of_any_whole_the_same_single_ranges_are_ignored(
+            text in "(bytes|lines)=[0-9]{0,3}-?[0-9]{0,3}",
+            whole in 0_u64..2_000,
+        ) {
+            prop_assert_eq!(of(&text, whole) == RangeSet::Ignored, !needs_length(&text));
+        }
+
         #[test]
         fn a_range_never_leaves_the_whole(text in "bytes=[0-9,-]{0,20}", whole in 0_u64..100) {
             if let RangeSet::One(range) = of(&text, whole) {

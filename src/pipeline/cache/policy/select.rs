@@ -58,7 +58,12 @@ pub fn select(
 /// Whether it takes the length of an answer to tell what a request selects of it, when its conditions do
 /// not.
 #[must_use]
-pub fn is_for_part(asked: &Asked, request: &HeaderMap, stored: &StoredHead, now: Moment) -> bool {
+pub fn needs_length(asked: &Asked, request: &HeaderMap, stored: &StoredHead, now: Moment) -> bool {
+    is_for_part(asked, request, stored, now) && RangeSet::needs_length(request)
+}
+
+/// Whether a request's `Range` counts.
+fn is_for_part(asked: &Asked, request: &HeaderMap, stored: &StoredHead, now: Moment) -> bool {
     // A range is for what would else be a 200 (RFC 9110 14.2).
     asked.range && stored.status == StatusCode::OK && range_applies(request, stored, now)
 }

@@ -1,0 +1,124 @@
+//! What is given up when a Redis is away for long, by a clock that does not wait.
+
+use super::*;
+use crate::{
+    config::Config,
+    pipeline::{
+        Tools,
+        cache::{Lineage, Sharing, fetch::tests::tools},
+    },
+};
+
+const TEXT: &str = "[redis]\nurl = 'redis://127.0.0.1:1'\n[cache]\nmemory = '4MiB'\n\
+                    max_object = '64KiB'\n[routes.a]\nupstream = 'http://127.0.0.1:1'\n\
+                    cache = { store = 'redis' }\n";
+
+/// What caches that come one after another have, and a Redis that is away.
+struct Process {
+    config: Config,
+    tools: Tools,
+    lineage: Arc<Lineage>,
+}
+
+impl Process {
+    fn start() -> Self {
+        let loaded = Config::parse("test.toml", TEXT);
+        Self {
+            config: loaded
+                .unwrap_or_else(|findings| panic!("{findings}"))
+                .config,
+            tools: tools(),
+            lineage: Arc::default(),
+        }
+    }
+
+    fn redis(&self) -> Arc<Redis> {
+        let config = self.config.redis.as_ref().expect("it is configured");
+        Redis::new(config, 1, self.tools.metrics.redis(), &self.tools.control)
+    }
+
+    /// The cache of a reload.
+    fn cache(&self, redis: &Arc<Redis>) -> Arc<Cache> {
+        let sharing = Sharing {
+            redis,
+            answers: true,
+        };
+        Cache::from_config(
+            &self.config.cache,
+            &self.tools,
+            &self.lineage,
+            Some(sharing),
+        )
+    }
+
+    /// Purges of which Redis is still to be told.
+    fn owes(&self) -> usize {
+        self.lineage
+            .owed()
+            .expect("a cache has shared")
+            .untold
+            .len()
+    }
+
+    /// A reload leaves no cache behind that has changed a URL, and for long none comes.
+    async fn gives_up(&self, cache: Arc<Cache>) {
+        cache.invalidate(url());
+        self.forsakes(cache).await;
+    }
+
+    /// The same of one that owes something already.
+    async fn forsakes(&self, cache: Arc<Cache>) {
+        assert_eq!(self.owes(), 1);
+        drop(cache);
+        sleep(LONGEST_DEBT - MINUTE).await;
+        assert_eq!(self.owes(), 1, "it is still tried");
+        sleep(2 * MINUTE).await;
+        assert_eq!(self.owes(), 0);
+    }
+}
+
+fn url() -> Aim {
+    Aim::Url {
+        host: "a.test".into(),
+        target: "/a".into(),
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_shares_a_redis_again_purges_everything_where_telling_it_was_given_up() {
+    let process = Process::start();
+    let redis = process.redis();
+    process.gives_up(process.cache(&redis)).await;
+    let _next = process.cache(&redis);
+    assert_eq!(process.owes(), 1);
+    // That is to be told like any other, and makes good for what was before.
+    let _third = process.cache(&redis);
+    assert_eq!(process.owes(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_given_up_is_not_forgotten_while_other_redises_come_and_go() {
+    let process = Process::start();
+    let first = process.redis();
+    process.gives_up(process.cache(&first)).await;
+    // They may all be one, for all that a gateway knows.
+    for _ in 0..3 {
+        let other = process.cache(&process.redis());
+        process.forsakes(other).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_comes_in_time_takes_over_what_is_to_be_told() {
+    let process = Process::start();
+    let redis = process.redis();
+    let cache = process.cache(&redis);
+    cache.invalidate(url());
+    drop(cache);
+    sleep(LONGEST_DEBT - MINUTE).await;
+    let _next = process.cache(&redis);
+    sleep(2 * LONGEST_DEBT).await;
+    assert_eq!(process.owes(), 1, "it is told for as long as it takes");
+}
+
+const MINUTE: Duration = Duration::from_secs(60);
