@@ -5,8 +5,8 @@
 --          t to take, l to look (what taking would say), g to give back or c to charge; 8 bytes that no
 --          other call has, or, to give back, how many microseconds ago it was taken; then for each limit
 --          its algorithm (t, f, s, e), a byte that is 1 if it can refuse, a byte with how many windows,
---          the cost, how many to take if there are so many, and each window as quota, bucket, and
---          microseconds in 8 bytes
+--          the cost, how many to take if there are so many, the largest quota under which the key is
+--          counted, and each window as quota, bucket, and microseconds in 8 bytes
 --
 -- Answers one text (a list is dear to read) of 18 bytes for each limit: a byte that is 1 if it fits, a
 -- byte with the window that says so, what is left there, how many were taken, and in 8 bytes
@@ -170,7 +170,8 @@ algorithms.e = {
   give = function(window, cost) window.used = math.max(0, window.used - cost) end,
 }
 
--- The log has twice the largest quota at most: the newest alone decide when there is more.
+-- The log has twice the largest quota at most, also when a caller of a small one asks: the newest alone
+-- decide when there is more.
 local function log_taken(limit, count, most)
   for index = 1, math.min(count, 2 * most) do
     redis.call('ZADD', limit.key, whole(now), nonce .. ':' .. index)
@@ -187,7 +188,7 @@ local function log_given(limit, count, taken)
 end
 
 local function save_log(limit, count, taken)
-  local longest, most = 0, 0
+  local longest, most = 0, limit.largest
   for _, window in ipairs(limit) do
     longest, most = math.max(longest, window.per), math.max(most, window.quota)
   end
@@ -217,7 +218,8 @@ local function read()
   local limits, at = {}, 10
   for index, key in ipairs(KEYS) do
     local limit, refuses, windows = { key = key }, 0, 0
-    limit.algorithm, refuses, windows, limit.cost, limit.want, at = struct.unpack('>c1BBI4I4', packed, at)
+    limit.algorithm, refuses, windows, limit.cost, limit.want, limit.largest, at =
+      struct.unpack('>c1BBI4I4I4', packed, at)
     limit.refuses = refuses == 1
     for number = 1, windows do
       local window = {}
