@@ -14,9 +14,12 @@
 --
 -- Times are microseconds of this server's clock: they fit a double until the year 2255. When it goes
 -- back, what was counted stays as it is until it has caught up; what is more than a window ahead then
--- counts as of now, or a clock that is set right would shut callers out for as long as it was wrong. The
--- debt of a bucket is kept in tokens, so that a changed quota keeps what was used. Fractions of a token
--- are right to a millionth.
+-- counts as of now, or a clock that is set right would shut callers out for as long as it was wrong. So
+-- a whole quota is back after two windows at most, after three where they are weighted. The debt of a
+-- bucket is kept in tokens, so that a changed quota keeps what was used. Fractions of a token are right
+-- to a millionth.
+--
+-- A key is always asked about windows of the same times: it expires, and a log is cut, as these allow.
 
 local clock = redis.call('TIME')
 local now = tonumber(clock[1]) * 1000000 + tonumber(clock[2])
@@ -156,9 +159,14 @@ algorithms.s = {
 -- Every request by itself, in one log for all windows.
 algorithms.e = {
   load = function(key, window)
+    -- As `counted` does for the others.
+    local ahead = redis.call('ZRANGEBYSCORE', key, '(' .. whole(now + window.per), '+inf')
+    for _, member in ipairs(ahead) do
+      redis.call('ZADD', key, whole(now), member)
+    end
     window.after = '(' .. whole(now - window.per)
     window.size = window.quota
-    window.used = redis.call('ZCOUNT', key, window.after, whole(now + window.per))
+    window.used = redis.call('ZCOUNT', key, window.after, '+inf')
   end,
   wait = function(key, window, cost)
     local index = window.used + cost - window.quota - 1
@@ -193,7 +201,6 @@ local function save_log(limit, count, taken)
     longest, most = math.max(longest, window.per), math.max(most, window.quota)
   end
   redis.call('ZREMRANGEBYSCORE', limit.key, '-inf', whole(now - longest))
-  redis.call('ZREMRANGEBYSCORE', limit.key, '(' .. whole(now + longest), '+inf')
   if taken == nil then
     log_taken(limit, count, most)
   elseif taken > now - longest then

@@ -438,29 +438,38 @@ fn a_server_s_clock_that_goes_back_lets_no_more_through_than_time_allows() {
 fn a_server_s_clock_that_is_set_back_shuts_nobody_out_until_it_has_caught_up() {
     let mut model = Model::start();
     let windows = [Window::new(10, Duration::from_secs(1), None)];
-    let ahead = BEGIN + 3_600 * SECOND;
-    for algorithm in [
-        SharedAlgorithm::TokenBucket,
-        SharedAlgorithm::FixedWindow,
-        SharedAlgorithm::SlidingWindow,
-        SharedAlgorithm::SlidingLog,
-    ] {
-        let ask = SharedAsk {
-            limit: "one",
-            key: KeyHasher::shared().hash(&fastrand::u128(..).to_le_bytes()),
-            algorithm,
-            windows: &windows,
-            largest: 10,
-            cost: 1,
-            want: 1,
-            enforced: true,
-        };
-        assert_eq!(passed_at(&mut model, &ask, ahead), 10, "{algorithm:?}");
-        let seconds = (0..30).map(|tenth| BEGIN + tenth * 100 * MILLI);
-        let passed: u32 = seconds.map(|now| passed_at(&mut model, &ask, now)).sum();
-        // Two windows may go by before a weighted one lets anybody in.
-        assert!((10..=40).contains(&passed), "{algorithm:?}: {passed}");
+    for (_, algorithm) in SHARING {
+        // A little more than a window is the worst: nothing changes until the second one has passed.
+        for (back, seconds) in [(3_600 * SECOND, 3), (1_100 * MILLI, 4)] {
+            let key = KeyHasher::shared().hash(&fastrand::u128(..).to_le_bytes());
+            let ask = sharing(algorithm, key, &windows, 1);
+            let ahead = passed_at(&mut model, &ask, BEGIN + back);
+            assert_eq!(ahead, 10, "{algorithm:?}");
+            let at_once = passed_at(&mut model, &ask, BEGIN);
+            assert_eq!(at_once, 0, "{algorithm:?}: it frees nothing");
+            let tenths = (1..10 * seconds).map(|tenth| BEGIN + tenth * 100 * MILLI);
+            let passed: u32 = tenths.map(|now| passed_at(&mut model, &ask, now)).sum();
+            // Two windows may go by before a weighted one lets anybody in.
+            assert!((10..=40).contains(&passed), "{algorithm:?}: {passed}");
+        }
     }
+}
+
+#[test]
+fn a_server_s_clock_that_is_set_back_frees_nothing_of_a_log_of_several_windows() {
+    let mut model = Model::start();
+    let window = |quota, seconds| Window::new(quota, Duration::from_secs(seconds), None);
+    let windows = [window(5, 1), window(8, 60)];
+    let key = KeyHasher::shared().hash(&fastrand::u128(..).to_le_bytes());
+    let ask = sharing(SharedAlgorithm::SlidingLog, key, &windows, 1);
+    let mut passed = |seconds: u64| passed_at(&mut model, &ask, BEGIN + seconds * SECOND);
+    assert_eq!(passed(3_600), 5);
+    // More than a window for the short one alone, then for both.
+    assert_eq!(passed(3_598), 0);
+    assert_eq!(passed(3_599), 3);
+    assert_eq!(passed(0), 0);
+    assert_eq!(passed(59), 0);
+    assert_eq!(passed(60), 5);
 }
 
 /// How many pass at a moment, who come until one is refused.
