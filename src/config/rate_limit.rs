@@ -103,10 +103,20 @@ impl RateLimit {
     /// The most that one request may cost: the smallest bucket, quota or tier.
     #[must_use]
     pub fn smallest(&self) -> u32 {
+        let smallest = self.counts().min().unwrap_or(1);
+        self.bucket.map_or(smallest, |bucket| bucket.min(smallest))
+    }
+
+    /// The largest quota or tier.
+    #[must_use]
+    pub fn largest(&self) -> u32 {
+        self.counts().max().unwrap_or(1)
+    }
+
+    fn counts(&self) -> impl Iterator<Item = u32> {
         let overrides = self.overrides.iter().flat_map(|(_, quotas)| quotas);
         let quotas = self.quota.iter().chain(&self.anonymous).chain(overrides);
-        let smallest = quotas.map(|quota| quota.count).min().unwrap_or(1);
-        self.bucket.map_or(smallest, |bucket| bucket.min(smallest))
+        quotas.map(|quota| quota.count)
     }
 }
 

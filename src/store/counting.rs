@@ -10,7 +10,8 @@
 //! | [`FixedWindow`] | `2 * Q`, around a boundary | `2 * Q` | `Q` a `W` | 24 bytes |
 //!
 //! Each state knows the rate at which it was counted, so a key whose quota changes (a reload, another
-//! tier) keeps what it has used. Nothing panics at the edges of 64 bits, and a clock that goes back
+//! tier) keeps what it has used. A shorter time forgets what a longer one would still count: whoever may
+//! be asked under both times in turn needs a key for each. Nothing panics at the edges of 64 bits, and a clock that goes back
 //! lets nobody in earlier.
 
 mod fixed_window;

@@ -1,5 +1,7 @@
 //! Limits by caller: persons and not tokens, tiers, and who brings its own quota.
 
+use std::time::Duration;
+
 use jsonwebtoken::{EncodingKey, Header, encode};
 use serde_json::{Value, json};
 
@@ -23,17 +25,53 @@ fn of(subject: &str) -> String {
     token(json!({ "sub": subject }))
 }
 
+/// The same of somebody with roles.
+pub(super) fn with_roles(subject: &str, roles: &[&str]) -> String {
+    token(json!({ "sub": subject, "roles": roles }))
+}
+
+/// How tokens are checked.
+pub(super) fn checked() -> String {
+    format!(
+        "[auth.jwt.main]\nissuer = 'https://id.test/'\naudience = 'api'\nsecret = '{SECRET}'\nroles_claim = 'roles'\n"
+    )
+}
+
 /// A route behind tokens, or without a credential, with limits.
 fn behind(limits: &str, tables: &str) -> Limited {
-    Limited::start(&format!(
-        "[auth.jwt.main]\nissuer = 'https://id.test/'\naudience = 'api'\nsecret = '{SECRET}'\nroles_claim = 'roles'\n\
-         [routes.all]\nrespond = {{ body = 'ok' }}\nauth = ['jwt.main', 'anonymous']\nrate_limits = {limits}\n{tables}"
-    ))
+    Limited::start(&text(limits, tables))
+}
+
+fn text(limits: &str, tables: &str) -> String {
+    format!(
+        "{}[routes.all]\nrespond = {{ body = 'ok' }}\nauth = ['jwt.main', 'anonymous']\nrate_limits = {limits}\n{tables}",
+        checked()
+    )
 }
 
 fn by(keys: &str) -> Limited {
-    behind("['one']", &format!("[rate_limits.one]\n{keys}"))
+    behind("['one']", &one(keys))
 }
+
+fn one(keys: &str) -> String {
+    format!("[rate_limits.one]\n{keys}")
+}
+
+/// A limit of callers, and the quota of those who have the role.
+fn tiers(algorithm: &str, quota: &str, gold: &str) -> String {
+    one(&format!(
+        "key = 'caller'\nquota = '{quota}'\n{algorithm}\n[rate_limits.one.overrides]\n'role:gold' = '{gold}'\n"
+    ))
+}
+
+/// Each algorithm, and how many quotas it may let into a stretch as long as the window.
+const ALGORITHMS: [(&str, usize); 4] = [
+    ("algorithm = 'token_bucket'", 2),
+    ("algorithm = 'fixed_window'", 2),
+    ("algorithm = 'sliding_window'", 2),
+    (EXACT, 1),
+];
+const EXACT: &str = "algorithm = 'sliding_window'\nexact = true\nmax_keys = 1000";
 
 #[tokio::test]
 async fn two_tokens_of_one_person_share_a_limit() {
@@ -252,4 +290,125 @@ async fn a_key_brings_no_more_to_an_exact_window_than_one_may_keep() {
     let answer = limited.with(&format!("X-Api-Key: {key}\r\n")).await;
     let policy = answer.header("ratelimit-policy");
     assert_eq!(policy, Some("\"one\";q=1000;w=3600"));
+}
+
+#[tokio::test]
+async fn a_tier_of_a_short_time_frees_nothing_of_one_of_a_long_time() {
+    let (gold, plain) = (with_roles("alice", &["gold"]), of("alice"));
+    for (algorithm, _) in ALGORITHMS {
+        let limited = behind("['one']", &tiers(algorithm, "10/1s", "8/1d"));
+        assert_eq!(limited.passed(12, &gold).await, 8, "{algorithm}");
+        for _ in 0..3 {
+            assert_eq!(limited.passed(1, &plain).await, 1, "{algorithm}");
+            limited.later(4.0);
+            assert_eq!(limited.passed(2, &gold).await, 0, "{algorithm}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn each_of_two_tiers_keeps_its_quota_however_requests_under_them_come() {
+    const TIERS: [(usize, Duration); 2] =
+        [(5, Duration::from_secs(1)), (9, Duration::from_secs(20))];
+    let callers = [of("alice"), with_roles("alice", &["gold"])];
+    for (algorithm, quotas) in ALGORITHMS {
+        let limited = behind("['one']", &tiers(algorithm, "5/1s", "9/20s"));
+        let mut random = fastrand::Rng::with_seed(7);
+        // When each was sent, and when it was answered: between the two it was counted.
+        let mut passed = [Vec::new(), Vec::new()];
+        for _ in 0..150 {
+            if random.u8(..) < 80 {
+                limited.later(random.f64() * 0.7);
+            }
+            let which = random.usize(..2);
+            let sent = limited.clock.now();
+            if limited.passed(1, &callers[which]).await == 1 {
+                passed[which].push((sent, limited.clock.now()));
+            }
+        }
+        for (passed, (quota, per)) in passed.iter().zip(TIERS) {
+            let within = passed.iter().map(|(begin, _)| {
+                let ends = passed.iter().filter(|(sent, _)| sent >= begin);
+                ends.filter(|(_, end)| *end - *begin < per).count()
+            });
+            let most = within.max().unwrap_or(0);
+            assert!(most <= quotas * quota, "{algorithm}: {most} of {quota}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn tiers_of_the_same_time_are_one_counter() {
+    let (gold, plain) = (with_roles("alice", &["gold"]), of("alice"));
+    for (algorithm, _) in ALGORITHMS {
+        let limited = behind("['one']", &tiers(algorithm, "3/1d", "8/1d"));
+        assert_eq!(limited.passed(6, &gold).await, 6, "{algorithm}");
+        assert_eq!(limited.passed(1, &plain).await, 0, "{algorithm}");
+        assert_eq!(limited.passed(4, &gold).await, 2, "{algorithm}");
+    }
+}
+
+#[tokio::test]
+async fn tiers_of_the_same_time_that_is_not_the_limit_s_own_are_one_counter() {
+    let of = |role: &str| with_roles("alice", &[role]);
+    let limited = by("key = 'caller'\nquota = '2/1s'\n\
+         [rate_limits.one.overrides]\n'role:gold' = '8/1d'\n'role:silver' = '3/1d'\n");
+    assert_eq!(limited.passed(6, &of("gold")).await, 6);
+    assert_eq!(limited.passed(1, &of("silver")).await, 0);
+    assert_eq!(limited.passed(4, &of("gold")).await, 2);
+}
+
+#[tokio::test]
+async fn an_address_that_callers_of_several_tiers_share_frees_nothing_by_one_of_them() {
+    let limited = by("key = 'api_key'\nquota = '10/1s'\nanonymous = '3/1d'\n");
+    assert_eq!(limited.passed(5, "").await, 3);
+    assert_eq!(limited.passed(1, &of("alice")).await, 1);
+    limited.later(4.0);
+    assert_eq!(limited.passed(1, "").await, 0);
+}
+
+#[tokio::test]
+async fn a_tier_of_another_time_keeps_what_was_used_when_its_quota_changes() {
+    let gold = with_roles("alice", &["gold"]);
+    let with = |quota: &str| text("['one']", &tiers("", "10/1s", quota));
+    let limited = Limited::start(&with("5/1d"));
+    assert_eq!(limited.passed(6, &gold).await, 5);
+    limited.gateway.apply(&with("7/1d"));
+    assert_eq!(limited.passed(4, &gold).await, 2);
+    // Another time is another counter.
+    limited.gateway.apply(&with("7/2d"));
+    assert_eq!(limited.passed(8, &gold).await, 7);
+}
+
+#[tokio::test]
+async fn a_caller_is_seen_and_reset_under_each_of_its_tiers() {
+    let (gold, plain) = (with_roles("alice", &["gold"]), of("alice"));
+    let limited = behind("['one']", &tiers("", "2/1h", "5/1d"));
+    let path = "/api/limits/one/keys/jwt.main:alice";
+    let seen = async || {
+        let window = admin::get(&limited, path).await["data"]["windows"][0].clone();
+        (window["quota"].clone(), window["remaining"].clone())
+    };
+    assert_eq!(limited.passed(6, &gold).await, 5);
+    assert_eq!(seen().await, (json!(5), json!(0)));
+    assert_eq!(limited.passed(1, &plain).await, 1);
+    assert_eq!(seen().await, (json!(2), json!(1)));
+    assert_eq!(admin::ask(&limited, "DELETE", path).await.status, 204);
+    assert_eq!(admin::ask(&limited, "GET", path).await.status, 404);
+    assert_eq!(limited.passed(6, &gold).await, 5);
+    assert_eq!(limited.passed(3, &plain).await, 2);
+}
+
+#[tokio::test]
+async fn a_caller_of_whom_a_quota_was_said_is_seen_by_that_one() {
+    let limited = by("key = 'caller'\nquota = '2/1h'\nanonymous = '3/1m'\n\
+         [rate_limits.one.overrides]\n'role:gold' = '5/1d'\n'jwt.main:alice' = '7/1d'\n");
+    let quota = async |name: &str| {
+        let path = format!("/api/limits/one/keys/{name}");
+        admin::get(&limited, &path).await["data"]["windows"][0]["quota"].clone()
+    };
+    assert_eq!(limited.passed(1, &of("alice")).await, 1);
+    assert_eq!(limited.passed(1, "").await, 1);
+    assert_eq!(quota("jwt.main:alice").await, json!(7));
+    assert_eq!(quota("127.0.0.1").await, json!(3));
 }

@@ -181,6 +181,7 @@ impl Limit {
             key,
             algorithm: shared.algorithm,
             windows: &tier.windows,
+            largest: shared.largest,
             cost: 0,
             want: 0,
             enforced: false,

@@ -1,7 +1,7 @@
 //! One limit as it runs, shared by its routes.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     net::IpAddr,
     sync::Arc,
     time::{Duration, SystemTime},
@@ -79,9 +79,9 @@ impl Limit {
                 metrics.limit_table(&config.name),
             ))
         });
-        let tier = |quotas: &[Quota]| Tier::new(config.into(), quotas, config.bucket);
-        // The bucket's size belongs to the limit's own quota.
-        let other = |quotas: &[Quota]| Tier::new(config.into(), quotas, None);
+        let tier = Tier::new(config.into(), &config.quota, config.bucket);
+        let other = |quotas: &[Quota]| Tier::beside(&tier, config.into(), quotas);
+        let anonymous = (!config.anonymous.is_empty()).then(|| other(&config.anonymous));
         let (mut principals, mut roles) = (HashMap::new(), Vec::new());
         for (who, quotas) in &config.overrides {
             match who {
@@ -91,8 +91,8 @@ impl Limit {
         }
         roles.sort_by_key(|(_, tier)| std::cmp::Reverse(tier.generosity()));
         Self {
-            tier: tier(&config.quota),
-            anonymous: (!config.anonymous.is_empty()).then(|| other(&config.anonymous)),
+            tier,
+            anonymous,
             principals,
             roles,
             brought: Cache::new(MOST_BROUGHT),
@@ -143,10 +143,8 @@ impl Limit {
             return asked;
         }
         let (who, tier) = self.tier_of(context.principal().map(|principal| &**principal));
-        // Where several callers share a key, those of another quota are counted by themselves: a
-        // faster rate would pay off the others' debt too.
-        if let Some(who) = who.filter(|_| shares_keys(&self.config)) {
-            Part::Bytes(who.as_bytes()).write(&mut key);
+        if let Some(apart) = self.apart(who, &tier) {
+            Part::Bytes(apart).write(&mut key);
         }
         Asked::Ask(Ask {
             key: self.counters.hash(&key, || self.shown(subject)),
@@ -161,7 +159,7 @@ impl Limit {
 
     /// The keys that an operator may mean, and the quota by which each is told: by its hash, or by its
     /// value where the key has one part. A value can look like a hash, and may be several keys: of
-    /// callers who share it and have another quota, and of clients that have no key but their address.
+    /// callers who are counted apart, and of clients that have no key but their address.
     pub(super) fn keys_named(&self, text: &str) -> Vec<(KeyHash, &Tier)> {
         let tier = self.tier_named(text);
         let hash = KeyHash::parse(text).map(|hash| (hash, tier));
@@ -178,11 +176,13 @@ impl Limit {
             values.push(address);
         }
         values.dedup();
+        let counted = self.counted_as(tier);
         for value in &values {
-            named.push((self.counters.hasher.hash(value), tier));
-            for (who, tier) in self.counted_apart() {
+            for &(apart, tier) in &counted {
                 let mut value = value.clone();
-                Part::Bytes(who.as_bytes()).write(&mut value);
+                if let Some(apart) = apart {
+                    Part::Bytes(apart).write(&mut value);
+                }
                 named.push((self.counters.hasher.hash(&value), tier));
             }
         }
@@ -201,15 +201,31 @@ impl Limit {
         named.filter(|_| is_caller).unwrap_or(&self.tier)
     }
 
-    /// Of whom a quota was said, where they are counted apart from others with the same key.
-    fn counted_apart(&self) -> impl Iterator<Item = (&str, &Tier)> {
-        let apart = shares_keys(&self.config);
+    /// What is written behind a key that is counted apart from others with the same parts. Where several
+    /// callers share a key, those of whom a quota was said are counted by themselves: a faster rate would
+    /// pay off the others' debt too. Else one caller may have two tiers, by two tokens; those of the same
+    /// times count together. What a credential brings is always the same.
+    fn apart<'a>(&self, who: Option<&'a str>, tier: &'a Tier) -> Option<&'a [u8]> {
+        match shares_keys(&self.config) {
+            true => who.map(str::as_bytes),
+            false => tier.apart.as_deref(),
+        }
+    }
+
+    /// In which ways a key may be counted, each once, and by which quota: that of the name, the limit's
+    /// own, and those of all who are counted apart.
+    fn counted_as<'a>(&'a self, named: &'a Tier) -> Vec<(Option<&'a [u8]>, &'a Tier)> {
+        let roles = self.roles.iter().map(|(role, tier)| (&**role, &**tier));
         let anonymous = self.anonymous.iter().map(|tier| ("", &**tier));
         let principals = self.principals.iter();
         let principals = principals.map(|(name, tier)| (&**name, &**tier));
-        let roles = self.roles.iter().map(|(role, tier)| (&**role, &**tier));
-        let all = anonymous.chain(principals).chain(roles);
-        all.filter(move |_| apart)
+        let others = roles.chain(anonymous).chain(principals);
+        let others = others.map(|(who, tier)| (self.apart(Some(who), tier), tier));
+        let own = &*self.tier;
+        let first = [(self.apart(None, named), named), (None, own)];
+        let mut seen = HashSet::new();
+        let once = |&(apart, _): &(Option<&'a [u8]>, &Tier)| seen.insert(apart);
+        first.into_iter().chain(others).filter(once).collect()
     }
 
     /// Whether a limit of that configuration can go on with these counters: it tells the same keys

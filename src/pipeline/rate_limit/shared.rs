@@ -23,6 +23,8 @@ use crate::{
 pub(super) struct Shared {
     pub(super) redis: Arc<Redis>,
     pub(super) algorithm: SharedAlgorithm,
+    /// The largest quota that the configuration knows.
+    pub(super) largest: u32,
     pub(super) leases: Option<Leases>,
 }
 
@@ -41,6 +43,7 @@ impl Shared {
         Some(Self {
             redis: Arc::clone(redis),
             algorithm,
+            largest: config.largest(),
             leases: (config.lease > 1).then(leases),
         })
     }
@@ -62,6 +65,7 @@ impl Shared {
             key,
             algorithm: self.algorithm,
             windows: &tier.windows,
+            largest: self.largest,
             cost,
             want,
             enforced: limit.config.enforce,

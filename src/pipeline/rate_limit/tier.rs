@@ -17,6 +17,9 @@ pub(super) struct Tier {
     pub(super) windows: Box<[Window]>,
     /// What answers say about it.
     pub(super) policy: Arc<LimitPolicy>,
+    /// What is written behind a key that is counted by it, where its times are not those of the
+    /// limit's own quota.
+    pub(super) apart: Option<Box<[u8]>>,
 }
 
 /// What all tiers of a limit have in common.
@@ -46,6 +49,20 @@ impl<'l> From<&'l RateLimit> for Common<'l> {
 impl Tier {
     /// The tier of a limit's callers who have these quotas.
     pub(super) fn new(limit: Common<'_>, quotas: &[Quota], bucket: Option<u32>) -> Arc<Self> {
+        Arc::new(Self::made(limit, quotas, bucket))
+    }
+
+    /// The tier of callers of whom other quotas were said. Those of other times are counted apart: a
+    /// counter knows what counts in its own time, and would forget what a longer one still counts.
+    pub(super) fn beside(own: &Self, limit: Common<'_>, quotas: &[Quota]) -> Arc<Self> {
+        // The bucket's size belongs to the limit's own quota.
+        let tier = Self::made(limit, quotas, None);
+        let times = times_of(&tier.windows);
+        let apart = (times != times_of(&own.windows)).then_some(times);
+        Arc::new(Self { apart, ..tier })
+    }
+
+    fn made(limit: Common<'_>, quotas: &[Quota], bucket: Option<u32>) -> Self {
         let windows: Box<[Window]> = quotas.iter().map(|quota| window(quota, bucket)).collect();
         let single = quotas.len() == 1;
         let name = |quota: &Quota| policy_name(limit.limit, quota, single);
@@ -59,7 +76,7 @@ impl Tier {
             let item = format!("\"{}\";r=", name(quota));
             PolicyWindow::new(item, &policies, window.quota)
         });
-        Arc::new(Self {
+        Self {
             policy: Arc::new(LimitPolicy {
                 limit: Arc::clone(limit.limit),
                 enforced: limit.enforced,
@@ -71,7 +88,8 @@ impl Tier {
                 windows: told.collect(),
             }),
             windows,
-        })
+            apart: None,
+        }
     }
 
     /// How many requests a day the narrowest window lets through: what makes a tier better.
@@ -87,6 +105,12 @@ fn window(quota: &Quota, bucket: Option<u32>) -> Window {
         Some(per) => Window::new(quota.count.into(), per, bucket.map(u64::from)),
         None => Window::held(quota.count.into()),
     }
+}
+
+/// The times of windows, which are matched by their places.
+fn times_of(windows: &[Window]) -> Box<[u8]> {
+    let times = windows.iter().flat_map(|window| window.per.to_le_bytes());
+    times.collect()
 }
 
 /// The name of a policy as the inside of a structured field's String (RFC 9651 3.3.3). Several
@@ -124,17 +148,28 @@ const DAY: Duration = Duration::from_secs(86_400);
 mod tests {
     use super::*;
 
-    fn tier(name: &str, quotas: &[Quota]) -> Arc<Tier> {
-        let common = Common {
-            limit: &name.into(),
+    fn common<'l>(limit: &'l Arc<str>, quotas: &[Quota]) -> Common<'l> {
+        Common {
+            limit,
             algorithm: match quotas[0].per {
                 Some(_) => LimitAlgorithm::TokenBucket,
                 None => LimitAlgorithm::Concurrency,
             },
             headers: LimitHeaders::Both,
             enforced: true,
+        }
+    }
+
+    fn tier(name: &str, quotas: &[Quota]) -> Arc<Tier> {
+        Tier::new(common(&name.into(), quotas), quotas, None)
+    }
+
+    fn in_seconds(quotas: &[(u32, u64)]) -> Vec<Quota> {
+        let quota = |&(count, seconds): &(u32, u64)| Quota {
+            count,
+            per: Some(Duration::from_secs(seconds)),
         };
-        Tier::new(common, quotas, None)
+        quotas.iter().map(quota).collect()
     }
 
     fn policy_of(name: &str, quotas: &[(u32, Option<u64>)]) -> (String, Vec<String>) {
@@ -171,17 +206,26 @@ mod tests {
 
     #[test]
     fn the_narrowest_window_decides_how_generous_a_tier_is() {
-        let of = |quotas: &[(u32, u64)]| {
-            let quotas: Vec<_> = quotas
-                .iter()
-                .map(|&(count, seconds)| Quota {
-                    count,
-                    per: Some(Duration::from_secs(seconds)),
-                })
-                .collect();
-            tier("x", &quotas)
-        };
+        let of = |quotas: &[(u32, u64)]| tier("x", &in_seconds(quotas));
         let narrow = of(&[(100, 1), (10, 3600)]);
         assert!(narrow.generosity() < of(&[(1, 60)]).generosity());
+    }
+
+    #[test]
+    fn those_of_other_times_are_counted_apart_and_with_each_other() {
+        let name: Arc<str> = "x".into();
+        let own = tier("x", &in_seconds(&[(20, 1), (100, 60)]));
+        let beside = |quotas: &[(u32, u64)]| {
+            let quotas = in_seconds(quotas);
+            Tier::beside(&own, common(&name, &quotas), &quotas)
+        };
+        assert_eq!(own.apart, None);
+        assert_eq!(beside(&[(5, 1), (7, 60)]).apart, None);
+        let (minute, again) = (beside(&[(5, 60)]), beside(&[(9, 60)]));
+        assert!(minute.apart.is_some());
+        assert_eq!(minute.apart, again.apart);
+        let turned = beside(&[(7, 60), (5, 1)]);
+        assert!(turned.apart.is_some());
+        assert_ne!(turned.apart, minute.apart);
     }
 }

@@ -5,8 +5,8 @@
 --          t to take, l to look (what taking would say), g to give back or c to charge; 8 bytes that no
 --          other call has, or, to give back, how many microseconds ago it was taken; then for each limit
 --          its algorithm (t, f, s, e), a byte that is 1 if it can refuse, a byte with how many windows,
---          the cost, how many to take if there are so many, and each window as quota, bucket, and
---          microseconds in 8 bytes
+--          the cost, how many to take if there are so many, the largest quota under which the key is
+--          counted, and each window as quota, bucket, and microseconds in 8 bytes
 --
 -- Answers one text (a list is dear to read) of 18 bytes for each limit: a byte that is 1 if it fits, a
 -- byte with the window that says so, what is left there, how many were taken, and in 8 bytes
@@ -14,9 +14,12 @@
 --
 -- Times are microseconds of this server's clock: they fit a double until the year 2255. When it goes
 -- back, what was counted stays as it is until it has caught up; what is more than a window ahead then
--- counts as of now, or a clock that is set right would shut callers out for as long as it was wrong. The
--- debt of a bucket is kept in tokens, so that a changed quota keeps what was used. Fractions of a token
--- are right to a millionth.
+-- counts as of now, or a clock that is set right would shut callers out for as long as it was wrong. So
+-- a whole quota is back after two windows at most, after three where they are weighted. The debt of a
+-- bucket is kept in tokens, so that a changed quota keeps what was used. Fractions of a token are right
+-- to a millionth.
+--
+-- A key is always asked about windows of the same times: it expires, and a log is cut, as these allow.
 
 local clock = redis.call('TIME')
 local now = tonumber(clock[1]) * 1000000 + tonumber(clock[2])
@@ -156,9 +159,14 @@ algorithms.s = {
 -- Every request by itself, in one log for all windows.
 algorithms.e = {
   load = function(key, window)
+    -- As `counted` does for the others.
+    local ahead = redis.call('ZRANGEBYSCORE', key, '(' .. whole(now + window.per), '+inf')
+    for _, member in ipairs(ahead) do
+      redis.call('ZADD', key, whole(now), member)
+    end
     window.after = '(' .. whole(now - window.per)
     window.size = window.quota
-    window.used = redis.call('ZCOUNT', key, window.after, whole(now + window.per))
+    window.used = redis.call('ZCOUNT', key, window.after, '+inf')
   end,
   wait = function(key, window, cost)
     local index = window.used + cost - window.quota - 1
@@ -170,7 +178,8 @@ algorithms.e = {
   give = function(window, cost) window.used = math.max(0, window.used - cost) end,
 }
 
--- The log has twice the largest quota at most: the newest alone decide when there is more.
+-- The log has twice the largest quota at most, also when a caller of a small one asks: the newest alone
+-- decide when there is more.
 local function log_taken(limit, count, most)
   for index = 1, math.min(count, 2 * most) do
     redis.call('ZADD', limit.key, whole(now), nonce .. ':' .. index)
@@ -187,12 +196,11 @@ local function log_given(limit, count, taken)
 end
 
 local function save_log(limit, count, taken)
-  local longest, most = 0, 0
+  local longest, most = 0, limit.largest
   for _, window in ipairs(limit) do
     longest, most = math.max(longest, window.per), math.max(most, window.quota)
   end
   redis.call('ZREMRANGEBYSCORE', limit.key, '-inf', whole(now - longest))
-  redis.call('ZREMRANGEBYSCORE', limit.key, '(' .. whole(now + longest), '+inf')
   if taken == nil then
     log_taken(limit, count, most)
   elseif taken > now - longest then
@@ -217,7 +225,8 @@ local function read()
   local limits, at = {}, 10
   for index, key in ipairs(KEYS) do
     local limit, refuses, windows = { key = key }, 0, 0
-    limit.algorithm, refuses, windows, limit.cost, limit.want, at = struct.unpack('>c1BBI4I4', packed, at)
+    limit.algorithm, refuses, windows, limit.cost, limit.want, limit.largest, at =
+      struct.unpack('>c1BBI4I4I4', packed, at)
     limit.refuses = refuses == 1
     for number = 1, windows do
       local window = {}

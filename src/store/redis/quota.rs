@@ -67,8 +67,11 @@ pub struct SharedAsk<'a> {
     pub key: KeyHash,
     /// How it counts.
     pub algorithm: SharedAlgorithm,
-    /// Its windows.
+    /// Its windows. A key is always asked about windows of the same times.
     pub windows: &'a [Window],
+    /// The largest quota of all who may be counted under the key: of so many requests, twice, every
+    /// single one is kept where that is how it counts.
+    pub largest: u32,
     /// What has to be there.
     pub cost: u32,
     /// What is taken if there is so much; at least the cost.
@@ -238,21 +241,11 @@ fn packed(operation: Operation, asks: &[SharedAsk<'_>]) -> Bytes {
     for ask in asks {
         // The configuration and what credentials bring have fewer.
         let windows = u8::try_from(ask.windows.len()).unwrap_or(u8::MAX);
-        let mut limit = [
-            ask.algorithm.letter(),
-            ask.enforced.into(),
-            windows,
-            0,
-            0,
-            0,
-            0,
-            0,
-            0,
-            0,
-            0,
-        ];
+        let mut limit = [0_u8; 15];
+        limit[..3].copy_from_slice(&[ask.algorithm.letter(), ask.enforced.into(), windows]);
         limit[3..7].copy_from_slice(&ask.cost.to_be_bytes());
-        limit[7..].copy_from_slice(&ask.want.max(ask.cost).to_be_bytes());
+        limit[7..11].copy_from_slice(&ask.want.max(ask.cost).to_be_bytes());
+        limit[11..].copy_from_slice(&ask.largest.to_be_bytes());
         bytes.extend_from_slice(&limit);
         for window in ask.windows.iter().take(windows.into()) {
             let mut quota = [0; 16];

@@ -8,6 +8,7 @@ use tollgate::exchange::Clock;
 use super::{Counts, GET, Storm, degraded, get, limited, limited_by, storm};
 use crate::{
     Limited,
+    callers::{checked, with_roles},
     support::{Gateway, Raw, RedisServer, Server, eventually, reply},
 };
 
@@ -799,4 +800,52 @@ async fn an_operator_sees_and_resets_what_redis_has_counted() {
     let refusal = ask_of(&hasty, "DELETE", "127.0.0.1").await.refusal();
     assert_eq!(refusal, (503, "admin.store_unavailable".to_owned()));
     redis.thaw();
+}
+
+#[tokio::test]
+async fn a_tier_of_a_short_time_frees_nothing_in_redis_of_one_of_a_long_time() {
+    let redis = RedisServer::start();
+    let limits = [
+        ("bucket", "algorithm = 'token_bucket'"),
+        ("fixed", "algorithm = 'fixed_window'"),
+        ("weighted", "algorithm = 'sliding_window'"),
+        (
+            "exact",
+            "algorithm = 'sliding_window'\nexact = true\nmax_keys = 1000",
+        ),
+    ];
+    let tables = limits.map(|(name, algorithm)| {
+        format!(
+            "[routes.{name}]\npath = '/{name}'\nrespond = {{ body = 'ok' }}\nauth = 'jwt.main'\nrate_limits = ['{name}']\n\
+             [rate_limits.{name}]\nkey = 'caller'\nquota = '10/100ms'\nstore = 'redis'\n{algorithm}{PATIENT}\n\
+             [rate_limits.{name}.overrides]\n'role:gold' = '8/1d'\n"
+        )
+    });
+    let gateway = Gateway::start(&format!(
+        "[redis]\nurl = '{}'\ntimeout = '20s'\n{}{}",
+        redis.url(),
+        checked(),
+        tables.concat()
+    ));
+    let (gold, plain) = (with_roles("alice", &["gold"]), with_roles("alice", &[]));
+    let passed = async |requests: usize, name: &str, caller: &str| {
+        let mut passed = 0;
+        for _ in 0..requests {
+            let request = format!(
+                "GET /{name} HTTP/1.1\r\nHost: a.test\r\nConnection: close\r\n{caller}\r\n"
+            );
+            passed += u32::from(Raw::ask(gateway.address(), request).await.status == 200);
+        }
+        passed
+    };
+    for (name, _) in limits {
+        assert_eq!(passed(10, name, &gold).await, 8, "{name}");
+        assert_eq!(passed(1, name, &plain).await, 1, "{name}");
+    }
+    // A key of the short time lives for 1.1 seconds.
+    tokio::time::sleep(Duration::from_millis(1_500)).await;
+    for (name, _) in limits {
+        assert_eq!(passed(2, name, &gold).await, 0, "{name}");
+    }
+    assert_eq!(degraded(&gateway), 0.0);
 }

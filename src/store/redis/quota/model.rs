@@ -261,6 +261,7 @@ fn agrees(
             key,
             algorithm,
             windows,
+            largest: 1,
             cost,
             want,
             enforced,
@@ -410,6 +411,7 @@ fn a_server_s_clock_that_goes_back_lets_no_more_through_than_time_allows() {
             key,
             algorithm,
             windows: &windows,
+            largest: 10,
             cost: 1,
             want: 1,
             enforced: true,
@@ -436,28 +438,38 @@ fn a_server_s_clock_that_goes_back_lets_no_more_through_than_time_allows() {
 fn a_server_s_clock_that_is_set_back_shuts_nobody_out_until_it_has_caught_up() {
     let mut model = Model::start();
     let windows = [Window::new(10, Duration::from_secs(1), None)];
-    let ahead = BEGIN + 3_600 * SECOND;
-    for algorithm in [
-        SharedAlgorithm::TokenBucket,
-        SharedAlgorithm::FixedWindow,
-        SharedAlgorithm::SlidingWindow,
-        SharedAlgorithm::SlidingLog,
-    ] {
-        let ask = SharedAsk {
-            limit: "one",
-            key: KeyHasher::shared().hash(&fastrand::u128(..).to_le_bytes()),
-            algorithm,
-            windows: &windows,
-            cost: 1,
-            want: 1,
-            enforced: true,
-        };
-        assert_eq!(passed_at(&mut model, &ask, ahead), 10, "{algorithm:?}");
-        let seconds = (0..30).map(|tenth| BEGIN + tenth * 100 * MILLI);
-        let passed: u32 = seconds.map(|now| passed_at(&mut model, &ask, now)).sum();
-        // Two windows may go by before a weighted one lets anybody in.
-        assert!((10..=40).contains(&passed), "{algorithm:?}: {passed}");
+    for (_, algorithm) in SHARING {
+        // A little more than a window is the worst: nothing changes until the second one has passed.
+        for (back, seconds) in [(3_600 * SECOND, 3), (1_100 * MILLI, 4)] {
+            let key = KeyHasher::shared().hash(&fastrand::u128(..).to_le_bytes());
+            let ask = sharing(algorithm, key, &windows, 1);
+            let ahead = passed_at(&mut model, &ask, BEGIN + back);
+            assert_eq!(ahead, 10, "{algorithm:?}");
+            let at_once = passed_at(&mut model, &ask, BEGIN);
+            assert_eq!(at_once, 0, "{algorithm:?}: it frees nothing");
+            let tenths = (1..10 * seconds).map(|tenth| BEGIN + tenth * 100 * MILLI);
+            let passed: u32 = tenths.map(|now| passed_at(&mut model, &ask, now)).sum();
+            // Two windows may go by before a weighted one lets anybody in.
+            assert!((10..=40).contains(&passed), "{algorithm:?}: {passed}");
+        }
     }
+}
+
+#[test]
+fn a_server_s_clock_that_is_set_back_frees_nothing_of_a_log_of_several_windows() {
+    let mut model = Model::start();
+    let window = |quota, seconds| Window::new(quota, Duration::from_secs(seconds), None);
+    let windows = [window(5, 1), window(8, 60)];
+    let key = KeyHasher::shared().hash(&fastrand::u128(..).to_le_bytes());
+    let ask = sharing(SharedAlgorithm::SlidingLog, key, &windows, 1);
+    let mut passed = |seconds: u64| passed_at(&mut model, &ask, BEGIN + seconds * SECOND);
+    assert_eq!(passed(3_600), 5);
+    // More than a window for the short one alone, then for both.
+    assert_eq!(passed(3_598), 0);
+    assert_eq!(passed(3_599), 3);
+    assert_eq!(passed(0), 0);
+    assert_eq!(passed(59), 0);
+    assert_eq!(passed(60), 5);
 }
 
 /// How many pass at a moment, who come until one is refused.
@@ -485,6 +497,7 @@ fn what_another_program_has_written_under_a_key_leaves_an_answer_that_can_be_rea
                 key: KeyHasher::shared().hash(&fastrand::u128(..).to_le_bytes()),
                 algorithm,
                 windows: &windows,
+                largest: 10,
                 cost: 1,
                 want: 1,
                 enforced: true,
@@ -521,6 +534,7 @@ fn a_debt_has_a_bound_and_its_key_expires() {
             key,
             algorithm,
             windows,
+            largest: 1,
             cost,
             want: cost,
             enforced: true,
@@ -538,5 +552,75 @@ fn a_debt_has_a_bound_and_its_key_expires() {
             let entries: u64 = count.query(&mut model.connection).unwrap();
             assert_eq!(entries, 10, "twice the quota");
         }
+    }
+}
+
+/// How many quotas an algorithm may let into a stretch as long as the window.
+const SHARING: [(u64, SharedAlgorithm); 4] = [
+    (2, SharedAlgorithm::TokenBucket),
+    (2, SharedAlgorithm::FixedWindow),
+    (2, SharedAlgorithm::SlidingWindow),
+    (1, SharedAlgorithm::SlidingLog),
+];
+
+/// What is asked by one of those who are counted together.
+fn sharing(
+    algorithm: SharedAlgorithm,
+    key: KeyHash,
+    windows: &[Window],
+    cost: u32,
+) -> SharedAsk<'_> {
+    SharedAsk {
+        limit: "one",
+        key,
+        algorithm,
+        windows,
+        largest: 100,
+        cost,
+        want: cost,
+        enforced: true,
+    }
+}
+
+#[test]
+fn a_charge_to_a_small_quota_frees_nothing_that_was_used_of_a_large_one() {
+    let mut model = Model::start();
+    let minute = |quota| [Window::new(quota, Duration::from_secs(60), None)];
+    let (small, large) = (minute(5), minute(100));
+    for (_, algorithm) in SHARING {
+        let key = KeyHasher::shared().hash(&fastrand::u128(..).to_le_bytes());
+        let large = sharing(algorithm, key, &large, 1);
+        assert_eq!(passed_at(&mut model, &large, BEGIN), 100, "{algorithm:?}");
+        let small = sharing(algorithm, key, &small, 3);
+        model.run(Operation::Charge, &[small], BEGIN + 1);
+        model.kept(&small);
+        assert_eq!(passed_at(&mut model, &large, BEGIN + 2), 0, "{algorithm:?}");
+    }
+}
+
+#[test]
+fn under_a_small_and_a_large_quota_passes_together_what_the_large_one_allows() {
+    let mut model = Model::start();
+    let second = |quota| [Window::new(quota, Duration::from_secs(1), None)];
+    let windows = [second(3), second(20)];
+    for (quotas, algorithm) in SHARING {
+        let key = KeyHasher::shared().hash(&fastrand::u128(..).to_le_bytes());
+        let mut random = fastrand::Rng::with_seed(11);
+        let (mut now, mut passed) = (BEGIN, Vec::new());
+        for _ in 0..900 {
+            now += u64::from(random.u8(..) < 24) * random.u64(..200) * MILLI;
+            let ask = sharing(algorithm, key, &windows[random.usize(..2)], 1);
+            if let Decision::Granted { .. } = model.take(&[ask], now)[0].decision {
+                passed.push(now);
+                model.kept(&ask);
+            }
+        }
+        let within = passed.iter().map(|begin| {
+            let after = passed.iter().filter(|at| *at >= begin);
+            after.filter(|at| **at - begin < SECOND).count()
+        });
+        let most = within.max().unwrap_or(0) as u64;
+        assert!(most <= 20 * quotas, "{algorithm:?}: {most}");
+        assert!(most >= 20, "{algorithm:?}: {most}");
     }
 }

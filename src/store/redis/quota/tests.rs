@@ -10,6 +10,7 @@ fn with_ask<T>(run: impl FnOnce(&[SharedAsk<'_>]) -> T) -> T {
         key: KeyHasher::default().hash(b"key"),
         algorithm: SharedAlgorithm::TokenBucket,
         windows: &windows,
+        largest: 5,
         cost: 1,
         want: 3,
         enforced: true,
