@@ -188,6 +188,12 @@ impl Policies {
         self.cache.as_ref().map(|(_, cache)| cache)
     }
 
+    /// That cache and those of before.
+    #[must_use]
+    pub fn caches(&self) -> &Arc<Lineage> {
+        &self.caches
+    }
+
     /// The objects that a route's pipeline holds: the route is built anew when one of them is
     /// another.
     #[must_use]

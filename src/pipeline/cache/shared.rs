@@ -203,11 +203,13 @@ impl Cache {
 
     /// The same for a URL that a client's request has changed.
     pub(super) fn invalidate(&self, url: Aim) {
-        // Each tells those with which it shares answers, of whom another may know nothing.
+        // Each tells those with which it shares answers, of whom another may know nothing. What comes
+        // behind this one is looked for when it has announced the change: a cache that is made meanwhile
+        // is among them.
+        self.invalidate_alone(url.clone());
         for newer in self.lineage.since(self) {
             newer.invalidate_alone(url.clone());
         }
-        self.invalidate_alone(url);
     }
 
     /// Purges in one cache, and tells with whom that shares purges.
@@ -284,15 +286,11 @@ impl Cache {
     }
 
     /// Ends the fetches under way, and waits for that. Nobody reads them any more when a drain is
-    /// over, and what they would store goes with the process. Waits, too, for the purges that others
-    /// have not been told of, a moment at most.
+    /// over, and what they would store goes with the process.
     pub async fn stop(&self) {
         self.stop.cancel();
         self.tasks.close();
         self.tasks.wait().await;
-        if let Some(owed) = self.lineage.owed() {
-            owed.drain().await;
-        }
     }
 
     /// Runs a task on the worker of who asked for it; it is ended by [`stop`](Self::stop).

@@ -437,8 +437,11 @@ async fn a_gateway_that_ends_behind_a_reload_tells_of_the_changes_of_before() {
         ("[redis]", "[cache]\nmemory = '300MiB'\n[redis]"),
         // The new cache shares nothing.
         (REDIS, ""),
+        // There is none.
+        ("[routes.site.cache]\nstore = 'redis'\n", ""),
     ] {
         let fleet = with_a_change_of_which_redis_does_not_know().await;
+        assert!(fleet.text().contains(from));
         fleet.gateways[0].apply(&fleet.text().replace(from, to));
         ends_when_redis_knows(&fleet).await;
     }
