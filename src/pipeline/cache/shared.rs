@@ -61,6 +61,8 @@ pub struct Sharing<'a> {
     pub redis: &'a Arc<Redis>,
     /// Whether it is answers too, and not only purges.
     pub answers: bool,
+    /// Whether answers were shared by no cache just before: of what was changed then Redis was not told.
+    pub anew: bool,
 }
 
 /// What a cache holds.
@@ -160,7 +162,7 @@ impl Cache {
 
     /// Tells others of purges and hears of theirs, now that it is there; so many bytes of changes may wait.
     fn share(self: &Arc<Self>, sharing: Sharing<'_>, tools: &Tools, waiting: u64) {
-        let Sharing { redis, answers } = sharing;
+        let Sharing { redis, answers, .. } = sharing;
         // There may be purges that Redis does not know of.
         let before = self.lineage.owed();
         let weak = Arc::downgrade(self);
@@ -174,8 +176,7 @@ impl Cache {
             let second = SecondTier::new(redis, log, figures);
             self.second.get_or_init(|| Arc::new(second));
         }
-        // Another Redis may be a copy of that one, or it by another name.
-        if before.is_some_and(|before| before.leaves_out(redis)) {
+        if before.is_some_and(|before| before.leaves_out(sharing)) {
             self.purge(&Aim::Everything, false);
         }
     }

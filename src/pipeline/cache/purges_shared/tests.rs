@@ -41,9 +41,15 @@ impl Process {
 
     /// The cache of a reload.
     fn cache(&self, redis: &Arc<Redis>) -> Arc<Cache> {
+        self.cache_with(redis, false)
+    }
+
+    /// The same; `anew` behind a configuration that shared no answers.
+    fn cache_with(&self, redis: &Arc<Redis>, anew: bool) -> Arc<Cache> {
         let sharing = Sharing {
             redis,
             answers: true,
+            anew,
         };
         Cache::from_config(
             &self.config.cache,
@@ -121,6 +127,18 @@ async fn who_comes_in_time_takes_over_what_is_to_be_told() {
     let _next = process.cache(&redis);
     sleep(2 * LONGEST_DEBT).await;
     assert_eq!(process.owes(), 1, "it is told for as long as it takes");
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_shares_answers_again_purges_everything_and_who_does_so_first_nothing() {
+    let process = Process::start();
+    let redis = process.redis();
+    drop(process.cache_with(&redis, true));
+    assert_eq!(process.owes(), 0);
+    drop(process.cache(&redis));
+    assert_eq!(process.owes(), 0, "without a gap");
+    let _again = process.cache_with(&redis, true);
+    assert_eq!(process.owes(), 1);
 }
 
 /// A change that waits to be announced while a reload makes a cache.
