@@ -416,6 +416,10 @@ impl Look<'_> {
     /// Notes whether requests of this kind do not wait for each other now, whether its own answers are
     /// nobody else's, and whether those of its group were a while ago.
     fn note_passing(&self, visit: &mut Visit, key: &Sought) {
+        // A POST waits for nobody, and nobody for it.
+        if !self.asked.looks_up() {
+            return;
+        }
         let Some(shelf) = self.route.cache.store.find(key) else {
             return;
         };
