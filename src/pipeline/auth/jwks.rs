@@ -134,7 +134,8 @@ impl KeySource for Jwks {
             _ => return found,
         };
         let Some(fetched) = shared.fetch(awaited, now) else {
-            return found;
+            // A fetch may have ended since the first look: then it is the reason that there is no other.
+            return shared.lookup(id, algorithm, now);
         };
         let (shared, id) = (Arc::clone(shared), id.map(Box::<str>::from));
         Lookup::Pending(Box::pin(async move {
