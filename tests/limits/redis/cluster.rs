@@ -165,7 +165,8 @@ async fn a_node_that_hangs_takes_no_keys_of_the_others_out_of_redis() {
 #[tokio::test]
 async fn a_cluster_that_is_gone_is_left_alone_until_it_is_back() {
     let cluster = that_goes_on().await;
-    let gateway = limited_by(&cluster.urls(), EACH, "['each', 'all']");
+    let urls = format!("{}\ntimeout = '200ms'", cluster.urls());
+    let gateway = limited_by(&urls, EACH, "['each', 'all']");
     let nodes = &cluster.0;
     let callers = callers(&gateway, nodes).await;
     let ask = async || {
