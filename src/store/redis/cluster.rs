@@ -312,7 +312,8 @@ impl Redis {
         let read = cluster.read.notified();
         let since = self.reread();
         if !cluster.map.load().nodes.is_empty() {
-            return Err(Failure::new(Away::Refused, Weight::Nothing));
+            // It has been read just now, or nobody has that slot.
+            return known().ok_or_else(|| Failure::new(Away::Refused, Weight::Nothing));
         }
         let reading = Failure::new(Away::Timeout, Weight::Nothing);
         let passed = since.map_or(0, |since| self.now().saturating_sub(since));
