@@ -31,6 +31,7 @@ use crate::{
     exchange::Clock,
     frame::{Frame, Recorder, Snapshot, access_log::LineOptions},
     listener::{BindError, Listeners},
+    pipeline::{Cache, Lineage},
     telemetry::{AccessLogWriter, LogHandle, Metrics},
 };
 
@@ -241,11 +242,13 @@ impl Gateway {
     /// Resolves when a drain has ended.
     pub async fn drained(&self) {
         self.shared.listeners.drained().await;
+        let (cache, caches) = self.shared.caches();
         // Nobody reads what is still being fetched for the cache.
-        let cache = self.shared.running().policies.cache().map(Arc::clone);
         if let Some(cache) = cache {
             cache.stop().await;
         }
+        // Whether or not the last reload has left a cache.
+        caches.drain().await;
     }
 
     /// Ends everything now.
@@ -270,6 +273,13 @@ impl Shared {
     fn running(&self) -> MutexGuard<'_, Running> {
         // A reload writes it as its last step, as a whole.
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The cache, if a route has one, and all that there were.
+    fn caches(&self) -> (Option<Arc<Cache>>, Arc<Lineage>) {
+        let running = self.running();
+        let policies = &running.policies;
+        (policies.cache().cloned(), Arc::clone(policies.caches()))
     }
 
     fn reload(&self, control: &Control) -> Result<(), String> {

@@ -188,6 +188,19 @@ impl Policies {
         self.cache.as_ref().map(|(_, cache)| cache)
     }
 
+    /// Whether the cache keeps answers where gateways share them.
+    fn shares_answers(&self) -> bool {
+        let made_of = self.cache.as_ref().map(|(made_of, _)| made_of);
+        let redis = made_of.and_then(|(_, redis)| redis.as_ref());
+        redis.is_some_and(|(_, answers)| *answers)
+    }
+
+    /// That cache and those of before.
+    #[must_use]
+    pub fn caches(&self) -> &Arc<Lineage> {
+        &self.caches
+    }
+
     /// The objects that a route's pipeline holds: the route is built anew when one of them is
     /// another.
     #[must_use]
@@ -247,7 +260,11 @@ fn cache_of(
     match &running.cache {
         Some((known, cache)) if is_same(known, &wanted) => Some((wanted, Arc::clone(cache))),
         _ => {
-            let sharing = shares.map(|redis| Sharing { redis, answers });
+            let sharing = shares.map(|redis| Sharing {
+                redis,
+                answers,
+                anew: !running.shares_answers(),
+            });
             let cache = Cache::from_config(&config.cache, tools, &running.caches, sharing);
             Some((wanted, cache))
         }

@@ -155,7 +155,7 @@ struct Visit {
     variant: u64,
     /// Whether requests for the key do not wait for each other now.
     passes: bool,
-    /// Whether what its group got just now was nobody else's.
+    /// Whether what it got itself just now was nobody else's.
     is_apart: bool,
     /// Whether the upstream is to compare its conditions: what its group got last was nobody else's.
     keeps_conditions: bool,
@@ -171,8 +171,8 @@ struct Keys {
     caller: Option<Key>,
     /// By what it waits for others of its kind, where not by one of those, and which kind that is.
     waiting: Option<(Key, &'static str)>,
-    /// Among those of its kind, with whom it is taken for one.
-    group: u8,
+    /// A digest of who asks, among those of its kind.
+    asker: u64,
 }
 
 impl CacheLayer {
@@ -399,10 +399,9 @@ impl Look<'_> {
         }
     }
 
-    /// With whom of its kind a request is taken for one, where it is remembered whose answers were nobody
-    /// else's. One mark for each value would be any number, and one for all would be that of whoever has
-    /// such answers: with it others, whose answer is for all, would not bring that.
-    fn group(&self) -> u8 {
+    /// By what it is remembered whose answers were nobody else's. Were it all of a kind together, others,
+    /// whose answer is for all, would not bring that.
+    fn asker(&self) -> u64 {
         let mut hasher = self.route.hasher.build_hasher();
         for name in [COOKIE, AUTHORIZATION] {
             for value in self.request.headers().get_all(name) {
@@ -411,23 +410,28 @@ impl Look<'_> {
         }
         let principal = self.context.principal();
         principal.map(|known| &*known.caller).hash(&mut hasher);
-        (hasher.finish() % GROUPS) as u8
+        hasher.finish()
     }
 
-    /// Notes whether requests of this kind do not wait for each other now, and whether its group did not
-    /// a while ago.
+    /// Notes whether requests of this kind do not wait for each other now, whether its own answers are
+    /// nobody else's, and whether those of its group were a while ago.
     fn note_passing(&self, visit: &mut Visit, key: &Sought) {
+        // A POST waits for nobody, and nobody for it.
+        if !self.asked.looks_up() {
+            return;
+        }
         let Some(shelf) = self.route.cache.store.find(key) else {
             return;
         };
-        let (group, now, ago) = (visit.keys.group, self.now.1, REMEMBERED.as_nanos() as u64);
-        visit.is_apart = shelf.passed_within(group, now, 0);
+        let (asker, now, ago) = (visit.keys.asker, self.now.1, REMEMBERED.as_nanos() as u64);
+        visit.is_apart = shelf.passes_alone(asker, now);
         visit.passes = match &visit.stale {
             None => shelf.passes(now),
-            // What others have may be right still: who is answered apart does not lead those who want to know.
+            // What others have may be right still: who is answered apart does not lead those who want to
+            // know, and parts nobody else from them, however many such there are.
             Some(_) => visit.is_apart,
         };
-        visit.keeps_conditions = self.asked.conditional && shelf.passed_within(group, now, ago);
+        visit.keeps_conditions = self.asked.conditional && shelf.passed_within(asker, now, ago);
     }
 
     fn hit(&self, found: &Found) -> Response {
@@ -492,7 +496,7 @@ impl Look<'_> {
                 everyone: self.key.to_key(),
                 caller: self.callers.as_ref().map(Sought::to_key),
                 waiting: of_kind.as_ref().map(Sought::to_key).zip(kind),
-                group: kind.map_or(0, |_| self.group()),
+                asker: kind.map_or(0, |_| self.asker()),
             },
             stale,
             why,
@@ -590,6 +594,3 @@ fn options(rule: &CacheRule, identity: &[HeaderName]) -> Options {
         ..Options::default()
     }
 }
-
-/// The groups of the requests of one kind.
-const GROUPS: u64 = 16;

@@ -340,6 +340,56 @@ async fn what_has_become_nobody_elses_is_soon_not_waited_for() {
     }
 }
 
+#[tokio::test]
+async fn those_whose_answers_are_private_do_not_part_others_who_find_a_stale_one() {
+    let site = Site::start("", |count, seen| {
+        let cookie = seen.header("cookie").unwrap_or_default();
+        let control = match cookie.starts_with("session") {
+            true => "private",
+            false => "max-age=1",
+        };
+        numbered(count, &[("cache-control", control), ("etag", "\"e\"")])
+    })
+    .await;
+    site.get("/a").await;
+    site.later(2);
+    // Each leads, and is then known to be answered apart.
+    for member in 0..20 {
+        let cookie = format!("session={member}");
+        site.get_with("/a", &[("cookie", &cookie)]).await;
+    }
+    let cookies: Vec<_> = (0..200).map(|visitor| format!("id={visitor}")).collect();
+    let fields: Vec<_> = cookies
+        .iter()
+        .map(|cookie| [("cookie", cookie.as_str())])
+        .collect();
+    let asking = fields.iter().map(|fields| site.get_with("/a", fields));
+    let sent = site.meeting(200, join_all(asking)).await;
+    assert!(sent.iter().all(|sent| sent.body == "22"));
+    assert_eq!(site.count(), 22);
+}
+
+#[tokio::test]
+async fn who_is_answered_apart_behind_a_stale_answer_waits_for_nobody() {
+    let site = Site::start("", |count, _| match count {
+        1 => numbered(1, &[("cache-control", "max-age=1"), ("etag", "\"one\"")]),
+        _ => numbered(count, &[("cache-control", "private")]),
+    })
+    .await;
+    site.get("/a").await;
+    site.later(2);
+    let fields = [("cookie", "session=1")];
+    site.get_with("/a", &fields).await;
+    site.gate.forget_permits(1_000_000);
+    let asking = async { join_all((0..3).map(|_| site.get_with("/a", &fields))).await };
+    let opening = async {
+        // The origin has answered none of them.
+        eventually(|| site.count() == 5).await;
+        site.gate.add_permits(1_000_000);
+    };
+    tokio::join!(asking, opening);
+}
+
 /// Requests of which each may have its answer for itself do not stand in the way of all others.
 #[tokio::test]
 async fn who_may_have_an_answer_alone_does_not_part_those_who_share_theirs() {

@@ -182,7 +182,7 @@ impl CacheRoute {
         }
         if let Some((key, _)) = &visit.keys.waiting {
             // It stands under a key of its own, where what is stored takes no mark away.
-            self.cache.store.wait_again(key, visit.keys.group);
+            self.cache.store.wait_again(key, visit.keys.asker);
         }
         if let Some(ticket) = &visit.ticket {
             let key = visit.keys.of(&object.draft);

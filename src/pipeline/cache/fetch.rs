@@ -464,7 +464,7 @@ impl CacheRoute {
     fn pass_from_now(&self, keys: &Keys) {
         let until = self.cache.stamp() + PASS.as_nanos() as u64;
         let store = &self.cache.store;
-        store.pass_until(keys.of_flight(), keys.group, until);
+        store.pass_until(keys.of_flight(), keys.asker, until);
     }
 
     pub(super) fn stale_instead(

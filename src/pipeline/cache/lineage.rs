@@ -41,6 +41,14 @@ impl Lineage {
         newer.filter_map(Weak::upgrade).collect()
     }
 
+    /// Waits, a moment at most, until Redis knows of all purges, also where no cache is left that made
+    /// them.
+    pub async fn drain(&self) {
+        if let Some(owed) = self.owed() {
+            owed.drain().await;
+        }
+    }
+
     /// What the last cache that shared purges may still have to tell, if there was one.
     pub(super) fn owed(&self) -> Option<Owed> {
         let owed = self.owed.lock().unwrap_or_else(PoisonError::into_inner);

@@ -34,7 +34,7 @@ use super::{
     purge::{Aim, Stamp},
     purge_log::{PurgeLog, guard_key, soft_purge, url_tags},
     purge_message::Message,
-    shared::Cache,
+    shared::{Cache, Sharing},
     untold::{Change, Changes, Taken, Untold},
     urls::Held,
 };
@@ -51,6 +51,8 @@ pub(super) struct PurgesShared {
     /// Counts what has not been told, that of the caches of before included.
     untold: TaskTracker,
     given_up: Arc<AtomicBool>,
+    /// Whether answers are shared, or ever were.
+    answers: bool,
     users: Arc<Users>,
     _listening: DropGuard,
 }
@@ -65,6 +67,8 @@ pub(super) struct Owed {
     untold: TaskTracker,
     /// Whether telling any Redis was ever given up, be it that of a cache before the last.
     given_up: Arc<AtomicBool>,
+    /// Whether any of those caches shared answers.
+    answers: bool,
     users: Arc<Users>,
 }
 
@@ -157,6 +161,7 @@ impl PurgesShared {
             changes,
             untold: before.map_or_else(TaskTracker::new, |before| before.untold.clone()),
             given_up,
+            answers: follows || before.is_some_and(|before| before.answers),
             users,
             _listening: stop.drop_guard(),
         }
@@ -169,6 +174,7 @@ impl PurgesShared {
             log: Arc::clone(&self.log),
             untold: self.untold.clone(),
             given_up: Arc::clone(&self.given_up),
+            answers: self.answers,
             users: Arc::clone(&self.users),
         }
     }
@@ -221,13 +227,18 @@ impl Drop for PurgesShared {
 impl Owed {
     /// Whether there are purges of which this Redis may never be told, for who has come to share it to make
     /// good for that. So it is asked once.
-    pub(super) fn leaves_out(&self, redis: &Arc<Redis>) -> bool {
-        if self.is_to(redis) {
-            return self.users.take_given_up();
-        }
-        // Another one is told, or was not. Those of the caches of before count too: this Redis may be one
-        // of theirs, or a copy. What is not untold any more may have been given up just now.
-        !self.untold.is_empty() || self.given_up.load(SeqCst)
+    pub(super) fn leaves_out(&self, sharing: Sharing<'_>) -> bool {
+        let given_up = match self.is_to(sharing.redis) {
+            true => self.users.take_given_up(),
+            // Another one is told, or was not. Those of the caches of before count too: this Redis may be
+            // one of theirs, a copy, or the same by another name. What is not untold any more may have
+            // been given up just now.
+            false => !self.untold.is_empty() || self.given_up.load(SeqCst),
+        };
+        // What was changed while no cache shared answers was no cache's to tell. Before the first that did
+        // there is nothing of ours.
+        let is_gap = sharing.answers && sharing.anew && self.answers;
+        given_up || is_gap
     }
 
     /// Waits until Redis knows of all purges so far, but not for long: it may be away.

@@ -61,6 +61,8 @@ pub struct Sharing<'a> {
     pub redis: &'a Arc<Redis>,
     /// Whether it is answers too, and not only purges.
     pub answers: bool,
+    /// Whether answers were shared by no cache just before: of what was changed then Redis was not told.
+    pub anew: bool,
 }
 
 /// What a cache holds.
@@ -160,7 +162,7 @@ impl Cache {
 
     /// Tells others of purges and hears of theirs, now that it is there; so many bytes of changes may wait.
     fn share(self: &Arc<Self>, sharing: Sharing<'_>, tools: &Tools, waiting: u64) {
-        let Sharing { redis, answers } = sharing;
+        let Sharing { redis, answers, .. } = sharing;
         // There may be purges that Redis does not know of.
         let before = self.lineage.owed();
         let weak = Arc::downgrade(self);
@@ -174,8 +176,7 @@ impl Cache {
             let second = SecondTier::new(redis, log, figures);
             self.second.get_or_init(|| Arc::new(second));
         }
-        // Another Redis may be a copy of that one, or it by another name.
-        if before.is_some_and(|before| before.leaves_out(redis)) {
+        if before.is_some_and(|before| before.leaves_out(sharing)) {
             self.purge(&Aim::Everything, false);
         }
     }
@@ -203,11 +204,13 @@ impl Cache {
 
     /// The same for a URL that a client's request has changed.
     pub(super) fn invalidate(&self, url: Aim) {
-        // Each tells those with which it shares answers, of whom another may know nothing.
+        // Each tells those with which it shares answers, of whom another may know nothing. What comes
+        // behind this one is looked for when it has announced the change: a cache that is made meanwhile
+        // is among them.
+        self.invalidate_alone(url.clone());
         for newer in self.lineage.since(self) {
             newer.invalidate_alone(url.clone());
         }
-        self.invalidate_alone(url);
     }
 
     /// Purges in one cache, and tells with whom that shares purges.
@@ -284,15 +287,11 @@ impl Cache {
     }
 
     /// Ends the fetches under way, and waits for that. Nobody reads them any more when a drain is
-    /// over, and what they would store goes with the process. Waits, too, for the purges that others
-    /// have not been told of, a moment at most.
+    /// over, and what they would store goes with the process.
     pub async fn stop(&self) {
         self.stop.cancel();
         self.tasks.close();
         self.tasks.wait().await;
-        if let Some(owed) = self.lineage.owed() {
-            owed.drain().await;
-        }
     }
 
     /// Runs a task on the worker of who asked for it; it is ended by [`stop`](Self::stop).

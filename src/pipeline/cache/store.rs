@@ -169,26 +169,31 @@ impl<V: Kept> Store<V> {
         });
     }
 
-    /// Notes that answers of this key are for one caller each, as was learnt of a group of callers.
-    pub fn pass_until(&self, key: &Key, group: u8, until: u64) {
+    /// Notes that answers of this key are for one caller each, as was learnt of one who asked: by a digest.
+    pub fn pass_until(&self, key: &Key, asker: u64, until: u64) {
         let label = Label::of(key);
         self.change(&label, |old| {
             let kept = old.into_iter().flat_map(Shelf::variants).cloned();
             let passes = old.map(Shelf::passes_of_all).unwrap_or_default();
-            let passes = passes.with(group, until);
+            let passes = passes.with(asker, until);
             Some(Shelf::new(&label, self.fitting(kept), passes))
         });
     }
 
-    /// Forgets that of a group, and of no other.
-    pub fn wait_again(&self, key: &Key, group: u8) {
+    /// Forgets that of one's group, and of no other. It is for keys under which nothing is stored: there
+    /// no answer takes the marks away.
+    pub fn wait_again(&self, key: &Key, asker: u64) {
         let label = Label::of(key);
+        let place = self.place(label.bytes());
+        // Of nearly all there is none, and no change to make.
+        let known = self.shelves.peek(&place);
+        let is_marked = known.is_some_and(|shelf| shelf.group_passed(asker));
+        if !is_marked {
+            return;
+        }
         self.change(&label, |old| {
-            let old = old?;
-            let kept: SmallVec<[Arc<V>; 1]> = old.variants().iter().cloned().collect();
-            let passes = old.passes_of_all().without(group);
-            let is_of_use = !kept.is_empty() || !passes.is_empty();
-            is_of_use.then(|| Shelf::new(&label, kept, passes))
+            let passes = old?.passes_of_all().without_group_of(asker);
+            (!passes.is_empty()).then(|| Shelf::new(&label, SmallVec::new(), passes))
         });
     }
 
@@ -383,16 +388,33 @@ impl<V> Shelf<V> {
         }
     }
 
-    /// Whether that was learnt of this group, and is so or was so long ago at most, and nothing has come
+    /// Whether that was learnt of this one.
+    #[must_use]
+    pub fn passes_alone(&self, asker: u64, now: u64) -> bool {
+        match &self.0 {
+            Variants::One(_) => false,
+            Variants::Several(several) => now < several.passes.until_for(asker),
+        }
+    }
+
+    /// Whether that was learnt of one's group, and is so or was so long ago at most, and nothing has come
     /// here since.
     #[must_use]
-    pub fn passed_within(&self, group: u8, now: u64, ago: u64) -> bool {
+    pub fn passed_within(&self, asker: u64, now: u64, ago: u64) -> bool {
         match &self.0 {
             Variants::One(_) => false,
             Variants::Several(several) => {
-                let until = several.passes.until_for(group);
+                let until = several.passes.until_for_group_of(asker);
                 until > 0 && now < until.saturating_add(ago)
             }
+        }
+    }
+
+    /// Whether that was ever learnt of one's group, and nothing has come here since.
+    fn group_passed(&self, asker: u64) -> bool {
+        match &self.0 {
+            Variants::One(_) => false,
+            Variants::Several(several) => several.passes.until_for_group_of(asker) > 0,
         }
     }
 
@@ -653,16 +675,19 @@ mod tests {
         store.pass_until(&kept, 2, 200);
         let shelf = find().unwrap();
         assert!(shelf.passes(199), "none waits as long as it is so of one");
-        let within = |shelf: &Shelf<Blob>, group| shelf.passed_within(group, 150, 0);
-        assert_eq!(
-            [0, 1, 2].map(|group| within(&shelf, group)),
-            [false, false, true]
-        );
+        let within = |asker| shelf.passed_within(asker, 150, 0);
+        assert_eq!([0, 1, 2].map(within), [false, false, true]);
         assert!(shelf.passed_within(1, 109, 10) && !shelf.passed_within(3, 109, 10));
+        // Another of its group, of whom nothing was learnt.
+        assert!(shelf.passes_alone(2, 199) && !shelf.passes_alone(2, 200));
+        assert!(within(18) && !shelf.passes_alone(18, 150));
         store.wait_again(&kept, 2);
         assert!(find().is_some_and(|shelf| shelf.passes(99) && !shelf.passes(100)));
         store.wait_again(&kept, 1);
         assert!(find().is_none(), "nothing is left of it");
+        let changes = store.changes.load(Relaxed);
+        store.wait_again(&kept, 1);
+        assert_eq!(store.changes.load(Relaxed), changes, "there is no mark");
     }
 
     #[test]

@@ -431,6 +431,25 @@ async fn a_change_of_which_redis_is_told_late_outlives_reloads_that_share_nothin
     }
 }
 
+#[tokio::test]
+async fn who_shares_answers_again_serves_none_that_was_changed_meanwhile() {
+    for (from, to) in [
+        (REDIS, ""),
+        ("[routes.site.cache]\nstore = 'redis'\n", ""),
+        // Purges that are asked for are told, and changes by clients are not.
+        (REDIS, "[cache]\nshare_purges = true"),
+    ] {
+        let fleet = Fleet::with(2, REDIS, TAGGED).await;
+        assert_eq!(fleet.fill(0, "/a").await, "1");
+        assert!(fleet.text().contains(from));
+        fleet.gateways[0].apply(&fleet.text().replace(from, to));
+        fleet.send(0, "DELETE", "/a", &[]).await;
+        fleet.gateways[0].apply(fleet.text());
+        assert_ne!(fleet.body(0, "/a").await, "1", "{to}");
+        within(async { while fleet.body(1, "/a").await == "1" {} }).await;
+    }
+}
+
 /// One gateway with a changed URL, and a Redis that stands still.
 async fn with_a_change_of_which_redis_does_not_know() -> Fleet {
     let text = format!(
@@ -463,8 +482,11 @@ async fn a_gateway_that_ends_behind_a_reload_tells_of_the_changes_of_before() {
         ("[redis]", "[cache]\nmemory = '300MiB'\n[redis]"),
         // The new cache shares nothing.
         (REDIS, ""),
+        // There is none.
+        ("[routes.site.cache]\nstore = 'redis'\n", ""),
     ] {
         let fleet = with_a_change_of_which_redis_does_not_know().await;
+        assert!(fleet.text().contains(from));
         fleet.gateways[0].apply(&fleet.text().replace(from, to));
         ends_when_redis_knows(&fleet).await;
     }

@@ -1,5 +1,7 @@
 //! What is given up when a Redis is away for long, by a clock that does not wait.
 
+use std::thread;
+
 use super::*;
 use crate::{
     config::Config,
@@ -39,9 +41,15 @@ impl Process {
 
     /// The cache of a reload.
     fn cache(&self, redis: &Arc<Redis>) -> Arc<Cache> {
+        self.cache_with(redis, false)
+    }
+
+    /// The same; `anew` behind a configuration that shared no answers.
+    fn cache_with(&self, redis: &Arc<Redis>, anew: bool) -> Arc<Cache> {
         let sharing = Sharing {
             redis,
             answers: true,
+            anew,
         };
         Cache::from_config(
             &self.config.cache,
@@ -119,6 +127,39 @@ async fn who_comes_in_time_takes_over_what_is_to_be_told() {
     let _next = process.cache(&redis);
     sleep(2 * LONGEST_DEBT).await;
     assert_eq!(process.owes(), 1, "it is told for as long as it takes");
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_shares_answers_again_purges_everything_and_who_does_so_first_nothing() {
+    let process = Process::start();
+    let redis = process.redis();
+    drop(process.cache_with(&redis, true));
+    assert_eq!(process.owes(), 0);
+    drop(process.cache(&redis));
+    assert_eq!(process.owes(), 0, "without a gap");
+    let _again = process.cache_with(&redis, true);
+    assert_eq!(process.owes(), 1);
+}
+
+/// A change that waits to be announced while a reload makes a cache.
+#[tokio::test(start_paused = true)]
+async fn a_change_reaches_a_cache_that_is_made_while_it_is_announced() {
+    let process = Process::start();
+    let redis = process.redis();
+    let cache = process.cache(&redis);
+    let owed = process.lineage.owed().expect("it shares");
+    let mut next = None;
+    thread::scope(|scope| {
+        owed.log.announce(|| {
+            scope.spawn(|| cache.invalidate(url()));
+            // Who would look for newer caches first has found none by now.
+            thread::sleep(Duration::from_millis(50));
+            next = Some(process.cache(&redis));
+            1
+        });
+    });
+    assert!(next.is_some());
+    assert_eq!(process.owes(), 2, "each of the two tells it");
 }
 
 const MINUTE: Duration = Duration::from_secs(60);

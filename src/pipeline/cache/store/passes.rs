@@ -1,72 +1,90 @@
 //! Until when requests for a key do not wait for each other, and of whose answers that was learnt.
 //!
-//! Who is answered apart says little of others, so it is noted by group. There are few groups, and each
-//! stands for many who ask: however many do, a key takes no more than these.
+//! Who is answered apart says little of others, so it is noted of whom it was learnt: by a digest. Those
+//! who ask may be any number, so there are few groups of them, and the last of each group is noted:
+//! however many ask, a key takes no more than these.
 
 use smallvec::SmallVec;
 
-/// Until when the answers of each group are taken for nobody else's.
+/// Until when the answers of some are taken for nobody else's: the digest of who asked, and the moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Passes(SmallVec<[(u8, u64); 1]>);
+pub(super) struct Passes(SmallVec<[(u64, u64); 1]>);
 
 impl Passes {
-    /// Whether that is so of no group, and never was.
+    /// Whether that is so of nobody, and never was.
     pub(super) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// The same with what has been learnt of a group.
+    /// The same with what has been learnt of one, who takes the place of the last of its group.
     #[must_use]
-    pub(super) fn with(&self, group: u8, until: u64) -> Self {
-        let mut all = self.without(group);
-        all.0.push((group, until));
+    pub(super) fn with(&self, asker: u64, until: u64) -> Self {
+        let mut all = self.without_group_of(asker);
+        all.0.push((asker, until));
         all
     }
 
-    /// The same but for a group.
+    /// The same but for one's group.
     #[must_use]
-    pub(super) fn without(&self, group: u8) -> Self {
-        let others = self.0.iter().filter(|(known, _)| *known != group);
+    pub(super) fn without_group_of(&self, asker: u64) -> Self {
+        let others = self.0.iter();
+        let others = others.filter(|(known, _)| !is_one_group(*known, asker));
         Self(others.copied().collect())
     }
 
-    /// Until when it is so of any group.
+    /// Until when it is so of anybody.
     pub(super) fn until(&self) -> u64 {
         let moments = self.0.iter().map(|(_, until)| *until);
         moments.max().unwrap_or(0)
     }
 
     /// Until when it is so of one.
-    pub(super) fn until_for(&self, group: u8) -> u64 {
-        let of_group = self.0.iter().find(|(known, _)| *known == group);
-        of_group.map_or(0, |(_, until)| *until)
+    pub(super) fn until_for(&self, asker: u64) -> u64 {
+        self.until_where(|known| known == asker)
+    }
+
+    /// Until when it is so of the last of one's group.
+    pub(super) fn until_for_group_of(&self, asker: u64) -> u64 {
+        self.until_where(|known| is_one_group(known, asker))
+    }
+
+    fn until_where(&self, is_meant: impl Fn(u64) -> bool) -> u64 {
+        let meant = self.0.iter().find(|(known, _)| is_meant(*known));
+        meant.map_or(0, |(_, until)| *until)
     }
 
     /// Bytes on the heap.
     pub(super) fn heap(&self) -> usize {
         match self.0.spilled() {
-            true => self.0.capacity() * size_of::<(u8, u64)>(),
+            true => self.0.capacity() * size_of::<(u64, u64)>(),
             false => 0,
         }
     }
 }
+
+fn is_one_group(one: u64, other: u64) -> bool {
+    one % GROUPS == other % GROUPS
+}
+
+/// The groups of those who ask for one key.
+const GROUPS: u64 = 16;
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn each_group_has_a_moment_of_its_own() {
+    fn the_last_of_each_group_has_a_moment_of_its_own() {
         let mut all = Passes::default();
         assert!(all.is_empty() && all.until() == 0);
-        for round in 0..3 {
-            for group in 0..16 {
-                all = all.with(group, 100 * round + u64::from(group));
-            }
+        for asker in 0..48 {
+            all = all.with(asker, 100 + asker);
         }
-        assert_eq!((all.until(), all.until_for(3)), (215, 203));
-        let all = all.without(15);
-        assert_eq!((all.until(), all.until_for(15)), (214, 0));
-        assert!(all.heap() <= 32 * size_of::<(u8, u64)>());
+        assert_eq!((all.until(), all.until_for(35)), (147, 135));
+        assert_eq!((all.until_for(3), all.until_for_group_of(3)), (0, 135));
+        assert!(all.heap() <= 2 * 16 * size_of::<(u64, u64)>());
+        // Whoever of a group is answered like all others says it of the group.
+        let all = all.without_group_of(15);
+        assert_eq!((all.until(), all.until_for(47)), (146, 0));
     }
 }
