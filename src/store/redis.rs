@@ -7,6 +7,8 @@
 //! the cost of one load. A task of the control runtime looks every now and then whether Redis is back,
 //! whether or not anybody asks for it: no request is the first to find out.
 //!
+//! Of a cluster each worker has one connection to each node.
+//!
 //! Hazards: the driver's own connection manager would retry for seconds and reconnect on whichever
 //! runtime met the error, so it is not used. What Redis answers is checked in every detail: anything
 //! may listen at that address.
@@ -14,6 +16,7 @@
 mod answers;
 mod breaker;
 mod channel;
+mod cluster;
 mod deadlines;
 mod link;
 mod log;
@@ -35,7 +38,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use redis::{Cmd, ErrorKind, RedisError, ServerErrorKind, Value};
+use redis::{Cmd, ErrorKind, RedisError, RedisResult, ServerErrorKind, Value};
 use tokio::{
     runtime::Handle,
     time::{sleep, timeout},
@@ -43,8 +46,9 @@ use tokio::{
 
 use crate::{config, telemetry::RedisMetrics};
 use breaker::{Breaker, Weight, pause};
+use cluster::Waiting;
 use deadlines::Deadlines;
-use link::{Link, Slot, Target};
+use link::{Link, Node, Target};
 use script::Scripts;
 
 /// A Redis, or a cluster of them.
@@ -52,8 +56,6 @@ pub struct Redis {
     target: Target,
     timeout: Duration,
     prefix: Box<str>,
-    /// One a worker, and one for the control runtime; then the same again for stored answers.
-    slots: Box<[Arc<Slot>]>,
     /// One a worker, and one for the control runtime.
     deadlines: Box<[Arc<Deadlines>]>,
     counts: Way,
@@ -131,6 +133,18 @@ enum Lane {
     Answers,
 }
 
+/// A command, and how it is sent.
+#[derive(Clone, Copy)]
+struct Ask<'c> {
+    command: &'c Cmd,
+    /// A second time where the connection turns out to be broken: it may then have been done twice.
+    again: bool,
+    /// About a key that is on its way to another node, to that one.
+    asking: bool,
+    /// How long it waits for a connection.
+    patience: Duration,
+}
+
 /// What a command has come to.
 enum Reply {
     Value(Value),
@@ -151,10 +165,9 @@ impl Redis {
         // Looked at before the first answer, it is not known to be away.
         metrics.open.set(0);
         Arc::new(Self {
-            target: Target::new(config),
+            target: Target::new(config, workers),
             timeout: config.timeout,
             prefix: config.prefix.as_str().into(),
-            slots: (0..2 * (workers + 1)).map(|_| Arc::default()).collect(),
             deadlines: (0..=workers).map(|_| Arc::default()).collect(),
             counts: Way::default(),
             answers: Way::default(),
@@ -239,13 +252,19 @@ impl Redis {
             return Err(Away::Open);
         }
         let began = Instant::now();
+        let ask = Ask {
+            command,
+            again,
+            asking: false,
+            patience: self.timeout,
+        };
         // Where it is, so that it need not be copied there.
-        let exchange = pin!(self.exchange(lane, worker, command, again));
+        let exchange = pin!(self.exchange((lane, worker), ask));
         // At the last tick before the time is over.
         let most = self.timeout.saturating_sub(self.tick());
         let deadlines = self.deadlines(worker);
         let outcome = deadlines.within((began, most), self.tick(), exchange).await;
-        match outcome.unwrap_or(Err(Failure::new(Away::Timeout, Weight::Counts))) {
+        match outcome.unwrap_or_else(|| Err(self.late())) {
             Ok(reply) => {
                 let metric = match lane {
                     Lane::Counts => &self.metrics.duration,
@@ -259,80 +278,157 @@ impl Redis {
         }
     }
 
-    async fn exchange(
+    async fn exchange(self: &Arc<Self>, at: (Lane, usize), ask: Ask<'_>) -> Result<Reply, Failure> {
+        let answer = match &self.target {
+            Target::Single(node) => self.ask_node(at, node, ask).await?,
+            Target::Cluster(cluster) => self.ask_cluster(at, cluster, ask).await?,
+            Target::None => return Err(Failure::new(Away::Unreachable, Weight::Opens)),
+        };
+        match answer.map_err(|error| cause(&error)) {
+            Ok(value) => Ok(Reply::Value(value)),
+            Err(Cause::NoScript) => Ok(Reply::NoScript),
+            Err(cause) => Err(self.failure(cause)),
+        }
+    }
+
+    /// What a node answers.
+    async fn ask_node(
         self: &Arc<Self>,
-        lane: Lane,
-        worker: usize,
-        command: &Cmd,
-        again: bool,
-    ) -> Result<Reply, Failure> {
-        let slot = self.slot(lane, worker);
-        let link = self.link(lane, slot).await?;
-        let mut answer = link.send(command).await;
+        at: (Lane, usize),
+        node: &Arc<Node>,
+        ask: Ask<'_>,
+    ) -> Result<RedisResult<Value>, Failure> {
+        let link = self.link(at, node, ask.patience).await?;
+        let answer = self.send_over(&link, at, node, ask).await;
         // Redis, or what stands between, has closed it while it was idle: that is no failure yet.
-        let broken = |error: &RedisError| {
-            matches!(cause(error), Cause::Connection(Away::Unreachable)) && link.is_single()
-        };
-        if again && answer.as_ref().is_err_and(broken) {
-            slot.forget(&link);
-            answer = self.link(lane, slot).await?.send(command).await;
+        let broken =
+            |error: &RedisError| matches!(cause(error), Cause::Connection(Away::Unreachable));
+        if !ask.again || !answer.as_ref().is_err_and(broken) {
+            return Ok(answer);
         }
-        let error = match answer {
-            Ok(value) => return Ok(Reply::Value(value)),
-            Err(error) => error,
-        };
-        match cause(&error) {
-            Cause::NoScript => Ok(Reply::NoScript),
-            Cause::Connection(away) => {
-                slot.forget(&link);
-                let weight = match away {
-                    // Of a cluster it may be one node, whose keys others don't wait for.
-                    Away::Unreachable if link.is_single() => Weight::Opens,
-                    _ => Weight::Counts,
+        let link = self.link(at, node, ask.patience).await?;
+        Ok(self.send_over(&link, at, node, ask).await)
+    }
+
+    /// The same over a connection, which is dropped when it is of no use any more.
+    async fn send_over(
+        self: &Arc<Self>,
+        link: &Arc<Link>,
+        at: (Lane, usize),
+        node: &Node,
+        ask: Ask<'_>,
+    ) -> RedisResult<Value> {
+        let answer = match self.is_cluster() {
+            false => link.send(ask.command).await,
+            true => {
+                let mut waiting = Waiting {
+                    redis: self,
+                    at,
+                    node,
+                    link,
+                    began: Instant::now(),
+                    is_over: false,
                 };
-                Err(Failure::new(away, weight))
+                let answer = match ask.asking {
+                    true => link.send_asking(ask.command).await,
+                    false => link.send(ask.command).await,
+                };
+                waiting.is_over = true;
+                answer
             }
+        };
+        let is_useless = |error: &RedisError| match cause(error) {
+            Cause::Connection(_) => true,
             // Another server has taken over, and a new connection may lead to that one. What this one
-            // refuses without writing it would go on to answer.
-            Cause::Replica if link.is_single() => {
-                slot.forget(&link);
-                Err(Failure::new(Away::Refused, Weight::Opens))
-            }
-            Cause::Key => Err(Failure::new(Away::Refused, Weight::Nothing)),
-            Cause::Replica | Cause::Answer => Err(Failure::new(Away::Refused, Weight::Counts)),
+            // refuses without writing it would go on to answer. The nodes of a cluster tell who it is.
+            Cause::Replica => !self.is_cluster(),
+            _ => false,
+        };
+        if answer.as_ref().is_err_and(is_useless) {
+            node.slot(at).forget(link);
         }
+        answer
+    }
+
+    /// What the breaker makes of an error of the driver.
+    fn failure(&self, cause: Cause) -> Failure {
+        match cause {
+            Cause::Connection(Away::Unreachable) => {
+                Failure::new(Away::Unreachable, self.unreachable())
+            }
+            Cause::Connection(away) => Failure::new(away, Weight::Counts),
+            Cause::Replica if !self.is_cluster() => Failure::new(Away::Refused, Weight::Opens),
+            Cause::Key => Failure::new(Away::Refused, Weight::Nothing),
+            Cause::NoScript | Cause::Replica | Cause::Answer => {
+                Failure::new(Away::Refused, Weight::Counts)
+            }
+        }
+    }
+
+    /// What it says that there is no connection. Of a cluster it is one node's, whose keys others
+    /// don't wait for: whoever reads the map notes that no node can be reached.
+    fn unreachable(&self) -> Weight {
+        match self.is_cluster() {
+            true => Weight::Nothing,
+            false => Weight::Opens,
+        }
+    }
+
+    /// A call that has run into its deadline. Of a cluster what waits for a node is weighed by itself.
+    fn late(&self) -> Failure {
+        let weight = match self.is_cluster() {
+            true => Weight::Nothing,
+            false => Weight::Counts,
+        };
+        Failure::new(Away::Timeout, weight)
     }
 
     /// The worker's connection. Who comes first makes it; the others wait for it, each as long as its
     /// own deadline says, and it goes on when they have left. One that takes longer to make holds up
     /// nobody who comes later, and opens no breaker: the new connections of all workers would be
     /// dropped with it, and be made again, and again.
-    async fn link(self: &Arc<Self>, lane: Lane, slot: &Arc<Slot>) -> Result<Arc<Link>, Failure> {
-        let current = || slot.current(self.way(lane).generation.load(Relaxed));
+    async fn link(
+        self: &Arc<Self>,
+        at: (Lane, usize),
+        node: &Arc<Node>,
+        patience: Duration,
+    ) -> Result<Arc<Link>, Failure> {
+        let slot = node.slot(at);
+        let current = || slot.current(self.way(at.0).generation.load(Relaxed));
         if let Some(link) = current() {
             return Ok(link);
         }
-        let connecting = Failure::new(Away::Timeout, Weight::Nothing);
+        let away = || Failure::new(slot.failure(), self.unreachable());
         let (made, now) = (slot.made(), self.now());
+        if node.is_resting(now) {
+            self.reread();
+            return Err(away());
+        }
+        let connecting = Failure::new(Away::Timeout, Weight::Nothing);
         match slot.begin(now) {
-            None => self.connect(lane, slot),
-            Some(since) if Duration::from_millis(now.saturating_sub(since)) > self.timeout => {
+            None => self.connect(at, node),
+            Some(since) if Duration::from_millis(now.saturating_sub(since)) > patience => {
+                self.reread();
                 return Err(connecting);
             }
             Some(_) => {}
         }
-        timeout(self.timeout, made).await.map_err(|_| connecting)?;
-        current().ok_or_else(|| Failure::new(slot.failure(), Weight::Opens))
+        timeout(patience, made).await.map_err(|_| connecting)?;
+        current().ok_or_else(away)
     }
 
-    fn connect(self: &Arc<Self>, lane: Lane, slot: &Arc<Slot>) {
-        let (redis, slot) = (Arc::clone(self), Arc::clone(slot));
+    fn connect(self: &Arc<Self>, at: (Lane, usize), node: &Arc<Node>) {
+        let (redis, node) = (Arc::clone(self), Arc::clone(node));
         tokio::spawn(async move {
-            let link = redis.target.connect(&redis.way(lane).generation).await;
+            let link = node.connect(&redis.way(at.0).generation).await;
             if let Err(away) = &link {
-                redis.failed(lane, Failure::new(*away, Weight::Opens));
+                if redis.is_cluster() {
+                    node.rest(redis.now());
+                    redis.reread();
+                }
+                redis.failed(at.0, Failure::new(*away, redis.unreachable()));
             }
-            slot.finish(link);
+            node.slot(at).finish(link);
         });
     }
 
@@ -356,12 +452,18 @@ impl Redis {
 
     /// Looks whether Redis is back, by writing: a replica and a full server answer too. Whoever takes
     /// that takes all else.
-    async fn probe(&self) {
-        let Ok(link) = self.target.connect(&self.counts.generation).await else {
+    async fn probe(self: &Arc<Self>) {
+        let probed = match &self.target {
+            Target::Single(node) => Some((Arc::clone(node), format!("{}probe", self.prefix))),
+            Target::Cluster(cluster) => self.probed(cluster).await,
+            Target::None => None,
+        };
+        let Some((node, key)) = probed else { return };
+        let Ok(link) = node.connect(&self.counts.generation).await else {
             return;
         };
         let mut command = redis::cmd("SET");
-        command.arg(self.probe_key()).arg(1).arg("PX").arg(1_000);
+        command.arg(key).arg(1).arg("PX").arg(1_000);
         let answer = timeout(self.timeout, link.send(&command)).await;
         if matches!(answer, Ok(Ok(Value::Okay))) {
             self.counts.breaker.close();
@@ -370,18 +472,15 @@ impl Redis {
         }
     }
 
-    /// Of a cluster another one each time: where one node is dead, the others are found.
-    fn probe_key(&self) -> String {
-        match self.is_cluster() {
-            true => format!("{}probe:{}", self.prefix, fastrand::u16(..)),
-            false => format!("{}probe", self.prefix),
-        }
-    }
-
     fn failed(self: &Arc<Self>, lane: Lane, failure: Failure) -> Away {
-        let Failure { away, weight } = failure;
+        let away = failure.away;
         let errors = &self.metrics.errors;
         errors.with_label_values(&[away.as_str()]).inc();
+        self.weigh(lane, failure);
+        away
+    }
+
+    fn weigh(self: &Arc<Self>, lane: Lane, Failure { away, weight }: Failure) {
         let opens = |way: &Way| {
             let opened = way.breaker.failed(weight);
             if opened {
@@ -403,7 +502,6 @@ impl Redis {
             );
             self.recover();
         }
-        away
     }
 
     fn way(&self, lane: Lane) -> &Way {
@@ -421,16 +519,6 @@ impl Redis {
     /// The timers of the runtime know milliseconds.
     fn tick(&self) -> Duration {
         (self.timeout / TICKS).max(Duration::from_millis(1))
-    }
-
-    fn slot(&self, lane: Lane, worker: usize) -> &Arc<Slot> {
-        // There is one at least in each half.
-        let half = self.slots.len() / 2;
-        let first = match lane {
-            Lane::Counts => 0,
-            Lane::Answers => half,
-        };
-        &self.slots[first + worker.min(half - 1)]
     }
 
     fn now(&self) -> u64 {
@@ -457,6 +545,7 @@ async fn recover(redis: Weak<Redis>) {
 }
 
 /// What an error of the driver says about the connection.
+#[derive(Clone, Copy)]
 enum Cause {
     NoScript,
     /// It is of no use any more.

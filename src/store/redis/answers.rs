@@ -70,10 +70,29 @@ impl Redis {
         worker: usize,
         keys: &[&str],
     ) -> Result<Vec<Option<Bytes>>, Away> {
+        if self.is_cluster() {
+            return self.read_each(worker, keys).await;
+        }
         let mut command = redis::cmd("MGET");
         command.arg(keys);
         let value = self.ask_on(Lane::Answers, worker, &command).await?;
         texts(value, keys.len()).ok_or_else(|| self.garbage())
+    }
+
+    /// The same, from wherever they are.
+    async fn read_each(
+        self: &Arc<Self>,
+        worker: usize,
+        keys: &[&str],
+    ) -> Result<Vec<Option<Bytes>>, Away> {
+        let mut read = vec![None; keys.len()];
+        for (numbers, value) in self.ask_slots(worker, "MGET", keys).await? {
+            let texts = texts(value, numbers.len()).ok_or_else(|| self.garbage())?;
+            for (number, text) in numbers.into_iter().zip(texts) {
+                read[number] = text;
+            }
+        }
+        Ok(read)
     }
 
     /// Begins a fetch: a URL without a guard gets this one. A `token` asks for a turn, of a length.
@@ -142,12 +161,25 @@ impl Redis {
     ///
     /// When Redis has not taken it within the deadline. A part of them may have been forgotten.
     pub async fn forget(self: &Arc<Self>, guards: &[String]) -> Result<(), Away> {
+        if self.is_cluster() {
+            return self.forget_each(guards).await;
+        }
         let mut command = redis::cmd("DEL");
         command.arg(guards);
         match self.ask_on(Lane::Answers, usize::MAX, &command).await? {
             Value::Int(_) => Ok(()),
             _ => Err(self.garbage()),
         }
+    }
+
+    async fn forget_each(self: &Arc<Self>, guards: &[String]) -> Result<(), Away> {
+        let keys: Vec<_> = guards.iter().map(String::as_str).collect();
+        for (_, value) in self.ask_slots(usize::MAX, "DEL", &keys).await? {
+            if !matches!(value, Value::Int(_)) {
+                return Err(self.garbage());
+            }
+        }
+        Ok(())
     }
 
     /// Makes stale what is stored for a URL.

@@ -1,112 +1,77 @@
-//! One worker's connection to Redis.
+//! A server, and the connections of the workers to it.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{
+            AtomicBool, AtomicU32, AtomicU64, Ordering::AcqRel, Ordering::Acquire,
+            Ordering::Relaxed, Ordering::Release,
+        },
+    },
+    time::Duration,
+};
 
 use arc_swap::ArcSwapOption;
 use base64::{Engine, engine::general_purpose::STANDARD};
 use redis::{
-    AsyncConnectionConfig, Client, Cmd, ErrorKind, IntoConnectionInfo, RedisError, RedisResult,
-    TlsCertificates, Value,
-    aio::{ConnectionLike, MultiplexedConnection, PubSubSink, PubSubStream},
-    cluster::ClusterClient,
-    cluster_async::ClusterConnection,
+    AsyncConnectionConfig, Client, Cmd, ConnectionAddr, ErrorKind, IntoConnectionInfo, RedisError,
+    RedisResult, TlsCertificates, Value,
+    aio::{MultiplexedConnection, PubSubSink, PubSubStream},
     io::tcp::TcpSettings,
-};
-use std::sync::atomic::{
-    AtomicBool, AtomicU64, Ordering::AcqRel, Ordering::Acquire, Ordering::Relaxed,
-    Ordering::Release,
 };
 use tokio::{
     sync::{Notify, futures::Notified},
     time::timeout,
 };
 
-use super::Away;
+use super::{Away, Lane, cluster::Cluster};
 use crate::config;
 
 /// Whom to connect to.
 pub(super) enum Target {
-    Single(Box<Client>),
-    /// The second for messages, which any node passes on to all.
-    Cluster(Box<ClusterClient>, Vec<Client>),
+    Single(Arc<Node>),
+    Cluster(Box<Cluster>),
     /// The configuration has been checked, so this does not happen; it is as good as away.
     None,
 }
 
 impl Target {
-    pub(super) fn new(config: &config::Redis) -> Self {
+    pub(super) fn new(config: &config::Redis, workers: usize) -> Self {
         if config.url.iter().any(|url| url.tls) {
             // The driver takes the process's provider. Another one that is there already is fine.
             let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         }
-        let certificates = config
-            .ca_file
-            .as_deref()
-            .map(|certificates| TlsCertificates {
-                client_tls: None,
-                root_cert: Some(pem(certificates)),
-            });
-        let target = match config.is_cluster() {
-            true => nodes(config, certificates.as_ref()).and_then(|nodes| {
-                let cluster = cluster(config, certificates)?;
-                Ok(Self::Cluster(Box::new(cluster), nodes))
-            }),
-            false => nodes(config, certificates.as_ref()).map(|nodes| {
-                nodes
-                    .into_iter()
-                    .next()
-                    .map_or(Self::None, |node| Self::Single(Box::new(node)))
-            }),
+        let clients = match clients(config) {
+            Ok(clients) => clients,
+            Err(error) => {
+                tracing::error!(cause = error.category(), "Redis can't be used");
+                return Self::None;
+            }
         };
-        target.unwrap_or_else(|error| {
-            tracing::error!(cause = error.category(), "Redis can't be used");
-            Self::None
-        })
+        let mut nodes = clients
+            .into_iter()
+            .map(|client| Arc::new(Node::new(client, workers)));
+        match config.is_cluster() {
+            true => Self::Cluster(Box::new(Cluster::new(nodes.collect()))),
+            false => nodes.next().map_or(Self::None, Self::Single),
+        }
     }
 
     pub(super) fn is_cluster(&self) -> bool {
-        matches!(self, Self::Cluster(..))
+        matches!(self, Self::Cluster(_))
     }
 
-    /// A new connection, on the runtime that asks. It belongs to the generation in which it is ready.
-    ///
-    /// # Errors
-    ///
-    /// When there is none to be had: nobody is there, or who is takes no such password.
-    pub(super) async fn connect(&self, generation: &AtomicU64) -> Result<Arc<Link>, Away> {
-        let connecting = async {
-            match self {
-                Self::Single(client) => {
-                    // All times are ours.
-                    let config = AsyncConnectionConfig::new()
-                        .set_connection_timeout(None)
-                        .set_response_timeout(None);
-                    let link = client.get_multiplexed_async_connection_with_config(&config);
-                    link.await.map(Wire::Single).map_err(|error| away(&error))
-                }
-                Self::Cluster(client, _) => {
-                    let link = client.get_async_connection().await;
-                    link.map(Wire::Cluster).map_err(|error| away(&error))
-                }
-                Self::None => Err(Away::Unreachable),
-            }
-        };
-        let connected = timeout(CONNECTING, connecting).await;
-        let wire = connected.unwrap_or(Err(Away::Unreachable))?;
-        let generation = generation.load(Relaxed);
-        Ok(Arc::new(Link { wire, generation }))
-    }
-
-    /// A connection that hears a channel; of a cluster's nodes the first that lets us.
+    /// A connection that hears a channel; of a cluster's nodes, any of which passes on to all, the
+    /// first that lets us.
     pub(super) async fn subscribe(&self, channel: &str) -> Option<(PubSubSink, PubSubStream)> {
-        let clients = match self {
-            Self::Single(client) => std::slice::from_ref(&**client),
-            Self::Cluster(_, nodes) => nodes,
+        let nodes = match self {
+            Self::Single(node) => std::slice::from_ref(node),
+            Self::Cluster(cluster) => cluster.seeds(),
             Self::None => &[],
         };
-        for client in clients {
+        for node in nodes {
             let subscribing = async {
-                let (mut sink, stream) = client.get_async_pubsub().await?.split();
+                let (mut sink, stream) = node.client.get_async_pubsub().await?.split();
                 sink.subscribe(channel).await?;
                 RedisResult::Ok((sink, stream))
             };
@@ -115,6 +80,110 @@ impl Target {
             }
         }
         None
+    }
+}
+
+/// A server.
+pub(super) struct Node {
+    client: Client,
+    /// One a worker, and one for the control runtime; then the same again for stored answers.
+    slots: Box<[Slot]>,
+    /// Until when nobody tries to connect, in milliseconds.
+    rests: AtomicU64,
+}
+
+impl Node {
+    fn new(client: Client, workers: usize) -> Self {
+        Self {
+            client,
+            slots: (0..2 * (workers + 1)).map(|_| Slot::default()).collect(),
+            rests: AtomicU64::new(0),
+        }
+    }
+
+    /// Another node of the same cluster.
+    ///
+    /// # Errors
+    ///
+    /// When there can be nobody at that address.
+    pub(super) fn other(&self, (host, port): (&str, u16)) -> RedisResult<Self> {
+        let info = self.client.get_connection_info();
+        let host = host.to_owned();
+        let address = match info.addr() {
+            ConnectionAddr::TcpTls {
+                insecure,
+                tls_params,
+                ..
+            } => ConnectionAddr::TcpTls {
+                host,
+                port,
+                insecure: *insecure,
+                tls_params: tls_params.clone(),
+            },
+            _ => ConnectionAddr::Tcp(host, port),
+        };
+        let client = Client::open(info.clone().set_addr(address))?;
+        Ok(Self::new(client, self.slots.len() / 2 - 1))
+    }
+
+    /// Where it is.
+    pub(super) fn place(&self) -> (&str, u16) {
+        match self.client.get_connection_info().addr() {
+            ConnectionAddr::Tcp(host, port) | ConnectionAddr::TcpTls { host, port, .. } => {
+                (host.as_str(), *port)
+            }
+            _ => ("", 0),
+        }
+    }
+
+    pub(super) fn slot(&self, (lane, worker): (Lane, usize)) -> &Slot {
+        // There is one at least in each half.
+        let half = self.slots.len() / 2;
+        let first = match lane {
+            Lane::Counts => 0,
+            Lane::Answers => half,
+        };
+        &self.slots[first + worker.min(half - 1)]
+    }
+
+    /// A new connection, on the runtime that asks. It belongs to the generation in which it is ready.
+    ///
+    /// # Errors
+    ///
+    /// When there is none to be had: nobody is there, or who is takes no such password.
+    pub(super) async fn connect(&self, generation: &AtomicU64) -> Result<Arc<Link>, Away> {
+        // All times are ours.
+        let config = AsyncConnectionConfig::new()
+            .set_connection_timeout(None)
+            .set_response_timeout(None);
+        let connecting = self
+            .client
+            .get_multiplexed_async_connection_with_config(&config);
+        let Ok(connected) = timeout(CONNECTING, connecting).await else {
+            return Err(Away::Unreachable);
+        };
+        let wire = connected.map_err(|error| away(&error))?;
+        let generation = generation.load(Relaxed);
+        Ok(Arc::new(Link {
+            wire,
+            generation,
+            unanswered: AtomicU32::new(0),
+        }))
+    }
+
+    /// Leaves it alone for a while: whoever asks for it waits for nothing.
+    pub(super) fn rest(&self, now: u64) {
+        self.rests.store(now + REST, Relaxed);
+    }
+
+    /// Whether it is left alone.
+    pub(super) fn is_resting(&self, now: u64) -> bool {
+        now < self.rests.load(Relaxed)
+    }
+
+    /// Ends the rest.
+    pub(super) fn wake(&self) {
+        self.rests.store(0, Relaxed);
     }
 }
 
@@ -127,37 +196,23 @@ fn away(error: &RedisError) -> Away {
 }
 
 /// Each address by itself.
-fn nodes(
-    config: &config::Redis,
-    certificates: Option<&TlsCertificates>,
-) -> RedisResult<Vec<Client>> {
+fn clients(config: &config::Redis) -> RedisResult<Vec<Client>> {
+    let certificates = config
+        .ca_file
+        .as_deref()
+        .map(|certificates| TlsCertificates {
+            client_tls: None,
+            root_cert: Some(pem(certificates)),
+        });
     let urls = config.url.iter().map(|url| url.url.expose());
     urls.map(|url| {
         let node = url.into_connection_info()?.set_tcp_settings(tcp());
-        match certificates {
+        match &certificates {
             Some(certificates) => Client::build_with_tls(node, certificates.clone()),
             None => Client::open(node),
         }
     })
     .collect()
-}
-
-fn cluster(
-    config: &config::Redis,
-    certificates: Option<TlsCertificates>,
-) -> RedisResult<ClusterClient> {
-    let urls = config.url.iter().map(|url| url.url.expose());
-    let mut builder = ClusterClient::builder(urls)
-        .retries(REDIRECTS)
-        .min_retry_wait(1)
-        .max_retry_wait(10)
-        .connection_timeout(CONNECTING)
-        .response_timeout(config.timeout)
-        .tcp_settings(tcp());
-    if let Some(certificates) = certificates {
-        builder = builder.certs(certificates);
-    }
-    builder.build()
 }
 
 /// A command does not wait in the kernel until the one before has been acknowledged, nor the end of a
@@ -181,32 +236,40 @@ fn pem(certificates: &[rustls::pki_types::CertificateDer<'_>]) -> Vec<u8> {
 
 /// A connection.
 pub(super) struct Link {
-    wire: Wire,
+    wire: MultiplexedConnection,
     generation: u64,
-}
-
-enum Wire {
-    Single(MultiplexedConnection),
-    Cluster(ClusterConnection),
+    /// Calls that have waited in vain since the last answer.
+    unanswered: AtomicU32,
 }
 
 impl Link {
-    /// Whether it leads to one server, whichever that is.
-    pub(super) fn is_single(&self) -> bool {
-        matches!(self.wire, Wire::Single(_))
-    }
-
     /// Sends a command; several may be under way.
     pub(super) async fn send(&self, command: &Cmd) -> RedisResult<Value> {
-        let value = match &self.wire {
-            // Not by the trait, which would box it.
-            Wire::Single(wire) => wire.clone().send_packed_command(command).await,
-            Wire::Cluster(wire) => wire.clone().req_packed_command(command).await,
-        };
-        match value? {
+        let value = self.wire.clone().send_packed_command(command).await?;
+        self.answer(value)
+    }
+
+    /// Sends a command about a key that is on its way to that node.
+    pub(super) async fn send_asking(&self, command: &Cmd) -> RedisResult<Value> {
+        let mut both = redis::pipe();
+        both.cmd("ASKING").add_command(command.clone());
+        let values = self.wire.clone().send_packed_commands(&both, 1, 1).await?;
+        self.answer(values.into_iter().next().unwrap_or(Value::Nil))
+    }
+
+    fn answer(&self, value: Value) -> RedisResult<Value> {
+        if self.unanswered.load(Relaxed) != 0 {
+            self.unanswered.store(0, Relaxed);
+        }
+        match value {
             Value::ServerError(error) => Err(error.into()),
             value => Ok(value),
         }
+    }
+
+    /// Notes that a call has waited in vain; which one in a row that is.
+    pub(super) fn unanswered(&self) -> u32 {
+        self.unanswered.fetch_add(1, Relaxed) + 1
     }
 }
 
@@ -259,11 +322,11 @@ impl Slot {
         }
     }
 
-    /// Drops a connection that broke, unless it has been replaced. That of a cluster mends itself.
+    /// Drops a connection that broke, unless it has been replaced. Calls that are under way on it go on.
     pub(super) fn forget(&self, link: &Arc<Link>) {
         let ours = self.link.load();
         let same = ours.as_ref().is_some_and(|ours| Arc::ptr_eq(ours, link));
-        if same && link.is_single() {
+        if same {
             self.link.compare_and_swap(&ours, None);
         }
     }
@@ -271,8 +334,8 @@ impl Slot {
 
 /// How long connecting may take, names and TLS included.
 const CONNECTING: Duration = Duration::from_secs(1);
-/// How often a command of a cluster may be sent elsewhere, all within its deadline.
-const REDIRECTS: u32 = 3;
+/// For how long, in milliseconds, nobody tries to connect to a node of a cluster where that has failed.
+const REST: u64 = 250;
 
 #[cfg(test)]
 mod tests {
@@ -283,7 +346,7 @@ mod tests {
     fn no_command_waits_for_the_acknowledgement_of_another() {
         let text = "[redis]\nurl = 'redis://127.0.0.1:1'\n[routes.all]\nrespond = {}";
         let config = Config::parse("test.toml", text).unwrap().config;
-        let nodes = nodes(&config.redis.unwrap(), None).unwrap();
-        assert!(nodes[0].get_connection_info().tcp_settings().nodelay());
+        let clients = clients(&config.redis.unwrap()).unwrap();
+        assert!(clients[0].get_connection_info().tcp_settings().nodelay());
     }
 }

@@ -70,6 +70,32 @@ async fn a_purge_of_each_kind_reaches_redis_and_the_memory_of_all_gateways() {
 }
 
 #[tokio::test]
+async fn a_user_with_the_rights_that_the_documentation_names_can_share_and_purge() {
+    let redis = RedisServer::start();
+    let rights = "~tollgate:* &tollgate:* +@all -@admin -@dangerous";
+    let made = redis.run(&format!("ACL SETUSER gate on >s3cret {rights}"));
+    assert!(made.starts_with("+OK"), "{made}");
+    let url = format!("'redis://gate:s3cret@127.0.0.1:{}'", redis.port());
+    let text = format!("[routes.site]\nupstream = 'ORIGIN'\n[routes.site.cache]\n{BOTH}\n");
+    let fleet = Fleet::at(url, 2, &text, |count, _| numbered(count, TAGGED)).await;
+    let mut purges = 1.0;
+    for kind in KINDS {
+        let body = fleet.fill(0, "/a?b").await;
+        let fetched = fleet.count();
+        assert_eq!(fleet.body(1, "/a?b").await, body, "{kind}");
+        assert_eq!(fleet.count(), fetched, "{kind}: out of Redis");
+        fleet.purge(0, kind).await;
+        within(async { while fleet.body(1, "/a?b").await == body {} }).await;
+        fleet.purge(1, r#"{"everything": true}"#).await;
+        purges += 2.0;
+        fleet.purged(purges).await;
+    }
+    for gateway in &fleet.gateways {
+        assert_eq!(gateway.metric("tollgate_redis_errors_total", &[]), 0.0);
+    }
+}
+
+#[tokio::test]
 async fn a_fetch_under_way_on_another_gateway_does_not_bring_back_what_was_purged() {
     for kind in KINDS {
         let fleet = Fleet::with(3, BOTH, TAGGED).await;

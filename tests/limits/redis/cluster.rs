@@ -84,32 +84,111 @@ async fn callers(gateway: &Gateway, nodes: &[RedisServer]) -> Vec<(usize, String
     callers
 }
 
-#[tokio::test]
-async fn a_node_that_is_dead_takes_no_keys_of_the_others_out_of_redis() {
+/// Three nodes that go on when one of them is away.
+async fn that_goes_on() -> RedisCluster {
     let cluster = RedisCluster::start().await;
-    let urls = format!("{}\ntimeout = '500ms'", cluster.urls());
-    let mut nodes = cluster.0;
-    for node in &nodes {
+    for node in &cluster.0 {
         let set = node.run("CONFIG SET cluster-require-full-coverage no");
         assert!(set.starts_with("+OK"), "{set}");
     }
-    let tables = "[rate_limits.each]\nkey = 'header:x-who'\nquota = '1000/1d'\nstore = 'redis'\n\
-                  [rate_limits.all]\nkey = 'client_ip'\nquota = '1000000/1d'";
-    let gateway = limited_by(&urls, tables, "['each', 'all']");
+    cluster
+}
+
+/// A limit of each caller, beside one that is none.
+const EACH: &str = "[rate_limits.each]\nkey = 'header:x-who'\nquota = '1000/1d'\nstore = 'redis'\n\
+                    [rate_limits.all]\nkey = 'client_ip'\nquota = '1000000/1d'";
+
+/// Waits until one caller is counted ten times in a row while another is not.
+async fn counted_beside(gateway: &Gateway, mallory: &str, alice: &str) {
+    within(async {
+        let mut counted = 0;
+        while counted < 10 {
+            let before = degraded(gateway);
+            assert_eq!(get_as(gateway, mallory).await.status, 200);
+            let between = degraded(gateway);
+            assert!(between > before, "nobody is there to count this one");
+            assert_eq!(get_as(gateway, alice).await.status, 200);
+            let whole = degraded(gateway) == between;
+            counted = if whole { counted + 1 } else { 0 };
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_node_that_is_dead_takes_no_keys_of_the_others_out_of_redis() {
+    let cluster = that_goes_on().await;
+    let urls = format!("{}\ntimeout = '500ms'", cluster.urls());
+    let mut nodes = cluster.0;
+    let gateway = limited_by(&urls, EACH, "['each', 'all']");
     let callers = callers(&gateway, &nodes).await;
     let (dead, mallory) = &callers[0];
     let (_, alice) = &callers[callers.len() - 1];
     nodes[*dead].kill();
+    counted_beside(&gateway, mallory, alice).await;
+}
+
+#[tokio::test]
+async fn a_node_that_hangs_takes_no_keys_of_the_others_out_of_redis() {
+    let cluster = that_goes_on().await;
+    let urls = format!("{}\ntimeout = '200ms'", cluster.urls());
+    let nodes = &cluster.0;
+    // Each worker finds out by itself.
+    let tables = &format!("{EACH}\n[server]\nworkers = 1");
+    let gateway = limited_by(&urls, tables, "['each', 'all']");
+    let callers = callers(&gateway, nodes).await;
+    let (hangs, mallory) = &callers[0];
+    let (_, alice) = &callers[callers.len() - 1];
+    nodes[*hangs].freeze();
+    // So many in a row would be enough to leave a single server alone.
+    for _ in 0..12 {
+        assert_eq!(get_as(&gateway, mallory).await.status, 200);
+    }
+    counted_beside(&gateway, mallory, alice).await;
+    assert!(!is_open(&gateway));
+    // Who comes now finds the others, too.
+    let late = limited_by(&urls, tables, "['each', 'all']");
+    counted_beside(&late, mallory, alice).await;
+    nodes[*hangs].thaw();
     within(async {
-        let mut counted = 0;
-        while counted < 10 {
+        loop {
             let before = degraded(&gateway);
             assert_eq!(get_as(&gateway, mallory).await.status, 200);
-            let between = degraded(&gateway);
-            assert!(between > before, "nobody is there to count this one");
-            assert_eq!(get_as(&gateway, alice).await.status, 200);
-            let whole = degraded(&gateway) == between;
-            counted = if whole { counted + 1 } else { 0 };
+            if degraded(&gateway) == before {
+                return;
+            }
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_cluster_that_is_gone_is_left_alone_until_it_is_back() {
+    let cluster = that_goes_on().await;
+    let urls = format!("{}\ntimeout = '200ms'", cluster.urls());
+    let gateway = limited_by(&urls, EACH, "['each', 'all']");
+    let nodes = &cluster.0;
+    let callers = callers(&gateway, nodes).await;
+    let ask = async || {
+        for (_, who) in &callers {
+            assert_eq!(get_as(&gateway, who).await.status, 200);
+        }
+    };
+    nodes.iter().for_each(RedisServer::freeze);
+    within(async {
+        while !is_open(&gateway) {
+            ask().await;
+        }
+    })
+    .await;
+    nodes.iter().for_each(RedisServer::thaw);
+    within(async {
+        loop {
+            let before = degraded(&gateway);
+            ask().await;
+            if degraded(&gateway) == before && !is_open(&gateway) {
+                return;
+            }
         }
     })
     .await;
@@ -218,8 +297,8 @@ async fn limits_whose_keys_are_on_two_nodes_for_a_while_take_no_others_out_of_re
     assert_eq!(degraded(&gateway), 20.0);
 }
 
-#[tokio::test]
-async fn when_a_node_dies_its_replica_goes_on_counting() {
+/// A node that counts is stopped, with a replica: gateways count on there, also one that comes later.
+async fn goes_on_when(stop: impl FnOnce(&mut RedisServer)) {
     let cluster = RedisCluster::with_replicas(1).await;
     let urls = cluster.urls();
     let mut nodes = cluster.0;
@@ -231,17 +310,30 @@ async fn when_a_node_dies_its_replica_goes_on_counting() {
     let tables = "[rate_limits.one]\nkey = 'client_ip'\nquota = '1000000/1d'\nalgorithm = 'sliding_window'\nstore = 'redis'";
     let gateway = limited_by(&urls, tables, "['one']");
     assert_eq!(get(&gateway).await.status, 200);
+    recovery(&gateway).await;
     let counts = |node: &RedisServer| node.run("KEYS *").contains("limit:");
     let is_main = |node: &RedisServer| node.run("INFO replication").contains("role:master");
     eventually(|| nodes.iter().filter(|node| counts(node)).count() == 2).await;
     let main = nodes.iter().position(|node| counts(node) && is_main(node));
+    let mut main = nodes.remove(main.unwrap());
     let load = Storm::over(gateway.address());
-    nodes[main.unwrap()].kill();
-    nodes.remove(main.unwrap());
+    stop(&mut main);
     eventually(|| nodes.iter().any(|node| counts(node) && is_main(node))).await;
     let took = recovery(&gateway).await;
     let (answers, slowest) = load.end().await;
     println!("recovered in {took:?} after the failover, the slowest request took {slowest:?}");
     assert_eq!(answers.keys().collect::<Vec<_>>(), [&200]);
     assert!(took < Duration::from_secs(2), "{took:?}");
+    let took = recovery(&limited_by(&urls, tables, "['one']")).await;
+    assert!(took < Duration::from_secs(2), "{took:?}");
+}
+
+#[tokio::test]
+async fn when_a_node_dies_its_replica_goes_on_counting() {
+    goes_on_when(RedisServer::kill).await;
+}
+
+#[tokio::test]
+async fn when_a_node_hangs_its_replica_goes_on_counting() {
+    goes_on_when(|main| main.freeze()).await;
 }

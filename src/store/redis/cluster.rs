@@ -1,0 +1,567 @@
+//! A cluster: which of its nodes has which keys.
+//!
+//! Each node has connections of its own, so that one that hangs holds up nobody who asks another. The
+//! map of all slots is read anew by one task for the whole process, whenever a node says that a slot
+//! has moved, can't be reached or does not answer: another may have taken over.
+//!
+//! Hazards: the driver's own cluster connection is not used. While it connects to one node it sends
+//! nothing to the others, it does so again for each key of a node that hangs, and it does not read the
+//! map anew where calls are not answered.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::AcqRel, Ordering::Acquire, Ordering::Release},
+    },
+    time::{Duration, Instant},
+};
+
+use arc_swap::ArcSwap;
+use futures_util::future::try_join_all;
+use redis::{Arg, Cmd, ErrorKind, RedisError, RedisResult, ServerErrorKind, Value};
+use tokio::{
+    sync::Notify,
+    time::{sleep, timeout},
+};
+
+use super::{
+    Ask, Away, Cause, Failure, Lane, Redis,
+    breaker::Weight,
+    cause,
+    link::{Link, Node, Target},
+};
+
+/// A cluster.
+pub(super) struct Cluster {
+    /// Those that the configuration names.
+    seeds: Box<[Arc<Node>]>,
+    map: ArcSwap<Map>,
+    /// Since when the map is being read, in milliseconds; 0 is not.
+    reading: AtomicU64,
+    read: Notify,
+}
+
+/// Which node has which slot.
+struct Map {
+    nodes: Vec<Arc<Node>>,
+    /// Of each slot the number of its node.
+    slots: Box<[u16]>,
+}
+
+/// Slots in a row on one node.
+#[derive(Debug, PartialEq, Eq)]
+struct Span<'v> {
+    first: u16,
+    last: u16,
+    place: (&'v str, u16),
+}
+
+impl Cluster {
+    pub(super) fn new(seeds: Vec<Arc<Node>>) -> Self {
+        Self {
+            seeds: seeds.into(),
+            map: ArcSwap::from_pointee(Map::empty()),
+            reading: AtomicU64::new(0),
+            read: Notify::new(),
+        }
+    }
+
+    pub(super) fn seeds(&self) -> &[Arc<Node>] {
+        &self.seeds
+    }
+
+    /// The node that has a slot; without one any that is not left alone, if there is one.
+    fn node(&self, slot: Option<u16>, now: u64) -> Option<Arc<Node>> {
+        let map = self.map.load();
+        match slot {
+            Some(slot) => map.node(slot).cloned(),
+            None => {
+                let awake = map.nodes.iter().find(|node| !node.is_resting(now));
+                awake.or_else(|| map.nodes.first()).cloned()
+            }
+        }
+    }
+
+    /// All who may know the map, in any order.
+    fn tellers(&self) -> Vec<Arc<Node>> {
+        let mut nodes = self.map.load().nodes.clone();
+        for seed in self.seeds.iter() {
+            if find(&nodes, seed.place()).is_none() {
+                nodes.push(Arc::clone(seed));
+            }
+        }
+        fastrand::shuffle(&mut nodes);
+        nodes
+    }
+
+    /// Takes over what a node has told; whether it was a map.
+    fn learn(&self, told: &Value, teller: &Node) -> bool {
+        let Some(spans) = spans(told, teller.place().0) else {
+            return false;
+        };
+        let mut map = Map::empty();
+        for span in &spans {
+            let Some(node) = self.at(&map.nodes, span.place) else {
+                return false;
+            };
+            map.add(span, &node);
+            if map.nodes.len() > MOST_NODES {
+                return false;
+            }
+        }
+        let is_one = !map.nodes.is_empty();
+        if is_one {
+            self.map.store(Arc::new(map));
+        }
+        is_one
+    }
+
+    /// The node at a place: one that is known already, with its connections, or a new one.
+    fn at(&self, nodes: &[Arc<Node>], place: (&str, u16)) -> Option<Arc<Node>> {
+        let known = find(nodes, place)
+            .or_else(|| find(&self.map.load().nodes, place))
+            .or_else(|| find(&self.seeds, place));
+        known.or_else(|| self.seeds.first()?.other(place).ok().map(Arc::new))
+    }
+
+    /// Whom a node names instead of itself. Who is new is known from now on.
+    fn redirected(&self, from: &Node, error: &RedisError) -> Option<Arc<Node>> {
+        let (address, _) = error.redirect_node()?;
+        let (host, port) = address.rsplit_once(':')?;
+        let host = match host.trim_start_matches('[').trim_end_matches(']') {
+            // It is where the one is that says so.
+            "" => from.place().0,
+            host => host,
+        };
+        let place = (host, port.parse().ok()?);
+        let node = self.at(&[], place)?;
+        if find(&self.map.load().nodes, place).is_none() {
+            self.map.rcu(|map| map.with(&node));
+        }
+        Some(node)
+    }
+}
+
+impl Map {
+    fn empty() -> Self {
+        Self {
+            nodes: Vec::new(),
+            slots: vec![NOBODY; usize::from(SLOTS)].into(),
+        }
+    }
+
+    fn node(&self, slot: u16) -> Option<&Arc<Node>> {
+        let number = *self.slots.get(usize::from(slot))?;
+        self.nodes.get(usize::from(number))
+    }
+
+    fn add(&mut self, span: &Span<'_>, node: &Arc<Node>) {
+        let number = self.nodes.iter().position(|known| Arc::ptr_eq(known, node));
+        let number = number.unwrap_or(self.nodes.len());
+        if number == self.nodes.len() {
+            self.nodes.push(Arc::clone(node));
+        }
+        let number = u16::try_from(number).unwrap_or(NOBODY);
+        self.slots[usize::from(span.first)..=usize::from(span.last)].fill(number);
+    }
+
+    fn with(&self, node: &Arc<Node>) -> Self {
+        let mut nodes = self.nodes.clone();
+        // What is told may be wrong, or very much.
+        if nodes.len() < MOST_NODES {
+            nodes.push(Arc::clone(node));
+        }
+        Self {
+            nodes,
+            slots: self.slots.clone(),
+        }
+    }
+}
+
+fn find(nodes: &[Arc<Node>], place: (&str, u16)) -> Option<Arc<Node>> {
+    nodes.iter().find(|node| node.place() == place).cloned()
+}
+
+/// What `CLUSTER SLOTS` tells; `None` where it is something else. Replicas are passed over.
+fn spans<'v>(told: &'v Value, teller: &'v str) -> Option<Vec<Span<'v>>> {
+    let Value::Array(spans) = told else {
+        return None;
+    };
+    if spans.len() > usize::from(SLOTS) {
+        return None;
+    }
+    spans.iter().map(|told| span(told, teller)).collect()
+}
+
+fn span<'v>(told: &'v Value, teller: &'v str) -> Option<Span<'v>> {
+    let Value::Array(told) = told else {
+        return None;
+    };
+    let [Value::Int(first), Value::Int(last), Value::Array(main), ..] = told.as_slice() else {
+        return None;
+    };
+    let [host, Value::Int(port), ..] = main.as_slice() else {
+        return None;
+    };
+    let host = match host {
+        Value::BulkString(host) if !host.is_empty() => std::str::from_utf8(host).ok()?,
+        // It is where the one is that says so.
+        Value::BulkString(_) | Value::Nil => teller,
+        _ => return None,
+    };
+    let span = Span {
+        first: u16::try_from(*first).ok()?,
+        last: u16::try_from(*last).ok().filter(|last| *last < SLOTS)?,
+        place: (host, u16::try_from(*port).ok()?),
+    };
+    (span.first <= span.last).then_some(span)
+}
+
+/// The slot of a key. What stands in the first braces decides, if anything does.
+fn slot_of(key: &[u8]) -> u16 {
+    let tag = || {
+        let open = key.iter().position(|byte| *byte == b'{')?;
+        let behind = &key[open + 1..];
+        let close = behind.iter().position(|byte| *byte == b'}')?;
+        Some(&behind[..close]).filter(|tag| !tag.is_empty())
+    };
+    checksum(tag().unwrap_or(key)) % SLOTS
+}
+
+/// CRC-16/XMODEM, as the Redis cluster specification has it.
+fn checksum(bytes: &[u8]) -> u16 {
+    bytes.iter().fold(0_u16, |sum, byte| {
+        let number = (sum >> 8) ^ u16::from(*byte);
+        (sum << 8) ^ CHECKSUMS[usize::from(number)]
+    })
+}
+
+const fn checksums() -> [u16; 256] {
+    let mut all = [0; 256];
+    let mut number = 0;
+    while number < all.len() {
+        let mut sum = (number as u16) << 8;
+        let mut bit = 0;
+        while bit < 8 {
+            let carry = sum & 0x8000 != 0;
+            sum <<= 1;
+            if carry {
+                sum ^= 0x1021;
+            }
+            bit += 1;
+        }
+        all[number] = sum;
+        number += 1;
+    }
+    all
+}
+
+/// The key that decides where a command goes; all of its keys are in one slot.
+fn key_of(command: &Cmd) -> Option<&[u8]> {
+    let mut arguments = command.args_iter();
+    let before = match arguments.next()? {
+        // The script, and how many keys there are.
+        Arg::Simple(b"EVAL" | b"EVALSHA") => 2,
+        Arg::Simple(b"PUBLISH") => return None,
+        _ => 0,
+    };
+    match arguments.nth(before)? {
+        Arg::Simple(key) => Some(key),
+        _ => None,
+    }
+}
+
+impl Redis {
+    /// What the cluster answers, over as many nodes as it takes.
+    pub(super) async fn ask_cluster(
+        self: &Arc<Self>,
+        at: (Lane, usize),
+        cluster: &Cluster,
+        mut ask: Ask<'_>,
+    ) -> Result<RedisResult<Value>, Failure> {
+        let mut node = self.node_for(cluster, ask.command).await?;
+        for _ in 0..REDIRECTS {
+            let answer = self.ask_node(at, &node, ask).await?;
+            let Err(error) = &answer else {
+                return Ok(answer);
+            };
+            ask.asking = matches!(error.kind(), ErrorKind::Server(ServerErrorKind::Ask));
+            if !ask.asking && is_outdated(error) {
+                self.reread();
+            }
+            match cluster.redirected(&node, error) {
+                Some(next) => node = next,
+                None => return Ok(answer),
+            }
+        }
+        self.ask_node(at, &node, ask).await
+    }
+
+    /// The node that has a command's key. The first who asks reads the map; the others wait for that,
+    /// as [`link`](Self::link) says.
+    async fn node_for(
+        self: &Arc<Self>,
+        cluster: &Cluster,
+        command: &Cmd,
+    ) -> Result<Arc<Node>, Failure> {
+        let slot = key_of(command).map(slot_of);
+        let known = || cluster.node(slot, self.now());
+        if let Some(node) = known() {
+            return Ok(node);
+        }
+        let read = cluster.read.notified();
+        let since = self.reread();
+        if !cluster.map.load().nodes.is_empty() {
+            // It has been read just now, or nobody has that slot.
+            return known().ok_or_else(|| Failure::new(Away::Refused, Weight::Nothing));
+        }
+        let reading = Failure::new(Away::Timeout, Weight::Nothing);
+        let passed = since.map_or(0, |since| self.now().saturating_sub(since));
+        if Duration::from_millis(passed) > self.timeout {
+            return Err(reading);
+        }
+        timeout(self.timeout, read).await.map_err(|_| reading)?;
+        known().ok_or_else(|| Failure::new(Away::Unreachable, Weight::Nothing))
+    }
+
+    /// Has a task read the map anew, unless one does already, or has a moment ago: since when.
+    pub(super) fn reread(self: &Arc<Self>) -> Option<u64> {
+        let Target::Cluster(cluster) = &self.target else {
+            return None;
+        };
+        let now = self.now().max(1);
+        let begun = cluster.reading.compare_exchange(0, now, AcqRel, Acquire);
+        if begun.is_ok() {
+            let redis = Arc::clone(self);
+            self.control
+                .spawn(async move { redis.keep_reading().await });
+        }
+        begun.err()
+    }
+
+    async fn keep_reading(self: &Arc<Self>) {
+        let Target::Cluster(cluster) = &self.target else {
+            return;
+        };
+        if let Err(failure) = self.read_map(cluster).await {
+            self.failed(Lane::Counts, failure);
+        }
+        cluster.read.notify_waiters();
+        sleep(PAUSE).await;
+        cluster.reading.store(0, Release);
+    }
+
+    /// Reads the map from the first node that tells it.
+    async fn read_map(self: &Arc<Self>, cluster: &Cluster) -> Result<(), Failure> {
+        let mut failure = Failure::new(Away::Unreachable, Weight::Opens);
+        for node in cluster.tellers() {
+            match self.read_from(cluster, &node).await {
+                Ok(()) => return Ok(()),
+                // There may be somebody yet.
+                Err(Away::Timeout) => failure = Failure::new(Away::Timeout, Weight::Counts),
+                Err(away) if failure.weight == Weight::Opens => failure.away = away,
+                Err(_) => {}
+            }
+        }
+        Err(failure)
+    }
+
+    async fn read_from(self: &Arc<Self>, cluster: &Cluster, node: &Arc<Node>) -> Result<(), Away> {
+        let mut command = redis::cmd("CLUSTER");
+        command.arg("SLOTS");
+        let ask = Ask {
+            command: &command,
+            again: true,
+            asking: false,
+            patience: PATIENCE,
+        };
+        let asking = self.ask_node((Lane::Counts, usize::MAX), node, ask);
+        match timeout(PATIENCE, asking).await {
+            Ok(Ok(Ok(told))) => match cluster.learn(&told, node) {
+                true => Ok(()),
+                false => Err(Away::Garbage),
+            },
+            Ok(Ok(Err(error))) => Err(self.failure(cause(&error)).away),
+            Ok(Err(failure)) => Err(failure.away),
+            Err(_) => Err(Away::Timeout),
+        }
+    }
+
+    /// Asks about stored answers by a command that takes any number of keys: once for each slot, all at
+    /// once. What that has come to, with the numbers of the keys it was asked for.
+    pub(super) async fn ask_slots(
+        self: &Arc<Self>,
+        worker: usize,
+        name: &str,
+        keys: &[&str],
+    ) -> Result<Vec<(Vec<usize>, Value)>, Away> {
+        let mut slots: Vec<(u16, Vec<usize>)> = Vec::new();
+        for (number, key) in keys.iter().enumerate() {
+            let slot = slot_of(key.as_bytes());
+            match slots.iter_mut().find(|(known, _)| *known == slot) {
+                Some((_, numbers)) => numbers.push(number),
+                None => slots.push((slot, vec![number])),
+            }
+        }
+        let mut asks = Vec::with_capacity(slots.len());
+        for (_, numbers) in slots {
+            asks.push(self.ask_slot(worker, name, keys, numbers));
+        }
+        try_join_all(asks).await
+    }
+
+    async fn ask_slot(
+        self: &Arc<Self>,
+        worker: usize,
+        name: &str,
+        keys: &[&str],
+        numbers: Vec<usize>,
+    ) -> Result<(Vec<usize>, Value), Away> {
+        let mut command = redis::cmd(name);
+        for &number in &numbers {
+            command.arg(keys[number]);
+        }
+        let value = self.ask_on(Lane::Answers, worker, &command).await?;
+        Ok((numbers, value))
+    }
+
+    /// A node to look at whether the cluster is back, and a key that it has: another one each time, since
+    /// one may be dead while the others are fine.
+    pub(super) async fn probed(self: &Arc<Self>, cluster: &Cluster) -> Option<(Arc<Node>, String)> {
+        for node in cluster.tellers() {
+            node.wake();
+        }
+        self.read_map(cluster).await.ok()?;
+        let key = format!("{}probe:{}", self.prefix(), fastrand::u16(..));
+        let node = cluster.node(Some(slot_of(key.as_bytes())), self.now())?;
+        Some((node, key))
+    }
+
+    /// Notes that a node has not answered a call. Of a connection the breaker hears once: it is one
+    /// node's, and many may wait for that. After a few in a row another connection is tried, and other
+    /// nodes are asked whether they have taken over.
+    fn unanswered(self: &Arc<Self>, at: (Lane, usize), node: &Node, link: &Arc<Link>) {
+        match link.unanswered() {
+            1 => self.weigh(at.0, Failure::new(Away::Timeout, Weight::Counts)),
+            SILENT => {
+                node.slot(at).forget(link);
+                self.reread();
+            }
+            _ => {}
+        }
+    }
+}
+
+/// Whether another node may have what was asked for.
+fn is_outdated(error: &RedisError) -> bool {
+    let moved = matches!(error.kind(), ErrorKind::Server(ServerErrorKind::Moved));
+    moved || matches!(cause(error), Cause::Connection(_) | Cause::Replica)
+}
+
+/// A call of a cluster's node that is under way. One that is dropped late has waited in vain.
+pub(super) struct Waiting<'c> {
+    pub(super) redis: &'c Arc<Redis>,
+    pub(super) at: (Lane, usize),
+    pub(super) node: &'c Node,
+    pub(super) link: &'c Arc<Link>,
+    pub(super) began: Instant,
+    pub(super) is_over: bool,
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        // Else its client has left, or there was little time left when it was sent.
+        if !self.is_over && self.began.elapsed() >= self.redis.timeout / 2 {
+            self.redis.unanswered(self.at, self.node, self.link);
+        }
+    }
+}
+
+/// How many slots there are.
+const SLOTS: u16 = 16_384;
+/// More nodes are no cluster.
+const MOST_NODES: usize = 1_024;
+/// No number of a node.
+const NOBODY: u16 = u16::MAX;
+const CHECKSUMS: [u16; 256] = checksums();
+/// How often a command may be sent elsewhere, all within its deadline.
+const REDIRECTS: u32 = 3;
+/// Calls in a row without an answer after which a connection is given up.
+const SILENT: u32 = 3;
+/// Between two readings of the map.
+const PAUSE: Duration = Duration::from_millis(250);
+/// How long one node may take to tell the map.
+const PATIENCE: Duration = Duration::from_millis(250);
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn text(text: &str) -> Value {
+        Value::BulkString(text.as_bytes().to_vec())
+    }
+
+    fn told(first: i64, last: i64, host: Value, port: i64) -> Value {
+        let replica = Value::Array(vec![text("10.0.0.9"), Value::Int(1)]);
+        let main = Value::Array(vec![host, Value::Int(port), text("id")]);
+        Value::Array(vec![Value::Int(first), Value::Int(last), main, replica])
+    }
+
+    #[test]
+    fn a_key_has_the_slot_that_the_specification_says() {
+        assert_eq!(checksum(b"123456789"), 0x31C3);
+        assert_eq!(slot_of(b"foo"), 12_182);
+        assert_eq!(slot_of(b"a{bar}b{foo}"), slot_of(b"bar"));
+        assert_eq!(slot_of(b"{}foo"), checksum(b"{}foo") % SLOTS);
+        assert_eq!(slot_of(b"{foo"), checksum(b"{foo") % SLOTS);
+        assert_eq!(slot_of(b"a{{foo}}"), checksum(b"{foo") % SLOTS);
+    }
+
+    #[test]
+    fn a_command_goes_where_its_first_key_is() {
+        let key = |arguments: &[&str]| {
+            let mut command = redis::cmd(arguments[0]);
+            command.arg(&arguments[1..]);
+            key_of(&command).map(<[u8]>::to_vec)
+        };
+        let one = Some(b"one".to_vec());
+        assert_eq!(key(&["EVALSHA", "hash", "2", "one", "two"]), one);
+        assert_eq!(key(&["EVAL", "script", "1", "one"]), one);
+        assert_eq!(key(&["MGET", "one", "two"]), one);
+        assert_eq!(key(&["PUBLISH", "channel", "one"]), None);
+        assert_eq!(key(&["EVALSHA", "hash"]), None);
+    }
+
+    #[test]
+    fn a_map_is_read_and_what_is_none_is_not() {
+        let map = Value::Array(vec![
+            told(0, 99, text("10.0.0.1"), 6379),
+            told(100, 16_383, Value::Nil, 6380),
+        ]);
+        let span = |first, last, place| Span { first, last, place };
+        let read = spans(&map, "teller").unwrap();
+        let (one, two) = (("10.0.0.1", 6379), ("teller", 6380));
+        assert_eq!(read, [span(0, 99, one), span(100, 16_383, two)]);
+        for wrong in [
+            told(0, 16_384, text("a"), 1),
+            told(-1, 9, text("a"), 1),
+            told(9, 8, text("a"), 1),
+            told(0, 9, text("a"), 65_536),
+            told(0, 9, Value::Int(1), 1),
+            Value::Array(vec![Value::Int(0), Value::Int(1)]),
+            Value::Okay,
+        ] {
+            assert_eq!(spans(&Value::Array(vec![wrong]), "teller"), None);
+        }
+        assert_eq!(spans(&Value::Okay, "teller"), None);
+    }
+
+    proptest! {
+        #[test]
+        fn any_key_has_a_slot(key in prop::collection::vec(any::<u8>(), 0..40)) {
+            prop_assert!(slot_of(&key) < SLOTS);
+        }
+    }
+}
