@@ -78,7 +78,7 @@ impl Cache {
                 host: host.as_str().into(),
                 target: target.into(),
             };
-            self.invalidate(aim.plain());
+            self.invalidate(&aim.plain());
         }
     }
 }

@@ -203,13 +203,13 @@ impl Cache {
     }
 
     /// The same for a URL that a client's request has changed.
-    pub(super) fn invalidate(&self, url: Aim) {
+    pub(super) fn invalidate(&self, url: &Aim) {
         // Each tells those with which it shares answers, of whom another may know nothing. What comes
         // behind this one is looked for when it has announced the change: a cache that is made meanwhile
         // is among them.
-        self.invalidate_alone(url.clone());
+        self.invalidate_alone(url);
         for newer in self.lineage.since(self) {
-            newer.invalidate_alone(url.clone());
+            newer.invalidate_alone(url);
         }
     }
 
@@ -222,13 +222,13 @@ impl Cache {
     }
 
     /// Forgets a URL in one cache. Where answers are shared all are told.
-    fn invalidate_alone(&self, url: Aim) {
+    fn invalidate_alone(&self, url: &Aim) {
         let others = self.others.get().filter(|_| self.second.get().is_some());
         match others {
-            None => self.forget(&url, false),
+            None => self.forget(url, false),
             Some(others) => {
-                let untold = self.forget_untold(others, &url, false);
-                others.tell_changed(self, url, untold);
+                let untold = self.forget_untold(others, url, false);
+                others.tell_changed(self, url.clone(), untold);
             }
         }
     }

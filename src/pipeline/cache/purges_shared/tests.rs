@@ -70,7 +70,7 @@ impl Process {
 
     /// A reload leaves no cache behind that has changed a URL, and for long none comes.
     async fn gives_up(&self, cache: Arc<Cache>) {
-        cache.invalidate(url());
+        cache.invalidate(&url());
         self.forsakes(cache).await;
     }
 
@@ -121,7 +121,7 @@ async fn who_comes_in_time_takes_over_what_is_to_be_told() {
     let process = Process::start();
     let redis = process.redis();
     let cache = process.cache(&redis);
-    cache.invalidate(url());
+    cache.invalidate(&url());
     drop(cache);
     sleep(LONGEST_DEBT - MINUTE).await;
     let _next = process.cache(&redis);
@@ -151,7 +151,7 @@ async fn a_change_reaches_a_cache_that_is_made_while_it_is_announced() {
     let mut next = None;
     thread::scope(|scope| {
         owed.log.announce(|| {
-            scope.spawn(|| cache.invalidate(url()));
+            scope.spawn(|| cache.invalidate(&url()));
             // Who would look for newer caches first has found none by now.
             thread::sleep(Duration::from_millis(50));
             next = Some(process.cache(&redis));
