@@ -29,7 +29,11 @@ pub(super) fn run(file: &Path) -> Outcome {
 /// What taking tokens in advance may cost at worst.
 fn overshoot(limit: &RateLimit) -> String {
     let (name, most) = (&limit.name, limit.lease - 1);
+    let tiers = match limit.has_tiers() {
+        true => ", for each tier of a caller",
+        false => "",
+    };
     format!(
-        "limit `{name}`: with its lease each gateway may let {most} more through in a window than the quota says"
+        "limit `{name}`: with its lease each gateway may let {most} more through in a window than the quota says{tiers}"
     )
 }

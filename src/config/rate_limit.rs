@@ -100,6 +100,13 @@ impl RateLimit {
         self.algorithm != LimitAlgorithm::Concurrency && self.tells_callers_apart()
     }
 
+    /// Whether some callers have other quotas than the rest.
+    #[must_use]
+    pub fn has_tiers(&self) -> bool {
+        let said = !self.anonymous.is_empty() || !self.overrides.is_empty();
+        said || self.takes_brought_quotas()
+    }
+
     /// The most that one request may cost: the smallest bucket, quota or tier.
     #[must_use]
     pub fn smallest(&self) -> u32 {
@@ -314,7 +321,8 @@ table! {
         /// memory, or everything is let through, or refused.
         on_store_error: OnStoreError => Choice<OnStoreError> = OnStoreError::Local,
         /// `lease`: how many a gateway takes of Redis at a time and gives out by itself. It saves
-        /// round trips; each gateway may let through so many less one more than the quota.
+        /// round trips; each gateway may let through so many less one more than the quota,
+        /// for each tier.
         lease: u32 => Count<u32, 1, 1_000_000> = 1,
     }
 }

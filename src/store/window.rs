@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 /// So many in such a time.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Window {
     /// How many; at least 1. In flight at a time for a limit of concurrency.
     pub quota: u32,

@@ -39,7 +39,22 @@ fn check_tells_what_a_lease_may_let_through() {
     let (status, out, _) = run(folder.path(), &["check"]);
     assert_eq!(status, 0);
     assert_eq!(out.matches("lease").count(), 1, "{out}");
-    let told = "limit `one`: with its lease each gateway may let 49 more through in a window";
+    let told = "limit `one`: with its lease each gateway may let 49 more through in a window than the quota says\n";
+    assert!(out.contains(told), "{out}");
+}
+
+#[test]
+fn check_tells_that_each_tier_has_leases_of_its_own() {
+    let folder = folder(
+        "[redis]\nurl = 'redis://127.0.0.1:1'\n\
+         [auth.jwt.main]\nsecret = 'a secret of at least 32 bytes, for tests'\nroles_claim = 'roles'\n\
+         [routes.all]\nrespond = {}\nauth = 'jwt.main'\nrate_limits = ['one']\n\
+         [rate_limits.one]\nkey = 'claim:tenant'\nquota = '500/1m'\nstore = 'redis'\nlease = 50\n\
+         [rate_limits.one.overrides]\n'role:gold' = '5000/1m'\n",
+    );
+    let (status, out, _) = run(folder.path(), &["check"]);
+    assert_eq!(status, 0, "{out}");
+    let told = "49 more through in a window than the quota says, for each tier of a caller\n";
     assert!(out.contains(told), "{out}");
 }
 

@@ -1,4 +1,7 @@
-//! Tokens that this process has taken of Redis in advance, by key.
+//! Tokens that this process has taken of Redis in advance, by key and tier.
+//!
+//! A key may have several tiers: of one caller with several tokens, or of several callers. A tier gives
+//! out what its own quotas allowed, and what Redis refuses one says nothing about another.
 //!
 //! One batch at a time: one request fetches it, and the others wait for it, so that a hot key costs one
 //! round trip a batch. When half of it is used, a task tops it up: where tokens come before the other
@@ -11,7 +14,7 @@
 //!
 //! What comes on top of a quota in a window is what was taken before it and is given out in it. So at
 //! every moment what is left, what is lent, and what a fetch may bring beside what its own request takes,
-//! are together a batch less one at most: for each gateway. A batch is one more, which the request takes
+//! are together a batch less one at most: for each gateway and tier. A batch is one more, which the request takes
 //! that fetches it, and less what is lent; a top-up is what is missing to that when it is asked for.
 
 use std::{
@@ -30,10 +33,19 @@ use crate::store::{KeyHash, Refused, Standing, Window};
 /// The batches of one limit.
 pub(super) struct Leases {
     size: u32,
-    held: Cache<KeyHash, Arc<Lease>>,
+    held: Cache<LeaseKey, Arc<Lease>>,
 }
 
-/// What is left of a key's batch.
+/// What a batch is for.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct LeaseKey {
+    /// Under which Redis counts.
+    pub(super) key: KeyHash,
+    /// By whose quotas: the tier's id.
+    pub(super) tier: u64,
+}
+
+/// What is left of a batch.
 #[derive(Default)]
 struct Lease {
     batch: Mutex<Batch>,
@@ -145,7 +157,7 @@ impl Leases {
 
     /// Takes from a key's batch, or the duty to fetch one. A request that another limit may still refuse
     /// is lent what it takes.
-    pub(super) fn take(&self, key: KeyHash, now: u64, (cost, lends): (u32, bool)) -> Leased {
+    pub(super) fn take(&self, key: LeaseKey, now: u64, (cost, lends): (u32, bool)) -> Leased {
         self.take_now(&self.of(key), now, (cost, lends))
     }
 
@@ -153,7 +165,7 @@ impl Leases {
     /// for them.
     pub(super) async fn take_fetched(
         &self,
-        key: KeyHash,
+        key: LeaseKey,
         now: u64,
         (cost, lends): (u32, bool),
     ) -> Waited {
@@ -220,7 +232,7 @@ impl Leases {
         self.size.saturating_sub(1)
     }
 
-    fn of(&self, key: KeyHash) -> Arc<Lease> {
+    fn of(&self, key: LeaseKey) -> Arc<Lease> {
         // One for all who come at once: two would be two batches.
         let made = self
             .held

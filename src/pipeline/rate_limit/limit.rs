@@ -12,6 +12,7 @@ use quick_cache::sync::Cache;
 
 use super::{
     key::{KeyBytes, Part, Subject, key_of_text},
+    lease::LeaseKey,
     shared::Shared,
     tier::Tier,
 };
@@ -49,6 +50,16 @@ pub struct Limit {
 pub(super) struct Ask {
     pub(super) key: KeyHash,
     pub(super) tier: Arc<Tier>,
+}
+
+impl Ask {
+    /// Where what was taken in advance for it is.
+    pub(super) fn lease_key(&self) -> LeaseKey {
+        LeaseKey {
+            key: self.key,
+            tier: self.tier.id,
+        }
+    }
 }
 
 /// Whether, and by what, a request is counted.

@@ -103,7 +103,7 @@ pub(super) fn change_later(
 }
 
 /// Has a batch topped up beside the request that found it low, which may be over before: one task for
-/// half a batch, and one at a time for a key. It ends when Redis's deadlines say so.
+/// half a batch, and one at a time for a key and tier. It ends when Redis's deadlines say so.
 fn top_up(limit: &Arc<Limit>, ask: &Ask, worker: usize, more: TopUp) {
     let (limit, tier, key) = (Arc::clone(limit), Arc::clone(&ask.tier), ask.key);
     tokio::spawn(async move {
@@ -203,7 +203,8 @@ impl Stage {
                 continue;
             };
             let now = limit.counters.at(context.began());
-            let take = |leases: &Leases| leases.take(question.ask.key, now, (self.cost, lends));
+            let key = question.ask.lease_key();
+            let take = |leases: &Leases| leases.take(key, now, (self.cost, lends));
             let how = match shared.leases.as_ref().map(take) {
                 None => How::Alone,
                 Some(Leased::Wait) => How::Wait,
@@ -307,7 +308,7 @@ impl Stage {
         let Some((redis, leases)) = limit.shared.as_ref().and_then(Shared::leased) else {
             return Ok(Some(How::Alone));
         };
-        let fetched = leases.take_fetched(question.ask.key, now, want);
+        let fetched = leases.take_fetched(question.ask.lease_key(), now, want);
         let worker = context.connection.worker;
         let waited = redis.within(worker, redis.timeout(), fetched).await;
         match waited.unwrap_or(Waited::Alone) {

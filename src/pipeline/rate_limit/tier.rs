@@ -1,6 +1,10 @@
 //! A quota as it runs: its windows, and what answers say about them.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    hash::{DefaultHasher, Hash, Hasher},
+    sync::Arc,
+    time::Duration,
+};
 
 use http::HeaderValue;
 
@@ -15,6 +19,8 @@ use crate::{
 pub(super) struct Tier {
     /// One window at least.
     pub(super) windows: Box<[Window]>,
+    /// Tells its windows from others: equal ones have it, whenever the tier was made.
+    pub(super) id: u64,
     /// What answers say about it.
     pub(super) policy: Arc<LimitPolicy>,
     /// What is written behind a key that is counted by it, where its times are not those of the
@@ -87,6 +93,7 @@ impl Tier {
                     .unwrap_or(HeaderValue::from_static("\"limit\"")),
                 windows: told.collect(),
             }),
+            id: id_of(&windows),
             windows,
             apart: None,
         }
@@ -105,6 +112,13 @@ fn window(quota: &Quota, bucket: Option<u32>) -> Window {
         Some(per) => Window::new(quota.count.into(), per, bucket.map(u64::from)),
         None => Window::held(quota.count.into()),
     }
+}
+
+/// Made once for a tier, so that no request has to compare or hash windows.
+fn id_of(windows: &[Window]) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    windows.hash(&mut hasher);
+    hasher.finish()
 }
 
 /// The times of windows, which are matched by their places.
@@ -209,6 +223,18 @@ mod tests {
         let of = |quotas: &[(u32, u64)]| tier("x", &in_seconds(quotas));
         let narrow = of(&[(100, 1), (10, 3600)]);
         assert!(narrow.generosity() < of(&[(1, 60)]).generosity());
+    }
+
+    #[test]
+    fn equal_windows_have_one_id_and_others_another() {
+        let of = |quotas: &[(u32, u64)]| tier("x", &in_seconds(quotas)).id;
+        assert_eq!(of(&[(20, 1), (100, 60)]), of(&[(20, 1), (100, 60)]));
+        let others = [of(&[(20, 1)]), of(&[(20, 60)]), of(&[(100, 60), (20, 1)])];
+        assert!(others.iter().all(|id| *id != of(&[(20, 1), (100, 60)])));
+        let quotas = in_seconds(&[(20, 1)]);
+        let name: Arc<str> = "x".into();
+        let small = Tier::new(common(&name, &quotas), &quotas, Some(5));
+        assert_ne!(small.id, others[0], "its bucket is another");
     }
 
     #[test]

@@ -241,6 +241,64 @@ async fn what_a_client_fetched_that_has_left_serves_the_next_ones() {
     assert_eq!(degraded(&gateway), 0.0);
 }
 
+/// A gateway of one worker, where a caller has a quota of eight and with another token a large one.
+fn of_two_tiers(redis: &RedisServer) -> Gateway {
+    Gateway::start(&format!(
+        "[server]\nworkers = 1\n[redis]\nurl = '{}'\ntimeout = '20s'\n\
+         [routes.all]\nrespond = {{ body = 'ok' }}\nauth = 'jwt.main'\nrate_limits = ['one']\n\
+         [rate_limits.one]\nkey = 'caller'\nquota = '8/1d'\nalgorithm = 'fixed_window'\nlease = 8\nstore = 'redis'{PATIENT}\n\
+         [rate_limits.one.overrides]\n'role:gold' = '100000/1d'\n{}",
+        redis.url(),
+        checked(),
+    ))
+}
+
+/// How many of so many requests with a credential pass.
+async fn passed_with(gateway: &Gateway, caller: &str, requests: usize) -> usize {
+    let request = format!("GET / HTTP/1.1\r\nHost: a.test\r\nConnection: close\r\n{caller}\r\n");
+    let mut passed = 0;
+    for _ in 0..requests {
+        let answer = Raw::ask(gateway.address(), request.clone()).await;
+        passed += usize::from(answer.status == 200);
+    }
+    passed
+}
+
+#[tokio::test]
+async fn who_has_used_up_a_small_quota_lives_on_no_batch_of_a_large_one() {
+    let redis = RedisServer::start();
+    let gateway = of_two_tiers(&redis);
+    let (gold, plain) = (with_roles("alice", &["gold"]), with_roles("alice", &[]));
+    assert_eq!(passed_with(&gateway, &plain, 10).await, 8);
+    for _ in 0..5 {
+        assert_eq!(passed_with(&gateway, &gold, 1).await, 1);
+        assert_eq!(passed_with(&gateway, &plain, 3).await, 0);
+    }
+    assert_eq!(degraded(&gateway), 0.0);
+}
+
+#[tokio::test]
+async fn what_a_small_quota_is_refused_is_not_refused_to_a_large_one_that_comes_meanwhile() {
+    let redis = RedisServer::start();
+    let gateway = of_two_tiers(&redis);
+    let (gold, plain) = (with_roles("alice", &["gold"]), with_roles("alice", &[]));
+    assert_eq!(passed_with(&gateway, &plain, 10).await, 8);
+    redis.freeze();
+    let meanwhile = async {
+        let pause = Duration::from_millis(100);
+        tokio::time::sleep(pause).await;
+        let passed = passed_with(&gateway, &gold, 1);
+        let thaw = async {
+            tokio::time::sleep(pause).await;
+            redis.thaw();
+        };
+        tokio::join!(passed, thaw).0
+    };
+    let passed = tokio::join!(passed_with(&gateway, &plain, 1), meanwhile);
+    assert_eq!(passed, (0, 1));
+    assert_eq!(degraded(&gateway), 0.0);
+}
+
 /// Sleeps until so many milliseconds into the next second, by the clock that Redis reads too.
 async fn next_second(millis: u64) {
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);

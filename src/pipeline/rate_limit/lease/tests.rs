@@ -6,8 +6,11 @@ use proptest::{prelude::*, sample::Index};
 use super::*;
 use crate::store::KeyHasher;
 
-fn key() -> KeyHash {
-    KeyHasher::default().hash(b"key")
+fn key() -> LeaseKey {
+    LeaseKey {
+        key: KeyHasher::default().hash(b"key"),
+        tier: 1,
+    }
 }
 
 fn leases(size: u32) -> Leases {
@@ -26,11 +29,11 @@ fn standing() -> Standing {
 }
 
 /// What a request gets that does not wait.
-fn now(leases: &Leases, key: KeyHash, now: u64) -> Leased {
+fn now(leases: &Leases, key: LeaseKey, now: u64) -> Leased {
     leases.take(key, now, (1, false))
 }
 
-fn fetch(leases: &Leases, key: KeyHash) -> Fetch {
+fn fetch(leases: &Leases, key: LeaseKey) -> Fetch {
     match now(leases, key, 1) {
         Leased::Fetch(fetch) => fetch,
         _ => panic!("there is no batch"),
@@ -38,16 +41,16 @@ fn fetch(leases: &Leases, key: KeyHash) -> Fetch {
 }
 
 /// What a request gets of a batch that has enough.
-fn given(leases: &Leases, key: KeyHash, now: u64) -> Given {
+fn given(leases: &Leases, key: LeaseKey, now: u64) -> Given {
     given_to(leases, key, (now, false))
 }
 
 /// The same, where another limit may still refuse.
-fn lent(leases: &Leases, key: KeyHash, now: u64) -> Given {
+fn lent(leases: &Leases, key: LeaseKey, now: u64) -> Given {
     given_to(leases, key, (now, true))
 }
 
-fn given_to(leases: &Leases, key: KeyHash, (now, lends): (u64, bool)) -> Given {
+fn given_to(leases: &Leases, key: LeaseKey, (now, lends): (u64, bool)) -> Given {
     match leases.take(key, now, (1, lends)) {
         Leased::Given(given) => given,
         Leased::Fetch(_) => panic!("there is too little"),
@@ -56,7 +59,7 @@ fn given_to(leases: &Leases, key: KeyHash, (now, lends): (u64, bool)) -> Given {
 }
 
 /// So many requests that another limit may still refuse. None of them finds the batch low.
-fn all_lent(leases: &Leases, key: KeyHash, count: usize) -> Vec<Lent> {
+fn all_lent(leases: &Leases, key: LeaseKey, count: usize) -> Vec<Lent> {
     let lent = (0..count).map(|_| {
         let given = lent(leases, key, 1);
         assert!(given.more.is_none(), "what is lent may come back");
@@ -66,7 +69,7 @@ fn all_lent(leases: &Leases, key: KeyHash, count: usize) -> Vec<Lent> {
 }
 
 /// The duty to top up a batch of ten, of which four are left.
-fn half_used(leases: &Leases, key: KeyHash) -> TopUp {
+fn half_used(leases: &Leases, key: LeaseKey) -> TopUp {
     fetch(leases, key).keep(9, (0, standing()), &windows(), 1);
     for _ in 0..4 {
         assert!(given(leases, key, 1).more.is_none(), "there are enough");
@@ -75,7 +78,7 @@ fn half_used(leases: &Leases, key: KeyHash) -> TopUp {
 }
 
 /// How many requests are served at once.
-fn served(leases: &Leases, key: KeyHash, now: u64) -> u32 {
+fn served(leases: &Leases, key: LeaseKey, now: u64) -> u32 {
     let is_given = |_: &u32| matches!(self::now(leases, key, now), Leased::Given(_));
     let served = (0..200).take_while(is_given);
     u32::try_from(served.count()).unwrap()
@@ -84,7 +87,7 @@ fn served(leases: &Leases, key: KeyHash, now: u64) -> u32 {
 /// So many requests that wait, each polled once.
 fn waiting(
     leases: &Leases,
-    key: KeyHash,
+    key: LeaseKey,
     count: usize,
 ) -> Vec<futures_util::future::BoxFuture<'_, Waited>> {
     let mut waiting: Vec<_> = (0..count)
@@ -189,6 +192,23 @@ async fn what_redis_refuses_it_refuses_to_all_who_wait() {
     for one in waiting {
         assert!(matches!(one.await, Waited::Fetch(_)));
     }
+}
+
+#[tokio::test]
+async fn what_one_tier_is_refused_or_has_left_is_nothing_to_another_of_the_same_key() {
+    let (leases, small) = (leases(10), key());
+    let large = LeaseKey { tier: 2, ..small };
+    let first = fetch(&leases, small);
+    let waiting = waiting(&leases, small, 2);
+    let other = fetch(&leases, large);
+    let refused = Refused { wait: Some(7) };
+    first.failed(Fetched::Refused(1, 0, refused));
+    for one in waiting {
+        assert!(matches!(one.await, Waited::Refused(0, told) if told == refused));
+    }
+    other.keep(9, (0, standing()), &windows(), 1);
+    assert_eq!(served(&leases, small, 1), 0);
+    assert_eq!(served(&leases, large, 1), 9);
 }
 
 #[tokio::test]
@@ -345,7 +365,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 /// A gateway with one key, and what its Redis has still to answer.
 struct Model {
     leases: Leases,
-    key: KeyHash,
+    key: LeaseKey,
     now: u64,
     low: Option<TopUp>,
     /// What is fetched, and what of it the request takes that fetches.
