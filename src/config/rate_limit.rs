@@ -81,16 +81,10 @@ impl RateLimit {
         self.key.iter().any(LimitKey::needs_caller)
     }
 
-    /// Whether its key tells callers apart by who they are.
+    /// Whether its key tells callers apart by who they are: those at least who have that part.
     #[must_use]
     pub fn tells_callers_apart(&self) -> bool {
-        let by_caller = |key: &LimitKey| {
-            matches!(
-                key,
-                LimitKey::Caller | LimitKey::Principal | LimitKey::ApiKey
-            )
-        };
-        self.key.iter().any(by_caller)
+        self.key.iter().any(LimitKey::tells_callers_apart)
     }
 
     /// Whether each caller is counted by itself, over some time: then a quota that a credential brings

@@ -368,6 +368,50 @@ async fn an_address_that_callers_of_several_tiers_share_frees_nothing_by_one_of_
 }
 
 #[tokio::test]
+async fn who_has_no_api_key_pays_its_own_debt_at_an_address_that_it_shares_with_a_faster_quota() {
+    let (bob, gold) = (of("bob"), with_roles("alice", &["gold"]));
+    for algorithm in ["token_bucket", "fixed_window", "sliding_window"] {
+        let limited = by(&format!(
+            "key = 'api_key'\nquota = '5/1h'\nalgorithm = '{algorithm}'\n\
+             [rate_limits.one.overrides]\n'role:gold' = '36000/1h'\n"
+        ));
+        // Nor does the faster one use up what is the other's.
+        assert_eq!(limited.passed(6, &gold).await, 6, "{algorithm}");
+        assert_eq!(limited.passed(7, &bob).await, 5, "{algorithm}");
+        for _ in 0..5 {
+            assert_eq!(limited.passed(1, &gold).await, 1, "{algorithm}");
+            limited.later(0.2);
+            assert_eq!(limited.passed(1, &bob).await, 0, "{algorithm}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_address_that_stands_for_callers_without_an_api_key_is_seen_and_reset_for_all_of_them() {
+    let limited = by("key = 'api_key'\nquota = '3/1h'\nanonymous = '2/1h'\n\
+         [rate_limits.one.overrides]\n'role:gold' = '5/1h'\n'jwt.main:carol' = '4/1h'\n");
+    let gold = with_roles("alice", &["gold"]);
+    let path = "/api/limits/one/keys/127.0.0.1";
+    let seen = async || {
+        let window = admin::get(&limited, path).await["data"]["windows"][0].clone();
+        (window["quota"].clone(), window["remaining"].clone())
+    };
+    for _ in 0..2 {
+        assert_eq!(admin::ask(&limited, "GET", path).await.status, 404);
+        assert_eq!(limited.passed(6, &of("carol")).await, 4);
+        assert_eq!(seen().await, (json!(4), json!(0)));
+        assert_eq!(limited.passed(6, &gold).await, 5);
+        assert_eq!(seen().await, (json!(5), json!(0)));
+        assert_eq!(limited.passed(1, &of("bob")).await, 1);
+        assert_eq!(seen().await, (json!(3), json!(2)));
+        assert_eq!(limited.passed(3, &of("dave")).await, 2);
+        assert_eq!(limited.passed(3, "").await, 2);
+        assert_eq!(seen().await, (json!(2), json!(0)));
+        assert_eq!(admin::ask(&limited, "DELETE", path).await.status, 204);
+    }
+}
+
+#[tokio::test]
 async fn a_tier_of_another_time_keeps_what_was_used_when_its_quota_changes() {
     let gold = with_roles("alice", &["gold"]);
     let with = |quota: &str| text("['one']", &tiers("", "10/1s", quota));

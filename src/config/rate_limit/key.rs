@@ -52,6 +52,12 @@ impl LimitKey {
         )
     }
 
+    /// Whether it is another for each caller, where it is there. An address in its place is not.
+    #[must_use]
+    pub fn tells_callers_apart(&self) -> bool {
+        matches!(self, Self::Caller | Self::Principal | Self::ApiKey)
+    }
+
     /// Whether a caller may make up as many values as it likes.
     #[must_use]
     pub fn is_made_up(&self) -> bool {

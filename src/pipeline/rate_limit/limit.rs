@@ -150,11 +150,12 @@ impl Limit {
             ignore_case,
         };
         let mut key = KeyBytes::new();
-        if let Some(asked) = self.key(subject, &mut key) {
-            return asked;
-        }
+        let of_one = match self.key(subject, &mut key) {
+            Ok(of_one) => of_one,
+            Err(asked) => return asked,
+        };
         let (who, tier) = self.tier_of(context.principal().map(|principal| &**principal));
-        if let Some(apart) = self.apart(who, &tier) {
+        if let Some(apart) = self.apart(of_one, who, &tier) {
             Part::Bytes(apart).write(&mut key);
         }
         Asked::Ask(Ask {
@@ -172,8 +173,8 @@ impl Limit {
     /// value where the key has one part. A value can look like a hash, and may be several keys: of
     /// callers who are counted apart, and of clients that have no key but their address.
     pub(super) fn keys_named(&self, text: &str) -> Vec<(KeyHash, &Tier)> {
-        let tier = self.tier_named(text);
-        let hash = KeyHash::parse(text).map(|hash| (hash, tier));
+        let meant = self.meant(text);
+        let hash = KeyHash::parse(text).map(|hash| (hash, meant.1));
         let mut named: Vec<_> = hash.into_iter().collect();
         let [key] = &*self.config.key else {
             return named;
@@ -181,15 +182,14 @@ impl Limit {
         if self.config.per_route {
             return named;
         }
-        let mut values = vec![key_of_text(key, text, self.config.ipv6_prefix)];
+        let of_text = |key: &LimitKey| key_of_text(key, text, self.config.ipv6_prefix);
+        let mut values = vec![(of_text(key), key.tells_callers_apart())];
         if self.config.on_missing_key == MissingKey::ClientIp {
-            let address = key_of_text(&LimitKey::ClientIp, text, self.config.ipv6_prefix);
-            values.push(address);
+            values.push((of_text(&LimitKey::ClientIp), false));
         }
-        values.dedup();
-        let counted = self.counted_as(tier);
-        for value in &values {
-            for &(apart, tier) in &counted {
+        values.dedup_by(|next, first| next.0 == first.0);
+        for (value, of_one) in &values {
+            for (apart, tier) in self.counted_as(*of_one, meant) {
                 let mut value = value.clone();
                 if let Some(apart) = apart {
                     Part::Bytes(apart).write(&mut value);
@@ -200,43 +200,51 @@ impl Limit {
         named
     }
 
-    /// The quota of a key that an operator names, as far as the name tells: that of a principal, or of
-    /// callers without one. What a credential brings is known to nobody but it.
-    fn tier_named(&self, text: &str) -> &Tier {
-        let nobody = || {
-            let is_address = text.parse::<IpAddr>().is_ok();
-            self.anonymous.as_ref().filter(|_| is_address)
-        };
-        let is_caller = self.config.key.len() == 1 && self.config.tells_callers_apart();
-        let named = self.principals.get(text).or_else(nobody);
-        named.filter(|_| is_caller).unwrap_or(&self.tier)
-    }
-
-    /// What is written behind a key that is counted apart from others with the same parts. Where several
-    /// callers share a key, those of whom a quota was said are counted by themselves: a faster rate would
-    /// pay off the others' debt too. Else one caller may have two tiers, by two tokens; those of the same
-    /// times count together. What a credential brings is always the same.
-    fn apart<'a>(&self, who: Option<&'a str>, tier: &'a Tier) -> Option<&'a [u8]> {
-        match shares_keys(&self.config) {
-            true => who.map(str::as_bytes),
-            false => tier.apart.as_deref(),
+    /// Whom an operator names, where it is not all, and what they may, as far as the name tells: a
+    /// principal, or callers without one. What a credential brings is known to nobody but it.
+    fn meant(&self, text: &str) -> (Option<&str>, &Tier) {
+        let own = (None, &*self.tier);
+        if self.config.key.len() > 1 || !self.config.tells_callers_apart() {
+            return own;
+        }
+        if let Some((name, tier)) = self.principals.get_key_value(text) {
+            return (Some(&**name), &**tier);
+        }
+        match &self.anonymous {
+            Some(anonymous) if text.parse::<IpAddr>().is_ok() => (Some(""), &**anonymous),
+            _ => own,
         }
     }
 
-    /// In which ways a key may be counted, each once, and by which quota: that of the name, the limit's
-    /// own, and those of all who are counted apart.
-    fn counted_as<'a>(&'a self, named: &'a Tier) -> Vec<(Option<&'a [u8]>, &'a Tier)> {
-        let roles = self.roles.iter().map(|(role, tier)| (&**role, &**tier));
-        let anonymous = self.anonymous.iter().map(|tier| ("", &**tier));
+    /// What is written behind a key that is counted apart from others with the same parts. Where several
+    /// callers share it, those of whom a quota was said are counted by themselves: a faster rate would
+    /// pay off the others' debt too. Else one caller may have two tiers, by two tokens; those of the same
+    /// times count together. What a credential brings is always the same. No time pays off what is held.
+    fn apart<'a>(&self, of_one: bool, who: Option<&'a str>, tier: &'a Tier) -> Option<&'a [u8]> {
+        match of_one || self.config.algorithm == LimitAlgorithm::Concurrency {
+            true => tier.apart.as_deref(),
+            false => who.map(str::as_bytes),
+        }
+    }
+
+    /// In which ways a key may be counted, each once, and by which quota: that of whom the operator
+    /// means, the limit's own, and those of all who are counted apart.
+    fn counted_as<'a>(
+        &'a self,
+        of_one: bool,
+        meant: (Option<&'a str>, &'a Tier),
+    ) -> Vec<(Option<&'a [u8]>, &'a Tier)> {
+        let roles = self.roles.iter();
+        let roles = roles.map(|(role, tier)| (Some(&**role), &**tier));
+        let anonymous = self.anonymous.iter().map(|tier| (Some(""), &**tier));
         let principals = self.principals.iter();
-        let principals = principals.map(|(name, tier)| (&**name, &**tier));
+        let principals = principals.map(|(name, tier)| (Some(&**name), &**tier));
         let others = roles.chain(anonymous).chain(principals);
-        let others = others.map(|(who, tier)| (self.apart(Some(who), tier), tier));
-        let own = &*self.tier;
-        let first = [(self.apart(None, named), named), (None, own)];
+        let all = [meant, (None, &*self.tier)].into_iter().chain(others);
         let mut seen = HashSet::new();
-        let once = |&(apart, _): &(Option<&'a [u8]>, &Tier)| seen.insert(apart);
-        first.into_iter().chain(others).filter(once).collect()
+        all.map(|(who, tier)| (self.apart(of_one, who, tier), tier))
+            .filter(|(apart, _)| seen.insert(*apart))
+            .collect()
     }
 
     /// Whether a limit of that configuration can go on with these counters: it tells the same keys
@@ -276,23 +284,27 @@ impl Limit {
         })
     }
 
-    /// Writes the key; without one, what becomes of the request.
-    fn key(&self, subject: Subject<'_>, bytes: &mut KeyBytes) -> Option<Asked> {
+    /// Writes the key; tells whether it is that of one caller: several without the part that tells them
+    /// apart may have one address. Without a key, what becomes of the request.
+    fn key(&self, subject: Subject<'_>, bytes: &mut KeyBytes) -> Result<bool, Asked> {
         if self.config.per_route {
             subject.part(&LimitKey::Route).write(bytes);
         }
+        let mut of_one = false;
         for key in &self.config.key {
             let mut part = subject.part(key);
             if part.is_missing() {
                 part = match self.config.on_missing_key {
                     MissingKey::ClientIp => subject.address(),
-                    MissingKey::Skip => return Some(Asked::Skip),
-                    MissingKey::Refuse => return Some(Asked::NoKey),
+                    MissingKey::Skip => return Err(Asked::Skip),
+                    MissingKey::Refuse => return Err(Asked::NoKey),
                 };
+            } else {
+                of_one |= key.tells_callers_apart();
             }
             part.write(bytes);
         }
-        None
+        Ok(of_one)
     }
 
     /// The key as an operator reads it.
@@ -470,11 +482,6 @@ fn times(config: &RateLimit) -> Vec<Vec<Option<Duration>>> {
     several
         .map(|quotas| quotas.iter().map(|quota| quota.per).collect())
         .collect()
-}
-
-/// Whether callers of different quotas may have the same key, and time pays off what they owe.
-fn shares_keys(config: &RateLimit) -> bool {
-    config.algorithm != LimitAlgorithm::Concurrency && !config.tells_callers_apart()
 }
 
 /// Windows of one limit, as the configuration has it.
