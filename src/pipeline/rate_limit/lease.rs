@@ -14,8 +14,9 @@
 //!
 //! What comes on top of a quota in a window is what was taken before it and is given out in it. So at
 //! every moment what is left, what is lent, and what a fetch may bring beside what its own request takes,
-//! are together a batch less one at most: for each gateway and tier. A batch is one more, which the request takes
-//! that fetches it, and less what is lent; a top-up is what is missing to that when it is asked for.
+//! are together a batch less one at most: for each gateway and tier. A batch is one more, which the
+//! request takes that fetches it, and less what is lent; a top-up is what is missing to that when it is
+//! asked for.
 
 use std::{
     convert::Infallible,
