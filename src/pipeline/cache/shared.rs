@@ -397,9 +397,7 @@ impl Cache {
 
     /// Whether a purge has reached an answer since its fetch began.
     pub(super) fn is_gone(&self, object: &Object) -> bool {
-        let origin = &object.draft.origin;
-        let none = AtomicU64::new(0);
-        self.purges.reached(&origin.marks, origin.began, &none) == Reached::Gone
+        object.is_gone(&self.purges)
     }
 
     /// Stores a whole answer, unless a purge has reached it since its fetch began.
@@ -409,7 +407,8 @@ impl Cache {
         }
         let replaces = |known: &Object| object.draft.replaces(&known.draft);
         // A purge that comes from here on reaches it where it stands.
-        self.store.put(object, replaces);
+        self.store
+            .put(object, replaces, |known| self.is_gone(known));
     }
 
     /// The fetch under way for this that will do for who asks now, if somebody makes one.
