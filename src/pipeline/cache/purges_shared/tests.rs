@@ -46,6 +46,13 @@ impl Process {
 
     /// The same; `anew` behind a configuration that shared no answers.
     fn cache_with(&self, redis: &Arc<Redis>, anew: bool) -> Arc<Cache> {
+        let cache = self.made(redis, anew);
+        cache.take_effect();
+        cache
+    }
+
+    /// That of a reload that may still be refused.
+    fn made(&self, redis: &Arc<Redis>, anew: bool) -> Arc<Cache> {
         let sharing = Sharing {
             redis,
             answers: true,
@@ -102,6 +109,22 @@ async fn who_shares_a_redis_again_purges_everything_where_telling_it_was_given_u
     // That is to be told like any other, and makes good for what was before.
     let _third = process.cache(&redis);
     assert_eq!(process.owes(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reload_that_is_refused_tells_nothing_and_makes_good_for_nothing() {
+    let process = Process::start();
+    let redis = process.redis();
+    process.gives_up(process.cache(&redis)).await;
+    for _ in 0..3 {
+        drop(process.made(&redis, true));
+        drop(process.made(&process.redis(), true));
+    }
+    assert_eq!(process.owes(), 0);
+    let next = process.cache(&redis);
+    assert_eq!(process.owes(), 1);
+    next.take_effect();
+    assert_eq!(process.owes(), 1, "a reload that keeps it");
 }
 
 #[tokio::test(start_paused = true)]
