@@ -76,7 +76,8 @@ pub(super) struct Owed {
     redis: Weak<Redis>,
     log: Arc<PurgeLog>,
     untold: TaskTracker,
-    /// Whether telling any Redis was ever given up, be it that of a cache before the last.
+    /// Whether telling any Redis was given up, be it that of a cache before the last, and none has been told
+    /// since to purge everything.
     given_up: Arc<AtomicBool>,
     /// Whether any of those caches shared answers.
     answers: bool,
@@ -485,6 +486,10 @@ impl Ends {
         telling.message.set_logged(true);
         let entry = telling.message.encode();
         let head = self.redis.append(entry.as_bytes()).await?;
+        if telling.message.is_of_everything() {
+            // Or each change of Redis from here on would purge all that gateways share.
+            self.given_up.store(false, SeqCst);
+        }
         // What has not been done here is done when the log is followed.
         if telling.done {
             for untold in &telling.untold {
