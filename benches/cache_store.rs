@@ -102,7 +102,7 @@ fn look_up(criterion: &mut Criterion) {
     for context in &contexts {
         let label = Label::of(&key_of(context).to_key());
         let bytes = [7; 64];
-        store.put(&Arc::new(Answer { label, bytes }), |_| true);
+        store.put(&Arc::new(Answer { label, bytes }), |_| true, |_| false);
     }
     assert_eq!(store.len(), KEYS);
     let mut random = fastrand::Rng::with_seed(1);

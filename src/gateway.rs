@@ -161,6 +161,7 @@ impl Gateway {
         let snapshot = Arc::new(ArcSwap::from_pointee(workshop.snapshot(&running)));
         let frame = Frame::new(Arc::clone(&snapshot), Arc::clone(&recorder), clock);
         let admin = bind_admin(&running.config)?;
+        running.policies.take_effect();
         let figures = Arc::new(Figures::new(Arc::clone(&metrics)));
         let listeners = Listeners::start(&running.config.server, Arc::new(frame), figures)?;
         metrics.config_loaded();
@@ -328,8 +329,8 @@ impl Shared {
         for key in self.fixed.changed_in(&next.config) {
             tracing::warn!(key, "a changed key takes effect at the next start");
         }
+        next.policies.take_effect();
         self.snapshot.store(Arc::new(self.workshop.snapshot(&next)));
-        next.policies.limits.take_effect();
         self.recorder
             .reconfigure(LineOptions::from(&next.config.log.access));
         let relevelled = running.config.log.level != next.config.log.level;

@@ -158,6 +158,15 @@ impl Policies {
         }
     }
 
+    /// Has the running ones give way to these, before the first request has them. Building alone must change
+    /// nothing of what runs, nor tell anybody of it: a reload may still be refused.
+    pub fn take_effect(&self) {
+        self.limits.take_effect();
+        if let Some(cache) = self.cache() {
+            cache.take_effect();
+        }
+    }
+
     /// The headers that no client may send, on any route: they tell who the caller is.
     #[must_use]
     pub fn identity(&self) -> &Arc<Vec<HeaderName>> {

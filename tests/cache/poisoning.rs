@@ -432,6 +432,39 @@ async fn values_that_a_client_makes_up_push_out_no_variant_that_others_ask_for()
     assert_eq!(site.get_with("/a", &real).await.body, "82");
 }
 
+/// Nor do made-up values that a client has asked for long enough hold all of that room.
+#[tokio::test]
+async fn values_that_a_client_keeps_asking_for_leave_room_for_what_others_ask_for() {
+    const FIELDS: &[(&str, &str)] = &[FRESH[0], ("vary", "accept-encoding")];
+    let site = Site::with("override_ttl = '1h'", FIELDS).await;
+    let get = async |coding: &str| {
+        let sent = site.get_with("/a", &[("accept-encoding", coding)]).await;
+        sent.header("cache-status").expect("a status").to_owned()
+    };
+    let pin = async || {
+        for number in 0..31 {
+            get(&format!("x{number}")).await;
+        }
+    };
+    for _ in 0..11 {
+        pin().await;
+        site.later(1);
+    }
+    let real = ["gzip", "br", "deflate"];
+    for coding in real {
+        get(coding).await;
+    }
+    for second in 1..=60 {
+        site.later(1);
+        if second == 50 {
+            pin().await;
+        }
+        for coding in real {
+            assert_eq!(get(coding).await, "tollgate; hit", "{coding}, {second}");
+        }
+    }
+}
+
 /// Not when it has just been fetched or validated anew either, nor by asking for each of them twice.
 #[tokio::test]
 async fn values_that_a_client_asks_for_twice_push_out_no_variant_that_others_keep_asking_for() {

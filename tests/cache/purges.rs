@@ -96,6 +96,38 @@ async fn each_kind_of_purge_forgets_what_it_names() {
 }
 
 /// A purge means what clients ask for, however either of them spells it.
+/// However much they were asked for: nobody can have them any more.
+#[tokio::test]
+async fn variants_that_were_purged_leave_their_room_to_others() {
+    const FIELDS: &[(&str, &str)] = &[
+        ("cache-control", "max-age=600"),
+        ("vary", "accept-encoding"),
+    ];
+    let site = Site::with("", FIELDS).await;
+    let get = async |coding: String| {
+        let fields = [("accept-encoding", &*coding)];
+        assert_eq!(site.get_with("/a", &fields).await.status(), 200);
+    };
+    for _ in 0..3 {
+        for number in 0..32 {
+            get(format!("x{number}")).await;
+        }
+        site.later(1);
+    }
+    assert_eq!(site.count(), 32);
+    let sent = site.purge(r#"{"url": "http://a.test/a"}"#).await;
+    assert_eq!(sent.status(), 200, "{sent:?}");
+    site.later(1);
+    let new = async || {
+        for number in 0..32 {
+            get(format!("y{number}")).await;
+        }
+    };
+    new().await;
+    new().await;
+    assert_eq!(site.count(), 64, "there is room for all of them");
+}
+
 #[tokio::test]
 async fn a_purge_reaches_every_spelling_of_what_it_names() {
     for (host, path) in [

@@ -58,6 +58,12 @@ impl Gateway {
         self.inner.apply(config).expect("it is taken over");
     }
 
+    /// Tries to swap another configuration in, which is refused: why.
+    pub fn refuse(&self, text: &str) -> String {
+        let config = parse(&complete(text, &self.directory));
+        self.inner.apply(config).expect_err("it is refused")
+    }
+
     /// Where clients connect: the first TCP address.
     pub fn address(&self) -> SocketAddr {
         let mut addresses = self.inner.addresses().into_iter();

@@ -3,7 +3,8 @@
 //! There is room for so many variants of a URL, and whoever asks chooses the values that tell them apart. So it
 //! counts when one was last asked for, and in how many seconds, but not how often: a client can ask for
 //! each value that it makes up twice as easily as once, but what others ask for is asked for again and
-//! again, and to keep up with that takes as long. What has come in the place of another, as by each
+//! again, and to keep up with that takes as long. It wears off, or a value that was asked for long ago
+//! would have to be asked for but rarely to stay ahead. What has come in the place of another, as by each
 //! validation, is as much in demand as that was.
 
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering::Relaxed};
@@ -15,7 +16,7 @@ use super::purge::Stamp;
 pub(super) struct Demand {
     /// When it was last asked for, more or less; zero when it never was.
     asked: AtomicU64,
-    /// In how many seconds it was, as far as that counts.
+    /// In how many seconds it was, as far as that had not worn off then.
     seconds: AtomicU8,
 }
 
@@ -32,8 +33,11 @@ impl Demand {
                 .compare_exchange(last, now, Relaxed, Relaxed)
                 .is_ok();
         if counts {
-            let seconds = self.seconds.load(Relaxed).saturating_add(1);
-            self.seconds.store(seconds.min(MOST_SECONDS), Relaxed);
+            let worn = now.saturating_sub(last) / WORTH;
+            let worn = u8::try_from(worn).unwrap_or(u8::MAX);
+            let seconds = self.seconds.load(Relaxed).saturating_sub(worn);
+            let seconds = seconds.saturating_add(1).min(MOST_SECONDS);
+            self.seconds.store(seconds, Relaxed);
         }
     }
 
@@ -41,6 +45,11 @@ impl Demand {
     pub(super) fn succeed(&self, other: &Self) {
         self.asked.fetch_max(other.asked.load(Relaxed), Relaxed);
         self.seconds.fetch_max(other.seconds.load(Relaxed), Relaxed);
+    }
+
+    /// When it was last asked for, more or less. Whoever had it fetched asked for it too.
+    pub(super) fn last(&self, began: Stamp) -> Stamp {
+        self.asked.load(Relaxed).max(began)
     }
 
     /// A moment by which variants are compared: of one that was never asked for again its beginning, and
@@ -57,8 +66,8 @@ impl Demand {
 }
 
 const SECOND: Stamp = 1_000_000_000;
-/// By how much later each second makes it, and how many count: with them, what nobody asks for any more
-/// stays for two minutes before it makes room for what is new.
+/// By how much later each second makes it, after how long without one a second has worn off, and how many
+/// count: with them, what nobody asks for any more stays ahead of what is new for two minutes.
 const WORTH: Stamp = 12 * SECOND;
 const MOST_SECONDS: u8 = 10;
 
@@ -93,6 +102,27 @@ mod tests {
     fn what_nobody_asks_for_any_more_counts_for_less_than_what_is_new() {
         let new = Demand::default();
         assert!(asked(1..=20).standing(SECOND) < new.standing(141 * SECOND));
+    }
+
+    #[test]
+    fn what_is_asked_for_rarely_does_not_keep_what_it_was_worth() {
+        let rarely = asked((1..=10).chain([130]));
+        assert_eq!(rarely.standing(0), asked([130]).standing(0));
+        let sometimes = asked((1..=10).chain([35]));
+        assert_eq!(sometimes.standing(0), asked(27..=35).standing(0));
+    }
+
+    #[test]
+    fn what_is_asked_for_every_twelve_seconds_keeps_what_it_was_worth() {
+        let steadily = asked((1..=10).chain([22, 34, 46]));
+        assert_eq!(steadily.standing(0), asked(37..=46).standing(0));
+    }
+
+    #[test]
+    fn what_was_fetched_was_asked_for_then() {
+        assert_eq!(Demand::default().last(7), 7);
+        assert_eq!(asked([5]).last(7), 5 * SECOND);
+        assert_eq!(asked([5]).last(6 * SECOND), 6 * SECOND);
     }
 
     #[test]

@@ -193,6 +193,12 @@ impl Object {
         self.draft.facts(purges, &self.checked, now)
     }
 
+    /// Whether it was purged.
+    pub(super) fn is_gone(&self, purges: &Purges) -> bool {
+        let origin = &self.draft.origin;
+        purges.reached(&origin.marks, origin.began, &self.checked) == Reached::Gone
+    }
+
     /// Notes that it is asked for.
     pub(super) fn ask(&self, now: Stamp) {
         self.demand.note(now);
@@ -210,6 +216,10 @@ impl Kept for Object {
 
     fn standing(&self) -> u64 {
         self.demand.standing(self.draft.origin.began)
+    }
+
+    fn last_asked(&self) -> u64 {
+        self.demand.last(self.draft.origin.began)
     }
 
     fn succeed(&self, replaced: &Self) {

@@ -22,6 +22,11 @@ impl Message {
         self.aims.iter().all(|aim| aim.url().is_some())
     }
 
+    /// Whether nothing of before is served any more.
+    pub(super) fn is_of_everything(&self) -> bool {
+        !self.soft && self.aims.contains(&Aim::Everything)
+    }
+
     /// Notes whether the log of purges has it by now. An earlier build that follows the log looks there for
     /// all of which it is told so, unless it knows by the kind that it is of URLs.
     pub(super) fn set_logged(&mut self, logged: bool) {

@@ -40,10 +40,21 @@ use super::{
 };
 use crate::store::{Away, Heard, Redis};
 
+/// What is made of it for a cache that may never serve: a reload can still be refused.
+pub(super) struct Prepared {
+    pub(super) redis: Arc<Redis>,
+    pub(super) log: Arc<PurgeLog>,
+    /// How many bytes of changes may wait, where answers are stored in Redis.
+    pub(super) changes: Option<u64>,
+    /// Whether answers were shared by no cache just before.
+    anew: bool,
+    control: Handle,
+}
+
 /// The way out for purges. When it is dropped, as by a reload, nobody listens any more, and what waits is
 /// still told: for some minutes only, where no cache has the same Redis now or gets it again.
 pub(super) struct PurgesShared {
-    pub(super) log: Arc<PurgeLog>,
+    log: Arc<PurgeLog>,
     redis: Arc<Redis>,
     queue: mpsc::Sender<Telling>,
     lost: Arc<Lost>,
@@ -65,7 +76,8 @@ pub(super) struct Owed {
     redis: Weak<Redis>,
     log: Arc<PurgeLog>,
     untold: TaskTracker,
-    /// Whether telling any Redis was ever given up, be it that of a cache before the last.
+    /// Whether telling any Redis was given up, be it that of a cache before the last, and none has been told
+    /// since to purge everything.
     given_up: Arc<AtomicBool>,
     /// Whether any of those caches shared answers.
     answers: bool,
@@ -115,17 +127,31 @@ struct Ends {
     users: Arc<Users>,
 }
 
-impl PurgesShared {
-    /// Listens and tells on the control runtime. Where answers are stored in Redis, the log of purges
-    /// is followed, too, and so many bytes of changes may wait. `before` is what the caches of before may
-    /// owe.
-    pub(super) fn start(
-        redis: &Arc<Redis>,
+impl Prepared {
+    /// So many bytes of changes may wait, where answers are shared. `before` is what the caches of before
+    /// may owe.
+    pub(super) fn new(
+        sharing: Sharing<'_>,
+        changes: u64,
         control: &Handle,
-        cache: Weak<Cache>,
-        changes: Option<u64>,
         before: Option<&Owed>,
     ) -> Self {
+        let same = before.filter(|before| before.is_to(sharing.redis));
+        Self {
+            redis: Arc::clone(sharing.redis),
+            log: Arc::new(same.map_or_else(PurgeLog::new, |before| before.log.beside())),
+            changes: sharing.answers.then_some(changes),
+            anew: sharing.anew,
+            control: control.clone(),
+        }
+    }
+}
+
+impl PurgesShared {
+    /// Listens and tells on the control runtime. Where answers are stored in Redis, the log of purges
+    /// is followed, too. `before` is what the caches of before may owe, as it was when this was prepared.
+    pub(super) fn start(prepared: &Prepared, cache: Weak<Cache>, before: Option<&Owed>) -> Self {
+        let Prepared { redis, control, .. } = prepared;
         let same = before.filter(|before| before.is_to(redis));
         let users = same.map_or_else(Arc::default, |before| Arc::clone(&before.users));
         users.come();
@@ -136,15 +162,15 @@ impl PurgesShared {
         let ends = Arc::new(Ends {
             redis: Arc::clone(redis),
             cache,
-            log: Arc::new(same.map_or_else(PurgeLog::new, |before| before.log.beside())),
-            follows: changes.is_some(),
+            log: Arc::clone(&prepared.log),
+            follows: prepared.changes.is_some(),
             behind: Notify::new(),
             given_up: Arc::clone(&given_up),
             users: Arc::clone(&users),
         });
         let log = Arc::clone(&ends.log);
         let follows = ends.follows;
-        let changes = Arc::new(Changes::new(changes.unwrap_or_default()));
+        let changes = Arc::new(Changes::new(prepared.changes.unwrap_or_default()));
         let run = |task| drop(control.spawn(stop.clone().run_until_cancelled_owned(task)));
         // What tells ends by itself, when all has been told.
         control.spawn(Arc::clone(&ends).tell(waiting, Arc::clone(&lost)));
@@ -227,8 +253,8 @@ impl Drop for PurgesShared {
 impl Owed {
     /// Whether there are purges of which this Redis may never be told, for who has come to share it to make
     /// good for that. So it is asked once.
-    pub(super) fn leaves_out(&self, sharing: Sharing<'_>) -> bool {
-        let given_up = match self.is_to(sharing.redis) {
+    pub(super) fn leaves_out(&self, sharing: &Prepared) -> bool {
+        let given_up = match self.is_to(&sharing.redis) {
             true => self.users.take_given_up(),
             // Another one is told, or was not. Those of the caches of before count too: this Redis may be
             // one of theirs, a copy, or the same by another name. What is not untold any more may have
@@ -237,7 +263,7 @@ impl Owed {
         };
         // What was changed while no cache shared answers was no cache's to tell. Before the first that did
         // there is nothing of ours.
-        let is_gap = sharing.answers && sharing.anew && self.answers;
+        let is_gap = sharing.changes.is_some() && sharing.anew && self.answers;
         given_up || is_gap
     }
 
@@ -460,6 +486,10 @@ impl Ends {
         telling.message.set_logged(true);
         let entry = telling.message.encode();
         let head = self.redis.append(entry.as_bytes()).await?;
+        if telling.message.is_of_everything() {
+            // Or each change of Redis from here on would purge all that gateways share.
+            self.given_up.store(false, SeqCst);
+        }
         // What has not been done here is done when the log is followed.
         if telling.done {
             for untold in &telling.untold {

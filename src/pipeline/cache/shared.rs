@@ -6,7 +6,7 @@
 //! there too (`CacheRoute::put`); and what is purged here, others are told.
 
 use std::{
-    sync::{Arc, OnceLock, atomic::AtomicU64},
+    sync::{Arc, Once, OnceLock, atomic::AtomicU64},
     time::Duration,
 };
 
@@ -23,7 +23,7 @@ use super::{
     places::{Place, Places},
     policy::{Facts, Moment, Nominated, VariantKey},
     purge::{Aim, Purges, Reached, Stamp},
-    purges_shared::PurgesShared,
+    purges_shared::{Prepared, PurgesShared},
     room::Budget,
     second_tier::SecondTier,
     store::{Shelf, Store},
@@ -44,10 +44,13 @@ pub struct Cache {
     clock: Clock,
     metrics: Arc<Metrics>,
     memory: u64,
+    /// What it shares, when it takes effect.
+    sharing: Option<Prepared>,
+    in_effect: Once,
     /// Set when other gateways are told of purges.
     others: OnceLock<PurgesShared>,
-    /// Set when answers are kept where gateways share them.
-    second: OnceLock<Arc<SecondTier>>,
+    /// Where answers are kept that gateways share.
+    second: Option<Arc<SecondTier>>,
     /// It and the caches of before and since.
     lineage: Arc<Lineage>,
     tasks: TaskTracker,
@@ -120,7 +123,7 @@ pub(super) enum Stored {
 }
 
 impl Cache {
-    /// The cache of `[cache]`, the newest of those.
+    /// The cache of `[cache]`. Nobody else notices it until it [takes effect](Self::take_effect).
     #[must_use]
     pub fn from_config(
         config: &config::Cache,
@@ -137,9 +140,21 @@ impl Cache {
         };
         let stored = config.memory - fetching - purges.weight() - waiting;
         let evictions = tools.metrics.cache_evictions();
-        let cache = Arc::new(Self {
+        let sharing = sharing.map(|sharing| {
+            Prepared::new(sharing, waiting, &tools.control, lineage.owed().as_ref())
+        });
+        let second = sharing
+            .as_ref()
+            .filter(|sharing| sharing.changes.is_some())
+            .map(|sharing| {
+                let (redis, log) = (&sharing.redis, Arc::clone(&sharing.log));
+                Arc::new(SecondTier::new(redis, log, tools.metrics.second_tier()))
+            });
+        Arc::new(Self {
+            sharing,
+            in_effect: Once::new(),
             others: OnceLock::new(),
-            second: OnceLock::new(),
+            second,
             store: Store::new(stored, config.max_object, evictions),
             purges,
             flights: Flights::new(),
@@ -152,30 +167,27 @@ impl Cache {
             lineage: Arc::clone(lineage),
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),
-        });
-        lineage.add(&cache);
-        if let Some(sharing) = sharing {
-            cache.share(sharing, tools, waiting);
-        }
-        cache
+        })
     }
 
-    /// Tells others of purges and hears of theirs, now that it is there; so many bytes of changes may wait.
-    fn share(self: &Arc<Self>, sharing: Sharing<'_>, tools: &Tools, waiting: u64) {
-        let Sharing { redis, answers, .. } = sharing;
+    /// Makes it the newest, before it serves. What others notice begins here and not when it is made,
+    /// since a reload may be refused until then. One that is kept has done so already.
+    pub fn take_effect(self: &Arc<Self>) {
+        self.in_effect.call_once(|| match &self.sharing {
+            None => self.lineage.add(self),
+            Some(sharing) => self.share(sharing),
+        });
+    }
+
+    /// Tells others of purges and hears of theirs.
+    fn share(self: &Arc<Self>, sharing: &Prepared) {
         // There may be purges that Redis does not know of.
         let before = self.lineage.owed();
-        let weak = Arc::downgrade(self);
-        let follows = answers.then_some(waiting);
-        let heard = PurgesShared::start(redis, &tools.control, weak, follows, before.as_ref());
+        let heard = PurgesShared::start(sharing, Arc::downgrade(self), before.as_ref());
         self.lineage.owe(heard.owed());
-        let log = Arc::clone(&heard.log);
         self.others.get_or_init(|| heard);
-        if answers {
-            let figures = tools.metrics.second_tier();
-            let second = SecondTier::new(redis, log, figures);
-            self.second.get_or_init(|| Arc::new(second));
-        }
+        // Who finds it there has it tell, too.
+        self.lineage.add(self);
         if before.is_some_and(|before| before.leaves_out(sharing)) {
             self.purge(&Aim::Everything, false);
         }
@@ -183,7 +195,7 @@ impl Cache {
 
     /// Where answers are kept that gateways share, if anywhere.
     pub(super) fn second(&self) -> Option<&Arc<SecondTier>> {
-        self.second.get()
+        self.second.as_ref()
     }
 
     /// Whether other gateways are told of purges.
@@ -205,8 +217,8 @@ impl Cache {
     /// The same for a URL that a client's request has changed.
     pub(super) fn invalidate(&self, url: &Aim) {
         // Each tells those with which it shares answers, of whom another may know nothing. What comes
-        // behind this one is looked for when it has announced the change: a cache that is made meanwhile
-        // is among them.
+        // behind this one is looked for when it has announced the change: a cache that takes effect
+        // meanwhile is among them.
         self.invalidate_alone(url);
         for newer in self.lineage.since(self) {
             newer.invalidate_alone(url);
@@ -223,7 +235,7 @@ impl Cache {
 
     /// Forgets a URL in one cache. Where answers are shared all are told.
     fn invalidate_alone(&self, url: &Aim) {
-        let others = self.others.get().filter(|_| self.second.get().is_some());
+        let others = self.others.get().filter(|_| self.second.is_some());
         match others {
             None => self.forget(url, false),
             Some(others) => {
@@ -282,7 +294,7 @@ impl Cache {
             evictions: self.store.evicted(),
             fetches: self.flights.len() as u64,
             bans: self.purges.bans() as u64,
-            redis: self.second.get().map(|second| second.figures()),
+            redis: self.second.as_ref().map(|second| second.figures()),
         }
     }
 
@@ -397,9 +409,7 @@ impl Cache {
 
     /// Whether a purge has reached an answer since its fetch began.
     pub(super) fn is_gone(&self, object: &Object) -> bool {
-        let origin = &object.draft.origin;
-        let none = AtomicU64::new(0);
-        self.purges.reached(&origin.marks, origin.began, &none) == Reached::Gone
+        object.is_gone(&self.purges)
     }
 
     /// Stores a whole answer, unless a purge has reached it since its fetch began.
@@ -409,7 +419,8 @@ impl Cache {
         }
         let replaces = |known: &Object| object.draft.replaces(&known.draft);
         // A purge that comes from here on reaches it where it stands.
-        self.store.put(object, replaces);
+        self.store
+            .put(object, replaces, |known| self.is_gone(known));
     }
 
     /// The fetch under way for this that will do for who asks now, if somebody makes one.

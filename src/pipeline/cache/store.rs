@@ -20,6 +20,7 @@
 mod passes;
 
 use std::{
+    cmp::Reverse,
     hash::{BuildHasher, BuildHasherDefault, Hasher},
     slice,
     sync::{
@@ -43,8 +44,13 @@ pub trait Kept {
     /// What it is kept under.
     fn label(&self) -> &Label;
 
-    /// How much it is asked for. Of the variants of a key that with the least has to go.
+    /// How much it is asked for. Of the variants of a key half of those that stay have the most.
     fn standing(&self) -> u64 {
+        0
+    }
+
+    /// When it was last asked for. Of the other half that has to go of which it is the longest ago.
+    fn last_asked(&self) -> u64 {
         0
     }
 
@@ -155,15 +161,24 @@ impl<V: Kept> Store<V> {
         (shelf.label().bytes() == key.bytes()).then_some(shelf)
     }
 
-    /// Puts a variant in the place of those that it replaces.
-    pub fn put(&self, variant: &Arc<V>, replaces: impl Fn(&V) -> bool) {
+    /// Puts a variant in the place of those that it replaces, and of those that are gone: they can't be
+    /// served any more, and would take the room of others.
+    pub fn put(
+        &self,
+        variant: &Arc<V>,
+        replaces: impl Fn(&V) -> bool,
+        is_gone: impl Fn(&V) -> bool,
+    ) {
         let label = variant.label();
         self.change(label, |old| {
             let known = old.map(Shelf::variants).unwrap_or_default();
             for replaced in known.iter().filter(|known| replaces(known)) {
                 variant.succeed(replaced);
             }
-            let kept = known.iter().filter(|known| !replaces(known)).cloned();
+            let kept = known
+                .iter()
+                .filter(|known| !replaces(known) && !is_gone(known))
+                .cloned();
             let variants = std::iter::once(Arc::clone(variant)).chain(kept);
             Some(Shelf::new(label, self.fitting(variants), Passes::default()))
         });
@@ -280,18 +295,15 @@ impl<V: Kept> Store<V> {
         leaving.left.len()
     }
 
-    /// As many variants as one shelf may hold: the newest, and of the others those that are asked for most.
-    /// Were they the newest alone, a client could push out what all ask for with values that it makes up.
+    /// As many variants as one shelf may hold: the newest, and of the others those that have not to go.
     fn fitting(&self, variants: impl Iterator<Item = Arc<V>>) -> SmallVec<[Arc<V>; 1]> {
         let mut fitting: SmallVec<[Arc<V>; 1]> = variants.collect();
         let mut weight: u64 = fitting.iter().map(|variant| variant.weight()).sum();
         while fitting.len() > MOST_VARIANTS || weight > self.heaviest_shelf {
-            // Of those that are alike in this the oldest.
-            let others = (1..fitting.len()).rev();
-            let Some(least) = others.min_by_key(|at| fitting[*at].standing()) else {
+            let Some(leaving) = least(&fitting) else {
                 break;
             };
-            weight -= fitting.remove(least).weight();
+            weight -= fitting.remove(leaving).weight();
         }
         fitting
     }
@@ -477,6 +489,22 @@ impl<V> Default for Leaving<V> {
     }
 }
 
+/// Which variant has to go for the newest, the first of them.
+///
+/// Half of the others stay because they are asked for most: were they but the newest, a client could push out
+/// what all ask for with values that it makes up. Were it more of them, it could hold all the room with such
+/// values as it has asked for long enough, and what is new would go before others have asked for it again.
+fn least<V: Kept>(variants: &[Arc<V>]) -> Option<usize> {
+    // Read once: they change while they are compared.
+    let others = variants.iter().enumerate().skip(1);
+    let others = others.map(|(at, variant)| (Reverse(variant.standing()), at));
+    let mut others: SmallVec<[_; MOST_VARIANTS]> = others.collect();
+    // Of those that are alike the newer first.
+    others.sort_unstable();
+    let rest = others.iter().skip(others.len() / 2).map(|(_, at)| *at);
+    rest.rev().min_by_key(|at| variants[*at].last_asked())
+}
+
 /// As many shards as can hold two of the largest objects each.
 fn shards(memory: u64, largest: u64) -> usize {
     let fitting = memory / (largest.saturating_mul(2) + USUAL_OBJECT);
@@ -512,6 +540,7 @@ mod tests {
         weight: u64,
         variant: u32,
         standing: AtomicU64,
+        asked: AtomicU64,
     }
 
     impl Kept for Blob {
@@ -527,6 +556,10 @@ mod tests {
             self.standing.load(Relaxed)
         }
 
+        fn last_asked(&self) -> u64 {
+            self.asked.load(Relaxed)
+        }
+
         fn succeed(&self, replaced: &Self) {
             self.standing.store(replaced.standing(), Relaxed);
         }
@@ -538,13 +571,24 @@ mod tests {
     }
 
     fn put(store: &Store<Blob>, name: &str, weight: u64, variant: u32) {
+        put_asked(store, (name, weight, variant), 0);
+    }
+
+    /// The same of one that was asked for at a moment.
+    fn put_asked(store: &Store<Blob>, (name, weight, variant): (&str, u64, u32), at: u64) {
         let blob = Arc::new(Blob {
             label: Label::of(&key(name).to_key()),
             weight,
             variant,
             standing: AtomicU64::new(0),
+            asked: AtomicU64::new(at),
         });
-        store.put(&blob, |known| known.variant == variant);
+        store.put(&blob, |known| known.variant == variant, |_| false);
+    }
+
+    fn variants_of(store: &Store<Blob>, name: &str) -> Vec<u32> {
+        let shelf = store.find(&key(name)).unwrap();
+        shelf.variants().iter().map(|blob| blob.variant).collect()
     }
 
     #[test]
@@ -622,6 +666,54 @@ mod tests {
         let variants: Vec<_> = shelf.variants().iter().map(|blob| blob.variant).collect();
         let newest: Vec<_> = (70..100).rev().chain([2, 0]).collect();
         assert_eq!(variants, newest);
+    }
+
+    #[test]
+    fn variants_that_are_asked_for_most_take_half_of_the_room_at_most() {
+        let store = store(1 << 20, 64 << 10);
+        for variant in 0..31 {
+            put_asked(&store, ("/a", 10, variant), 5);
+        }
+        let shelf = store.find(&key("/a")).unwrap();
+        for blob in shelf.variants() {
+            blob.standing.store(100, Relaxed);
+        }
+        // What is asked for from now on stays beside them, as long as it is.
+        for round in 0..20 {
+            for variant in 40..50 {
+                put_asked(&store, ("/a", 10, variant), 10 + round);
+            }
+        }
+        let variants = variants_of(&store, "/a");
+        assert_eq!(variants[..10], (40..50).rev().collect::<Vec<_>>());
+        put_asked(&store, ("/a", 10, 60), 40);
+        for variant in 70..100 {
+            put_asked(&store, ("/a", 10, variant), 50);
+        }
+        let variants = variants_of(&store, "/a");
+        let newest: Vec<_> = (84..100).rev().chain((15..31).rev()).collect();
+        assert_eq!(variants, newest);
+    }
+
+    #[test]
+    fn variants_that_are_gone_make_room_before_all_others() {
+        let store = store(1 << 20, 64 << 10);
+        for variant in 0..32 {
+            put(&store, "/a", 10, variant);
+        }
+        let shelf = store.find(&key("/a")).unwrap();
+        for blob in shelf.variants() {
+            blob.standing.store(100, Relaxed);
+        }
+        let new = Arc::new(Blob {
+            label: Label::of(&key("/a").to_key()),
+            weight: 10,
+            variant: 40,
+            standing: AtomicU64::new(0),
+            asked: AtomicU64::new(0),
+        });
+        store.put(&new, |_| false, |known| known.variant != 7);
+        assert_eq!(variants_of(&store, "/a"), [40, 7]);
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! What one gateway purges no other takes out of Redis or out of its memory, whoever fetches meanwhile.
 
-use std::{pin::pin, time::Duration};
+use std::{net::TcpListener, pin::pin, time::Duration};
 
 use serde_json::json;
 use tokio::time::timeout;
@@ -448,6 +448,30 @@ async fn who_shares_answers_again_serves_none_that_was_changed_meanwhile() {
         assert_ne!(fleet.body(0, "/a").await, "1", "{to}");
         within(async { while fleet.body(1, "/a").await == "1" {} }).await;
     }
+}
+
+#[tokio::test]
+async fn a_reload_that_is_refused_purges_nothing_that_others_share() {
+    let fleet = Fleet::with(2, REDIS, TAGGED).await;
+    assert_eq!(fleet.fill(0, "/a").await, "1");
+    // Who shares answers again has everything purged.
+    fleet.gateways[0].apply(&fleet.text().replace(REDIS, ""));
+    let taken = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = taken.local_addr().expect("it is bound");
+    let refused = format!("{}\n[server]\nlisten = ['{address}']\n", fleet.text());
+    let purges = || fleet.gateways[0].metric("tollgate_cache_purges_total", &[]);
+    let logged = || fleet.redis.run("LLEN tollgate:{purges}:log");
+    let before = purges();
+    for _ in 0..3 {
+        let why = fleet.gateways[0].refuse(&refused);
+        assert!(why.contains(&address.to_string()), "{why}");
+    }
+    assert_eq!(purges(), before);
+    assert!(logged().starts_with(":0\r\n"), "{}", logged());
+    assert_eq!(fleet.body(1, "/a").await, "1");
+    fleet.gateways[0].apply(fleet.text());
+    eventually(|| logged().starts_with(":1\r\n")).await;
+    assert_ne!(fleet.body(1, "/a").await, "1");
 }
 
 /// One gateway with a changed URL, and a Redis that stands still.

@@ -1,5 +1,10 @@
 //! What is given up when a Redis is away for long, by a clock that does not wait.
 
+// Tests of whole gateways use the rest of it, and those of the script use it too.
+#[allow(dead_code, unreachable_pub, clippy::duplicate_mod)]
+#[path = "../../../../tests/support/redis.rs"]
+mod server;
+
 use std::thread;
 
 use super::*;
@@ -10,6 +15,7 @@ use crate::{
         cache::{Lineage, Sharing, fetch::tests::tools},
     },
 };
+use server::RedisServer;
 
 const TEXT: &str = "[redis]\nurl = 'redis://127.0.0.1:1'\n[cache]\nmemory = '4MiB'\n\
                     max_object = '64KiB'\n[routes.a]\nupstream = 'http://127.0.0.1:1'\n\
@@ -24,18 +30,25 @@ struct Process {
 
 impl Process {
     fn start() -> Self {
-        let loaded = Config::parse("test.toml", TEXT);
         Self {
-            config: loaded
-                .unwrap_or_else(|findings| panic!("{findings}"))
-                .config,
+            config: parsed(TEXT),
             tools: tools(),
             lineage: Arc::default(),
         }
     }
 
     fn redis(&self) -> Arc<Redis> {
-        let config = self.config.redis.as_ref().expect("it is configured");
+        self.redis_of(&self.config)
+    }
+
+    /// One that is there.
+    fn redis_at(&self, server: &RedisServer) -> Arc<Redis> {
+        let text = TEXT.replace("redis://127.0.0.1:1", &server.url());
+        self.redis_of(&parsed(&text))
+    }
+
+    fn redis_of(&self, config: &Config) -> Arc<Redis> {
+        let config = config.redis.as_ref().expect("it is configured");
         Redis::new(config, 1, self.tools.metrics.redis(), &self.tools.control)
     }
 
@@ -46,6 +59,13 @@ impl Process {
 
     /// The same; `anew` behind a configuration that shared no answers.
     fn cache_with(&self, redis: &Arc<Redis>, anew: bool) -> Arc<Cache> {
+        let cache = self.made(redis, anew);
+        cache.take_effect();
+        cache
+    }
+
+    /// That of a reload that may still be refused.
+    fn made(&self, redis: &Arc<Redis>, anew: bool) -> Arc<Cache> {
         let sharing = Sharing {
             redis,
             answers: true,
@@ -85,6 +105,13 @@ impl Process {
     }
 }
 
+fn parsed(text: &str) -> Config {
+    let loaded = Config::parse("test.toml", text);
+    loaded
+        .unwrap_or_else(|findings| panic!("{findings}"))
+        .config
+}
+
 fn url() -> Aim {
     Aim::Url {
         host: "a.test".into(),
@@ -105,6 +132,22 @@ async fn who_shares_a_redis_again_purges_everything_where_telling_it_was_given_u
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_reload_that_is_refused_tells_nothing_and_makes_good_for_nothing() {
+    let process = Process::start();
+    let redis = process.redis();
+    process.gives_up(process.cache(&redis)).await;
+    for _ in 0..3 {
+        drop(process.made(&redis, true));
+        drop(process.made(&process.redis(), true));
+    }
+    assert_eq!(process.owes(), 0);
+    let next = process.cache(&redis);
+    assert_eq!(process.owes(), 1);
+    next.take_effect();
+    assert_eq!(process.owes(), 1, "a reload that keeps it");
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_was_given_up_is_not_forgotten_while_other_redises_come_and_go() {
     let process = Process::start();
     let first = process.redis();
@@ -114,6 +157,24 @@ async fn what_was_given_up_is_not_forgotten_while_other_redises_come_and_go() {
         let other = process.cache(&process.redis());
         process.forsakes(other).await;
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_given_up_counts_no_more_when_a_redis_was_told_to_purge_everything() {
+    let process = Process::start();
+    process.gives_up(process.cache(&process.redis())).await;
+    tokio::time::resume();
+    let server = RedisServer::start();
+    let _next = process.cache(&process.redis_at(&server));
+    assert_eq!(process.owes(), 1);
+    let told = async {
+        while process.owes() > 0 {
+            sleep(AGAIN).await;
+        }
+    };
+    timeout(PATIENCE, told).await.expect("Redis is there");
+    let _third = process.cache(&process.redis_at(&server));
+    assert_eq!(process.owes(), 0);
 }
 
 #[tokio::test(start_paused = true)]
@@ -163,3 +224,5 @@ async fn a_change_reaches_a_cache_that_is_made_while_it_is_announced() {
 }
 
 const MINUTE: Duration = Duration::from_secs(60);
+/// How long what takes a moment is waited for.
+const PATIENCE: Duration = Duration::from_secs(10);
