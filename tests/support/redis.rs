@@ -96,6 +96,14 @@ impl RedisServer {
         self.ready();
     }
 
+    /// The same as a node of a cluster that has forgotten all others, and who it was itself.
+    #[track_caller]
+    pub fn restart_as_stranger(&mut self) {
+        let known = self.directory.path().join("nodes.conf");
+        std::fs::remove_file(known).expect("a node writes down what it knows");
+        self.restart();
+    }
+
     /// Stops it: it holds its connections and answers nothing.
     pub fn freeze(&self) {
         self.signal("-STOP");

@@ -2,7 +2,8 @@
 //!
 //! Each node has connections of its own, so that one that hangs holds up nobody who asks another. The
 //! map of all slots is read anew by one task for the whole process, whenever a node says that a slot
-//! has moved, can't be reached or does not answer: another may have taken over.
+//! has moved or that nobody has it, can't be reached or does not answer: another may have taken over.
+//! Besides it is read every few seconds while there are calls: no node tells that another has joined.
 //!
 //! Hazards: the driver's own cluster connection is not used. While it connects to one node it sends
 //! nothing to the others, it does so again for each key of a node that hangs, and it does not read the
@@ -11,7 +12,9 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering::AcqRel, Ordering::Acquire, Ordering::Release},
+        atomic::{
+            AtomicU64, Ordering::AcqRel, Ordering::Acquire, Ordering::Relaxed, Ordering::Release,
+        },
     },
     time::{Duration, Instant},
 };
@@ -38,6 +41,8 @@ pub(super) struct Cluster {
     map: ArcSwap<Map>,
     /// Since when the map is being read, in milliseconds; 0 is not.
     reading: AtomicU64,
+    /// When that last began, in milliseconds.
+    looked: AtomicU64,
     read: Notify,
 }
 
@@ -62,6 +67,7 @@ impl Cluster {
             seeds: seeds.into(),
             map: ArcSwap::from_pointee(Map::empty()),
             reading: AtomicU64::new(0),
+            looked: AtomicU64::new(0),
             read: Notify::new(),
         }
     }
@@ -307,6 +313,7 @@ impl Redis {
         let slot = key_of(command).map(slot_of);
         let known = || cluster.node(slot, self.now());
         if let Some(node) = known() {
+            self.refresh(cluster);
             return Ok(node);
         }
         let read = cluster.read.notified();
@@ -332,11 +339,19 @@ impl Redis {
         let now = self.now().max(1);
         let begun = cluster.reading.compare_exchange(0, now, AcqRel, Acquire);
         if begun.is_ok() {
+            cluster.looked.store(now, Relaxed);
             let redis = Arc::clone(self);
             self.control
                 .spawn(async move { redis.keep_reading().await });
         }
         begun.err()
+    }
+
+    /// The same by whoever comes when nobody has looked for a while.
+    fn refresh(self: &Arc<Self>, cluster: &Cluster) {
+        if self.now().saturating_sub(cluster.looked.load(Relaxed)) >= REFRESH {
+            self.reread();
+        }
     }
 
     async fn keep_reading(self: &Arc<Self>) {
@@ -454,7 +469,10 @@ impl Redis {
 
 /// Whether another node may have what was asked for.
 fn is_outdated(error: &RedisError) -> bool {
-    let moved = matches!(error.kind(), ErrorKind::Server(ServerErrorKind::Moved));
+    let moved = matches!(
+        error.kind(),
+        ErrorKind::Server(ServerErrorKind::Moved | ServerErrorKind::ClusterDown)
+    );
     moved || matches!(cause(error), Cause::Connection(_) | Cause::Replica)
 }
 
@@ -490,6 +508,8 @@ const REDIRECTS: u32 = 3;
 const SILENT: u32 = 3;
 /// Between two readings of the map.
 const PAUSE: Duration = Duration::from_millis(250);
+/// The same, in milliseconds, where nothing says that it has changed.
+const REFRESH: u64 = 10_000;
 /// How long one node may take to tell the map.
 const PATIENCE: Duration = Duration::from_millis(250);
 
@@ -556,6 +576,16 @@ mod tests {
             assert_eq!(spans(&Value::Array(vec![wrong]), "teller"), None);
         }
         assert_eq!(spans(&Value::Okay, "teller"), None);
+    }
+
+    #[test]
+    fn a_node_that_does_not_serve_a_slot_says_that_the_map_has_changed() {
+        let outdated = |kind| is_outdated(&RedisError::from((ErrorKind::Server(kind), "told")));
+        assert!(outdated(ServerErrorKind::ClusterDown));
+        assert!(outdated(ServerErrorKind::Moved));
+        assert!(outdated(ServerErrorKind::MasterDown));
+        assert!(!outdated(ServerErrorKind::TryAgain));
+        assert!(!outdated(ServerErrorKind::Ask));
     }
 
     proptest! {

@@ -297,16 +297,22 @@ async fn limits_whose_keys_are_on_two_nodes_for_a_while_take_no_others_out_of_re
     assert_eq!(degraded(&gateway), 20.0);
 }
 
-/// A node that counts is stopped, with a replica: gateways count on there, also one that comes later.
-async fn goes_on_when(stop: impl FnOnce(&mut RedisServer)) {
+/// Three nodes, of which each has a replica.
+async fn with_replicas() -> RedisCluster {
     let cluster = RedisCluster::with_replicas(1).await;
-    let urls = cluster.urls();
-    let mut nodes = cluster.0;
     let whole = |node: &RedisServer| {
         let replicas = node.run("CLUSTER NODES").matches("slave ").count();
         replicas == 3 && node.run("CLUSTER INFO").contains("cluster_state:ok")
     };
-    eventually(|| nodes.iter().all(whole)).await;
+    eventually(|| cluster.0.iter().all(whole)).await;
+    cluster
+}
+
+/// A node that counts is stopped, with a replica: gateways count on there, also one that comes later.
+async fn goes_on_when(stop: impl FnOnce(&mut RedisServer)) {
+    let cluster = with_replicas().await;
+    let urls = cluster.urls();
+    let mut nodes = cluster.0;
     let tables = "[rate_limits.one]\nkey = 'client_ip'\nquota = '1000000/1d'\nalgorithm = 'sliding_window'\nstore = 'redis'";
     let gateway = limited_by(&urls, tables, "['one']");
     assert_eq!(get(&gateway).await.status, 200);
@@ -336,4 +342,41 @@ async fn when_a_node_dies_its_replica_goes_on_counting() {
 #[tokio::test]
 async fn when_a_node_hangs_its_replica_goes_on_counting() {
     goes_on_when(|main| main.freeze()).await;
+}
+
+#[tokio::test]
+async fn when_a_node_comes_back_and_knows_nobody_its_replica_goes_on_counting() {
+    let cluster = with_replicas().await;
+    for node in &cluster.0 {
+        let set = node.run("CONFIG SET cluster-require-full-coverage no");
+        assert!(set.starts_with("+OK"), "{set}");
+    }
+    let urls = format!("{}\ntimeout = '500ms'", cluster.urls());
+    let mut nodes = cluster.0;
+    let tables = "[rate_limits.one]\nkey = 'client_ip'\nquota = '1000000/1d'\nalgorithm = 'sliding_window'\nstore = 'redis'";
+    let gateway = limited_by(&urls, tables, "['one']");
+    assert_eq!(get(&gateway).await.status, 200);
+    recovery(&gateway).await;
+    let counts = |node: &RedisServer| node.run("KEYS *").contains("limit:");
+    let is_main = |node: &RedisServer| node.run("INFO replication").contains("role:master");
+    eventually(|| nodes.iter().filter(|node| counts(node)).count() == 2).await;
+    let main = nodes.iter().position(|node| counts(node) && is_main(node));
+    let mut main = nodes.remove(main.unwrap());
+    let replica = nodes.iter().position(counts).unwrap();
+    main.kill();
+    main.restart_as_stranger();
+    // It is reached again, and says that nobody has that slot.
+    let refused = || gateway.metric("tollgate_redis_errors_total", &["refused"]);
+    within(async {
+        while refused() == 0.0 {
+            assert_eq!(get(&gateway).await.status, 200);
+        }
+    })
+    .await;
+    // It may have done so by itself.
+    nodes[replica].run("CLUSTER FAILOVER TAKEOVER");
+    eventually(|| is_main(&nodes[replica])).await;
+    recovery(&gateway).await;
+    assert_eq!(get(&gateway).await.status, 200);
+    eventually(|| counts(&nodes[replica])).await;
 }
