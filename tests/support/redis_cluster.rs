@@ -36,6 +36,20 @@ impl RedisCluster {
         Self(nodes)
     }
 
+    /// One more node, which knows the others and has no keys.
+    pub async fn another(&self) -> RedisServer {
+        let node = RedisServer::with(&["--cluster-enabled", "yes"]);
+        let met = node.run(&format!("CLUSTER MEET 127.0.0.1 {}", self.0[0].port()));
+        assert!(met.starts_with("+OK"), "{met}");
+        let knows = |told: &str, other: &RedisServer| told.contains(&other.port().to_string());
+        eventually(|| {
+            let told = node.run("CLUSTER SLOTS");
+            self.0.iter().all(|other| knows(&told, other))
+        })
+        .await;
+        node
+    }
+
     /// Its URLs, as the configuration has them.
     pub fn urls(&self) -> String {
         let urls: Vec<_> = self

@@ -51,6 +51,8 @@ struct Map {
     nodes: Vec<Arc<Node>>,
     /// Of each slot the number of its node.
     slots: Box<[u16]>,
+    /// When it was told, in milliseconds; 0 is never.
+    told: u64,
 }
 
 /// Slots in a row on one node.
@@ -72,10 +74,6 @@ impl Cluster {
         }
     }
 
-    pub(super) fn seeds(&self) -> &[Arc<Node>] {
-        &self.seeds
-    }
-
     /// The node that has a slot; without one any that is not left alone, if there is one.
     fn node(&self, slot: Option<u16>, now: u64) -> Option<Arc<Node>> {
         let map = self.map.load();
@@ -88,20 +86,21 @@ impl Cluster {
         }
     }
 
-    /// All who may know the map, in any order.
-    fn tellers(&self) -> Vec<Arc<Node>> {
+    /// All who may know the map: those that it has, in any order, before those that the configuration
+    /// names, which may have left, or be of another cluster.
+    pub(super) fn tellers(&self) -> Vec<Arc<Node>> {
         let mut nodes = self.map.load().nodes.clone();
+        fastrand::shuffle(&mut nodes);
         for seed in self.seeds.iter() {
             if find(&nodes, seed.place()).is_none() {
                 nodes.push(Arc::clone(seed));
             }
         }
-        fastrand::shuffle(&mut nodes);
         nodes
     }
 
     /// Takes over what a node has told; whether it was a map.
-    fn learn(&self, told: &Value, teller: &Node) -> bool {
+    fn learn(&self, told: &Value, teller: &Node, now: u64) -> bool {
         let Some(spans) = spans(told, teller.place().0) else {
             return false;
         };
@@ -117,6 +116,7 @@ impl Cluster {
         }
         let is_one = !map.nodes.is_empty();
         if is_one {
+            map.told = now.max(1);
             self.map.store(Arc::new(map));
         }
         is_one
@@ -153,12 +153,18 @@ impl Map {
         Self {
             nodes: Vec::new(),
             slots: vec![NOBODY; usize::from(SLOTS)].into(),
+            told: 0,
         }
     }
 
     fn node(&self, slot: u16) -> Option<&Arc<Node>> {
         let number = *self.slots.get(usize::from(slot))?;
         self.nodes.get(usize::from(number))
+    }
+
+    /// Whether it is no older than that.
+    fn is_of_late(&self, most: u64, now: u64) -> bool {
+        self.told != 0 && now.saturating_sub(self.told) <= most
     }
 
     fn add(&mut self, span: &Span<'_>, node: &Arc<Node>) {
@@ -180,6 +186,7 @@ impl Map {
         Self {
             nodes,
             slots: self.slots.clone(),
+            told: self.told,
         }
     }
 }
@@ -354,6 +361,30 @@ impl Redis {
         }
     }
 
+    /// Reads the map where it is older than a moment: what is said where nobody listens any more is
+    /// lost. For the control runtime.
+    pub(super) async fn look_anew(self: &Arc<Self>) {
+        let Target::Cluster(cluster) = &self.target else {
+            return;
+        };
+        let is_fresh = cluster.map.load().is_of_late(FRESH, self.now());
+        if !is_fresh {
+            // An old one is better than none.
+            let _ = timeout(LOOKING, self.read_map(cluster)).await;
+        }
+    }
+
+    /// Whether a node is none of the cluster's, by a map of late. That is kept so by whoever asks.
+    pub(super) fn is_outside(self: &Arc<Self>, node: &Node) -> bool {
+        let Target::Cluster(cluster) = &self.target else {
+            return false;
+        };
+        self.refresh(cluster);
+        let map = cluster.map.load();
+        map.is_of_late(REFRESH + REFRESH / 2, self.now())
+            && find(&map.nodes, node.place()).is_none()
+    }
+
     async fn keep_reading(self: &Arc<Self>) {
         let Target::Cluster(cluster) = &self.target else {
             return;
@@ -392,7 +423,7 @@ impl Redis {
         };
         let asking = self.ask_node((Lane::Counts, usize::MAX), node, ask);
         match timeout(PATIENCE, asking).await {
-            Ok(Ok(Ok(told))) => match cluster.learn(&told, node) {
+            Ok(Ok(Ok(told))) => match cluster.learn(&told, node, self.now()) {
                 true => Ok(()),
                 false => Err(Away::Garbage),
             },
@@ -510,6 +541,10 @@ const SILENT: u32 = 3;
 const PAUSE: Duration = Duration::from_millis(250);
 /// The same, in milliseconds, where nothing says that it has changed.
 const REFRESH: u64 = 10_000;
+/// How old, in milliseconds, a map may be by which something is said.
+const FRESH: u64 = 1_000;
+/// How long it may take to read that one.
+const LOOKING: Duration = Duration::from_millis(500);
 /// How long one node may take to tell the map.
 const PATIENCE: Duration = Duration::from_millis(250);
 

@@ -60,27 +60,6 @@ impl Target {
     pub(super) fn is_cluster(&self) -> bool {
         matches!(self, Self::Cluster(_))
     }
-
-    /// A connection that hears a channel; of a cluster's nodes, any of which passes on to all, the
-    /// first that lets us.
-    pub(super) async fn subscribe(&self, channel: &str) -> Option<(PubSubSink, PubSubStream)> {
-        let nodes = match self {
-            Self::Single(node) => std::slice::from_ref(node),
-            Self::Cluster(cluster) => cluster.seeds(),
-            Self::None => &[],
-        };
-        for node in nodes {
-            let subscribing = async {
-                let (mut sink, stream) = node.client.get_async_pubsub().await?.split();
-                sink.subscribe(channel).await?;
-                RedisResult::Ok((sink, stream))
-            };
-            if let Ok(Ok(subscription)) = timeout(CONNECTING, subscribing).await {
-                return Some(subscription);
-            }
-        }
-        None
-    }
 }
 
 /// A server.
@@ -169,6 +148,16 @@ impl Node {
             generation,
             unanswered: AtomicU32::new(0),
         }))
+    }
+
+    /// A connection that hears a channel.
+    pub(super) async fn subscribe(&self, channel: &str) -> Option<(PubSubSink, PubSubStream)> {
+        let subscribing = async {
+            let (mut sink, stream) = self.client.get_async_pubsub().await?.split();
+            sink.subscribe(channel).await?;
+            RedisResult::Ok((sink, stream))
+        };
+        timeout(CONNECTING, subscribing).await.ok()?.ok()
     }
 
     /// Leaves it alone for a while: whoever asks for it waits for nothing.

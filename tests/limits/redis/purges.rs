@@ -5,7 +5,7 @@ use std::sync::{
     atomic::{AtomicUsize, Ordering::Relaxed},
 };
 
-use crate::support::{Gateway, Raw, RedisServer, Server, eventually, reply, within};
+use crate::support::{Gateway, Raw, RedisCluster, RedisServer, Server, eventually, reply, within};
 
 /// Gateways with caches of their own in front of one origin, whose answers count its requests.
 struct Caches {
@@ -15,6 +15,11 @@ struct Caches {
 
 impl Caches {
     async fn start(redis: &str, gateways: usize) -> Self {
+        Self::over(&format!("'{redis}'"), gateways).await
+    }
+
+    /// The same over one address or several, as the configuration has them.
+    async fn over(urls: &str, gateways: usize) -> Self {
         let count = Arc::<AtomicUsize>::default();
         let origin = Server::http1(move |_| {
             let number = count.fetch_add(1, Relaxed);
@@ -28,7 +33,7 @@ impl Caches {
         })
         .await;
         let text = format!(
-            "[redis]\nurl = '{redis}'\n[cache]\nshare_purges = true\n\
+            "[redis]\nurl = {urls}\n[cache]\nshare_purges = true\n\
              [routes.all]\nupstream = '{}'\ncache = {{}}",
             origin.url()
         );
@@ -140,4 +145,18 @@ async fn foreign_messages_purge_nothing() {
         );
     }
     assert_eq!(before, caches.bodies().await);
+}
+
+#[tokio::test]
+async fn purges_reach_all_when_the_nodes_that_the_configuration_names_have_left_the_cluster() {
+    let cluster = RedisCluster::start().await;
+    let mut named = [cluster.another().await, cluster.another().await];
+    let urls = format!("['{}', '{}']", named[0].url(), named[1].url());
+    let caches = Caches::over(&urls, 2).await;
+    named.iter_mut().for_each(RedisServer::kill);
+    for gateway in &caches.gateways {
+        let before = caches.bodies().await;
+        purge(gateway, r#"{"host": "a.test"}"#).await;
+        caches.forgotten(&before).await;
+    }
 }
