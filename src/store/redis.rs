@@ -318,6 +318,7 @@ impl Redis {
         node: &Node,
         ask: Ask<'_>,
     ) -> RedisResult<Value> {
+        let began = Instant::now();
         let answer = match self.is_cluster() {
             false => link.send(ask.command).await,
             true => {
@@ -326,7 +327,7 @@ impl Redis {
                     at,
                     node,
                     link,
-                    began: Instant::now(),
+                    began,
                     is_over: false,
                 };
                 let answer = match ask.asking {
@@ -337,15 +338,17 @@ impl Redis {
                 answer
             }
         };
-        let is_useless = |error: &RedisError| match cause(error) {
-            Cause::Connection(_) => true,
+        let is_useless = match answer.as_ref().err().map(cause) {
+            Some(Cause::Connection(_)) => true,
             // Another server has taken over, and a new connection may lead to that one. What this one
             // refuses without writing it would go on to answer. The nodes of a cluster tell who it is.
-            Cause::Replica => !self.is_cluster(),
+            Some(Cause::Replica) => !self.is_cluster(),
             _ => false,
         };
-        if answer.as_ref().is_err_and(is_useless) {
+        if is_useless {
             node.slot(at).forget(link);
+        } else if node.is_away() && began.elapsed() < self.timeout {
+            node.answered();
         }
         answer
     }
@@ -423,8 +426,7 @@ impl Redis {
             let link = node.connect(&redis.way(at.0).generation).await;
             if let Err(away) = &link {
                 if redis.is_cluster() {
-                    node.rest(redis.now());
-                    redis.reread();
+                    redis.leave_alone(&node, *away);
                 }
                 redis.failed(at.0, Failure::new(*away, redis.unreachable()));
             }
@@ -466,6 +468,7 @@ impl Redis {
         command.arg(key).arg(1).arg("PX").arg(1_000);
         let answer = timeout(self.timeout, link.send(&command)).await;
         if matches!(answer, Ok(Ok(Value::Okay))) {
+            node.answered();
             self.counts.breaker.close();
             self.answers.breaker.close();
             tracing::info!("Redis is back");

@@ -99,6 +99,12 @@ impl Cluster {
         nodes
     }
 
+    /// Whether no node of the map has been of any use of late.
+    fn is_away(&self) -> bool {
+        let map = self.map.load();
+        !map.nodes.is_empty() && map.nodes.iter().all(|node| node.is_away())
+    }
+
     /// Takes over what a node has told; whether it was a map.
     fn learn(&self, told: &Value, teller: &Node, now: u64) -> bool {
         let Some(spans) = spans(told, teller.place().0) else {
@@ -389,7 +395,11 @@ impl Redis {
         let Target::Cluster(cluster) = &self.target else {
             return;
         };
-        if let Err(failure) = self.read_map(cluster).await {
+        let read = self.read_map(cluster).await;
+        // Who tells the map may be somebody else than those that it names.
+        let gone = Failure::new(Away::Unreachable, Weight::Opens);
+        let failure = read.err().or_else(|| cluster.is_away().then_some(gone));
+        if let Some(failure) = failure {
             self.failed(Lane::Counts, failure);
         }
         cluster.read.notify_waiters();
@@ -481,6 +491,26 @@ impl Redis {
         let key = format!("{}probe:{}", self.prefix(), fastrand::u16(..));
         let node = cluster.node(Some(slot_of(key.as_bytes())), self.now())?;
         Some((node, key))
+    }
+
+    /// Has nobody wait for a node for a while, and says so where that is new. Another may have taken over.
+    pub(super) fn leave_alone(self: &Arc<Self>, node: &Node, away: Away) {
+        let is_new = node.rest(self.now());
+        if is_new && self.is_known(node) {
+            let (host, port) = node.place();
+            let cause = away.as_str();
+            tracing::warn!(host, port, cause, "a node of the Redis cluster is away");
+        }
+        self.reread();
+    }
+
+    /// Whether it is a node of the map, or the configuration names it: others come and go.
+    fn is_known(&self, node: &Node) -> bool {
+        let Target::Cluster(cluster) = &self.target else {
+            return false;
+        };
+        let in_map = find(&cluster.map.load().nodes, node.place()).is_some();
+        in_map || find(&cluster.seeds, node.place()).is_some()
     }
 
     /// Notes that a node has not answered a call. Of a connection the breaker hears once: it is one

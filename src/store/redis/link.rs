@@ -69,6 +69,8 @@ pub(super) struct Node {
     slots: Box<[Slot]>,
     /// Until when nobody tries to connect, in milliseconds.
     rests: AtomicU64,
+    /// Whether it has been left alone since it last answered in time.
+    is_away: AtomicBool,
 }
 
 impl Node {
@@ -77,6 +79,7 @@ impl Node {
             client,
             slots: (0..2 * (workers + 1)).map(|_| Slot::default()).collect(),
             rests: AtomicU64::new(0),
+            is_away: AtomicBool::new(false),
         }
     }
 
@@ -160,9 +163,20 @@ impl Node {
         timeout(CONNECTING, subscribing).await.ok()?.ok()
     }
 
-    /// Leaves it alone for a while: whoever asks for it waits for nothing.
-    pub(super) fn rest(&self, now: u64) {
-        self.rests.store(now + REST, Relaxed);
+    /// Leaves it alone for a while: whoever asks for it waits for nothing. Whether that is new.
+    pub(super) fn rest(&self, now: u64) -> bool {
+        self.rests.fetch_max(now + REST, Relaxed);
+        !self.is_away.swap(true, Relaxed)
+    }
+
+    /// Whether it has been left alone and has not answered in time since.
+    pub(super) fn is_away(&self) -> bool {
+        self.is_away.load(Relaxed)
+    }
+
+    /// Notes that it has answered in time.
+    pub(super) fn answered(&self) {
+        self.is_away.store(false, Relaxed);
     }
 
     /// Whether it is left alone.

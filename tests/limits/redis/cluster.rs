@@ -380,3 +380,28 @@ async fn when_a_node_comes_back_and_knows_nobody_its_replica_goes_on_counting() 
     assert_eq!(get(&gateway).await.status, 200);
     eventually(|| counts(&nodes[replica])).await;
 }
+
+#[tokio::test]
+async fn a_cluster_whose_nodes_are_not_where_it_says_counts_as_away() {
+    let cluster = RedisCluster::start().await;
+    let urls = format!("{}\ntimeout = '500ms'", cluster.urls());
+    // Nobody listens where that port was found.
+    let nowhere = crate::support::free_port();
+    for node in &cluster.0 {
+        let set = node.run(&format!("CONFIG SET cluster-announce-port {nowhere}"));
+        assert!(set.starts_with("+OK"), "{set}");
+    }
+    let elsewhere = |node: &RedisServer| {
+        let told = node.run("CLUSTER SLOTS");
+        told.matches(&format!(":{nowhere}\r")).count() == 3
+    };
+    eventually(|| cluster.0.iter().all(elsewhere)).await;
+    let gateway = limited_by(&urls, EACH, "['each', 'all']");
+    within(async {
+        while !is_open(&gateway) {
+            assert_eq!(get_as(&gateway, "alice").await.status, 200);
+        }
+    })
+    .await;
+    assert_eq!(gateway.metric("tollgate_redis_up", &[]), 0.0);
+}
