@@ -143,6 +143,7 @@ impl Cluster {
         let host = match host.trim_start_matches('[').trim_end_matches(']') {
             // It is where the one is that says so.
             "" => from.place().0,
+            NAMELESS => return None,
             host => host,
         };
         let place = (host, port.parse().ok()?);
@@ -209,7 +210,15 @@ fn spans<'v>(told: &'v Value, teller: &'v str) -> Option<Vec<Span<'v>>> {
     if spans.len() > usize::from(SLOTS) {
         return None;
     }
-    spans.iter().map(|told| span(told, teller)).collect()
+    let mut read = Vec::with_capacity(spans.len());
+    for told in spans {
+        let span = span(told, teller)?;
+        // Where that one is may be known at the next reading; the others are fine.
+        if span.place.0 != NAMELESS {
+            read.push(span);
+        }
+    }
+    Some(read)
 }
 
 fn span<'v>(told: &'v Value, teller: &'v str) -> Option<Span<'v>> {
@@ -223,6 +232,7 @@ fn span<'v>(told: &'v Value, teller: &'v str) -> Option<Span<'v>> {
         return None;
     };
     let host = match host {
+        Value::BulkString(host) if host == NAMELESS.as_bytes() => ip(main).unwrap_or(NAMELESS),
         Value::BulkString(host) if !host.is_empty() => std::str::from_utf8(host).ok()?,
         // It is where the one is that says so.
         Value::BulkString(_) | Value::Nil => teller,
@@ -234,6 +244,20 @@ fn span<'v>(told: &'v Value, teller: &'v str) -> Option<Span<'v>> {
         place: (host, u16::try_from(*port).ok()?),
     };
     (span.first <= span.last).then_some(span)
+}
+
+/// The address of a node that has no name, which stands behind its identity.
+fn ip(node: &[Value]) -> Option<&str> {
+    let Value::Array(more) = node.get(3)? else {
+        return None;
+    };
+    let (pairs, _) = more.as_chunks::<2>();
+    pairs.iter().find_map(|pair| match pair {
+        [Value::BulkString(name), Value::BulkString(ip)] if name == b"ip" => {
+            std::str::from_utf8(ip).ok().filter(|ip| !ip.is_empty())
+        }
+        _ => None,
+    })
 }
 
 /// The slot of a key. What stands in the first braces decides, if anything does.
@@ -308,10 +332,15 @@ impl Redis {
             if !ask.asking && is_outdated(error) {
                 self.reread();
             }
-            match cluster.redirected(&node, error) {
-                Some(next) => node = next,
-                None => return Ok(answer),
+            if error.redirect_node().is_none() {
+                return Ok(answer);
             }
+            let Some(next) = cluster.redirected(&node, error) else {
+                // A new map may say where that is.
+                self.reread();
+                return Err(Failure::new(Away::Refused, Weight::Nothing));
+            };
+            node = next;
         }
         self.ask_node(at, &node, ask).await
     }
@@ -560,6 +589,8 @@ impl Drop for Waiting<'_> {
 const SLOTS: u16 = 16_384;
 /// More nodes are no cluster.
 const MOST_NODES: usize = 1_024;
+/// Where a node has no name, and clients are to be told names.
+const NAMELESS: &str = "?";
 /// No number of a node.
 const NOBODY: u16 = u16::MAX;
 const CHECKSUMS: [u16; 256] = checksums();
@@ -641,6 +672,24 @@ mod tests {
             assert_eq!(spans(&Value::Array(vec![wrong]), "teller"), None);
         }
         assert_eq!(spans(&Value::Okay, "teller"), None);
+    }
+
+    #[test]
+    fn a_node_without_a_name_is_at_its_address_or_left_out() {
+        let more = Value::Array(vec![text("ip"), text("10.0.0.1")]);
+        let main = vec![text("?"), Value::Int(6379), text("id"), more];
+        let known = vec![Value::Int(0), Value::Int(9), Value::Array(main)];
+        let map = Value::Array(vec![
+            Value::Array(known),
+            told(10, 16_382, text("?"), 6380),
+            told(16_383, 16_383, text("b"), 6381),
+        ]);
+        let places: Vec<_> = spans(&map, "teller")
+            .unwrap()
+            .iter()
+            .map(|span| (span.first, span.place))
+            .collect();
+        assert_eq!(places, [(0, ("10.0.0.1", 6379)), (16_383, ("b", 6381))]);
     }
 
     #[test]
