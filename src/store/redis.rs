@@ -319,25 +319,19 @@ impl Redis {
         ask: Ask<'_>,
     ) -> RedisResult<Value> {
         let began = Instant::now();
-        let answer = match self.is_cluster() {
-            false => link.send(ask.command).await,
-            true => {
-                let mut waiting = Waiting {
-                    redis: self,
-                    at,
-                    node,
-                    link,
-                    began,
-                    is_over: false,
-                };
-                let answer = match ask.asking {
-                    true => link.send_asking(ask.command).await,
-                    false => link.send(ask.command).await,
-                };
-                waiting.is_over = true;
-                answer
-            }
+        let mut waiting = Waiting {
+            redis: self,
+            at,
+            node,
+            link,
+            began,
+            is_over: false,
         };
+        let answer = match ask.asking {
+            true => link.send_asking(ask.command).await,
+            false => link.send(ask.command).await,
+        };
+        waiting.is_over = true;
         let is_useless = match answer.as_ref().err().map(cause) {
             Some(Cause::Connection(_)) => true,
             // Another server has taken over, and a new connection may lead to that one. What this one
@@ -484,18 +478,21 @@ impl Redis {
     }
 
     fn weigh(self: &Arc<Self>, lane: Lane, Failure { away, weight }: Failure) {
-        let opens = |way: &Way| {
+        let opens = |lane| {
+            let way = self.way(lane);
             let opened = way.breaker.failed(weight);
             if opened {
                 way.generation.fetch_add(1, Relaxed);
+                // What still comes over them would be read on, however long it is.
+                self.target.disconnect(lane);
             }
             opened
         };
         // Large answers may be too slow where what is short is not. Who can't be reached is reached by
         // neither.
         let opened = match weight {
-            Weight::Opens => opens(&self.counts) | opens(&self.answers),
-            _ => opens(self.way(lane)),
+            Weight::Opens => opens(Lane::Counts) | opens(Lane::Answers),
+            _ => opens(lane),
         };
         if opened {
             self.show();

@@ -544,9 +544,17 @@ impl Redis {
 
     /// Notes that a node has not answered a call. Of a connection the breaker hears once: it is one
     /// node's, and many may wait for that. After a few in a row another connection is tried, and other
-    /// nodes are asked whether they have taken over.
+    /// nodes are asked whether they have taken over. Without a cluster the breaker hears of each call by
+    /// itself; where it does not open, because other connections are fine, this one is given up too.
     fn unanswered(self: &Arc<Self>, at: (Lane, usize), node: &Node, link: &Arc<Link>) {
-        match link.unanswered() {
+        let number = link.unanswered();
+        if !self.is_cluster() {
+            if number == SILENT_ALONE {
+                node.slot(at).forget(link);
+            }
+            return;
+        }
+        match number {
             1 => self.weigh(at.0, Failure::new(Away::Timeout, Weight::Counts)),
             SILENT => {
                 node.slot(at).forget(link);
@@ -566,7 +574,7 @@ fn is_outdated(error: &RedisError) -> bool {
     moved || matches!(cause(error), Cause::Connection(_) | Cause::Replica)
 }
 
-/// A call of a cluster's node that is under way. One that is dropped late has waited in vain.
+/// A call that is under way. One that is dropped late has waited in vain.
 pub(super) struct Waiting<'c> {
     pub(super) redis: &'c Arc<Redis>,
     pub(super) at: (Lane, usize),
@@ -598,6 +606,8 @@ const CHECKSUMS: [u16; 256] = checksums();
 const REDIRECTS: u32 = 3;
 /// Calls in a row without an answer after which a connection is given up.
 const SILENT: u32 = 3;
+/// The same without a cluster: more than it takes to open the breaker.
+const SILENT_ALONE: u32 = 6;
 /// Between two readings of the map.
 const PAUSE: Duration = Duration::from_millis(250);
 /// The same, in milliseconds, where nothing says that it has changed.

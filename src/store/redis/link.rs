@@ -60,6 +60,18 @@ impl Target {
     pub(super) fn is_cluster(&self) -> bool {
         matches!(self, Self::Cluster(_))
     }
+
+    /// Drops all connections for one purpose. Calls that are under way go on until their deadlines.
+    pub(super) fn disconnect(&self, lane: Lane) {
+        match self {
+            Self::Single(node) => node.disconnect(lane),
+            Self::Cluster(cluster) => {
+                let nodes = cluster.tellers();
+                nodes.iter().for_each(|node| node.disconnect(lane));
+            }
+            Self::None => {}
+        }
+    }
 }
 
 /// A server.
@@ -120,12 +132,22 @@ impl Node {
 
     pub(super) fn slot(&self, (lane, worker): (Lane, usize)) -> &Slot {
         // There is one at least in each half.
-        let half = self.slots.len() / 2;
-        let first = match lane {
-            Lane::Counts => 0,
-            Lane::Answers => half,
-        };
-        &self.slots[first + worker.min(half - 1)]
+        let slots = self.half(lane);
+        &slots[worker.min(slots.len() - 1)]
+    }
+
+    fn half(&self, lane: Lane) -> &[Slot] {
+        let (counts, answers) = self.slots.split_at(self.slots.len() / 2);
+        match lane {
+            Lane::Counts => counts,
+            Lane::Answers => answers,
+        }
+    }
+
+    fn disconnect(&self, lane: Lane) {
+        for slot in self.half(lane) {
+            slot.link.store(None);
+        }
     }
 
     /// A new connection, on the runtime that asks. It belongs to the generation in which it is ready.
