@@ -123,9 +123,18 @@ impl Cluster {
         let is_one = !map.nodes.is_empty();
         if is_one {
             map.told = now.max(1);
-            self.map.store(Arc::new(map));
+            let before = self.map.swap(Arc::new(map));
+            self.compare(&before);
         }
         is_one
+    }
+
+    /// Says so where another cluster seems to be asked now: what the one before has counted is there.
+    fn compare(&self, before: &Map) {
+        let now = self.map.load();
+        if before.shares_none_with(&now) {
+            tracing::warn!("no node of the Redis cluster is one that it had before");
+        }
     }
 
     /// The node at a place: one that is known already, with its connections, or a new one.
@@ -172,6 +181,13 @@ impl Map {
     /// Whether it is no older than that.
     fn is_of_late(&self, most: u64, now: u64) -> bool {
         self.told != 0 && now.saturating_sub(self.told) <= most
+    }
+
+    /// Whether both have nodes, and none of them in common.
+    fn shares_none_with(&self, other: &Self) -> bool {
+        let is_shared = |node: &Arc<Node>| find(&other.nodes, node.place()).is_some();
+        let both = !self.nodes.is_empty() && !other.nodes.is_empty();
+        both && !self.nodes.iter().any(is_shared)
     }
 
     fn add(&mut self, span: &Span<'_>, node: &Arc<Node>) {
@@ -624,6 +640,16 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::config::Config;
+
+    fn cluster(urls: &str) -> Box<Cluster> {
+        let text = format!("[redis]\nurl = {urls}\n[routes.all]\nrespond = {{}}");
+        let config = Config::parse("test.toml", &text).unwrap().config;
+        match Target::new(&config.redis.unwrap(), 1) {
+            Target::Cluster(cluster) => cluster,
+            _ => panic!("it is one"),
+        }
+    }
 
     fn text(text: &str) -> Value {
         Value::BulkString(text.as_bytes().to_vec())
@@ -700,6 +726,26 @@ mod tests {
             .map(|span| (span.first, span.place))
             .collect();
         assert_eq!(places, [(0, ("10.0.0.1", 6379)), (16_383, ("b", 6381))]);
+    }
+
+    #[test]
+    fn the_nodes_that_a_cluster_has_are_asked_before_those_that_the_configuration_names() {
+        let cluster = cluster("['redis://10.0.0.1:1', 'redis://10.0.0.1:2']");
+        let places = || -> Vec<_> {
+            let tellers = cluster.tellers();
+            tellers.iter().map(|node| node.place().1).collect()
+        };
+        let learn = |port| {
+            let map = Value::Array(vec![told(0, 16_383, text("10.0.0.1"), port)]);
+            assert!(cluster.learn(&map, &cluster.seeds[0], 1));
+            cluster.map.load_full()
+        };
+        assert_eq!(places(), [1, 2]);
+        let (one, other) = (learn(3), learn(4));
+        assert_eq!(places(), [4, 1, 2]);
+        assert!(one.shares_none_with(&other));
+        assert!(!one.shares_none_with(&one));
+        assert!(!Map::empty().shares_none_with(&one), "it is the first");
     }
 
     #[test]
