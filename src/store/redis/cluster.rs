@@ -540,7 +540,10 @@ impl Redis {
 
     /// Has nobody wait for a node for a while, and says so where that is new. Another may have taken over.
     pub(super) fn leave_alone(self: &Arc<Self>, node: &Node, away: Away) {
-        let is_new = node.rest(self.now());
+        let is_new = match away {
+            Away::Timeout => node.rest_longer(self.now()),
+            _ => node.rest(self.now()),
+        };
         if is_new && self.is_known(node) {
             let (host, port) = node.place();
             let cause = away.as_str();
@@ -559,8 +562,8 @@ impl Redis {
     }
 
     /// Notes that a node has not answered a call. Of a connection the breaker hears once: it is one
-    /// node's, and many may wait for that. After a few in a row another connection is tried, and other
-    /// nodes are asked whether they have taken over. Without a cluster the breaker hears of each call by
+    /// node's, and many may wait for that. After a few in a row another connection is tried a while
+    /// later, and other nodes are asked whether they have taken over. Without a cluster the breaker hears of each call by
     /// itself; where it does not open, because other connections are fine, this one is given up too.
     fn unanswered(self: &Arc<Self>, at: (Lane, usize), node: &Node, link: &Arc<Link>) {
         let number = link.unanswered();
@@ -574,7 +577,7 @@ impl Redis {
             1 => self.weigh(at.0, Failure::new(Away::Timeout, Weight::Counts)),
             SILENT => {
                 node.slot(at).forget(link);
-                self.reread();
+                self.leave_alone(node, Away::Timeout);
             }
             _ => {}
         }

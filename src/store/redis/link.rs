@@ -83,6 +83,8 @@ pub(super) struct Node {
     rests: AtomicU64,
     /// Whether it has been left alone since it last answered in time.
     is_away: AtomicBool,
+    /// How often since then it took a connection and answered nothing over it.
+    silences: AtomicU32,
 }
 
 impl Node {
@@ -92,6 +94,7 @@ impl Node {
             slots: (0..2 * (workers + 1)).map(|_| Slot::default()).collect(),
             rests: AtomicU64::new(0),
             is_away: AtomicBool::new(false),
+            silences: AtomicU32::new(0),
         }
     }
 
@@ -191,6 +194,17 @@ impl Node {
         !self.is_away.swap(true, Relaxed)
     }
 
+    /// The same where it takes connections and answers too late: each time longer, since each new
+    /// connection would cost it more than it can do.
+    pub(super) fn rest_longer(&self, now: u64) -> bool {
+        // One time for all workers.
+        if !self.is_resting(now) {
+            let before = self.silences.fetch_add(1, Relaxed).min(MOST_DOUBLED);
+            self.rests.fetch_max(now + (REST << before), Relaxed);
+        }
+        !self.is_away.swap(true, Relaxed)
+    }
+
     /// Whether it has been left alone and has not answered in time since.
     pub(super) fn is_away(&self) -> bool {
         self.is_away.load(Relaxed)
@@ -198,6 +212,7 @@ impl Node {
 
     /// Notes that it has answered in time.
     pub(super) fn answered(&self) {
+        self.silences.store(0, Relaxed);
         self.is_away.store(false, Relaxed);
     }
 
@@ -361,11 +376,29 @@ impl Slot {
 const CONNECTING: Duration = Duration::from_secs(1);
 /// For how long, in milliseconds, nobody tries to connect to a node of a cluster where that has failed.
 const REST: u64 = 250;
+/// How often that is doubled for one that is slow: up to four seconds.
+const MOST_DOUBLED: u32 = 4;
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::config::Config;
+
+    #[test]
+    fn who_answers_too_late_again_and_again_is_left_alone_for_longer_each_time() {
+        let node = Node::new(Client::open("redis://127.0.0.1:1").unwrap(), 1);
+        let rested = |now: u64| (now..).find(|&at| !node.is_resting(at)).unwrap() - now;
+        let mut now = 1;
+        for rest in [250, 500, 1_000, 2_000, 4_000, 4_000] {
+            assert_eq!(node.rest_longer(now), now == 1, "new the first time");
+            assert!(!node.rest_longer(now), "another worker finds the same");
+            assert_eq!(rested(now), rest);
+            now += rest;
+        }
+        node.answered();
+        assert!(node.rest_longer(now));
+        assert_eq!(rested(now), 250);
+    }
 
     #[test]
     fn no_command_waits_for_the_acknowledgement_of_another() {
