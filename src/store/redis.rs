@@ -307,7 +307,12 @@ impl Redis {
             return Ok(answer);
         }
         let link = self.link(at, node, ask.patience).await?;
-        Ok(self.send_over(&link, at, node, ask).await)
+        let answer = self.send_over(&link, at, node, ask).await;
+        if self.is_cluster() && answer.as_ref().is_err_and(broken) {
+            // It closes new ones, too: else one would be made for each call.
+            self.leave_alone(node, Away::Unreachable);
+        }
+        Ok(answer)
     }
 
     /// The same over a connection, which is dropped when it is of no use any more.
