@@ -41,12 +41,11 @@ impl RedisCluster {
         let node = RedisServer::with(&["--cluster-enabled", "yes"]);
         let met = node.run(&format!("CLUSTER MEET 127.0.0.1 {}", self.0[0].port()));
         assert!(met.starts_with("+OK"), "{met}");
-        let knows = |told: &str, other: &RedisServer| told.contains(&other.port().to_string());
-        eventually(|| {
-            let told = node.run("CLUSTER SLOTS");
-            self.0.iter().all(|other| knows(&told, other))
-        })
-        .await;
+        let id = node.run("CLUSTER MYID");
+        let id = id.lines().nth(1).expect("it has one").to_owned();
+        let knows_us = |other: &RedisServer| other.run("CLUSTER NODES").contains(&id);
+        let is_whole = || node.run("CLUSTER INFO").contains("cluster_state:ok");
+        eventually(|| is_whole() && self.0.iter().all(knows_us)).await;
         node
     }
 

@@ -19,7 +19,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use futures_util::future::try_join_all;
 use redis::{Arg, Cmd, ErrorKind, RedisError, RedisResult, ServerErrorKind, Value};
 use tokio::{
@@ -39,6 +39,8 @@ pub(super) struct Cluster {
     /// Those that the configuration names.
     seeds: Box<[Arc<Node>]>,
     map: ArcSwap<Map>,
+    /// Where a key was last said to be on its way to: in no map before it has all of a slot.
+    guest: ArcSwapOption<Node>,
     /// Since when the map is being read, in milliseconds; 0 is not.
     reading: AtomicU64,
     /// When that last began, in milliseconds.
@@ -68,6 +70,7 @@ impl Cluster {
         Self {
             seeds: seeds.into(),
             map: ArcSwap::from_pointee(Map::empty()),
+            guest: ArcSwapOption::empty(),
             reading: AtomicU64::new(0),
             looked: AtomicU64::new(0),
             read: Notify::new(),
@@ -140,13 +143,26 @@ impl Cluster {
     /// The node at a place: one that is known already, with its connections, or a new one.
     fn at(&self, nodes: &[Arc<Node>], place: (&str, u16)) -> Option<Arc<Node>> {
         let known = find(nodes, place)
-            .or_else(|| find(&self.map.load().nodes, place))
-            .or_else(|| find(&self.seeds, place));
+            .or_else(|| self.known(place))
+            .or_else(|| self.guest.load_full().filter(|node| node.place() == place));
         known.or_else(|| self.seeds.first()?.other(place).ok().map(Arc::new))
     }
 
-    /// Whom a node names instead of itself. Who is new is known from now on.
-    fn redirected(&self, from: &Node, error: &RedisError) -> Option<Arc<Node>> {
+    /// A node of the map, or one that the configuration names.
+    fn known(&self, place: (&str, u16)) -> Option<Arc<Node>> {
+        find(&self.map.load().nodes, place).or_else(|| find(&self.seeds, place))
+    }
+
+    /// Drops all connections for one purpose.
+    pub(super) fn disconnect(&self, lane: Lane) {
+        let nodes = self.tellers();
+        nodes.iter().for_each(|node| node.disconnect(lane));
+        self.guest.store(None);
+    }
+
+    /// Whom a node names instead of itself: for good one that is known already, since the map tells
+    /// more; for a key that is on its way, anybody.
+    fn redirected(&self, from: &Node, error: &RedisError, asking: bool) -> Option<Arc<Node>> {
         let (address, _) = error.redirect_node()?;
         let (host, port) = address.rsplit_once(':')?;
         let host = match host.trim_start_matches('[').trim_end_matches(']') {
@@ -156,10 +172,11 @@ impl Cluster {
             host => host,
         };
         let place = (host, port.parse().ok()?);
-        let node = self.at(&[], place)?;
-        if find(&self.map.load().nodes, place).is_none() {
-            self.map.rcu(|map| map.with(&node));
+        if !asking {
+            return self.known(place);
         }
+        let node = self.at(&[], place)?;
+        self.guest.store(Some(Arc::clone(&node)));
         Some(node)
     }
 }
@@ -198,19 +215,6 @@ impl Map {
         }
         let number = u16::try_from(number).unwrap_or(NOBODY);
         self.slots[usize::from(span.first)..=usize::from(span.last)].fill(number);
-    }
-
-    fn with(&self, node: &Arc<Node>) -> Self {
-        let mut nodes = self.nodes.clone();
-        // What is told may be wrong, or very much.
-        if nodes.len() < MOST_NODES {
-            nodes.push(Arc::clone(node));
-        }
-        Self {
-            nodes,
-            slots: self.slots.clone(),
-            told: self.told,
-        }
     }
 }
 
@@ -351,7 +355,7 @@ impl Redis {
             if error.redirect_node().is_none() {
                 return Ok(answer);
             }
-            let Some(next) = cluster.redirected(&node, error) else {
+            let Some(next) = cluster.redirected(&node, error, ask.asking) else {
                 // A new map may say where that is.
                 self.reread();
                 return Err(Failure::new(Away::Refused, Weight::Nothing));
@@ -557,8 +561,7 @@ impl Redis {
         let Target::Cluster(cluster) = &self.target else {
             return false;
         };
-        let in_map = find(&cluster.map.load().nodes, node.place()).is_some();
-        in_map || find(&cluster.seeds, node.place()).is_some()
+        cluster.known(node.place()).is_some()
     }
 
     /// Notes that a node has not answered a call. Of a connection the breaker hears once: it is one
@@ -749,6 +752,28 @@ mod tests {
         assert!(one.shares_none_with(&other));
         assert!(!one.shares_none_with(&one));
         assert!(!Map::empty().shares_none_with(&one), "it is the first");
+    }
+
+    #[test]
+    fn a_node_that_no_map_has_is_asked_for_keys_on_their_way_alone() {
+        let cluster = cluster("['redis://10.0.0.1:1', 'redis://10.0.0.1:2']");
+        let from = Arc::clone(&cluster.seeds[0]);
+        let redirected = |kind, to: &str| {
+            let told = RedisError::from((ErrorKind::Server(kind), "told", format!("7 {to}")));
+            let asking = kind == ServerErrorKind::Ask;
+            cluster.redirected(&from, &told, asking)
+        };
+        let (moved, ask) = (ServerErrorKind::Moved, ServerErrorKind::Ask);
+        assert!(redirected(moved, "10.0.0.1:2").is_some());
+        assert!(redirected(moved, ":2").is_some(), "where that one is");
+        assert!(redirected(moved, "10.0.0.1:3").is_none());
+        let new = redirected(ask, "10.0.0.1:3").unwrap();
+        let again = redirected(ask, "10.0.0.1:3").unwrap();
+        assert!(Arc::ptr_eq(&new, &again), "its connections are kept");
+        assert_eq!(cluster.tellers().len(), 2);
+        for kind in [moved, ask] {
+            assert!(redirected(kind, "?:2").is_none());
+        }
     }
 
     #[test]

@@ -65,10 +65,7 @@ impl Target {
     pub(super) fn disconnect(&self, lane: Lane) {
         match self {
             Self::Single(node) => node.disconnect(lane),
-            Self::Cluster(cluster) => {
-                let nodes = cluster.tellers();
-                nodes.iter().for_each(|node| node.disconnect(lane));
-            }
+            Self::Cluster(cluster) => cluster.disconnect(lane),
             Self::None => {}
         }
     }
@@ -147,7 +144,7 @@ impl Node {
         }
     }
 
-    fn disconnect(&self, lane: Lane) {
+    pub(super) fn disconnect(&self, lane: Lane) {
         for slot in self.half(lane) {
             slot.link.store(None);
         }

@@ -275,6 +275,26 @@ async fn a_key_that_moves_to_another_node_is_counted_on() {
 }
 
 #[tokio::test]
+async fn a_key_that_moves_to_a_node_without_slots_is_counted_on() {
+    let cluster = RedisCluster::start().await;
+    let new = cluster.another().await;
+    let urls = format!("{}\ntimeout = '2s'", cluster.urls());
+    let tables = "[rate_limits.one]\nkey = 'client_ip'\nquota = '6/1d'\nstore = 'redis'";
+    let gateway = limited_by(&urls, tables, "['one']");
+    let passing = async |requests: usize| storm(&[gateway.address()], 1, requests).await;
+    assert_eq!(passing(3).await, Counts::from([(200, 3)]));
+    let (from, _, keys) = holder(&cluster);
+    let moved = Move::begin((from, &new), &keys[0]);
+    moved.key(&keys[0]);
+    // No map has that one yet.
+    assert_eq!(passing(6).await, Counts::from([(200, 3), (429, 3)]));
+    assert_eq!(degraded(&gateway), 0.0);
+    moved.end();
+    recovery(&gateway).await;
+    assert!(!is_open(&gateway));
+}
+
+#[tokio::test]
 async fn limits_whose_keys_are_on_two_nodes_for_a_while_take_no_others_out_of_redis() {
     let cluster = RedisCluster::start().await;
     let urls = format!("{}\ntimeout = '2s'", cluster.urls());
