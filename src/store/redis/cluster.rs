@@ -566,8 +566,9 @@ impl Redis {
 
     /// Notes that a node has not answered a call. Of a connection the breaker hears once: it is one
     /// node's, and many may wait for that. After a few in a row another connection is tried a while
-    /// later, and other nodes are asked whether they have taken over. Without a cluster the breaker hears of each call by
-    /// itself; where it does not open, because other connections are fine, this one is given up too.
+    /// later, and other nodes are asked whether they have taken over. Without a cluster the breaker
+    /// hears of each call by itself; where it does not open, because other connections are fine, this
+    /// one is given up too.
     fn unanswered(self: &Arc<Self>, at: (Lane, usize), node: &Node, link: &Arc<Link>) {
         let number = link.unanswered();
         if !self.is_cluster() {
@@ -752,6 +753,29 @@ mod tests {
         assert!(one.shares_none_with(&other));
         assert!(!one.shares_none_with(&one));
         assert!(!Map::empty().shares_none_with(&one), "it is the first");
+    }
+
+    #[tokio::test]
+    async fn a_node_that_the_map_does_not_have_any_more_is_left_by_who_listens_there() {
+        let tables = "[redis]\nurl = ['redis://10.0.0.1:1', 'redis://10.0.0.1:2']\n\
+                      [routes.all]\nrespond = {}";
+        let config = Config::parse("test.toml", tables).unwrap().config;
+        let control = tokio::runtime::Handle::current();
+        let metrics = crate::telemetry::Metrics::new().redis();
+        let redis = Redis::new(&config.redis.unwrap(), 1, metrics, &control);
+        let Target::Cluster(cluster) = &redis.target else {
+            panic!("it is one");
+        };
+        let node = Arc::clone(&cluster.seeds[0]);
+        let learn = |port| {
+            let map = Value::Array(vec![told(0, 16_383, text("10.0.0.1"), port)]);
+            assert!(cluster.learn(&map, &node, redis.now()));
+        };
+        assert!(!redis.is_outside(&node), "nobody knows");
+        learn(1);
+        assert!(!redis.is_outside(&node));
+        learn(2);
+        assert!(redis.is_outside(&node));
     }
 
     #[test]

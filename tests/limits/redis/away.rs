@@ -323,6 +323,63 @@ async fn nonsense(answer: &'static str) -> String {
 }
 
 #[tokio::test]
+async fn an_answer_without_an_end_is_not_read_on_when_redis_counts_as_away() {
+    let (url, first) = endless().await;
+    let gateway = limited(&url, "quota = '1000000/1d'");
+    within(async {
+        while !is_open(&gateway) {
+            assert_eq!(get(&gateway).await.status, 200);
+        }
+        first.await.unwrap();
+    })
+    .await;
+}
+
+/// A server that greets as Redis does, and answers the next command without an end; and the end of its
+/// first connection.
+async fn endless() -> (String, tokio::sync::oneshot::Receiver<()>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("redis://{}", listener.local_addr().unwrap());
+    let (over, first) = tokio::sync::oneshot::channel();
+    let mut over = Some(over);
+    tokio::spawn(async move {
+        loop {
+            let (client, _) = listener.accept().await.unwrap();
+            let over = over.take();
+            tokio::spawn(async move {
+                talk_on(client).await;
+                if let Some(over) = over {
+                    over.send(()).unwrap();
+                }
+            });
+        }
+    });
+    (url, first)
+}
+
+/// Talks until the client has gone.
+async fn talk_on(mut client: TcpStream) {
+    let mut buffer = [0; 16384];
+    let mut greetings = 1;
+    while greetings > 0 {
+        let Ok(length @ 1..) = client.read(&mut buffer).await else {
+            return;
+        };
+        let text = String::from_utf8_lossy(&buffer[..length]).into_owned();
+        greetings = text.matches("SETINFO").count();
+        let answer = "+OK\r\n".repeat(greetings);
+        if client.write_all(answer.as_bytes()).await.is_err() {
+            return;
+        }
+    }
+    let mut part = b"$500000000\r\n".to_vec();
+    while client.write_all(&part).await.is_ok() {
+        part = vec![b'x'; 1_000];
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+#[tokio::test]
 async fn connections_that_take_longer_than_the_deadline_are_made_once_and_used() {
     let redis = RedisServer::start();
     let (url, proxy) = greeting_late(redis.port(), Duration::from_millis(300)).await;
