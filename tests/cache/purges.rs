@@ -95,7 +95,6 @@ async fn each_kind_of_purge_forgets_what_it_names() {
     }
 }
 
-/// A purge means what clients ask for, however either of them spells it.
 /// However much they were asked for: nobody can have them any more.
 #[tokio::test]
 async fn variants_that_were_purged_leave_their_room_to_others() {
@@ -128,6 +127,7 @@ async fn variants_that_were_purged_leave_their_room_to_others() {
     assert_eq!(site.count(), 64, "there is room for all of them");
 }
 
+/// A purge means what clients ask for, however either of them spells it.
 #[tokio::test]
 async fn a_purge_reaches_every_spelling_of_what_it_names() {
     for (host, path) in [
