@@ -133,6 +133,10 @@ enum Lane {
     Answers,
 }
 
+impl Lane {
+    const BOTH: [Self; 2] = [Self::Counts, Self::Answers];
+}
+
 /// A command, and how it is sent.
 #[derive(Clone, Copy)]
 struct Ask<'c> {
@@ -310,7 +314,7 @@ impl Redis {
         let answer = self.send_over(&link, at, node, ask).await;
         if self.is_cluster() && answer.as_ref().is_err_and(broken) {
             // It closes new ones, too: else one would be made for each call.
-            self.leave_alone(node, Away::Unreachable);
+            self.leave_alone(node, &[at.0], Away::Unreachable);
         }
         Ok(answer)
     }
@@ -346,8 +350,8 @@ impl Redis {
         };
         if is_useless {
             node.slot(at).forget(link);
-        } else if node.is_away() && began.elapsed() < self.timeout {
-            node.answered();
+        } else if node.is_left(at.0) && began.elapsed() < self.timeout {
+            node.answered(at.0);
         }
         answer
     }
@@ -402,7 +406,7 @@ impl Redis {
         }
         let away = || Failure::new(slot.failure(), self.unreachable());
         let (made, now) = (slot.made(), self.now());
-        if node.is_resting(now) {
+        if node.is_resting(at.0, now) {
             self.reread();
             return Err(away());
         }
@@ -425,7 +429,7 @@ impl Redis {
             let link = node.connect(&redis.way(at.0).generation).await;
             if let Err(away) = &link {
                 if redis.is_cluster() {
-                    redis.leave_alone(&node, *away);
+                    redis.leave_alone(&node, &Lane::BOTH, *away);
                 }
                 redis.failed(at.0, Failure::new(*away, redis.unreachable()));
             }
@@ -467,7 +471,7 @@ impl Redis {
         command.arg(key).arg(1).arg("PX").arg(1_000);
         let answer = timeout(self.timeout, link.send(&command)).await;
         if matches!(answer, Ok(Ok(Value::Okay))) {
-            node.answered();
+            node.answered(Lane::Counts);
             self.counts.breaker.close();
             self.answers.breaker.close();
             tracing::info!("Redis is back");

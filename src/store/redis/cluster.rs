@@ -77,13 +77,14 @@ impl Cluster {
         }
     }
 
-    /// The node that has a slot; without one any that is not left alone, if there is one.
+    /// The node that has a slot; without one, for messages, any that is not left alone, if there is one.
     fn node(&self, slot: Option<u16>, now: u64) -> Option<Arc<Node>> {
         let map = self.map.load();
         match slot {
             Some(slot) => map.node(slot).cloned(),
             None => {
-                let awake = map.nodes.iter().find(|node| !node.is_resting(now));
+                let is_awake = |node: &&Arc<Node>| !node.is_resting(Lane::Counts, now);
+                let awake = map.nodes.iter().find(is_awake);
                 awake.or_else(|| map.nodes.first()).cloned()
             }
         }
@@ -542,13 +543,17 @@ impl Redis {
         Some((node, key))
     }
 
-    /// Has nobody wait for a node for a while, and says so where that is new. Another may have taken over.
-    pub(super) fn leave_alone(self: &Arc<Self>, node: &Node, away: Away) {
-        let is_new = match away {
-            Away::Timeout => node.rest_longer(self.now()),
-            _ => node.rest(self.now()),
-        };
-        if is_new && self.is_known(node) {
+    /// Has nobody wait for a node for a while, for those purposes, and says so where it is of no use any
+    /// more. Another may have taken over.
+    pub(super) fn leave_alone(self: &Arc<Self>, node: &Node, lanes: &[Lane], away: Away) {
+        let now = self.now();
+        for &lane in lanes {
+            match away {
+                Away::Timeout => node.rest_longer(lane, now),
+                _ => node.rest(lane, now),
+            }
+        }
+        if self.is_known(node) && node.is_to_be_named(now) {
             let (host, port) = node.place();
             let cause = away.as_str();
             tracing::warn!(host, port, cause, "a node of the Redis cluster is away");
@@ -581,7 +586,7 @@ impl Redis {
             1 => self.weigh(at.0, Failure::new(Away::Timeout, Weight::Counts)),
             SILENT => {
                 node.slot(at).forget(link);
-                self.leave_alone(node, Away::Timeout);
+                self.leave_alone(node, &[at.0], Away::Timeout);
             }
             _ => {}
         }

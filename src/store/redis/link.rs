@@ -76,12 +76,35 @@ pub(super) struct Node {
     client: Client,
     /// One a worker, and one for the control runtime; then the same again for stored answers.
     slots: Box<[Slot]>,
+    counts: Rest,
+    answers: Rest,
+    /// Whether the log has said that it is away, since it last answered in time.
+    is_named: AtomicBool,
+    /// When the log last said so, in milliseconds; 0 is never.
+    named: AtomicU64,
+}
+
+/// How a server is left alone for one purpose: who is slow with large answers may be fine with what is
+/// short.
+#[derive(Default)]
+struct Rest {
     /// Until when nobody tries to connect, in milliseconds.
-    rests: AtomicU64,
+    until: AtomicU64,
     /// Whether it has been left alone since it last answered in time.
     is_away: AtomicBool,
     /// How often since then it took a connection and answered nothing over it.
     silences: AtomicU32,
+}
+
+impl Rest {
+    fn is_on(&self, now: u64) -> bool {
+        now < self.until.load(Relaxed)
+    }
+
+    fn begin(&self, now: u64, long: u64) {
+        self.until.fetch_max(now + long, Relaxed);
+        self.is_away.store(true, Relaxed);
+    }
 }
 
 impl Node {
@@ -89,9 +112,10 @@ impl Node {
         Self {
             client,
             slots: (0..2 * (workers + 1)).map(|_| Slot::default()).collect(),
-            rests: AtomicU64::new(0),
-            is_away: AtomicBool::new(false),
-            silences: AtomicU32::new(0),
+            counts: Rest::default(),
+            answers: Rest::default(),
+            is_named: AtomicBool::new(false),
+            named: AtomicU64::new(0),
         }
     }
 
@@ -185,42 +209,79 @@ impl Node {
         timeout(CONNECTING, subscribing).await.ok()?.ok()
     }
 
-    /// Leaves it alone for a while: whoever asks for it waits for nothing. Whether that is new.
-    pub(super) fn rest(&self, now: u64) -> bool {
-        self.rests.fetch_max(now + REST, Relaxed);
-        !self.is_away.swap(true, Relaxed)
+    fn rest_of(&self, lane: Lane) -> &Rest {
+        match lane {
+            Lane::Counts => &self.counts,
+            Lane::Answers => &self.answers,
+        }
+    }
+
+    /// Leaves it alone for a while: whoever asks for it waits for nothing.
+    pub(super) fn rest(&self, lane: Lane, now: u64) {
+        self.rest_of(lane).begin(now, REST);
     }
 
     /// The same where it takes connections and answers too late: each time longer, since each new
     /// connection would cost it more than it can do.
-    pub(super) fn rest_longer(&self, now: u64) -> bool {
+    pub(super) fn rest_longer(&self, lane: Lane, now: u64) {
+        let rest = self.rest_of(lane);
         // One time for all workers.
-        if !self.is_resting(now) {
-            let before = self.silences.fetch_add(1, Relaxed).min(MOST_DOUBLED);
-            self.rests.fetch_max(now + (REST << before), Relaxed);
+        if !rest.is_on(now) {
+            let before = rest.silences.fetch_add(1, Relaxed).min(MOST_DOUBLED);
+            rest.begin(now, REST << before);
         }
-        !self.is_away.swap(true, Relaxed)
+        rest.is_away.store(true, Relaxed);
     }
 
-    /// Whether it has been left alone and has not answered in time since.
+    /// Whether it has been left alone for that purpose and has not answered in time since.
+    pub(super) fn is_left(&self, lane: Lane) -> bool {
+        self.rest_of(lane).is_away.load(Relaxed)
+    }
+
+    /// Whether it is of no use: who answers what is short is there, however slow the rest is.
     pub(super) fn is_away(&self) -> bool {
-        self.is_away.load(Relaxed)
+        self.is_left(Lane::Counts)
     }
 
     /// Notes that it has answered in time.
-    pub(super) fn answered(&self) {
-        self.silences.store(0, Relaxed);
-        self.is_away.store(false, Relaxed);
+    pub(super) fn answered(&self, lane: Lane) {
+        let rest = self.rest_of(lane);
+        rest.silences.store(0, Relaxed);
+        rest.is_away.store(false, Relaxed);
+        if lane == Lane::Counts {
+            self.is_named.store(false, Relaxed);
+        }
+    }
+
+    /// Whether the log is to say that it is away: once, and not again and again where it comes and goes.
+    pub(super) fn is_to_be_named(&self, now: u64) -> bool {
+        if !self.is_away() || self.is_named.load(Relaxed) {
+            return false;
+        }
+        let last = self.named.load(Relaxed);
+        let is_due = last == 0 || now.saturating_sub(last) >= NAMED;
+        // Another worker may find the same.
+        let claim = || {
+            self.named
+                .compare_exchange(last, now.max(1), Relaxed, Relaxed)
+        };
+        let is_ours = is_due && claim().is_ok();
+        if is_ours {
+            self.is_named.store(true, Relaxed);
+        }
+        is_ours
     }
 
     /// Whether it is left alone.
-    pub(super) fn is_resting(&self, now: u64) -> bool {
-        now < self.rests.load(Relaxed)
+    pub(super) fn is_resting(&self, lane: Lane, now: u64) -> bool {
+        self.rest_of(lane).is_on(now)
     }
 
     /// Ends the rest.
     pub(super) fn wake(&self) {
-        self.rests.store(0, Relaxed);
+        for lane in Lane::BOTH {
+            self.rest_of(lane).until.store(0, Relaxed);
+        }
     }
 }
 
@@ -375,26 +436,66 @@ const CONNECTING: Duration = Duration::from_secs(1);
 const REST: u64 = 250;
 /// How often that is doubled for one that is slow: up to four seconds.
 const MOST_DOUBLED: u32 = 4;
+/// Milliseconds until the log names the same node again.
+const NAMED: u64 = 60_000;
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::config::Config;
 
+    fn node() -> Node {
+        Node::new(Client::open("redis://127.0.0.1:1").unwrap(), 1)
+    }
+
     #[test]
     fn who_answers_too_late_again_and_again_is_left_alone_for_longer_each_time() {
-        let node = Node::new(Client::open("redis://127.0.0.1:1").unwrap(), 1);
-        let rested = |now: u64| (now..).find(|&at| !node.is_resting(at)).unwrap() - now;
+        let (node, lane) = (node(), Lane::Counts);
+        let rested = |now: u64| (now..).find(|&at| !node.is_resting(lane, at)).unwrap() - now;
         let mut now = 1;
         for rest in [250, 500, 1_000, 2_000, 4_000, 4_000] {
-            assert_eq!(node.rest_longer(now), now == 1, "new the first time");
-            assert!(!node.rest_longer(now), "another worker finds the same");
+            node.rest_longer(lane, now);
+            // Another worker finds the same.
+            node.rest_longer(lane, now);
             assert_eq!(rested(now), rest);
             now += rest;
         }
-        node.answered();
-        assert!(node.rest_longer(now));
+        node.answered(lane);
+        node.rest_longer(lane, now);
         assert_eq!(rested(now), 250);
+    }
+
+    #[test]
+    fn who_is_slow_with_stored_answers_is_left_alone_by_no_limit() {
+        let node = node();
+        node.rest_longer(Lane::Answers, 1);
+        assert!(node.is_resting(Lane::Answers, 1) && node.is_left(Lane::Answers));
+        assert!(!node.is_resting(Lane::Counts, 1) && !node.is_away());
+        assert!(!node.is_to_be_named(1));
+        node.answered(Lane::Counts);
+        assert!(node.is_left(Lane::Answers), "nothing of that has come");
+        node.rest_longer(Lane::Answers, 251);
+        assert!(node.is_resting(Lane::Answers, 750), "twice as long");
+        node.rest(Lane::Counts, 251);
+        assert!(node.is_away());
+        node.answered(Lane::Answers);
+        assert!(node.is_away(), "nothing short has come");
+    }
+
+    #[test]
+    fn a_node_that_comes_and_goes_is_named_once_a_minute() {
+        let (node, lane) = (node(), Lane::Counts);
+        node.rest(lane, 1);
+        assert!(node.is_to_be_named(1));
+        assert!(!node.is_to_be_named(100_000), "it has not answered since");
+        node.answered(lane);
+        assert!(!node.is_to_be_named(100_000), "it is there");
+        node.rest(lane, 100_000);
+        assert!(node.is_to_be_named(100_000));
+        node.answered(lane);
+        node.rest(lane, 110_000);
+        assert!(!node.is_to_be_named(110_000));
+        assert!(node.is_to_be_named(160_000), "it is away still");
     }
 
     #[test]
