@@ -161,6 +161,9 @@ impl Policies {
     /// Has the running ones give way to these, before the first request has them. Building alone must change
     /// nothing of what runs, nor tell anybody of it: a reload may still be refused.
     pub fn take_effect(&self) {
+        if let Some((_, redis)) = &self.redis {
+            redis.take_effect();
+        }
         self.limits.take_effect();
         if let Some(cache) = self.cache() {
             cache.take_effect();

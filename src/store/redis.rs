@@ -66,6 +66,8 @@ pub struct Redis {
     control: Handle,
     /// Whether a task looks for Redis to be back.
     recovers: AtomicBool,
+    /// Whether the figures tell of it: another may be the one that is in use.
+    in_effect: AtomicBool,
 }
 
 /// What all connections for one purpose share.
@@ -166,8 +168,6 @@ impl Redis {
         metrics: RedisMetrics,
         control: &Handle,
     ) -> Arc<Self> {
-        // Looked at before the first answer, it is not known to be away.
-        metrics.open.set(0);
         Arc::new(Self {
             target: Target::new(config, workers),
             timeout: config.timeout,
@@ -180,7 +180,14 @@ impl Redis {
             began: Instant::now(),
             control: control.clone(),
             recovers: AtomicBool::new(false),
+            in_effect: AtomicBool::new(false),
         })
+    }
+
+    /// Has the figures tell of it from now on. Before the first answer it is not known to be away.
+    pub fn take_effect(&self) {
+        self.in_effect.store(true, SeqCst);
+        self.show();
     }
 
     /// What all keys begin with.
@@ -446,9 +453,9 @@ impl Redis {
 
     /// Tells the figures how it stands now, whoever was first: a failure may come while a look succeeds.
     fn show(&self) {
-        let away = self.is_away();
-        self.metrics.up.set((!away).into());
-        self.metrics.open.set(away.into());
+        if self.in_effect.load(SeqCst) {
+            self.metrics.show(self.is_away());
+        }
     }
 
     fn is_away(&self) -> bool {

@@ -165,15 +165,13 @@ impl Metrics {
     #[must_use]
     pub fn redis(&self) -> RedisMetrics {
         let redis = &self.singles.redis;
-        let metrics = RedisMetrics {
-            up: redis.up.with_label_values::<&str>(&[]),
-            open: redis.open.with_label_values::<&str>(&[]),
+        RedisMetrics {
+            up: redis.up.clone(),
+            open: redis.open.clone(),
             duration: redis.duration.with_label_values(&["counts"]),
             answers_duration: redis.duration.with_label_values(&["answers"]),
             errors: redis.errors.clone(),
-        };
-        metrics.up.set(1);
-        metrics
+        }
     }
 
     /// The figures of the answers that gateways share.

@@ -1,20 +1,31 @@
 //! Metrics of the Redis that gateways share.
 
-use prometheus::{Histogram, IntCounterVec, IntGauge};
+use prometheus::{Histogram, IntCounterVec, IntGaugeVec};
 
 /// What is told of Redis. A clone counts the same.
 #[derive(Clone, Debug)]
 pub struct RedisMetrics {
-    /// Whether it answered last.
-    pub up: IntGauge,
+    /// Whether it answered last. Both are shown from when they are first set.
+    pub up: IntGaugeVec,
     /// Whether the breaker is open, so that it is not asked.
-    pub open: IntGauge,
+    pub open: IntGaugeVec,
     /// How long answers took, those about stored answers aside.
     pub duration: Histogram,
     /// How long those about stored answers took.
     pub answers_duration: Histogram,
     /// Calls without a usable answer, by cause.
     pub errors: IntCounterVec,
+}
+
+impl RedisMetrics {
+    /// Tells whether it is away.
+    pub fn show(&self, away: bool) {
+        let set = |gauge: &IntGaugeVec, to: bool| {
+            gauge.with_label_values::<&str>(&[]).set(to.into());
+        };
+        set(&self.up, !away);
+        set(&self.open, away);
+    }
 }
 
 /// What is told of the answers that gateways share. A clone counts the same.
