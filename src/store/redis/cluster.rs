@@ -13,7 +13,8 @@ use std::{
     sync::{
         Arc,
         atomic::{
-            AtomicU64, Ordering::AcqRel, Ordering::Acquire, Ordering::Relaxed, Ordering::Release,
+            AtomicBool, AtomicU64, Ordering::AcqRel, Ordering::Acquire, Ordering::Relaxed,
+            Ordering::Release,
         },
     },
     time::{Duration, Instant},
@@ -45,12 +46,16 @@ pub(super) struct Cluster {
     reading: AtomicU64,
     /// When that last began, in milliseconds.
     looked: AtomicU64,
+    /// Whether somebody waits for one that has not begun.
+    again: AtomicBool,
     read: Notify,
 }
 
 /// Which node has which slot.
 struct Map {
     nodes: Vec<Arc<Node>>,
+    /// Those that may take over; nobody is sent there before one of the others says so.
+    replicas: Vec<Arc<Node>>,
     /// Of each slot the number of its node.
     slots: Box<[u16]>,
     /// When it was told, in milliseconds; 0 is never.
@@ -62,8 +67,12 @@ struct Map {
 struct Span<'v> {
     first: u16,
     last: u16,
-    place: (&'v str, u16),
+    place: Place<'v>,
+    replicas: Vec<Place<'v>>,
 }
+
+/// Where a node is.
+type Place<'v> = (&'v str, u16);
 
 impl Cluster {
     pub(super) fn new(seeds: Vec<Arc<Node>>) -> Self {
@@ -73,6 +82,7 @@ impl Cluster {
             guest: ArcSwapOption::empty(),
             reading: AtomicU64::new(0),
             looked: AtomicU64::new(0),
+            again: AtomicBool::new(false),
             read: Notify::new(),
         }
     }
@@ -115,15 +125,21 @@ impl Cluster {
             return false;
         };
         let mut map = Map::empty();
+        let mut replicas: Vec<Place<'_>> = Vec::new();
         for span in &spans {
             let Some(node) = self.at(&map.nodes, span.place) else {
                 return false;
             };
-            map.add(span, &node);
+            // They stand behind each of its spans.
+            if map.add(span, &node) {
+                let room = MOST_NODES - replicas.len();
+                replicas.extend(span.replicas.iter().copied().take(room));
+            }
             if map.nodes.len() > MOST_NODES {
                 return false;
             }
         }
+        map.replicas = self.all_at(&map.nodes, &replicas);
         let is_one = !map.nodes.is_empty();
         if is_one {
             map.told = now.max(1);
@@ -149,15 +165,29 @@ impl Cluster {
         known.or_else(|| self.seeds.first()?.other(place).ok().map(Arc::new))
     }
 
-    /// A node of the map, or one that the configuration names.
+    /// The nodes at these places, each once, without the `others`.
+    fn all_at(&self, others: &[Arc<Node>], places: &[Place<'_>]) -> Vec<Arc<Node>> {
+        let mut nodes: Vec<Arc<Node>> = Vec::new();
+        for &place in places {
+            if find(others, place).is_none() && find(&nodes, place).is_none() {
+                nodes.extend(self.at(&[], place));
+            }
+        }
+        nodes
+    }
+
+    /// A node of the map, replicas included, or one that the configuration names.
     fn known(&self, place: (&str, u16)) -> Option<Arc<Node>> {
-        find(&self.map.load().nodes, place).or_else(|| find(&self.seeds, place))
+        let of_map = self.map.load().find(place);
+        of_map.or_else(|| find(&self.seeds, place))
     }
 
     /// Drops all connections for one purpose.
     pub(super) fn disconnect(&self, lane: Lane) {
         let nodes = self.tellers();
         nodes.iter().for_each(|node| node.disconnect(lane));
+        let map = self.map.load();
+        map.replicas.iter().for_each(|node| node.disconnect(lane));
         self.guest.store(None);
     }
 
@@ -186,6 +216,7 @@ impl Map {
     fn empty() -> Self {
         Self {
             nodes: Vec::new(),
+            replicas: Vec::new(),
             slots: vec![NOBODY; usize::from(SLOTS)].into(),
             told: 0,
         }
@@ -196,6 +227,11 @@ impl Map {
         self.nodes.get(usize::from(number))
     }
 
+    /// The node at a place, also where it is a replica.
+    fn find(&self, place: (&str, u16)) -> Option<Arc<Node>> {
+        find(&self.nodes, place).or_else(|| find(&self.replicas, place))
+    }
+
     /// Whether it is no older than that.
     fn is_of_late(&self, most: u64, now: u64) -> bool {
         self.told != 0 && now.saturating_sub(self.told) <= most
@@ -203,19 +239,22 @@ impl Map {
 
     /// Whether both have nodes, and none of them in common.
     fn shares_none_with(&self, other: &Self) -> bool {
-        let is_shared = |node: &Arc<Node>| find(&other.nodes, node.place()).is_some();
+        let is_shared = |node: &Arc<Node>| other.find(node.place()).is_some();
         let both = !self.nodes.is_empty() && !other.nodes.is_empty();
         both && !self.nodes.iter().any(is_shared)
     }
 
-    fn add(&mut self, span: &Span<'_>, node: &Arc<Node>) {
+    /// Whether the node is one that it did not have.
+    fn add(&mut self, span: &Span<'_>, node: &Arc<Node>) -> bool {
         let number = self.nodes.iter().position(|known| Arc::ptr_eq(known, node));
+        let is_new = number.is_none();
         let number = number.unwrap_or(self.nodes.len());
-        if number == self.nodes.len() {
+        if is_new {
             self.nodes.push(Arc::clone(node));
         }
         let number = u16::try_from(number).unwrap_or(NOBODY);
         self.slots[usize::from(span.first)..=usize::from(span.last)].fill(number);
+        is_new
     }
 }
 
@@ -223,7 +262,7 @@ fn find(nodes: &[Arc<Node>], place: (&str, u16)) -> Option<Arc<Node>> {
     nodes.iter().find(|node| node.place() == place).cloned()
 }
 
-/// What `CLUSTER SLOTS` tells; `None` where it is something else. Replicas are passed over.
+/// What `CLUSTER SLOTS` tells; `None` where it is something else.
 fn spans<'v>(told: &'v Value, teller: &'v str) -> Option<Vec<Span<'v>>> {
     let Value::Array(spans) = told else {
         return None;
@@ -246,25 +285,48 @@ fn span<'v>(told: &'v Value, teller: &'v str) -> Option<Span<'v>> {
     let Value::Array(told) = told else {
         return None;
     };
-    let [Value::Int(first), Value::Int(last), Value::Array(main), ..] = told.as_slice() else {
+    let [
+        Value::Int(first),
+        Value::Int(last),
+        Value::Array(main),
+        replicas @ ..,
+    ] = told.as_slice()
+    else {
         return None;
     };
-    let [host, Value::Int(port), ..] = main.as_slice() else {
+    let span = Span {
+        first: u16::try_from(*first).ok()?,
+        last: u16::try_from(*last).ok().filter(|last| *last < SLOTS)?,
+        place: place(main, teller)?,
+        replicas: places(replicas, teller),
+    };
+    (span.first <= span.last).then_some(span)
+}
+
+/// Where replicas are, as far as that can be told: nobody needs them yet.
+fn places<'v>(told: &'v [Value], teller: &'v str) -> Vec<Place<'v>> {
+    let places = told.iter().filter_map(|node| match node {
+        Value::Array(node) => place(node, teller),
+        _ => None,
+    });
+    places
+        .filter(|(host, _)| *host != NAMELESS)
+        .take(MOST_NODES)
+        .collect()
+}
+
+fn place<'v>(node: &'v [Value], teller: &'v str) -> Option<Place<'v>> {
+    let [host, Value::Int(port), ..] = node else {
         return None;
     };
     let host = match host {
-        Value::BulkString(host) if host == NAMELESS.as_bytes() => ip(main).unwrap_or(NAMELESS),
+        Value::BulkString(host) if host == NAMELESS.as_bytes() => ip(node).unwrap_or(NAMELESS),
         Value::BulkString(host) if !host.is_empty() => std::str::from_utf8(host).ok()?,
         // It is where the one is that says so.
         Value::BulkString(_) | Value::Nil => teller,
         _ => return None,
     };
-    let span = Span {
-        first: u16::try_from(*first).ok()?,
-        last: u16::try_from(*last).ok().filter(|last| *last < SLOTS)?,
-        place: (host, u16::try_from(*port).ok()?),
-    };
-    (span.first <= span.last).then_some(span)
+    Some((host, u16::try_from(*port).ok()?))
 }
 
 /// The address of a node that has no name, which stands behind its identity.
@@ -343,6 +405,7 @@ impl Redis {
         cluster: &Cluster,
         mut ask: Ask<'_>,
     ) -> Result<RedisResult<Value>, Failure> {
+        let began = Instant::now();
         let mut node = self.node_for(cluster, ask.command).await?;
         for _ in 0..REDIRECTS {
             let answer = self.ask_node(at, &node, ask).await?;
@@ -356,14 +419,34 @@ impl Redis {
             if error.redirect_node().is_none() {
                 return Ok(answer);
             }
-            let Some(next) = cluster.redirected(&node, error, ask.asking) else {
-                // A new map may say where that is.
-                self.reread();
-                return Err(Failure::new(Away::Refused, Weight::Nothing));
+            node = match cluster.redirected(&node, error, ask.asking) {
+                Some(next) => next,
+                None if ask.asking => return Err(Failure::new(Away::Refused, Weight::Nothing)),
+                None => {
+                    let left = ask.patience.saturating_sub(began.elapsed());
+                    self.moved_from(cluster, &node, ask.command, left).await?
+                }
             };
-            node = next;
         }
         self.ask_node(at, &node, ask).await
+    }
+
+    /// The node that a new map has for a command's key, where the one of before names another that
+    /// nobody knows.
+    async fn moved_from(
+        self: &Arc<Self>,
+        cluster: &Cluster,
+        before: &Arc<Node>,
+        command: &Cmd,
+        left: Duration,
+    ) -> Result<Arc<Node>, Failure> {
+        let read = cluster.read.notified();
+        self.reread_at_once(cluster);
+        // One that is late may have come all the same.
+        let _ = timeout(left, read).await;
+        let next = cluster.node(key_of(command).map(slot_of), self.now());
+        next.filter(|next| !Arc::ptr_eq(next, before))
+            .ok_or_else(|| Failure::new(Away::Refused, Weight::Nothing))
     }
 
     /// The node that has a command's key. The first who asks reads the map; the others wait for that,
@@ -410,6 +493,15 @@ impl Redis {
         begun.err()
     }
 
+    /// The same for who waits for that: where it has been read a moment ago, it is as soon as may be.
+    fn reread_at_once(self: &Arc<Self>, cluster: &Cluster) {
+        if self.reread().is_some() {
+            cluster.again.swap(true, AcqRel);
+            // The pause may have ended meanwhile, and nobody have seen that.
+            self.reread();
+        }
+    }
+
     /// The same by whoever comes when nobody has looked for a while.
     fn refresh(self: &Arc<Self>, cluster: &Cluster) {
         if self.now().saturating_sub(cluster.looked.load(Relaxed)) >= REFRESH {
@@ -418,27 +510,35 @@ impl Redis {
     }
 
     /// Reads the map where it is older than a moment: what is said where nobody listens any more is
-    /// lost. For the control runtime.
+    /// lost. Many may do so at once, and all wait for one reading. For the control runtime.
     pub(super) async fn look_anew(self: &Arc<Self>) {
         let Target::Cluster(cluster) = &self.target else {
             return;
         };
         let is_fresh = cluster.map.load().is_of_late(FRESH, self.now());
-        if !is_fresh {
-            // An old one is better than none.
+        if is_fresh {
+            return;
+        }
+        // An old one is better than none.
+        if self.way(Lane::Counts).breaker.is_open() {
+            // Only who listens comes here then. That none can be read is known, and nothing is to be
+            // counted again.
             let _ = timeout(LOOKING, self.read_map(cluster)).await;
+        } else {
+            let read = cluster.read.notified();
+            self.reread_at_once(cluster);
+            let _ = timeout(LOOKING, read).await;
         }
     }
 
-    /// Whether a node is none of the cluster's, by a map of late. That is kept so by whoever asks.
+    /// Whether a node is none of the cluster's, nor a replica, by a map of late. That is kept so by whoever asks.
     pub(super) fn is_outside(self: &Arc<Self>, node: &Node) -> bool {
         let Target::Cluster(cluster) = &self.target else {
             return false;
         };
         self.refresh(cluster);
         let map = cluster.map.load();
-        map.is_of_late(REFRESH + REFRESH / 2, self.now())
-            && find(&map.nodes, node.place()).is_none()
+        map.is_of_late(REFRESH + REFRESH / 2, self.now()) && map.find(node.place()).is_none()
     }
 
     async fn keep_reading(self: &Arc<Self>) {
@@ -455,6 +555,10 @@ impl Redis {
         cluster.read.notify_waiters();
         sleep(PAUSE).await;
         cluster.reading.store(0, Release);
+        // One of both sees the other: who waits marks this before looking whether it is being read.
+        if cluster.again.swap(false, AcqRel) {
+            self.reread();
+        }
     }
 
     /// Reads the map from the first node that tells it.
@@ -668,7 +772,11 @@ mod tests {
     }
 
     fn told(first: i64, last: i64, host: Value, port: i64) -> Value {
-        let replica = Value::Array(vec![text("10.0.0.9"), Value::Int(1)]);
+        told_with(first, last, (host, port), 1)
+    }
+
+    fn told_with(first: i64, last: i64, (host, port): (Value, i64), replica: i64) -> Value {
+        let replica = Value::Array(vec![text("10.0.0.9"), Value::Int(replica)]);
         let main = Value::Array(vec![host, Value::Int(port), text("id")]);
         Value::Array(vec![Value::Int(first), Value::Int(last), main, replica])
     }
@@ -704,7 +812,12 @@ mod tests {
             told(0, 99, text("10.0.0.1"), 6379),
             told(100, 16_383, Value::Nil, 6380),
         ]);
-        let span = |first, last, place| Span { first, last, place };
+        let span = |first, last, place| Span {
+            first,
+            last,
+            place,
+            replicas: vec![("10.0.0.9", 1)],
+        };
         let read = spans(&map, "teller").unwrap();
         let (one, two) = (("10.0.0.1", 6379), ("teller", 6380));
         assert_eq!(read, [span(0, 99, one), span(100, 16_383, two)]);
@@ -772,15 +885,42 @@ mod tests {
             panic!("it is one");
         };
         let node = Arc::clone(&cluster.seeds[0]);
-        let learn = |port| {
-            let map = Value::Array(vec![told(0, 16_383, text("10.0.0.1"), port)]);
+        let learn = |port, replica| {
+            let main = (text("10.0.0.1"), port);
+            let map = Value::Array(vec![told_with(0, 16_383, main, replica)]);
             assert!(cluster.learn(&map, &node, redis.now()));
         };
         assert!(!redis.is_outside(&node), "nobody knows");
-        learn(1);
+        learn(1, 8);
         assert!(!redis.is_outside(&node));
-        learn(2);
-        assert!(redis.is_outside(&node));
+        let replica = Arc::clone(&cluster.map.load().replicas[0]);
+        assert!(!redis.is_outside(&replica), "it may take over");
+        learn(2, 9);
+        assert!(redis.is_outside(&node) && redis.is_outside(&replica));
+    }
+
+    #[test]
+    fn a_replica_that_takes_over_is_followed_before_the_map_says_so() {
+        let cluster = cluster("['redis://10.0.0.1:1', 'redis://10.0.0.1:2']");
+        let from = Arc::clone(&cluster.seeds[0]);
+        let map = |main: (&str, i64)| {
+            let first = told(0, 99, text(main.0), main.1);
+            Value::Array(vec![first, told(100, 16_383, text("10.0.0.1"), 2)])
+        };
+        assert!(cluster.learn(&map(("10.0.0.1", 1)), &from, 1));
+        let moved = || {
+            let kind = ErrorKind::Server(ServerErrorKind::Moved);
+            let told = RedisError::from((kind, "told", "7 10.0.0.9:1".to_owned()));
+            cluster.redirected(&from, &told, false)
+        };
+        let replica = moved().unwrap();
+        assert_eq!(cluster.map.load().replicas.len(), 1, "both have the same");
+        assert!(find(&cluster.tellers(), replica.place()).is_none());
+        // It is a main node then, and none of its own.
+        assert!(cluster.learn(&map(("10.0.0.9", 1)), &from, 2));
+        let main = cluster.node(Some(7), 2).unwrap();
+        assert!(Arc::ptr_eq(&main, &replica), "its connections are kept");
+        assert!(cluster.map.load().replicas.is_empty());
     }
 
     #[test]
