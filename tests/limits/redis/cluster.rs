@@ -365,6 +365,38 @@ async fn when_a_node_hangs_its_replica_goes_on_counting() {
 }
 
 #[tokio::test]
+async fn a_node_that_hands_over_to_its_replica_under_load_costs_no_decision() {
+    let cluster = with_replicas().await;
+    let nodes = &cluster.0;
+    // Replicas are told of as soon as it is known how far they are.
+    let tells_all = |node: &RedisServer| {
+        let told = node.run("CLUSTER SLOTS");
+        let mut ports = nodes.iter().map(|node| format!(":{}\r\n", node.port()));
+        ports.all(|port| told.contains(&port))
+    };
+    eventually(|| nodes.iter().all(tells_all)).await;
+    let urls = format!("{}\ntimeout = '2s'", cluster.urls());
+    let tables = "[rate_limits.one]\nkey = 'client_ip'\nquota = '1000000/1d'\nalgorithm = 'sliding_window'\nstore = 'redis'";
+    let gateway = limited_by(&urls, tables, "['one']");
+    assert_eq!(get(&gateway).await.status, 200);
+    recovery(&gateway).await;
+    let counts = |node: &RedisServer| node.run("KEYS *").contains("limit:");
+    let is_main = |node: &RedisServer| node.run("INFO replication").contains("role:master");
+    eventually(|| nodes.iter().filter(|node| counts(node)).count() == 2).await;
+    let replica = nodes.iter().find(|node| counts(node) && !is_main(node));
+    let replica = replica.unwrap();
+    let before = degraded(&gateway);
+    let load = Storm::over(gateway.address());
+    let told = replica.run("CLUSTER FAILOVER");
+    assert!(told.starts_with("+OK"), "{told}");
+    eventually(|| is_main(replica) && replica.calls("evalsha") > 100).await;
+    let (answers, slowest) = load.end().await;
+    println!("the slowest request took {slowest:?}");
+    assert_eq!(answers.keys().collect::<Vec<_>>(), [&200]);
+    assert_eq!(degraded(&gateway), before, "each was counted in Redis");
+}
+
+#[tokio::test]
 async fn when_a_node_comes_back_and_knows_nobody_its_replica_goes_on_counting() {
     let cluster = with_replicas().await;
     for node in &cluster.0 {
