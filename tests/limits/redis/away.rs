@@ -87,6 +87,33 @@ async fn without_redis_the_same_limit_counts_here() {
 }
 
 #[tokio::test]
+async fn the_figures_tell_of_another_redis_when_a_reload_takes_effect() {
+    let owner = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = owner.local_addr().unwrap();
+    let url = format!("redis://127.0.0.1:{}", free_port());
+    let gateway = limited(&url, "quota = '5/1d'");
+    assert_eq!(get(&gateway).await.status, 200);
+    let told = || {
+        let up = gateway.metric("tollgate_redis_up", &[]);
+        (up, is_open(&gateway))
+    };
+    assert_eq!(told(), (0.0, true));
+    let redis = RedisServer::start();
+    let with = |listen: &str| {
+        format!(
+            "[server]\nlisten = [{listen}]\n[redis]\nurl = '{}'\n\
+             [routes.all]\nrespond = {{ body = 'ok' }}\nrate_limits = ['one']\n\
+             [rate_limits.one]\nkey = 'client_ip'\nstore = 'redis'\nquota = '5/1d'\n",
+            redis.url()
+        )
+    };
+    gateway.refuse(&with(&format!("'127.0.0.1:0', '{taken}'")));
+    assert_eq!(told(), (0.0, true), "the one that is away goes on");
+    gateway.apply(&with("'127.0.0.1:0'"));
+    assert_eq!(told(), (1.0, false));
+}
+
+#[tokio::test]
 async fn without_redis_everything_passes_where_that_is_asked_for() {
     let url = format!("redis://127.0.0.1:{}", free_port());
     let gateway = limited(&url, "quota = '5/1d'\non_store_error = 'allow'");
