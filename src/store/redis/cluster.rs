@@ -873,14 +873,44 @@ mod tests {
         assert!(!Map::empty().shares_none_with(&one), "it is the first");
     }
 
-    #[tokio::test]
-    async fn a_node_that_the_map_does_not_have_any_more_is_left_by_who_listens_there() {
+    /// One whose cluster nobody has asked yet.
+    fn unasked() -> Arc<Redis> {
         let tables = "[redis]\nurl = ['redis://10.0.0.1:1', 'redis://10.0.0.1:2']\n\
                       [routes.all]\nrespond = {}";
         let config = Config::parse("test.toml", tables).unwrap().config;
         let control = tokio::runtime::Handle::current();
         let metrics = crate::telemetry::Metrics::new().redis();
-        let redis = Redis::new(&config.redis.unwrap(), 1, metrics, &control);
+        Redis::new(&config.redis.unwrap(), 1, metrics, &control)
+    }
+
+    #[tokio::test]
+    async fn who_is_sent_to_a_node_that_nobody_knows_waits_for_the_map() {
+        let redis = unasked();
+        let Target::Cluster(cluster) = &redis.target else {
+            panic!("it is one");
+        };
+        let before = Arc::clone(&cluster.seeds[0]);
+        // Another one reads.
+        cluster.reading.store(1, Release);
+        let reads = async {
+            let map = Value::Array(vec![told(0, 16_383, text("10.0.0.1"), 3)]);
+            assert!(cluster.learn(&map, &before, 1));
+            cluster.read.notify_waiters();
+        };
+        let mut command = redis::cmd("GET");
+        command.arg("key");
+        let waits = redis.moved_from(cluster, &before, &command, Duration::from_secs(30));
+        let (next, ()) = tokio::join!(waits, reads);
+        let next = next.ok().unwrap();
+        assert_eq!(next.place(), ("10.0.0.1", 3));
+        assert!(cluster.again.load(Relaxed), "that may have been a pause");
+        let waits = redis.moved_from(cluster, &next, &command, Duration::ZERO);
+        assert!(waits.await.is_err(), "it is the one that has said so");
+    }
+
+    #[tokio::test]
+    async fn a_node_that_the_map_does_not_have_any_more_is_left_by_who_listens_there() {
+        let redis = unasked();
         let Target::Cluster(cluster) = &redis.target else {
             panic!("it is one");
         };
