@@ -9,6 +9,9 @@
 //! nothing to the others, it does so again for each key of a node that hangs, and it does not read the
 //! map anew where calls are not answered.
 
+mod slots;
+mod told;
+
 use std::{
     sync::{
         Arc,
@@ -22,7 +25,7 @@ use std::{
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use futures_util::future::try_join_all;
-use redis::{Arg, Cmd, ErrorKind, RedisError, RedisResult, ServerErrorKind, Value};
+use redis::{Cmd, ErrorKind, RedisError, RedisResult, ServerErrorKind, Value};
 use tokio::{
     sync::Notify,
     time::{sleep, timeout},
@@ -34,6 +37,8 @@ use super::{
     cause,
     link::{Link, Node, Target},
 };
+use slots::{SLOTS, key_of, slot_of};
+use told::{NAMELESS, Place, Span, spans};
 
 /// A cluster.
 pub(super) struct Cluster {
@@ -61,18 +66,6 @@ struct Map {
     /// When it was told, in milliseconds; 0 is never.
     told: u64,
 }
-
-/// Slots in a row on one node.
-#[derive(Debug, PartialEq, Eq)]
-struct Span<'v> {
-    first: u16,
-    last: u16,
-    place: Place<'v>,
-    replicas: Vec<Place<'v>>,
-}
-
-/// Where a node is.
-type Place<'v> = (&'v str, u16);
 
 impl Cluster {
     pub(super) fn new(seeds: Vec<Arc<Node>>) -> Self {
@@ -260,141 +253,6 @@ impl Map {
 
 fn find(nodes: &[Arc<Node>], place: (&str, u16)) -> Option<Arc<Node>> {
     nodes.iter().find(|node| node.place() == place).cloned()
-}
-
-/// What `CLUSTER SLOTS` tells; `None` where it is something else.
-fn spans<'v>(told: &'v Value, teller: &'v str) -> Option<Vec<Span<'v>>> {
-    let Value::Array(spans) = told else {
-        return None;
-    };
-    if spans.len() > usize::from(SLOTS) {
-        return None;
-    }
-    let mut read = Vec::with_capacity(spans.len());
-    for told in spans {
-        let span = span(told, teller)?;
-        // Where that one is may be known at the next reading; the others are fine.
-        if span.place.0 != NAMELESS {
-            read.push(span);
-        }
-    }
-    Some(read)
-}
-
-fn span<'v>(told: &'v Value, teller: &'v str) -> Option<Span<'v>> {
-    let Value::Array(told) = told else {
-        return None;
-    };
-    let [
-        Value::Int(first),
-        Value::Int(last),
-        Value::Array(main),
-        replicas @ ..,
-    ] = told.as_slice()
-    else {
-        return None;
-    };
-    let span = Span {
-        first: u16::try_from(*first).ok()?,
-        last: u16::try_from(*last).ok().filter(|last| *last < SLOTS)?,
-        place: place(main, teller)?,
-        replicas: places(replicas, teller),
-    };
-    (span.first <= span.last).then_some(span)
-}
-
-/// Where replicas are, as far as that can be told: nobody needs them yet.
-fn places<'v>(told: &'v [Value], teller: &'v str) -> Vec<Place<'v>> {
-    let places = told.iter().filter_map(|node| match node {
-        Value::Array(node) => place(node, teller),
-        _ => None,
-    });
-    places
-        .filter(|(host, _)| *host != NAMELESS)
-        .take(MOST_NODES)
-        .collect()
-}
-
-fn place<'v>(node: &'v [Value], teller: &'v str) -> Option<Place<'v>> {
-    let [host, Value::Int(port), ..] = node else {
-        return None;
-    };
-    let host = match host {
-        Value::BulkString(host) if host == NAMELESS.as_bytes() => ip(node).unwrap_or(NAMELESS),
-        Value::BulkString(host) if !host.is_empty() => std::str::from_utf8(host).ok()?,
-        // It is where the one is that says so.
-        Value::BulkString(_) | Value::Nil => teller,
-        _ => return None,
-    };
-    Some((host, u16::try_from(*port).ok()?))
-}
-
-/// The address of a node that has no name, which stands behind its identity.
-fn ip(node: &[Value]) -> Option<&str> {
-    let Value::Array(more) = node.get(3)? else {
-        return None;
-    };
-    let (pairs, _) = more.as_chunks::<2>();
-    pairs.iter().find_map(|pair| match pair {
-        [Value::BulkString(name), Value::BulkString(ip)] if name == b"ip" => {
-            std::str::from_utf8(ip).ok().filter(|ip| !ip.is_empty())
-        }
-        _ => None,
-    })
-}
-
-/// The slot of a key. What stands in the first braces decides, if anything does.
-fn slot_of(key: &[u8]) -> u16 {
-    let tag = || {
-        let open = key.iter().position(|byte| *byte == b'{')?;
-        let behind = &key[open + 1..];
-        let close = behind.iter().position(|byte| *byte == b'}')?;
-        Some(&behind[..close]).filter(|tag| !tag.is_empty())
-    };
-    checksum(tag().unwrap_or(key)) % SLOTS
-}
-
-/// CRC-16/XMODEM, as the Redis cluster specification has it.
-fn checksum(bytes: &[u8]) -> u16 {
-    bytes.iter().fold(0_u16, |sum, byte| {
-        let number = (sum >> 8) ^ u16::from(*byte);
-        (sum << 8) ^ CHECKSUMS[usize::from(number)]
-    })
-}
-
-const fn checksums() -> [u16; 256] {
-    let mut all = [0; 256];
-    let mut number = 0;
-    while number < all.len() {
-        let mut sum = (number as u16) << 8;
-        let mut bit = 0;
-        while bit < 8 {
-            let carry = sum & 0x8000 != 0;
-            sum <<= 1;
-            if carry {
-                sum ^= 0x1021;
-            }
-            bit += 1;
-        }
-        all[number] = sum;
-        number += 1;
-    }
-    all
-}
-
-/// The key that decides where a command goes; all of its keys are in one slot.
-fn key_of(command: &Cmd) -> Option<&[u8]> {
-    let mut arguments = command.args_iter();
-    let before = match arguments.next()? {
-        // The script, and how many keys there are.
-        Arg::Simple(b"EVAL" | b"EVALSHA") => 2,
-        Arg::Simple(b"PUBLISH") => return None,
-        _ => 0,
-    };
-    match arguments.nth(before)? {
-        Arg::Simple(key) => Some(key),
-        _ => None,
-    }
 }
 
 impl Redis {
@@ -725,15 +583,10 @@ impl Drop for Waiting<'_> {
     }
 }
 
-/// How many slots there are.
-const SLOTS: u16 = 16_384;
 /// More nodes are no cluster.
 const MOST_NODES: usize = 1_024;
-/// Where a node has no name, and clients are to be told names.
-const NAMELESS: &str = "?";
 /// No number of a node.
 const NOBODY: u16 = u16::MAX;
-const CHECKSUMS: [u16; 256] = checksums();
 /// How often a command may be sent elsewhere, all within its deadline.
 const REDIRECTS: u32 = 3;
 /// Calls in a row without an answer after which a connection is given up.
@@ -753,9 +606,10 @@ const PATIENCE: Duration = Duration::from_millis(250);
 
 #[cfg(test)]
 mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
+    use super::{
+        told::tests::{text, told, told_with},
+        *,
+    };
     use crate::config::Config;
 
     fn cluster(urls: &str) -> Box<Cluster> {
@@ -765,92 +619,6 @@ mod tests {
             Target::Cluster(cluster) => cluster,
             _ => panic!("it is one"),
         }
-    }
-
-    fn text(text: &str) -> Value {
-        Value::BulkString(text.as_bytes().to_vec())
-    }
-
-    fn told(first: i64, last: i64, host: Value, port: i64) -> Value {
-        told_with(first, last, (host, port), 1)
-    }
-
-    fn told_with(first: i64, last: i64, (host, port): (Value, i64), replica: i64) -> Value {
-        let replica = Value::Array(vec![text("10.0.0.9"), Value::Int(replica)]);
-        let main = Value::Array(vec![host, Value::Int(port), text("id")]);
-        Value::Array(vec![Value::Int(first), Value::Int(last), main, replica])
-    }
-
-    #[test]
-    fn a_key_has_the_slot_that_the_specification_says() {
-        assert_eq!(checksum(b"123456789"), 0x31C3);
-        assert_eq!(slot_of(b"foo"), 12_182);
-        assert_eq!(slot_of(b"a{bar}b{foo}"), slot_of(b"bar"));
-        assert_eq!(slot_of(b"{}foo"), checksum(b"{}foo") % SLOTS);
-        assert_eq!(slot_of(b"{foo"), checksum(b"{foo") % SLOTS);
-        assert_eq!(slot_of(b"a{{foo}}"), checksum(b"{foo") % SLOTS);
-    }
-
-    #[test]
-    fn a_command_goes_where_its_first_key_is() {
-        let key = |arguments: &[&str]| {
-            let mut command = redis::cmd(arguments[0]);
-            command.arg(&arguments[1..]);
-            key_of(&command).map(<[u8]>::to_vec)
-        };
-        let one = Some(b"one".to_vec());
-        assert_eq!(key(&["EVALSHA", "hash", "2", "one", "two"]), one);
-        assert_eq!(key(&["EVAL", "script", "1", "one"]), one);
-        assert_eq!(key(&["MGET", "one", "two"]), one);
-        assert_eq!(key(&["PUBLISH", "channel", "one"]), None);
-        assert_eq!(key(&["EVALSHA", "hash"]), None);
-    }
-
-    #[test]
-    fn a_map_is_read_and_what_is_none_is_not() {
-        let map = Value::Array(vec![
-            told(0, 99, text("10.0.0.1"), 6379),
-            told(100, 16_383, Value::Nil, 6380),
-        ]);
-        let span = |first, last, place| Span {
-            first,
-            last,
-            place,
-            replicas: vec![("10.0.0.9", 1)],
-        };
-        let read = spans(&map, "teller").unwrap();
-        let (one, two) = (("10.0.0.1", 6379), ("teller", 6380));
-        assert_eq!(read, [span(0, 99, one), span(100, 16_383, two)]);
-        for wrong in [
-            told(0, 16_384, text("a"), 1),
-            told(-1, 9, text("a"), 1),
-            told(9, 8, text("a"), 1),
-            told(0, 9, text("a"), 65_536),
-            told(0, 9, Value::Int(1), 1),
-            Value::Array(vec![Value::Int(0), Value::Int(1)]),
-            Value::Okay,
-        ] {
-            assert_eq!(spans(&Value::Array(vec![wrong]), "teller"), None);
-        }
-        assert_eq!(spans(&Value::Okay, "teller"), None);
-    }
-
-    #[test]
-    fn a_node_without_a_name_is_at_its_address_or_left_out() {
-        let more = Value::Array(vec![text("ip"), text("10.0.0.1")]);
-        let main = vec![text("?"), Value::Int(6379), text("id"), more];
-        let known = vec![Value::Int(0), Value::Int(9), Value::Array(main)];
-        let map = Value::Array(vec![
-            Value::Array(known),
-            told(10, 16_382, text("?"), 6380),
-            told(16_383, 16_383, text("b"), 6381),
-        ]);
-        let places: Vec<_> = spans(&map, "teller")
-            .unwrap()
-            .iter()
-            .map(|span| (span.first, span.place))
-            .collect();
-        assert_eq!(places, [(0, ("10.0.0.1", 6379)), (16_383, ("b", 6381))]);
     }
 
     #[test]
@@ -983,12 +751,5 @@ mod tests {
         assert!(outdated(ServerErrorKind::MasterDown));
         assert!(!outdated(ServerErrorKind::TryAgain));
         assert!(!outdated(ServerErrorKind::Ask));
-    }
-
-    proptest! {
-        #[test]
-        fn any_key_has_a_slot(key in prop::collection::vec(any::<u8>(), 0..40)) {
-            prop_assert!(slot_of(&key) < SLOTS);
-        }
     }
 }
