@@ -334,13 +334,12 @@ impl Redis {
         node: &Node,
         ask: Ask<'_>,
     ) -> RedisResult<Value> {
-        let began = Instant::now();
         let mut waiting = Waiting {
             redis: self,
             at,
             node,
             link,
-            began,
+            began: Instant::now(),
             is_over: false,
         };
         let answer = match ask.asking {
@@ -357,7 +356,7 @@ impl Redis {
         };
         if is_useless {
             node.slot(at).forget(link);
-        } else if node.is_left(at.0) && began.elapsed() < self.timeout {
+        } else if node.is_left(at.0) && waiting.began.elapsed() < self.timeout {
             node.answered(at.0);
         }
         answer

@@ -314,9 +314,8 @@ async fn what_nobody_may_share_is_fetched_by_each_and_soon_not_waited_for() {
     }
 }
 
-/// What was for all before lies in the store still, and is asked about each time.
-#[tokio::test]
-async fn what_has_become_nobody_elses_is_soon_not_waited_for() {
+/// A site whose answer was for all: that is stored and stale, and all others are nobody else's.
+async fn becomes_private() -> Site {
     let site = Site::start("", |count, _| match count {
         1 => numbered(1, &[("cache-control", "max-age=1"), ("etag", "\"one\"")]),
         _ => numbered(count, &[("cache-control", "private")]),
@@ -324,6 +323,13 @@ async fn what_has_become_nobody_elses_is_soon_not_waited_for() {
     .await;
     site.get("/a").await;
     site.later(2);
+    site
+}
+
+/// What was for all before lies in the store still, and is asked about each time.
+#[tokio::test]
+async fn what_has_become_nobody_elses_is_soon_not_waited_for() {
+    let site = becomes_private().await;
     assert_eq!(site.get("/a").await.body, "2");
     site.gate.forget_permits(1_000_000);
     let asking = async { join_all((0..4).map(|_| site.get("/a"))).await };
@@ -371,13 +377,7 @@ async fn those_whose_answers_are_private_do_not_part_others_who_find_a_stale_one
 
 #[tokio::test]
 async fn who_is_answered_apart_behind_a_stale_answer_waits_for_nobody() {
-    let site = Site::start("", |count, _| match count {
-        1 => numbered(1, &[("cache-control", "max-age=1"), ("etag", "\"one\"")]),
-        _ => numbered(count, &[("cache-control", "private")]),
-    })
-    .await;
-    site.get("/a").await;
-    site.later(2);
+    let site = becomes_private().await;
     let fields = [("cookie", "session=1")];
     site.get_with("/a", &fields).await;
     site.gate.forget_permits(1_000_000);

@@ -297,8 +297,13 @@ impl Stage {
             if let Some(lent) = granted.lent.take() {
                 lent.use_up();
             }
-            let (under, source, at) = (granted.under, granted.source, granted.at);
-            let window = granted.window;
+            let Granted {
+                under,
+                window,
+                source,
+                at,
+                ..
+            } = *granted;
             let report = context.limited(question.report(window, said));
             if on_route.limit.config.cost_header.is_some() {
                 grant.open.push(OpenCharge {

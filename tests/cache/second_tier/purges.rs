@@ -263,8 +263,7 @@ async fn changes_that_redis_is_told_of_in_time_cost_no_other_answer() {
 async fn a_change_that_redis_does_not_know_of_yet_counts_for_what_stands_there() {
     let fleet = Fleet::with(1, REDIS, TAGGED).await;
     fleet.fill(0, "/a").await;
-    let answer = fleet.redis.run("ACL SETUSER default -del");
-    assert!(answer.starts_with("+OK"), "{answer}");
+    allow(&fleet, "-del");
     fleet.send(0, "DELETE", "/a", &[]).await;
     assert_eq!(fleet.keys("tollgate:cache:*:guard").len(), 1);
     assert_ne!(fleet.body(0, "/a").await, "1");
@@ -309,10 +308,7 @@ async fn a_purge_that_redis_takes_late_reaches_who_has_heard_of_it_before() {
     fleet.fill(0, "/a").await;
     assert_eq!(fleet.body(1, "/a").await, "1");
     // It passes messages on and answers, and forgets nothing.
-    let allow = |rule: &str| {
-        let answer = fleet.redis.run(&format!("ACL SETUSER default {rule}"));
-        assert!(answer.starts_with("+OK"), "{answer}");
-    };
+    let allow = |rule: &str| allow(&fleet, rule);
     allow("-eval -evalsha -del");
     fleet.purge(0, r#"{"url": "http://a.test/a"}"#).await;
     fleet.purged(2.0).await;
@@ -366,6 +362,12 @@ async fn a_reload_may_add_redis_to_a_rule() {
     assert_eq!(fleet.count(), 1);
 }
 
+/// What Redis lets everybody do.
+fn allow(fleet: &Fleet, rule: &str) {
+    let answer = fleet.redis.run(&format!("ACL SETUSER default {rule}"));
+    assert!(answer.starts_with("+OK"), "{answer}");
+}
+
 #[tokio::test]
 async fn a_change_of_which_redis_is_told_late_outlives_a_reload_with_another_cache() {
     for (from, to) in [
@@ -375,10 +377,7 @@ async fn a_change_of_which_redis_is_told_late_outlives_a_reload_with_another_cac
     ] {
         let fleet = Fleet::with(2, REDIS, TAGGED).await;
         fleet.fill(0, "/a").await;
-        let allow = |rule: &str| {
-            let answer = fleet.redis.run(&format!("ACL SETUSER default {rule}"));
-            assert!(answer.starts_with("+OK"), "{answer}");
-        };
+        let allow = |rule: &str| allow(&fleet, rule);
         // It answers, and forgets nothing.
         allow("-del");
         fleet.send(0, "DELETE", "/a", &[]).await;
@@ -402,10 +401,7 @@ async fn a_change_of_which_redis_is_told_late_outlives_reloads_that_share_nothin
     for without_redis in [false, true] {
         let fleet = Fleet::with(2, REDIS, TAGGED).await;
         fleet.fill(0, "/a").await;
-        let allow = |rule: &str| {
-            let answer = fleet.redis.run(&format!("ACL SETUSER default {rule}"));
-            assert!(answer.starts_with("+OK"), "{answer}");
-        };
+        let allow = |rule: &str| allow(&fleet, rule);
         // It answers, and forgets nothing.
         allow("-del");
         fleet.send(0, "DELETE", "/a", &[]).await;

@@ -328,20 +328,40 @@ async fn with_replicas() -> RedisCluster {
     cluster
 }
 
+/// A limit that is never reached, of one key.
+const ONE: &str = "[rate_limits.one]\nkey = 'client_ip'\nquota = '1000000/1d'\n\
+                   algorithm = 'sliding_window'\nstore = 'redis'";
+
+fn counts(node: &RedisServer) -> bool {
+    node.run("KEYS *").contains("limit:")
+}
+
+fn is_main(node: &RedisServer) -> bool {
+    node.run("INFO replication").contains("role:master")
+}
+
+/// A gateway whose limit one node and its replica know.
+async fn counted_by(urls: &str, nodes: &[RedisServer]) -> Gateway {
+    let gateway = limited_by(urls, ONE, "['one']");
+    assert_eq!(get(&gateway).await.status, 200);
+    recovery(&gateway).await;
+    eventually(|| nodes.iter().filter(|node| counts(node)).count() == 2).await;
+    gateway
+}
+
+/// Takes the node that counts out of them.
+fn counting_main(nodes: &mut Vec<RedisServer>) -> RedisServer {
+    let main = nodes.iter().position(|node| counts(node) && is_main(node));
+    nodes.remove(main.expect("one counts"))
+}
+
 /// A node that counts is stopped, with a replica: gateways count on there, also one that comes later.
 async fn goes_on_when(stop: impl FnOnce(&mut RedisServer)) {
     let cluster = with_replicas().await;
     let urls = cluster.urls();
     let mut nodes = cluster.0;
-    let tables = "[rate_limits.one]\nkey = 'client_ip'\nquota = '1000000/1d'\nalgorithm = 'sliding_window'\nstore = 'redis'";
-    let gateway = limited_by(&urls, tables, "['one']");
-    assert_eq!(get(&gateway).await.status, 200);
-    recovery(&gateway).await;
-    let counts = |node: &RedisServer| node.run("KEYS *").contains("limit:");
-    let is_main = |node: &RedisServer| node.run("INFO replication").contains("role:master");
-    eventually(|| nodes.iter().filter(|node| counts(node)).count() == 2).await;
-    let main = nodes.iter().position(|node| counts(node) && is_main(node));
-    let mut main = nodes.remove(main.unwrap());
+    let gateway = counted_by(&urls, &nodes).await;
+    let mut main = counting_main(&mut nodes);
     let load = Storm::over(gateway.address());
     stop(&mut main);
     eventually(|| nodes.iter().any(|node| counts(node) && is_main(node))).await;
@@ -350,7 +370,7 @@ async fn goes_on_when(stop: impl FnOnce(&mut RedisServer)) {
     println!("recovered in {took:?} after the failover, the slowest request took {slowest:?}");
     assert_eq!(answers.keys().collect::<Vec<_>>(), [&200]);
     assert!(took < Duration::from_secs(2), "{took:?}");
-    let took = recovery(&limited_by(&urls, tables, "['one']")).await;
+    let took = recovery(&limited_by(&urls, ONE, "['one']")).await;
     assert!(took < Duration::from_secs(2), "{took:?}");
 }
 
@@ -376,13 +396,7 @@ async fn a_node_that_hands_over_to_its_replica_under_load_costs_no_decision() {
     };
     eventually(|| nodes.iter().all(tells_all)).await;
     let urls = format!("{}\ntimeout = '2s'", cluster.urls());
-    let tables = "[rate_limits.one]\nkey = 'client_ip'\nquota = '1000000/1d'\nalgorithm = 'sliding_window'\nstore = 'redis'";
-    let gateway = limited_by(&urls, tables, "['one']");
-    assert_eq!(get(&gateway).await.status, 200);
-    recovery(&gateway).await;
-    let counts = |node: &RedisServer| node.run("KEYS *").contains("limit:");
-    let is_main = |node: &RedisServer| node.run("INFO replication").contains("role:master");
-    eventually(|| nodes.iter().filter(|node| counts(node)).count() == 2).await;
+    let gateway = counted_by(&urls, nodes).await;
     let replica = nodes.iter().find(|node| counts(node) && !is_main(node));
     let replica = replica.unwrap();
     let before = degraded(&gateway);
@@ -405,15 +419,8 @@ async fn when_a_node_comes_back_and_knows_nobody_its_replica_goes_on_counting() 
     }
     let urls = format!("{}\ntimeout = '500ms'", cluster.urls());
     let mut nodes = cluster.0;
-    let tables = "[rate_limits.one]\nkey = 'client_ip'\nquota = '1000000/1d'\nalgorithm = 'sliding_window'\nstore = 'redis'";
-    let gateway = limited_by(&urls, tables, "['one']");
-    assert_eq!(get(&gateway).await.status, 200);
-    recovery(&gateway).await;
-    let counts = |node: &RedisServer| node.run("KEYS *").contains("limit:");
-    let is_main = |node: &RedisServer| node.run("INFO replication").contains("role:master");
-    eventually(|| nodes.iter().filter(|node| counts(node)).count() == 2).await;
-    let main = nodes.iter().position(|node| counts(node) && is_main(node));
-    let mut main = nodes.remove(main.unwrap());
+    let gateway = counted_by(&urls, &nodes).await;
+    let mut main = counting_main(&mut nodes);
     let replica = nodes.iter().position(counts).unwrap();
     main.kill();
     main.restart_as_stranger();
