@@ -32,7 +32,7 @@ use std::{
     fmt,
     pin::pin,
     sync::{
-        Arc, Weak,
+        Arc, Mutex, Weak,
         atomic::{AtomicBool, AtomicU64, Ordering::Relaxed, Ordering::SeqCst},
     },
     time::{Duration, Instant},
@@ -49,6 +49,7 @@ use breaker::{Breaker, Weight, pause};
 use cluster::Waiting;
 use deadlines::Deadlines;
 use link::{Link, Node, Target};
+use quota::Joint;
 use script::Scripts;
 
 /// A Redis, or a cluster of them.
@@ -58,6 +59,8 @@ pub struct Redis {
     prefix: Box<str>,
     /// One a worker, and one for the control runtime.
     deadlines: Box<[Arc<Deadlines>]>,
+    /// As many: what each is about to ask.
+    joints: Box<[Mutex<Joint>]>,
     counts: Way,
     answers: Way,
     metrics: RedisMetrics,
@@ -173,6 +176,7 @@ impl Redis {
             timeout: config.timeout,
             prefix: config.prefix.as_str().into(),
             deadlines: (0..=workers).map(|_| Arc::default()).collect(),
+            joints: (0..=workers).map(|_| Mutex::default()).collect(),
             counts: Way::default(),
             answers: Way::default(),
             metrics,
@@ -529,6 +533,10 @@ impl Redis {
     fn deadlines(&self, worker: usize) -> &Arc<Deadlines> {
         // There is one at least.
         &self.deadlines[worker.min(self.deadlines.len() - 1)]
+    }
+
+    fn joint(&self, worker: usize) -> &Mutex<Joint> {
+        &self.joints[worker.min(self.joints.len() - 1)]
     }
 
     /// The timers of the runtime know milliseconds.

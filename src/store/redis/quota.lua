@@ -1,16 +1,19 @@
--- All limits of one request at once: take from each, or from none.
+-- All limits of one question at once: take from each, or from none. Several questions are as many calls,
+-- one behind the other.
 --
 -- KEYS     one for each limit
 -- ARGV[1]  packed, the most significant byte of numbers first, of 4 bytes unless told:
---          t to take, l to look (what taking would say), g to give back or c to charge; 8 bytes that no
---          other call has, or, to give back, how many microseconds ago it was taken; then for each limit
---          its algorithm (t, f, s, e), a byte that is 1 if it can refuse, a byte with how many windows,
---          the cost, how many to take if there are so many, the largest quota under which the key is
---          counted, and each window as quota, bucket, and microseconds in 8 bytes
+--          t to take, l to look (what taking would say), g to give back or c to charge; then for each
+--          question 8 bytes that no other has, or, to give back, how many microseconds ago it was taken,
+--          and in 2 bytes how many limits; for each of those its algorithm (t, f, s, e), a byte that is 1
+--          if it can refuse, a byte with how many windows, the cost, how many to take if there are so many,
+--          the largest quota under which the key is counted, and each window as quota, bucket, and
+--          microseconds in 8 bytes
 --
 -- Answers one text (a list is dear to read) of 18 bytes for each limit: a byte that is 1 if it fits, a
 -- byte with the window that says so, what is left there, how many were taken, and in 8 bytes
--- microseconds until there is more.
+-- microseconds until there is more. Of one question of several that comes to an error all bytes are 2:
+-- asked by itself it tells which.
 --
 -- Times are microseconds of this server's clock: they fit a double until the year 2255. When it goes
 -- back, what was counted stays as it is until it has caught up; what is more than a window ahead then
@@ -24,7 +27,9 @@
 local clock = redis.call('TIME')
 local now = tonumber(clock[1]) * 1000000 + tonumber(clock[2])
 local packed = ARGV[1]
-local op, nonce = packed:sub(1, 1), packed:sub(2, 9)
+local op = packed:sub(1, 1)
+-- Of the question that is being answered.
+local nonce
 local EPSILON = 0.000001
 -- What a counter holds, and how long a debt lasts: 146 years. More has no use, and fits no answer.
 local MOST, LONGEST = 4294967295, 4611686018427387
@@ -221,31 +226,49 @@ local function change(limit, count, taken)
   redis.call('PEXPIRE', limit.key, whole(math.ceil(lives / 1000) + 1000))
 end
 
-local function read()
-  local limits, at = {}, 10
-  for index, key in ipairs(KEYS) do
-    local limit, refuses, windows = { key = key }, 0, 0
-    limit.algorithm, refuses, windows, limit.cost, limit.want, limit.largest, at =
-      struct.unpack('>c1BBI4I4I4', packed, at)
-    limit.refuses = refuses == 1
-    for number = 1, windows do
-      local window = {}
-      window.quota, window.bucket, window.per, at = struct.unpack('>I4I4I8', packed, at)
-      algorithms[limit.algorithm].load(key, window)
-      limit[number] = window
-    end
-    limits[index] = limit
+local function read_limit(key, at)
+  local limit, refuses, windows = { key = key }, 0, 0
+  limit.algorithm, refuses, windows, limit.cost, limit.want, limit.largest, at =
+    struct.unpack('>c1BBI4I4I4', packed, at)
+  limit.refuses = refuses == 1
+  for number = 1, windows do
+    local window = {}
+    window.quota, window.bucket, window.per, at = struct.unpack('>I4I4I8', packed, at)
+    limit[number] = window
   end
-  return limits
+  return limit, at
+end
+
+local function read()
+  local questions, at, keys = {}, 2, 0
+  while at <= #packed do
+    local question, count = {}, 0
+    question.nonce, count, at = struct.unpack('>c8I2', packed, at)
+    for index = 1, count do
+      question[index], at = read_limit(KEYS[keys + index], at)
+    end
+    keys = keys + count
+    questions[#questions + 1] = question
+  end
+  return questions
+end
+
+local function load(question)
+  nonce = question.nonce
+  for _, limit in ipairs(question) do
+    for _, window in ipairs(limit) do
+      algorithms[limit.algorithm].load(limit.key, window)
+    end
+  end
 end
 
 local function free(window)
   return math.max(0, math.floor(window.size - window.used + EPSILON))
 end
 
-local limits = read()
-
-if op == 'g' or op == 'c' then
+-- What is given back, or charged.
+local function settle(limits)
+  load(limits)
   for _, limit in ipairs(limits) do
     if op == 'c' then
       change(limit, limit.cost)
@@ -253,27 +276,30 @@ if op == 'g' or op == 'c' then
       change(limit, limit.cost, now - struct.unpack('>I8', nonce))
     end
   end
-  return {}
+  return ''
 end
 
-local passes = op == 't'
-for _, limit in ipairs(limits) do
-  limit.wait, limit.got = -1, limit.want
-  for number, window in ipairs(limit) do
-    local there = free(window)
-    if there < limit.cost then
-      local wait = math.max(1, math.ceil(algorithms[limit.algorithm].wait(limit.key, window, limit.cost)))
-      if wait > limit.wait then limit.wait, limit.window = wait, number end
-    else
-      limit.got = math.min(limit.got, there)
+-- Whether all fit that can refuse.
+local function all_fit(limits)
+  local fit = true
+  for _, limit in ipairs(limits) do
+    limit.wait, limit.got = -1, limit.want
+    for number, window in ipairs(limit) do
+      local there = free(window)
+      if there < limit.cost then
+        local wait = math.max(1, math.ceil(algorithms[limit.algorithm].wait(limit.key, window, limit.cost)))
+        if wait > limit.wait then limit.wait, limit.window = wait, number end
+      else
+        limit.got = math.min(limit.got, there)
+      end
     end
+    limit.fits = limit.wait < 0
+    fit = fit and (limit.fits or not limit.refuses)
   end
-  limit.fits = limit.wait < 0
-  passes = passes and (limit.fits or not limit.refuses)
+  return fit
 end
 
-local answer = {}
-for _, limit in ipairs(limits) do
+local function answer(limit, passes)
   local fits, window, left, wait, got = 1, 1, 0, 0, 0
   if not limit.fits then
     fits, window, wait = 0, limit.window, limit.wait
@@ -294,6 +320,27 @@ for _, limit in ipairs(limits) do
     end
   end
   wait = within(math.ceil(wait), LONGEST)
-  answer[#answer + 1] = struct.pack('>BBI4I4I8', fits, window - 1, left, got, wait)
+  return struct.pack('>BBI4I4I8', fits, window - 1, left, got, wait)
 end
-return table.concat(answer)
+
+local function decide(limits)
+  load(limits)
+  local fit = all_fit(limits)
+  local answers = {}
+  for index, limit in ipairs(limits) do
+    answers[index] = answer(limit, fit and op == 't')
+  end
+  return table.concat(answers)
+end
+
+local questions = read()
+local settles = op == 'g' or op == 'c'
+local work = settles and settle or decide
+if #questions == 1 then return work(questions[1]) end
+local answers = {}
+for index, question in ipairs(questions) do
+  -- One that another program's key, or a full server, keeps from an answer keeps no other from its own.
+  local done, said = pcall(work, question)
+  answers[index] = done and said or string.rep('\2', 18 * #question)
+end
+return table.concat(answers)

@@ -1,5 +1,7 @@
 //! Decisions about limits: one script a decision, for all limits and windows at once.
 
+mod joint;
+
 use std::{sync::Arc, time::Duration};
 
 use redis::{Cmd, Value};
@@ -7,6 +9,7 @@ use smallvec::SmallVec;
 
 use super::{Away, Lane, Redis};
 use crate::store::{Decision, KeyHash, Refused, Standing, Window};
+pub(super) use joint::Joint;
 
 /// The algorithms that count in Redis.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,16 +47,20 @@ enum Operation {
 }
 
 impl Operation {
-    /// Its letter, and the number behind that.
-    fn arguments(self) -> (u8, u64) {
+    fn letter(self) -> u8 {
         match self {
-            Self::Take => (b't', fastrand::u64(..)),
-            Self::Look => (b'l', 0),
-            Self::Give(ago) => {
-                let ago = u64::try_from(ago.as_micros()).unwrap_or(u64::MAX);
-                (b'g', ago)
-            }
-            Self::Charge => (b'c', fastrand::u64(..)),
+            Self::Take => b't',
+            Self::Look => b'l',
+            Self::Give(_) => b'g',
+            Self::Charge => b'c',
+        }
+    }
+
+    fn number(self) -> u64 {
+        match self {
+            Self::Take | Self::Charge => fastrand::u64(..),
+            Self::Look => 0,
+            Self::Give(ago) => u64::try_from(ago.as_micros()).unwrap_or(u64::MAX),
         }
     }
 }
@@ -102,7 +109,11 @@ impl Redis {
         worker: usize,
         asks: &[SharedAsk<'_>],
     ) -> Result<SmallVec<[SharedTaken; 2]>, Away> {
-        self.decide(worker, Operation::Take, asks).await
+        // Of a cluster one call reaches the keys of one slot only.
+        match self.is_cluster() {
+            true => self.decide(worker, Operation::Take, asks).await,
+            false => self.take_jointly(worker, asks).await,
+        }
     }
 
     /// What [`take`](Self::take) would say, without taking.
@@ -193,7 +204,8 @@ impl Redis {
         asks: &[SharedAsk<'_>],
     ) -> Result<SmallVec<[SharedTaken; 2]>, Away> {
         let value = self.run(worker, operation, asks).await?;
-        parse(&value, asks).ok_or_else(|| self.garbage_on(Lane::Counts))
+        let taken = bytes_of(&value).and_then(|bytes| parse(bytes, asks));
+        taken.ok_or_else(|| self.garbage_on(Lane::Counts))
     }
 
     async fn run(
@@ -202,60 +214,105 @@ impl Redis {
         operation: Operation,
         asks: &[SharedAsk<'_>],
     ) -> Result<Value, Away> {
-        let script = &self.scripts.quota;
-        let push = |command: &mut Cmd| self.push(command, operation, asks);
+        let mut questions = Questions::new(operation);
+        questions.add(self.prefix(), asks);
         // Given back twice it would be more than was taken.
         let again = !matches!(operation, Operation::Give(_));
+        self.ask_script(worker, &questions, again).await
+    }
+
+    async fn ask_script(
+        self: &Arc<Self>,
+        worker: usize,
+        questions: &Questions,
+        again: bool,
+    ) -> Result<Value, Away> {
+        let script = &self.scripts.quota;
+        let push = |command: &mut Cmd| questions.push(command);
         self.call(Lane::Counts, worker, script, again, push).await
     }
 
-    /// The key's name in Redis. What is in braces alone decides on the node.
-    fn key(&self, ask: &SharedAsk<'_>) -> Bytes {
-        // By hand: it is made for every question, and formatting would be a tenth of its cost.
-        let mut key = Bytes::from_slice(self.prefix().as_bytes());
-        key.extend_from_slice(b"limit:{");
-        key.extend_from_slice(&ask.key.digits());
-        key.extend_from_slice(&[b'}', b':', ask.algorithm.letter(), b':']);
-        key.extend_from_slice(ask.limit.as_bytes());
+    fn key(&self, ask: &SharedAsk<'_>) -> Vec<u8> {
+        let mut key = Vec::new();
+        write_key(&mut key, self.prefix(), ask);
         key
-    }
-
-    fn push(&self, command: &mut Cmd, operation: Operation, asks: &[SharedAsk<'_>]) {
-        command.arg(asks.len());
-        for ask in asks {
-            command.arg(&self.key(ask)[..]);
-        }
-        command.arg(&packed(operation, asks)[..]);
     }
 }
 
-/// What is short enough for the stack.
-type Bytes = SmallVec<[u8; 128]>;
+/// What one call asks the script, as that reads it.
+struct Questions {
+    operation: Operation,
+    /// The keys, one behind the other, and where each ends.
+    keys: Vec<u8>,
+    ends: Vec<usize>,
+    /// All else, as one argument: each by itself costs the driver as much as all of it.
+    packed: Vec<u8>,
+}
 
-/// All that the script has to know, as one argument: each by itself costs the driver as much as all of it.
-fn packed(operation: Operation, asks: &[SharedAsk<'_>]) -> Bytes {
-    let (letter, number) = operation.arguments();
-    let mut bytes = Bytes::new();
-    bytes.push(letter);
-    bytes.extend_from_slice(&number.to_be_bytes());
-    for ask in asks {
-        // The configuration and what credentials bring have fewer.
+impl Questions {
+    fn new(operation: Operation) -> Self {
+        Self {
+            operation,
+            keys: Vec::with_capacity(KEYS),
+            ends: Vec::new(),
+            packed: Vec::with_capacity(PACKED),
+        }
+    }
+
+    /// One question more, of limits whose keys begin so.
+    fn add(&mut self, prefix: &str, asks: &[SharedAsk<'_>]) {
+        if self.packed.is_empty() {
+            self.packed.push(self.operation.letter());
+        }
+        // The configuration has fewer limits, and of them and credentials fewer windows.
+        let limits = u16::try_from(asks.len()).unwrap_or(u16::MAX);
+        let mut head = [0; 10];
+        head[..8].copy_from_slice(&self.operation.number().to_be_bytes());
+        head[8..].copy_from_slice(&limits.to_be_bytes());
+        self.packed.extend_from_slice(&head);
+        for ask in asks.iter().take(limits.into()) {
+            write_key(&mut self.keys, prefix, ask);
+            self.ends.push(self.keys.len());
+            self.pack(ask);
+        }
+    }
+
+    fn pack(&mut self, ask: &SharedAsk<'_>) {
         let windows = u8::try_from(ask.windows.len()).unwrap_or(u8::MAX);
-        let mut limit = [0_u8; 15];
+        let mut limit = [0; 15];
         limit[..3].copy_from_slice(&[ask.algorithm.letter(), ask.enforced.into(), windows]);
         limit[3..7].copy_from_slice(&ask.cost.to_be_bytes());
         limit[7..11].copy_from_slice(&ask.want.max(ask.cost).to_be_bytes());
         limit[11..].copy_from_slice(&ask.largest.to_be_bytes());
-        bytes.extend_from_slice(&limit);
+        self.packed.extend_from_slice(&limit);
         for window in ask.windows.iter().take(windows.into()) {
             let mut quota = [0; 16];
             quota[..4].copy_from_slice(&window.quota.to_be_bytes());
             quota[4..8].copy_from_slice(&window.bucket.to_be_bytes());
             quota[8..].copy_from_slice(&micros(window.per).to_be_bytes());
-            bytes.extend_from_slice(&quota);
+            self.packed.extend_from_slice(&quota);
         }
     }
-    bytes
+
+    fn push(&self, command: &mut Cmd) {
+        command.arg(self.ends.len());
+        let mut begin = 0;
+        for &end in &self.ends {
+            command.arg(&self.keys[begin..end]);
+            begin = end;
+        }
+        command.arg(&self.packed[..]);
+    }
+}
+
+/// A key's name in Redis. What is in braces alone decides on the node.
+fn write_key(key: &mut Vec<u8>, prefix: &str, ask: &SharedAsk<'_>) {
+    // By hand: it is made for every question, and formatting would be a tenth of its cost.
+    key.extend_from_slice(prefix.as_bytes());
+    key.extend_from_slice(b"limit:{");
+    key.extend_from_slice(&ask.key.digits());
+    key.extend_from_slice(&[b'}', b':', ask.algorithm.letter(), b':']);
+    key.extend_from_slice(ask.limit.as_bytes());
 }
 
 /// Rounded up: never more than the quota.
@@ -263,11 +320,15 @@ fn micros(nanos: u64) -> u64 {
     nanos.div_ceil(1_000)
 }
 
-/// Reads the answer; `None` when it is not one.
-fn parse(value: &Value, asks: &[SharedAsk<'_>]) -> Option<SmallVec<[SharedTaken; 2]>> {
-    let Value::BulkString(bytes) = value else {
-        return None;
-    };
+fn bytes_of(value: &Value) -> Option<&[u8]> {
+    match value {
+        Value::BulkString(bytes) => Some(bytes),
+        _ => None,
+    }
+}
+
+/// Reads the answer to a question; `None` when it is not one.
+fn parse(bytes: &[u8], asks: &[SharedAsk<'_>]) -> Option<SmallVec<[SharedTaken; 2]>> {
     let (answers, rest) = bytes.as_chunks::<ANSWER>();
     if answers.len() != asks.len() || !rest.is_empty() {
         return None;
@@ -305,8 +366,18 @@ fn taken(answer: &[u8; ANSWER], ask: &SharedAsk<'_>) -> Option<SharedTaken> {
 
 /// Bytes a limit in an answer.
 const ANSWER: usize = 18;
+/// Room for the questions of a few requests.
+const KEYS: usize = 256;
+const PACKED: usize = 128;
 
 #[cfg(test)]
 mod model;
+#[cfg(test)]
+#[allow(dead_code, unreachable_pub)] // Tests of whole gateways use the rest.
+#[path = "../../../tests/support/redis.rs"]
+mod server;
+/// How long a test waits for its server.
+#[cfg(test)]
+const PATIENCE: Duration = Duration::from_secs(10);
 #[cfg(test)]
 mod tests;

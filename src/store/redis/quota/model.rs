@@ -4,21 +4,15 @@
 //! one that takes the time from the last argument; everything else is what runs in production, and so
 //! are the command and the reading of the answer.
 
-#[allow(dead_code, unreachable_pub)] // Tests of whole gateways use the rest.
-#[path = "../../../../tests/support/redis.rs"]
-mod server;
-
 use std::sync::Arc;
 
 use proptest::{prelude::*, test_runner::TestRunner};
 
-use super::*;
+use super::{server::RedisServer, *};
 use crate::{config::Config, store::KeyHasher, telemetry::Metrics};
-use server::RedisServer;
 
 /// The script as it stands.
 const QUOTA: &str = include_str!("../quota.lua");
-const PATIENCE: Duration = Duration::from_secs(10);
 /// Microseconds. All times are whole milliseconds: then no fraction of a token is within the script's
 /// epsilon of a whole one.
 const MILLI: u64 = 1_000;
@@ -62,9 +56,18 @@ impl Model {
     }
 
     fn run(&mut self, operation: Operation, asks: &[SharedAsk<'_>], now: u64) -> Value {
+        self.run_all(operation, &[asks], now)
+    }
+
+    /// Several questions by one call.
+    fn run_all(&mut self, operation: Operation, all: &[&[SharedAsk<'_>]], now: u64) -> Value {
         let mut command = redis::cmd("EVALSHA");
         command.arg(&self.script);
-        self.redis.push(&mut command, operation, asks);
+        let mut questions = Questions::new(operation);
+        for asks in all {
+            questions.add(self.redis.prefix(), asks);
+        }
+        questions.push(&mut command);
         command.arg(now).query(&mut self.connection).unwrap()
     }
 
@@ -79,7 +82,8 @@ impl Model {
         now: u64,
     ) -> Vec<SharedTaken> {
         let value = self.run(operation, asks, now);
-        parse(&value, asks).expect("an answer").into_vec()
+        let bytes = bytes_of(&value).expect("a text");
+        parse(bytes, asks).expect("an answer").into_vec()
     }
 
     /// For how many microseconds a key is kept; from now on it is kept until it is asked for again,
@@ -391,6 +395,55 @@ fn the_script_decides_as_a_plain_reference_does() {
     let model = std::cell::RefCell::new(&mut model);
     let outcome = runner.run(&(limits(), steps()), |(limits, steps)| {
         agrees(&mut model.borrow_mut(), &limits, &steps)
+    });
+    outcome.unwrap();
+}
+
+#[test]
+fn questions_of_one_call_are_answered_as_if_each_came_by_itself() {
+    let model = std::cell::RefCell::new(Model::start());
+    let question = (1..5_u32, 0..9_u32, 0..3_usize);
+    let calls = prop::collection::vec((0..900_u64, prop::collection::vec(question, 1..9)), 1..12);
+    let mut runner = TestRunner::new(ProptestConfig::with_cases(64));
+    let outcome = runner.run(&(limits(), calls), |(limits, calls)| {
+        let hash = |_| KeyHasher::shared().hash(&fastrand::u128(..).to_le_bytes());
+        let [together, alone] = [(); 2].map(|()| [0; 3].map(hash));
+        let asks = |keys: &[KeyHash; 3], (cost, more, key): (u32, u32, usize)| {
+            let asks = limits.iter().enumerate().map(|(index, limit)| SharedAsk {
+                limit: ["one", "other"][index],
+                key: keys[key],
+                algorithm: limit.0,
+                windows: &limit.1,
+                largest: 1,
+                cost,
+                want: cost + more,
+                enforced: limit.2,
+            });
+            asks.collect::<Vec<_>>()
+        };
+        let mut now = BEGIN;
+        for (pause, questions) in calls {
+            now += pause * MILLI;
+            let mut model = model.borrow_mut();
+            let of = |keys| {
+                questions
+                    .iter()
+                    .map(|&it| asks(keys, it))
+                    .collect::<Vec<_>>()
+            };
+            let (joined, single) = (of(&together), of(&alone));
+            let slices: Vec<_> = joined.iter().map(Vec::as_slice).collect();
+            let value = model.run_all(Operation::Take, &slices, now);
+            let mut rest = bytes_of(&value).expect("a text");
+            for (joined, single) in joined.iter().zip(&single) {
+                let (own, others) = rest.split_at(joined.len() * ANSWER);
+                let taken = parse(own, joined).expect("an answer");
+                prop_assert_eq!(taken.to_vec(), model.take(single, now));
+                rest = others;
+            }
+            prop_assert!(rest.is_empty());
+        }
+        Ok(())
     });
     outcome.unwrap();
 }

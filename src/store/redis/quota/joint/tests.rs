@@ -1,0 +1,138 @@
+use std::time::Duration;
+
+use futures_util::{FutureExt, future::join_all};
+use tokio::runtime::Handle;
+
+use super::*;
+use crate::{
+    config::Config,
+    store::{
+        Decision, KeyHash, KeyHasher, SharedAlgorithm, Window, redis::quota::server::RedisServer,
+    },
+    telemetry::Metrics,
+};
+
+/// A gateway's way to a server, which is asked from here alone.
+fn gateway(url: &str) -> Arc<Redis> {
+    let text = format!("[redis]\nurl = '{url}'\ntimeout = '5s'\n[routes.all]\nrespond = {{}}");
+    let config = Config::parse("joint.toml", &text).unwrap().config;
+    let metrics = Metrics::new().redis();
+    Redis::new(&config.redis.unwrap(), 1, metrics, &Handle::current())
+}
+
+fn hour(quota: u64) -> [Window; 1] {
+    [Window::new(quota, Duration::from_secs(3600), None)]
+}
+
+fn ask<'a>(key: &str, windows: &'a [Window]) -> SharedAsk<'a> {
+    SharedAsk {
+        limit: "one",
+        key: key_of(key),
+        algorithm: SharedAlgorithm::FixedWindow,
+        windows,
+        largest: 1,
+        cost: 1,
+        want: 1,
+        enforced: true,
+    }
+}
+
+fn key_of(name: &str) -> KeyHash {
+    KeyHasher::shared().hash(name.as_bytes())
+}
+
+fn is_granted(taken: &[SharedTaken]) -> bool {
+    matches!(taken[0].decision, Decision::Granted { .. })
+}
+
+#[tokio::test]
+async fn what_is_asked_at_once_goes_to_redis_in_few_calls_and_each_hears_its_own() {
+    let server = RedisServer::start();
+    let redis = gateway(&server.url());
+    let windows = hour(60);
+    // It makes the script known.
+    redis.take(0, &[ask("first", &windows)]).await.unwrap();
+    let before = server.calls("evalsha");
+    let asks = [[ask("many", &windows)], [ask("few", &windows)]];
+    let taken = (0..100).map(|index| redis.take(0, &asks[usize::from(index % 10 == 0)]));
+    let taken = join_all(taken).await;
+    let granted = |few: bool| {
+        let own = taken.iter().enumerate();
+        let own = own.filter(|(index, _)| (index % 10 == 0) == few);
+        own.filter(|(_, taken)| is_granted(taken.as_ref().unwrap()))
+            .count()
+    };
+    assert_eq!((granted(false), granted(true)), (60, 10));
+    assert_eq!(
+        server.calls("evalsha") - before,
+        4,
+        "three of 32, and the rest"
+    );
+}
+
+#[tokio::test]
+async fn who_leaves_takes_from_nobody_else_what_was_asked_with_it() {
+    let server = RedisServer::start();
+    let redis = gateway(&server.url());
+    let windows = hour(3);
+    let asks = [ask("caller", &windows)];
+    let mut leaves = Box::pin(redis.take(0, &asks));
+    assert!(leaves.as_mut().now_or_never().is_none());
+    drop(leaves);
+    let taken = join_all((0..3).map(|_| redis.take(0, &asks))).await;
+    let granted: Vec<_> = taken
+        .iter()
+        .map(|taken| is_granted(taken.as_ref().unwrap()))
+        .collect();
+    assert_eq!(granted, [true, true, false], "its own was taken");
+}
+
+#[tokio::test]
+async fn a_question_that_comes_to_an_error_keeps_no_other_from_its_answer() {
+    let server = RedisServer::start();
+    let redis = gateway(&server.url());
+    let windows = hour(100);
+    let (broken, fine) = ([ask("broken", &windows)], [ask("fine", &windows)]);
+    let key = String::from_utf8(redis.key(&broken[0])).unwrap();
+    server.run(&format!("SET {key} foreign"));
+    for round in 0..20 {
+        let (failed, taken) = tokio::join!(redis.take(0, &broken), redis.take(0, &fine));
+        assert_eq!(failed.map(|_| ()), Err(Away::Refused));
+        let Decision::Granted { standing, .. } = taken.unwrap()[0].decision else {
+            panic!("there is enough");
+        };
+        assert_eq!(standing.remaining, 99 - round, "it was taken once");
+    }
+}
+
+#[tokio::test]
+async fn of_a_call_that_fails_everybody_hears() {
+    let mut server = RedisServer::start();
+    let redis = gateway(&server.url());
+    let windows = hour(100);
+    let asks = [ask("caller", &windows)];
+    redis.take(0, &asks).await.unwrap();
+    server.kill();
+    let taken = join_all((0..40).map(|_| redis.take(0, &asks))).await;
+    let away: Vec<_> = taken.into_iter().map(|taken| taken.map(|_| ())).collect();
+    assert_eq!(away, [Err(Away::Unreachable); 40]);
+    let taken = redis.take(0, &asks).await;
+    assert_eq!(taken.map(|_| ()), Err(Away::Open));
+}
+
+#[tokio::test]
+async fn an_answer_of_another_length_is_nobody_s() {
+    let redis = gateway("redis://127.0.0.1:1");
+    for length in [0, ANSWER, 2 * ANSWER - 1, 2 * ANSWER + 1, 3 * ANSWER] {
+        let (callers, said): (Vec<_>, Vec<_>) = (0..2)
+            .map(|_| {
+                let (answer, said) = oneshot::channel();
+                (Caller { limits: 1, answer }, said)
+            })
+            .unzip();
+        redis.tell(callers, Ok(Value::BulkString(vec![1; length])));
+        for said in said {
+            assert_eq!(said.await.unwrap(), Err(Away::Garbage), "{length}");
+        }
+    }
+}
