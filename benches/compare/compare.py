@@ -34,6 +34,7 @@ def options():
     ap.add_argument("--gate", action="append", default=[], metavar="SCENARIO:[ROW/]PEER<=X",
                     help="exit 1 unless ROW (tollgate) costs at most X times PEER (a row, or best), e.g. 'plain:best<=1.0'; "
                          "PEER+Xus: at most X us more for each request, e.g. 'auth:plain+2us'; "
+                         "PEER+X%%OF: at most X %% more of what the row OF costs, e.g. 'limit:plain+3%%nginx-plain'; "
                          "FIELD<X: a figure of its own is below X, e.g. 'idle:bytes_per_conn<20480'")
     ap.add_argument("--json", metavar="FILE", help="write every single figure there")
     ap.add_argument("--work", help="working folder, kept; default: a temporary one, removed")

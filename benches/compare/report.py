@@ -28,6 +28,12 @@ def difference(row, peer_name, rows, key):
     return median([a - b for a, b in pairs(row, peer_name, rows, key)])
 
 
+def share(row, peer_name, of, rows, key):
+    """The difference in percent of what another row costs in the same rounds: this says the same on a slow machine."""
+    more = [a - b for a, b in pairs(row, peer_name, rows, key)]
+    return median([100 * x / c for x, (_, c) in zip(more, pairs(row, of, rows, key))])
+
+
 def pairs(row, peer_name, rows, key):
     """The row's figure and the peer's of each round; none when one of them failed."""
     peer = better_peer(rows, key) if peer_name == "best" else next((r for r in rows if r.name == peer_name), None)
@@ -63,6 +69,8 @@ def table(scenario, rows):
     columns = {"load": load_columns, "idle": idle_columns, "slow": slow_columns}[scenario.kind](scenario)
     if scenario.against_itself():
         columns |= {f"us over {p}": over(p, rows, scenario) for p in scenario.peers}
+        if any(row.name == PLAIN_NGINX for row in rows):
+            columns |= {f"that in % of {PLAIN_NGINX}": part(p, rows, scenario) for p in scenario.peers}
     heads = ["proxy"] + list(columns) + [f"x {p}" for p in scenario.peers]
     print("| " + " | ".join(heads) + " |\n|" + "---|" * len(heads))
     for row in rows:
@@ -80,6 +88,10 @@ def table(scenario, rows):
 
 def over(peer, rows, scenario):
     return lambda row: number(difference(row, peer, rows, scenario.value), "%+.2f")
+
+
+def part(peer, rows, scenario):
+    return lambda row: number(share(row, peer, PLAIN_NGINX, rows, scenario.value), "%+.1f")
 
 
 def load_columns(scenario):
@@ -131,22 +143,27 @@ def remarks(row):
         yield "could not hold the fixed rate"
 
 
-GATE = re.compile(r"([\w-]+):(?:([\w.-]+)/)?([\w.-]+)(?:<=(\d+(?:\.\d+)?)|\+(\d+(?:\.\d+)?)us|<(\d+(?:\.\d+)?))$")
+PLAIN_NGINX = "nginx-plain"
+NUMBER = r"(\d+(?:\.\d+)?)"
+GATE = re.compile(rf"([\w-]+):(?:([\w.-]+)/)?([\w.-]+)(?:<={NUMBER}|\+{NUMBER}us|\+{NUMBER}%([\w.-]+)|<{NUMBER})$")
 
 
 def gate(text, done):
-    """SCENARIO:[ROW/]PEER<=X: True when the row's cost is at most X times the peer's; PEER+Xus: at most X us more.
+    """SCENARIO:[ROW/]PEER<=X: True when the row's cost is at most X times the peer's; PEER+Xus: at most X us more;
+    PEER+X%OF: at most X percent more of what the row OF costs.
 
     SCENARIO:[ROW/]FIELD<X: when the row's own figure, the median over the rounds, is below X."""
-    name, subject, peer, times, more, below = GATE.match(text).groups()
+    name, subject, peer, times, more, percent, of, below = GATE.match(text).groups()
     x = None
     if name in done:
         scenario, rows = done[name]
         row = next((r for r in rows if r.name == (subject or scenario.subject)), None)
         if row and below:
             x = None if row.bad else median(values(row, peer))
+        elif row and percent:
+            x = share(row, peer, of, rows, scenario.value)
         elif row and (times or scenario.value == "cpu_us"):
             x = (ratio if times else difference)(row, peer, rows, scenario.value)
-    ok = x is not None and (x < float(below) if below else x <= float(times or more))
+    ok = x is not None and (x < float(below) if below else x <= float(times or more or percent))
     print(f"gate {text}: {number(x, '%.3f')} {'ok' if ok else 'MISSED'}")
     return ok

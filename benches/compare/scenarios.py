@@ -39,7 +39,8 @@ class Scenario:
 
 
 def against_plain(what, wish, *more, **others):
-    return Scenario(f"Tollgate with {what}, and plain; no access log", wish, rows=["tollgate", "plain", *more], peers=("plain",), **others)
+    return Scenario(f"Tollgate with {what}, and plain; no access log", wish, rows=["tollgate", "plain", "nginx-plain", *more],
+                    peers=("plain",), **others)
 
 
 SCENARIOS = {
@@ -83,8 +84,8 @@ SUFFIXES = {
 
 def variant(name, wish):
     """(proxy, wish) of a row by its name."""
-    if name == "plain":
-        return "tollgate", Wish(log=wish.log)
+    if name in ("plain", "nginx-plain"):
+        return name.removesuffix("plain").rstrip("-") or "tollgate", Wish(log=wish.log)
     for suffix, change in SUFFIXES.items():
         if name.endswith(suffix) and name[:-len(suffix)] in MAIN:
             return name[:-len(suffix)], replace(wish, **change)

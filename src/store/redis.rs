@@ -9,6 +9,9 @@
 //!
 //! Of a cluster each worker has one connection to each node.
 //!
+//! What is rare (a cluster, a new connection, a second try) is a future in a box of its own: else that of each
+//! call would be as large, and it is copied to where it runs.
+//!
 //! Hazards: the driver's own connection manager would retry for seconds and reconnect on whichever
 //! runtime met the error, so it is not used. What Redis answers is checked in every detail: anything
 //! may listen at that address.
@@ -69,6 +72,8 @@ pub struct Redis {
     control: Handle,
     /// Whether a task looks for Redis to be back.
     recovers: AtomicBool,
+    /// Whether it was found to be a cluster, though the configuration names one server.
+    has_slots: AtomicBool,
     /// Whether the figures tell of it: another may be the one that is in use.
     in_effect: AtomicBool,
 }
@@ -121,12 +126,39 @@ impl fmt::Display for Away {
 struct Failure {
     away: Away,
     weight: Weight,
+    /// Of how many requests it is one.
+    requests: u32,
 }
 
 impl Failure {
     fn new(away: Away, weight: Weight) -> Self {
-        Self { away, weight }
+        Self {
+            away,
+            weight,
+            requests: 1,
+        }
     }
+
+    fn of(self, requests: u32) -> Self {
+        Self { requests, ..self }
+    }
+}
+
+/// Whose command is sent, and how.
+#[derive(Clone, Copy)]
+struct Sending {
+    /// How many requests wait for it.
+    requests: u32,
+    /// A second time where the connection turns out to be broken: it may then have been done twice.
+    again: bool,
+}
+
+impl Sending {
+    /// For one request.
+    const ALONE: Self = Self {
+        requests: 1,
+        again: true,
+    };
 }
 
 /// What a connection is for.
@@ -184,6 +216,7 @@ impl Redis {
             began: Instant::now(),
             control: control.clone(),
             recovers: AtomicBool::new(false),
+            has_slots: AtomicBool::new(false),
             in_effect: AtomicBool::new(false),
         })
     }
@@ -239,7 +272,7 @@ impl Redis {
         worker: usize,
         command: &Cmd,
     ) -> Result<Value, Away> {
-        match self.send(lane, worker, command, true).await? {
+        match self.send(lane, worker, command, Sending::ALONE).await? {
             Reply::Value(value) => Ok(value),
             Reply::NoScript => Err(self.failed(lane, Failure::new(Away::Refused, Weight::Counts))),
         }
@@ -254,14 +287,12 @@ impl Redis {
         self.failed(lane, Failure::new(Away::Garbage, Weight::Counts))
     }
 
-    /// `again` sends it a second time where the connection turns out to be broken: it may then have
-    /// been done twice.
     async fn send(
         self: &Arc<Self>,
         lane: Lane,
         worker: usize,
         command: &Cmd,
-        again: bool,
+        Sending { requests, again }: Sending,
     ) -> Result<Reply, Away> {
         if self.way(lane).breaker.is_open() {
             return Err(Away::Open);
@@ -289,14 +320,14 @@ impl Redis {
                 self.way(lane).breaker.succeeded();
                 Ok(reply)
             }
-            Err(failure) => Err(self.failed(lane, failure)),
+            Err(failure) => Err(self.failed(lane, failure.of(requests))),
         }
     }
 
     async fn exchange(self: &Arc<Self>, at: (Lane, usize), ask: Ask<'_>) -> Result<Reply, Failure> {
         let answer = match &self.target {
             Target::Single(node) => self.ask_node(at, node, ask).await?,
-            Target::Cluster(cluster) => self.ask_cluster(at, cluster, ask).await?,
+            Target::Cluster(cluster) => Box::pin(self.ask_cluster(at, cluster, ask)).await?,
             Target::None => return Err(Failure::new(Away::Unreachable, Weight::Opens)),
         };
         match answer.map_err(|error| cause(&error)) {
@@ -313,17 +344,27 @@ impl Redis {
         node: &Arc<Node>,
         ask: Ask<'_>,
     ) -> Result<RedisResult<Value>, Failure> {
-        let link = self.link(at, node, ask.patience).await?;
+        let link = match self.current(at, node) {
+            Some(link) => link,
+            None => Box::pin(self.link(at, node, ask.patience)).await?,
+        };
         let answer = self.send_over(&link, at, node, ask).await;
         // Redis, or what stands between, has closed it while it was idle: that is no failure yet.
-        let broken =
-            |error: &RedisError| matches!(cause(error), Cause::Connection(Away::Unreachable));
-        if !ask.again || !answer.as_ref().is_err_and(broken) {
-            return Ok(answer);
+        match ask.again && is_broken(&answer) {
+            true => Box::pin(self.ask_again(at, node, ask)).await,
+            false => Ok(answer),
         }
+    }
+
+    async fn ask_again(
+        self: &Arc<Self>,
+        at: (Lane, usize),
+        node: &Arc<Node>,
+        ask: Ask<'_>,
+    ) -> Result<RedisResult<Value>, Failure> {
         let link = self.link(at, node, ask.patience).await?;
         let answer = self.send_over(&link, at, node, ask).await;
-        if self.is_cluster() && answer.as_ref().is_err_and(broken) {
+        if self.is_cluster() && is_broken(&answer) {
             // It closes new ones, too: else one would be made for each call.
             self.leave_alone(node, &[at.0], Away::Unreachable);
         }
@@ -347,7 +388,7 @@ impl Redis {
             is_over: false,
         };
         let answer = match ask.asking {
-            true => link.send_asking(ask.command).await,
+            true => Box::pin(link.send_asking(ask.command)).await,
             false => link.send(ask.command).await,
         };
         waiting.is_over = true;
@@ -375,10 +416,26 @@ impl Redis {
             Cause::Connection(away) => Failure::new(away, Weight::Counts),
             Cause::Replica if !self.is_cluster() => Failure::new(Away::Refused, Weight::Opens),
             Cause::Key => Failure::new(Away::Refused, Weight::Nothing),
+            Cause::Slots => self.parted(),
             Cause::NoScript | Cause::Replica | Cause::Answer => {
                 Failure::new(Away::Refused, Weight::Counts)
             }
         }
+    }
+
+    /// Who was taken for one server has slots as a cluster has. Decisions go by themselves from now on, each
+    /// with the keys of one slot.
+    fn parted(&self) -> Failure {
+        let weight = match self.has_slots.swap(true, SeqCst) {
+            true => Weight::Counts,
+            false => Weight::Nothing,
+        };
+        if weight == Weight::Nothing {
+            tracing::warn!(
+                "Redis has slots as a cluster has, and `url` names one server: limits ask it for each request by itself"
+            );
+        }
+        Failure::new(Away::Refused, weight)
     }
 
     /// What it says that there is no connection. Of a cluster it is one node's, whose keys others
@@ -409,11 +466,10 @@ impl Redis {
         node: &Arc<Node>,
         patience: Duration,
     ) -> Result<Arc<Link>, Failure> {
-        let slot = node.slot(at);
-        let current = || slot.current(self.way(at.0).generation.load(Relaxed));
-        if let Some(link) = current() {
+        if let Some(link) = self.current(at, node) {
             return Ok(link);
         }
+        let slot = node.slot(at);
         let away = || Failure::new(slot.failure(), self.unreachable());
         let (made, now) = (slot.made(), self.now());
         if node.is_resting(at.0, now) {
@@ -430,7 +486,13 @@ impl Redis {
             Some(_) => {}
         }
         timeout(patience, made).await.map_err(|_| connecting)?;
-        current().ok_or_else(away)
+        self.current(at, node).ok_or_else(away)
+    }
+
+    /// The same, where it is there.
+    fn current(&self, at: (Lane, usize), node: &Node) -> Option<Arc<Link>> {
+        node.slot(at)
+            .current(self.way(at.0).generation.load(Relaxed))
     }
 
     fn connect(self: &Arc<Self>, at: (Lane, usize), node: &Arc<Node>) {
@@ -496,10 +558,15 @@ impl Redis {
         away
     }
 
-    fn weigh(self: &Arc<Self>, lane: Lane, Failure { away, weight }: Failure) {
+    fn weigh(self: &Arc<Self>, lane: Lane, failure: Failure) {
+        let Failure {
+            away,
+            weight,
+            requests,
+        } = failure;
         let opens = |lane| {
             let way = self.way(lane);
-            let opened = way.breaker.failed(weight);
+            let opened = way.breaker.failed(weight, requests);
             if opened {
                 way.generation.fetch_add(1, Relaxed);
                 // What still comes over them would be read on, however long it is.
@@ -578,8 +645,15 @@ enum Cause {
     /// It is fine, and so are other keys: another program has taken this one, or a cluster is moving its
     /// slot. Whoever asks for it again and again takes nobody else out of Redis.
     Key,
+    /// It is fine, and not for keys of several slots.
+    Slots,
     /// It is fine.
     Answer,
+}
+
+fn is_broken(answer: &RedisResult<Value>) -> bool {
+    let broken = |error| matches!(cause(error), Cause::Connection(Away::Unreachable));
+    answer.as_ref().is_err_and(broken)
 }
 
 fn cause(error: &RedisError) -> Cause {
@@ -589,6 +663,7 @@ fn cause(error: &RedisError) -> Cause {
             ServerErrorKind::ReadOnly | ServerErrorKind::BusyLoading | ServerErrorKind::MasterDown,
         ) => Cause::Replica,
         ErrorKind::Server(ServerErrorKind::TryAgain) => Cause::Key,
+        ErrorKind::Server(ServerErrorKind::CrossSlot) => Cause::Slots,
         ErrorKind::Extension if error.code() == Some("WRONGTYPE") => Cause::Key,
         ErrorKind::Parse | ErrorKind::UnexpectedReturnType => Cause::Connection(Away::Garbage),
         _ if error.is_io_error() || error.is_unrecoverable_error() => {

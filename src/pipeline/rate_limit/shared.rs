@@ -234,7 +234,11 @@ impl Stage {
         questions: &mut Questions,
         context: &Context,
     ) -> Result<(), Refusing> {
-        let mut taken = self.take_fetched(&mut pending, questions, context).await;
+        // Few wait: the future of the others is not to be as large.
+        let mut taken = match pending.iter().any(|it| matches!(it.how, How::Wait)) {
+            true => Box::pin(self.take_fetched(&mut pending, questions, context)).await,
+            false => Ok(()),
+        };
         let clustered = self.is_clustered(questions, &pending);
         if clustered {
             bring_together(&mut pending[..], |it| questions[it.index].ask.key);
@@ -267,9 +271,6 @@ impl Stage {
         questions: &mut Questions,
         context: &Context,
     ) -> Result<(), Refusing> {
-        if !pending.iter().any(|it| matches!(it.how, How::Wait)) {
-            return Ok(());
-        }
         // Who has to fetch for others waits for nobody: two might wait for what the other fetches. It
         // asks for both then, on one Redis in one go.
         let mut may_wait = pending.iter().all(|it| it.fetch().is_none());

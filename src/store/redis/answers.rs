@@ -13,7 +13,7 @@ use std::{sync::Arc, time::Duration};
 use bytes::Bytes;
 use redis::{Cmd, ToRedisArgs, Value};
 
-use super::{Away, Lane, Redis};
+use super::{Away, Lane, Redis, Sending};
 
 /// The first eight bytes of a guard, and what it tells of the last soft purge.
 pub type Guard = [u8; GUARD];
@@ -202,7 +202,8 @@ impl Redis {
         worker: usize,
         push: impl Fn(&mut Cmd),
     ) -> Result<Value, Away> {
-        self.call(Lane::Answers, worker, &self.scripts.answers, true, push)
+        let script = &self.scripts.answers;
+        self.call(Lane::Answers, worker, script, Sending::ALONE, push)
             .await
     }
 }

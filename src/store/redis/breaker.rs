@@ -38,12 +38,12 @@ impl Breaker {
         }
     }
 
-    /// Notes a failure; whether it has opened.
-    pub(super) fn failed(&self, weight: Weight) -> bool {
+    /// Notes a failure of so many requests; whether it has opened.
+    pub(super) fn failed(&self, weight: Weight, requests: u32) -> bool {
         if weight == Weight::Nothing {
             return false;
         }
-        let failures = self.failures.fetch_add(1, Relaxed) + 1;
+        let failures = self.failures.fetch_add(requests, Relaxed) + requests;
         if weight == Weight::Counts && failures < MOST_FAILURES {
             return false;
         }
@@ -77,15 +77,15 @@ mod tests {
         let breaker = Breaker::default();
         for _ in 0..3 {
             for _ in 0..MOST_FAILURES - 1 {
-                assert!(!breaker.failed(Weight::Counts));
+                assert!(!breaker.failed(Weight::Counts, 1));
             }
             breaker.succeeded();
         }
         assert!(!breaker.is_open());
         for _ in 0..MOST_FAILURES - 1 {
-            assert!(!breaker.failed(Weight::Counts));
+            assert!(!breaker.failed(Weight::Counts, 1));
         }
-        assert!(breaker.failed(Weight::Counts));
+        assert!(breaker.failed(Weight::Counts, 1));
         assert!(breaker.is_open());
     }
 
@@ -93,7 +93,7 @@ mod tests {
     fn a_connection_that_is_being_made_does_not_open_it() {
         let breaker = Breaker::default();
         for _ in 0..100 {
-            assert!(!breaker.failed(Weight::Nothing));
+            assert!(!breaker.failed(Weight::Nothing, 1));
         }
         assert!(!breaker.is_open());
     }
@@ -101,12 +101,12 @@ mod tests {
     #[test]
     fn a_server_that_is_gone_opens_it_at_once_until_it_is_back() {
         let breaker = Breaker::default();
-        assert!(breaker.failed(Weight::Opens));
-        assert!(!breaker.failed(Weight::Opens), "it is open already");
+        assert!(breaker.failed(Weight::Opens, 1));
+        assert!(!breaker.failed(Weight::Opens, 1), "it is open already");
         assert!(breaker.is_open());
         breaker.close();
         assert!(!breaker.is_open());
-        assert!(breaker.failed(Weight::Opens));
+        assert!(breaker.failed(Weight::Opens, 1));
     }
 
     #[test]

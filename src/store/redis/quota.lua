@@ -12,8 +12,8 @@
 --
 -- Answers one text (a list is dear to read) of 18 bytes for each limit: a byte that is 1 if it fits, a
 -- byte with the window that says so, what is left there, how many were taken, and in 8 bytes
--- microseconds until there is more. Of one question of several that comes to an error all bytes are 2:
--- asked by itself it tells which.
+-- microseconds until there is more. Of several questions one whose key is of another kind has bytes of 2
+-- alone: asked by itself it comes to an error.
 --
 -- Times are microseconds of this server's clock: they fit a double until the year 2255. When it goes
 -- back, what was counted stays as it is until it has caught up; what is more than a window ahead then
@@ -205,12 +205,10 @@ local function save_log(limit, count, taken)
   for _, window in ipairs(limit) do
     longest, most = math.max(longest, window.per), math.max(most, window.quota)
   end
+  -- First: a full server refuses it, and would not behind a command that frees something.
+  if taken == nil then log_taken(limit, count, most) end
   redis.call('ZREMRANGEBYSCORE', limit.key, '-inf', whole(now - longest))
-  if taken == nil then
-    log_taken(limit, count, most)
-  elseif taken > now - longest then
-    log_given(limit, count, taken)
-  end
+  if taken and taken > now - longest then log_given(limit, count, taken) end
   return longest
 end
 
@@ -253,7 +251,7 @@ local function read()
   return questions
 end
 
-local function load(question)
+local function load_all(question)
   nonce = question.nonce
   for _, limit in ipairs(question) do
     for _, window in ipairs(limit) do
@@ -268,7 +266,7 @@ end
 
 -- What is given back, or charged.
 local function settle(limits)
-  load(limits)
+  load_all(limits)
   for _, limit in ipairs(limits) do
     if op == 'c' then
       change(limit, limit.cost)
@@ -324,7 +322,7 @@ local function answer(limit, passes)
 end
 
 local function decide(limits)
-  load(limits)
+  load_all(limits)
   local fit = all_fit(limits)
   local answers = {}
   for index, limit in ipairs(limits) do
@@ -339,8 +337,14 @@ local work = settles and settle or decide
 if #questions == 1 then return work(questions[1]) end
 local answers = {}
 for index, question in ipairs(questions) do
-  -- One that another program's key, or a full server, keeps from an answer keeps no other from its own.
   local done, said = pcall(work, question)
-  answers[index] = done and said or string.rep('\2', 18 * #question)
+  if not done then
+    -- What another program has put under a key keeps no other question from its answer. All else (a full
+    -- server, a replica) strikes every question, at its first write: it is the call that fails.
+    local text = type(said) == 'table' and said.err or tostring(said)
+    if not text:find('WRONGTYPE', 1, true) then error(said, 0) end
+    said = string.rep('\2', 18 * #question)
+  end
+  answers[index] = said
 end
 return table.concat(answers)

@@ -1,13 +1,17 @@
-//! Decisions about limits: one script a decision, for all limits and windows at once.
+//! Decisions about limits: one script for all limits and windows of a request at once, and for several
+//! requests together.
 
 mod joint;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, atomic::Ordering::SeqCst},
+    time::Duration,
+};
 
 use redis::{Cmd, Value};
 use smallvec::SmallVec;
 
-use super::{Away, Lane, Redis};
+use super::{Away, Lane, Redis, Sending};
 use crate::store::{Decision, KeyHash, Refused, Standing, Window};
 pub(super) use joint::Joint;
 
@@ -109,9 +113,8 @@ impl Redis {
         worker: usize,
         asks: &[SharedAsk<'_>],
     ) -> Result<SmallVec<[SharedTaken; 2]>, Away> {
-        // Of a cluster one call reaches the keys of one slot only.
-        match self.is_cluster() {
-            true => self.decide(worker, Operation::Take, asks).await,
+        match self.keys_live_apart() {
+            true => Box::pin(self.decide(worker, Operation::Take, asks)).await,
             false => self.take_jointly(worker, asks).await,
         }
     }
@@ -126,7 +129,7 @@ impl Redis {
         worker: usize,
         asks: &[SharedAsk<'_>],
     ) -> Result<SmallVec<[SharedTaken; 2]>, Away> {
-        self.decide(worker, Operation::Look, asks).await
+        Box::pin(self.decide(worker, Operation::Look, asks)).await
     }
 
     /// Gives back what was taken so long ago, as far as it still counts. What Redis does not hear of
@@ -216,20 +219,28 @@ impl Redis {
     ) -> Result<Value, Away> {
         let mut questions = Questions::new(operation);
         questions.add(self.prefix(), asks);
-        // Given back twice it would be more than was taken.
-        let again = !matches!(operation, Operation::Give(_));
-        self.ask_script(worker, &questions, again).await
+        let sending = Sending {
+            // Given back twice it would be more than was taken.
+            again: !matches!(operation, Operation::Give(_)),
+            ..Sending::ALONE
+        };
+        self.ask_script(worker, &questions, sending).await
     }
 
     async fn ask_script(
         self: &Arc<Self>,
         worker: usize,
         questions: &Questions,
-        again: bool,
+        sending: Sending,
     ) -> Result<Value, Away> {
         let script = &self.scripts.quota;
         let push = |command: &mut Cmd| questions.push(command);
-        self.call(Lane::Counts, worker, script, again, push).await
+        self.call(Lane::Counts, worker, script, sending, push).await
+    }
+
+    /// Whether one call reaches the keys of one slot only.
+    fn keys_live_apart(&self) -> bool {
+        self.is_cluster() || self.has_slots.load(SeqCst)
     }
 
     fn key(&self, ask: &SharedAsk<'_>) -> Vec<u8> {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use redis::{Cmd, Value};
 
-use super::{Away, Lane, Redis, Reply};
+use super::{Away, Lane, Redis, Reply, Sending};
 
 /// A script, and the hash under which Redis knows it.
 pub(super) struct Script {
@@ -32,20 +32,20 @@ impl Scripts {
 }
 
 impl Redis {
-    /// Runs a script; `push` adds the number of its keys, the keys and its arguments, `again` runs it a
-    /// second time where the connection turns out to be broken.
+    /// Runs a script; `push` adds the number of its keys, the keys and its arguments, it is
+    /// sent as told.
     pub(super) async fn call(
         self: &Arc<Self>,
         lane: Lane,
         worker: usize,
         script: &Script,
-        again: bool,
+        sending: Sending,
         push: impl Fn(&mut Cmd),
     ) -> Result<Value, Away> {
         let mut command = Cmd::with_capacity(ARGUMENTS, BYTES);
         command.arg("EVALSHA").arg(script.known.get_hash());
         push(&mut command);
-        if let Reply::Value(value) = self.send(lane, worker, &command, again).await? {
+        if let Reply::Value(value) = self.send(lane, worker, &command, sending).await? {
             return Ok(value);
         }
         // Redis was started anew or has forgotten it. This runs it and makes it known, on the node
@@ -53,7 +53,7 @@ impl Redis {
         let mut command = redis::cmd("EVAL");
         command.arg(script.text);
         push(&mut command);
-        self.ask_on(lane, worker, &command).await
+        Box::pin(self.ask_on(lane, worker, &command)).await
     }
 }
 

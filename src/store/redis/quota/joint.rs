@@ -6,20 +6,22 @@
 
 use std::{
     mem,
-    sync::{Arc, PoisonError},
+    sync::{Arc, MutexGuard, PoisonError},
 };
 
 use redis::Value;
 use smallvec::SmallVec;
 use tokio::sync::oneshot;
 
-use super::{ANSWER, Operation, Questions, SharedAsk, SharedTaken, parse};
-use crate::store::redis::{Away, Lane, Redis};
+use super::{ANSWER, Operation, Questions, SharedAlgorithm, SharedAsk, SharedTaken, parse};
+use crate::store::redis::{Away, Lane, Redis, Sending};
 
 /// What is gathered of a worker.
 pub(in crate::store::redis) struct Joint {
     questions: Questions,
     callers: Vec<Caller>,
+    /// What Redis has to do for them.
+    work: usize,
 }
 
 /// Who asks one of the questions.
@@ -29,13 +31,53 @@ struct Caller {
 }
 
 /// The bytes of one's own answer.
-type Said = Result<SmallVec<[u8; 2 * ANSWER]>, Away>;
+type Said = Result<Bytes, Away>;
+type Bytes = SmallVec<[u8; 2 * ANSWER]>;
+
+/// The task that asks what is gathered, unless there was so much that it was asked already. Where it ends
+/// with its runtime before it has run, nobody is left to wait for it, and the next caller makes another.
+struct Gathering {
+    redis: Arc<Redis>,
+    worker: usize,
+    has_run: bool,
+}
+
+impl Gathering {
+    fn new(redis: &Arc<Redis>, worker: usize) -> Self {
+        Self {
+            redis: Arc::clone(redis),
+            worker,
+            has_run: false,
+        }
+    }
+
+    async fn ask(mut self) {
+        self.has_run = true;
+        if let Some(joint) = self.take() {
+            Arc::clone(&self.redis).ask_joint(self.worker, joint).await;
+        }
+    }
+
+    fn take(&self) -> Option<Joint> {
+        let mut joint = self.redis.lock_joint(self.worker);
+        (!joint.callers.is_empty()).then(|| mem::take(&mut *joint))
+    }
+}
+
+impl Drop for Gathering {
+    fn drop(&mut self) {
+        if !self.has_run {
+            self.take();
+        }
+    }
+}
 
 impl Default for Joint {
     fn default() -> Self {
         Self {
             questions: Questions::new(Operation::Take),
             callers: Vec::new(),
+            work: 0,
         }
     }
 }
@@ -50,46 +92,51 @@ impl Redis {
         if self.way(Lane::Counts).breaker.is_open() {
             return Err(Away::Open);
         }
-        // Nobody answers where the worker ends, and then nobody hears of it.
         let said = self.join(worker, asks).await;
-        let bytes = said.unwrap_or(Err(Away::Unreachable))?;
+        let bytes = match said.unwrap_or(Err(Away::Unreachable)) {
+            // Of several slots: that was found out just now.
+            Err(Away::Refused) if self.keys_live_apart() => Bytes::from_elem(FAILED, 1),
+            said => said?,
+        };
         if bytes.first() == Some(&FAILED) {
-            // Nothing was taken; by itself it is told why.
-            return self.decide(worker, Operation::Take, asks).await;
+            // Nothing was taken: what a key of another kind refuses it does when it is read.
+            return Box::pin(self.decide(worker, Operation::Take, asks)).await;
         }
         parse(&bytes, asks).ok_or_else(|| self.garbage_on(Lane::Counts))
     }
 
     fn join(self: &Arc<Self>, worker: usize, asks: &[SharedAsk<'_>]) -> oneshot::Receiver<Said> {
         let (answer, said) = oneshot::channel();
-        let limits = asks.len();
-        let joint = self.joint(worker);
-        let mut joint = joint.lock().unwrap_or_else(PoisonError::into_inner);
-        joint.questions.add(self.prefix(), asks);
-        joint.callers.push(Caller { limits, answer });
-        match joint.callers.len() {
+        let (full, is_first) = {
+            let mut joint = self.lock_joint(worker);
+            joint.questions.add(self.prefix(), asks);
+            let limits = asks.len();
+            joint.callers.push(Caller { limits, answer });
+            joint.work += asks.iter().map(work_of).sum::<usize>();
+            let is_full = joint.work >= MOST;
+            let full = is_full.then(|| mem::take(&mut *joint));
+            (full, joint.callers.len() == 1)
+        };
+        if let Some(full) = full {
+            tokio::spawn(Arc::clone(self).ask_joint(worker, full));
+        } else if is_first {
             // It runs when all that could run before has had its turn.
-            1 => drop(tokio::spawn(Arc::clone(self).ask_gathered(worker))),
-            MOST => {
-                let full = mem::take(&mut *joint);
-                tokio::spawn(Arc::clone(self).ask_joint(worker, full));
-            }
-            _ => {}
+            tokio::spawn(Gathering::new(self, worker).ask());
         }
         said
     }
 
-    /// Asks what has been gathered, unless there was so much that it was asked already.
-    async fn ask_gathered(self: Arc<Self>, worker: usize) {
+    fn lock_joint(&self, worker: usize) -> MutexGuard<'_, Joint> {
         let joint = self.joint(worker);
-        let gathered = mem::take(&mut *joint.lock().unwrap_or_else(PoisonError::into_inner));
-        if !gathered.callers.is_empty() {
-            self.ask_joint(worker, gathered).await;
-        }
+        joint.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn ask_joint(self: Arc<Self>, worker: usize, joint: Joint) {
-        let said = self.ask_script(worker, &joint.questions, true).await;
+        let sending = Sending {
+            requests: u32::try_from(joint.callers.len()).unwrap_or(u32::MAX),
+            again: true,
+        };
+        let said = self.ask_script(worker, &joint.questions, sending).await;
         self.tell(joint.callers, said);
     }
 
@@ -106,7 +153,7 @@ impl Redis {
             let end = begin + limits * ANSWER;
             let own = bytes.as_ref().map(|bytes| &bytes[begin..end]);
             // Who has left hears nothing.
-            let _ = answer.send(own.map(SmallVec::from_slice).map_err(|&away| away));
+            let _ = answer.send(own.map(Bytes::from_slice).map_err(|&away| away));
             begin = end;
         }
     }
@@ -114,8 +161,18 @@ impl Redis {
 
 /// What an answer begins with where a question has come to an error, beside others.
 const FAILED: u8 = 2;
-/// Questions of a call: Redis does nothing else meanwhile.
+/// Work of a call, in windows: Redis does nothing else meanwhile, some 20 us each.
 const MOST: usize = 32;
+/// A log, beside what is written into it: one of thousands of requests may have to be gone through.
+const LOG: usize = 8;
+
+fn work_of(ask: &SharedAsk<'_>) -> usize {
+    let windows = ask.windows.len();
+    match ask.algorithm {
+        SharedAlgorithm::SlidingLog => windows + LOG + ask.want as usize,
+        _ => windows,
+    }
+}
 
 #[cfg(test)]
 mod tests;

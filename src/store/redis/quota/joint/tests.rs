@@ -14,7 +14,13 @@ use crate::{
 
 /// A gateway's way to a server, which is asked from here alone.
 fn gateway(url: &str) -> Arc<Redis> {
-    let text = format!("[redis]\nurl = '{url}'\ntimeout = '5s'\n[routes.all]\nrespond = {{}}");
+    gateway_within(url, "5s")
+}
+
+/// The same, which waits so long at most.
+fn gateway_within(url: &str, timeout: &str) -> Arc<Redis> {
+    let text =
+        format!("[redis]\nurl = '{url}'\ntimeout = '{timeout}'\n[routes.all]\nrespond = {{}}");
     let config = Config::parse("joint.toml", &text).unwrap().config;
     let metrics = Metrics::new().redis();
     Redis::new(&config.redis.unwrap(), 1, metrics, &Handle::current())
@@ -135,4 +141,125 @@ async fn an_answer_of_another_length_is_nobody_s() {
             assert_eq!(said.await.unwrap(), Err(Away::Garbage), "{length}");
         }
     }
+}
+
+/// What so many requests at once come to.
+async fn at_once(redis: &Arc<Redis>, asks: &[SharedAsk<'_>], requests: usize) -> Vec<Option<Away>> {
+    let taken = join_all((0..requests).map(|_| redis.take(0, asks))).await;
+    taken.into_iter().map(Result::err).collect()
+}
+
+#[tokio::test]
+async fn of_a_call_that_is_not_answered_every_request_counts() {
+    let server = RedisServer::start();
+    let redis = gateway_within(&server.url(), "300ms");
+    let windows = hour(100);
+    let asks = [ask("caller", &windows)];
+    assert_eq!(at_once(&redis, &asks, 1).await, [None]);
+    server.freeze();
+    assert_eq!(at_once(&redis, &asks, 5).await, [Some(Away::Timeout); 5]);
+    assert_eq!(at_once(&redis, &asks, 1).await, [Some(Away::Open)]);
+    server.thaw();
+}
+
+#[tokio::test]
+async fn a_full_redis_is_left_alone_also_where_it_is_asked_for_several_at_once() {
+    for requests in [2, 4] {
+        let server = RedisServer::start();
+        let redis = gateway(&server.url());
+        let windows = hour(100);
+        let asks = [ask("caller", &windows)];
+        assert_eq!(at_once(&redis, &asks, 1).await, [None]);
+        server.run("CONFIG SET maxmemory 1");
+        let mut rounds = 0;
+        while at_once(&redis, &asks, requests).await[0] != Some(Away::Open) {
+            rounds += 1;
+            assert!(rounds <= 3, "{requests}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_full_redis_takes_up_no_new_key_however_it_counts() {
+    let server = RedisServer::start();
+    server.run("CONFIG SET maxmemory 1");
+    let windows = hour(100);
+    for algorithm in [
+        SharedAlgorithm::TokenBucket,
+        SharedAlgorithm::FixedWindow,
+        SharedAlgorithm::SlidingWindow,
+        SharedAlgorithm::SlidingLog,
+    ] {
+        let redis = gateway(&server.url());
+        let asks = [SharedAsk {
+            algorithm,
+            ..ask("caller", &windows)
+        }];
+        for requests in [1, 2] {
+            let refused = vec![Some(Away::Refused); requests];
+            assert_eq!(at_once(&redis, &asks, requests).await, refused);
+        }
+        assert!(server.run("DBSIZE").contains(":0"), "{algorithm:?}");
+    }
+}
+
+#[tokio::test]
+async fn who_has_slots_behind_one_url_is_asked_for_each_by_itself() {
+    let server = RedisServer::with(&["--cluster-enabled", "yes"]);
+    server.run("CLUSTER ADDSLOTSRANGE 0 16383");
+    let redis = gateway(&server.url());
+    let windows = hour(100);
+    let deadline = std::time::Instant::now() + Duration::from_secs(10);
+    while redis.take(0, &[ask("first", &windows)]).await.is_err() {
+        assert!(std::time::Instant::now() < deadline, "it is no cluster yet");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let names: Vec<_> = (0..10).map(|index| index.to_string()).collect();
+    for _ in 0..3 {
+        let asks: Vec<_> = names.iter().map(|name| [ask(name, &windows)]).collect();
+        let taken = join_all(asks.iter().map(|asks| redis.take(0, asks))).await;
+        assert!(
+            taken
+                .iter()
+                .all(|taken| is_granted(taken.as_ref().unwrap()))
+        );
+    }
+}
+
+#[tokio::test]
+async fn what_is_much_work_goes_in_more_calls() {
+    let server = RedisServer::start();
+    let redis = gateway(&server.url());
+    let windows = hour(100);
+    let asks = [SharedAsk {
+        algorithm: SharedAlgorithm::SlidingLog,
+        ..ask("caller", &windows)
+    }];
+    assert_eq!(at_once(&redis, &asks, 1).await, [None]);
+    let before = server.calls("evalsha");
+    assert_eq!(at_once(&redis, &asks, 8).await, [None; 8]);
+    assert_eq!(server.calls("evalsha") - before, 2);
+}
+
+#[test]
+fn what_was_gathered_on_a_runtime_that_ends_keeps_nobody_waiting() {
+    let runtime = || {
+        let builder = &mut tokio::runtime::Builder::new_current_thread();
+        builder.enable_all().build().unwrap()
+    };
+    let server = RedisServer::start();
+    let control = runtime();
+    let redis = control.block_on(async { gateway(&server.url()) });
+    let windows = hour(100);
+    let asks = [ask("caller", &windows)];
+    for _ in 0..3 {
+        let mut take = Box::pin(redis.take(0, &asks));
+        let told = runtime().block_on(async { take.as_mut().now_or_never() });
+        assert!(told.is_none(), "it waits");
+    }
+    let taken = runtime().block_on(redis.take(0, &asks)).unwrap();
+    let Decision::Granted { standing, .. } = taken[0].decision else {
+        panic!("there is enough");
+    };
+    assert_eq!(standing.remaining, 99, "nothing else was asked");
 }
