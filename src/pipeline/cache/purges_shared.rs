@@ -48,6 +48,8 @@ pub(super) struct Prepared {
     pub(super) changes: Option<u64>,
     /// Whether answers were shared by no cache just before.
     anew: bool,
+    /// Whether it was so of a cache.
+    alone: bool,
     control: Handle,
 }
 
@@ -142,8 +144,16 @@ impl Prepared {
             log: Arc::new(same.map_or_else(PurgeLog::new, |before| before.log.beside())),
             changes: sharing.answers.then_some(changes),
             anew: sharing.anew,
+            alone: sharing.alone,
             control: control.clone(),
         }
+    }
+
+    /// Whether something may have been changed that no cache was to tell Redis of: where answers are shared
+    /// behind a cache that kept them for itself, or again. A process that begins with it has changed nothing.
+    pub(super) fn is_gap(&self, before: Option<&Owed>) -> bool {
+        let again = || self.anew && before.is_some_and(|before| before.answers);
+        self.changes.is_some() && (self.alone || again())
     }
 }
 
@@ -254,17 +264,13 @@ impl Owed {
     /// Whether there are purges of which this Redis may never be told, for who has come to share it to make
     /// good for that. So it is asked once.
     pub(super) fn leaves_out(&self, sharing: &Prepared) -> bool {
-        let given_up = match self.is_to(&sharing.redis) {
+        match self.is_to(&sharing.redis) {
             true => self.users.take_given_up(),
             // Another one is told, or was not. Those of the caches of before count too: this Redis may be
             // one of theirs, a copy, or the same by another name. What is not untold any more may have
             // been given up just now.
             false => !self.untold.is_empty() || self.given_up.load(SeqCst),
-        };
-        // What was changed while no cache shared answers was no cache's to tell. Before the first that did
-        // there is nothing of ours.
-        let is_gap = sharing.changes.is_some() && sharing.anew && self.answers;
-        given_up || is_gap
+        }
     }
 
     /// Waits until Redis knows of all purges so far, but not for long: it may be away.

@@ -66,6 +66,8 @@ pub struct Sharing<'a> {
     pub answers: bool,
     /// Whether answers were shared by no cache just before: of what was changed then Redis was not told.
     pub anew: bool,
+    /// Whether it was so of a cache: what was changed then may have been stored in Redis by others.
+    pub alone: bool,
 }
 
 /// What a cache holds.
@@ -188,7 +190,8 @@ impl Cache {
         self.others.get_or_init(|| heard);
         // Who finds it there has it tell, too.
         self.lineage.add(self);
-        if before.is_some_and(|before| before.leaves_out(sharing)) {
+        let is_gap = sharing.is_gap(before.as_ref());
+        if before.is_some_and(|before| before.leaves_out(sharing)) || is_gap {
             self.purge(&Aim::Everything, false);
         }
     }

@@ -300,7 +300,13 @@ impl<V: Kept> Store<V> {
         let mut fitting: SmallVec<[Arc<V>; 1]> = variants.collect();
         let mut weight: u64 = fitting.iter().map(|variant| variant.weight()).sum();
         while fitting.len() > MOST_VARIANTS || weight > self.heaviest_shelf {
-            let Some(leaving) = least(&fitting) else {
+            let leaving = match fitting.as_slice() {
+                // They do not fit beside each other. What others keep asking for stays, or who asks for a
+                // large answer by a made-up value would take it from them.
+                [new, known] if known.standing() > new.standing() => Some(0),
+                all => least(all),
+            };
+            let Some(leaving) = leaving else {
                 break;
             };
             weight -= fitting.remove(leaving).weight();
@@ -505,9 +511,10 @@ fn least<V: Kept>(variants: &[Arc<V>]) -> Option<usize> {
     rest.rev().min_by_key(|at| variants[*at].last_asked())
 }
 
-/// As many shards as can hold two of the largest objects each.
+/// As many shards as can hold four of the largest objects each: a shelf may take half of one, and two large
+/// variants of a key are to stand beside each other.
 fn shards(memory: u64, largest: u64) -> usize {
-    let fitting = memory / (largest.saturating_mul(2) + USUAL_OBJECT);
+    let fitting = memory / (largest.saturating_mul(4) + USUAL_OBJECT);
     let fitting = fitting.clamp(1, MOST_SHARDS);
     // The next power of two below.
     1 << fitting.ilog2()
@@ -740,6 +747,35 @@ mod tests {
         assert_eq!(shelf.variants()[0].variant, 31);
         assert!(shelf.variants().len() < 8);
         assert!(store.weight() <= store.capacity());
+    }
+
+    #[test]
+    fn two_of_the_largest_variants_stand_beside_each_other() {
+        for memory in [64 << 20, 100 << 20, 256 << 20] {
+            let store = store(memory, 8 << 20);
+            for variant in 0..2 {
+                put(&store, "/a", 8 << 20, variant);
+            }
+            assert_eq!(variants_of(&store, "/a"), [1, 0], "{memory}");
+        }
+    }
+
+    #[test]
+    fn of_two_variants_that_do_not_fit_the_one_stays_that_is_asked_for() {
+        let store = store(1 << 20, 512 << 10);
+        put(&store, "/a", 400 << 10, 0);
+        let shelf = store.find(&key("/a")).unwrap();
+        shelf.variants()[0].standing.store(5, Relaxed);
+        put(&store, "/a", 400 << 10, 1);
+        assert_eq!(variants_of(&store, "/a"), [0]);
+        // What comes in its own place stays as it would.
+        put(&store, "/a", 410 << 10, 0);
+        put(&store, "/a", 400 << 10, 1);
+        let shelf = store.find(&key("/a")).unwrap();
+        assert_eq!(shelf.variants()[0].weight, 410 << 10);
+        shelf.variants()[0].standing.store(0, Relaxed);
+        put(&store, "/a", 400 << 10, 1);
+        assert_eq!(variants_of(&store, "/a"), [1]);
     }
 
     #[test]
