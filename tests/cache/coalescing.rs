@@ -314,6 +314,44 @@ async fn what_nobody_may_share_is_fetched_by_each_and_soon_not_waited_for() {
     }
 }
 
+/// Fields of answers that may be kept, and used for no request without asking the upstream.
+const ALWAYS_VALIDATED: [[(&str, &str); 2]; 3] = [
+    [("cache-control", "no-cache"), ("etag", "\"one\"")],
+    [("cache-control", "max-age=0"), ("etag", "\"one\"")],
+    [
+        ("cache-control", "no-cache, max-age=60"),
+        ("etag", "\"one\""),
+    ],
+];
+
+/// What a URL is like that nobody has asked for yet, its first answer tells.
+#[tokio::test]
+async fn who_waited_for_an_answer_that_is_for_one_request_waits_for_no_second() {
+    for [(_, control), (_, etag)] in ALWAYS_VALIDATED {
+        let answer = format!(
+            "HTTP/1.1 200 OK\r\nCache-Control: {control}\r\nETag: {etag}\r\n\
+             Content-Length: 2\r\n\r\nok"
+        );
+        let halves = Halves::start(answer.leak(), 0).await;
+        let gateway = halves.gateway("");
+        let mut clients = Vec::new();
+        for _ in 0..6 {
+            let mut client = Raw::connect(gateway.address()).await;
+            client.send(GET).await;
+            clients.push(client);
+        }
+        eventually(|| gateway.metric("tollgate_requests_in_flight", &[]) == 6.0).await;
+        eventually(|| halves.asked() == 1).await;
+        // One is answered, and all others ask before any of them is.
+        halves.go_on.add_permits(1);
+        eventually(|| halves.asked() == 6).await;
+        halves.go_on.add_permits(5);
+        for client in &mut clients {
+            assert_eq!(client.answer().await.text(), "ok", "{control}");
+        }
+    }
+}
+
 /// A site whose answer was for all: that is stored and stale, and all others are nobody else's.
 async fn becomes_private() -> Site {
     let site = Site::start("", |count, _| match count {

@@ -132,6 +132,11 @@ impl CacheRoute {
                 return response;
             }
             match outcome {
+                // It is ours, and yet for who brought it alone. So will be what the next fetch brings.
+                Outcome::Storing(draft) if self.is_to_be_validated(&visit, &draft) => break,
+                Outcome::Refreshed(object) if self.is_to_be_validated(&visit, &object.draft) => {
+                    break;
+                }
                 // Another variant than ours: who wants ours waits for each other.
                 Outcome::Storing(draft) => variant = self.variant(&draft, &visit.headers),
                 Outcome::Brought(found) => {
@@ -212,6 +217,12 @@ impl CacheRoute {
                 reuse,
                 Reuse::Fresh | Reuse::StaleWhileRevalidate | Reuse::StaleAsWanted
             )
+    }
+
+    /// Whether an answer that has just come for another is what this request selects, and still may not be
+    /// its own without validation (RFC 9111 4).
+    fn is_to_be_validated(&self, visit: &Visit, draft: &Draft) -> bool {
+        draft.is_selected_by(&visit.headers) && !self.suits(visit, draft, self.cache.moment())
     }
 
     /// Fetches for all who wait; this request is the first reader.
