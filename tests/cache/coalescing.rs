@@ -324,6 +324,33 @@ const ALWAYS_VALIDATED: [[(&str, &str); 2]; 3] = [
     ],
 ];
 
+#[tokio::test]
+async fn all_ask_at_once_whether_an_answer_is_right_that_each_has_to_ask_about() {
+    for fields in ALWAYS_VALIDATED {
+        let site = Site::start("", move |count, seen| match seen.header("if-none-match") {
+            Some(_) => answer(304, &fields, ""),
+            None => numbered(count, &fields),
+        })
+        .await;
+        site.get("/a").await;
+        eventually(|| site.gateway.metric("tollgate_cache_objects", &[]) == 1.0).await;
+        site.gate.forget_permits(1_000_000);
+        let asking = async { join_all((0..8).map(|_| site.get("/a"))).await };
+        let opening = async {
+            // The origin has answered none of them.
+            eventually(|| site.count() == 9).await;
+            site.gate.add_permits(1_000_000);
+        };
+        let (sent, ()) = tokio::join!(asking, opening);
+        for sent in sent {
+            assert_eq!((sent.status(), &*sent.body), (200, &b"1"[..]), "{fields:?}");
+        }
+        for seen in &site.seen()[1..] {
+            assert_eq!(seen.header("if-none-match"), Some("\"one\""), "{fields:?}");
+        }
+    }
+}
+
 /// What a URL is like that nobody has asked for yet, its first answer tells.
 #[tokio::test]
 async fn who_waited_for_an_answer_that_is_for_one_request_waits_for_no_second() {
@@ -350,6 +377,22 @@ async fn who_waited_for_an_answer_that_is_for_one_request_waits_for_no_second() 
             assert_eq!(client.answer().await.text(), "ok", "{control}");
         }
     }
+}
+
+#[tokio::test]
+async fn what_is_stale_at_once_is_fetched_for_all_where_it_may_be_served_so() {
+    let fields = [
+        ("cache-control", "max-age=0, stale-while-revalidate=5"),
+        ("etag", "\"one\""),
+    ];
+    let site = Site::start("", move |count, _| numbered(count, &fields)).await;
+    site.get("/a").await;
+    eventually(|| site.gateway.metric("tollgate_cache_objects", &[]) == 1.0).await;
+    // Nobody may have the stored one any more.
+    site.later(6);
+    let all = join_all((0..20).map(|_| site.get("/a")));
+    let all = site.meeting(20, all).await;
+    assert!(all.iter().all(|sent| sent.body == "2"));
 }
 
 /// A site whose answer was for all: that is stored and stale, and all others are nobody else's.

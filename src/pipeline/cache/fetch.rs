@@ -77,7 +77,8 @@ impl CacheRoute {
         let validates = visit.stale.is_some() && !visit.asked.wants.no_store;
         let may_lead = visit.asked.may_lead() && !visit.keeps_conditions;
         let leads = class != Class::Head && (validates || may_lead);
-        let joins = !visit.asked.wants.only_if_cached && !visit.passes && !overridden;
+        let waits = !visit.passes && visit.may_share();
+        let joins = !visit.asked.wants.only_if_cached && waits && !overridden;
         if let (Some(wait), true) = (self.wait, joins) {
             if leads {
                 return self.together(request, visit, wait).await;
@@ -555,6 +556,22 @@ pub(super) fn fill_request(request: &Request) -> Request {
     *fill.version_mut() = request.version();
     *fill.headers_mut() = request.headers().clone();
     fill
+}
+
+impl Visit {
+    /// Whether what another brings may be this request's, as far as the stored answer tells. One that has
+    /// to be validated for each request however new it is (`no-cache`, RFC 9111 5.2.2.4, or stale at once)
+    /// will be followed by such another: that is used for who asked for it alone, and saves no fetch.
+    fn may_share(&self) -> bool {
+        self.stale.as_ref().is_none_or(|stale| {
+            // As the upstream said it: neither a purge, nor how slow the answer was, speaks of the next one.
+            let facts = Facts {
+                initial_age: Duration::ZERO,
+                ..stale.object.draft.head.facts
+            };
+            reuse(&self.asked, &facts, facts.received) != Reuse::Validate
+        })
+    }
 }
 
 impl Keys {
