@@ -314,6 +314,87 @@ async fn what_nobody_may_share_is_fetched_by_each_and_soon_not_waited_for() {
     }
 }
 
+/// Fields of answers that may be kept, and used for no request without asking the upstream.
+const ALWAYS_VALIDATED: [[(&str, &str); 2]; 3] = [
+    [("cache-control", "no-cache"), ("etag", "\"one\"")],
+    [("cache-control", "max-age=0"), ("etag", "\"one\"")],
+    [
+        ("cache-control", "no-cache, max-age=60"),
+        ("etag", "\"one\""),
+    ],
+];
+
+#[tokio::test]
+async fn all_ask_at_once_whether_an_answer_is_right_that_each_has_to_ask_about() {
+    for fields in ALWAYS_VALIDATED {
+        let site = Site::start("", move |count, seen| match seen.header("if-none-match") {
+            Some(_) => answer(304, &fields, ""),
+            None => numbered(count, &fields),
+        })
+        .await;
+        site.get("/a").await;
+        eventually(|| site.gateway.metric("tollgate_cache_objects", &[]) == 1.0).await;
+        site.gate.forget_permits(1_000_000);
+        let asking = async { join_all((0..8).map(|_| site.get("/a"))).await };
+        let opening = async {
+            // The origin has answered none of them.
+            eventually(|| site.count() == 9).await;
+            site.gate.add_permits(1_000_000);
+        };
+        let (sent, ()) = tokio::join!(asking, opening);
+        for sent in sent {
+            assert_eq!((sent.status(), &*sent.body), (200, &b"1"[..]), "{fields:?}");
+        }
+        for seen in &site.seen()[1..] {
+            assert_eq!(seen.header("if-none-match"), Some("\"one\""), "{fields:?}");
+        }
+    }
+}
+
+/// What a URL is like that nobody has asked for yet, its first answer tells.
+#[tokio::test]
+async fn who_waited_for_an_answer_that_is_for_one_request_waits_for_no_second() {
+    for [(_, control), (_, etag)] in ALWAYS_VALIDATED {
+        let answer = format!(
+            "HTTP/1.1 200 OK\r\nCache-Control: {control}\r\nETag: {etag}\r\n\
+             Content-Length: 2\r\n\r\nok"
+        );
+        let halves = Halves::start(answer.leak(), 0).await;
+        let gateway = halves.gateway("");
+        let mut clients = Vec::new();
+        for _ in 0..6 {
+            let mut client = Raw::connect(gateway.address()).await;
+            client.send(GET).await;
+            clients.push(client);
+        }
+        eventually(|| gateway.metric("tollgate_requests_in_flight", &[]) == 6.0).await;
+        eventually(|| halves.asked() == 1).await;
+        // One is answered, and all others ask before any of them is.
+        halves.go_on.add_permits(1);
+        eventually(|| halves.asked() == 6).await;
+        halves.go_on.add_permits(5);
+        for client in &mut clients {
+            assert_eq!(client.answer().await.text(), "ok", "{control}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_is_stale_at_once_is_fetched_for_all_where_it_may_be_served_so() {
+    let fields = [
+        ("cache-control", "max-age=0, stale-while-revalidate=5"),
+        ("etag", "\"one\""),
+    ];
+    let site = Site::start("", move |count, _| numbered(count, &fields)).await;
+    site.get("/a").await;
+    eventually(|| site.gateway.metric("tollgate_cache_objects", &[]) == 1.0).await;
+    // Nobody may have the stored one any more.
+    site.later(6);
+    let all = join_all((0..20).map(|_| site.get("/a")));
+    let all = site.meeting(20, all).await;
+    assert!(all.iter().all(|sent| sent.body == "2"));
+}
+
 /// A site whose answer was for all: that is stored and stale, and all others are nobody else's.
 async fn becomes_private() -> Site {
     let site = Site::start("", |count, _| match count {

@@ -77,7 +77,8 @@ impl CacheRoute {
         let validates = visit.stale.is_some() && !visit.asked.wants.no_store;
         let may_lead = visit.asked.may_lead() && !visit.keeps_conditions;
         let leads = class != Class::Head && (validates || may_lead);
-        let joins = !visit.asked.wants.only_if_cached && !visit.passes && !overridden;
+        let waits = !visit.passes && visit.may_share();
+        let joins = !visit.asked.wants.only_if_cached && waits && !overridden;
         if let (Some(wait), true) = (self.wait, joins) {
             if leads {
                 return self.together(request, visit, wait).await;
@@ -132,6 +133,11 @@ impl CacheRoute {
                 return response;
             }
             match outcome {
+                // It is ours, and yet for who brought it alone. So will be what the next fetch brings.
+                Outcome::Storing(draft) if self.is_to_be_validated(&visit, &draft) => break,
+                Outcome::Refreshed(object) if self.is_to_be_validated(&visit, &object.draft) => {
+                    break;
+                }
                 // Another variant than ours: who wants ours waits for each other.
                 Outcome::Storing(draft) => variant = self.variant(&draft, &visit.headers),
                 Outcome::Brought(found) => {
@@ -212,6 +218,12 @@ impl CacheRoute {
                 reuse,
                 Reuse::Fresh | Reuse::StaleWhileRevalidate | Reuse::StaleAsWanted
             )
+    }
+
+    /// Whether an answer that has just come for another is what this request selects, and still may not be
+    /// its own without validation (RFC 9111 4).
+    fn is_to_be_validated(&self, visit: &Visit, draft: &Draft) -> bool {
+        draft.is_selected_by(&visit.headers) && !self.suits(visit, draft, self.cache.moment())
     }
 
     /// Fetches for all who wait; this request is the first reader.
@@ -544,6 +556,22 @@ pub(super) fn fill_request(request: &Request) -> Request {
     *fill.version_mut() = request.version();
     *fill.headers_mut() = request.headers().clone();
     fill
+}
+
+impl Visit {
+    /// Whether what another brings may be this request's, as far as the stored answer tells. One that has
+    /// to be validated for each request however new it is (`no-cache`, RFC 9111 5.2.2.4, or stale at once)
+    /// will be followed by such another: that is used for who asked for it alone, and saves no fetch.
+    fn may_share(&self) -> bool {
+        self.stale.as_ref().is_none_or(|stale| {
+            // As the upstream said it: neither a purge, nor how slow the answer was, speaks of the next one.
+            let facts = Facts {
+                initial_age: Duration::ZERO,
+                ..stale.object.draft.head.facts
+            };
+            reuse(&self.asked, &facts, facts.received) != Reuse::Validate
+        })
+    }
 }
 
 impl Keys {
