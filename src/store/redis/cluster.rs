@@ -32,9 +32,9 @@ use tokio::{
 };
 
 use super::{
-    Ask, Away, Cause, Failure, Lane, Redis,
+    Away, Failure, Lane, Redis,
     breaker::Weight,
-    cause,
+    exchange::{Ask, Cause, cause},
     link::{Link, Node, Target},
 };
 use slots::{SLOTS, key_of, slot_of};
