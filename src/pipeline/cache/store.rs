@@ -195,8 +195,8 @@ impl<V: Kept> Store<V> {
         });
     }
 
-    /// Forgets that of one's group, and of no other. It is for keys under which nothing is stored: there
-    /// no answer takes the marks away.
+    /// Forgets that of one's group, and of no other. It is for what was stored under another key: there
+    /// it takes no mark away.
     pub fn wait_again(&self, key: &Key, asker: u64) {
         let label = Label::of(key);
         let place = self.place(label.bytes());
@@ -207,8 +207,11 @@ impl<V: Kept> Store<V> {
             return;
         }
         self.change(&label, |old| {
-            let passes = old?.passes_of_all().without_group_of(asker);
-            (!passes.is_empty()).then(|| Shelf::new(&label, SmallVec::new(), passes))
+            let old = old?;
+            let passes = old.passes_of_all().without_group_of(asker);
+            let kept: SmallVec<[Arc<V>; 1]> = old.variants().iter().cloned().collect();
+            let is_empty = kept.is_empty() && passes.is_empty();
+            (!is_empty).then(|| Shelf::new(&label, kept, passes))
         });
     }
 
@@ -780,6 +783,24 @@ mod tests {
         let changes = store.changes.load(Relaxed);
         store.wait_again(&kept, 1);
         assert_eq!(store.changes.load(Relaxed), changes, "there is no mark");
+    }
+
+    #[test]
+    fn a_mark_to_pass_is_forgotten_and_what_stands_beside_it_stays() {
+        let store = store(1 << 20, 64 << 10);
+        let kept = key("/a").to_key();
+        for variant in 0..2 {
+            put(&store, "/a", 10, variant);
+        }
+        for asker in 1..3 {
+            store.pass_until(&kept, asker, 100);
+        }
+        for (asker, passes) in [(1, true), (2, false)] {
+            store.wait_again(&kept, asker);
+            let shelf = store.find(&key("/a")).unwrap();
+            assert_eq!(shelf.passes(99), passes);
+            assert_eq!(variants_of(&store, "/a"), [1, 0]);
+        }
     }
 
     #[test]
