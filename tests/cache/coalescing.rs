@@ -375,6 +375,35 @@ async fn those_whose_answers_are_private_do_not_part_others_who_find_a_stale_one
     assert_eq!(site.count(), 22);
 }
 
+/// Nor do those who name nobody, and whose variant of the URL is a private one.
+#[tokio::test]
+async fn a_private_variant_parts_nobody_who_asks_for_another() {
+    let site = Site::start("", |count, seen| {
+        let control = match seen.header("accept-language") {
+            Some("zz") => "private",
+            _ => "max-age=1",
+        };
+        let fields = [
+            ("cache-control", control),
+            ("etag", "\"e\""),
+            ("vary", "accept-language"),
+        ];
+        numbered(count, &fields)
+    })
+    .await;
+    site.get_with("/a", &[("accept-language", "en")]).await;
+    site.later(2);
+    // Behind a stale answer, and where there is none of that variant.
+    for (language, count) in [("en", 3), ("fr", 5)] {
+        site.get_with("/a", &[("accept-language", "zz")]).await;
+        let fields = [("accept-language", language)];
+        let crowd = join_all((0..20).map(|_| site.get_with("/a", &fields)));
+        let (sent, body) = (site.meeting(20, crowd).await, count.to_string());
+        assert!(sent.iter().all(|sent| sent.body == body), "{language}");
+        assert_eq!(site.count(), count, "{language}");
+    }
+}
+
 #[tokio::test]
 async fn who_is_answered_apart_behind_a_stale_answer_waits_for_nobody() {
     let site = becomes_private().await;
