@@ -991,6 +991,33 @@ async fn who_is_answered_apart_by_its_cookie_has_no_condition_of_others_passed_o
     }
 }
 
+/// That nobody waits for others then is no reason to keep nothing.
+#[tokio::test]
+async fn who_polls_soon_after_a_private_answer_brings_what_all_may_have() {
+    let site = private_to_sessions().await;
+    let hit = Some("tollgate; hit");
+    let objects = || site.gateway.metric("tollgate_cache_objects", &[]);
+    let mut is_asked_for = false;
+    // Of so many cookies not all are in the group of the one with the session.
+    for number in 0..64 {
+        let (path, cookie) = (format!("/{number}"), format!("theme={number}"));
+        let fields = [CONDITION[0], ("cookie", cookie.as_str())];
+        site.get_with(&path, &[SESSION]).await;
+        let before = objects();
+        assert_eq!(site.get_with(&path, &fields).await.status(), 304);
+        let seen = site.seen();
+        let last = seen.last().expect("a request");
+        if last.header("if-none-match").is_none() {
+            // Beside the mark.
+            eventually(|| objects() == before + 1.0).await;
+            assert_eq!(site.get(&path).await.header("cache-status"), hit);
+            is_asked_for = true;
+            break;
+        }
+    }
+    assert!(is_asked_for, "no condition is compared here");
+}
+
 /// As soon as somebody asks for the whole.
 #[tokio::test]
 async fn who_polls_gets_what_can_be_kept_by_now() {

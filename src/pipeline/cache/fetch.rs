@@ -378,7 +378,7 @@ impl CacheRoute {
                 fetching.settle(Outcome::Failed(failure), Some(response));
             }
             Head::Own(why) => {
-                self.pass_for_a_while(&job, &response, why);
+                self.pass_for_a_while(&job.visit, &response, why);
                 fetching.settle(Outcome::Own(why), Some(response));
             }
             // Without conditions no 304 is one of ours.
@@ -452,13 +452,13 @@ impl CacheRoute {
 
     /// Requests for what nobody may share do not wait for each other for a while. Failures pass by
     /// themselves, and what one client wants, or is told of its own request, says nothing of others.
-    fn pass_for_a_while(&self, job: &Job, response: &Response, why: &str) {
+    pub(super) fn pass_for_a_while(&self, visit: &Visit, response: &Response, why: &str) {
         let status = response.status();
         let failed = response.body().is_own() || status.is_server_error();
         if failed || is_of_one_request(status) || why == "request-no-store" {
-            return job.visit.leave_turn();
+            return visit.leave_turn();
         }
-        self.pass_from_now(&job.visit.keys);
+        self.pass_from_now(&visit.keys);
     }
 
     fn pass_from_now(&self, keys: &Keys) {
