@@ -1018,6 +1018,44 @@ async fn who_polls_soon_after_a_private_answer_brings_what_all_may_have() {
     assert!(is_asked_for, "no condition is compared here");
 }
 
+/// Where no variant is known yet, that of one client is not told from those of others.
+#[tokio::test]
+async fn a_private_variant_does_not_keep_out_one_that_all_may_have_and_clients_poll() {
+    let site = Site::start("", |count, seen| {
+        let control = match seen.header("accept-language") {
+            Some("zz") => "private",
+            _ => "max-age=60",
+        };
+        let fields = [
+            ("cache-control", control),
+            ("etag", "\"one\""),
+            ("vary", "accept-language"),
+        ];
+        match seen.header("if-none-match") {
+            Some("\"one\"") => answer(304, &fields, ""),
+            _ => numbered(count, &fields),
+        }
+    })
+    .await;
+    let fields = [CONDITION[0], ("accept-language", "en")];
+    for (path, later) in [("/a", 0), ("/b", 6)] {
+        site.get_with(path, &[("accept-language", "zz")]).await;
+        site.later(later);
+        let before = site.count();
+        // Its 304 says that it may be kept, and so the next one brings the whole.
+        for seen in [Some("\"one\""), None] {
+            assert_eq!(site.get_with(path, &fields).await.status(), 304);
+            let asked = site.seen();
+            let last = asked.last().expect("a request");
+            assert_eq!(last.header("if-none-match"), seen, "{path}");
+        }
+        for _ in 0..5 {
+            assert_eq!(site.get_with(path, &fields).await.status(), 304);
+        }
+        assert_eq!(site.count(), before + 2, "{path}");
+    }
+}
+
 /// As soon as somebody asks for the whole.
 #[tokio::test]
 async fn who_polls_gets_what_can_be_kept_by_now() {

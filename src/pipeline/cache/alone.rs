@@ -66,9 +66,20 @@ impl CacheRoute {
                 }
                 if compares {
                     response = self.conditioned(&visit, response, self.cache.moment());
+                } else {
+                    self.heed(&visit, &response);
                 }
                 self.unkept(response, &visit, why)
             }
+        }
+    }
+
+    /// Has the next one of its group ask for the whole where the upstream's 304 says that it may be kept: that
+    /// conditions go on was learnt of an answer to another, or of an older one.
+    fn heed(&self, visit: &Visit, response: &Response) {
+        if visit.keeps_conditions && self.says_that_it_keeps(visit, response) {
+            let (key, asker) = (visit.keys.of_flight(), visit.keys.asker);
+            self.cache.store.wait_again_as_told(key, asker);
         }
     }
 
