@@ -171,7 +171,7 @@ struct Keys {
     caller: Option<Key>,
     /// By what it waits for others of its kind, where not by one of those, and which kind that is.
     waiting: Option<(Key, &'static str)>,
-    /// A digest of who asks, among those of its kind.
+    /// A digest of who asks, among those of its kind; of those of no kind, what variants are told apart by.
     asker: u64,
 }
 
@@ -425,7 +425,10 @@ impl Look<'_> {
         };
         let (asker, now, ago) = (visit.keys.asker, self.now.1, REMEMBERED.as_nanos() as u64);
         visit.is_apart = shelf.passes_alone(asker, now);
+        let is_by_variant = visit.keys.waiting.is_none();
         visit.passes = match &visit.stale {
+            // Another variant than ours says nothing of ours. Where none is known yet there is but one mark.
+            None if is_by_variant && visit.variant != 0 => visit.is_apart,
             None => shelf.passes(now),
             // What others have may be right still: who is answered apart does not lead those who want to
             // know, and parts nobody else from them, however many such there are.
@@ -496,7 +499,7 @@ impl Look<'_> {
                 everyone: self.key.to_key(),
                 caller: self.callers.as_ref().map(Sought::to_key),
                 waiting: of_kind.as_ref().map(Sought::to_key).zip(kind),
-                asker: kind.map_or(0, |_| self.asker()),
+                asker: kind.map_or(variant, |_| self.asker()),
             },
             stale,
             why,

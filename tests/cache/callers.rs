@@ -7,7 +7,7 @@ use futures_util::future::join_all;
 
 use crate::{
     site::{Site, answer, numbered},
-    support::{KeysFile, Sent, empty},
+    support::{KeysFile, Sent, empty, eventually},
     whose::{AUTH, Asked, RULES, answered, bearer, bearer_for, bearer_until, configuration},
 };
 
@@ -75,6 +75,34 @@ async fn callers_can_have_answers_of_their_own() {
         "4"
     );
     assert_eq!(site.get("/").await.body, "5");
+}
+
+/// That the last one was nobody else's is noted under the caller's key, and the answer stands under another.
+#[tokio::test]
+async fn an_answer_for_all_has_a_callers_requests_wait_for_each_other_again() {
+    let route = route("scope = 'principal'");
+    let site = Site::configured(&route, |count, _| {
+        let control = match count {
+            2 => "no-store",
+            _ => "public, max-age=1",
+        };
+        numbered(count, &[("cache-control", control), ("etag", "\"e\"")])
+    })
+    .await;
+    let alice = bearer("alice");
+    let fields = [("authorization", alice.as_str())];
+    let ask = || site.get_with("/", &fields);
+    let objects = || site.gateway.metric("tollgate_cache_objects", &[]);
+    for (body, kept) in [("1", 1.0), ("2", 2.0), ("3", 1.0)] {
+        assert_eq!(ask().await.body, body);
+        eventually(|| objects() == kept).await;
+        if body != "2" {
+            site.later(2);
+        }
+    }
+    let sent = site.meeting(4, join_all((0..4).map(|_| ask()))).await;
+    assert!(sent.iter().all(|sent| sent.body == "4"));
+    assert_eq!(site.count(), 4);
 }
 
 #[tokio::test]

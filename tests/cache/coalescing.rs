@@ -456,6 +456,35 @@ async fn those_whose_answers_are_private_do_not_part_others_who_find_a_stale_one
     assert_eq!(site.count(), 22);
 }
 
+/// Nor do those who name nobody, and whose variant of the URL is a private one.
+#[tokio::test]
+async fn a_private_variant_parts_nobody_who_asks_for_another() {
+    let site = Site::start("", |count, seen| {
+        let control = match seen.header("accept-language") {
+            Some("zz") => "private",
+            _ => "max-age=1",
+        };
+        let fields = [
+            ("cache-control", control),
+            ("etag", "\"e\""),
+            ("vary", "accept-language"),
+        ];
+        numbered(count, &fields)
+    })
+    .await;
+    site.get_with("/a", &[("accept-language", "en")]).await;
+    site.later(2);
+    // Behind a stale answer, and where there is none of that variant.
+    for (language, count) in [("en", 3), ("fr", 5)] {
+        site.get_with("/a", &[("accept-language", "zz")]).await;
+        let fields = [("accept-language", language)];
+        let crowd = join_all((0..20).map(|_| site.get_with("/a", &fields)));
+        let (sent, body) = (site.meeting(20, crowd).await, count.to_string());
+        assert!(sent.iter().all(|sent| sent.body == body), "{language}");
+        assert_eq!(site.count(), count, "{language}");
+    }
+}
+
 #[tokio::test]
 async fn who_is_answered_apart_behind_a_stale_answer_waits_for_nobody() {
     let site = becomes_private().await;
@@ -1040,6 +1069,71 @@ async fn who_is_answered_apart_by_its_cookie_has_no_condition_of_others_passed_o
     let hit = Some("tollgate; hit");
     for path in ["/a", "/b"] {
         within(async { while site.get(path).await.header("cache-status") != hit {} }).await;
+    }
+}
+
+/// That nobody waits for others then is no reason to keep nothing.
+#[tokio::test]
+async fn who_polls_soon_after_a_private_answer_brings_what_all_may_have() {
+    let site = private_to_sessions().await;
+    let hit = Some("tollgate; hit");
+    let objects = || site.gateway.metric("tollgate_cache_objects", &[]);
+    let mut is_asked_for = false;
+    // Of so many cookies not all are in the group of the one with the session.
+    for number in 0..64 {
+        let (path, cookie) = (format!("/{number}"), format!("theme={number}"));
+        let fields = [CONDITION[0], ("cookie", cookie.as_str())];
+        site.get_with(&path, &[SESSION]).await;
+        let before = objects();
+        assert_eq!(site.get_with(&path, &fields).await.status(), 304);
+        let seen = site.seen();
+        let last = seen.last().expect("a request");
+        if last.header("if-none-match").is_none() {
+            // Beside the mark.
+            eventually(|| objects() == before + 1.0).await;
+            assert_eq!(site.get(&path).await.header("cache-status"), hit);
+            is_asked_for = true;
+            break;
+        }
+    }
+    assert!(is_asked_for, "no condition is compared here");
+}
+
+/// Where no variant is known yet, that of one client is not told from those of others.
+#[tokio::test]
+async fn a_private_variant_does_not_keep_out_one_that_all_may_have_and_clients_poll() {
+    let site = Site::start("", |count, seen| {
+        let control = match seen.header("accept-language") {
+            Some("zz") => "private",
+            _ => "max-age=60",
+        };
+        let fields = [
+            ("cache-control", control),
+            ("etag", "\"one\""),
+            ("vary", "accept-language"),
+        ];
+        match seen.header("if-none-match") {
+            Some("\"one\"") => answer(304, &fields, ""),
+            _ => numbered(count, &fields),
+        }
+    })
+    .await;
+    let fields = [CONDITION[0], ("accept-language", "en")];
+    for (path, later) in [("/a", 0), ("/b", 6)] {
+        site.get_with(path, &[("accept-language", "zz")]).await;
+        site.later(later);
+        let before = site.count();
+        // Its 304 says that it may be kept, and so the next one brings the whole.
+        for seen in [Some("\"one\""), None] {
+            assert_eq!(site.get_with(path, &fields).await.status(), 304);
+            let asked = site.seen();
+            let last = asked.last().expect("a request");
+            assert_eq!(last.header("if-none-match"), seen, "{path}");
+        }
+        for _ in 0..5 {
+            assert_eq!(site.get_with(path, &fields).await.status(), 304);
+        }
+        assert_eq!(site.count(), before + 2, "{path}");
     }
 }
 

@@ -21,8 +21,12 @@ impl CacheRoute {
             make_conditional(request.headers_mut(), &stale.object.draft.head);
             again
         });
-        // Where our conditions take the place of the client's, the client's are for us to compare.
-        let compares = again.is_some();
+        let brings = self.brings_for_all(&visit);
+        if brings {
+            unconditional(request.headers_mut());
+        }
+        // Where the client's conditions do not go to the upstream, they are for us to compare.
+        let compares = brings || again.is_some();
         let (mut response, mut head) = self.ask_alone(request, &visit).await;
         if let (Head::AskAgain, Some(mut again)) = (&head, again) {
             unconditional(again.headers_mut());
@@ -56,12 +60,35 @@ impl CacheRoute {
                     // Without conditions of ours a 304 is the client's.
                     _ => "status",
                 };
+                if brings {
+                    // Its group has its answers marked too, or each of its conditions would cost a whole.
+                    self.pass_for_a_while(&visit, &response, why);
+                }
                 if compares {
                     response = self.conditioned(&visit, response, self.cache.moment());
+                } else {
+                    self.heed(&visit, &response);
                 }
                 self.unkept(response, &visit, why)
             }
         }
+    }
+
+    /// Has the next one of its group ask for the whole where the upstream's 304 says that it may be kept: that
+    /// conditions go on was learnt of an answer to another, or of an older one.
+    fn heed(&self, visit: &Visit, response: &Response) {
+        if visit.keeps_conditions && self.says_that_it_keeps(visit, response) {
+            let (key, asker) = (visit.keys.of_flight(), visit.keys.asker);
+            self.cache.store.wait_again_as_told(key, asker);
+        }
+    }
+
+    /// Whether the upstream is asked for the whole although nobody waits for it: that requests do not wait for
+    /// each other was learnt of others, and what this one brings may be for all.
+    fn brings_for_all(&self, visit: &Visit) -> bool {
+        let learnt_of_others = visit.passes && !visit.keeps_conditions;
+        let may_bring = visit.asked.may_lead() && visit.stale.is_none() && self.wait.is_some();
+        visit.asked.conditional && learnt_of_others && may_bring
     }
 
     /// An answer that is not stored, and why.

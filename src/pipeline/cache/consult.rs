@@ -180,12 +180,12 @@ impl CacheRoute {
         if self.memory {
             self.cache.put(object);
         }
-        if let Some((key, _)) = &visit.keys.waiting {
-            // It stands under a key of its own, where what is stored takes no mark away.
-            self.cache.store.wait_again(key, visit.keys.asker);
+        let (key, marked) = (visit.keys.of(&object.draft), visit.keys.of_flight());
+        if !self.memory || marked != key {
+            // What is stored takes the marks of its own key away, and of no other.
+            self.cache.store.wait_again(marked, visit.keys.asker);
         }
         if let Some(ticket) = &visit.ticket {
-            let key = visit.keys.of(&object.draft);
             ticket.store(&self.cache, key, object);
         }
     }

@@ -26,6 +26,7 @@ use super::{
     },
     serve::Serving,
     shared::Found,
+    store::Learnt,
 };
 use crate::exchange::{Body, Context, Reason, Rejection, Request, Response, fields::has_overrides};
 
@@ -390,7 +391,7 @@ impl CacheRoute {
                 fetching.settle(Outcome::Failed(failure), Some(response));
             }
             Head::Own(why) => {
-                self.pass_for_a_while(&job, &response, why);
+                self.pass_for_a_while(&job.visit, &response, why);
                 fetching.settle(Outcome::Own(why), Some(response));
             }
             // Without conditions no 304 is one of ours.
@@ -458,25 +459,25 @@ impl CacheRoute {
             self.put(visit, &object);
             fetching.stored(object.body.pieces());
         } else if fetching.outgrew(self.cache.largest) {
-            self.pass_from_now(&visit.keys);
+            self.pass_from_now(&visit.keys, Learnt::Whole);
         }
     }
 
     /// Requests for what nobody may share do not wait for each other for a while. Failures pass by
     /// themselves, and what one client wants, or is told of its own request, says nothing of others.
-    fn pass_for_a_while(&self, job: &Job, response: &Response, why: &str) {
+    pub(super) fn pass_for_a_while(&self, visit: &Visit, response: &Response, why: &str) {
         let status = response.status();
         let failed = response.body().is_own() || status.is_server_error();
         if failed || is_of_one_request(status) || why == "request-no-store" {
-            return job.visit.leave_turn();
+            return visit.leave_turn();
         }
-        self.pass_from_now(&job.visit.keys);
+        self.pass_from_now(&visit.keys, learnt_by(why));
     }
 
-    fn pass_from_now(&self, keys: &Keys) {
+    fn pass_from_now(&self, keys: &Keys, learnt: Learnt) {
         let until = self.cache.stamp() + PASS.as_nanos() as u64;
         let store = &self.cache.store;
-        store.pass_until(keys.of_flight(), keys.asker, until);
+        store.pass_until(keys.of_flight(), keys.asker, until, learnt);
     }
 
     pub(super) fn stale_instead(
@@ -546,6 +547,19 @@ fn stale_of<'a>(visit: &'a Visit, flight: &'a Flight<Outcome>) -> Option<&'a Fou
     // That is newer: what is older is not taken from there.
     let elsewhere = flight.stale.get().filter(selected);
     elsewhere.or(visit.stale.as_ref())
+}
+
+/// By what an answer that is not stored for this reason turned out so.
+fn learnt_by(why: &str) -> Learnt {
+    let by_fields = why.starts_with("vary-")
+        || matches!(
+            why,
+            "no-store" | "private" | "authorization" | "cookie" | "no-freshness" | "expired"
+        );
+    match by_fields {
+        true => Learnt::Fields,
+        false => Learnt::Whole,
+    }
 }
 
 /// A GET for the whole with the fields of a request.

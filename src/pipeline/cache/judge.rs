@@ -90,6 +90,20 @@ impl CacheRoute {
         }
     }
 
+    /// Whether a 304 to the client's own conditions says that the whole could be kept. It has the fields that
+    /// tell it (RFC 9110 15.4.5).
+    pub(super) fn says_that_it_keeps(&self, visit: &Visit, response: &Response) -> bool {
+        let now = self.cache.moment();
+        let whole = Answer {
+            status: StatusCode::OK,
+            headers: response.headers(),
+            requested: now,
+            received: now,
+        };
+        response.status() == StatusCode::NOT_MODIFIED
+            && judge(&visit.asked, &visit.url(), &whole, &self.options).is_ok()
+    }
+
     /// RFC 9111 4.3.4.
     fn merge(
         &self,

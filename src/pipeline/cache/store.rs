@@ -34,6 +34,7 @@ use quick_cache::{DefaultHashBuilder, Lifecycle, OptionsBuilder, Weighter, sync:
 use smallvec::SmallVec;
 
 use super::key::{Key, Label, Sought};
+pub use passes::Learnt;
 use passes::Passes;
 
 /// What can be kept.
@@ -185,30 +186,42 @@ impl<V: Kept> Store<V> {
     }
 
     /// Notes that answers of this key are for one caller each, as was learnt of one who asked: by a digest.
-    pub fn pass_until(&self, key: &Key, asker: u64, until: u64) {
+    pub fn pass_until(&self, key: &Key, asker: u64, until: u64, learnt: Learnt) {
         let label = Label::of(key);
         self.change(&label, |old| {
             let kept = old.into_iter().flat_map(Shelf::variants).cloned();
             let passes = old.map(Shelf::passes_of_all).unwrap_or_default();
-            let passes = passes.with(asker, until);
+            let passes = passes.with(asker, until, learnt);
             Some(Shelf::new(&label, self.fitting(kept), passes))
         });
     }
 
-    /// Forgets that of one's group, and of no other. It is for keys under which nothing is stored: there
-    /// no answer takes the marks away.
+    /// Forgets that of one's group, and of no other. It is for what was stored under another key: there
+    /// it takes no mark away.
     pub fn wait_again(&self, key: &Key, asker: u64) {
+        self.unmark(key, asker, |_| true);
+    }
+
+    /// The same behind a 304 that says so: where it can say it.
+    pub fn wait_again_as_told(&self, key: &Key, asker: u64) {
+        self.unmark(key, asker, |learnt| learnt == Learnt::Fields);
+    }
+
+    fn unmark(&self, key: &Key, asker: u64, is_meant: impl FnOnce(Learnt) -> bool) {
         let label = Label::of(key);
         let place = self.place(label.bytes());
         // Of nearly all there is none, and no change to make.
         let known = self.shelves.peek(&place);
-        let is_marked = known.is_some_and(|shelf| shelf.group_passed(asker));
-        if !is_marked {
+        let learnt = known.and_then(|shelf| shelf.learnt_of_group(asker));
+        if !learnt.is_some_and(is_meant) {
             return;
         }
         self.change(&label, |old| {
-            let passes = old?.passes_of_all().without_group_of(asker);
-            (!passes.is_empty()).then(|| Shelf::new(&label, SmallVec::new(), passes))
+            let old = old?;
+            let passes = old.passes_of_all().without_group_of(asker);
+            let kept: SmallVec<[Arc<V>; 1]> = old.variants().iter().cloned().collect();
+            let is_empty = kept.is_empty() && passes.is_empty();
+            (!is_empty).then(|| Shelf::new(&label, kept, passes))
         });
     }
 
@@ -428,11 +441,11 @@ impl<V> Shelf<V> {
         }
     }
 
-    /// Whether that was ever learnt of one's group, and nothing has come here since.
-    fn group_passed(&self, asker: u64) -> bool {
+    /// By what that was learnt of one's group, if it ever was and nothing has come here since.
+    fn learnt_of_group(&self, asker: u64) -> Option<Learnt> {
         match &self.0 {
-            Variants::One(_) => false,
-            Variants::Several(several) => several.passes.until_for_group_of(asker) > 0,
+            Variants::One(_) => None,
+            Variants::Several(several) => several.passes.learnt_of_group_of(asker),
         }
     }
 
@@ -782,7 +795,7 @@ mod tests {
     fn a_mark_to_pass_leaves_what_is_stored_and_ends() {
         let store = store(1 << 20, 64 << 10);
         put(&store, "/a", 10, 0);
-        store.pass_until(&key("/a").to_key(), 0, 100);
+        store.pass_until(&key("/a").to_key(), 0, 100, Learnt::Fields);
         let shelf = store.find(&key("/a")).unwrap();
         assert!(shelf.passes(99) && !shelf.passes(100));
         assert!(shelf.passed_within(0, 109, 10) && !shelf.passed_within(0, 110, 10));
@@ -799,8 +812,8 @@ mod tests {
         let find = || store.find(&key("/a"));
         store.wait_again(&kept, 1);
         assert!(find().is_none());
-        store.pass_until(&kept, 1, 100);
-        store.pass_until(&kept, 2, 200);
+        store.pass_until(&kept, 1, 100, Learnt::Fields);
+        store.pass_until(&kept, 2, 200, Learnt::Fields);
         let shelf = find().unwrap();
         assert!(shelf.passes(199), "none waits as long as it is so of one");
         let within = |asker| shelf.passed_within(asker, 150, 0);
@@ -816,6 +829,35 @@ mod tests {
         let changes = store.changes.load(Relaxed);
         store.wait_again(&kept, 1);
         assert_eq!(store.changes.load(Relaxed), changes, "there is no mark");
+    }
+
+    #[test]
+    fn a_mark_to_pass_is_forgotten_and_what_stands_beside_it_stays() {
+        let store = store(1 << 20, 64 << 10);
+        let kept = key("/a").to_key();
+        for variant in 0..2 {
+            put(&store, "/a", 10, variant);
+        }
+        for asker in 1..3 {
+            store.pass_until(&kept, asker, 100, Learnt::Fields);
+        }
+        for (asker, passes) in [(1, true), (2, false)] {
+            store.wait_again(&kept, asker);
+            let shelf = store.find(&key("/a")).unwrap();
+            assert_eq!(shelf.passes(99), passes);
+            assert_eq!(variants_of(&store, "/a"), [1, 0]);
+        }
+    }
+
+    #[test]
+    fn a_mark_to_pass_that_was_learnt_by_the_whole_is_not_taken_away_by_a_304() {
+        let store = store(1 << 20, 64 << 10);
+        let kept = key("/a").to_key();
+        for (learnt, stays) in [(Learnt::Fields, false), (Learnt::Whole, true)] {
+            store.pass_until(&kept, 1, 100, learnt);
+            store.wait_again_as_told(&kept, 1);
+            assert_eq!(store.find(&key("/a")).is_some(), stays);
+        }
     }
 
     #[test]
@@ -867,7 +909,7 @@ mod tests {
         for variant in 0..10 {
             put(&store, "/a", 10, 0);
             put(&store, "/a", 10, variant);
-            store.pass_until(&key("/a").to_key(), 0, 100);
+            store.pass_until(&key("/a").to_key(), 0, 100, Learnt::Fields);
         }
         assert_eq!((store.evicted(), store.len()), (0, 1));
         for index in 0..100 {

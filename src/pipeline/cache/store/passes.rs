@@ -6,9 +6,27 @@
 
 use smallvec::SmallVec;
 
-/// Until when the answers of some are taken for nobody else's: the digest of who asked, and the moment.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Passes(SmallVec<[(u64, u64); 1]>);
+/// Until when the answers of some are taken for nobody else's.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Passes(SmallVec<[Mark; 1]>);
+
+/// What was learnt of one who asked.
+#[derive(Clone, Copy, Debug)]
+struct Mark {
+    /// A digest of it.
+    asker: u64,
+    until: u64,
+    learnt: Learnt,
+}
+
+/// By what an answer turned out to be nobody else's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Learnt {
+    /// By fields that its 304 would have too (RFC 9110 15.4.5): one without them says that it is not so.
+    Fields,
+    /// By something else, its size for one, of which no 304 tells.
+    Whole,
+}
 
 impl Passes {
     /// Whether that is so of nobody, and never was.
@@ -18,9 +36,13 @@ impl Passes {
 
     /// The same with what has been learnt of one, who takes the place of the last of its group.
     #[must_use]
-    pub(super) fn with(&self, asker: u64, until: u64) -> Self {
+    pub(super) fn with(&self, asker: u64, until: u64, learnt: Learnt) -> Self {
         let mut all = self.without_group_of(asker);
-        all.0.push((asker, until));
+        all.0.push(Mark {
+            asker,
+            until,
+            learnt,
+        });
         all
     }
 
@@ -28,13 +50,13 @@ impl Passes {
     #[must_use]
     pub(super) fn without_group_of(&self, asker: u64) -> Self {
         let others = self.0.iter();
-        let others = others.filter(|(known, _)| !is_one_group(*known, asker));
+        let others = others.filter(|mark| !is_one_group(mark.asker, asker));
         Self(others.copied().collect())
     }
 
     /// Until when it is so of anybody.
     pub(super) fn until(&self) -> u64 {
-        let moments = self.0.iter().map(|(_, until)| *until);
+        let moments = self.0.iter().map(|mark| mark.until);
         moments.max().unwrap_or(0)
     }
 
@@ -48,15 +70,21 @@ impl Passes {
         self.until_where(|known| is_one_group(known, asker))
     }
 
+    /// By what it was learnt of the last of one's group, if it was.
+    pub(super) fn learnt_of_group_of(&self, asker: u64) -> Option<Learnt> {
+        let meant = self.0.iter().find(|mark| is_one_group(mark.asker, asker));
+        meant.map(|mark| mark.learnt)
+    }
+
     fn until_where(&self, is_meant: impl Fn(u64) -> bool) -> u64 {
-        let meant = self.0.iter().find(|(known, _)| is_meant(*known));
-        meant.map_or(0, |(_, until)| *until)
+        let meant = self.0.iter().find(|mark| is_meant(mark.asker));
+        meant.map_or(0, |mark| mark.until)
     }
 
     /// Bytes on the heap.
     pub(super) fn heap(&self) -> usize {
         match self.0.spilled() {
-            true => self.0.capacity() * size_of::<(u64, u64)>(),
+            true => self.0.capacity() * size_of::<Mark>(),
             false => 0,
         }
     }
@@ -78,11 +106,11 @@ mod tests {
         let mut all = Passes::default();
         assert!(all.is_empty() && all.until() == 0);
         for asker in 0..48 {
-            all = all.with(asker, 100 + asker);
+            all = all.with(asker, 100 + asker, Learnt::Fields);
         }
         assert_eq!((all.until(), all.until_for(35)), (147, 135));
         assert_eq!((all.until_for(3), all.until_for_group_of(3)), (0, 135));
-        assert!(all.heap() <= 2 * 16 * size_of::<(u64, u64)>());
+        assert!(all.heap() <= 2 * 16 * size_of::<Mark>());
         // Whoever of a group is answered like all others says it of the group.
         let all = all.without_group_of(15);
         assert_eq!((all.until(), all.until_for(47)), (146, 0));
