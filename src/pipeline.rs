@@ -276,7 +276,6 @@ fn cache_of(
                 redis,
                 answers,
                 anew: !running.shares_answers(),
-                alone: running.cache.is_some() && !running.shares_answers(),
             });
             let cache = Cache::from_config(&config.cache, tools, &running.caches, sharing);
             Some((wanted, cache))

@@ -240,9 +240,13 @@ impl Redis {
         deadlines.within((began, most), self.tick(), calls).await
     }
 
-    /// Whether keys live on several servers, so that one command can reach those of one slot only.
+    /// Whether keys have slots, as in a cluster: one command can reach those of one slot only.
     #[must_use]
-    pub fn is_cluster(&self) -> bool {
+    pub fn has_slots(&self) -> bool {
+        self.is_cluster() || self.has_slots.load(SeqCst)
+    }
+
+    fn is_cluster(&self) -> bool {
         self.target.is_cluster()
     }
 
@@ -261,19 +265,41 @@ impl Redis {
         worker: usize,
         command: &Cmd,
     ) -> Result<Value, Away> {
-        match self.send(lane, worker, command, Sending::ALONE).await? {
+        let value = self.value(lane, worker, command, Sending::ALONE).await?;
+        self.succeeded(lane);
+        Ok(value)
+    }
+
+    /// The same of which it is to be seen yet whether it is an answer.
+    async fn value(
+        self: &Arc<Self>,
+        lane: Lane,
+        worker: usize,
+        command: &Cmd,
+        sending: Sending,
+    ) -> Result<Value, Away> {
+        match self.send(lane, worker, command, sending).await? {
             Reply::Value(value) => Ok(value),
-            Reply::NoScript => Err(self.failed(lane, Failure::new(Away::Refused, Weight::Counts))),
+            Reply::NoScript => {
+                let failure = Failure::new(Away::Refused, Weight::Counts);
+                Err(self.failed(lane, failure.of(sending.requests)))
+            }
         }
     }
 
     /// Counts stored answers that are not what was asked for.
     pub fn garbage(self: &Arc<Self>) -> Away {
-        self.garbage_on(Lane::Answers)
+        self.garbage_on(Lane::Answers, 1)
     }
 
-    fn garbage_on(self: &Arc<Self>, lane: Lane) -> Away {
-        self.failed(lane, Failure::new(Away::Garbage, Weight::Counts))
+    fn garbage_on(self: &Arc<Self>, lane: Lane, requests: u32) -> Away {
+        let failure = Failure::new(Away::Garbage, Weight::Counts);
+        self.failed(lane, failure.of(requests))
+    }
+
+    /// Notes that there was a usable answer.
+    fn succeeded(&self, lane: Lane) {
+        self.way(lane).breaker.succeeded();
     }
 
     async fn send(
@@ -306,7 +332,6 @@ impl Redis {
                     Lane::Answers => &self.metrics.answers_duration,
                 };
                 metric.observe(began.elapsed().as_secs_f64());
-                self.way(lane).breaker.succeeded();
                 Ok(reply)
             }
             Err(failure) => Err(self.failed(lane, failure.of(requests))),

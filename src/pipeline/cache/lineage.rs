@@ -8,7 +8,10 @@
 
 use std::{
     ptr,
-    sync::{Arc, Mutex, PoisonError, Weak},
+    sync::{
+        Arc, Mutex, PoisonError, Weak,
+        atomic::{AtomicBool, Ordering::SeqCst},
+    },
 };
 
 use arc_swap::ArcSwap;
@@ -20,6 +23,8 @@ use super::{purges_shared::Owed, shared::Cache};
 pub struct Lineage {
     caches: ArcSwap<Vec<Weak<Cache>>>,
     owed: Mutex<Option<Owed>>,
+    /// Whether a cache has kept its answers to itself since the last that shared them.
+    alone: AtomicBool,
 }
 
 impl Lineage {
@@ -47,6 +52,16 @@ impl Lineage {
         if let Some(owed) = self.owed() {
             owed.drain().await;
         }
+    }
+
+    /// Notes that a cache keeps its answers to itself: what it sees changed others may have stored in Redis.
+    pub(super) fn keeps_alone(&self) {
+        self.alone.store(true, SeqCst);
+    }
+
+    /// Whether one has done so since the last that shared, which this is now.
+    pub(super) fn was_alone(&self) -> bool {
+        self.alone.swap(false, SeqCst)
     }
 
     /// What the last cache that shared purges may still have to tell, if there was one.

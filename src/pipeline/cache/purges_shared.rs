@@ -30,6 +30,7 @@ use tokio_util::{
 };
 
 use super::{
+    lineage::Lineage,
     policy::Moment,
     purge::{Aim, Stamp},
     purge_log::{PurgeLog, guard_key, soft_purge, url_tags},
@@ -48,8 +49,6 @@ pub(super) struct Prepared {
     pub(super) changes: Option<u64>,
     /// Whether answers were shared by no cache just before.
     anew: bool,
-    /// Whether it was so of a cache.
-    alone: bool,
     control: Handle,
 }
 
@@ -144,16 +143,20 @@ impl Prepared {
             log: Arc::new(same.map_or_else(PurgeLog::new, |before| before.log.beside())),
             changes: sharing.answers.then_some(changes),
             anew: sharing.anew,
-            alone: sharing.alone,
             control: control.clone(),
         }
     }
 
     /// Whether something may have been changed that no cache was to tell Redis of: where answers are shared
     /// behind a cache that kept them for itself, or again. A process that begins with it has changed nothing.
-    pub(super) fn is_gap(&self, before: Option<&Owed>) -> bool {
-        let again = || self.anew && before.is_some_and(|before| before.answers);
-        self.changes.is_some() && (self.alone || again())
+    pub(super) fn is_gap(&self, before: Option<&Owed>, lineage: &Lineage) -> bool {
+        if self.changes.is_none() {
+            // Of purges others are told, and not of what clients change.
+            lineage.keeps_alone();
+            return false;
+        }
+        let again = self.anew && before.is_some_and(|before| before.answers);
+        lineage.was_alone() || again
     }
 }
 

@@ -66,8 +66,6 @@ pub struct Sharing<'a> {
     pub answers: bool,
     /// Whether answers were shared by no cache just before: of what was changed then Redis was not told.
     pub anew: bool,
-    /// Whether it was so of a cache: what was changed then may have been stored in Redis by others.
-    pub alone: bool,
 }
 
 /// What a cache holds.
@@ -176,7 +174,10 @@ impl Cache {
     /// since a reload may be refused until then. One that is kept has done so already.
     pub fn take_effect(self: &Arc<Self>) {
         self.in_effect.call_once(|| match &self.sharing {
-            None => self.lineage.add(self),
+            None => {
+                self.lineage.keeps_alone();
+                self.lineage.add(self);
+            }
             Some(sharing) => self.share(sharing),
         });
     }
@@ -190,7 +191,7 @@ impl Cache {
         self.others.get_or_init(|| heard);
         // Who finds it there has it tell, too.
         self.lineage.add(self);
-        let is_gap = sharing.is_gap(before.as_ref());
+        let is_gap = sharing.is_gap(before.as_ref(), &self.lineage);
         if before.is_some_and(|before| before.leaves_out(sharing)) || is_gap {
             self.purge(&Aim::Everything, false);
         }

@@ -239,8 +239,8 @@ impl Stage {
             true => Box::pin(self.take_fetched(&mut pending, questions, context)).await,
             false => Ok(()),
         };
-        let clustered = self.is_clustered(questions, &pending);
-        if clustered {
+        let has_slots = self.has_slots(questions, &pending);
+        if has_slots {
             bring_together(&mut pending[..], |it| questions[it.index].ask.key);
         }
         let mut rest = &mut pending[..];
@@ -249,7 +249,7 @@ impl Stage {
             if matches!(taken, Err(Refusing::Away(_))) {
                 break;
             }
-            let together = match clustered {
+            let together = match has_slots {
                 true => of_one_key(questions, first, rest),
                 false => rest.len(),
             };
@@ -418,9 +418,9 @@ impl Stage {
         Some(shared.ask(limit, (ask.key, &ask.tier), (self.cost, want)))
     }
 
-    fn is_clustered(&self, questions: &Questions, pending: &[Pending]) -> bool {
+    fn has_slots(&self, questions: &Questions, pending: &[Pending]) -> bool {
         let redis = self.redis_of(questions, pending);
-        redis.is_some_and(|redis| redis.is_cluster())
+        redis.is_some_and(|redis| redis.has_slots())
     }
 
     /// All limits have the same.

@@ -48,7 +48,7 @@ impl Redis {
         command.arg(self.channel(channel)).arg(message);
         match self.ask(usize::MAX, &command).await? {
             Value::Int(_) => Ok(()),
-            _ => Err(self.garbage_on(Lane::Counts)),
+            _ => Err(self.garbage_on(Lane::Counts, 1)),
         }
     }
 

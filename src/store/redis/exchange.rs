@@ -137,16 +137,13 @@ impl Redis {
     /// Who was taken for one server has slots as a cluster has. Decisions go by themselves from now on, each
     /// with the keys of one slot.
     fn parted(&self) -> Failure {
-        let weight = match self.has_slots.swap(true, SeqCst) {
-            true => Weight::Counts,
-            false => Weight::Nothing,
-        };
-        if weight == Weight::Nothing {
+        if !self.has_slots.swap(true, SeqCst) {
             tracing::warn!(
                 "Redis has slots as a cluster has, and `url` names one server: limits ask it for each request by itself"
             );
         }
-        Failure::new(Away::Refused, weight)
+        // Several calls may be under way that find it out.
+        Failure::new(Away::Refused, Weight::Nothing)
     }
 
     /// What it says that there is no connection. Of a cluster it is one node's, whose keys others

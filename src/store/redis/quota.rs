@@ -3,10 +3,7 @@
 
 mod joint;
 
-use std::{
-    sync::{Arc, atomic::Ordering::SeqCst},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use redis::{Cmd, Value};
 use smallvec::SmallVec;
@@ -113,7 +110,7 @@ impl Redis {
         worker: usize,
         asks: &[SharedAsk<'_>],
     ) -> Result<SmallVec<[SharedTaken; 2]>, Away> {
-        match self.keys_live_apart() {
+        match self.has_slots() {
             true => Box::pin(self.decide(worker, Operation::Take, asks)).await,
             false => self.take_jointly(worker, asks).await,
         }
@@ -160,7 +157,7 @@ impl Redis {
         match self.ask(worker, &exists).await? {
             Value::Int(0) => return Ok(None),
             Value::Int(1) => {}
-            _ => return Err(self.garbage_on(Lane::Counts)),
+            _ => return Err(self.garbage_on(Lane::Counts, 1)),
         }
         // Taking nothing looks only; each window is asked by itself, under the same key.
         let (cost, want) = (0, 0);
@@ -175,7 +172,7 @@ impl Redis {
             .collect();
         let standings = self.take(worker, &asks).await?.into_iter().map(|taken| {
             let Decision::Granted { standing, .. } = taken.decision else {
-                return Err(self.garbage_on(Lane::Counts));
+                return Err(self.garbage_on(Lane::Counts, 1));
             };
             Ok(standing)
         });
@@ -196,7 +193,7 @@ impl Redis {
         delete.arg(&self.key(&ask)[..]);
         match self.ask(worker, &delete).await? {
             Value::Int(gone @ 0..=1) => Ok(gone == 1),
-            _ => Err(self.garbage_on(Lane::Counts)),
+            _ => Err(self.garbage_on(Lane::Counts, 1)),
         }
     }
 
@@ -208,7 +205,9 @@ impl Redis {
     ) -> Result<SmallVec<[SharedTaken; 2]>, Away> {
         let value = self.run(worker, operation, asks).await?;
         let taken = bytes_of(&value).and_then(|bytes| parse(bytes, asks));
-        taken.ok_or_else(|| self.garbage_on(Lane::Counts))
+        let taken = taken.ok_or_else(|| self.garbage_on(Lane::Counts, 1))?;
+        self.succeeded(Lane::Counts);
+        Ok(taken)
     }
 
     async fn run(
@@ -236,11 +235,6 @@ impl Redis {
         let script = &self.scripts.quota;
         let push = |command: &mut Cmd| questions.push(command);
         self.call(Lane::Counts, worker, script, sending, push).await
-    }
-
-    /// Whether one call reaches the keys of one slot only.
-    fn keys_live_apart(&self) -> bool {
-        self.is_cluster() || self.has_slots.load(SeqCst)
     }
 
     fn key(&self, ask: &SharedAsk<'_>) -> Vec<u8> {

@@ -21,6 +21,25 @@ async fn a_cluster_counts_each_key_on_its_node() {
 }
 
 #[tokio::test]
+async fn a_server_with_slots_behind_one_url_counts_limits_of_different_keys() {
+    let server = RedisServer::with(&["--cluster-enabled", "yes"]);
+    server.run("CLUSTER ADDSLOTSRANGE 0 16383");
+    let is_ready = || server.run("CLUSTER INFO").contains("cluster_state:ok");
+    eventually(is_ready).await;
+    let url = format!("'{}'\ntimeout = '2s'", server.url());
+    let tables = "[rate_limits.all]\nkey = 'route'\nquota = '400/1d'\nstore = 'redis'\n\
+                  [rate_limits.one]\nkey = 'client_ip'\nquota = '100/1d'\nstore = 'redis'";
+    let gateway = limited_by(&url, tables, "['all', 'one']");
+    // It finds out by this one, which is counted in memory.
+    assert_eq!(get(&gateway).await.status, 200);
+    let found_out = degraded(&gateway);
+    let counts = storm(&[gateway.address()], 5, 40).await;
+    assert_eq!(counts, Counts::from([(200, 100), (429, 100)]));
+    assert_eq!(degraded(&gateway), found_out);
+    assert!(!is_open(&gateway));
+}
+
+#[tokio::test]
 async fn what_a_limit_of_another_node_took_is_given_back_when_one_refuses() {
     let cluster = RedisCluster::start().await;
     let urls = format!("{}\ntimeout = '2s'", cluster.urls());

@@ -59,18 +59,17 @@ impl Process {
 
     /// The same; `anew` behind a configuration that shared no answers.
     fn cache_with(&self, redis: &Arc<Redis>, anew: bool) -> Arc<Cache> {
-        let cache = self.made(redis, (anew, false));
+        let cache = self.made(redis, anew);
         cache.take_effect();
         cache
     }
 
     /// That of a reload that may still be refused.
-    fn made(&self, redis: &Arc<Redis>, (anew, alone): (bool, bool)) -> Arc<Cache> {
+    fn made(&self, redis: &Arc<Redis>, anew: bool) -> Arc<Cache> {
         let sharing = Sharing {
             redis,
             answers: true,
             anew,
-            alone,
         };
         Cache::from_config(
             &self.config.cache,
@@ -138,8 +137,8 @@ async fn a_reload_that_is_refused_tells_nothing_and_makes_good_for_nothing() {
     let redis = process.redis();
     process.gives_up(process.cache(&redis)).await;
     for _ in 0..3 {
-        drop(process.made(&redis, (true, false)));
-        drop(process.made(&process.redis(), (true, false)));
+        drop(process.made(&redis, true));
+        drop(process.made(&process.redis(), true));
     }
     assert_eq!(process.owes(), 0);
     let next = process.cache(&redis);
@@ -207,10 +206,22 @@ async fn who_shares_answers_again_purges_everything_and_who_does_so_first_nothin
 async fn who_shares_answers_behind_a_cache_of_its_own_purges_everything() {
     let process = Process::start();
     let redis = process.redis();
-    let cache = process.made(&redis, (true, true));
-    assert!(process.lineage.owed().is_none(), "it may still be refused");
-    cache.take_effect();
+    let own = Cache::from_config(
+        &process.config.cache,
+        &process.tools,
+        &process.lineage,
+        None,
+    );
+    // It may still be refused.
+    drop(process.made(&redis, true));
+    own.take_effect();
+    drop(own);
+    // Also where no cache stands between.
+    let cache = process.cache_with(&redis, true);
     assert_eq!(process.owes(), 1);
+    drop(cache);
+    let _next = process.cache(&redis);
+    assert_eq!(process.owes(), 1, "once");
 }
 
 /// A change that waits to be announced while a reload makes a cache.

@@ -95,14 +95,16 @@ impl Redis {
         let said = self.join(worker, asks).await;
         let bytes = match said.unwrap_or(Err(Away::Unreachable)) {
             // Of several slots: that was found out just now.
-            Err(Away::Refused) if self.keys_live_apart() => Bytes::from_elem(FAILED, 1),
+            Err(Away::Refused) if self.has_slots() => Bytes::from_elem(FAILED, 1),
             said => said?,
         };
         if bytes.first() == Some(&FAILED) {
             // Nothing was taken: what a key of another kind refuses it does when it is read.
             return Box::pin(self.decide(worker, Operation::Take, asks)).await;
         }
-        parse(&bytes, asks).ok_or_else(|| self.garbage_on(Lane::Counts))
+        let taken = parse(&bytes, asks).ok_or_else(|| self.garbage_on(Lane::Counts, 1))?;
+        self.succeeded(Lane::Counts);
+        Ok(taken)
     }
 
     fn join(self: &Arc<Self>, worker: usize, asks: &[SharedAsk<'_>]) -> oneshot::Receiver<Said> {
@@ -142,10 +144,12 @@ impl Redis {
 
     /// Gives everybody its part of an answer.
     fn tell(self: &Arc<Self>, callers: Vec<Caller>, said: Result<Value, Away>) {
-        let limits: usize = callers.iter().map(|caller| caller.limits).sum();
+        let (limits, requests) = callers.iter().fold((0, 0), |(limits, requests), caller| {
+            (limits + caller.limits, requests + 1)
+        });
         let bytes = match said {
             Ok(Value::BulkString(bytes)) if bytes.len() == limits * ANSWER => Ok(bytes),
-            Ok(_) => Err(self.garbage_on(Lane::Counts)),
+            Ok(_) => Err(self.garbage_on(Lane::Counts, requests)),
             Err(away) => Err(away),
         };
         let mut begin = 0;

@@ -1,6 +1,7 @@
 use std::time::Duration;
 
 use futures_util::{FutureExt, future::join_all};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::runtime::Handle;
 
 use super::*;
@@ -214,10 +215,12 @@ async fn who_has_slots_behind_one_url_is_asked_for_each_by_itself() {
         assert!(std::time::Instant::now() < deadline, "it is no cluster yet");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    let names: Vec<_> = (0..10).map(|index| index.to_string()).collect();
+    let names: Vec<_> = (0..100).map(|index| index.to_string()).collect();
     for _ in 0..3 {
         let asks: Vec<_> = names.iter().map(|name| [ask(name, &windows)]).collect();
-        let taken = join_all(asks.iter().map(|asks| redis.take(0, asks))).await;
+        // Several calls find it out at the same time.
+        let taken = asks.iter().enumerate();
+        let taken = join_all(taken.map(|(at, asks)| redis.take(at % 2, asks))).await;
         assert!(
             taken
                 .iter()
@@ -262,4 +265,45 @@ fn what_was_gathered_on_a_runtime_that_ends_keeps_nobody_waiting() {
         panic!("there is enough");
     };
     assert_eq!(standing.remaining, 99, "nothing else was asked");
+}
+
+/// A server that says the same to everything.
+async fn who_says(answer: &'static [u8]) -> String {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("redis://{}", listener.local_addr().unwrap());
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                let mut asked = [0; 65_536];
+                while let Ok(1..) = stream.read(&mut asked).await {
+                    // One for each command.
+                    let commands = asked.iter().filter(|byte| **byte == b'*').count();
+                    asked.fill(0);
+                    stream.write_all(&answer.repeat(commands)).await.unwrap();
+                }
+            });
+        }
+    });
+    url
+}
+
+#[tokio::test]
+async fn who_answers_something_else_is_left_alone_after_five_requests() {
+    let windows = hour(100);
+    let asks = [ask("caller", &windows)];
+    for (answer, away) in [
+        (&b"+OK\r\n"[..], Away::Garbage),
+        (b"$3\r\nabc\r\n", Away::Garbage),
+        (b"-NOSCRIPT gone\r\n", Away::Refused),
+    ] {
+        let url = who_says(answer).await;
+        let alone = gateway(&url);
+        for _ in 0..5 {
+            assert_eq!(at_once(&alone, &asks, 1).await, [Some(away)]);
+        }
+        assert_eq!(at_once(&alone, &asks, 1).await, [Some(Away::Open)]);
+        let together = gateway(&url);
+        assert_eq!(at_once(&together, &asks, 5).await, [Some(away); 5]);
+        assert_eq!(at_once(&together, &asks, 1).await, [Some(Away::Open)]);
+    }
 }
