@@ -62,6 +62,7 @@ SCENARIOS = {
     "auth": against_plain("JWT and role with remembered tokens", Wish(log=False, auth=True)),
     "limit": against_plain("a limit in memory that refuses nobody", Wish(log=False, limit="address"), "tollgate-nofields"),
     "limit-redis": against_plain("a limit in Redis, asked for each request", Wish(log=False, limit="redis"), redis=True, pace=8000),
+    "limit-redis-busy": against_plain("the same as fast as it goes", Wish(log=False, limit="redis"), redis=True),
     "limit-lease": against_plain("a limit in Redis, 50 taken at a time, 64 clients", Wish(log=False, limit="lease"), redis=True, addresses=True),
     "limit-lease-hot": against_plain("a limit in Redis, 50 taken at a time, one client", Wish(log=False, limit="lease"), redis=True),
     "cache-redis": Scenario("hits of 1 KiB out of Redis alone, and out of memory, of 10,000 URLs in turn; no access log",
