@@ -32,8 +32,8 @@ impl Scripts {
 }
 
 impl Redis {
-    /// Runs a script; `push` adds the number of its keys, the keys and its arguments, it is
-    /// sent as told.
+    /// Runs a script; `push` adds the number of its keys, the keys and its arguments, `sending` tells for how
+    /// many requests it is, and whether it may run twice.
     pub(super) async fn call(
         self: &Arc<Self>,
         lane: Lane,

@@ -93,16 +93,18 @@ impl Redis {
             return Err(Away::Open);
         }
         let said = self.join(worker, asks).await;
-        let bytes = match said.unwrap_or(Err(Away::Unreachable)) {
-            // Of several slots: that was found out just now.
-            Err(Away::Refused) if self.has_slots() => Bytes::from_elem(FAILED, 1),
-            said => said?,
+        let said = said.unwrap_or(Err(Away::Unreachable));
+        // In both cases nothing was taken.
+        let is_to_ask_alone = match &said {
+            // A key of another kind: it refuses when it is read.
+            Ok(bytes) => bytes.first() == Some(&FAILED),
+            // Keys of several slots: that was found out just now.
+            Err(away) => *away == Away::Refused && self.has_slots(),
         };
-        if bytes.first() == Some(&FAILED) {
-            // Nothing was taken: what a key of another kind refuses it does when it is read.
+        if is_to_ask_alone {
             return Box::pin(self.decide(worker, Operation::Take, asks)).await;
         }
-        let taken = parse(&bytes, asks).ok_or_else(|| self.garbage_on(Lane::Counts, 1))?;
+        let taken = parse(&said?, asks).ok_or_else(|| self.garbage_on(Lane::Counts, 1))?;
         self.succeeded(Lane::Counts);
         Ok(taken)
     }

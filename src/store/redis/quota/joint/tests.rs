@@ -1,8 +1,10 @@
 use std::time::Duration;
 
 use futures_util::{FutureExt, future::join_all};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::runtime::Handle;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    runtime::Handle,
+};
 
 use super::*;
 use crate::{
@@ -276,7 +278,7 @@ async fn who_says(answer: &'static [u8]) -> String {
             tokio::spawn(async move {
                 let mut asked = [0; 65_536];
                 while let Ok(1..) = stream.read(&mut asked).await {
-                    // One for each command.
+                    // One for each command at least: what comes beside it is nobody's.
                     let commands = asked.iter().filter(|byte| **byte == b'*').count();
                     asked.fill(0);
                     stream.write_all(&answer.repeat(commands)).await.unwrap();
