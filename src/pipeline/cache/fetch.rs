@@ -21,8 +21,8 @@ use super::{
     object::{CACHE_STATUS, Draft, NAME, Object, Origin},
     places::Place,
     policy::{
-        Audience, CacheStatus, Class, Facts, Failure, Forwarded, Moment, Reuse, is_of_one_request,
-        make_conditional, reuse, stale_instead, unconditional,
+        Audience, CacheStatus, Class, Facts, Failure, Forwarded, Moment, NotStored, Reuse, Unkeyed,
+        is_of_one_request, make_conditional, reuse, stale_instead, unconditional,
     },
     serve::Serving,
     shared::Found,
@@ -551,16 +551,25 @@ fn stale_of<'a>(visit: &'a Visit, flight: &'a Flight<Outcome>) -> Option<&'a Fou
 
 /// By what an answer that is not stored for this reason turned out so.
 fn learnt_by(why: &str) -> Learnt {
-    let by_fields = why.starts_with("vary-")
-        || matches!(
-            why,
-            "no-store" | "private" | "authorization" | "cookie" | "no-freshness" | "expired"
-        );
-    match by_fields {
+    match TOLD_BY_FIELDS.iter().any(|told| told.as_str() == why) {
         true => Learnt::Fields,
         false => Learnt::Whole,
     }
 }
+
+/// What a 304 to the same request would tell, too.
+const TOLD_BY_FIELDS: [NotStored; 10] = [
+    NotStored::NoStore,
+    NotStored::Private,
+    NotStored::Authorization,
+    NotStored::Cookie,
+    NotStored::NoFreshness,
+    NotStored::Expired,
+    NotStored::Vary(Unkeyed::Everything),
+    NotStored::Vary(Unkeyed::Malformed),
+    NotStored::Vary(Unkeyed::Forwarding),
+    NotStored::Vary(Unkeyed::Identity),
+];
 
 /// A GET for the whole with the fields of a request.
 pub(super) fn fill_request(request: &Request) -> Request {
