@@ -4,10 +4,12 @@
 //! out what its own quotas allowed, and what Redis refuses one says nothing about another.
 //!
 //! One batch at a time: one request fetches it, and the others wait for it, so that a hot key costs one
-//! round trip a batch. When half of it is used, a task tops it up: where tokens come before the other
-//! half is used too, nobody waits. Whom they do not reach waits for the next; what Redis refuses a
-//! request, it refuses to all who waited for as much. Nobody waits longer than Redis's own deadline: then
-//! it asks by itself. What is left is forgotten a window, the shortest, after the last of it came.
+//! round trip a batch. When it runs low, a task tops it up: where tokens come before the rest is used
+//! too, nobody waits. How low that is, is learnt from what was used during the last top-up: a batch that
+//! is used slowly is nearly whole each time, and one that is used faster than Redis answers has half of it
+//! to live on. Whom they do not reach waits for the next; what Redis refuses a request, it refuses to all
+//! who waited for as much. Nobody waits longer than Redis's own deadline: then it asks by itself. What is
+//! left is forgotten a window, the shortest, after the last of it came.
 //!
 //! What a request takes that another limit of its stage may still refuse is lent: it comes back when that
 //! one refuses, or when the client leaves, and there is room for it then.
@@ -29,31 +31,35 @@ use std::{
 use quick_cache::sync::Cache;
 use tokio::sync::Notify;
 
-use crate::store::{KeyHash, Refused, Standing, Window};
+use crate::store::{KeyHash, KeyHasher, Refused, Standing, Window};
 
 /// The batches of one limit.
 pub(super) struct Leases {
     size: u32,
+    /// They are found by a hash of this process, which costs a fraction of the one that gateways share.
+    hasher: KeyHasher,
     held: Cache<LeaseKey, Arc<Lease>>,
 }
 
 /// What a batch is for.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) struct LeaseKey {
-    /// Under which Redis counts.
-    pub(super) key: KeyHash,
+struct LeaseKey {
+    key: KeyHash,
     /// By whose quotas: the tier's id.
-    pub(super) tier: u64,
+    tier: u64,
 }
 
-/// What is left of a batch.
-#[derive(Default)]
-struct Lease {
+/// The batches of one key and tier, one after the other.
+pub(super) struct Lease {
+    /// Under which Redis counts.
+    pub(super) key: KeyHash,
+    size: u32,
     batch: Mutex<Batch>,
     /// Woken when a fetch has ended.
     fetched: Notify,
 }
 
+/// What is left of a batch.
 #[derive(Default)]
 struct Batch {
     left: u32,
@@ -66,7 +72,13 @@ struct Batch {
     /// Whether Redis had as much as it was last asked for. Where it had less, to ask before that is used
     /// is to ask more often for less.
     plenty: bool,
+    /// What is in hand, or less of it, when the batch is to be topped up.
+    low: u32,
+    /// What was in hand when the fetch that is under way began.
+    began_with: u32,
     window: usize,
+    /// What that window has room for: nobody is told more, though there is what was taken before.
+    room: u32,
     /// How Redis stood when the batch was taken.
     standing: Option<Standing>,
     /// What the last fetch has come to.
@@ -141,8 +153,6 @@ pub(super) struct Fetch {
 /// Dropping it is giving up a fetch.
 pub(super) struct TopUp {
     fetch: Fetch,
-    /// What may be in hand.
-    most: u32,
     /// What a request takes: less than that is of no use.
     pub(super) cost: u32,
 }
@@ -152,56 +162,46 @@ impl Leases {
     pub(super) fn new(size: u32, keys: usize) -> Self {
         Self {
             size,
+            hasher: KeyHasher::default(),
             held: Cache::new(keys),
         }
     }
 
-    /// Takes from a key's batch, or the duty to fetch one. A request that another limit may still refuse
-    /// is lent what it takes.
-    pub(super) fn take(&self, key: LeaseKey, now: u64, (cost, lends): (u32, bool)) -> Leased {
-        self.take_now(&self.of(key), now, (cost, lends))
+    /// The batches of a key, by the quotas of a tier. The hash under which Redis counts is made when they
+    /// are not held yet.
+    pub(super) fn of(&self, key: &[u8], tier: u64, shared: impl FnOnce() -> KeyHash) -> Arc<Lease> {
+        let key = LeaseKey {
+            key: self.hasher.hash(key),
+            tier,
+        };
+        // One for all who come at once: two would be two batches.
+        let made = self.held.get_or_insert_with(&key, || {
+            Ok::<_, Infallible>(Arc::new(Lease::new(shared(), self.size)))
+        });
+        let Ok(lease) = made;
+        lease
     }
+}
 
-    /// Waits for the batch that another request fetches. Nobody who has to fetch for others may wait
-    /// for them.
-    pub(super) async fn take_fetched(
-        &self,
-        key: LeaseKey,
-        now: u64,
-        (cost, lends): (u32, bool),
-    ) -> Waited {
-        let lease = &self.of(key);
-        for _ in 0..MOST_WAITS {
-            // Made before the look at the batch: a fetch that ends in between wakes it too.
-            let fetched = lease.fetched.notified();
-            let taken = self.take_now(lease, now, (cost, lends));
-            if let Some(waited) = taken.after_waiting() {
-                return waited;
-            }
-            fetched.await;
-            let last = lease.locked().last;
-            match last {
-                Fetched::Batch => {}
-                // What costs more is refused too, but has to wait longer.
-                Fetched::Refused(as_much, window, refused) if cost == as_much => {
-                    return Waited::Refused(window, refused);
-                }
-                Fetched::Away => return Waited::Away,
-                Fetched::Refused(..) | Fetched::Nothing => break,
-            }
+impl Lease {
+    /// Nothing is in hand yet.
+    fn new(key: KeyHash, size: u32) -> Self {
+        Self {
+            key,
+            size,
+            batch: Mutex::default(),
+            fetched: Notify::new(),
         }
-        let last = self.take_now(lease, now, (cost, lends)).after_waiting();
-        last.unwrap_or(Waited::Alone)
     }
 
-    /// As [`take`](Self::take).
-    fn take_now(&self, lease: &Arc<Lease>, now: u64, (cost, lends): (u32, bool)) -> Leased {
-        let mut batch = lease.locked();
+    /// Takes from the batch, or the duty to fetch one. A request that another limit may still refuse is
+    /// lent what it takes.
+    pub(super) fn take(self: &Arc<Self>, now: u64, (cost, lends): (u32, bool)) -> Leased {
+        let mut batch = self.locked();
         if let Some((window, standing)) = batch.give(now, cost) {
-            let lent = lends.then(|| Lent::new(lease, &mut batch, cost));
+            let lent = lends.then(|| Lent::new(self, &mut batch, cost));
             let more = self.runs_low(&batch, cost).then(|| TopUp {
-                fetch: Fetch::new(lease, 0),
-                most: self.most(),
+                fetch: Fetch::new(self, 0),
                 cost,
             });
             batch.fetching |= more.is_some();
@@ -218,14 +218,44 @@ impl Leases {
         // What is lent may come back meanwhile.
         let coming = self.size.saturating_sub(cost).saturating_sub(batch.lent);
         batch.begin(now, coming);
-        Leased::Fetch(Fetch::new(lease, cost.saturating_add(coming)))
+        Leased::Fetch(Fetch::new(self, cost.saturating_add(coming)))
     }
 
-    /// Whether a batch is to be topped up: half of it is used, and the other half is for a few requests
-    /// yet. Of a smaller one each request or two would have Redis asked.
+    /// Waits for the batch that another request fetches. Nobody who has to fetch for others may wait
+    /// for them.
+    pub(super) async fn take_fetched(
+        self: &Arc<Self>,
+        now: u64,
+        (cost, lends): (u32, bool),
+    ) -> Waited {
+        for _ in 0..MOST_WAITS {
+            // Made before the look at the batch: a fetch that ends in between wakes it too.
+            let fetched = self.fetched.notified();
+            let taken = self.take(now, (cost, lends));
+            if let Some(waited) = taken.after_waiting() {
+                return waited;
+            }
+            fetched.await;
+            let last = self.locked().last;
+            match last {
+                Fetched::Batch => {}
+                // What costs more is refused too, but has to wait longer.
+                Fetched::Refused(as_much, window, refused) if cost == as_much => {
+                    return Waited::Refused(window, refused);
+                }
+                Fetched::Away => return Waited::Away,
+                Fetched::Refused(..) | Fetched::Nothing => break,
+            }
+        }
+        let last = self.take(now, (cost, lends)).after_waiting();
+        last.unwrap_or(Waited::Alone)
+    }
+
+    /// Whether a batch is to be topped up: it runs low, and what is left then is for a few requests yet.
+    /// Of a smaller one each request or two would have Redis asked.
     fn runs_low(&self, batch: &Batch, cost: u32) -> bool {
         let idle = batch.plenty && !batch.fetching;
-        idle && batch.in_hand() <= self.most() / 2 && self.size / FEWEST >= cost
+        idle && batch.in_hand() <= batch.low && self.size / FEWEST >= cost
     }
 
     /// What may be in hand of a key: who fetches a batch takes one at least.
@@ -233,12 +263,16 @@ impl Leases {
         self.size.saturating_sub(1)
     }
 
-    fn of(&self, key: LeaseKey) -> Arc<Lease> {
-        // One for all who come at once: two would be two batches.
-        let made = self
-            .held
-            .get_or_insert_with(&key, || Ok::<_, Infallible>(Arc::default()));
-        made.unwrap_or_default()
+    /// When the next batch is to be topped up, by what was used while one was fetched: several times as
+    /// much is to be left. Whoever had to fetch one had nothing.
+    fn low(&self, used: u32) -> u32 {
+        let enough = used.saturating_mul(MARGIN);
+        enough.max(self.size / FEWEST).min(self.most() / 2)
+    }
+
+    fn locked(&self) -> MutexGuard<'_, Batch> {
+        // Whole after a panic elsewhere: nothing under the lock can panic half-way.
+        self.batch.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -260,7 +294,7 @@ impl Batch {
         self.left = self.left.checked_sub(cost)?;
         let remaining = standing.remaining.saturating_add(self.left);
         let standing = Standing {
-            remaining,
+            remaining: remaining.min(self.room),
             ..standing
         };
         Some((self.window, standing))
@@ -275,6 +309,7 @@ impl Batch {
     fn begin(&mut self, now: u64, coming: u32) {
         self.fetching = true;
         self.coming = coming;
+        self.began_with = u32::MAX;
         // A request that began before may still come for what is too old.
         if now >= self.until {
             self.left = 0;
@@ -316,15 +351,15 @@ impl Drop for Lent {
 }
 
 impl TopUp {
-    /// Begins to fetch what is missing by now: half a batch at least. To be called as late as can be:
+    /// Begins to fetch what is missing by now: half a batch or more. To be called as late as can be:
     /// requests that have come in the meantime have made it more.
     pub(super) fn begin(self) -> Fetch {
-        let Self {
-            mut fetch, most, ..
-        } = self;
+        let Self { mut fetch, .. } = self;
         let mut batch = fetch.lease.locked();
-        let missing = most.saturating_sub(batch.in_hand());
+        let in_hand = batch.in_hand();
+        let missing = fetch.lease.most().saturating_sub(in_hand);
         batch.coming = missing;
+        batch.began_with = in_hand;
         drop(batch);
         fetch.size = missing;
         fetch
@@ -351,10 +386,14 @@ impl Fetch {
     ) {
         let shortest = windows.iter().map(|window| window.per).min();
         self.end(|batch| {
+            batch.low = self
+                .lease
+                .low(batch.began_with.saturating_sub(batch.in_hand()));
             let left = if now < batch.until { batch.left } else { 0 };
             batch.left = left.saturating_add(got);
             batch.plenty = got == batch.coming;
             batch.window = window;
+            batch.room = windows.get(window).map_or(u32::MAX, |it| it.bucket);
             batch.standing = Some(standing);
             batch.until = now.saturating_add(shortest.unwrap_or(0));
             batch.last = Fetched::Batch;
@@ -388,17 +427,12 @@ impl Drop for Fetch {
     }
 }
 
-impl Lease {
-    fn locked(&self) -> MutexGuard<'_, Batch> {
-        // Whole after a panic elsewhere: nothing under the lock can panic half-way.
-        self.batch.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
 /// Batches that a request waits for before it asks by itself.
 const MOST_WAITS: usize = 4;
 /// So many requests a batch has to be for to be topped up.
 const FEWEST: u32 = 8;
+/// How many times of what was used during a top-up is to be there when the next one begins.
+const MARGIN: u32 = 4;
 
 #[cfg(test)]
 mod tests;

@@ -12,7 +12,7 @@ use quick_cache::sync::Cache;
 
 use super::{
     key::{KeyBytes, Part, Subject, key_of_text},
-    lease::LeaseKey,
+    lease::Lease,
     shared::Shared,
     tier::Tier,
 };
@@ -50,16 +50,8 @@ pub struct Limit {
 pub(super) struct Ask {
     pub(super) key: KeyHash,
     pub(super) tier: Arc<Tier>,
-}
-
-impl Ask {
-    /// Where what was taken in advance for it is.
-    pub(super) fn lease_key(&self) -> LeaseKey {
-        LeaseKey {
-            key: self.key,
-            tier: self.tier.id,
-        }
-    }
+    /// What was taken in advance for it, where anything is.
+    pub(super) lease: Option<Arc<Lease>>,
 }
 
 /// Whether, and by what, a request is counted.
@@ -149,19 +141,21 @@ impl Limit {
             ipv6_prefix: self.config.ipv6_prefix,
             ignore_case,
         };
-        let mut key = KeyBytes::new();
-        let of_one = match self.key(subject, &mut key) {
+        let mut bytes = KeyBytes::new();
+        let of_one = match self.key(subject, &mut bytes) {
             Ok(of_one) => of_one,
             Err(asked) => return asked,
         };
         let (who, tier) = self.tier_of(context.principal().map(|principal| &**principal));
         if let Some(apart) = self.apart(of_one, who, &tier) {
-            Part::Bytes(apart).write(&mut key);
+            Part::Bytes(apart).write(&mut bytes);
         }
-        Asked::Ask(Ask {
-            key: self.counters.hash(&key, || self.shown(subject)),
-            tier,
-        })
+        let hash = || self.counters.hasher.hash(&bytes);
+        let leases = self.shared.as_ref().and_then(|it| it.leases.as_ref());
+        let lease = leases.map(|leases| leases.of(&bytes, tier.id, hash));
+        let key = lease.as_ref().map_or_else(hash, |lease| lease.key);
+        self.counters.show(key, || self.shown(subject));
+        Asked::Ask(Ask { key, tier, lease })
     }
 
     /// The limit's own quota.
@@ -415,18 +409,14 @@ impl LimitCounters {
         self.shown.as_ref()?.get(&key)
     }
 
-    fn hash(&self, key: &KeyBytes, shown: impl FnOnce() -> String) -> KeyHash {
-        let hash = self.hasher.hash(key);
-        if let Some(keys) = self
-            .shown
-            .as_ref()
-            .filter(|keys| keys.peek(&hash).is_none())
-        {
+    /// Keeps the key in the clear, where that is asked for.
+    fn show(&self, key: KeyHash, shown: impl FnOnce() -> String) {
+        let Some(keys) = &self.shown else { return };
+        if keys.peek(&key).is_none() {
             // A key is as long as the client wants.
             let text: String = shown().chars().take(LONGEST_SHOWN).collect();
-            keys.insert(hash, text.into());
+            keys.insert(key, text.into());
         }
-        hash
     }
 }
 

@@ -48,11 +48,6 @@ impl Shared {
         })
     }
 
-    /// Its batches, and the Redis that they are taken of.
-    fn leased(&self) -> Option<(&Arc<Redis>, &Leases)> {
-        Some((&self.redis, self.leases.as_ref()?))
-    }
-
     /// What Redis is asked for a key of the limit: so much, or more if it has more.
     fn ask<'a>(
         &self,
@@ -199,18 +194,20 @@ impl Stage {
         let lends = self.lends(questions);
         for (index, question) in questions.iter_mut().enumerate() {
             let limit = &self.on_route(question).limit;
-            let Some(shared) = &limit.shared else {
+            if limit.shared.is_none() {
+                continue;
+            }
+            let Some(lease) = &question.ask.lease else {
+                let how = How::Alone;
+                pending.push(Pending { index, how });
                 continue;
             };
-            let now = limit.counters.at(context.began());
-            let key = question.ask.lease_key();
-            let take = |leases: &Leases| leases.take(key, now, (self.cost, lends));
-            let how = match shared.leases.as_ref().map(take) {
-                None => How::Alone,
-                Some(Leased::Wait) => How::Wait,
-                Some(Leased::Fetch(fetch)) => How::Fetch(fetch),
-                Some(Leased::Given(given)) => {
-                    self.take_given(given, question, context);
+            let began = context.began();
+            let how = match lease.take(limit.counters.at(began), (self.cost, lends)) {
+                Leased::Wait => How::Wait,
+                Leased::Fetch(fetch) => How::Fetch(fetch),
+                Leased::Given(given) => {
+                    self.take_given((given, began), question, context);
                     continue;
                 }
             };
@@ -305,15 +302,16 @@ impl Stage {
         let question = &mut questions[index];
         let on_route = self.on_route(question);
         let limit = &on_route.limit;
-        let now = limit.counters.at(context.began());
-        let Some((redis, leases)) = limit.shared.as_ref().and_then(Shared::leased) else {
+        let began = context.began();
+        let (Some(shared), Some(lease)) = (&limit.shared, &question.ask.lease) else {
             return Ok(Some(How::Alone));
         };
-        let fetched = leases.take_fetched(question.ask.lease_key(), now, want);
+        let redis = &shared.redis;
+        let fetched = lease.take_fetched(limit.counters.at(began), want);
         let worker = context.connection.worker;
         let waited = redis.within(worker, redis.timeout(), fetched).await;
         match waited.unwrap_or(Waited::Alone) {
-            Waited::Given(given) => self.take_given(given, question, context),
+            Waited::Given(given) => self.take_given((given, began), question, context),
             Waited::Refused(window, refused) if limit.config.enforce => {
                 return Err(Refusing::Exceeded(index, window, refused));
             }

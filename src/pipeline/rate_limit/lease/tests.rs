@@ -6,15 +6,8 @@ use proptest::{prelude::*, sample::Index};
 use super::*;
 use crate::store::KeyHasher;
 
-fn key() -> LeaseKey {
-    LeaseKey {
-        key: KeyHasher::default().hash(b"key"),
-        tier: 1,
-    }
-}
-
-fn leases(size: u32) -> Leases {
-    Leases::new(size, 100)
+fn lease(size: u32) -> Arc<Lease> {
+    Arc::new(Lease::new(KeyHasher::default().hash(b"key"), size))
 }
 
 fn windows() -> [Window; 1] {
@@ -29,29 +22,29 @@ fn standing() -> Standing {
 }
 
 /// What a request gets that does not wait.
-fn now(leases: &Leases, key: LeaseKey, now: u64) -> Leased {
-    leases.take(key, now, (1, false))
+fn now(lease: &Arc<Lease>, now: u64) -> Leased {
+    lease.take(now, (1, false))
 }
 
-fn fetch(leases: &Leases, key: LeaseKey) -> Fetch {
-    match now(leases, key, 1) {
+fn fetch(lease: &Arc<Lease>) -> Fetch {
+    match now(lease, 1) {
         Leased::Fetch(fetch) => fetch,
         _ => panic!("there is no batch"),
     }
 }
 
 /// What a request gets of a batch that has enough.
-fn given(leases: &Leases, key: LeaseKey, now: u64) -> Given {
-    given_to(leases, key, (now, false))
+fn given(lease: &Arc<Lease>, now: u64) -> Given {
+    given_to(lease, (now, false))
 }
 
 /// The same, where another limit may still refuse.
-fn lent(leases: &Leases, key: LeaseKey, now: u64) -> Given {
-    given_to(leases, key, (now, true))
+fn lent(lease: &Arc<Lease>, now: u64) -> Given {
+    given_to(lease, (now, true))
 }
 
-fn given_to(leases: &Leases, key: LeaseKey, (now, lends): (u64, bool)) -> Given {
-    match leases.take(key, now, (1, lends)) {
+fn given_to(lease: &Arc<Lease>, (now, lends): (u64, bool)) -> Given {
+    match lease.take(now, (1, lends)) {
         Leased::Given(given) => given,
         Leased::Fetch(_) => panic!("there is too little"),
         Leased::Wait => panic!("another fetches"),
@@ -59,9 +52,9 @@ fn given_to(leases: &Leases, key: LeaseKey, (now, lends): (u64, bool)) -> Given 
 }
 
 /// So many requests that another limit may still refuse. None of them finds the batch low.
-fn all_lent(leases: &Leases, key: LeaseKey, count: usize) -> Vec<Lent> {
+fn all_lent(lease: &Arc<Lease>, count: usize) -> Vec<Lent> {
     let lent = (0..count).map(|_| {
-        let given = lent(leases, key, 1);
+        let given = lent(lease, 1);
         assert!(given.more.is_none(), "what is lent may come back");
         given.lent.expect("another limit may refuse")
     });
@@ -69,29 +62,25 @@ fn all_lent(leases: &Leases, key: LeaseKey, count: usize) -> Vec<Lent> {
 }
 
 /// The duty to top up a batch of ten, of which four are left.
-fn half_used(leases: &Leases, key: LeaseKey) -> TopUp {
-    fetch(leases, key).keep(9, (0, standing()), &windows(), 1);
+fn half_used(lease: &Arc<Lease>) -> TopUp {
+    fetch(lease).keep(9, (0, standing()), &windows(), 1);
     for _ in 0..4 {
-        assert!(given(leases, key, 1).more.is_none(), "there are enough");
+        assert!(given(lease, 1).more.is_none(), "there are enough");
     }
-    given(leases, key, 1).more.expect("half of it is used")
+    given(lease, 1).more.expect("half of it is used")
 }
 
 /// How many requests are served at once.
-fn served(leases: &Leases, key: LeaseKey, now: u64) -> u32 {
-    let is_given = |_: &u32| matches!(self::now(leases, key, now), Leased::Given(_));
+fn served(lease: &Arc<Lease>, now: u64) -> u32 {
+    let is_given = |_: &u32| matches!(self::now(lease, now), Leased::Given(_));
     let served = (0..200).take_while(is_given);
     u32::try_from(served.count()).unwrap()
 }
 
 /// So many requests that wait, each polled once.
-fn waiting(
-    leases: &Leases,
-    key: LeaseKey,
-    count: usize,
-) -> Vec<futures_util::future::BoxFuture<'_, Waited>> {
+fn waiting(lease: &Arc<Lease>, count: usize) -> Vec<futures_util::future::BoxFuture<'_, Waited>> {
     let mut waiting: Vec<_> = (0..count)
-        .map(|_| leases.take_fetched(key, 1, (1, false)).boxed())
+        .map(|_| lease.take_fetched(1, (1, false)).boxed())
         .collect();
     for one in &mut waiting {
         assert!(one.now_or_never().is_none(), "it waits");
@@ -101,72 +90,72 @@ fn waiting(
 
 #[test]
 fn one_request_fetches_a_batch_and_the_next_live_on_it_until_it_is_old() {
-    let (leases, key, windows) = (leases(10), key(), windows());
-    let first = fetch(&leases, key);
+    let (lease, windows) = (lease(10), windows());
+    let first = fetch(&lease);
     assert_eq!(first.size, 10);
-    assert!(matches!(now(&leases, key, 1), Leased::Wait));
+    assert!(matches!(now(&lease, 1), Leased::Wait));
     first.keep(9, (0, standing()), &windows, 1);
     for left in (0..9).rev() {
-        let given = given(&leases, key, 1);
+        let given = given(&lease, 1);
         assert_eq!((given.window, given.standing.remaining), (0, 90 + left));
     }
-    fetch(&leases, key).keep(9, (0, standing()), &windows, 1);
+    fetch(&lease).keep(9, (0, standing()), &windows, 1);
     let old = windows[0].per + 1;
-    assert!(matches!(now(&leases, key, old), Leased::Fetch(_)));
+    assert!(matches!(now(&lease, old), Leased::Fetch(_)));
 }
 
 #[test]
 fn what_another_limit_refuses_comes_back_and_what_passes_does_not() {
-    let (leases, key) = (leases(10), key());
-    fetch(&leases, key).keep(9, (0, standing()), &windows(), 1);
-    let mut lent = all_lent(&leases, key, 9);
+    let lease = lease(10);
+    fetch(&lease).keep(9, (0, standing()), &windows(), 1);
+    let mut lent = all_lent(&lease, 9);
     lent.drain(..4).for_each(Lent::use_up);
-    assert_eq!(served(&leases, key, 1), 0);
+    assert_eq!(served(&lease, 1), 0);
     drop(lent);
-    assert_eq!(served(&leases, key, 1), 5);
+    assert_eq!(served(&lease, 1), 5);
 }
 
 #[test]
 fn all_that_is_refused_during_a_top_up_comes_back_and_is_not_fetched_again() {
-    let (leases, key) = (leases(100), key());
-    fetch(&leases, key).keep(99, (0, standing()), &windows(), 1);
+    let lease = lease(100);
+    fetch(&lease).keep(99, (0, standing()), &windows(), 1);
     // However many are refused, nobody is to fetch for them.
-    drop(all_lent(&leases, key, 99));
-    let lent = all_lent(&leases, key, 30);
+    drop(all_lent(&lease, 99));
+    let lent = all_lent(&lease, 30);
     for _ in 0..49 {
-        assert!(given(&leases, key, 1).more.is_none(), "there are enough");
+        assert!(given(&lease, 1).more.is_none(), "there are enough");
     }
-    let more = given(&leases, key, 1).more.expect("half of it is used");
+    let more = given(&lease, 1).more.expect("half of it is used");
     let fetch = more.begin();
     assert_eq!(fetch.size, 50, "19 are left, 30 may come back");
     drop(lent);
     fetch.keep(50, (0, standing()), &windows(), 1);
-    assert_eq!(served(&leases, key, 1), 99);
+    assert_eq!(served(&lease, 1), 99);
 }
 
 #[test]
 fn what_is_lent_has_its_place_beside_what_a_request_fetches() {
-    let (leases, key) = (leases(10), key());
-    fetch(&leases, key).keep(9, (0, standing()), &windows(), 1);
-    let mut lent = all_lent(&leases, key, 9);
-    let alone = fetch(&leases, key);
+    let lease = lease(10);
+    fetch(&lease).keep(9, (0, standing()), &windows(), 1);
+    let mut lent = all_lent(&lease, 9);
+    let alone = fetch(&lease);
     assert_eq!(alone.size, 1, "all may come back");
     alone.keep(0, (0, standing()), &windows(), 1);
     lent.drain(..3).for_each(Lent::use_up);
-    let next = fetch(&leases, key);
+    let next = fetch(&lease);
     assert_eq!(next.size, 4);
     // It comes back before there is an answer, and behind that.
     lent.truncate(2);
     next.keep(3, (0, standing()), &windows(), 1);
     drop(lent);
-    assert_eq!(served(&leases, key, 1), 9);
+    assert_eq!(served(&lease, 1), 9);
 }
 
 #[tokio::test]
 async fn who_comes_while_a_batch_is_fetched_waits_for_it() {
-    let (leases, key) = (leases(3), key());
-    let first = fetch(&leases, key);
-    let mut waiting = waiting(&leases, key, 3);
+    let lease = lease(3);
+    let first = fetch(&lease);
+    let mut waiting = waiting(&lease, 3);
     first.keep(2, (0, standing()), &windows(), 1);
     for one in &mut waiting[..2] {
         assert!(matches!(one.await, Waited::Given(..)));
@@ -177,17 +166,17 @@ async fn who_comes_while_a_batch_is_fetched_waits_for_it() {
 
 #[tokio::test]
 async fn what_redis_refuses_it_refuses_to_all_who_wait() {
-    let (leases, key) = (leases(3), key());
+    let lease = lease(3);
     let refused = Refused { wait: Some(7) };
-    let first = fetch(&leases, key);
-    let waiting = waiting(&leases, key, 5);
+    let first = fetch(&lease);
+    let waiting = waiting(&lease, 5);
     first.failed(Fetched::Refused(1, 0, refused));
     for one in waiting {
         assert!(matches!(one.await, Waited::Refused(0, told) if told == refused));
     }
     // What cost more says nothing about what costs less.
-    let dear = fetch(&leases, key);
-    let waiting = self::waiting(&leases, key, 1);
+    let dear = fetch(&lease);
+    let waiting = self::waiting(&lease, 1);
     dear.failed(Fetched::Refused(2, 0, refused));
     for one in waiting {
         assert!(matches!(one.await, Waited::Fetch(_)));
@@ -196,26 +185,29 @@ async fn what_redis_refuses_it_refuses_to_all_who_wait() {
 
 #[tokio::test]
 async fn what_one_tier_is_refused_or_has_left_is_nothing_to_another_of_the_same_key() {
-    let (leases, small) = (leases(10), key());
-    let large = LeaseKey { tier: 2, ..small };
-    let first = fetch(&leases, small);
-    let waiting = waiting(&leases, small, 2);
-    let other = fetch(&leases, large);
+    let leases = Leases::new(10, 100);
+    let shared = KeyHasher::shared().hash(b"key");
+    let of_tier = |tier| leases.of(b"key", tier, || shared);
+    let (small, large) = (&of_tier(1), &of_tier(2));
+    assert_eq!((small.key, large.key), (shared, shared));
+    let first = fetch(small);
+    let waiting = waiting(small, 2);
+    let other = fetch(large);
     let refused = Refused { wait: Some(7) };
     first.failed(Fetched::Refused(1, 0, refused));
     for one in waiting {
         assert!(matches!(one.await, Waited::Refused(0, told) if told == refused));
     }
     other.keep(9, (0, standing()), &windows(), 1);
-    assert_eq!(served(&leases, small, 1), 0);
-    assert_eq!(served(&leases, large, 1), 9);
+    assert_eq!(served(small, 1), 0);
+    assert_eq!(served(large, 1), 9);
 }
 
 #[tokio::test]
 async fn nobody_waits_for_a_redis_that_is_away_twice() {
-    let (leases, key) = (leases(3), key());
-    let first = fetch(&leases, key);
-    let waiting = waiting(&leases, key, 5);
+    let lease = lease(3);
+    let first = fetch(&lease);
+    let waiting = waiting(&lease, 5);
     first.failed(Fetched::Away);
     for one in waiting {
         assert!(matches!(one.await, Waited::Away));
@@ -224,9 +216,9 @@ async fn nobody_waits_for_a_redis_that_is_away_twice() {
 
 #[tokio::test]
 async fn a_fetch_that_is_given_up_is_another_s_duty() {
-    let (leases, key) = (leases(3), key());
-    let first = fetch(&leases, key);
-    let mut waiting = waiting(&leases, key, 2);
+    let lease = lease(3);
+    let first = fetch(&lease);
+    let mut waiting = waiting(&lease, 2);
     drop(first);
     let Waited::Fetch(second) = (&mut waiting[0]).await else {
         panic!("it takes over");
@@ -238,28 +230,42 @@ async fn a_fetch_that_is_given_up_is_another_s_duty() {
 
 #[test]
 fn half_a_batch_is_topped_up_to_a_whole_one_less_one_and_nobody_waits_meanwhile() {
-    let (leases, key) = (leases(10), key());
-    let more = half_used(&leases, key);
+    let lease = lease(10);
+    let more = half_used(&lease);
     // One fetch at a time, whatever is left.
-    assert!(given(&leases, key, 1).more.is_none());
+    assert!(given(&lease, 1).more.is_none());
     let fetch = more.begin();
     assert_eq!(fetch.size, 6, "three are left");
-    assert!(given(&leases, key, 1).more.is_none());
+    assert!(given(&lease, 1).more.is_none());
     let told = Standing {
         remaining: 70,
         reset: None,
     };
     fetch.keep(6, (0, told), &windows(), 1);
-    let given = given(&leases, key, 1);
+    let given = given(&lease, 1);
     assert_eq!(given.standing.remaining, 70 + 7, "eight were in hand");
+}
+
+#[test]
+fn nobody_is_told_of_more_than_a_window_has_room_for() {
+    let lease = lease(10);
+    let fetch = half_used(&lease).begin();
+    let told = Standing {
+        remaining: 98,
+        reset: None,
+    };
+    fetch.keep(5, (0, told), &windows(), 1);
+    let remaining = || given(&lease, 1).standing.remaining;
+    let all: Vec<_> = std::iter::repeat_with(remaining).take(9).collect();
+    assert_eq!(all, [100, 100, 100, 100, 100, 100, 100, 99, 98]);
 }
 
 #[tokio::test]
 async fn who_uses_up_what_is_left_waits_for_the_top_up() {
-    let (leases, key) = (leases(10), key());
-    let fetch = half_used(&leases, key).begin();
-    assert_eq!(served(&leases, key, 1), 4);
-    let mut waiting = waiting(&leases, key, 6);
+    let lease = lease(10);
+    let fetch = half_used(&lease).begin();
+    assert_eq!(served(&lease, 1), 4);
+    let mut waiting = waiting(&lease, 6);
     fetch.keep(5, (0, standing()), &windows(), 1);
     for one in &mut waiting[..5] {
         assert!(matches!(one.await, Waited::Given(_)));
@@ -271,30 +277,30 @@ async fn who_uses_up_what_is_left_waits_for_the_top_up() {
 fn a_top_up_that_redis_has_too_little_for_or_does_not_answer_leaves_what_is_left() {
     let refused = Fetched::Refused(1, 0, Refused { wait: Some(7) });
     for why in [refused, Fetched::Away, Fetched::Nothing] {
-        let (leases, key) = (leases(10), key());
-        half_used(&leases, key).begin().failed(why);
+        let lease = lease(10);
+        half_used(&lease).begin().failed(why);
         for _ in 0..4 {
-            assert!(given(&leases, key, 1).more.is_none(), "it is not tried on");
+            assert!(given(&lease, 1).more.is_none(), "it is not tried on");
         }
-        assert!(matches!(now(&leases, key, 1), Leased::Fetch(_)));
+        assert!(matches!(now(&lease, 1), Leased::Fetch(_)));
     }
-    let (leases, key) = (leases(10), key());
-    let fetch = half_used(&leases, key).begin();
+    let lease = lease(10);
+    let fetch = half_used(&lease).begin();
     fetch.keep(2, (0, standing()), &windows(), 1);
     for _ in 0..6 {
-        assert!(given(&leases, key, 1).more.is_none(), "Redis had no more");
+        assert!(given(&lease, 1).more.is_none(), "Redis had no more");
     }
-    assert!(matches!(now(&leases, key, 1), Leased::Fetch(_)));
+    assert!(matches!(now(&lease, 1), Leased::Fetch(_)));
 }
 
 #[tokio::test]
 async fn a_refused_top_up_refuses_who_waits_for_as_much_and_no_other() {
-    let (leases, key) = (leases(10), key());
-    let fetch = half_used(&leases, key).begin();
-    assert_eq!(served(&leases, key, 1), 4);
+    let lease = lease(10);
+    let fetch = half_used(&lease).begin();
+    assert_eq!(served(&lease, 1), 4);
     let (mut cheap, mut dear) = (
-        leases.take_fetched(key, 1, (1, false)).boxed(),
-        leases.take_fetched(key, 1, (3, false)).boxed(),
+        lease.take_fetched(1, (1, false)).boxed(),
+        lease.take_fetched(1, (3, false)).boxed(),
     );
     for one in [&mut cheap, &mut dear] {
         assert!(one.now_or_never().is_none(), "it waits");
@@ -308,24 +314,60 @@ async fn a_refused_top_up_refuses_who_waits_for_as_much_and_no_other() {
 
 #[test]
 fn what_has_become_too_old_is_no_part_of_what_is_topped_up() {
-    let (leases, key, windows) = (leases(10), key(), windows());
-    let fetch = half_used(&leases, key).begin();
+    let (lease, windows) = (lease(10), windows());
+    let fetch = half_used(&lease).begin();
     let late = windows[0].per + 1;
     fetch.keep(5, (0, standing()), &windows, late);
-    assert_eq!(served(&leases, key, late), 5);
+    assert_eq!(served(&lease, late), 5);
 }
 
 #[test]
 fn a_batch_for_a_few_requests_is_not_topped_up() {
     for (size, cost) in [(7, 1), (10, 2), (50, 7)] {
-        let (leases, key) = (leases(size), key());
-        let Leased::Fetch(fetch) = leases.take(key, 1, (cost, false)) else {
+        let lease = lease(size);
+        let Leased::Fetch(fetch) = lease.take(1, (cost, false)) else {
             panic!("there is no batch");
         };
         fetch.keep(size - cost, (0, standing()), &windows(), 1);
-        while let Leased::Given(given) = leases.take(key, 1, (cost, false)) {
+        while let Leased::Given(given) = lease.take(1, (cost, false)) {
             assert!(given.more.is_none());
         }
+    }
+}
+
+/// What the next top-up finds in hand, where so much was used during the one before.
+fn low_behind(lease: &Arc<Lease>, more: TopUp, used: u32) -> (u32, TopUp) {
+    let fetch = more.begin();
+    assert_eq!(
+        (0..used).filter(|_| given(lease, 1).more.is_none()).count(),
+        used as usize
+    );
+    fetch.keep(fetch.size, (0, standing()), &windows(), 1);
+    let mut left = lease.size - 1 - used;
+    loop {
+        left -= 1;
+        if let Some(more) = given(lease, 1).more {
+            return (left, more);
+        }
+    }
+}
+
+#[test]
+fn a_batch_is_topped_up_the_later_the_less_was_used_during_the_last_top_up() {
+    let lease = lease(80);
+    fetch(&lease).keep(79, (0, standing()), &windows(), 1);
+    // Whoever had to fetch it says nothing about that.
+    let half = std::iter::repeat_with(|| given(&lease, 1)).find_map(|given| given.more);
+    let mut more = half.expect("half of it is used");
+    for (used, low) in [(0, 10), (2, 10), (3, 12), (10, 39), (0, 10), (5, 20)] {
+        let (left, next) = low_behind(&lease, more, used);
+        assert_eq!(left, low, "{used} were used");
+        more = next;
+    }
+    drop(more);
+    // Redis has not answered: a request asks next, and half of that is left again.
+    while let Leased::Given(given) = now(&lease, 1) {
+        assert!(given.more.is_none(), "it is not tried on");
     }
 }
 
@@ -364,8 +406,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 
 /// A gateway with one key, and what its Redis has still to answer.
 struct Model {
-    leases: Leases,
-    key: LeaseKey,
+    lease: Arc<Lease>,
     now: u64,
     low: Option<TopUp>,
     /// What is fetched, and what of it the request takes that fetches.
@@ -377,8 +418,7 @@ struct Model {
 impl Model {
     fn new(size: u32) -> Self {
         Self {
-            leases: leases(size),
-            key: key(),
+            lease: lease(size),
             now: 1,
             low: None,
             asked: None,
@@ -425,7 +465,7 @@ impl Model {
 
     /// Whether a request is served at once.
     fn take(&mut self, (cost, lends): (u32, bool)) -> bool {
-        match self.leases.take(self.key, self.now, (cost, lends)) {
+        match self.lease.take(self.now, (cost, lends)) {
             Leased::Given(given) => {
                 self.lent.extend(given.lent);
                 if given.more.is_some() {

@@ -41,7 +41,12 @@ impl Asking {
 
 impl Stage {
     /// Takes over what a batch has given, and has it topped up where it runs low.
-    pub(super) fn take_given(&self, given: Given, question: &mut Question, context: &Context) {
+    pub(super) fn take_given(
+        &self,
+        (given, began): (Given, Duration),
+        question: &mut Question,
+        context: &Context,
+    ) {
         let Given {
             window,
             standing,
@@ -55,7 +60,7 @@ impl Stage {
         let (key, stands) = (question.ask.key, (window, Some(standing)));
         question.taken = Some(Granted {
             lent,
-            ..Granted::of(key, stands, Source::Lease, context.began())
+            ..Granted::of(key, stands, Source::Lease, began)
         });
     }
 
