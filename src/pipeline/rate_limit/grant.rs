@@ -6,6 +6,7 @@ use http::HeaderMap;
 
 use super::{
     held::{AllHeld, hold_until_end},
+    lease::Lease,
     limit::Limit,
     shared::{Change, change_later},
     stage::Source,
@@ -38,6 +39,8 @@ pub(super) struct OpenCharge {
     pub(super) worker: usize,
     /// The place of its report among those of the request.
     pub(super) report: usize,
+    /// What was taken in advance for the same key, where anything is.
+    pub(super) lease: Option<Arc<Lease>>,
 }
 
 impl Grant {
@@ -91,10 +94,20 @@ impl OpenCharge {
     fn settle_shared(&self, told: u32) {
         let change = match told.checked_sub(self.cost) {
             _ if self.source == Source::Nowhere => return,
-            Some(more) => (Change::Charge, more),
+            Some(more) => (Change::Charge, self.out_of_lease(more)),
             None => (Change::GiveBack(self.at), self.cost - told),
         };
+        if change == (Change::Charge, 0) {
+            return;
+        }
         change_later(&self.limit, (self.key, &self.tier), self.worker, change);
+    }
+
+    /// Takes it of what was taken in advance, as far as that goes; what is left to charge.
+    fn out_of_lease(&self, more: u32) -> u32 {
+        let now = || self.limit.counters.at(self.limit.clock.now());
+        let lease = self.lease.as_ref();
+        lease.map_or(more, |lease| lease.charge(now(), more))
     }
 
     /// A whole number; the largest that can be charged stands for all above. Anything else, one below

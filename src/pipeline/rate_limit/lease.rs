@@ -11,6 +11,11 @@
 //! who waited for as much. Nobody waits longer than Redis's own deadline: then it asks by itself. What is
 //! left is forgotten a window, the shortest, after the last of it came.
 //!
+//! Who comes first under a key takes what it needs and no batch: of keys that somebody makes up nothing is
+//! taken in advance. A key that has to make room for others gives back what is left. What an answer tells
+//! that its request has cost more is taken out of the batch first: it is the caller's, and a debt that Redis
+//! alone knew of would have to wait until the batch is used.
+//!
 //! What a request takes that another limit of its stage may still refuse is lent: it comes back when that
 //! one refuses, or when the client leaves, and there is room for it then.
 //!
@@ -31,7 +36,8 @@ use std::{
 use quick_cache::sync::Cache;
 use tokio::sync::Notify;
 
-use crate::store::{KeyHash, KeyHasher, Refused, Standing, Window};
+use super::{shared::Owner, tier::Tier};
+use crate::store::{KeyHash, KeyHasher, Refused, Standing};
 
 /// The batches of one limit.
 pub(super) struct Leases {
@@ -54,6 +60,8 @@ pub(super) struct Lease {
     /// Under which Redis counts.
     pub(super) key: KeyHash,
     size: u32,
+    /// Whom what is left goes back to when this has to make room.
+    owner: Option<Owner>,
     batch: Mutex<Batch>,
     /// Woken when a fetch has ended.
     fetched: Notify,
@@ -72,6 +80,8 @@ struct Batch {
     /// Whether Redis had as much as it was last asked for. Where it had less, to ask before that is used
     /// is to ask more often for less.
     plenty: bool,
+    /// Whether a request has come before.
+    is_known: bool,
     /// What is in hand, or less of it, when the batch is to be topped up.
     low: u32,
     /// What was in hand when the fetch that is under way began.
@@ -167,28 +177,39 @@ impl Leases {
         }
     }
 
-    /// The batches of a key, by the quotas of a tier. The hash under which Redis counts is made when they
-    /// are not held yet.
-    pub(super) fn of(&self, key: &[u8], tier: u64, shared: impl FnOnce() -> KeyHash) -> Arc<Lease> {
+    /// The batches of a key, by the quotas of a tier; `None` for a tier that is too small for any. The hash
+    /// under which Redis counts, and whom they belong to, is asked where they are not held yet.
+    pub(super) fn of(
+        &self,
+        key: &[u8],
+        tier: &Tier,
+        made: impl FnOnce() -> (KeyHash, Owner),
+    ) -> Option<Arc<Lease>> {
+        let size = self.size.min(tier.largest_lease);
+        if size <= 1 {
+            return None;
+        }
         let key = LeaseKey {
             key: self.hasher.hash(key),
-            tier,
+            tier: tier.id,
+        };
+        let make = || {
+            let (key, owner) = made();
+            Ok::<_, Infallible>(Arc::new(Lease::new(key, size, Some(owner))))
         };
         // One for all who come at once: two would be two batches.
-        let made = self.held.get_or_insert_with(&key, || {
-            Ok::<_, Infallible>(Arc::new(Lease::new(shared(), self.size)))
-        });
-        let Ok(lease) = made;
-        lease
+        let Ok(lease) = self.held.get_or_insert_with(&key, make);
+        Some(lease)
     }
 }
 
 impl Lease {
     /// Nothing is in hand yet.
-    fn new(key: KeyHash, size: u32) -> Self {
+    fn new(key: KeyHash, size: u32, owner: Option<Owner>) -> Self {
         Self {
             key,
             size,
+            owner,
             batch: Mutex::default(),
             fetched: Notify::new(),
         }
@@ -215,8 +236,11 @@ impl Lease {
         if batch.fetching {
             return Leased::Wait;
         }
-        // What is lent may come back meanwhile.
-        let coming = self.size.saturating_sub(cost).saturating_sub(batch.lent);
+        let coming = match batch.is_known {
+            // What is lent may come back meanwhile.
+            true => self.size.saturating_sub(cost).saturating_sub(batch.lent),
+            false => 0,
+        };
         batch.begin(now, coming);
         Leased::Fetch(Fetch::new(self, cost.saturating_add(coming)))
     }
@@ -251,6 +275,17 @@ impl Lease {
         last.unwrap_or(Waited::Alone)
     }
 
+    /// Takes what a request has turned out to cost more; what there was too little for.
+    pub(super) fn charge(&self, now: u64, more: u32) -> u32 {
+        let mut batch = self.locked();
+        if now >= batch.until {
+            return more;
+        }
+        let taken = more.min(batch.left);
+        batch.left -= taken;
+        more - taken
+    }
+
     /// Whether a batch is to be topped up: it runs low, and what is left then is for a few requests yet.
     /// Of a smaller one each request or two would have Redis asked.
     fn runs_low(&self, batch: &Batch, cost: u32) -> bool {
@@ -273,6 +308,17 @@ impl Lease {
     fn locked(&self) -> MutexGuard<'_, Batch> {
         // Whole after a panic elsewhere: nothing under the lock can panic half-way.
         self.batch.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Nobody takes of it any more: it had to make room.
+impl Drop for Lease {
+    fn drop(&mut self) {
+        let batch = self.batch.get_mut();
+        let batch = batch.unwrap_or_else(PoisonError::into_inner);
+        if let (Some(owner), 1..) = (&self.owner, batch.left) {
+            owner.give_back(self.key, batch.left, batch.until);
+        }
     }
 }
 
@@ -308,6 +354,7 @@ impl Batch {
     /// A request has found too little, and fetches a batch.
     fn begin(&mut self, now: u64, coming: u32) {
         self.fetching = true;
+        self.is_known = true;
         self.coming = coming;
         self.began_with = u32::MAX;
         // A request that began before may still come for what is too old.
@@ -381,10 +428,9 @@ impl Fetch {
         &self,
         got: u32,
         (window, standing): (usize, Standing),
-        windows: &[Window],
+        tier: &Tier,
         now: u64,
     ) {
-        let shortest = windows.iter().map(|window| window.per).min();
         self.end(|batch| {
             batch.low = self
                 .lease
@@ -393,9 +439,9 @@ impl Fetch {
             batch.left = left.saturating_add(got);
             batch.plenty = got == batch.coming;
             batch.window = window;
-            batch.room = windows.get(window).map_or(u32::MAX, |it| it.bucket);
+            batch.room = tier.windows.get(window).map_or(u32::MAX, |it| it.bucket);
             batch.standing = Some(standing);
-            batch.until = now.saturating_add(shortest.unwrap_or(0));
+            batch.until = now.saturating_add(tier.shortest());
             batch.last = Fetched::Batch;
         });
     }

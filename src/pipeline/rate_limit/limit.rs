@@ -13,7 +13,7 @@ use quick_cache::sync::Cache;
 use super::{
     key::{KeyBytes, Part, Subject, key_of_text},
     lease::Lease,
-    shared::Shared,
+    shared::{Owner, Shared},
     tier::Tier,
 };
 use crate::{
@@ -131,7 +131,12 @@ impl Limit {
 
     /// By what a request is counted, and how much it may. `ignore_case` is what the route says about
     /// paths.
-    pub(super) fn ask(&self, request: &Request, context: &Context, ignore_case: bool) -> Asked {
+    pub(super) fn ask(
+        self: &Arc<Self>,
+        request: &Request,
+        context: &Context,
+        ignore_case: bool,
+    ) -> Asked {
         if self.is_exempt(context) {
             return Asked::Skip;
         }
@@ -152,7 +157,8 @@ impl Limit {
         }
         let hash = || self.counters.hasher.hash(&bytes);
         let leases = self.shared.as_ref().and_then(|it| it.leases.as_ref());
-        let lease = leases.map(|leases| leases.of(&bytes, tier.id, hash));
+        let made = || (hash(), Owner::new(self, &tier, context.connection.worker));
+        let lease = leases.and_then(|leases| leases.of(&bytes, &tier, made));
         let key = lease.as_ref().map_or_else(hash, |lease| lease.key);
         self.counters.show(key, || self.shown(subject));
         Asked::Ask(Ask { key, tier, lease })
@@ -366,7 +372,7 @@ impl Limit {
             per: Some(per),
         };
         let list: Vec<_> = quotas.iter().take(MOST_WINDOWS).map(of).collect();
-        let tier = Tier::new((&self.config).into(), &list, None);
+        let tier = Tier::brought((&self.config).into(), &list);
         self.brought.insert(quotas.into(), Arc::clone(&tier));
         Some(tier)
     }
@@ -379,6 +385,7 @@ pub(super) struct LimitCounters {
     /// The wall clock's time when the process's clock said 0. Read once: windows begin at full
     /// minutes, and a wall clock that is set moves none.
     epoch: u64,
+    pub(super) table: TableMetrics,
     /// Keys in the clear, where the operator asked for that.
     shown: Option<Cache<KeyHash, Box<str>>>,
 }
@@ -389,7 +396,8 @@ impl LimitCounters {
         let epoch = wall.unwrap_or_default().saturating_sub(clock.now());
         let most_shown = config.max_keys.min(MOST_SHOWN);
         Self {
-            counting: counting(config, table),
+            counting: counting(config, table.clone()),
+            table,
             hasher: match config.store {
                 LimitStore::Memory => KeyHasher::default(),
                 LimitStore::Redis => KeyHasher::shared(),

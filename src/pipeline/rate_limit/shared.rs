@@ -3,9 +3,13 @@
 
 mod answer;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, Weak},
+    time::Duration,
+};
 
 use smallvec::SmallVec;
+use tokio::runtime::Handle;
 
 use super::{
     lease::{Fetch, Leased, Leases, TopUp, Waited},
@@ -65,6 +69,42 @@ impl Shared {
             want,
             enforced: limit.config.enforce,
         }
+    }
+}
+
+/// Whom what was taken in advance belongs to, and over whose connection it goes back.
+pub(super) struct Owner {
+    /// A limit that has ended takes nothing back: what counts now is another.
+    limit: Weak<Limit>,
+    tier: Arc<Tier>,
+    worker: usize,
+}
+
+impl Owner {
+    pub(super) fn new(limit: &Arc<Limit>, tier: &Arc<Tier>, worker: usize) -> Self {
+        Self {
+            limit: Arc::downgrade(limit),
+            tier: Arc::clone(tier),
+            worker,
+        }
+    }
+
+    /// Gives back what is left of a batch that is good until a moment.
+    pub(super) fn give_back(&self, key: KeyHash, left: u32, until: u64) {
+        let Some(limit) = self.limit.upgrade() else {
+            return;
+        };
+        let moment = limit.clock.now();
+        let now = limit.counters.at(moment);
+        // There is no runtime any more where the process ends.
+        if now >= until || Handle::try_current().is_err() {
+            return;
+        }
+        limit.counters.table.evictions.inc();
+        let came = until.saturating_sub(self.tier.shortest());
+        let ago = Duration::from_nanos(now.saturating_sub(came));
+        let back = (Change::GiveBack(moment.saturating_sub(ago)), left);
+        change_later(&limit, (key, &self.tier), self.worker, back);
     }
 }
 
@@ -447,6 +487,18 @@ fn bring_together<T, K: PartialEq>(items: &mut [T], key: impl Fn(&T) -> K) {
             }
         }
         begin = end;
+    }
+}
+
+#[cfg(test)]
+impl Owner {
+    /// Of a limit that there is no more.
+    pub(super) fn of_nobody(tier: &Arc<Tier>) -> Self {
+        Self {
+            limit: Weak::new(),
+            tier: Arc::clone(tier),
+            worker: 0,
+        }
     }
 }
 

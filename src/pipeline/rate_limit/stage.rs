@@ -315,6 +315,7 @@ impl Stage {
                     at,
                     worker: context.connection.worker,
                     report,
+                    lease: question.ask.lease.clone(),
                 });
             }
         }

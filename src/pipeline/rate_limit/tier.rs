@@ -26,6 +26,8 @@ pub(super) struct Tier {
     /// What is written behind a key that is counted by it, where its times are not those of the
     /// limit's own quota.
     pub(super) apart: Option<Box<[u8]>>,
+    /// How much of it may be taken of Redis in advance, whatever the limit says.
+    pub(super) largest_lease: u32,
 }
 
 /// What all tiers of a limit have in common.
@@ -56,6 +58,17 @@ impl Tier {
     /// The tier of a limit's callers who have these quotas.
     pub(super) fn new(limit: Common<'_>, quotas: &[Quota], bucket: Option<u32>) -> Arc<Self> {
         Arc::new(Self::made(limit, quotas, bucket))
+    }
+
+    /// The tier of a caller whose credential brings these quotas. The limit's lease was not made for them:
+    /// a gateway that took all of a small one would leave none to the others.
+    pub(super) fn brought(limit: Common<'_>, quotas: &[Quota]) -> Arc<Self> {
+        let tier = Self::made(limit, quotas, None);
+        let least = tier.windows.iter().map(|window| window.bucket).min();
+        Arc::new(Self {
+            largest_lease: least.unwrap_or(0) / 10,
+            ..tier
+        })
     }
 
     /// The tier of callers of whom other quotas were said. Those of other times are counted apart: a
@@ -96,7 +109,14 @@ impl Tier {
             id: id_of(&windows),
             windows,
             apart: None,
+            largest_lease: u32::MAX,
         }
+    }
+
+    /// The time of the shortest window: as long what is taken in advance is good.
+    pub(super) fn shortest(&self) -> u64 {
+        let times = self.windows.iter().map(|window| window.per);
+        times.min().unwrap_or(0)
     }
 
     /// How many requests a day the narrowest window lets through: what makes a tier better.
@@ -159,7 +179,7 @@ fn policy(name: &str, quota: &Quota, held: bool) -> String {
 const DAY: Duration = Duration::from_secs(86_400);
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
     fn common<'l>(limit: &'l Arc<str>, quotas: &[Quota]) -> Common<'l> {
@@ -174,11 +194,15 @@ mod tests {
         }
     }
 
-    fn tier(name: &str, quotas: &[Quota]) -> Arc<Tier> {
+    pub(in super::super) fn tier(name: &str, quotas: &[Quota]) -> Arc<Tier> {
         Tier::new(common(&name.into(), quotas), quotas, None)
     }
 
-    fn in_seconds(quotas: &[(u32, u64)]) -> Vec<Quota> {
+    pub(in super::super) fn brought(name: &str, quotas: &[Quota]) -> Arc<Tier> {
+        Tier::brought(common(&name.into(), quotas), quotas)
+    }
+
+    pub(in super::super) fn in_seconds(quotas: &[(u32, u64)]) -> Vec<Quota> {
         let quota = |&(count, seconds): &(u32, u64)| Quota {
             count,
             per: Some(Duration::from_secs(seconds)),
@@ -223,6 +247,14 @@ mod tests {
         let of = |quotas: &[(u32, u64)]| tier("x", &in_seconds(quotas));
         let narrow = of(&[(100, 1), (10, 3600)]);
         assert!(narrow.generosity() < of(&[(1, 60)]).generosity());
+    }
+
+    #[test]
+    fn of_a_quota_that_a_credential_brings_a_tenth_may_be_taken_in_advance() {
+        let most = |quotas: &[(u32, u64)]| brought("x", &in_seconds(quotas)).largest_lease;
+        assert_eq!(most(&[(200, 1), (1_000, 3600)]), 20);
+        assert_eq!(most(&[(9, 1)]), 0);
+        assert_eq!(tier("x", &in_seconds(&[(9, 1)])).largest_lease, u32::MAX);
     }
 
     #[test]

@@ -132,14 +132,21 @@ impl Redis {
     /// Gives back what was taken so long ago, as far as it still counts. What Redis does not hear of
     /// stays charged.
     pub async fn give_back(self: &Arc<Self>, worker: usize, ask: SharedAsk<'_>, ago: Duration) {
-        // The failure is counted; there is nobody who could do anything about it.
-        let _ = self.run(worker, Operation::Give(ago), &[ask]).await;
+        self.change(worker, Operation::Give(ago), ask).await;
     }
 
     /// Charges afterwards, into debt if need be.
     pub async fn charge(self: &Arc<Self>, worker: usize, ask: SharedAsk<'_>) {
-        // As above.
-        let _ = self.run(worker, Operation::Charge, &[ask]).await;
+        self.change(worker, Operation::Charge, ask).await;
+    }
+
+    /// A failure is counted; there is nobody who could do anything about it.
+    async fn change(self: &Arc<Self>, worker: usize, operation: Operation, ask: SharedAsk<'_>) {
+        match self.run(worker, operation, &[ask]).await {
+            Ok(Value::BulkString(bytes)) if bytes.is_empty() => self.succeeded(Lane::Counts),
+            Ok(_) => drop(self.garbage_on(Lane::Counts, 1)),
+            Err(_) => {}
+        }
     }
 
     /// How each window of a key stands; `None` when Redis does not know the key.
@@ -219,8 +226,9 @@ impl Redis {
         let mut questions = Questions::new(operation);
         questions.add(self.prefix(), asks);
         let sending = Sending {
-            // Given back twice it would be more than was taken.
-            again: !matches!(operation, Operation::Give(_)),
+            // Given back twice it would be more than was taken, and charged twice more than it cost: with
+            // nobody there who waits for it.
+            again: !matches!(operation, Operation::Give(_) | Operation::Charge),
             ..Sending::ALONE
         };
         self.ask_script(worker, &questions, sending).await

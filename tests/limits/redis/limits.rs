@@ -103,7 +103,9 @@ async fn holding_a_lease(redis: &RedisServer, quota: &str) -> Gateway {
          [rate_limits.one]\nkey = 'client_ip'\nquota = '{quota}'\nlease = 50\nstore = 'redis'{PATIENT}"
     );
     let gateway = patient_by(redis, &tables, "['one']");
-    assert_eq!(get(&gateway).await.status, 200);
+    // Who comes first takes one; the next takes fifty.
+    let counts = storm(&[gateway.address()], 1, 2).await;
+    assert_eq!(counts, Counts::from([(200, 2)]));
     gateway
 }
 
@@ -134,10 +136,10 @@ async fn what_is_left_of_a_lease_is_used_when_redis_has_no_more() {
     let redis = RedisServer::start();
     let gateway = holding_a_lease(&redis, "60/1d").await;
     let counts = storm(&[gateway.address()], 1, 100).await;
-    assert_eq!(counts, Counts::from([(200, 59), (429, 41)]));
+    assert_eq!(counts, Counts::from([(200, 58), (429, 42)]));
     let calls = redis.calls("evalsha");
-    // The batch, one top-up that got ten of what was missing, and each that is refused by itself.
-    assert!((42..=43).contains(&calls), "{calls}");
+    // The first, the batch, one top-up that got nine of what was missing, and each that is refused by itself.
+    assert!((44..=45).contains(&calls), "{calls}");
     let wait = get(&gateway).await.header("retry-after").map(str::to_owned);
     // A token comes every 24 minutes.
     let wait: u64 = wait.unwrap().parse().unwrap();
@@ -186,11 +188,11 @@ async fn what_a_limit_without_a_lease_refuses_leaves_the_lease_beside_it_whole()
     let tables = format!(
         "[server]\nworkers = 1\n\
          [rate_limits.all]\nkey = 'route'\nquota = '1000/1d'\nlease = 50\nstore = 'redis'{PATIENT}\n\
-         [rate_limits.each]\nkey = 'client_ip'\nquota = '1/1d'\nstore = 'redis'{PATIENT}"
+         [rate_limits.each]\nkey = 'client_ip'\nquota = '2/1d'\nstore = 'redis'{PATIENT}"
     );
     let gateway = patient_by(&redis, &tables, "['all', 'each']");
-    assert_eq!(get(&gateway).await.status, 200);
     let places = [gateway.address()];
+    assert_eq!(storm(&places, 1, 2).await, Counts::from([(200, 2)]));
     for _ in 0..3 {
         // Most of the batch is lent while Redis thinks.
         redis.freeze();
@@ -202,11 +204,15 @@ async fn what_a_limit_without_a_lease_refuses_leaves_the_lease_beside_it_whole()
         assert_eq!(counts, Counts::from([(429, 40)]));
     }
     assert_eq!(degraded(&gateway), 0.0);
-    // What was taken once, by the one that passed.
+    // What the two have taken that passed, the second for those behind it too.
     let keys = redis.run("KEYS *:t:all");
     let key = keys.lines().nth(2).expect("it is counted");
     let debt = redis.run(&format!("HGET {key} 86400000000d"));
-    assert_eq!(debt.lines().nth(1), Some("50"), "{debt}");
+    let taken: f64 = debt.lines().nth(1).unwrap_or_default().parse().unwrap();
+    assert!(
+        (50.5..=51.0).contains(&taken),
+        "a token comes every 86 seconds: {taken}"
+    );
 }
 
 #[tokio::test]
@@ -224,8 +230,8 @@ async fn what_a_client_fetched_that_has_left_serves_the_next_ones() {
     };
     let calls = || redis.calls("evalsha") + redis.calls("eval");
     let passing = async |requests: usize| storm(&[gateway.address()], 1, requests).await;
-    // A batch, which is too small to be topped up.
-    assert_eq!(passing(5).await, Counts::from([(200, 5)]));
+    // One, and a batch, which is too small to be topped up.
+    assert_eq!(passing(6).await, Counts::from([(200, 6)]));
     held(0.0).await;
     let before = calls();
     redis.freeze();
@@ -592,6 +598,60 @@ async fn what_an_answer_costs_more_is_charged_in_redis() {
     assert_eq!(get(&gateway).await.status, 429);
 }
 
+#[tokio::test]
+async fn what_an_answer_costs_more_than_was_taken_of_a_batch_is_no_gift() {
+    let redis = RedisServer::start();
+    let server = Server::http1(|_| async {
+        let mut answer = reply("ok");
+        answer.headers_mut().insert("x-cost", "8".parse().unwrap());
+        answer
+    })
+    .await;
+    let gateway = Gateway::start(&format!(
+        "[redis]\nurl = '{}'\ntimeout = '20s'\n[routes.all]\nupstream = '{}'\nrate_limits = ['one']\n\
+         [rate_limits.one]\nkey = 'client_ip'\nquota = '20/1d'\nlease = 7\nstore = 'redis'\ncost_header = 'x-cost'",
+        redis.url(),
+        server.url(),
+    ));
+    // The first takes one and is charged seven more. The second takes seven, of which it is charged six, and
+    // one more. The third takes the four that are left, is charged three of them, and four more: 24 of 20.
+    for calls in [3, 5, 7] {
+        assert_eq!(get(&gateway).await.status, 200);
+        eventually(|| redis.calls("evalsha") + redis.calls("eval") >= calls).await;
+    }
+    assert_eq!(get(&gateway).await.status, 429);
+    assert_eq!(degraded(&gateway), 0.0);
+}
+
+#[tokio::test]
+async fn a_lease_that_has_to_make_room_goes_back_to_redis() {
+    let redis = RedisServer::start();
+    let tables = format!(
+        "[server]\nworkers = 1\n\
+         [rate_limits.one]\nkey = 'header:x-name'\nquota = '1000/1d'\nalgorithm = 'fixed_window'\nlease = 50\n\
+         max_keys = 100\nstore = 'redis'{PATIENT}\n\
+         [rate_limits.all]\nkey = 'client_ip'\nquota = '1000000/1s'"
+    );
+    let gateway = patient_by(&redis, &tables, "['one', 'all']");
+    let passed = async |name: &str| passed_with(&gateway, &format!("x-name: {name}\r\n"), 2).await;
+    assert_eq!(passed("victim").await, 2);
+    let evicted = || gateway.metric("tollgate_rate_limit_evictions_total", &["limit=\"one\""]);
+    for number in 0..300 {
+        assert_eq!(passed(&number.to_string()).await, 2);
+    }
+    assert!(evicted() >= 200.0, "{}", evicted());
+    // Of each that had to go two are used, and of the others a batch is held beside the first.
+    let used = || {
+        let keys = redis.run("KEYS *:f:one");
+        let keys = keys.lines().filter(|line| line.contains("limit:"));
+        let used = keys.map(|key| redis.run(&format!("HVALS {key}")));
+        used.filter(|used| used.lines().any(|line| line == "51"))
+            .count()
+    };
+    eventually(|| used() <= 100).await;
+    assert_eq!(degraded(&gateway), 0.0);
+}
+
 /// How many requests pass that take five of twenty and turn out to cost one. `calls` is how often Redis
 /// is asked for each of them.
 async fn passed_for_one_of_five(limit: &str, calls: impl Fn(u32) -> u64) -> u32 {
@@ -630,11 +690,11 @@ async fn what_an_answer_costs_less_is_given_back_to_redis() {
 
 #[tokio::test]
 async fn what_an_answer_costs_less_than_was_taken_of_a_batch_is_given_back_to_redis() {
-    // Of a batch of ten there is enough for two, and every other request fetches one. After twelve
-    // requests there are eight left, after one more four: that one gives back four of its batch's
-    // eight and keeps three, which are too few.
-    let calls = |request: u32| u64::from(2 - request % 2);
-    assert_eq!(passed_for_one_of_five("lease = 10", calls).await, 13);
+    // The first takes what it needs. Of a batch of ten there is enough for two, and every other request
+    // fetches one. After eleven requests there are nine left: the next takes all of them, gives back four
+    // and keeps four, which are too few.
+    let calls = |request: u32| 1 + u64::from(request == 0 || request % 2 == 1);
+    assert_eq!(passed_for_one_of_five("lease = 10", calls).await, 12);
 }
 
 #[tokio::test]
@@ -717,7 +777,7 @@ async fn a_lease_lives_on_over_a_reload_that_leaves_its_limit_alone_and_over_no_
     };
     let gateway = Gateway::start(&text("", "1000/1d"));
     let passing = async |requests: usize| storm(&[gateway.address()], 1, requests).await;
-    assert_eq!(passing(1).await, Counts::from([(200, 1)]));
+    assert_eq!(passing(2).await, Counts::from([(200, 2)]));
     gateway.apply(&text("max_body = '1MiB'", "1000/1d"));
     // Of the forty-nine that are left some are used, and Redis is not asked.
     let calls = || redis.calls("evalsha") + redis.calls("eval");
@@ -726,7 +786,7 @@ async fn a_lease_lives_on_over_a_reload_that_leaves_its_limit_alone_and_over_no_
     assert_eq!(calls(), before);
     // What is left then is lost: it is no gift to the new quota.
     gateway.apply(&text("max_body = '1MiB'", "60/1d"));
-    assert_eq!(passing(40).await, Counts::from([(200, 10), (429, 30)]));
+    assert_eq!(passing(40).await, Counts::from([(200, 9), (429, 31)]));
     assert_eq!(degraded(&gateway), 0.0);
 }
 

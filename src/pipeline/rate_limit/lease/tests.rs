@@ -1,17 +1,27 @@
-use std::time::Duration;
-
 use futures_util::FutureExt;
 use proptest::{prelude::*, sample::Index};
 
 use super::*;
-use crate::store::KeyHasher;
+use crate::{pipeline::rate_limit::tier::tests, store::KeyHasher};
 
+/// The batches of a key under which a request has come before.
 fn lease(size: u32) -> Arc<Lease> {
-    Arc::new(Lease::new(KeyHasher::default().hash(b"key"), size))
+    let lease = new_lease(size);
+    lease.locked().is_known = true;
+    lease
 }
 
-fn windows() -> [Window; 1] {
-    [Window::new(100, Duration::from_secs(1), None)]
+fn new_lease(size: u32) -> Arc<Lease> {
+    Arc::new(Lease::new(KeyHasher::default().hash(b"key"), size, None))
+}
+
+/// The quota of a hundred a second.
+fn tier() -> Arc<Tier> {
+    tier_of(100)
+}
+
+fn tier_of(quota: u32) -> Arc<Tier> {
+    tests::tier("x", &tests::in_seconds(&[(quota, 1)]))
 }
 
 fn standing() -> Standing {
@@ -63,7 +73,7 @@ fn all_lent(lease: &Arc<Lease>, count: usize) -> Vec<Lent> {
 
 /// The duty to top up a batch of ten, of which four are left.
 fn half_used(lease: &Arc<Lease>) -> TopUp {
-    fetch(lease).keep(9, (0, standing()), &windows(), 1);
+    fetch(lease).keep(9, (0, standing()), &tier(), 1);
     for _ in 0..4 {
         assert!(given(lease, 1).more.is_none(), "there are enough");
     }
@@ -90,24 +100,24 @@ fn waiting(lease: &Arc<Lease>, count: usize) -> Vec<futures_util::future::BoxFut
 
 #[test]
 fn one_request_fetches_a_batch_and_the_next_live_on_it_until_it_is_old() {
-    let (lease, windows) = (lease(10), windows());
+    let (lease, tier) = (lease(10), tier());
     let first = fetch(&lease);
     assert_eq!(first.size, 10);
     assert!(matches!(now(&lease, 1), Leased::Wait));
-    first.keep(9, (0, standing()), &windows, 1);
+    first.keep(9, (0, standing()), &tier, 1);
     for left in (0..9).rev() {
         let given = given(&lease, 1);
         assert_eq!((given.window, given.standing.remaining), (0, 90 + left));
     }
-    fetch(&lease).keep(9, (0, standing()), &windows, 1);
-    let old = windows[0].per + 1;
+    fetch(&lease).keep(9, (0, standing()), &tier, 1);
+    let old = tier.shortest() + 1;
     assert!(matches!(now(&lease, old), Leased::Fetch(_)));
 }
 
 #[test]
 fn what_another_limit_refuses_comes_back_and_what_passes_does_not() {
     let lease = lease(10);
-    fetch(&lease).keep(9, (0, standing()), &windows(), 1);
+    fetch(&lease).keep(9, (0, standing()), &tier(), 1);
     let mut lent = all_lent(&lease, 9);
     lent.drain(..4).for_each(Lent::use_up);
     assert_eq!(served(&lease, 1), 0);
@@ -118,7 +128,7 @@ fn what_another_limit_refuses_comes_back_and_what_passes_does_not() {
 #[test]
 fn all_that_is_refused_during_a_top_up_comes_back_and_is_not_fetched_again() {
     let lease = lease(100);
-    fetch(&lease).keep(99, (0, standing()), &windows(), 1);
+    fetch(&lease).keep(99, (0, standing()), &tier(), 1);
     // However many are refused, nobody is to fetch for them.
     drop(all_lent(&lease, 99));
     let lent = all_lent(&lease, 30);
@@ -129,24 +139,24 @@ fn all_that_is_refused_during_a_top_up_comes_back_and_is_not_fetched_again() {
     let fetch = more.begin();
     assert_eq!(fetch.size, 50, "19 are left, 30 may come back");
     drop(lent);
-    fetch.keep(50, (0, standing()), &windows(), 1);
+    fetch.keep(50, (0, standing()), &tier(), 1);
     assert_eq!(served(&lease, 1), 99);
 }
 
 #[test]
 fn what_is_lent_has_its_place_beside_what_a_request_fetches() {
     let lease = lease(10);
-    fetch(&lease).keep(9, (0, standing()), &windows(), 1);
+    fetch(&lease).keep(9, (0, standing()), &tier(), 1);
     let mut lent = all_lent(&lease, 9);
     let alone = fetch(&lease);
     assert_eq!(alone.size, 1, "all may come back");
-    alone.keep(0, (0, standing()), &windows(), 1);
+    alone.keep(0, (0, standing()), &tier(), 1);
     lent.drain(..3).for_each(Lent::use_up);
     let next = fetch(&lease);
     assert_eq!(next.size, 4);
     // It comes back before there is an answer, and behind that.
     lent.truncate(2);
-    next.keep(3, (0, standing()), &windows(), 1);
+    next.keep(3, (0, standing()), &tier(), 1);
     drop(lent);
     assert_eq!(served(&lease, 1), 9);
 }
@@ -156,7 +166,7 @@ async fn who_comes_while_a_batch_is_fetched_waits_for_it() {
     let lease = lease(3);
     let first = fetch(&lease);
     let mut waiting = waiting(&lease, 3);
-    first.keep(2, (0, standing()), &windows(), 1);
+    first.keep(2, (0, standing()), &tier(), 1);
     for one in &mut waiting[..2] {
         assert!(matches!(one.await, Waited::Given(..)));
     }
@@ -187,8 +197,14 @@ async fn what_redis_refuses_it_refuses_to_all_who_wait() {
 async fn what_one_tier_is_refused_or_has_left_is_nothing_to_another_of_the_same_key() {
     let leases = Leases::new(10, 100);
     let shared = KeyHasher::shared().hash(b"key");
-    let of_tier = |tier| leases.of(b"key", tier, || shared);
-    let (small, large) = (&of_tier(1), &of_tier(2));
+    let of_tier = |quota| {
+        let tier = tier_of(quota);
+        let made = leases.of(b"key", &tier, || (shared, Owner::of_nobody(&tier)));
+        let lease = made.expect("it has room");
+        lease.locked().is_known = true;
+        lease
+    };
+    let (small, large) = (&of_tier(100), &of_tier(200));
     assert_eq!((small.key, large.key), (shared, shared));
     let first = fetch(small);
     let waiting = waiting(small, 2);
@@ -198,7 +214,7 @@ async fn what_one_tier_is_refused_or_has_left_is_nothing_to_another_of_the_same_
     for one in waiting {
         assert!(matches!(one.await, Waited::Refused(0, told) if told == refused));
     }
-    other.keep(9, (0, standing()), &windows(), 1);
+    other.keep(9, (0, standing()), &tier(), 1);
     assert_eq!(served(small, 1), 0);
     assert_eq!(served(large, 1), 9);
 }
@@ -241,7 +257,7 @@ fn half_a_batch_is_topped_up_to_a_whole_one_less_one_and_nobody_waits_meanwhile(
         remaining: 70,
         reset: None,
     };
-    fetch.keep(6, (0, told), &windows(), 1);
+    fetch.keep(6, (0, told), &tier(), 1);
     let given = given(&lease, 1);
     assert_eq!(given.standing.remaining, 70 + 7, "eight were in hand");
 }
@@ -254,7 +270,7 @@ fn nobody_is_told_of_more_than_a_window_has_room_for() {
         remaining: 98,
         reset: None,
     };
-    fetch.keep(5, (0, told), &windows(), 1);
+    fetch.keep(5, (0, told), &tier(), 1);
     let remaining = || given(&lease, 1).standing.remaining;
     let all: Vec<_> = std::iter::repeat_with(remaining).take(9).collect();
     assert_eq!(all, [100, 100, 100, 100, 100, 100, 100, 99, 98]);
@@ -266,7 +282,7 @@ async fn who_uses_up_what_is_left_waits_for_the_top_up() {
     let fetch = half_used(&lease).begin();
     assert_eq!(served(&lease, 1), 4);
     let mut waiting = waiting(&lease, 6);
-    fetch.keep(5, (0, standing()), &windows(), 1);
+    fetch.keep(5, (0, standing()), &tier(), 1);
     for one in &mut waiting[..5] {
         assert!(matches!(one.await, Waited::Given(_)));
     }
@@ -286,7 +302,7 @@ fn a_top_up_that_redis_has_too_little_for_or_does_not_answer_leaves_what_is_left
     }
     let lease = lease(10);
     let fetch = half_used(&lease).begin();
-    fetch.keep(2, (0, standing()), &windows(), 1);
+    fetch.keep(2, (0, standing()), &tier(), 1);
     for _ in 0..6 {
         assert!(given(&lease, 1).more.is_none(), "Redis had no more");
     }
@@ -314,10 +330,10 @@ async fn a_refused_top_up_refuses_who_waits_for_as_much_and_no_other() {
 
 #[test]
 fn what_has_become_too_old_is_no_part_of_what_is_topped_up() {
-    let (lease, windows) = (lease(10), windows());
+    let (lease, tier) = (lease(10), tier());
     let fetch = half_used(&lease).begin();
-    let late = windows[0].per + 1;
-    fetch.keep(5, (0, standing()), &windows, late);
+    let late = tier.shortest() + 1;
+    fetch.keep(5, (0, standing()), &tier, late);
     assert_eq!(served(&lease, late), 5);
 }
 
@@ -328,11 +344,42 @@ fn a_batch_for_a_few_requests_is_not_topped_up() {
         let Leased::Fetch(fetch) = lease.take(1, (cost, false)) else {
             panic!("there is no batch");
         };
-        fetch.keep(size - cost, (0, standing()), &windows(), 1);
+        fetch.keep(size - cost, (0, standing()), &tier(), 1);
         while let Leased::Given(given) = lease.take(1, (cost, false)) {
             assert!(given.more.is_none());
         }
     }
+}
+
+#[test]
+fn nothing_is_taken_in_advance_for_who_comes_first() {
+    let lease = new_lease(10);
+    let first = fetch(&lease);
+    assert_eq!(first.size, 1);
+    first.keep(0, (0, standing()), &tier(), 1);
+    assert_eq!(fetch(&lease).size, 10);
+}
+
+#[test]
+fn a_quota_of_few_has_nothing_taken_in_advance() {
+    let leases = Leases::new(10, 100);
+    let quotas = tests::in_seconds(&[(19, 1)]);
+    let few = tests::brought("x", &quotas);
+    let made = || -> (KeyHash, Owner) { panic!("nothing is held") };
+    assert!(leases.of(b"key", &few, made).is_none());
+}
+
+#[test]
+fn what_a_request_has_turned_out_to_cost_more_comes_out_of_the_batch_first() {
+    let lease = lease(10);
+    fetch(&lease).keep(9, (0, standing()), &tier(), 1);
+    assert_eq!(lease.charge(1, 4), 0);
+    assert_eq!(lease.charge(1, 7), 2, "five were left");
+    assert!(matches!(now(&lease, 1), Leased::Fetch(_)));
+    // What is too old is nobody's.
+    let lease = self::lease(10);
+    fetch(&lease).keep(9, (0, standing()), &tier(), 1);
+    assert_eq!(lease.charge(1 + tier().shortest(), 4), 4);
 }
 
 /// What the next top-up finds in hand, where so much was used during the one before.
@@ -342,7 +389,7 @@ fn low_behind(lease: &Arc<Lease>, more: TopUp, used: u32) -> (u32, TopUp) {
         (0..used).filter(|_| given(lease, 1).more.is_none()).count(),
         used as usize
     );
-    fetch.keep(fetch.size, (0, standing()), &windows(), 1);
+    fetch.keep(fetch.size, (0, standing()), &tier(), 1);
     let mut left = lease.size - 1 - used;
     loop {
         left -= 1;
@@ -355,7 +402,7 @@ fn low_behind(lease: &Arc<Lease>, more: TopUp, used: u32) -> (u32, TopUp) {
 #[test]
 fn a_batch_is_topped_up_the_later_the_less_was_used_during_the_last_top_up() {
     let lease = lease(80);
-    fetch(&lease).keep(79, (0, standing()), &windows(), 1);
+    fetch(&lease).keep(79, (0, standing()), &tier(), 1);
     // Whoever had to fetch it says nothing about that.
     let half = std::iter::repeat_with(|| given(&lease, 1)).find_map(|given| given.more);
     let mut more = half.expect("half of it is used");
@@ -481,7 +528,7 @@ impl Model {
 
     fn answer(&self, fetch: &Fetch, cost: u32, there: u32) {
         match fetch.size.min(there).checked_sub(cost) {
-            Some(left) => fetch.keep(left, (0, standing()), &windows(), self.now),
+            Some(left) => fetch.keep(left, (0, standing()), &tier(), self.now),
             None => fetch.failed(Fetched::Refused(cost, 0, Refused { wait: Some(7) })),
         }
     }

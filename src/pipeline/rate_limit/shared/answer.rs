@@ -29,7 +29,7 @@ impl Asking {
                 // Where a limit beside it has refused, nothing was taken; the fetch is given up then.
                 if let Some(kept) = got.checked_sub(self.takes) {
                     let now = self.limit.counters.at(self.limit.clock.now());
-                    fetch.keep(kept, (window, standing), &self.tier.windows, now);
+                    fetch.keep(kept, (window, standing), &self.tier, now);
                 }
             }
             Decision::Refused { window, refusal } => {
