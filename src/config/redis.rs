@@ -5,7 +5,7 @@ use std::time::Duration;
 use redis::{ConnectionAddr, IntoConnectionInfo};
 
 use super::{
-    decode::{Format, Node, OneOrList, OptionOf, Problem, Reader, TableNode, Time, table},
+    decode::{Flag, Format, Node, OneOrList, OptionOf, Problem, Reader, TableNode, Time, table},
     diagnostic::Finding,
     subrequests::{CaFile, Certificates},
     text::Secret,
@@ -24,6 +24,10 @@ table! {
         pub timeout: Duration => Time = Duration::from_millis(50),
         /// `prefix`: what all keys begin with. Gateways that share counters have the same.
         pub prefix: String => Prefix = "tollgate:".to_owned(),
+        /// `one_key_per_call`: asks about one key at a time, as of a cluster. For a proxy that spreads keys
+        /// over several servers by the first key of a call and does not refuse the others: behind it
+        /// limits would be counted in several places, and let more through.
+        pub one_key_per_call: bool => Flag = false,
         /// `ca_file`: certificates (PEM) that are trusted for `rediss://` in place of the public
         /// ones. Read again by a reload.
         pub ca_file: Option<Certificates> => OptionOf<CaFile> = None; "the public ones",
@@ -71,6 +75,15 @@ fn check_redis(redis: &Redis, table: TableNode<'_>, reader: &mut Reader<'_>) {
         let place = table.value_place("url", reader);
         let finding = Finding::error(place, "`url`: a cluster has the database 0 alone")
             .help("leave the number out, and tell gateways apart by their `prefix`");
+        reader.report(finding);
+    }
+    if redis.is_cluster() && redis.one_key_per_call {
+        let place = table.value_place("one_key_per_call", reader);
+        let finding = Finding::warning(
+            place,
+            "`one_key_per_call` has no effect: of a cluster each call has the keys of one slot",
+        )
+        .help("leave it out");
         reader.report(finding);
     }
     if redis.ca_file.is_some() && encrypted == 0 && !redis.url.is_empty() {

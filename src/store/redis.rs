@@ -73,7 +73,7 @@ pub struct Redis {
     control: Handle,
     /// Whether a task looks for Redis to be back.
     recovers: AtomicBool,
-    /// Whether it was found to be a cluster, though the configuration names one server.
+    /// Whether the configuration says so, or it was found to be a cluster, though one server is named.
     has_slots: AtomicBool,
     /// Whether the figures tell of it: another may be the one that is in use.
     in_effect: AtomicBool,
@@ -205,7 +205,7 @@ impl Redis {
             began: Instant::now(),
             control: control.clone(),
             recovers: AtomicBool::new(false),
-            has_slots: AtomicBool::new(false),
+            has_slots: AtomicBool::new(config.one_key_per_call),
             in_effect: AtomicBool::new(false),
         })
     }

@@ -213,7 +213,7 @@ impl LimitFamilies {
             ),
             evictions: make.counters(
                 "tollgate_rate_limit_evictions_total",
-                "Keys that had to make room although they owed something, or are counted with another.",
+                "Keys that had to make room although they owed something or had a lease left, or are counted with another.",
                 &["limit"],
             ),
         }

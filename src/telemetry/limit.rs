@@ -91,7 +91,7 @@ fn counter(families: &Families, route: &str, limit: &str, decision: LimitDecisio
 pub struct TableMetrics {
     /// Keys that are held.
     pub keys: IntGauge,
-    /// Keys that had to go although they owed something.
+    /// Keys that had to go although they owed something or had a lease left.
     pub evictions: IntCounter,
 }
 

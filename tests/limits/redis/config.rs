@@ -60,6 +60,19 @@ fn a_cluster_has_no_numbered_databases() {
 }
 
 #[test]
+fn a_cluster_is_asked_about_one_key_at_a_time_anyway() {
+    let text = "[redis]\nurl = ['redis://a', 'redis://b']\none_key_per_call = true\n[routes.all]\nrespond = {}";
+    let warnings = Config::parse("test.toml", text)
+        .unwrap()
+        .warnings
+        .to_string();
+    assert!(
+        warnings.contains("`one_key_per_call` has no effect"),
+        "{warnings}"
+    );
+}
+
+#[test]
 fn a_password_is_never_shown() {
     for url in [
         "redis://user:hidden@host:99999",

@@ -652,6 +652,30 @@ async fn a_lease_that_has_to_make_room_goes_back_to_redis() {
     assert_eq!(degraded(&gateway), 0.0);
 }
 
+#[tokio::test]
+async fn what_is_asked_about_one_key_at_a_time_is_asked_for_each_request_and_limit() {
+    let redis = RedisServer::start();
+    let gateway = Gateway::start(&format!(
+        "[server]\nworkers = 1\n[redis]\nurl = '{}'\ntimeout = '20s'\none_key_per_call = true\n\
+         [routes.all]\nrespond = {{ body = 'ok' }}\nrate_limits = ['one', 'two']\n\
+         [rate_limits.one]\nkey = 'client_ip'\nquota = '100/1d'\nstore = 'redis'\n\
+         [rate_limits.two]\nkey = 'route'\nquota = '30/1d'\nstore = 'redis'",
+        redis.url(),
+    ));
+    assert_eq!(get(&gateway).await.status, 200);
+    let before = redis.calls("evalsha");
+    redis.freeze();
+    let thaw = async {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        redis.thaw();
+    };
+    let places = [gateway.address()];
+    let (counts, ()) = tokio::join!(storm(&places, 20, 1), thaw);
+    assert_eq!(counts, Counts::from([(200, 20)]));
+    assert_eq!(redis.calls("evalsha"), before + 40);
+    assert_eq!(degraded(&gateway), 0.0);
+}
+
 /// How many requests pass that take five of twenty and turn out to cost one. `calls` is how often Redis
 /// is asked for each of them.
 async fn passed_for_one_of_five(limit: &str, calls: impl Fn(u32) -> u64) -> u32 {
