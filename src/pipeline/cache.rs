@@ -50,6 +50,7 @@ mod serve;
 mod shared;
 pub mod store;
 mod tags;
+mod unkept;
 mod unsaid;
 mod untold;
 mod urls;

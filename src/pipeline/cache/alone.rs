@@ -8,8 +8,9 @@ use super::{
     fill::{Fetching, Fill},
     judge::Head,
     object::{Draft, NAME, Object, Origin},
-    policy::{CacheStatus, make_conditional, unconditional},
+    policy::{CacheStatus, NotStored, make_conditional, unconditional},
     tags::Tags,
+    unkept::Unkept,
 };
 use crate::exchange::{Body, Request, Response};
 
@@ -52,13 +53,13 @@ impl CacheRoute {
                 let (stale, now) = (visit.stale.as_ref(), self.cache.moment());
                 let instead = self.stale_instead(&visit, stale, failure, now);
                 // By now it may be too old for that, or purged: the failure stands.
-                instead.unwrap_or_else(|| self.unkept(response, &visit, "upstream-failed"))
+                instead.unwrap_or_else(|| self.unkept(response, &visit, Unkept::UpstreamFailed))
             }
             head => {
                 let why = match head {
                     Head::Own(why) => why,
                     // Without conditions of ours a 304 is the client's.
-                    _ => "status",
+                    _ => Unkept::Rules(NotStored::Status),
                 };
                 if brings {
                     // Its group has its answers marked too, or each of its conditions would cost a whole.
@@ -92,7 +93,8 @@ impl CacheRoute {
     }
 
     /// An answer that is not stored, and why.
-    fn unkept(&self, response: Response, visit: &Visit, why: &'static str) -> Response {
+    fn unkept(&self, response: Response, visit: &Visit, why: Unkept) -> Response {
+        let why = why.as_str();
         visit.note("miss", Some(why));
         let mut status = CacheStatus::forwarded(NAME, visit.why);
         status.detail = Some(why);
@@ -146,12 +148,7 @@ impl CacheRoute {
     }
 
     /// Hands a request on; nothing is stored.
-    pub(super) async fn pass(
-        &self,
-        request: Request,
-        visit: &Visit,
-        why: &'static str,
-    ) -> Response {
+    pub(super) async fn pass(&self, request: Request, visit: &Visit, why: Unkept) -> Response {
         let mut response = self.inner.handle(request, &visit.context).await;
         drop(Tags::take(response.headers_mut()));
         self.unkept(response, visit, why)

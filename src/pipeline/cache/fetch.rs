@@ -21,12 +21,13 @@ use super::{
     object::{CACHE_STATUS, Draft, NAME, Object, Origin},
     places::Place,
     policy::{
-        Audience, CacheStatus, Class, Facts, Failure, Forwarded, Moment, NotStored, Reuse, Unkeyed,
+        Audience, CacheStatus, Class, Facts, Failure, Forwarded, Moment, NotStored, Reuse,
         is_of_one_request, make_conditional, reuse, stale_instead, unconditional,
     },
     serve::Serving,
     shared::Found,
     store::Learnt,
+    unkept::Unkept,
 };
 use crate::exchange::{Body, Context, Reason, Rejection, Request, Response, fields::has_overrides};
 
@@ -40,7 +41,7 @@ pub(super) enum Outcome {
     /// What was stored is valid, and up to date again.
     Refreshed(Arc<Object>),
     /// The answer is for the first who asked alone.
-    Own(&'static str),
+    Own(Unkept),
     /// The upstream failed, and who asked first may have what is stale instead.
     Failed(Failure),
     /// The fetch ended without an answer.
@@ -102,10 +103,10 @@ impl CacheRoute {
             return Rejection::new(Reason::NotCached).respond(&visit.context);
         }
         if overridden {
-            return self.pass(request, &visit, "override").await;
+            return self.pass(request, &visit, Unkept::Override).await;
         }
         if class == Class::Head {
-            return self.pass(request, &visit, "head").await;
+            return self.pass(request, &visit, Unkept::Head).await;
         }
         self.alone(request, visit).await
     }
@@ -324,9 +325,9 @@ impl CacheRoute {
             Outcome::Failed(failure) => match self.stale_instead(visit, stale, *failure, now) {
                 Some(response) => response,
                 // By now it is too old for that, or was purged: the failure stands.
-                None => self.unshared(visit, flight, status, child, "upstream-failed"),
+                None => self.unshared(visit, flight, status, child, Unkept::UpstreamFailed),
             },
-            Outcome::Own(why) => self.unshared(visit, flight, status, child, why),
+            Outcome::Own(why) => self.unshared(visit, flight, status, child, *why),
             Outcome::Lost => Rejection::new(Reason::Panic).respond(&visit.context),
         }
     }
@@ -338,8 +339,9 @@ impl CacheRoute {
         flight: &Flight<Outcome>,
         mut status: CacheStatus<'_>,
         child: &Arc<Context>,
-        why: &'static str,
+        why: Unkept,
     ) -> Response {
+        let why = why.as_str();
         visit.note("miss", Some(why));
         status.detail = Some(why);
         let response = self.handed(flight, visit);
@@ -395,7 +397,10 @@ impl CacheRoute {
                 fetching.settle(Outcome::Own(why), Some(response));
             }
             // Without conditions no 304 is one of ours.
-            Head::AskAgain => fetching.settle(Outcome::Own("status"), Some(response)),
+            Head::AskAgain => {
+                let why = Unkept::Rules(NotStored::Status);
+                fetching.settle(Outcome::Own(why), Some(response));
+            }
         }
         job.ended = true;
     }
@@ -465,13 +470,14 @@ impl CacheRoute {
 
     /// Requests for what nobody may share do not wait for each other for a while. Failures pass by
     /// themselves, and what one client wants, or is told of its own request, says nothing of others.
-    pub(super) fn pass_for_a_while(&self, visit: &Visit, response: &Response, why: &str) {
+    pub(super) fn pass_for_a_while(&self, visit: &Visit, response: &Response, why: Unkept) {
         let status = response.status();
         let failed = response.body().is_own() || status.is_server_error();
-        if failed || is_of_one_request(status) || why == "request-no-store" {
+        let unwanted = why == Unkept::Rules(NotStored::RequestNoStore);
+        if failed || unwanted || is_of_one_request(status) {
             return visit.leave_turn();
         }
-        self.pass_from_now(&visit.keys, learnt_by(why));
+        self.pass_from_now(&visit.keys, why.learnt());
     }
 
     fn pass_from_now(&self, keys: &Keys, learnt: Learnt) {
@@ -548,28 +554,6 @@ fn stale_of<'a>(visit: &'a Visit, flight: &'a Flight<Outcome>) -> Option<&'a Fou
     let elsewhere = flight.stale.get().filter(selected);
     elsewhere.or(visit.stale.as_ref())
 }
-
-/// By what an answer that is not stored for this reason turned out so.
-fn learnt_by(why: &str) -> Learnt {
-    match TOLD_BY_FIELDS.iter().any(|told| told.as_str() == why) {
-        true => Learnt::Fields,
-        false => Learnt::Whole,
-    }
-}
-
-/// What a 304 to the same request would tell, too.
-const TOLD_BY_FIELDS: [NotStored; 10] = [
-    NotStored::NoStore,
-    NotStored::Private,
-    NotStored::Authorization,
-    NotStored::Cookie,
-    NotStored::NoFreshness,
-    NotStored::Expired,
-    NotStored::Vary(Unkeyed::Everything),
-    NotStored::Vary(Unkeyed::Malformed),
-    NotStored::Vary(Unkeyed::Forwarding),
-    NotStored::Vary(Unkeyed::Identity),
-];
 
 /// A GET for the whole with the fields of a request.
 pub(super) fn fill_request(request: &Request) -> Request {
