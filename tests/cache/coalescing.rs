@@ -485,6 +485,24 @@ async fn a_private_variant_parts_nobody_who_asks_for_another() {
     }
 }
 
+/// A client with a broken field or cookie is told so, which says nothing of others.
+#[tokio::test]
+async fn an_answer_that_finds_fault_with_its_own_request_parts_nobody() {
+    for status in [400, 406, 415, 417, 422] {
+        let site = Site::start("", move |count, seen| match seen.header("x-broken") {
+            Some(_) => answer(status, &[], ""),
+            None => numbered(count, TAGGED),
+        })
+        .await;
+        let sent = site.get_with("/a", &[("x-broken", "1")]).await;
+        assert_eq!(sent.status(), status);
+        let crowd = join_all((0..8).map(|_| site.get("/a")));
+        let sent = site.meeting(8, crowd).await;
+        assert!(sent.iter().all(|sent| sent.body == "2"), "{status}");
+        assert_eq!(site.count(), 2, "{status}");
+    }
+}
+
 #[tokio::test]
 async fn who_is_answered_apart_behind_a_stale_answer_waits_for_nobody() {
     let site = becomes_private().await;

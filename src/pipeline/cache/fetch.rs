@@ -22,7 +22,7 @@ use super::{
     places::Place,
     policy::{
         Audience, CacheStatus, Class, Facts, Failure, Forwarded, Moment, NotStored, Reuse,
-        is_of_one_request, make_conditional, reuse, stale_instead, unconditional,
+        make_conditional, reuse, says_nothing_of_others, stale_instead, unconditional,
     },
     serve::Serving,
     shared::Found,
@@ -474,7 +474,7 @@ impl CacheRoute {
         let status = response.status();
         let failed = response.body().is_own() || status.is_server_error();
         let unwanted = why == Unkept::Rules(NotStored::RequestNoStore);
-        if failed || unwanted || is_of_one_request(status) {
+        if failed || unwanted || says_nothing_of_others(status) {
             return visit.leave_turn();
         }
         self.pass_from_now(&visit.keys, why.learnt());
