@@ -56,7 +56,7 @@ mod untold;
 mod urls;
 
 use std::{
-    hash::{BuildHasher, Hash, Hasher, RandomState},
+    hash::{BuildHasher, Hash, Hasher},
     sync::Arc,
     time::Duration,
 };
@@ -133,7 +133,6 @@ struct CacheRoute {
     /// Where they are kept for other gateways too.
     second: Option<Arc<SecondTier>>,
     inner: RouteService,
-    hasher: RandomState,
 }
 
 /// Serves out of the cache, or asks the inner service.
@@ -228,7 +227,6 @@ impl Layer<RouteService> for CacheLayer {
                 .cloned(),
             rule: Arc::clone(&self.rule),
             inner,
-            hasher: RandomState::new(),
         })))
     }
 }
@@ -403,7 +401,7 @@ impl Look<'_> {
     /// By what it is remembered whose answers were nobody else's. Were it all of a kind together, others,
     /// whose answer is for all, would not bring that.
     fn asker(&self) -> u64 {
-        let mut hasher = self.route.hasher.build_hasher();
+        let mut hasher = self.route.cache.hasher.build_hasher();
         for name in [COOKIE, AUTHORIZATION] {
             for value in self.request.headers().get_all(name) {
                 value.hash(&mut hasher);

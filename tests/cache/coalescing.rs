@@ -518,6 +518,52 @@ async fn who_is_answered_apart_behind_a_stale_answer_waits_for_nobody() {
     tokio::join!(asking, opening);
 }
 
+/// Has a reload make the route of a site anew; the cache stays.
+fn remake(site: &Site) {
+    let url = site.origin.url();
+    site.gateway.apply(&format!(
+        "[routes.site]\nupstream = '{url}'\nmax_body = '1MiB'\n[routes.site.cache]\n"
+    ));
+}
+
+#[tokio::test]
+async fn who_is_answered_apart_is_known_behind_a_reload() {
+    let site = becomes_private().await;
+    let fields = [("cookie", "session=1")];
+    site.get_with("/a", &fields).await;
+    remake(&site);
+    site.gate.forget_permits(1_000_000);
+    let asking = async { join_all((0..3).map(|_| site.get_with("/a", &fields))).await };
+    let opening = async {
+        // The origin has answered none of them.
+        eventually(|| site.count() == 5).await;
+        site.gate.add_permits(1_000_000);
+    };
+    tokio::join!(asking, opening);
+}
+
+#[tokio::test]
+async fn who_comes_behind_a_reload_waits_for_a_fetch_that_began_before() {
+    let site = Site::with("", &[("cache-control", "max-age=1")]).await;
+    site.get("/a").await;
+    site.later(2);
+    site.gate.forget_permits(1_000_000);
+    let in_flight = || site.gateway.metric("tollgate_requests_in_flight", &[]);
+    let late = async {
+        eventually(|| site.count() == 2).await;
+        remake(&site);
+        site.get("/a").await
+    };
+    let opening = async {
+        eventually(|| in_flight() == 2.0).await;
+        site.gate.add_permits(1_000_000);
+    };
+    let (first, late, ()) = tokio::join!(site.get("/a"), late, opening);
+    assert_eq!(first.body, "2");
+    assert_eq!(late.body, "2");
+    assert_eq!(site.count(), 2);
+}
+
 /// Requests of which each may have its answer for itself do not stand in the way of all others.
 #[tokio::test]
 async fn who_may_have_an_answer_alone_does_not_part_those_who_share_theirs() {

@@ -163,7 +163,7 @@ impl CacheRoute {
 
     /// A digest of the values that tell variants like this one apart.
     pub(super) fn variant(&self, draft: &Draft, request: &HeaderMap) -> u64 {
-        let mut hasher = self.hasher.build_hasher();
+        let mut hasher = self.cache.hasher.build_hasher();
         draft.nominated.names().hash(&mut hasher);
         draft.nominated.key(request).hash(&mut hasher);
         hasher.finish()

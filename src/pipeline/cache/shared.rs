@@ -6,6 +6,7 @@
 //! there too (`CacheRoute::put`); and what is purged here, others are told.
 
 use std::{
+    hash::RandomState,
     sync::{Arc, Once, OnceLock, atomic::AtomicU64},
     time::Duration,
 };
@@ -41,6 +42,8 @@ pub struct Cache {
     pub(super) budget: Arc<Budget>,
     pub(super) largest: u64,
     pub(super) places: Arc<Places>,
+    /// What makes digests of who asks and of variants: a route that a reload has made anew makes the same.
+    pub(super) hasher: RandomState,
     clock: Clock,
     metrics: Arc<Metrics>,
     memory: u64,
@@ -160,6 +163,7 @@ impl Cache {
             flights: Flights::new(),
             budget: Budget::new(fetching, stored),
             places: Places::new(places(config.memory)),
+            hasher: RandomState::new(),
             largest: config.max_object,
             clock: tools.clock.clone(),
             metrics: Arc::clone(&tools.metrics),
