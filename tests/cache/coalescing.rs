@@ -70,6 +70,12 @@ const ANSWER: &str = "HTTP/1.1 200 OK\r\nCache-Control: max-age=60\r\nContent-Le
                       01234567890123456789";
 const BODY: &str = "01234567890123456789";
 const TAGGED: &[(&str, &str)] = &[("cache-control", "max-age=60"), ("etag", "\"one\"")];
+/// The same of an answer that sets a cookie.
+const SETTING: &[(&str, &str)] = &[
+    ("cache-control", "max-age=60"),
+    ("etag", "\"one\""),
+    ("set-cookie", "session=new"),
+];
 
 #[tokio::test]
 async fn a_thousand_clients_make_one_fetch_and_all_get_the_whole() {
@@ -546,6 +552,7 @@ async fn who_is_answered_apart_is_known_behind_a_reload() {
 async fn who_comes_behind_a_reload_waits_for_a_fetch_that_began_before() {
     let site = Site::with("", &[("cache-control", "max-age=1")]).await;
     site.get("/a").await;
+    eventually(|| site.gateway.metric("tollgate_cache_objects", &[]) == 1.0).await;
     site.later(2);
     site.gate.forget_permits(1_000_000);
     let in_flight = || site.gateway.metric("tollgate_requests_in_flight", &[]);
@@ -1198,6 +1205,70 @@ async fn a_private_variant_does_not_keep_out_one_that_all_may_have_and_clients_p
             assert_eq!(site.get_with(path, &fields).await.status(), 304);
         }
         assert_eq!(site.count(), before + 2, "{path}");
+    }
+}
+
+/// A cookie that is set for one client says nothing of others, and a 304 to them tells of none.
+#[tokio::test]
+async fn a_cookie_that_is_set_for_one_client_does_not_keep_out_what_others_poll() {
+    let site = Site::start("", |count, seen| {
+        let is_bad = |name: &str| seen.header(name).is_some_and(|it| it.starts_with("bad"));
+        let fields = match is_bad("cookie") || is_bad("accept-language") {
+            true => SETTING,
+            false => TAGGED,
+        };
+        match seen.header("if-none-match") {
+            Some("\"one\"") => answer(304, fields, ""),
+            _ => numbered(count, fields),
+        }
+    })
+    .await;
+    let old = ("if-none-match", "\"old\"");
+    site.get_with("/a", &[("accept-language", "bad")]).await;
+    // There are so many that one is in nearly every group.
+    for number in 0..100 {
+        let cookie = format!("bad={number}");
+        site.get_with("/b", &[old, ("cookie", &cookie)]).await;
+    }
+    site.later(6);
+    for (path, own) in [
+        ("/a", ("accept-language", "en")),
+        ("/b", ("cookie", "theme=1")),
+    ] {
+        let before = site.count();
+        for _ in 0..6 {
+            let sent = site.get_with(path, &[CONDITION[0], own]).await;
+            assert_eq!(sent.status(), 304);
+        }
+        assert!(site.count() <= before + 2, "{path}");
+        let last = site.seen();
+        let last = last.last().expect("a request");
+        assert_eq!(last.header("if-none-match"), None, "{path}");
+    }
+}
+
+/// Its 304s leave out what its answers say.
+#[tokio::test]
+async fn a_304_that_is_wrong_is_taken_at_its_word_once_in_a_while() {
+    let site = Site::start("default_ttl = '1m'", |count, seen| {
+        let etag = ("etag", "\"one\"");
+        match seen.header("if-none-match") {
+            Some("\"one\"") => answer(304, &[etag], ""),
+            _ => numbered(count, &[etag, ("cache-control", "private")]),
+        }
+    })
+    .await;
+    for wholes in [2, 3] {
+        for _ in 0..20 {
+            assert_eq!(site.get_with("/a", &CONDITION).await.status(), 304);
+            site.later(1);
+        }
+        let seen = site.seen();
+        let whole = seen
+            .iter()
+            .filter(|it| it.header("if-none-match").is_none());
+        assert_eq!(whole.count(), wholes, "of {}", seen.len());
+        site.later(20);
     }
 }
 

@@ -80,7 +80,8 @@ impl CacheRoute {
     fn heed(&self, visit: &Visit, response: &Response) {
         if visit.keeps_conditions && self.says_that_it_keeps(visit, response) {
             let (key, asker) = (visit.keys.of_flight(), visit.keys.asker);
-            self.cache.store.wait_again_as_told(key, asker);
+            let now = self.cache.stamp();
+            self.cache.store.wait_again_as_told(key, asker, now);
         }
     }
 

@@ -38,18 +38,10 @@ impl Unkept {
         }
     }
 
-    /// By what the answer turned out so: by what a 304 to the same request would tell, too, or not.
+    /// By what the answer turned out so: by what the upstream says to who asks, or by what is alike for all.
     pub(super) fn learnt(self) -> Learnt {
         match self {
-            Self::Rules(
-                NotStored::NoStore
-                | NotStored::Private
-                | NotStored::Authorization
-                | NotStored::Cookie
-                | NotStored::NoFreshness
-                | NotStored::Expired
-                | NotStored::Vary(_),
-            ) => Learnt::Fields,
+            Self::Rules(_) => Learnt::Fields,
             _ => Learnt::Whole,
         }
     }
