@@ -491,6 +491,61 @@ async fn a_private_variant_parts_nobody_who_asks_for_another() {
     }
 }
 
+/// However many other variants come and are kept.
+#[tokio::test]
+async fn who_gets_a_private_variant_does_not_wait_while_others_are_kept() {
+    let site = Site::start("", |count, seen| {
+        let control = match seen.header("accept-language") {
+            Some("zz") => "private",
+            _ => "max-age=60",
+        };
+        let fields = [
+            ("cache-control", control),
+            ("etag", "\"one\""),
+            ("vary", "accept-language"),
+        ];
+        match seen.header("if-none-match") {
+            Some("\"one\"") => answer(304, &fields, ""),
+            _ => numbered(count, &fields),
+        }
+    })
+    .await;
+    let own = ("accept-language", "zz");
+    let keep = async |path: &str, language: &str| {
+        let fields = [("accept-language", language)];
+        let is_hit = async || {
+            let sent = site.get_with(path, &fields).await;
+            sent.header("cache-status") == Some("tollgate; hit")
+        };
+        within(async { while !is_hit().await {} }).await;
+    };
+    // In one of sixteen cases the two are of one group.
+    for number in 0..64 {
+        let path = format!("/{number}");
+        keep(&path, "en").await;
+        site.get_with(&path, &[own]).await;
+        keep(&path, "fr").await;
+        site.get_with(&path, &[CONDITION[0], own]).await;
+        let before = site.count();
+        let seen = site.seen();
+        let last = seen.last().expect("a request");
+        if last.header("if-none-match").is_none() {
+            continue;
+        }
+        site.gate.forget_permits(1_000_000);
+        let fields = [own];
+        let asking = async { join_all((0..3).map(|_| site.get_with(&path, &fields))).await };
+        let opening = async {
+            // The origin has answered none of them.
+            eventually(|| site.count() == before + 3).await;
+            site.gate.add_permits(1_000_000);
+        };
+        tokio::join!(asking, opening);
+        return;
+    }
+    panic!("it is forgotten each time that its answers are private");
+}
+
 /// A client with a broken field or cookie is told so, which says nothing of others.
 #[tokio::test]
 async fn an_answer_that_finds_fault_with_its_own_request_parts_nobody() {

@@ -113,6 +113,7 @@ impl CacheRoute {
         }
         if self.memory {
             self.cache.put(&found.object);
+            self.wait_again(visit);
         }
         let reuse = reuse(&visit.asked, &found.facts, self.cache.moment());
         let serves = match reuse {
@@ -180,14 +181,18 @@ impl CacheRoute {
         if self.memory {
             self.cache.put(object);
         }
-        let (key, marked) = (visit.keys.of(&object.draft), visit.keys.of_flight());
-        if !self.memory || marked != key {
-            // What is stored takes the marks of its own key away, and of no other.
-            self.cache.store.wait_again(marked, visit.keys.asker);
-        }
+        self.wait_again(visit);
         if let Some(ticket) = &visit.ticket {
+            let key = visit.keys.of(&object.draft);
             ticket.store(&self.cache, key, object);
         }
+    }
+
+    /// Has the requests of its group wait for each other again: there is something to keep for it. Of the marks
+    /// of others what is stored takes those alone away that it shows to be wrong.
+    fn wait_again(&self, visit: &Visit) {
+        let keys = &visit.keys;
+        self.cache.store.wait_again(keys.of_flight(), keys.asker);
     }
 
     /// Lets other gateways not wait for an answer that is too large for them.
