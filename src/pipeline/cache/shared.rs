@@ -79,9 +79,9 @@ pub struct CacheFigures {
     /// Bytes that are taken: by stored answers, those that are still read, fetches under way, changes of
     /// which others are not told yet and bookkeeping.
     pub used: u64,
-    /// Keys of which answers are stored.
+    /// Keys of which answers are stored, or of which it is known that requests do not wait for each other.
     pub objects: u64,
-    /// Keys that had to make room so far.
+    /// Keys of which answers were stored that had to make room so far.
     pub evictions: u64,
     /// Fetches under way.
     pub fetches: u64,
