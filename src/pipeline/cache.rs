@@ -518,6 +518,12 @@ impl Visit {
         self.context.cached(CacheNote { result, detail });
     }
 
+    /// Whether it was just learnt of who asks, of whom something tells who that is, that its answers are nobody
+    /// else's. Those of whom nothing tells it are many.
+    fn is_known_apart(&self) -> bool {
+        self.is_apart && self.asked.names_somebody()
+    }
+
     fn url(&self) -> Url<'_> {
         Url {
             scheme: self.context.scheme,

@@ -38,7 +38,7 @@ impl CacheRoute {
         match head {
             Head::Store(draft) => {
                 visit.note("miss", None);
-                status.stored = true;
+                status.stored = self.can_store(&visit);
                 let mut response = self.keep_aside(*draft, response, &visit);
                 if compares {
                     response = self.conditioned(&visit, response, self.cache.moment());
@@ -47,6 +47,7 @@ impl CacheRoute {
             }
             Head::Refreshed(object) => {
                 self.put(&visit, &object);
+                status.stored = self.can_store(&visit);
                 self.revalidated(&visit, &object, status)
             }
             Head::Failed(failure) => {
@@ -90,7 +91,7 @@ impl CacheRoute {
     fn brings_for_all(&self, visit: &Visit) -> bool {
         let learnt_of_others = visit.passes && !visit.keeps_conditions;
         let may_bring = visit.asked.may_lead() && visit.stale.is_none() && self.wait.is_some();
-        visit.asked.conditional && learnt_of_others && may_bring
+        visit.asked.conditional && learnt_of_others && may_bring && self.can_store(visit)
     }
 
     /// An answer that is not stored, and why.
@@ -122,7 +123,6 @@ impl CacheRoute {
         mut status: CacheStatus<'_>,
     ) -> Response {
         visit.note("revalidated", None);
-        status.stored = true;
         status.forwarded_status = Some(304);
         let facts = &object.draft.head.facts;
         let now = self.cache.moment();

@@ -91,11 +91,18 @@ impl CacheRoute {
                 return response;
             }
         }
+        let knew_nothing = visit.passes && visit.stale.is_none();
         if !overridden && let Some((response, is_old)) = self.consult_alone(&mut visit).await {
             if is_old {
                 self.refresh(&request, visit);
             }
             return response;
+        }
+        if let Some(wait) = self.wait
+            && knew_nothing
+            && Self::asks_for_all(&visit)
+        {
+            return self.together(request, visit, wait).await;
         }
         if visit.asked.wants.only_if_cached {
             // RFC 9111 5.2.1.7.
@@ -109,6 +116,14 @@ impl CacheRoute {
             return self.pass(request, &visit, Unkept::Head).await;
         }
         self.alone(request, visit).await
+    }
+
+    /// Whether one may ask for all whether what was found in the second tier is right still. That nobody waits
+    /// was learnt without it; who finds a stale one in the memory waits then, too.
+    fn asks_for_all(visit: &Visit) -> bool {
+        let wants = &visit.asked.wants;
+        let may_ask = visit.asked.class == Class::Get && !wants.no_store && !wants.only_if_cached;
+        visit.stale.is_some() && may_ask && !visit.is_known_apart() && visit.may_share()
     }
 
     /// Waits for the fetch of another, or makes one that others wait for.
@@ -263,8 +278,7 @@ impl CacheRoute {
         let unfit = visit.asked.wants.no_store || has_overrides(&visit.headers);
         // What its last fetch brought was nobody else's, and so may this one's be. One that names nobody
         // makes it all the same, or who is answered apart would keep the answer stale for all others.
-        let hopeless = visit.is_apart && visit.asked.names_somebody();
-        if unfit || hopeless || self.cache.under_way(&id).is_some() {
+        if unfit || visit.is_known_apart() || self.cache.under_way(&id).is_some() {
             return;
         }
         let Some(place) = self.cache.places.take() else {
@@ -321,7 +335,10 @@ impl CacheRoute {
                 let response = self.handed(flight, visit).map(|_| body);
                 self.told(self.conditioned(visit, response, now), visit, status)
             }
-            Outcome::Refreshed(object) => self.revalidated(visit, object, status),
+            Outcome::Refreshed(object) => {
+                status.stored = true;
+                self.revalidated(visit, object, status)
+            }
             Outcome::Failed(failure) => match self.stale_instead(visit, stale, *failure, now) {
                 Some(response) => response,
                 // By now it is too old for that, or was purged: the failure stands.
