@@ -121,9 +121,10 @@ impl CacheRoute {
     /// Whether one may ask for all whether what was found in the second tier is right still. That nobody waits
     /// was learnt without it; who finds a stale one in the memory waits then, too.
     fn asks_for_all(visit: &Visit) -> bool {
-        let wants = &visit.asked.wants;
-        let may_ask = visit.asked.class == Class::Get && !wants.no_store && !wants.only_if_cached;
-        visit.stale.is_some() && may_ask && !visit.is_known_apart() && visit.may_share()
+        // With a ticket it is not looked there once more.
+        let is_found = visit.stale.is_some() && visit.ticket.is_some();
+        let may_ask = !visit.asked.wants.no_store && !visit.is_known_apart();
+        is_found && may_ask && visit.may_share()
     }
 
     /// Waits for the fetch of another, or makes one that others wait for.

@@ -134,15 +134,16 @@ async fn who_is_answered_apart_by_its_cookie_leaves_the_turn_of_others_as_it_is(
     assert_eq!(fleet.count(), 2, "one for both");
 }
 
-/// Gateways whose origin has answers for who has a session alone, and one for all others.
+/// Gateways whose origin has answers for who has a session, or one language, alone, and one for all others.
 async fn private_to_sessions(gateways: usize, rule: &str) -> Fleet {
     Fleet::start(gateways, rule, |count, seen| {
         let cookie = seen.header("cookie").unwrap_or_default();
-        let has_session = cookie.starts_with("session");
-        let control = if has_session { "private" } else { "max-age=10" };
+        let language = seen.header("accept-language").unwrap_or_default();
+        let is_apart = cookie.starts_with("session") || language == "zz";
+        let control = if is_apart { "private" } else { "max-age=10" };
         let fields = [("cache-control", control), ("etag", "\"e\"")];
         match seen.header("if-none-match") {
-            Some("\"e\"") if !has_session => answer(304, &fields, ""),
+            Some("\"e\"") if !is_apart => answer(304, &fields, ""),
             _ => answer(200, &fields, count.to_string()),
         }
     })
@@ -154,22 +155,27 @@ const SESSION: [(&str, &str); 1] = [("cookie", "session=1")];
 #[tokio::test]
 async fn who_is_answered_apart_keeps_no_other_from_what_redis_alone_has() {
     let fleet = private_to_sessions(2, REDIS).await;
-    for gateway in [0, 1] {
-        fleet.get_with(gateway, "/", &SESSION).await;
-    }
-    // It is known of it, so that nobody waits, and another brings what all may have.
-    for visitor in 0..4 {
-        let (cookie, before) = (format!("id={visitor}"), fleet.stored(0));
-        let sent = fleet.get_with(0, "/", &[("cookie", &cookie)]).await;
-        assert_eq!(text(&sent), "3");
-        if visitor == 0 {
-            let status = Some("tollgate; fwd=uri-miss; stored");
-            assert_eq!(sent.header("cache-status"), status);
-            eventually(|| fleet.stored(0) > before).await;
+    let language = [("accept-language", "zz")];
+    for (path, own, body) in [("/a", SESSION, "3"), ("/b", language, "6")] {
+        for gateway in [0, 1] {
+            fleet.get_with(gateway, path, &own).await;
+        }
+        let (name, _) = own[0];
+        let ask = async |gateway: usize, value: &str| {
+            let fields = [(name, value)];
+            fleet.get_with(gateway, path, &fields).await
+        };
+        // It is known of it, so that nobody waits, and another brings what all may have.
+        let before = fleet.stored(0);
+        let sent = ask(0, "first").await;
+        let status = Some("tollgate; fwd=uri-miss; stored");
+        assert_eq!(sent.header("cache-status"), status, "{path}");
+        eventually(|| fleet.stored(0) > before).await;
+        for (gateway, value) in [(0, "first"), (0, "second"), (1, "first"), (1, "second")] {
+            assert_eq!(text(&ask(gateway, value).await), body, "{path} {value}");
         }
     }
-    let sent = fleet.get_with(1, "/", &[("cookie", "id=5")]).await;
-    assert_eq!((text(&sent), fleet.count()), ("3".into(), 3));
+    assert_eq!(fleet.count(), 6);
 }
 
 #[tokio::test]
