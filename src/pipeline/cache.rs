@@ -50,12 +50,13 @@ mod serve;
 mod shared;
 pub mod store;
 mod tags;
+mod unkept;
 mod unsaid;
 mod untold;
 mod urls;
 
 use std::{
-    hash::{BuildHasher, Hash, Hasher, RandomState},
+    hash::{BuildHasher, Hash, Hasher},
     sync::Arc,
     time::Duration,
 };
@@ -132,7 +133,6 @@ struct CacheRoute {
     /// Where they are kept for other gateways too.
     second: Option<Arc<SecondTier>>,
     inner: RouteService,
-    hasher: RandomState,
 }
 
 /// Serves out of the cache, or asks the inner service.
@@ -227,7 +227,6 @@ impl Layer<RouteService> for CacheLayer {
                 .cloned(),
             rule: Arc::clone(&self.rule),
             inner,
-            hasher: RandomState::new(),
         })))
     }
 }
@@ -402,7 +401,7 @@ impl Look<'_> {
     /// By what it is remembered whose answers were nobody else's. Were it all of a kind together, others,
     /// whose answer is for all, would not bring that.
     fn asker(&self) -> u64 {
-        let mut hasher = self.route.hasher.build_hasher();
+        let mut hasher = self.route.cache.hasher.build_hasher();
         for name in [COOKIE, AUTHORIZATION] {
             for value in self.request.headers().get_all(name) {
                 value.hash(&mut hasher);
@@ -517,6 +516,12 @@ impl Look<'_> {
 impl Visit {
     fn note(&self, result: &'static str, detail: Option<&'static str>) {
         self.context.cached(CacheNote { result, detail });
+    }
+
+    /// Whether it was just learnt of who asks, of whom something tells who that is, that its answers are nobody
+    /// else's. Those of whom nothing tells it are many.
+    fn is_known_apart(&self) -> bool {
+        self.is_apart && self.asked.names_somebody()
     }
 
     fn url(&self) -> Url<'_> {

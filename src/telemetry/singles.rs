@@ -213,7 +213,7 @@ impl CacheFamilies {
             ),
             objects: make.gauge(
                 "tollgate_cache_objects",
-                "Keys of which answers are stored.",
+                "Keys of which answers are stored, or of which it is known that requests do not wait for each other.",
             ),
             evictions: make.counter(
                 "tollgate_cache_evictions_total",

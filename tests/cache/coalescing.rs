@@ -70,6 +70,12 @@ const ANSWER: &str = "HTTP/1.1 200 OK\r\nCache-Control: max-age=60\r\nContent-Le
                       01234567890123456789";
 const BODY: &str = "01234567890123456789";
 const TAGGED: &[(&str, &str)] = &[("cache-control", "max-age=60"), ("etag", "\"one\"")];
+/// The same of an answer that sets a cookie.
+const SETTING: &[(&str, &str)] = &[
+    ("cache-control", "max-age=60"),
+    ("etag", "\"one\""),
+    ("set-cookie", "session=new"),
+];
 
 #[tokio::test]
 async fn a_thousand_clients_make_one_fetch_and_all_get_the_whole() {
@@ -485,6 +491,79 @@ async fn a_private_variant_parts_nobody_who_asks_for_another() {
     }
 }
 
+/// However many other variants come and are kept.
+#[tokio::test]
+async fn who_gets_a_private_variant_does_not_wait_while_others_are_kept() {
+    let site = Site::start("", |count, seen| {
+        let control = match seen.header("accept-language") {
+            Some("zz") => "private",
+            _ => "max-age=60",
+        };
+        let fields = [
+            ("cache-control", control),
+            ("etag", "\"one\""),
+            ("vary", "accept-language"),
+        ];
+        match seen.header("if-none-match") {
+            Some("\"one\"") => answer(304, &fields, ""),
+            _ => numbered(count, &fields),
+        }
+    })
+    .await;
+    let own = ("accept-language", "zz");
+    let keep = async |path: &str, language: &str| {
+        let fields = [("accept-language", language)];
+        let is_hit = async || {
+            let sent = site.get_with(path, &fields).await;
+            sent.header("cache-status") == Some("tollgate; hit")
+        };
+        within(async { while !is_hit().await {} }).await;
+    };
+    // In one of sixteen cases the two are of one group.
+    for number in 0..64 {
+        let path = format!("/{number}");
+        keep(&path, "en").await;
+        site.get_with(&path, &[own]).await;
+        keep(&path, "fr").await;
+        site.get_with(&path, &[CONDITION[0], own]).await;
+        let before = site.count();
+        let seen = site.seen();
+        let last = seen.last().expect("a request");
+        if last.header("if-none-match").is_none() {
+            continue;
+        }
+        site.gate.forget_permits(1_000_000);
+        let fields = [own];
+        let asking = async { join_all((0..3).map(|_| site.get_with(&path, &fields))).await };
+        let opening = async {
+            // The origin has answered none of them.
+            eventually(|| site.count() == before + 3).await;
+            site.gate.add_permits(1_000_000);
+        };
+        tokio::join!(asking, opening);
+        return;
+    }
+    panic!("it is forgotten each time that its answers are private");
+}
+
+/// A client with a broken field or cookie is told so, which says nothing of others.
+#[tokio::test]
+async fn an_answer_that_finds_fault_with_its_own_request_parts_nobody() {
+    for status in [400, 406, 415, 417, 422] {
+        let site = Site::start("", move |count, seen| match seen.header("x-broken") {
+            Some(_) => answer(status, &[], ""),
+            None => numbered(count, TAGGED),
+        })
+        .await;
+        let sent = site.get_with("/a", &[("x-broken", "1")]).await;
+        assert_eq!(sent.status(), status);
+        let crowd = join_all((0..8).map(|_| site.get("/a")));
+        let sent = site.meeting(8, crowd).await;
+        assert!(sent.iter().all(|sent| sent.body == "2"), "{status}");
+        assert_eq!(site.count(), 2, "{status}");
+    }
+}
+
 #[tokio::test]
 async fn who_is_answered_apart_behind_a_stale_answer_waits_for_nobody() {
     let site = becomes_private().await;
@@ -498,6 +577,53 @@ async fn who_is_answered_apart_behind_a_stale_answer_waits_for_nobody() {
         site.gate.add_permits(1_000_000);
     };
     tokio::join!(asking, opening);
+}
+
+/// Has a reload make the route of a site anew; the cache stays.
+fn remake(site: &Site) {
+    let url = site.origin.url();
+    site.gateway.apply(&format!(
+        "[routes.site]\nupstream = '{url}'\nmax_body = '1MiB'\n[routes.site.cache]\n"
+    ));
+}
+
+#[tokio::test]
+async fn who_is_answered_apart_is_known_behind_a_reload() {
+    let site = becomes_private().await;
+    let fields = [("cookie", "session=1")];
+    site.get_with("/a", &fields).await;
+    remake(&site);
+    site.gate.forget_permits(1_000_000);
+    let asking = async { join_all((0..3).map(|_| site.get_with("/a", &fields))).await };
+    let opening = async {
+        // The origin has answered none of them.
+        eventually(|| site.count() == 5).await;
+        site.gate.add_permits(1_000_000);
+    };
+    tokio::join!(asking, opening);
+}
+
+#[tokio::test]
+async fn who_comes_behind_a_reload_waits_for_a_fetch_that_began_before() {
+    let site = Site::with("", &[("cache-control", "max-age=1")]).await;
+    site.get("/a").await;
+    eventually(|| site.gateway.metric("tollgate_cache_objects", &[]) == 1.0).await;
+    site.later(2);
+    site.gate.forget_permits(1_000_000);
+    let in_flight = || site.gateway.metric("tollgate_requests_in_flight", &[]);
+    let late = async {
+        eventually(|| site.count() == 2).await;
+        remake(&site);
+        site.get("/a").await
+    };
+    let opening = async {
+        eventually(|| in_flight() == 2.0).await;
+        site.gate.add_permits(1_000_000);
+    };
+    let (first, late, ()) = tokio::join!(site.get("/a"), late, opening);
+    assert_eq!(first.body, "2");
+    assert_eq!(late.body, "2");
+    assert_eq!(site.count(), 2);
 }
 
 /// Requests of which each may have its answer for itself do not stand in the way of all others.
@@ -1134,6 +1260,70 @@ async fn a_private_variant_does_not_keep_out_one_that_all_may_have_and_clients_p
             assert_eq!(site.get_with(path, &fields).await.status(), 304);
         }
         assert_eq!(site.count(), before + 2, "{path}");
+    }
+}
+
+/// A cookie that is set for one client says nothing of others, and a 304 to them tells of none.
+#[tokio::test]
+async fn a_cookie_that_is_set_for_one_client_does_not_keep_out_what_others_poll() {
+    let site = Site::start("", |count, seen| {
+        let is_bad = |name: &str| seen.header(name).is_some_and(|it| it.starts_with("bad"));
+        let fields = match is_bad("cookie") || is_bad("accept-language") {
+            true => SETTING,
+            false => TAGGED,
+        };
+        match seen.header("if-none-match") {
+            Some("\"one\"") => answer(304, fields, ""),
+            _ => numbered(count, fields),
+        }
+    })
+    .await;
+    let old = ("if-none-match", "\"old\"");
+    site.get_with("/a", &[("accept-language", "bad")]).await;
+    // There are so many that one is in nearly every group.
+    for number in 0..100 {
+        let cookie = format!("bad={number}");
+        site.get_with("/b", &[old, ("cookie", &cookie)]).await;
+    }
+    site.later(6);
+    for (path, own) in [
+        ("/a", ("accept-language", "en")),
+        ("/b", ("cookie", "theme=1")),
+    ] {
+        let before = site.count();
+        for _ in 0..6 {
+            let sent = site.get_with(path, &[CONDITION[0], own]).await;
+            assert_eq!(sent.status(), 304);
+        }
+        assert!(site.count() <= before + 2, "{path}");
+        let last = site.seen();
+        let last = last.last().expect("a request");
+        assert_eq!(last.header("if-none-match"), None, "{path}");
+    }
+}
+
+/// Its 304s leave out what its answers say.
+#[tokio::test]
+async fn a_304_that_is_wrong_is_taken_at_its_word_once_in_a_while() {
+    let site = Site::start("default_ttl = '1m'", |count, seen| {
+        let etag = ("etag", "\"one\"");
+        match seen.header("if-none-match") {
+            Some("\"one\"") => answer(304, &[etag], ""),
+            _ => numbered(count, &[etag, ("cache-control", "private")]),
+        }
+    })
+    .await;
+    for wholes in [2, 3] {
+        for _ in 0..20 {
+            assert_eq!(site.get_with("/a", &CONDITION).await.status(), 304);
+            site.later(1);
+        }
+        let seen = site.seen();
+        let whole = seen
+            .iter()
+            .filter(|it| it.header("if-none-match").is_none());
+        assert_eq!(whole.count(), wholes, "of {}", seen.len());
+        site.later(20);
     }
 }
 

@@ -8,8 +8,9 @@ use super::{
     fill::{Fetching, Fill},
     judge::Head,
     object::{Draft, NAME, Object, Origin},
-    policy::{CacheStatus, make_conditional, unconditional},
+    policy::{CacheStatus, NotStored, make_conditional, unconditional},
     tags::Tags,
+    unkept::Unkept,
 };
 use crate::exchange::{Body, Request, Response};
 
@@ -37,7 +38,7 @@ impl CacheRoute {
         match head {
             Head::Store(draft) => {
                 visit.note("miss", None);
-                status.stored = true;
+                status.stored = self.can_store(&visit);
                 let mut response = self.keep_aside(*draft, response, &visit);
                 if compares {
                     response = self.conditioned(&visit, response, self.cache.moment());
@@ -46,19 +47,20 @@ impl CacheRoute {
             }
             Head::Refreshed(object) => {
                 self.put(&visit, &object);
+                status.stored = self.can_store(&visit);
                 self.revalidated(&visit, &object, status)
             }
             Head::Failed(failure) => {
                 let (stale, now) = (visit.stale.as_ref(), self.cache.moment());
                 let instead = self.stale_instead(&visit, stale, failure, now);
                 // By now it may be too old for that, or purged: the failure stands.
-                instead.unwrap_or_else(|| self.unkept(response, &visit, "upstream-failed"))
+                instead.unwrap_or_else(|| self.unkept(response, &visit, Unkept::UpstreamFailed))
             }
             head => {
                 let why = match head {
                     Head::Own(why) => why,
                     // Without conditions of ours a 304 is the client's.
-                    _ => "status",
+                    _ => Unkept::Rules(NotStored::Status),
                 };
                 if brings {
                     // Its group has its answers marked too, or each of its conditions would cost a whole.
@@ -79,7 +81,8 @@ impl CacheRoute {
     fn heed(&self, visit: &Visit, response: &Response) {
         if visit.keeps_conditions && self.says_that_it_keeps(visit, response) {
             let (key, asker) = (visit.keys.of_flight(), visit.keys.asker);
-            self.cache.store.wait_again_as_told(key, asker);
+            let now = self.cache.stamp();
+            self.cache.store.wait_again_as_told(key, asker, now);
         }
     }
 
@@ -88,11 +91,12 @@ impl CacheRoute {
     fn brings_for_all(&self, visit: &Visit) -> bool {
         let learnt_of_others = visit.passes && !visit.keeps_conditions;
         let may_bring = visit.asked.may_lead() && visit.stale.is_none() && self.wait.is_some();
-        visit.asked.conditional && learnt_of_others && may_bring
+        visit.asked.conditional && learnt_of_others && may_bring && self.can_store(visit)
     }
 
     /// An answer that is not stored, and why.
-    fn unkept(&self, response: Response, visit: &Visit, why: &'static str) -> Response {
+    fn unkept(&self, response: Response, visit: &Visit, why: Unkept) -> Response {
+        let why = why.as_str();
         visit.note("miss", Some(why));
         let mut status = CacheStatus::forwarded(NAME, visit.why);
         status.detail = Some(why);
@@ -119,7 +123,6 @@ impl CacheRoute {
         mut status: CacheStatus<'_>,
     ) -> Response {
         visit.note("revalidated", None);
-        status.stored = true;
         status.forwarded_status = Some(304);
         let facts = &object.draft.head.facts;
         let now = self.cache.moment();
@@ -146,12 +149,7 @@ impl CacheRoute {
     }
 
     /// Hands a request on; nothing is stored.
-    pub(super) async fn pass(
-        &self,
-        request: Request,
-        visit: &Visit,
-        why: &'static str,
-    ) -> Response {
+    pub(super) async fn pass(&self, request: Request, visit: &Visit, why: Unkept) -> Response {
         let mut response = self.inner.handle(request, &visit.context).await;
         drop(Tags::take(response.headers_mut()));
         self.unkept(response, visit, why)

@@ -53,7 +53,7 @@ impl CacheRoute {
         match head {
             Head::Store(draft) if !self.is_purged_by_others(&draft, began) => {
                 let response = self.keep_aside(*draft, response, &visit);
-                told(response, &asked, true)
+                told(response, &asked, self.can_store(&visit))
             }
             _ => told(response, &asked, false),
         }

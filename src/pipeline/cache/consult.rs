@@ -52,6 +52,10 @@ impl CacheRoute {
         let Some(tier) = &self.second else {
             return Consulted::Ask;
         };
+        // It was looked for just now, before it was known that others may wait: a slow Redis has cost it enough.
+        if visit.ticket.is_some() {
+            return Consulted::Ask;
+        }
         let until = match patience {
             Patience::For(wait) => Instant::now() + wait,
             _ => Instant::now(),
@@ -113,6 +117,7 @@ impl CacheRoute {
         }
         if self.memory {
             self.cache.put(&found.object);
+            self.wait_again(visit);
         }
         let reuse = reuse(&visit.asked, &found.facts, self.cache.moment());
         let serves = match reuse {
@@ -139,8 +144,9 @@ impl CacheRoute {
     /// An answer of the second tier to a request that nobody waits for, and whether it is stale and to
     /// be fetched anew, as the visit says then.
     pub(super) async fn consult_alone(&self, visit: &mut Visit) -> Option<(Response, bool)> {
-        // What was nobody else's a moment ago is not looked for each time.
-        self.second.as_ref().filter(|_| !visit.passes)?;
+        if !self.looks_alone(visit) {
+            return None;
+        }
         let stores = visit.asked.class == Class::Get
             && !visit.asked.range
             && !visit.asked.wants.only_if_cached;
@@ -156,6 +162,21 @@ impl CacheRoute {
             }
             Consulted::Ask | Consulted::LeaveIt => None,
         }
+    }
+
+    /// Whether a request that nobody waits for is looked for. What was nobody else's a moment ago is not, each
+    /// time. Of whom that was not learnt himself what he brings is kept in the memory, where the rule has one;
+    /// where it has none, all that others may have is in the second tier alone, and has to come there.
+    fn looks_alone(&self, visit: &Visit) -> bool {
+        // Nothing else can answer that.
+        let only_stored = visit.asked.wants.only_if_cached;
+        let in_vain = visit.passes && (self.memory || visit.is_known_apart());
+        self.second.is_some() && (only_stored || !in_vain)
+    }
+
+    /// Whether what a request brings can be stored anywhere.
+    pub(super) fn can_store(&self, visit: &Visit) -> bool {
+        self.memory || visit.ticket.is_some()
     }
 
     /// Serves what the second tier had.
@@ -180,14 +201,18 @@ impl CacheRoute {
         if self.memory {
             self.cache.put(object);
         }
-        let (key, marked) = (visit.keys.of(&object.draft), visit.keys.of_flight());
-        if !self.memory || marked != key {
-            // What is stored takes the marks of its own key away, and of no other.
-            self.cache.store.wait_again(marked, visit.keys.asker);
-        }
+        self.wait_again(visit);
         if let Some(ticket) = &visit.ticket {
+            let key = visit.keys.of(&object.draft);
             ticket.store(&self.cache, key, object);
         }
+    }
+
+    /// Has the requests of its group wait for each other again: there is something to keep for it. Of the marks
+    /// of others what is stored takes those alone away that it shows to be wrong.
+    fn wait_again(&self, visit: &Visit) {
+        let keys = &visit.keys;
+        self.cache.store.wait_again(keys.of_flight(), keys.asker);
     }
 
     /// Lets other gateways not wait for an answer that is too large for them.

@@ -21,12 +21,13 @@ use super::{
     object::{CACHE_STATUS, Draft, NAME, Object, Origin},
     places::Place,
     policy::{
-        Audience, CacheStatus, Class, Facts, Failure, Forwarded, Moment, NotStored, Reuse, Unkeyed,
-        is_of_one_request, make_conditional, reuse, stale_instead, unconditional,
+        Audience, CacheStatus, Class, Facts, Failure, Forwarded, Moment, NotStored, Reuse,
+        make_conditional, reuse, says_nothing_of_others, stale_instead, unconditional,
     },
     serve::Serving,
     shared::Found,
     store::Learnt,
+    unkept::Unkept,
 };
 use crate::exchange::{Body, Context, Reason, Rejection, Request, Response, fields::has_overrides};
 
@@ -40,7 +41,7 @@ pub(super) enum Outcome {
     /// What was stored is valid, and up to date again.
     Refreshed(Arc<Object>),
     /// The answer is for the first who asked alone.
-    Own(&'static str),
+    Own(Unkept),
     /// The upstream failed, and who asked first may have what is stale instead.
     Failed(Failure),
     /// The fetch ended without an answer.
@@ -90,11 +91,18 @@ impl CacheRoute {
                 return response;
             }
         }
+        let knew_nothing = visit.passes && visit.stale.is_none();
         if !overridden && let Some((response, is_old)) = self.consult_alone(&mut visit).await {
             if is_old {
                 self.refresh(&request, visit);
             }
             return response;
+        }
+        if let Some(wait) = self.wait
+            && knew_nothing
+            && Self::asks_for_all(&visit)
+        {
+            return self.together(request, visit, wait).await;
         }
         if visit.asked.wants.only_if_cached {
             // RFC 9111 5.2.1.7.
@@ -102,12 +110,21 @@ impl CacheRoute {
             return Rejection::new(Reason::NotCached).respond(&visit.context);
         }
         if overridden {
-            return self.pass(request, &visit, "override").await;
+            return self.pass(request, &visit, Unkept::Override).await;
         }
         if class == Class::Head {
-            return self.pass(request, &visit, "head").await;
+            return self.pass(request, &visit, Unkept::Head).await;
         }
         self.alone(request, visit).await
+    }
+
+    /// Whether one may ask for all whether what was found in the second tier is right still. That nobody waits
+    /// was learnt without it; who finds a stale one in the memory waits then, too.
+    fn asks_for_all(visit: &Visit) -> bool {
+        // With a ticket it is not looked there once more.
+        let is_found = visit.stale.is_some() && visit.ticket.is_some();
+        let may_ask = !visit.asked.wants.no_store && !visit.is_known_apart();
+        is_found && may_ask && visit.may_share()
     }
 
     /// Waits for the fetch of another, or makes one that others wait for.
@@ -162,7 +179,7 @@ impl CacheRoute {
 
     /// A digest of the values that tell variants like this one apart.
     pub(super) fn variant(&self, draft: &Draft, request: &HeaderMap) -> u64 {
-        let mut hasher = self.hasher.build_hasher();
+        let mut hasher = self.cache.hasher.build_hasher();
         draft.nominated.names().hash(&mut hasher);
         draft.nominated.key(request).hash(&mut hasher);
         hasher.finish()
@@ -262,8 +279,7 @@ impl CacheRoute {
         let unfit = visit.asked.wants.no_store || has_overrides(&visit.headers);
         // What its last fetch brought was nobody else's, and so may this one's be. One that names nobody
         // makes it all the same, or who is answered apart would keep the answer stale for all others.
-        let hopeless = visit.is_apart && visit.asked.names_somebody();
-        if unfit || hopeless || self.cache.under_way(&id).is_some() {
+        if unfit || visit.is_known_apart() || self.cache.under_way(&id).is_some() {
             return;
         }
         let Some(place) = self.cache.places.take() else {
@@ -320,13 +336,16 @@ impl CacheRoute {
                 let response = self.handed(flight, visit).map(|_| body);
                 self.told(self.conditioned(visit, response, now), visit, status)
             }
-            Outcome::Refreshed(object) => self.revalidated(visit, object, status),
+            Outcome::Refreshed(object) => {
+                status.stored = true;
+                self.revalidated(visit, object, status)
+            }
             Outcome::Failed(failure) => match self.stale_instead(visit, stale, *failure, now) {
                 Some(response) => response,
                 // By now it is too old for that, or was purged: the failure stands.
-                None => self.unshared(visit, flight, status, child, "upstream-failed"),
+                None => self.unshared(visit, flight, status, child, Unkept::UpstreamFailed),
             },
-            Outcome::Own(why) => self.unshared(visit, flight, status, child, why),
+            Outcome::Own(why) => self.unshared(visit, flight, status, child, *why),
             Outcome::Lost => Rejection::new(Reason::Panic).respond(&visit.context),
         }
     }
@@ -338,8 +357,9 @@ impl CacheRoute {
         flight: &Flight<Outcome>,
         mut status: CacheStatus<'_>,
         child: &Arc<Context>,
-        why: &'static str,
+        why: Unkept,
     ) -> Response {
+        let why = why.as_str();
         visit.note("miss", Some(why));
         status.detail = Some(why);
         let response = self.handed(flight, visit);
@@ -395,7 +415,10 @@ impl CacheRoute {
                 fetching.settle(Outcome::Own(why), Some(response));
             }
             // Without conditions no 304 is one of ours.
-            Head::AskAgain => fetching.settle(Outcome::Own("status"), Some(response)),
+            Head::AskAgain => {
+                let why = Unkept::Rules(NotStored::Status);
+                fetching.settle(Outcome::Own(why), Some(response));
+            }
         }
         job.ended = true;
     }
@@ -465,13 +488,14 @@ impl CacheRoute {
 
     /// Requests for what nobody may share do not wait for each other for a while. Failures pass by
     /// themselves, and what one client wants, or is told of its own request, says nothing of others.
-    pub(super) fn pass_for_a_while(&self, visit: &Visit, response: &Response, why: &str) {
+    pub(super) fn pass_for_a_while(&self, visit: &Visit, response: &Response, why: Unkept) {
         let status = response.status();
         let failed = response.body().is_own() || status.is_server_error();
-        if failed || is_of_one_request(status) || why == "request-no-store" {
+        let unwanted = why == Unkept::Rules(NotStored::RequestNoStore);
+        if failed || unwanted || says_nothing_of_others(status) {
             return visit.leave_turn();
         }
-        self.pass_from_now(&visit.keys, learnt_by(why));
+        self.pass_from_now(&visit.keys, why.learnt());
     }
 
     fn pass_from_now(&self, keys: &Keys, learnt: Learnt) {
@@ -548,28 +572,6 @@ fn stale_of<'a>(visit: &'a Visit, flight: &'a Flight<Outcome>) -> Option<&'a Fou
     let elsewhere = flight.stale.get().filter(selected);
     elsewhere.or(visit.stale.as_ref())
 }
-
-/// By what an answer that is not stored for this reason turned out so.
-fn learnt_by(why: &str) -> Learnt {
-    match TOLD_BY_FIELDS.iter().any(|told| told.as_str() == why) {
-        true => Learnt::Fields,
-        false => Learnt::Whole,
-    }
-}
-
-/// What a 304 to the same request would tell, too.
-const TOLD_BY_FIELDS: [NotStored; 10] = [
-    NotStored::NoStore,
-    NotStored::Private,
-    NotStored::Authorization,
-    NotStored::Cookie,
-    NotStored::NoFreshness,
-    NotStored::Expired,
-    NotStored::Vary(Unkeyed::Everything),
-    NotStored::Vary(Unkeyed::Malformed),
-    NotStored::Vary(Unkeyed::Forwarding),
-    NotStored::Vary(Unkeyed::Identity),
-];
 
 /// A GET for the whole with the fields of a request.
 pub(super) fn fill_request(request: &Request) -> Request {

@@ -13,6 +13,7 @@ use super::{
     policy::{self, Answer, Failure, Moment, Verdict, judge, merge, stale_instead},
     shared::Found,
     tags::{self, Tags},
+    unkept::Unkept,
 };
 use crate::exchange::{Body, EndsWithConnection, Response};
 
@@ -21,7 +22,7 @@ pub(super) enum Head {
     Store(Box<Draft>),
     Refreshed(Arc<Object>),
     /// Not stored, for this reason.
-    Own(&'static str),
+    Own(Unkept),
     Failed(Failure),
     /// The upstream's 304 is about something that we do not have.
     AskAgain,
@@ -42,13 +43,13 @@ impl CacheRoute {
             return Head::Failed(failure);
         }
         if made {
-            return Head::Own("upstream-failed");
+            return Head::Own(Unkept::UpstreamFailed);
         }
         if response.extensions().get::<EndsWithConnection>().is_some() {
-            return Head::Own("unframed");
+            return Head::Own(Unkept::Unframed);
         }
         if !tags.can_be_kept() {
-            return Head::Own("tags");
+            return Head::Own(Unkept::Tags);
         }
         self.cache
             .purges
@@ -73,10 +74,10 @@ impl CacheRoute {
 
     fn store(&self, visit: &Visit, answer: &Answer<'_>, origin: Origin) -> Head {
         if self.is_too_large(answer.headers) {
-            return Head::Own("too-large");
+            return Head::Own(Unkept::TooLarge);
         }
         if is_stream(answer.headers) {
-            return Head::Own("stream");
+            return Head::Own(Unkept::Stream);
         }
         match judge(&visit.asked, &visit.url(), answer, &self.options) {
             Ok(verdict) => Head::Store(Box::new(Draft::new(
@@ -86,7 +87,7 @@ impl CacheRoute {
                 &visit.headers,
                 origin,
             ))),
-            Err(why) => Head::Own(why.as_str()),
+            Err(why) => Head::Own(why.into()),
         }
     }
 
@@ -129,8 +130,8 @@ impl CacheRoute {
             Ok(verdict) if origin.marks.len() <= MOST_MARKS => {
                 return Merged::Kept(refreshed(stale, headers, verdict, visit, origin));
             }
-            Ok(_) => "tags",
-            Err(why) => why.as_str(),
+            Ok(_) => Unkept::Tags,
+            Err(why) => why.into(),
         };
         let body = stale.object.body.whole(None);
         Merged::Once(stored.status, headers, body, why)
@@ -162,7 +163,7 @@ impl CacheRoute {
 enum Merged {
     Kept(Arc<Object>),
     /// It is served this once.
-    Once(StatusCode, HeaderMap, Body, &'static str),
+    Once(StatusCode, HeaderMap, Body, Unkept),
     Mismatch,
 }
 

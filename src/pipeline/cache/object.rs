@@ -11,6 +11,7 @@ use http::{
 use super::{
     body::StoredBody,
     demand::Demand,
+    fetch::REMEMBERED,
     key::{Key, Label},
     policy::{Audience, Facts, Moment, Nominated, StoredHead, VariantKey, Verdict},
     purge::{Marks, Purges, Reached, Stamp},
@@ -220,6 +221,12 @@ impl Kept for Object {
 
     fn last_asked(&self) -> u64 {
         self.demand.last(self.draft.origin.began)
+    }
+
+    fn others_since(&self) -> Option<u64> {
+        let remembered = REMEMBERED.as_nanos() as u64;
+        let varies = !self.draft.nominated.is_empty();
+        varies.then(|| self.draft.origin.began.saturating_sub(remembered))
     }
 
     fn succeed(&self, replaced: &Self) {

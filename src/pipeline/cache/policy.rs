@@ -46,7 +46,7 @@ pub use conditional::{make_conditional, unconditional};
 pub use date::{format_http_date, parse_http_date};
 pub use directives::{RequestDirectives, ResponseDirectives};
 pub use invalidate::{Url, invalidated};
-pub use judge::{Answer, NotStored, Verdict, is_of_one_request, judge};
+pub use judge::{Answer, NotStored, Verdict, judge, says_nothing_of_others};
 pub use merge::{Merged, merge};
 pub use moment::Moment;
 pub use options::{Options, Scope};

@@ -6,6 +6,7 @@
 //! there too (`CacheRoute::put`); and what is purged here, others are told.
 
 use std::{
+    hash::RandomState,
     sync::{Arc, Once, OnceLock, atomic::AtomicU64},
     time::Duration,
 };
@@ -41,6 +42,8 @@ pub struct Cache {
     pub(super) budget: Arc<Budget>,
     pub(super) largest: u64,
     pub(super) places: Arc<Places>,
+    /// What makes digests of who asks and of variants: a route that a reload has made anew makes the same.
+    pub(super) hasher: RandomState,
     clock: Clock,
     metrics: Arc<Metrics>,
     memory: u64,
@@ -76,9 +79,9 @@ pub struct CacheFigures {
     /// Bytes that are taken: by stored answers, those that are still read, fetches under way, changes of
     /// which others are not told yet and bookkeeping.
     pub used: u64,
-    /// Keys of which answers are stored.
+    /// Keys of which answers are stored, or of which it is known that requests do not wait for each other.
     pub objects: u64,
-    /// Keys that had to make room so far.
+    /// Keys of which answers were stored that had to make room so far.
     pub evictions: u64,
     /// Fetches under way.
     pub fetches: u64,
@@ -160,6 +163,7 @@ impl Cache {
             flights: Flights::new(),
             budget: Budget::new(fetching, stored),
             places: Places::new(places(config.memory)),
+            hasher: RandomState::new(),
             largest: config.max_object,
             clock: tools.clock.clone(),
             metrics: Arc::clone(&tools.metrics),

@@ -55,6 +55,12 @@ pub trait Kept {
         0
     }
 
+    /// From when on what was learnt of others of its key counts beside it: of those who get other variants. It
+    /// is `None` where there are none, and it is for all.
+    fn others_since(&self) -> Option<u64> {
+        None
+    }
+
     /// Notes that it takes the place of another, and so that one's standing.
     fn succeed(&self, _replaced: &Self) {}
 }
@@ -181,7 +187,11 @@ impl<V: Kept> Store<V> {
                 .filter(|known| !replaces(known) && !is_gone(known))
                 .cloned();
             let variants = std::iter::once(Arc::clone(variant)).chain(kept);
-            Some(Shelf::new(label, self.fitting(variants), Passes::default()))
+            let passes = match (old, variant.others_since()) {
+                (Some(old), Some(since)) => old.passes_of_all().since(since),
+                _ => Passes::default(),
+            };
+            Some(Shelf::new(label, self.fitting(variants), passes))
         });
     }
 
@@ -196,29 +206,31 @@ impl<V: Kept> Store<V> {
         });
     }
 
-    /// Forgets that of one's group, and of no other. It is for what was stored under another key: there
-    /// it takes no mark away.
+    /// Forgets that of one's group, and of no other.
     pub fn wait_again(&self, key: &Key, asker: u64) {
-        self.unmark(key, asker, |_| true);
+        self.remark(key, |passes| passes.without_group_of(asker));
     }
 
-    /// The same behind a 304 that says so: where it can say it.
-    pub fn wait_again_as_told(&self, key: &Key, asker: u64) {
-        self.unmark(key, asker, |learnt| learnt == Learnt::Fields);
+    /// The same behind a 304 that says so: where it can say it, and none was taken at its word just before.
+    pub fn wait_again_as_told(&self, key: &Key, asker: u64, now: u64) {
+        self.remark(key, |passes| passes.doubted(asker, now));
     }
 
-    fn unmark(&self, key: &Key, asker: u64, is_meant: impl FnOnce(Learnt) -> bool) {
+    /// Changes what was learnt of who asks for a key, where there is something to change.
+    fn remark(&self, key: &Key, remarked: impl Fn(&Passes) -> Option<Passes>) {
         let label = Label::of(key);
         let place = self.place(label.bytes());
         // Of nearly all there is none, and no change to make.
         let known = self.shelves.peek(&place);
-        let learnt = known.and_then(|shelf| shelf.learnt_of_group(asker));
-        if !learnt.is_some_and(is_meant) {
+        if known.is_none_or(|shelf| remarked(&shelf.passes_of_all()).is_none()) {
             return;
         }
         self.change(&label, |old| {
             let old = old?;
-            let passes = old.passes_of_all().without_group_of(asker);
+            // Something else may have been learnt since.
+            let Some(passes) = remarked(&old.passes_of_all()) else {
+                return Some(old.clone());
+            };
             let kept: SmallVec<[Arc<V>; 1]> = old.variants().iter().cloned().collect();
             let is_empty = kept.is_empty() && passes.is_empty();
             (!is_empty).then(|| Shelf::new(&label, kept, passes))
@@ -255,19 +267,19 @@ impl<V: Kept> Store<V> {
         self.memory
     }
 
-    /// Keys.
+    /// Keys, those included of which nothing is stored and it is known that requests do not wait.
     #[must_use]
     pub fn len(&self) -> usize {
         self.shelves.len()
     }
 
-    /// Whether nothing is stored.
+    /// Whether nothing is known of any key.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Shelves that had to make room so far.
+    /// Shelves with something stored that had to make room so far.
     #[must_use]
     pub fn evicted(&self) -> u64 {
         self.evicted.load(Relaxed)
@@ -441,14 +453,6 @@ impl<V> Shelf<V> {
         }
     }
 
-    /// By what that was learnt of one's group, if it ever was and nothing has come here since.
-    fn learnt_of_group(&self, asker: u64) -> Option<Learnt> {
-        match &self.0 {
-            Variants::One(_) => None,
-            Variants::Several(several) => several.passes.learnt_of_group_of(asker),
-        }
-    }
-
     fn passes_of_all(&self) -> Passes {
         match &self.0 {
             Variants::One(_) => Passes::default(),
@@ -491,7 +495,8 @@ impl<V: Kept> Lifecycle<Place, Shelf<V>> for Evictions {
     type RequestState = Leaving<V>;
 
     fn on_evict(&self, leaving: &mut Leaving<V>, place: Place, shelf: Shelf<V>) {
-        if leaving.new != Some(place) {
+        // One that has nothing but marks takes no answer with it.
+        if leaving.new != Some(place) && !shelf.variants().is_empty() {
             self.counted.inc();
             self.evicted.fetch_add(1, Relaxed);
         }
@@ -561,6 +566,7 @@ mod tests {
         variant: u32,
         standing: AtomicU64,
         asked: AtomicU64,
+        others_since: Option<u64>,
     }
 
     impl Kept for Blob {
@@ -578,6 +584,10 @@ mod tests {
 
         fn last_asked(&self) -> u64 {
             self.asked.load(Relaxed)
+        }
+
+        fn others_since(&self) -> Option<u64> {
+            self.others_since
         }
 
         fn succeed(&self, replaced: &Self) {
@@ -602,6 +612,7 @@ mod tests {
             variant,
             standing: AtomicU64::new(0),
             asked: AtomicU64::new(at),
+            others_since: None,
         });
         store.put(&blob, |known| known.variant == variant, |_| false);
     }
@@ -731,6 +742,7 @@ mod tests {
             variant: 40,
             standing: AtomicU64::new(0),
             asked: AtomicU64::new(0),
+            others_since: None,
         });
         store.put(&new, |_| false, |known| known.variant != 7);
         assert_eq!(variants_of(&store, "/a"), [40, 7]);
@@ -853,11 +865,51 @@ mod tests {
     fn a_mark_to_pass_that_was_learnt_by_the_whole_is_not_taken_away_by_a_304() {
         let store = store(1 << 20, 64 << 10);
         let kept = key("/a").to_key();
-        for (learnt, stays) in [(Learnt::Fields, false), (Learnt::Whole, true)] {
-            store.pass_until(&kept, 1, 100, learnt);
-            store.wait_again_as_told(&kept, 1);
-            assert_eq!(store.find(&key("/a")).is_some(), stays);
+        for (asker, learnt, stays) in [(1, Learnt::Fields, false), (2, Learnt::Whole, true)] {
+            store.pass_until(&kept, asker, 100, learnt);
+            store.wait_again_as_told(&kept, asker, 90);
+            let shelf = store.find(&key("/a")).unwrap();
+            let within = shelf.passed_within(asker, 99, 10);
+            assert_eq!((shelf.passes(99), within), (stays, stays));
         }
+    }
+
+    #[test]
+    fn a_mark_to_pass_stays_where_a_304_was_taken_at_its_word_just_before() {
+        let store = store(1 << 20, 64 << 10);
+        let kept = key("/a").to_key();
+        for passes in [false, true] {
+            store.pass_until(&kept, 1, 100, Learnt::Fields);
+            store.wait_again_as_told(&kept, 1, 90);
+            assert_eq!(store.find(&key("/a")).unwrap().passes(99), passes);
+        }
+        // What is kept shows that it was right.
+        store.wait_again(&kept, 1);
+        assert!(store.find(&key("/a")).is_none());
+    }
+
+    #[test]
+    fn a_mark_to_pass_stays_beside_a_variant_that_others_get() {
+        let store = store(1 << 20, 64 << 10);
+        let kept = key("/a").to_key();
+        let put = |others_since| {
+            let blob = Arc::new(Blob {
+                label: Label::of(&kept),
+                weight: 10,
+                variant: 0,
+                standing: AtomicU64::new(0),
+                asked: AtomicU64::new(0),
+                others_since,
+            });
+            store.put(&blob, |_| true, |_| false);
+            let shelf = store.find(&key("/a")).unwrap();
+            [1, 2].map(|asker| shelf.passes_alone(asker, 99))
+        };
+        store.pass_until(&kept, 1, 100, Learnt::Fields);
+        store.pass_until(&kept, 2, 200, Learnt::Fields);
+        assert_eq!(put(Some(99)), [true, true]);
+        assert_eq!(put(Some(100)), [false, true], "the other's is over");
+        assert_eq!(put(None), [false, false], "it is for all");
     }
 
     #[test]
@@ -917,6 +969,17 @@ mod tests {
         }
         assert!(store.evicted() > 50);
         assert_eq!(store.evicted() + store.len() as u64, 101);
+    }
+
+    #[test]
+    fn marks_that_make_room_are_no_answers_that_had_to_go() {
+        let store = store(1 << 20, 64 << 10);
+        for index in 0..20_000 {
+            let kept = key(&format!("/{index}")).to_key();
+            store.pass_until(&kept, 0, 100, Learnt::Fields);
+        }
+        assert!(store.len() < 19_000, "{}", store.len());
+        assert_eq!(store.evicted(), 0);
     }
 
     /// Tables that were made for many small objects are there still when all of them have left.

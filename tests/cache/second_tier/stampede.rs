@@ -134,6 +134,118 @@ async fn who_is_answered_apart_by_its_cookie_leaves_the_turn_of_others_as_it_is(
     assert_eq!(fleet.count(), 2, "one for both");
 }
 
+/// Gateways whose origin has answers for who has a session, or one language, alone, and one for all others.
+async fn private_to_sessions(gateways: usize, rule: &str) -> Fleet {
+    Fleet::start(gateways, rule, |count, seen| {
+        let cookie = seen.header("cookie").unwrap_or_default();
+        let language = seen.header("accept-language").unwrap_or_default();
+        let is_apart = cookie.starts_with("session") || language == "zz";
+        let control = if is_apart { "private" } else { "max-age=10" };
+        let fields = [("cache-control", control), ("etag", "\"e\"")];
+        match seen.header("if-none-match") {
+            Some("\"e\"") if !is_apart => answer(304, &fields, ""),
+            _ => answer(200, &fields, count.to_string()),
+        }
+    })
+    .await
+}
+
+const SESSION: [(&str, &str); 1] = [("cookie", "session=1")];
+
+#[tokio::test]
+async fn who_is_answered_apart_keeps_no_other_from_what_redis_alone_has() {
+    let fleet = private_to_sessions(2, REDIS).await;
+    let language = [("accept-language", "zz")];
+    for (path, own, body) in [("/a", SESSION, "3"), ("/b", language, "6")] {
+        for gateway in [0, 1] {
+            fleet.get_with(gateway, path, &own).await;
+        }
+        let (name, _) = own[0];
+        let ask = async |gateway: usize, value: &str| {
+            let fields = [(name, value)];
+            fleet.get_with(gateway, path, &fields).await
+        };
+        // It is known of it, so that nobody waits, and another brings what all may have.
+        let before = fleet.stored(0);
+        let sent = ask(0, "first").await;
+        let status = Some("tollgate; fwd=uri-miss; stored");
+        assert_eq!(sent.header("cache-status"), status, "{path}");
+        eventually(|| fleet.stored(0) > before).await;
+        for (gateway, value) in [(0, "first"), (0, "second"), (1, "first"), (1, "second")] {
+            assert_eq!(text(&ask(gateway, value).await), body, "{path} {value}");
+        }
+    }
+    assert_eq!(fleet.count(), 6);
+}
+
+#[tokio::test]
+async fn who_is_answered_apart_does_not_look_for_it_each_time() {
+    let fleet = private_to_sessions(1, REDIS).await;
+    fleet.get_with(0, "/", &SESSION).await;
+    let before = fleet.looked(0, "miss");
+    for _ in 0..2 {
+        fleet.get_with(0, "/", &SESSION).await;
+    }
+    assert_eq!((fleet.looked(0, "miss"), fleet.count()), (before, 3));
+    assert_eq!(fleet.answers(), Vec::<String>::new());
+}
+
+/// Where the answer of another stands in the memory as soon as it has come.
+#[tokio::test]
+async fn who_does_not_wait_does_not_look_into_redis_beside_a_memory() {
+    let fleet = private_to_sessions(1, BOTH).await;
+    fleet.get_with(0, "/", &SESSION).await;
+    let before = fleet.looked(0, "miss");
+    let sent = fleet.get_with(0, "/", &[("cookie", "id=1")]).await;
+    assert_eq!((text(&sent), fleet.looked(0, "miss")), ("2".into(), before));
+}
+
+#[tokio::test]
+async fn who_wants_no_fetch_finds_what_redis_has_though_nobody_waits() {
+    for store in [REDIS, BOTH] {
+        let rule = format!("{store}\nrequest_directives = true");
+        let fleet = private_to_sessions(2, &rule).await;
+        fleet.get_with(1, "/", &SESSION).await;
+        assert_eq!(fleet.fill(0, "/").await, "2");
+        let fields = [("cookie", "id=1"), ("cache-control", "only-if-cached")];
+        let sent = fleet.get_with(1, "/", &fields).await;
+        assert_eq!((sent.status(), text(&sent)), (200, "2".into()), "{store}");
+    }
+}
+
+#[tokio::test]
+async fn who_is_answered_apart_parts_nobody_who_finds_a_stale_answer_in_redis() {
+    const CROWD: usize = 20;
+    let fleet = private_to_sessions(1, REDIS).await;
+    assert_eq!(fleet.fill(0, "/").await, "1");
+    fleet.later(11);
+    fleet.get_with(0, "/", &SESSION).await;
+    let asked = fleet.count();
+    let hits = fleet.looked(0, "hit");
+    fleet.gate.forget_permits(1_000_000);
+    let cookies: Vec<_> = (0..CROWD).map(|visitor| format!("id={visitor}")).collect();
+    let fields: Vec<_> = cookies
+        .iter()
+        .map(|cookie| [("cookie", cookie.as_str())])
+        .collect();
+    let asking = async {
+        let asking = fields.iter().map(|fields| fleet.get_with(0, "/", fields));
+        join_all(asking).await
+    };
+    let opening = async {
+        let in_flight = || fleet.gateways[0].metric("tollgate_requests_in_flight", &[]);
+        // All have found it, and one asks whether it is right still.
+        eventually(|| in_flight() == CROWD as f64).await;
+        eventually(|| fleet.looked(0, "hit") >= hits + CROWD as f64).await;
+        eventually(|| fleet.count() > asked).await;
+        fleet.gate.add_permits(1_000_000);
+    };
+    let (sent, ()) = tokio::join!(asking, opening);
+    assert!(sent.iter().all(|sent| text(sent) == "1"));
+    // Or a few, which come when it has been answered.
+    assert!(fleet.count() < asked + CROWD / 2, "{}", fleet.count());
+}
+
 #[tokio::test]
 async fn who_meets_a_failing_upstream_leaves_its_turn_to_the_next() {
     let fleet = Fleet::start(1, BOTH, |_, _| answer(503, &[], "down")).await;

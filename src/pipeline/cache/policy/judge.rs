@@ -196,12 +196,19 @@ fn final_and_whole(status: StatusCode) -> Result<(), NotStored> {
 /// conditions, ranges, sizes and expectations, of how often it asks, of its connection or network. Whatever
 /// lifetime such an answer has, one client could have it kept for all. RFC 6585 forbids it of 428, 429, 431
 /// and 511. (414 is not among them: it speaks of the URL.)
-#[must_use]
-pub fn is_of_one_request(status: StatusCode) -> bool {
+fn is_of_one_request(status: StatusCode) -> bool {
     matches!(
         status.as_u16(),
         412 | 413 | 416 | 417 | 421 | 425 | 428 | 429 | 431 | 511
     )
+}
+
+/// Whether an answer that is not kept says nothing of what others get under the URL: it speaks of its own
+/// request, or finds fault with that, with what it accepts or with its content. Answers of the latter kind are
+/// kept where the upstream says so.
+#[must_use]
+pub fn says_nothing_of_others(status: StatusCode) -> bool {
+    is_of_one_request(status) || matches!(status.as_u16(), 400 | 406 | 415 | 422)
 }
 
 /// RFC 9111 3: the method is understood. Of a POST that is what RFC 9110 9.3.3 says: explicit

@@ -4,6 +4,8 @@
 //! who ask may be any number, so there are few groups of them, and the last of each group is noted:
 //! however many ask, a key takes no more than these.
 
+use std::time::Duration;
+
 use smallvec::SmallVec;
 
 /// Until when the answers of some are taken for nobody else's.
@@ -15,16 +17,20 @@ pub(super) struct Passes(SmallVec<[Mark; 1]>);
 struct Mark {
     /// A digest of it.
     asker: u64,
+    /// Zero when that was taken back.
     until: u64,
     learnt: Learnt,
+    /// When a 304 to one of its group was last taken at its word.
+    doubted: Option<u64>,
 }
 
 /// By what an answer turned out to be nobody else's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Learnt {
-    /// By fields that its 304 would have too (RFC 9110 15.4.5): one without them says that it is not so.
+    /// By its head, whose fields a 304 mostly has too (RFC 9110 15.4.5): one that may be kept by its own says
+    /// that it is not so.
     Fields,
-    /// By something else, its size for one, of which no 304 tells.
+    /// By what is alike for all who ask, its size for one, and of which no 304 tells.
     Whole,
 }
 
@@ -37,21 +43,50 @@ impl Passes {
     /// The same with what has been learnt of one, who takes the place of the last of its group.
     #[must_use]
     pub(super) fn with(&self, asker: u64, until: u64, learnt: Learnt) -> Self {
-        let mut all = self.without_group_of(asker);
+        let doubted = self.of_group_of(asker).and_then(|mark| mark.doubted);
+        let mut all = self.where_not(|mark| is_one_group(mark.asker, asker));
         all.0.push(Mark {
             asker,
             until,
             learnt,
+            doubted,
         });
         all
     }
 
-    /// The same but for one's group.
+    /// The same but for one's group; `None` where nothing was learnt of that.
+    pub(super) fn without_group_of(&self, asker: u64) -> Option<Self> {
+        self.of_group_of(asker)?;
+        Some(self.where_not(|mark| is_one_group(mark.asker, asker)))
+    }
+
+    /// The same but for what was over by then.
     #[must_use]
-    pub(super) fn without_group_of(&self, asker: u64) -> Self {
-        let others = self.0.iter();
-        let others = others.filter(|mark| !is_one_group(mark.asker, asker));
-        Self(others.copied().collect())
+    pub(super) fn since(&self, moment: u64) -> Self {
+        self.where_not(|mark| mark.until.max(mark.doubted.unwrap_or(0)) <= moment)
+    }
+
+    /// The same when a 304 to one of a group says otherwise; `None` where it is not heeded.
+    ///
+    /// An upstream may leave out of its 304s what its answers say, `Set-Cookie` with good reason. So such a guess
+    /// is made now and then only: else each would cost an answer that nobody keeps. How long ago was the last
+    /// one counts, and not when it was learnt: else who has it learnt again and again would have none made.
+    pub(super) fn doubted(&self, asker: u64, now: u64) -> Option<Self> {
+        let is_meant = |mark: &Mark| is_one_group(mark.asker, asker);
+        let at = self.0.iter().position(is_meant)?;
+        let known = self.0[at];
+        let is_due = |last: u64| now >= last.saturating_add(BETWEEN_DOUBTS);
+        let is_heeded =
+            known.until > 0 && known.learnt == Learnt::Fields && known.doubted.is_none_or(is_due);
+        is_heeded.then(|| {
+            let mut all = self.clone();
+            all.0[at] = Mark {
+                until: 0,
+                doubted: Some(now),
+                ..known
+            };
+            all
+        })
     }
 
     /// Until when it is so of anybody.
@@ -62,23 +97,22 @@ impl Passes {
 
     /// Until when it is so of one.
     pub(super) fn until_for(&self, asker: u64) -> u64 {
-        self.until_where(|known| known == asker)
+        let meant = self.0.iter().find(|mark| mark.asker == asker);
+        meant.map_or(0, |mark| mark.until)
     }
 
     /// Until when it is so of the last of one's group.
     pub(super) fn until_for_group_of(&self, asker: u64) -> u64 {
-        self.until_where(|known| is_one_group(known, asker))
+        self.of_group_of(asker).map_or(0, |mark| mark.until)
     }
 
-    /// By what it was learnt of the last of one's group, if it was.
-    pub(super) fn learnt_of_group_of(&self, asker: u64) -> Option<Learnt> {
-        let meant = self.0.iter().find(|mark| is_one_group(mark.asker, asker));
-        meant.map(|mark| mark.learnt)
+    fn of_group_of(&self, asker: u64) -> Option<&Mark> {
+        self.0.iter().find(|mark| is_one_group(mark.asker, asker))
     }
 
-    fn until_where(&self, is_meant: impl Fn(u64) -> bool) -> u64 {
-        let meant = self.0.iter().find(|mark| is_meant(mark.asker));
-        meant.map_or(0, |mark| mark.until)
+    fn where_not(&self, leaves: impl Fn(&Mark) -> bool) -> Self {
+        let kept = self.0.iter().filter(|mark| !leaves(mark));
+        Self(kept.copied().collect())
     }
 
     /// Bytes on the heap.
@@ -96,6 +130,8 @@ fn is_one_group(one: u64, other: u64) -> bool {
 
 /// The groups of those who ask for one key.
 const GROUPS: u64 = 16;
+/// How long a group's answers are taken for what they were behind a 304 that was taken at its word.
+const BETWEEN_DOUBTS: u64 = Duration::from_secs(30).as_nanos() as u64;
 
 #[cfg(test)]
 mod tests {
@@ -112,7 +148,36 @@ mod tests {
         assert_eq!((all.until_for(3), all.until_for_group_of(3)), (0, 135));
         assert!(all.heap() <= 2 * 16 * size_of::<Mark>());
         // Whoever of a group is answered like all others says it of the group.
-        let all = all.without_group_of(15);
+        let all = all.without_group_of(15).unwrap();
         assert_eq!((all.until(), all.until_for(47)), (146, 0));
+        assert!(all.without_group_of(15).is_none());
+    }
+
+    #[test]
+    fn what_is_over_is_forgotten_and_what_is_not_stays() {
+        let all = Passes::default().with(1, 100, Learnt::Fields);
+        let all = all.with(2, 200, Learnt::Whole).since(100);
+        assert_eq!((all.until_for(1), all.until_for(2)), (0, 200));
+        assert!(all.since(200).is_empty());
+    }
+
+    #[test]
+    fn a_304_is_taken_at_its_word_once_in_a_while() {
+        let marked = Passes::default().with(1, 100, Learnt::Fields);
+        let doubted = marked.doubted(17, 90).expect("it is one of its group");
+        assert_eq!((doubted.until(), doubted.until_for_group_of(1)), (0, 0));
+        assert!(doubted.doubted(17, u64::MAX).is_none(), "it is done");
+        // That was wrong, and is noted of whoever asked.
+        let next = 90 + BETWEEN_DOUBTS;
+        let again = doubted
+            .with(1, next, Learnt::Fields)
+            .with(17, next, Learnt::Fields);
+        assert!(again.doubted(1, next - 1).is_none());
+        assert!(again.doubted(1, next).is_some());
+        // Of another group nothing was said.
+        let other = again.with(2, next, Learnt::Fields);
+        assert!(other.doubted(2, 91).is_some());
+        // It is remembered as long as marks are.
+        assert!(!doubted.since(89).is_empty() && doubted.since(90).is_empty());
     }
 }
