@@ -717,6 +717,105 @@ async fn requests_for_other_variants_wait_for_their_own() {
     assert_eq!(halves.asked(), 3);
 }
 
+/// A site whose first answer varies by one field, and all others by two.
+async fn varying_by_more(validates: bool) -> Site {
+    let site = Site::start("", move |count, seen| {
+        let (control, vary) = match count {
+            1 => ("max-age=1", "x-a"),
+            _ => ("max-age=60", "x-a, x-b"),
+        };
+        let fields = [
+            ("cache-control", control),
+            ("vary", vary),
+            ("etag", "\"e\""),
+        ];
+        match seen.header("if-none-match") {
+            Some(_) if validates => answer(304, &fields, ""),
+            _ => numbered(count, &fields),
+        }
+    })
+    .await;
+    site.get_with("/a", &[("x-a", "1")]).await;
+    eventually(|| site.gateway.metric("tollgate_cache_objects", &[]) == 1.0).await;
+    site.later(2);
+    site
+}
+
+/// Requests with these values of the field that only the later answers of such a site vary by. So many ask the
+/// origin before it answers any, and all the others when it has answered one.
+async fn with_values(site: &Site, values: &[String], at_once: usize) {
+    let before = site.count();
+    site.gate.forget_permits(1_000_000);
+    let asking = values.iter().map(|value| async move {
+        let fields = [("x-a", "1"), ("x-b", value.as_str())];
+        site.get_with("/a", &fields).await
+    });
+    let asking = async { join_all(asking).await };
+    let opening = async {
+        let in_flight = || site.gateway.metric("tollgate_requests_in_flight", &[]);
+        eventually(|| in_flight() == values.len() as f64).await;
+        eventually(|| site.count() == before + at_once).await;
+        site.gate.add_permits(1);
+        eventually(|| site.count() == before + values.len()).await;
+        site.gate.add_permits(1_000_000);
+    };
+    let (sent, ()) = tokio::join!(asking, opening);
+    assert!(sent.iter().all(|sent| sent.status() == 200));
+}
+
+#[tokio::test]
+async fn who_differs_in_a_field_that_vary_names_only_now_waits_for_one_answer_at_most() {
+    for validates in [true, false] {
+        let site = varying_by_more(validates).await;
+        let values = |name: &str| -> Vec<_> { (0..8).map(|at| format!("{name}{at}")).collect() };
+        let (first, later) = (values("first"), values("later"));
+        // What is kept says that they are alike.
+        with_values(&site, &first, 1).await;
+        let hit = Some("tollgate; hit");
+        for value in &first {
+            let fields = [("x-a", "1"), ("x-b", value.as_str())];
+            let asking =
+                async { while site.get_with("/a", &fields).await.header("cache-status") != hit {} };
+            within(asking).await;
+        }
+        // That is not asked about any more by who selects nothing newer.
+        with_values(&site, &later, later.len()).await;
+    }
+}
+
+/// An upstream may name a field to those alone who send it. What all others select is theirs still.
+#[tokio::test]
+async fn what_varies_by_more_for_some_does_not_push_out_what_all_others_select() {
+    let site = Site::start("", |count, seen| {
+        let named = seen.header("x-b").is_some();
+        let etag = if named { "\"named\"" } else { "\"all\"" };
+        let vary = if named { "x-a, x-b" } else { "x-a" };
+        let fields = [
+            ("cache-control", "max-age=1"),
+            ("vary", vary),
+            ("etag", etag),
+        ];
+        match seen.header("if-none-match") {
+            Some(known) if known == etag => answer(304, &fields, ""),
+            _ => numbered(count, &fields),
+        }
+    })
+    .await;
+    site.get("/a").await;
+    eventually(|| site.gateway.metric("tollgate_cache_objects", &[]) == 1.0).await;
+    for round in 0..10 {
+        site.later(2);
+        let value = round.to_string();
+        let sent = site.get_with("/a", &[("x-b", value.as_str())]).await;
+        assert_ne!(sent.body, "1", "{round}");
+        let sent = site.get("/a").await;
+        assert_eq!(sent.body, "1", "{round}");
+        let seen = site.seen();
+        let last = seen.last().expect("a request");
+        assert_eq!(last.header("if-none-match"), Some("\"all\""), "{round}");
+    }
+}
+
 #[tokio::test]
 async fn one_request_validates_for_all() {
     let site = Site::start("", |count, seen| match seen.header("if-none-match") {

@@ -141,6 +141,9 @@ impl CacheRoute {
                 }
                 // Another variant than ours: who wants ours waits for each other.
                 Outcome::Storing(draft) => variant = self.variant(&draft, &visit.headers),
+                Outcome::Refreshed(object) => {
+                    variant = self.variant(&object.draft, &visit.headers);
+                }
                 Outcome::Brought(found) => {
                     variant = self.variant(&found.object.draft, &visit.headers);
                 }

@@ -63,12 +63,16 @@ impl CacheRoute {
             requested,
             received,
         };
-        match &visit.stale {
+        let head = match &visit.stale {
             Some(stale) if answer.status == StatusCode::NOT_MODIFIED => self
                 .merge(visit, stale, &answer, origin)
                 .into_head(response),
             _ => self.store(visit, &answer, origin),
+        };
+        if let Head::Store(draft) = &head {
+            learn(visit, draft);
         }
+        head
     }
 
     fn store(&self, visit: &Visit, answer: &Answer<'_>, origin: Origin) -> Head {
@@ -192,9 +196,19 @@ fn refreshed(
     let old = &stale.object;
     let status = old.draft.head.status;
     let draft = Draft::new(verdict, status, headers, &visit.headers, origin);
+    learn(visit, &draft);
     let (key, trailers) = (visit.keys.of(&draft), old.trailers.as_deref().cloned());
     let object = Object::new(key, Arc::new(draft), old.body.clone(), trailers);
     Arc::new(object)
+}
+
+/// Notes what a new answer tells of the one that it was asked in the place of.
+fn learn(visit: &Visit, draft: &Draft) {
+    let Some(stale) = &visit.stale else { return };
+    // What is fresh, and validated since a client wants that, is others' to use still.
+    if !stale.facts.is_fresh(draft.head.facts.received) {
+        stale.object.note_newer(draft);
+    }
 }
 
 /// What goes on for as long as somebody listens is no answer to keep.

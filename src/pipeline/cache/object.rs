@@ -1,6 +1,9 @@
 //! What is stored of one answer.
 
-use std::sync::{Arc, atomic::AtomicU64};
+use std::sync::{
+    Arc,
+    atomic::{AtomicU8, AtomicU64, Ordering::Relaxed},
+};
 
 use bytes::{Bytes, BytesMut};
 use http::{
@@ -60,6 +63,9 @@ pub(super) struct Object {
     checked: AtomicU64,
     /// How much it is asked for, as one of several variants.
     demand: Demand,
+    /// How many answers, since it came or was last validated, were to requests that select it and vary by
+    /// other fields.
+    departures: AtomicU8,
     weight: u64,
 }
 
@@ -175,6 +181,7 @@ impl Object {
             trailers,
             checked: AtomicU64::new(0),
             demand: Demand::default(),
+            departures: AtomicU8::new(0),
             weight: 0,
         };
         object.weight = object.weighed() as u64;
@@ -197,6 +204,27 @@ impl Object {
     pub(super) fn is_gone(&self, purges: &Purges) -> bool {
         let origin = &self.draft.origin;
         purges.reached(&origin.marks, origin.began, &self.checked) == Reached::Gone
+    }
+
+    /// Notes by what an answer varies that has come for a request that selects this one.
+    pub(super) fn note_newer(&self, newer: &Draft) {
+        let (ours, theirs) = (&self.draft.nominated, &newer.nominated);
+        // What is kept under another key takes nothing's place here.
+        if ours == theirs || self.draft.audience != newer.audience {
+            return;
+        }
+        let departures = match theirs.is_within(ours) {
+            // Whatever selects this one selects the newer one too, which goes before it (RFC 9111 4.1).
+            true => MOST_DEPARTURES,
+            // The upstream may still answer other requests by the fields of before.
+            false => self.departures.load(Relaxed).saturating_add(1),
+        };
+        self.departures.store(departures, Relaxed);
+    }
+
+    /// Whether the upstream does not vary by these fields any more, as far as its answers tell.
+    pub(super) fn is_outdated(&self) -> bool {
+        self.departures.load(Relaxed) >= MOST_DEPARTURES
     }
 
     /// Notes that it is asked for.
@@ -321,6 +349,9 @@ const FIELD: usize = 136;
 /// The counts of a shared object.
 const COUNTS: usize = 16;
 const NANOS_PER_MILLI: u64 = 1_000_000;
+/// Behind so many answers by other fields, and none by its own, it goes. Were it one, each who sends a field that
+/// the upstream names to those alone who send it would push out what all others select.
+const MOST_DEPARTURES: u8 = 4;
 
 #[cfg(test)]
 mod tests {

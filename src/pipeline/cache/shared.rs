@@ -422,9 +422,9 @@ impl Cache {
             return;
         }
         let replaces = |known: &Object| object.draft.replaces(&known.draft);
+        let has_to_go = |known: &Object| known.is_outdated() || self.is_gone(known);
         // A purge that comes from here on reaches it where it stands.
-        self.store
-            .put(object, replaces, |known| self.is_gone(known));
+        self.store.put(object, replaces, has_to_go);
     }
 
     /// The fetch under way for this that will do for who asks now, if somebody makes one.
