@@ -44,6 +44,7 @@ mod purge_log;
 mod purge_message;
 mod purges_shared;
 mod redis_time;
+mod rivalry;
 mod room;
 mod second_tier;
 mod serve;

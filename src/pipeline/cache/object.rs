@@ -1,8 +1,11 @@
 //! What is stored of one answer.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU8, AtomicU64, Ordering::Relaxed},
+use std::{
+    hash::{DefaultHasher, Hash, Hasher},
+    sync::{
+        Arc,
+        atomic::{AtomicU8, AtomicU64, Ordering::Relaxed},
+    },
 };
 
 use bytes::{Bytes, BytesMut};
@@ -17,6 +20,7 @@ use super::{
     key::{Key, Label},
     policy::{Audience, Facts, Moment, Nominated, StoredHead, VariantKey, Verdict},
     purge::{Marks, Purges, Reached, Stamp},
+    rivalry::Rivalry,
     store::Kept,
 };
 use crate::exchange::fields::{X_REQUEST_ID, withhold};
@@ -63,6 +67,8 @@ pub(super) struct Object {
     checked: AtomicU64,
     /// How much it is asked for, as one of several variants.
     demand: Demand,
+    /// Whether another shall have its place, where the two do not fit beside each other.
+    rivalry: Rivalry,
     /// How many answers, since it came or was last validated, were to requests that select it and vary by
     /// other fields.
     departures: AtomicU8,
@@ -150,6 +156,14 @@ impl Draft {
         }
     }
 
+    /// A digest of what it is selected by. It is remembered for a comparison and tells no answers apart.
+    fn digest(&self) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        self.nominated.hash(&mut hasher);
+        self.variant.hash(&mut hasher);
+        hasher.finish()
+    }
+
     /// Bytes on the heap.
     fn heap(&self) -> usize {
         let fields: usize = fields_weight(&self.head.headers);
@@ -181,6 +195,7 @@ impl Object {
             trailers,
             checked: AtomicU64::new(0),
             demand: Demand::default(),
+            rivalry: Rivalry::default(),
             departures: AtomicU8::new(0),
             weight: 0,
         };
@@ -252,6 +267,20 @@ impl Kept for Object {
 
     fn succeed(&self, replaced: &Self) {
         self.demand.succeed(&replaced.demand);
+        self.rivalry.succeed(&replaced.rivalry);
+    }
+
+    fn refuses(&self, new: &Self) -> bool {
+        if self.standing() <= new.standing() {
+            return false;
+        }
+        let (digest, began) = (new.draft.digest(), new.draft.origin.began);
+        let gives_way = self.rivalry.refuse(digest, began, self.demand.total());
+        if gives_way {
+            // Or this one would have its place back at once.
+            new.demand.succeed(&self.demand);
+        }
+        !gives_way
     }
 }
 
