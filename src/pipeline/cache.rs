@@ -35,6 +35,7 @@ mod flights;
 mod handed;
 mod judge;
 pub mod key;
+mod kinds;
 mod lineage;
 mod object;
 mod places;

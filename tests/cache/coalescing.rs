@@ -324,31 +324,113 @@ const ALWAYS_VALIDATED: [[(&str, &str); 2]; 3] = [
     ],
 ];
 
+/// A site whose answers have these fields, one of which is kept.
+async fn validated(fields: &'static [(&'static str, &'static str)]) -> Site {
+    let site = Site::start("", move |count, seen| match seen.header("if-none-match") {
+        Some(_) => answer(304, fields, ""),
+        None => numbered(count, fields),
+    })
+    .await;
+    site.get("/a").await;
+    eventually(|| site.gateway.metric("tollgate_cache_objects", &[]) == 1.0).await;
+    site
+}
+
+/// Requests with and without a cookie, all of which ask the origin before it answers any.
+async fn all_ask_at_once(site: &Site, cookies: usize, others: usize) {
+    let before = site.count();
+    site.gate.forget_permits(1_000_000);
+    let asking = async {
+        let with = (0..cookies).map(|_| site.get_with("/a", &[SESSION]));
+        let without = (0..others).map(|_| site.get("/a"));
+        let (mut sent, others) = tokio::join!(join_all(with), join_all(without));
+        sent.extend(others);
+        sent
+    };
+    let opening = async {
+        // The origin has answered none of them.
+        eventually(|| site.count() == before + cookies + others).await;
+        site.gate.add_permits(1_000_000);
+    };
+    let (sent, ()) = tokio::join!(asking, opening);
+    for sent in sent {
+        assert_eq!((sent.status(), &*sent.body), (200, &b"1"[..]));
+    }
+    for seen in &site.seen()[before..] {
+        assert_eq!(seen.header("if-none-match"), Some("\"one\""));
+    }
+}
+
 #[tokio::test]
 async fn all_ask_at_once_whether_an_answer_is_right_that_each_has_to_ask_about() {
-    for fields in ALWAYS_VALIDATED {
-        let site = Site::start("", move |count, seen| match seen.header("if-none-match") {
-            Some(_) => answer(304, &fields, ""),
-            None => numbered(count, &fields),
-        })
-        .await;
-        site.get("/a").await;
-        eventually(|| site.gateway.metric("tollgate_cache_objects", &[]) == 1.0).await;
-        site.gate.forget_permits(1_000_000);
-        let asking = async { join_all((0..8).map(|_| site.get("/a"))).await };
-        let opening = async {
-            // The origin has answered none of them.
-            eventually(|| site.count() == 9).await;
-            site.gate.add_permits(1_000_000);
-        };
-        let (sent, ()) = tokio::join!(asking, opening);
-        for sent in sent {
-            assert_eq!((sent.status(), &*sent.body), (200, &b"1"[..]), "{fields:?}");
-        }
-        for seen in &site.seen()[1..] {
-            assert_eq!(seen.header("if-none-match"), Some("\"one\""), "{fields:?}");
-        }
+    for fields in &ALWAYS_VALIDATED {
+        let site = validated(fields).await;
+        all_ask_at_once(&site, 0, 8).await;
     }
+}
+
+/// Since its date lies behind, or by what it says of its age.
+#[tokio::test]
+async fn all_ask_at_once_whether_an_answer_is_right_that_comes_stale() {
+    const STALE: [[(&str, &str); 3]; 2] = [
+        [
+            ("cache-control", "max-age=5"),
+            ("etag", "\"one\""),
+            ("age", "20"),
+        ],
+        [
+            ("cache-control", "max-age=5"),
+            ("etag", "\"one\""),
+            ("date", "Thu, 01 Jan 2015 00:00:00 GMT"),
+        ],
+    ];
+    for fields in &STALE {
+        let site = validated(fields).await;
+        all_ask_at_once(&site, 0, 8).await;
+    }
+}
+
+/// Whoever of them has brought the one that is kept.
+#[tokio::test]
+async fn all_kinds_of_requests_ask_at_once_about_what_each_has_to_ask_about() {
+    for fields in &ALWAYS_VALIDATED {
+        let site = validated(fields).await;
+        site.get_with("/a", &[SESSION]).await;
+        all_ask_at_once(&site, 4, 4).await;
+        site.get("/a").await;
+        all_ask_at_once(&site, 4, 4).await;
+    }
+}
+
+/// Only those who have one are told that it is for one request.
+#[tokio::test]
+async fn what_each_who_has_a_session_validates_parts_none_of_those_without() {
+    let site = Site::start("", |count, seen| {
+        let (control, etag) = match seen.header("cookie") {
+            Some(_) => ("no-cache", "\"own\""),
+            None => ("max-age=600", "\"all\""),
+        };
+        let fields = [("cache-control", control), ("etag", etag)];
+        match seen.header("if-none-match") {
+            Some(known) if known == etag => answer(304, &fields, ""),
+            _ => numbered(count, &fields),
+        }
+    })
+    .await;
+    site.get("/a").await;
+    site.later(601);
+    // It has come in the place of the one for all.
+    let is_kept = async || {
+        site.get_with("/a", &[SESSION]).await;
+        let seen = site.seen();
+        seen.last().and_then(|last| last.header("if-none-match")) == Some("\"own\"")
+    };
+    within(async { while !is_kept().await {} }).await;
+    let before = site.count();
+    let crowd = join_all((0..20).map(|_| site.get("/a")));
+    let (sent, body) = (site.meeting(20, crowd).await, (before + 1).to_string());
+    assert!(sent.iter().all(|sent| sent.body == body));
+    assert_eq!(site.count(), before + 1);
 }
 
 /// What a URL is like that nobody has asked for yet, its first answer tells.
@@ -722,7 +804,7 @@ async fn varying_by_more(validates: bool) -> Site {
     let site = Site::start("", move |count, seen| {
         let (control, vary) = match count {
             1 => ("max-age=1", "x-a"),
-            _ => ("max-age=60", "x-a, x-b"),
+            _ => ("max-age=600", "x-a, x-b"),
         };
         let fields = [
             ("cache-control", control),

@@ -586,16 +586,16 @@ pub(super) fn fill_request(request: &Request) -> Request {
 
 impl Visit {
     /// Whether what another brings may be this request's, as far as the stored answer tells. One that has
-    /// to be validated for each request however new it is (`no-cache`, RFC 9111 5.2.2.4, or stale at once)
-    /// will be followed by such another: that is used for who asked for it alone, and saves no fetch.
+    /// to be validated for each request however new it is (`no-cache`, RFC 9111 5.2.2.4, or stale when it
+    /// comes) will be followed by such another: that is used for who asked for it alone, and saves no fetch.
     fn may_share(&self) -> bool {
         self.stale.as_ref().is_none_or(|stale| {
-            // As the upstream said it: neither a purge, nor how slow the answer was, speaks of the next one.
-            let facts = Facts {
-                initial_age: Duration::ZERO,
-                ..stale.object.draft.head.facts
-            };
-            reuse(&self.asked, &facts, facts.received) != Reuse::Validate
+            let draft = &stale.object.draft;
+            // As the upstream said it: a purge does not speak of the next one.
+            let facts = &draft.head.facts;
+            let validates = reuse(&self.asked, facts, facts.received) == Reuse::Validate;
+            // What others of another kind are told does not part those of this one.
+            !validates || !draft.validating.has(self.kind())
         })
     }
 }

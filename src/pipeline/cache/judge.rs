@@ -63,13 +63,13 @@ impl CacheRoute {
             requested,
             received,
         };
-        let head = match &visit.stale {
+        let mut head = match &visit.stale {
             Some(stale) if answer.status == StatusCode::NOT_MODIFIED => self
                 .merge(visit, stale, &answer, origin)
                 .into_head(response),
             _ => self.store(visit, &answer, origin),
         };
-        if let Head::Store(draft) = &head {
+        if let Head::Store(draft) = &mut head {
             learn(visit, draft);
         }
         head
@@ -195,18 +195,23 @@ fn refreshed(
 ) -> Arc<Object> {
     let old = &stale.object;
     let status = old.draft.head.status;
-    let draft = Draft::new(verdict, status, headers, &visit.headers, origin);
-    learn(visit, &draft);
+    let mut draft = Draft::new(verdict, status, headers, &visit.headers, origin);
+    learn(visit, &mut draft);
     let (key, trailers) = (visit.keys.of(&draft), old.trailers.as_deref().cloned());
     let object = Object::new(key, Arc::new(draft), old.body.clone(), trailers);
     Arc::new(object)
 }
 
-/// Notes what a new answer tells of the one that it was asked in the place of.
-fn learn(visit: &Visit, draft: &Draft) {
-    let Some(stale) = &visit.stale else { return };
+/// Notes what a new answer and the one that it was asked in the place of tell of each other.
+fn learn(visit: &Visit, draft: &mut Draft) {
+    let (kind, stale) = (visit.kind(), visit.stale.as_ref());
+    let known = stale.map(|stale| stale.object.draft.validating);
+    let validates = draft.validating.has(kind);
+    draft.validating = known.unwrap_or_default().with(kind, validates);
     // What is fresh, and validated since a client wants that, is others' to use still.
-    if !stale.facts.is_fresh(draft.head.facts.received) {
+    if let Some(stale) = stale
+        && !stale.facts.is_fresh(draft.head.facts.received)
+    {
         stale.object.note_newer(draft);
     }
 }

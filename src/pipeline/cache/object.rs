@@ -6,6 +6,7 @@ use std::{
         Arc,
         atomic::{AtomicU8, AtomicU64, Ordering::Relaxed},
     },
+    time::Duration,
 };
 
 use bytes::{Bytes, BytesMut};
@@ -18,7 +19,8 @@ use super::{
     body::StoredBody,
     demand::Demand,
     key::{Key, Label},
-    policy::{Audience, Facts, Moment, Nominated, StoredHead, VariantKey, Verdict},
+    kinds::Kinds,
+    policy::{Audience, Facts, Moment, Nominated, StoredHead, VariantKey, Verdict, each_validates},
     purge::{Marks, Purges, Reached, Stamp},
     rivalry::Rivalry,
     store::Kept,
@@ -42,6 +44,9 @@ pub(super) struct Draft {
     pub(super) audience: Audience,
     /// What it can be purged by.
     pub(super) origin: Origin,
+    /// The kinds of requests of which each has to validate such an answer: as it says for those of the
+    /// request that brought it, and as others before it said for theirs.
+    pub(super) validating: Kinds,
     /// The fields that no trailers but those of its first reader have. What is stored has none any more.
     pub(super) withheld: Box<[HeaderName]>,
 }
@@ -88,9 +93,11 @@ impl Draft {
         let audience = verdict.audience;
         let variant = nominated.key(request);
         let withheld = verdict.withheld().into();
+        let validating = Kinds::all(verdict.each_validates);
         let head = verdict.store(status, headers);
         Self {
             withheld,
+            validating,
             ..Self::of(&head, (nominated, variant), audience, origin)
         }
     }
@@ -111,6 +118,8 @@ impl Draft {
             audience,
             nearer,
             origin,
+            // Who brought it is not known, nor how old it came.
+            validating: Kinds::all(each_validates(&head.facts, Duration::ZERO)),
             withheld: Box::default(),
             head: StoredHead { headers, ..*head },
         }
