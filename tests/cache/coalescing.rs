@@ -461,6 +461,54 @@ async fn who_waited_for_an_answer_that_is_for_one_request_waits_for_no_second() 
     }
 }
 
+/// Of a fresh answer another is wanted, be it all of it or the head.
+#[tokio::test]
+async fn who_takes_no_answer_that_comes_for_another_waits_for_none() {
+    for wanted in ["no-cache", "max-age=0", "min-fresh=1000"] {
+        let fields = [("cache-control", "max-age=600"), ("etag", "\"one\"")];
+        let rule = "request_directives = true";
+        let site = Site::start(rule, move |count, _| numbered(count, &fields)).await;
+        site.get("/a").await;
+        eventually(|| site.gateway.metric("tollgate_cache_objects", &[]) == 1.0).await;
+        site.later(1);
+        site.gate.forget_permits(1_000_000);
+        let wants = [("cache-control", wanted)];
+        let asking = async {
+            let wholes = join_all((0..6).map(|_| site.get_with("/a", &wants)));
+            let heads = async {
+                eventually(|| site.count() > 1).await;
+                join_all((0..2).map(|_| site.send("HEAD", "/a", &wants, empty()))).await
+            };
+            tokio::join!(wholes, heads)
+        };
+        let opening = async {
+            // The origin has answered none of them.
+            eventually(|| site.count() == 9).await;
+            site.gate.add_permits(1_000_000);
+        };
+        let ((wholes, _), ()) = tokio::join!(asking, opening);
+        let bodies: BTreeSet<_> = wholes.into_iter().map(|sent| sent.body).collect();
+        assert_eq!(bodies.len(), 6, "{wanted}");
+    }
+}
+
+/// They make a fetch like any other, and all others may have what it brings.
+#[tokio::test]
+async fn who_waits_for_none_is_waited_for() {
+    let fields = [("cache-control", "max-age=600")];
+    let rule = "request_directives = true";
+    let site = Site::start(rule, move |count, _| numbered(count, &fields)).await;
+    let others = async {
+        eventually(|| site.count() == 1).await;
+        join_all((0..5).map(|_| site.get("/a"))).await
+    };
+    let first = [("cache-control", "no-cache")];
+    let all = async { tokio::join!(site.get_with("/a", &first), others).1 };
+    let sent = site.meeting(6, all).await;
+    assert!(sent.iter().all(|sent| sent.body == "1"));
+    assert_eq!(site.count(), 1);
+}
+
 #[tokio::test]
 async fn what_is_stale_at_once_is_fetched_for_all_where_it_may_be_served_so() {
     let fields = [
