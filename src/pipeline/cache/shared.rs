@@ -110,6 +110,16 @@ pub(super) struct Found {
     pub(super) facts: Facts,
 }
 
+impl Found {
+    /// The newer of two that a request selects, which is the one that counts (RFC 9111 4).
+    pub(super) fn or_newer(self, other: Self) -> Self {
+        match other.facts.received > self.facts.received {
+            true => other,
+            false => self,
+        }
+    }
+}
+
 /// What the store has for a request.
 pub(super) enum Stored {
     /// An answer.
