@@ -35,6 +35,7 @@ mod flights;
 mod handed;
 mod judge;
 pub mod key;
+mod kinds;
 mod lineage;
 mod object;
 mod places;
@@ -44,6 +45,7 @@ mod purge_log;
 mod purge_message;
 mod purges_shared;
 mod redis_time;
+mod rivalry;
 mod room;
 mod second_tier;
 mod serve;
@@ -373,7 +375,12 @@ impl Look<'_> {
         };
         let own = self.callers.as_ref().map_or(Stored::Nothing, look);
         let stored = match own {
-            Stored::Found(_) => own,
+            Stored::Found(found) if found.facts.is_fresh(self.now.0) => Stored::Found(found),
+            // The upstream may have given all the same one since.
+            Stored::Found(found) => match look(&self.key) {
+                Stored::Found(other) => Stored::Found(found.or_newer(other)),
+                _ => Stored::Found(found),
+            },
             own => or_others(look(&self.key), own),
         };
         let (why, variant) = match stored {

@@ -77,6 +77,30 @@ async fn callers_can_have_answers_of_their_own() {
     assert_eq!(site.get("/").await.body, "5");
 }
 
+#[tokio::test]
+async fn a_callers_stale_answer_gives_way_to_a_newer_one_for_all() {
+    let route = route("scope = 'principal'");
+    let site = Site::configured(&route, |count, _| {
+        let control = match count {
+            1 => "max-age=1",
+            _ => "public, max-age=600",
+        };
+        numbered(count, &[("cache-control", control), ("etag", "\"e\"")])
+    })
+    .await;
+    let alice = bearer("alice");
+    let fields = [("authorization", alice.as_str())];
+    for (body, kept) in [("1", 1.0), ("2", 2.0)] {
+        assert_eq!(site.get_with("/", &fields).await.body, body);
+        eventually(|| site.gateway.metric("tollgate_cache_objects", &[]) == kept).await;
+        site.later(2);
+    }
+    let sent = site.get_with("/", &fields).await;
+    assert_eq!(sent.body, "2");
+    assert_eq!(sent.header("cache-status"), Some("tollgate; hit"));
+    assert_eq!(site.count(), 2);
+}
+
 /// That the last one was nobody else's is noted under the caller's key, and the answer stands under another.
 #[tokio::test]
 async fn an_answer_for_all_has_a_callers_requests_wait_for_each_other_again() {

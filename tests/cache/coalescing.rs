@@ -330,31 +330,113 @@ const ALWAYS_VALIDATED: [[(&str, &str); 2]; 3] = [
     ],
 ];
 
+/// A site whose answers have these fields, one of which is kept.
+async fn validated(fields: &'static [(&'static str, &'static str)]) -> Site {
+    let site = Site::start("", move |count, seen| match seen.header("if-none-match") {
+        Some(_) => answer(304, fields, ""),
+        None => numbered(count, fields),
+    })
+    .await;
+    site.get("/a").await;
+    eventually(|| site.gateway.metric("tollgate_cache_objects", &[]) == 1.0).await;
+    site
+}
+
+/// Requests with and without a cookie, all of which ask the origin before it answers any.
+async fn all_ask_at_once(site: &Site, cookies: usize, others: usize) {
+    let before = site.count();
+    site.gate.forget_permits(1_000_000);
+    let asking = async {
+        let with = (0..cookies).map(|_| site.get_with("/a", &[SESSION]));
+        let without = (0..others).map(|_| site.get("/a"));
+        let (mut sent, others) = tokio::join!(join_all(with), join_all(without));
+        sent.extend(others);
+        sent
+    };
+    let opening = async {
+        // The origin has answered none of them.
+        eventually(|| site.count() == before + cookies + others).await;
+        site.gate.add_permits(1_000_000);
+    };
+    let (sent, ()) = tokio::join!(asking, opening);
+    for sent in sent {
+        assert_eq!((sent.status(), &*sent.body), (200, &b"1"[..]));
+    }
+    for seen in &site.seen()[before..] {
+        assert_eq!(seen.header("if-none-match"), Some("\"one\""));
+    }
+}
+
 #[tokio::test]
 async fn all_ask_at_once_whether_an_answer_is_right_that_each_has_to_ask_about() {
-    for fields in ALWAYS_VALIDATED {
-        let site = Site::start("", move |count, seen| match seen.header("if-none-match") {
-            Some(_) => answer(304, &fields, ""),
-            None => numbered(count, &fields),
-        })
-        .await;
-        site.get("/a").await;
-        eventually(|| site.gateway.metric("tollgate_cache_objects", &[]) == 1.0).await;
-        site.gate.forget_permits(1_000_000);
-        let asking = async { join_all((0..8).map(|_| site.get("/a"))).await };
-        let opening = async {
-            // The origin has answered none of them.
-            eventually(|| site.count() == 9).await;
-            site.gate.add_permits(1_000_000);
-        };
-        let (sent, ()) = tokio::join!(asking, opening);
-        for sent in sent {
-            assert_eq!((sent.status(), &*sent.body), (200, &b"1"[..]), "{fields:?}");
-        }
-        for seen in &site.seen()[1..] {
-            assert_eq!(seen.header("if-none-match"), Some("\"one\""), "{fields:?}");
-        }
+    for fields in &ALWAYS_VALIDATED {
+        let site = validated(fields).await;
+        all_ask_at_once(&site, 0, 8).await;
     }
+}
+
+/// Since its date lies behind, or by what it says of its age.
+#[tokio::test]
+async fn all_ask_at_once_whether_an_answer_is_right_that_comes_stale() {
+    const STALE: [[(&str, &str); 3]; 2] = [
+        [
+            ("cache-control", "max-age=5"),
+            ("etag", "\"one\""),
+            ("age", "20"),
+        ],
+        [
+            ("cache-control", "max-age=5"),
+            ("etag", "\"one\""),
+            ("date", "Thu, 01 Jan 2015 00:00:00 GMT"),
+        ],
+    ];
+    for fields in &STALE {
+        let site = validated(fields).await;
+        all_ask_at_once(&site, 0, 8).await;
+    }
+}
+
+/// Whoever of them has brought the one that is kept.
+#[tokio::test]
+async fn all_kinds_of_requests_ask_at_once_about_what_each_has_to_ask_about() {
+    for fields in &ALWAYS_VALIDATED {
+        let site = validated(fields).await;
+        site.get_with("/a", &[SESSION]).await;
+        all_ask_at_once(&site, 4, 4).await;
+        site.get("/a").await;
+        all_ask_at_once(&site, 4, 4).await;
+    }
+}
+
+/// Only those who have one are told that it is for one request.
+#[tokio::test]
+async fn what_each_who_has_a_session_validates_parts_none_of_those_without() {
+    let site = Site::start("", |count, seen| {
+        let (control, etag) = match seen.header("cookie") {
+            Some(_) => ("no-cache", "\"own\""),
+            None => ("max-age=600", "\"all\""),
+        };
+        let fields = [("cache-control", control), ("etag", etag)];
+        match seen.header("if-none-match") {
+            Some(known) if known == etag => answer(304, &fields, ""),
+            _ => numbered(count, &fields),
+        }
+    })
+    .await;
+    site.get("/a").await;
+    site.later(601);
+    // It has come in the place of the one for all.
+    let is_kept = async || {
+        site.get_with("/a", &[SESSION]).await;
+        let seen = site.seen();
+        seen.last().and_then(|last| last.header("if-none-match")) == Some("\"own\"")
+    };
+    within(async { while !is_kept().await {} }).await;
+    let before = site.count();
+    let crowd = join_all((0..20).map(|_| site.get("/a")));
+    let (sent, body) = (site.meeting(20, crowd).await, (before + 1).to_string());
+    assert!(sent.iter().all(|sent| sent.body == body));
+    assert_eq!(site.count(), before + 1);
 }
 
 /// What a URL is like that nobody has asked for yet, its first answer tells.
@@ -383,6 +465,54 @@ async fn who_waited_for_an_answer_that_is_for_one_request_waits_for_no_second() 
             assert_eq!(client.answer().await.text(), "ok", "{control}");
         }
     }
+}
+
+/// Of a fresh answer another is wanted, be it all of it or the head.
+#[tokio::test]
+async fn who_takes_no_answer_that_comes_for_another_waits_for_none() {
+    for wanted in ["no-cache", "max-age=0", "min-fresh=1000"] {
+        let fields = [("cache-control", "max-age=600"), ("etag", "\"one\"")];
+        let rule = "request_directives = true";
+        let site = Site::start(rule, move |count, _| numbered(count, &fields)).await;
+        site.get("/a").await;
+        eventually(|| site.gateway.metric("tollgate_cache_objects", &[]) == 1.0).await;
+        site.later(1);
+        site.gate.forget_permits(1_000_000);
+        let wants = [("cache-control", wanted)];
+        let asking = async {
+            let wholes = join_all((0..6).map(|_| site.get_with("/a", &wants)));
+            let heads = async {
+                eventually(|| site.count() > 1).await;
+                join_all((0..2).map(|_| site.send("HEAD", "/a", &wants, empty()))).await
+            };
+            tokio::join!(wholes, heads)
+        };
+        let opening = async {
+            // The origin has answered none of them.
+            eventually(|| site.count() == 9).await;
+            site.gate.add_permits(1_000_000);
+        };
+        let ((wholes, _), ()) = tokio::join!(asking, opening);
+        let bodies: BTreeSet<_> = wholes.into_iter().map(|sent| sent.body).collect();
+        assert_eq!(bodies.len(), 6, "{wanted}");
+    }
+}
+
+/// They make a fetch like any other, and all others may have what it brings.
+#[tokio::test]
+async fn who_waits_for_none_is_waited_for() {
+    let fields = [("cache-control", "max-age=600")];
+    let rule = "request_directives = true";
+    let site = Site::start(rule, move |count, _| numbered(count, &fields)).await;
+    let others = async {
+        eventually(|| site.count() == 1).await;
+        join_all((0..5).map(|_| site.get("/a"))).await
+    };
+    let first = [("cache-control", "no-cache")];
+    let all = async { tokio::join!(site.get_with("/a", &first), others).1 };
+    let sent = site.meeting(6, all).await;
+    assert!(sent.iter().all(|sent| sent.body == "1"));
+    assert_eq!(site.count(), 1);
 }
 
 #[tokio::test]
@@ -524,7 +654,7 @@ async fn who_gets_a_private_variant_does_not_wait_while_others_are_kept() {
         let path = format!("/{number}");
         keep(&path, "en").await;
         site.get_with(&path, &[own]).await;
-        keep(&path, "fr").await;
+        keep(&path, &format!("fr-{number}")).await;
         site.get_with(&path, &[CONDITION[0], own]).await;
         let before = site.count();
         let seen = site.seen();
@@ -841,6 +971,105 @@ async fn requests_for_other_variants_wait_for_their_own() {
         assert_eq!(client.answer().await.text(), "ok");
     }
     assert_eq!(halves.asked(), 3);
+}
+
+/// A site whose first answer varies by one field, and all others by two.
+async fn varying_by_more(validates: bool) -> Site {
+    let site = Site::start("", move |count, seen| {
+        let (control, vary) = match count {
+            1 => ("max-age=1", "x-a"),
+            _ => ("max-age=600", "x-a, x-b"),
+        };
+        let fields = [
+            ("cache-control", control),
+            ("vary", vary),
+            ("etag", "\"e\""),
+        ];
+        match seen.header("if-none-match") {
+            Some(_) if validates => answer(304, &fields, ""),
+            _ => numbered(count, &fields),
+        }
+    })
+    .await;
+    site.get_with("/a", &[("x-a", "1")]).await;
+    eventually(|| site.gateway.metric("tollgate_cache_objects", &[]) == 1.0).await;
+    site.later(2);
+    site
+}
+
+/// Requests with these values of the field that only the later answers of such a site vary by. So many ask the
+/// origin before it answers any, and all the others when it has answered one.
+async fn with_values(site: &Site, values: &[String], at_once: usize) {
+    let before = site.count();
+    site.gate.forget_permits(1_000_000);
+    let asking = values.iter().map(|value| async move {
+        let fields = [("x-a", "1"), ("x-b", value.as_str())];
+        site.get_with("/a", &fields).await
+    });
+    let asking = async { join_all(asking).await };
+    let opening = async {
+        let in_flight = || site.gateway.metric("tollgate_requests_in_flight", &[]);
+        eventually(|| in_flight() == values.len() as f64).await;
+        eventually(|| site.count() == before + at_once).await;
+        site.gate.add_permits(1);
+        eventually(|| site.count() == before + values.len()).await;
+        site.gate.add_permits(1_000_000);
+    };
+    let (sent, ()) = tokio::join!(asking, opening);
+    assert!(sent.iter().all(|sent| sent.status() == 200));
+}
+
+#[tokio::test]
+async fn who_differs_in_a_field_that_vary_names_only_now_waits_for_one_answer_at_most() {
+    for validates in [true, false] {
+        let site = varying_by_more(validates).await;
+        let values = |name: &str| -> Vec<_> { (0..8).map(|at| format!("{name}{at}")).collect() };
+        let (first, later) = (values("first"), values("later"));
+        // What is kept says that they are alike.
+        with_values(&site, &first, 1).await;
+        let hit = Some("tollgate; hit");
+        for value in &first {
+            let fields = [("x-a", "1"), ("x-b", value.as_str())];
+            let asking =
+                async { while site.get_with("/a", &fields).await.header("cache-status") != hit {} };
+            within(asking).await;
+        }
+        // That is not asked about any more by who selects nothing newer.
+        with_values(&site, &later, later.len()).await;
+    }
+}
+
+/// An upstream may name a field to those alone who send it. What all others select is theirs still.
+#[tokio::test]
+async fn what_varies_by_more_for_some_does_not_push_out_what_all_others_select() {
+    let site = Site::start("", |count, seen| {
+        let named = seen.header("x-b").is_some();
+        let etag = if named { "\"named\"" } else { "\"all\"" };
+        let vary = if named { "x-a, x-b" } else { "x-a" };
+        let fields = [
+            ("cache-control", "max-age=1"),
+            ("vary", vary),
+            ("etag", etag),
+        ];
+        match seen.header("if-none-match") {
+            Some(known) if known == etag => answer(304, &fields, ""),
+            _ => numbered(count, &fields),
+        }
+    })
+    .await;
+    site.get("/a").await;
+    eventually(|| site.gateway.metric("tollgate_cache_objects", &[]) == 1.0).await;
+    for round in 0..10 {
+        site.later(2);
+        let value = round.to_string();
+        let sent = site.get_with("/a", &[("x-b", value.as_str())]).await;
+        assert_ne!(sent.body, "1", "{round}");
+        let sent = site.get("/a").await;
+        assert_eq!(sent.body, "1", "{round}");
+        let seen = site.seen();
+        let last = seen.last().expect("a request");
+        assert_eq!(last.header("if-none-match"), Some("\"all\""), "{round}");
+    }
 }
 
 #[tokio::test]

@@ -20,6 +20,7 @@ use crate::{
     site::{Site, answer, numbered, request},
     support::{
         BoxBody, Gateway, Origin, Peer, Raw, Server, empty, encode, eventually, full, http1, read,
+        within,
     },
 };
 
@@ -685,4 +686,80 @@ async fn a_change_makes_what_its_content_location_names_be_forgotten() {
         let body = site.get_with("/b", &other).await.body;
         assert_eq!(body, "2", "another host's is not to be touched: {location}");
     }
+}
+
+/// Two of the answers of [`LARGE`] do not fit beside each other.
+const LITTLE_MEMORY: &str = "[cache]\nmemory = '8MiB'\nmax_object = '2MiB'\n\
+                             [routes.site]\nupstream = 'ORIGIN'\ncache = {}\n";
+const LARGE: usize = 1900 << 10;
+
+/// A site with large answers that vary by language.
+async fn large_and_varying() -> Site {
+    let body = Bytes::from(vec![b'x'; LARGE]);
+    let fields = [
+        ("cache-control", "max-age=600"),
+        ("vary", "accept-language"),
+    ];
+    Site::configured(LITTLE_MEMORY, move |_, _| {
+        answer(200, &fields, body.clone())
+    })
+    .await
+}
+
+/// Whether a language is a hit there.
+async fn is_hit(site: &Site, language: &str) -> bool {
+    let fields = [("accept-language", language)];
+    let sent = site.get_with("/a", &fields).await;
+    sent.header("cache-status") == Some("tollgate; hit")
+}
+
+#[tokio::test]
+async fn what_is_asked_for_now_and_then_keeps_no_room_from_what_all_ask_for() {
+    let site = large_and_varying().await;
+    for _ in 0..11 {
+        is_hit(&site, "qq").await;
+        site.later(1);
+    }
+    let mut hits = 0;
+    for second in 0..40 {
+        hits += u32::from(is_hit(&site, "en").await);
+        if second % 8 == 0 {
+            is_hit(&site, "qq").await;
+        }
+        site.later(1);
+    }
+    assert!(hits > 20, "{hits}");
+}
+
+#[tokio::test]
+async fn values_that_are_made_up_take_no_room_from_what_all_ask_for() {
+    let site = large_and_varying().await;
+    is_hit(&site, "en").await;
+    eventually(|| site.gateway.metric("tollgate_cache_objects", &[]) == 1.0).await;
+    for second in 0..30 {
+        assert!(is_hit(&site, "en").await, "{second}");
+        let once = format!("qq-{second}");
+        for made_up in ["qq", once.as_str()] {
+            assert!(!is_hit(&site, made_up).await, "{second}");
+        }
+        site.later(1);
+    }
+}
+
+#[tokio::test]
+async fn what_varies_no_more_has_the_room_of_what_did() {
+    let body = Bytes::from(vec![b'x'; LARGE]);
+    let site = Site::configured(LITTLE_MEMORY, move |count, _| {
+        let fields = match count {
+            1..=11 => &[("cache-control", "max-age=1"), ("vary", "accept-language")][..],
+            _ => &[("cache-control", "max-age=600")][..],
+        };
+        answer(200, fields, body.clone())
+    })
+    .await;
+    for _ in 0..11 {
+        assert!(!is_hit(&site, "en").await);
+        site.later(2);
+    }
+    within(async { while !is_hit(&site, "en").await {} }).await;
 }

@@ -7,7 +7,7 @@
 //! would have to be asked for but rarely to stay ahead. What has come in the place of another, as by each
 //! validation, is as much in demand as that was.
 
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed};
 
 use super::purge::Stamp;
 
@@ -18,6 +18,8 @@ pub(super) struct Demand {
     asked: AtomicU64,
     /// In how many seconds it was, as far as that had not worn off then.
     seconds: AtomicU8,
+    /// In how many it was at all.
+    total: AtomicU32,
 }
 
 impl Demand {
@@ -38,6 +40,7 @@ impl Demand {
             let seconds = self.seconds.load(Relaxed).saturating_sub(worn);
             let seconds = seconds.saturating_add(1).min(MOST_SECONDS);
             self.seconds.store(seconds, Relaxed);
+            self.total.fetch_add(1, Relaxed);
         }
     }
 
@@ -45,6 +48,12 @@ impl Demand {
     pub(super) fn succeed(&self, other: &Self) {
         self.asked.fetch_max(other.asked.load(Relaxed), Relaxed);
         self.seconds.fetch_max(other.seconds.load(Relaxed), Relaxed);
+        self.total.fetch_max(other.total(), Relaxed);
+    }
+
+    /// In how many seconds it was asked for since the first of those came in whose place others have come.
+    pub(super) fn total(&self) -> u32 {
+        self.total.load(Relaxed)
     }
 
     /// When it was last asked for, more or less. Whoever had it fetched asked for it too.
@@ -123,6 +132,15 @@ mod tests {
         assert_eq!(Demand::default().last(7), 7);
         assert_eq!(asked([5]).last(7), 5 * SECOND);
         assert_eq!(asked([5]).last(6 * SECOND), 6 * SECOND);
+    }
+
+    #[test]
+    fn each_second_in_which_one_is_asked_for_is_counted() {
+        let demand = asked((1..=20).chain([20, 20, 500]));
+        let new = Demand::default();
+        new.succeed(&demand);
+        new.note(501 * SECOND);
+        assert_eq!((demand.total(), new.total()), (21, 22));
     }
 
     #[test]

@@ -86,6 +86,7 @@ impl CacheRoute {
                 return self.together(request, visit, wait).await;
             }
             if visit.asked.may_follow()
+                && visit.takes_anothers()
                 && let Some(response) = self.along(&visit, wait).await
             {
                 return response;
@@ -131,6 +132,7 @@ impl CacheRoute {
     async fn together(self: Arc<Self>, request: Request, visit: Visit, wait: Duration) -> Response {
         let deadline = Instant::now() + wait;
         let key = visit.keys.of_flight().clone();
+        let takes_anothers = visit.takes_anothers();
         let mut variant = visit.variant;
         for _ in 0..ROUNDS {
             let id = Id {
@@ -139,6 +141,8 @@ impl CacheRoute {
             };
             let will_do = |flight: &Flight<Outcome>| self.cache.will_do(flight);
             let flight = match self.cache.flights.join(id, will_do, || self.flight(&visit)) {
+                // It leads whoever may wait for it, and waits for nobody.
+                Role::Follow(_) if !takes_anothers => break,
                 Role::Follow(flight) => flight,
                 Role::Lead(flight, ticket) => {
                     return self.lead(request, visit, flight, ticket).await;
@@ -158,6 +162,9 @@ impl CacheRoute {
                 }
                 // Another variant than ours: who wants ours waits for each other.
                 Outcome::Storing(draft) => variant = self.variant(&draft, &visit.headers),
+                Outcome::Refreshed(object) => {
+                    variant = self.variant(&object.draft, &visit.headers);
+                }
                 Outcome::Brought(found) => {
                     variant = self.variant(&found.object.draft, &visit.headers);
                 }
@@ -585,16 +592,34 @@ pub(super) fn fill_request(request: &Request) -> Request {
 
 impl Visit {
     /// Whether what another brings may be this request's, as far as the stored answer tells. One that has
-    /// to be validated for each request however new it is (`no-cache`, RFC 9111 5.2.2.4, or stale at once)
-    /// will be followed by such another: that is used for who asked for it alone, and saves no fetch.
+    /// to be validated for each request however new it is (`no-cache`, RFC 9111 5.2.2.4, or stale when it
+    /// comes) will be followed by such another: that is used for who asked for it alone, and saves no fetch.
     fn may_share(&self) -> bool {
         self.stale.as_ref().is_none_or(|stale| {
-            // As the upstream said it: neither a purge, nor how slow the answer was, speaks of the next one.
+            let draft = &stale.object.draft;
+            // As the upstream said it: a purge does not speak of the next one.
+            let facts = &draft.head.facts;
+            let validates = reuse(&self.asked, facts, facts.received) == Reuse::Validate;
+            // What others of another kind are told does not part those of this one.
+            !validates || !draft.validating.has(self.kind())
+        })
+    }
+
+    /// Whether it takes an answer that comes for another. One that wants a newer one than any that was asked
+    /// for before it (RFC 9111 5.2.1.1, 5.2.1.4), or a longer time of it than the upstream gives (5.2.1.3),
+    /// would have to ask for itself in the end.
+    fn takes_anothers(&self) -> bool {
+        let wants = &self.asked.wants;
+        if wants.no_cache || wants.max_age == Some(Duration::ZERO) {
+            return false;
+        }
+        self.stale.as_ref().is_none_or(|stale| {
+            // However old that one came: the next may be quicker.
             let facts = Facts {
                 initial_age: Duration::ZERO,
                 ..stale.object.draft.head.facts
             };
-            reuse(&self.asked, &facts, facts.received) != Reuse::Validate
+            reuse(&self.asked, &facts, facts.received) != Reuse::ValidateAsWanted
         })
     }
 }

@@ -64,12 +64,16 @@ impl CacheRoute {
             requested,
             received,
         };
-        match &visit.stale {
+        let mut head = match &visit.stale {
             Some(stale) if answer.status == StatusCode::NOT_MODIFIED => self
                 .merge(visit, stale, &answer, origin)
                 .into_head(response),
             _ => self.store(visit, &answer, origin),
+        };
+        if let Head::Store(draft) = &mut head {
+            learn(visit, draft);
         }
+        head
     }
 
     fn store(&self, visit: &Visit, answer: &Answer<'_>, origin: Origin) -> Head {
@@ -192,10 +196,25 @@ fn refreshed(
 ) -> Arc<Object> {
     let old = &stale.object;
     let status = old.draft.head.status;
-    let draft = Draft::new(verdict, status, headers, &visit.headers, origin);
+    let mut draft = Draft::new(verdict, status, headers, &visit.headers, origin);
+    learn(visit, &mut draft);
     let (key, trailers) = (visit.keys.of(&draft), old.trailers.as_deref().cloned());
     let object = Object::new(key, Arc::new(draft), old.body.clone(), trailers);
     Arc::new(object)
+}
+
+/// Notes what a new answer and the one that it was asked in the place of tell of each other.
+fn learn(visit: &Visit, draft: &mut Draft) {
+    let (kind, stale) = (visit.kind(), visit.stale.as_ref());
+    let known = stale.map(|stale| stale.object.draft.validating);
+    let validates = draft.validating.has(kind);
+    draft.validating = known.unwrap_or_default().with(kind, validates);
+    // What is fresh, and validated since a client wants that, is others' to use still.
+    if let Some(stale) = stale
+        && !stale.facts.is_fresh(draft.head.facts.received)
+    {
+        stale.object.note_newer(draft);
+    }
 }
 
 /// What goes on for as long as somebody listens is no answer to keep.

@@ -1,6 +1,13 @@
 //! What is stored of one answer.
 
-use std::sync::{Arc, atomic::AtomicU64};
+use std::{
+    hash::{DefaultHasher, Hash, Hasher},
+    sync::{
+        Arc,
+        atomic::{AtomicU8, AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
+};
 
 use bytes::{Bytes, BytesMut};
 use http::{
@@ -13,8 +20,10 @@ use super::{
     demand::Demand,
     fetch::REMEMBERED,
     key::{Key, Label},
-    policy::{Audience, Facts, Moment, Nominated, StoredHead, VariantKey, Verdict},
+    kinds::Kinds,
+    policy::{Audience, Facts, Moment, Nominated, StoredHead, VariantKey, Verdict, each_validates},
     purge::{Marks, Purges, Reached, Stamp},
+    rivalry::Rivalry,
     store::Kept,
 };
 use crate::exchange::fields::{X_REQUEST_ID, withhold};
@@ -36,6 +45,9 @@ pub(super) struct Draft {
     pub(super) audience: Audience,
     /// What it can be purged by.
     pub(super) origin: Origin,
+    /// The kinds of requests of which each has to validate such an answer: as it says for those of the
+    /// request that brought it, and as others before it said for theirs.
+    pub(super) validating: Kinds,
     /// The fields that no trailers but those of its first reader have. What is stored has none any more.
     pub(super) withheld: Box<[HeaderName]>,
 }
@@ -61,6 +73,11 @@ pub(super) struct Object {
     checked: AtomicU64,
     /// How much it is asked for, as one of several variants.
     demand: Demand,
+    /// Whether another shall have its place, where the two do not fit beside each other.
+    rivalry: Rivalry,
+    /// How many answers, since it came or was last validated, were to requests that select it and vary by
+    /// other fields.
+    departures: AtomicU8,
     weight: u64,
 }
 
@@ -77,9 +94,11 @@ impl Draft {
         let audience = verdict.audience;
         let variant = nominated.key(request);
         let withheld = verdict.withheld().into();
+        let validating = Kinds::all(verdict.each_validates);
         let head = verdict.store(status, headers);
         Self {
             withheld,
+            validating,
             ..Self::of(&head, (nominated, variant), audience, origin)
         }
     }
@@ -100,6 +119,8 @@ impl Draft {
             audience,
             nearer,
             origin,
+            // Who brought it is not known, nor how old it came.
+            validating: Kinds::all(each_validates(&head.facts, Duration::ZERO)),
             withheld: Box::default(),
             head: StoredHead { headers, ..*head },
         }
@@ -145,6 +166,14 @@ impl Draft {
         }
     }
 
+    /// A digest of what it is selected by. It is remembered for a comparison and tells no answers apart.
+    fn digest(&self) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        self.nominated.hash(&mut hasher);
+        self.variant.hash(&mut hasher);
+        hasher.finish()
+    }
+
     /// Bytes on the heap.
     fn heap(&self) -> usize {
         let fields: usize = fields_weight(&self.head.headers);
@@ -176,6 +205,8 @@ impl Object {
             trailers,
             checked: AtomicU64::new(0),
             demand: Demand::default(),
+            rivalry: Rivalry::default(),
+            departures: AtomicU8::new(0),
             weight: 0,
         };
         object.weight = object.weighed() as u64;
@@ -198,6 +229,27 @@ impl Object {
     pub(super) fn is_gone(&self, purges: &Purges) -> bool {
         let origin = &self.draft.origin;
         purges.reached(&origin.marks, origin.began, &self.checked) == Reached::Gone
+    }
+
+    /// Notes by what an answer varies that has come for a request that selects this one.
+    pub(super) fn note_newer(&self, newer: &Draft) {
+        let (ours, theirs) = (&self.draft.nominated, &newer.nominated);
+        // What is kept under another key takes nothing's place here.
+        if ours == theirs || self.draft.audience != newer.audience {
+            return;
+        }
+        let departures = match theirs.is_within(ours) {
+            // Whatever selects this one selects the newer one too, which goes before it (RFC 9111 4.1).
+            true => MOST_DEPARTURES,
+            // The upstream may still answer other requests by the fields of before.
+            false => self.departures.load(Relaxed).saturating_add(1),
+        };
+        self.departures.store(departures, Relaxed);
+    }
+
+    /// Whether the upstream does not vary by these fields any more, as far as its answers tell.
+    pub(super) fn is_outdated(&self) -> bool {
+        self.departures.load(Relaxed) >= MOST_DEPARTURES
     }
 
     /// Notes that it is asked for.
@@ -231,6 +283,20 @@ impl Kept for Object {
 
     fn succeed(&self, replaced: &Self) {
         self.demand.succeed(&replaced.demand);
+        self.rivalry.succeed(&replaced.rivalry);
+    }
+
+    fn refuses(&self, new: &Self) -> bool {
+        if self.standing() <= new.standing() {
+            return false;
+        }
+        let (digest, began) = (new.draft.digest(), new.draft.origin.began);
+        let gives_way = self.rivalry.refuse(digest, began, self.demand.total());
+        if gives_way {
+            // Or this one would have its place back at once.
+            new.demand.succeed(&self.demand);
+        }
+        !gives_way
     }
 }
 
@@ -328,6 +394,9 @@ const FIELD: usize = 136;
 /// The counts of a shared object.
 const COUNTS: usize = 16;
 const NANOS_PER_MILLI: u64 = 1_000_000;
+/// Behind so many answers by other fields, and none by its own, it goes. Were it one, each who sends a field that
+/// the upstream names to those alone who send it would push out what all others select.
+const MOST_DEPARTURES: u8 = 4;
 
 #[cfg(test)]
 mod tests {

@@ -143,7 +143,7 @@ impl SecondTier {
             since,
         };
         for (shelf, value) in place.shelves.iter().zip(shelves) {
-            looked.found = match self.counted(value, |value| look.judge(shelf, None, value)) {
+            let found = match self.counted(value, |value| look.judge(shelf, None, value)) {
                 Some(Judged::Found(found)) => Some(found),
                 Some(Judged::Varies(nominated)) => {
                     let found = look.variant(shelf, &nominated).await?;
@@ -152,7 +152,16 @@ impl SecondTier {
                 }
                 _ => None,
             };
-            if looked.found.is_some() {
+            looked.found = match (looked.found.take(), found) {
+                (Some(own), Some(other)) => Some(own.or_newer(other)),
+                (own, other) => own.or(other),
+            };
+            let now = cache.moment();
+            if looked
+                .found
+                .as_ref()
+                .is_some_and(|found| found.facts.is_fresh(now))
+            {
                 break;
             }
         }

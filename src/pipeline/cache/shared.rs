@@ -113,6 +113,16 @@ pub(super) struct Found {
     pub(super) facts: Facts,
 }
 
+impl Found {
+    /// The newer of two that a request selects, which is the one that counts (RFC 9111 4).
+    pub(super) fn or_newer(self, other: Self) -> Self {
+        match other.facts.received > self.facts.received {
+            true => other,
+            false => self,
+        }
+    }
+}
+
 /// What the store has for a request.
 pub(super) enum Stored {
     /// An answer.
@@ -426,9 +436,9 @@ impl Cache {
             return;
         }
         let replaces = |known: &Object| object.draft.replaces(&known.draft);
+        let has_to_go = |known: &Object| known.is_outdated() || self.is_gone(known);
         // A purge that comes from here on reaches it where it stands.
-        self.store
-            .put(object, replaces, |known| self.is_gone(known));
+        self.store.put(object, replaces, has_to_go);
     }
 
     /// The fetch under way for this that will do for who asks now, if somebody makes one.

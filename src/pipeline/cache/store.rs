@@ -63,6 +63,11 @@ pub trait Kept {
 
     /// Notes that it takes the place of another, and so that one's standing.
     fn succeed(&self, _replaced: &Self) {}
+
+    /// Whether it stays where a new one does not fit beside it, which is refused then.
+    fn refuses(&self, new: &Self) -> bool {
+        self.standing() > new.standing()
+    }
 }
 
 /// All that is stored.
@@ -328,7 +333,7 @@ impl<V: Kept> Store<V> {
             let leaving = match fitting.as_slice() {
                 // They do not fit beside each other. What others keep asking for stays, or who asks for a
                 // large answer by a made-up value would take it from them.
-                [new, known] if known.standing() > new.standing() => Some(0),
+                [new, known] if known.refuses(new) => Some(0),
                 all => least(all),
             };
             let Some(leaving) = leaving else {

@@ -1,9 +1,9 @@
 //! What one caller got by one gateway is served to no other by another.
 
-use super::fleet::{BOTH, Fleet, REDIS};
+use super::fleet::{BOTH, Fleet, REDIS, numbered};
 use crate::{
-    support::RedisServer,
-    whose::{Asked, RULES, answered, configuration},
+    support::{RedisServer, eventually},
+    whose::{Asked, RULES, answered, bearer, configuration},
 };
 
 /// Random answers to random requests of random callers at random gateways.
@@ -31,4 +31,28 @@ async fn two_users_of_two_gateways_never_see_each_others_answers() {
         let found = fleet.looked(0, "hit") + fleet.looked(1, "hit");
         assert!(found > 0.0, "nothing was served out of Redis: {rule}");
     }
+}
+
+#[tokio::test]
+async fn a_callers_stale_answer_in_redis_gives_way_to_a_newer_one_for_all() {
+    let rule = format!("scope = 'principal'\n{REDIS}");
+    let text = configuration(&rule);
+    let fleet = Fleet::over(RedisServer::start(), 1, &text, |count, _| {
+        let control = match count {
+            1 => "max-age=1",
+            _ => "public, max-age=600",
+        };
+        numbered(count, &[("cache-control", control), ("etag", "\"e\"")])
+    })
+    .await;
+    let alice = bearer("alice");
+    let fields = [("authorization", alice.as_str())];
+    for body in ["1", "2"] {
+        let before = fleet.stored(0);
+        assert_eq!(fleet.get_with(0, "/a", &fields).await.body, body);
+        eventually(|| fleet.stored(0) > before).await;
+        fleet.later(2);
+    }
+    assert_eq!(fleet.get_with(0, "/a", &fields).await.body, "2");
+    assert_eq!(fleet.count(), 2);
 }

@@ -113,6 +113,13 @@ pub(super) fn initial_age(headers: &HeaderMap, requested: Moment, received: Mome
     apparent.max(corrected).min(LONGEST)
 }
 
+/// How old it was when it was asked for, as far as the upstream tells by `Age`, and by a date that lies behind:
+/// how long it took to come is no part of that.
+pub(super) fn told_age(headers: &HeaderMap, requested: Moment, received: Moment) -> Duration {
+    let behind = seconds_between(date_of(headers, received), requested.seconds());
+    behind.max(age_value(headers)).min(LONGEST)
+}
+
 /// `Age`: the first member counts, and one that is no number does not (RFC 9111 5.1).
 fn age_value(headers: &HeaderMap) -> Duration {
     let first = headers.get(AGE).map(http::HeaderValue::as_bytes);

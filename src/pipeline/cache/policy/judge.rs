@@ -12,8 +12,9 @@ use super::{
     Asked, Audience, Class, Facts, Moment, Nominated, Options, Scope, StoredHead, Unkeyed, Url,
     date::format_http_date,
     directives::ResponseDirectives,
-    freshness::{Basis, Lifetime, date_field, date_of, initial_age},
+    freshness::{Basis, Lifetime, date_field, date_of, initial_age, told_age},
     invalidate::resolve,
+    reuse::each_validates,
     targeted::Said,
 };
 use crate::exchange::fields;
@@ -96,6 +97,9 @@ pub struct Verdict {
     pub nominated: Nominated,
     /// What decides on its reuse.
     pub facts: Facts,
+    /// Whether each request has to validate it, and so those that follow it, as the upstream tells: how slow
+    /// that was says nothing of the next one.
+    pub each_validates: bool,
     /// The fields that are not stored, beside those of one hop.
     withheld: SmallVec<[HeaderName; 2]>,
 }
@@ -173,7 +177,9 @@ pub fn judge(
         cookie: asked.cookie,
     };
     let facts = facts(&basis, answer)?;
+    let came = told_age(answer.headers, answer.requested, answer.received);
     Ok(Verdict {
+        each_validates: each_validates(&facts, came),
         audience,
         nominated,
         facts,

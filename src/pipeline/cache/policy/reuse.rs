@@ -39,6 +39,20 @@ pub fn reuse(asked: &Asked, facts: &Facts, now: Moment) -> Reuse {
     stale(asked, facts, now)
 }
 
+/// Whether an answer that came so old has to be validated for each request, however soon that comes (RFC
+/// 9111 4), but for those that take a stale one. It is used for who asked for it alone, and so are those
+/// that follow it.
+#[must_use]
+pub fn each_validates(facts: &Facts, came: Duration) -> bool {
+    let facts = Facts {
+        initial_age: came,
+        ..*facts
+    };
+    let now = facts.received;
+    let may_be_stale = !facts.never_stale && within(facts.staleness(now), facts.while_revalidate);
+    facts.always_validate || !(facts.is_fresh(now) || may_be_stale)
+}
+
 /// `max-age` (RFC 9111 5.2.1.1) and `min-fresh` (5.2.1.3).
 fn wants_fresher(asked: &Asked, facts: &Facts, now: Moment) -> bool {
     let age = facts.age(now);

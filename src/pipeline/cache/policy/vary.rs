@@ -98,6 +98,12 @@ impl Nominated {
         &self.names
     }
 
+    /// Whether another set has all of the names: requests that are alike by that are alike by this one.
+    #[must_use]
+    pub fn is_within(&self, other: &Self) -> bool {
+        self.names.iter().all(|name| other.names.contains(name))
+    }
+
     /// Whether there is but one variant.
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -327,6 +333,16 @@ mod tests {
         let nominated = vary(&["Foo, bar", ",FOO,", "accept"]).unwrap();
         assert_eq!(nominated.names(), ["accept", "bar", "foo"]);
         assert!(vary(&[""]).unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_set_is_within_another_that_has_all_of_its_names() {
+        let within = |one: &str, other: &str| {
+            let [one, other] = [one, other].map(|names| vary(&[names]).unwrap());
+            one.is_within(&other)
+        };
+        assert!(within("", "foo") && within("foo", "bar, FOO") && within("foo", "foo"));
+        assert!(!within("foo", "") && !within("bar, foo", "foo") && !within("foo", "bar"));
     }
 
     #[test]

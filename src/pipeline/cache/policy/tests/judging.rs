@@ -174,6 +174,33 @@ fn an_answer_is_as_old_as_its_age_its_date_and_its_journey_say() {
 }
 
 #[test]
+fn each_validates_what_comes_stale_however_fast_it_comes() {
+    let past = date(-20);
+    let (age, behind) = (("age", "20"), ("date", past.as_str()));
+    let each = |control: &str, lines: Lines<'_>, delay: u64| {
+        let lines = [lines, &[("cache-control", control), ("etag", "\"a\"")]].concat();
+        let headers = headers(&lines);
+        let answer = Answer {
+            status: StatusCode::OK,
+            headers: &headers,
+            requested: NOW,
+            received: after(delay),
+        };
+        let verdict = judge(&get(&[]), &URL, &answer, &Options::default());
+        verdict.unwrap().each_validates
+    };
+    for lines in [&[age][..], &[behind], &[age, behind]] {
+        assert!(each("max-age=5", lines, 0) && each("max-age=5", lines, 2_000));
+        assert!(!each("max-age=60", lines, 0));
+        assert!(!each("max-age=5, stale-while-revalidate=60", lines, 0));
+    }
+    // The next one may be faster.
+    assert!(!each("max-age=5", &[], 9_000));
+    assert!(each("max-age=0", &[], 0) && each("no-cache, max-age=60", &[], 0));
+    assert!(!each("max-age=0, stale-while-revalidate=5", &[], 0));
+}
+
+#[test]
 fn the_first_valid_age_counts_and_an_invalid_one_does_not() {
     for (age, expected) in [
         ("7200", 7200),
