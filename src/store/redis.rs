@@ -210,6 +210,12 @@ impl Redis {
         })
     }
 
+    /// The runtime for what no request waits for: its connection is that of no worker.
+    #[must_use]
+    pub fn beside(&self) -> &Handle {
+        &self.control
+    }
+
     /// Has the figures tell of it from now on. Before the first answer it is not known to be away.
     pub fn take_effect(&self) {
         self.in_effect.store(true, SeqCst);

@@ -221,4 +221,4 @@ impl Limit {
 }
 
 /// The worker that is none: the control runtime, which has a connection of its own.
-const CONTROL: usize = usize::MAX;
+pub(super) const CONTROL: usize = usize::MAX;

@@ -6,7 +6,7 @@ use http::HeaderMap;
 
 use super::{
     held::{AllHeld, hold_until_end},
-    lease::Lease,
+    lease::InAdvance,
     limit::Limit,
     shared::{Change, change_later},
     stage::Source,
@@ -40,7 +40,7 @@ pub(super) struct OpenCharge {
     /// The place of its report among those of the request.
     pub(super) report: usize,
     /// What was taken in advance for the same key, where anything is.
-    pub(super) lease: Option<Arc<Lease>>,
+    pub(super) in_advance: InAdvance,
 }
 
 impl Grant {
@@ -105,9 +105,11 @@ impl OpenCharge {
 
     /// Takes it of what was taken in advance, as far as that goes; what is left to charge.
     fn out_of_lease(&self, more: u32) -> u32 {
-        let now = || self.limit.counters.at(self.limit.clock.now());
-        let lease = self.lease.as_ref();
-        lease.map_or(more, |lease| lease.charge(now(), more))
+        let InAdvance::Held(lease) = &self.in_advance else {
+            return more;
+        };
+        let now = self.limit.counters.at(self.limit.clock.now());
+        lease.charge(now, more)
     }
 
     /// A whole number; the largest that can be charged stands for all above. Anything else, one below

@@ -11,8 +11,10 @@
 //! who waited for as much. Nobody waits longer than Redis's own deadline: then it asks by itself. What is
 //! left is forgotten a window, the shortest, after the last of it came.
 //!
-//! Who comes first under a key takes what it needs and no batch: of keys that somebody makes up nothing is
-//! taken in advance. A key that has to make room for others gives back what is left. What an answer tells
+//! Who comes first under a key takes what it needs and no batch, unless others wait for it: of keys that
+//! somebody makes up nothing is taken in advance. A key that has to make room for others gives back what is
+//! left, and what may still come back or be on its way as soon as it is there: whoever holds it takes nothing
+//! in advance any more, since the next request under the key begins another. What an answer tells
 //! that its request has cost more is taken out of the batch first: it is the caller's, and a debt that Redis
 //! alone knew of would have to wait until the batch is used.
 //!
@@ -33,7 +35,8 @@ use std::{
     },
 };
 
-use quick_cache::sync::Cache;
+use quick_cache::{DefaultHashBuilder, Lifecycle, UnitWeighter, sync::Cache};
+use smallvec::SmallVec;
 use tokio::sync::Notify;
 
 use super::{shared::Owner, tier::Tier};
@@ -44,16 +47,34 @@ pub(super) struct Leases {
     size: u32,
     /// They are found by a hash of this process, which costs a fraction of the one that gateways share.
     hasher: KeyHasher,
-    held: Cache<LeaseKey, Arc<Lease>>,
+    held: Cache<LeaseKey, Arc<Lease>, UnitWeighter, DefaultHashBuilder, Evictions>,
 }
 
 /// What a batch is for.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
-struct LeaseKey {
+pub(super) struct LeaseKey {
     key: KeyHash,
     /// By whose quotas: the tier's id.
     tier: u64,
 }
+
+/// What of what was taken in advance is for a request.
+pub(super) enum InAdvance {
+    /// Nothing ever is.
+    Never,
+    /// What is held.
+    Held(Arc<Lease>),
+    /// Nothing is held yet.
+    Not(LeaseKey),
+}
+
+/// Closes what has to make room.
+#[derive(Clone, Debug)]
+struct Evictions;
+
+/// What one insertion pushes out. It is closed behind the table's lock.
+#[derive(Default)]
+struct Gone(SmallVec<[Arc<Lease>; 1]>);
 
 /// The batches of one key and tier, one after the other.
 pub(super) struct Lease {
@@ -61,7 +82,7 @@ pub(super) struct Lease {
     pub(super) key: KeyHash,
     size: u32,
     /// Whom what is left goes back to when this has to make room.
-    owner: Option<Owner>,
+    owner: Owner,
     batch: Mutex<Batch>,
     /// Woken when a fetch has ended.
     fetched: Notify,
@@ -80,8 +101,10 @@ struct Batch {
     /// Whether Redis had as much as it was last asked for. Where it had less, to ask before that is used
     /// is to ask more often for less.
     plenty: bool,
-    /// Whether a request has come before.
+    /// Whether a request has come before, or waits for the first.
     is_known: bool,
+    /// Whether it had to make room.
+    is_closed: bool,
     /// What is in hand, or less of it, when the batch is to be topped up.
     low: u32,
     /// What was in hand when the fetch that is under way began.
@@ -155,16 +178,18 @@ pub(super) enum Waited {
 pub(super) struct Fetch {
     lease: Arc<Lease>,
     ended: AtomicBool,
-    /// How many.
+    /// What the request itself takes; nothing for a top-up.
+    cost: u32,
+    /// How many, once it has begun.
     pub(super) size: u32,
 }
 
 /// The duty to have a batch topped up, which goes on when the request that found it low is over.
 /// Dropping it is giving up a fetch.
 pub(super) struct TopUp {
-    fetch: Fetch,
+    pub(super) fetch: Fetch,
     /// What a request takes: less than that is of no use.
-    pub(super) cost: u32,
+    pub(super) least: u32,
 }
 
 impl Leases {
@@ -173,39 +198,60 @@ impl Leases {
         Self {
             size,
             hasher: KeyHasher::default(),
-            held: Cache::new(keys),
+            held: Cache::with(
+                keys,
+                keys as u64,
+                UnitWeighter,
+                DefaultHashBuilder::default(),
+                Evictions,
+            ),
         }
     }
 
-    /// The batches of a key, by the quotas of a tier; `None` for a tier that is too small for any. The hash
-    /// under which Redis counts, and whom they belong to, is asked where they are not held yet.
-    pub(super) fn of(
-        &self,
-        key: &[u8],
-        tier: &Tier,
-        made: impl FnOnce() -> (KeyHash, Owner),
-    ) -> Option<Arc<Lease>> {
-        let size = self.size.min(tier.largest_lease);
-        if size <= 1 {
-            return None;
+    /// What is held of a key, by the quotas of a tier. A tier may be too small for any.
+    pub(super) fn find(&self, key: &[u8], tier: &Tier) -> InAdvance {
+        if self.size_of(tier) <= 1 {
+            return InAdvance::Never;
         }
         let key = LeaseKey {
             key: self.hasher.hash(key),
             tier: tier.id,
         };
-        let make = || {
-            let (key, owner) = made();
-            Ok::<_, Infallible>(Arc::new(Lease::new(key, size, Some(owner))))
-        };
+        let held = self.held.get(&key);
+        held.map_or(InAdvance::Not(key), InAdvance::Held)
+    }
+
+    /// The batches of a key of which none are held: `shared` is the hash under which Redis counts.
+    pub(super) fn make(&self, key: LeaseKey, shared: KeyHash, owner: Owner) -> Arc<Lease> {
+        let size = self.size_of(owner.tier());
+        let make = || Ok::<_, Infallible>(Arc::new(Lease::new(shared, size, owner)));
         // One for all who come at once: two would be two batches.
         let Ok(lease) = self.held.get_or_insert_with(&key, make);
-        Some(lease)
+        lease
+    }
+
+    fn size_of(&self, tier: &Tier) -> u32 {
+        self.size.min(tier.largest_lease)
+    }
+}
+
+impl Lifecycle<LeaseKey, Arc<Lease>> for Evictions {
+    type RequestState = Gone;
+
+    fn on_evict(&self, gone: &mut Gone, _: LeaseKey, lease: Arc<Lease>) {
+        gone.0.push(lease);
+    }
+}
+
+impl Drop for Gone {
+    fn drop(&mut self) {
+        self.0.iter().for_each(|lease| lease.close());
     }
 }
 
 impl Lease {
     /// Nothing is in hand yet.
-    fn new(key: KeyHash, size: u32, owner: Option<Owner>) -> Self {
+    fn new(key: KeyHash, size: u32, owner: Owner) -> Self {
         Self {
             key,
             size,
@@ -223,7 +269,7 @@ impl Lease {
             let lent = lends.then(|| Lent::new(self, &mut batch, cost));
             let more = self.runs_low(&batch, cost).then(|| TopUp {
                 fetch: Fetch::new(self, 0),
-                cost,
+                least: cost,
             });
             batch.fetching |= more.is_some();
             return Leased::Given(Given {
@@ -234,15 +280,15 @@ impl Lease {
             });
         }
         if batch.fetching {
+            batch.is_known = true;
             return Leased::Wait;
         }
-        let coming = match batch.is_known {
-            // What is lent may come back meanwhile.
-            true => self.size.saturating_sub(cost).saturating_sub(batch.lent),
-            false => 0,
-        };
-        batch.begin(now, coming);
-        Leased::Fetch(Fetch::new(self, cost.saturating_add(coming)))
+        batch.fetching = true;
+        // A request that began before may still come for what is too old.
+        if now >= batch.until {
+            batch.left = 0;
+        }
+        Leased::Fetch(Fetch::new(self, cost))
     }
 
     /// Waits for the batch that another request fetches. Nobody who has to fetch for others may wait
@@ -273,6 +319,22 @@ impl Lease {
         }
         let last = self.take(now, (cost, lends)).after_waiting();
         last.unwrap_or(Waited::Alone)
+    }
+
+    /// It has to make room. What is left goes back, and what comes from now on does.
+    fn close(&self) {
+        let mut batch = self.locked();
+        batch.is_closed = true;
+        let (left, until) = (std::mem::take(&mut batch.left), batch.until);
+        drop(batch);
+        self.owner.evicted(self.key, left, until);
+    }
+
+    /// Gives back what has come for one that had to make room.
+    fn give_back(&self, mut batch: MutexGuard<'_, Batch>) {
+        let (left, until) = (std::mem::take(&mut batch.left), batch.until);
+        drop(batch);
+        self.owner.give_back(self.key, left, until);
     }
 
     /// Takes what a request has turned out to cost more; what there was too little for.
@@ -311,17 +373,6 @@ impl Lease {
     }
 }
 
-/// Nobody takes of it any more: it had to make room.
-impl Drop for Lease {
-    fn drop(&mut self) {
-        let batch = self.batch.get_mut();
-        let batch = batch.unwrap_or_else(PoisonError::into_inner);
-        if let (Some(owner), 1..) = (&self.owner, batch.left) {
-            owner.give_back(self.key, batch.left, batch.until);
-        }
-    }
-}
-
 impl Leased {
     /// The same for a request that has waited; `None` when it is to wait again.
     fn after_waiting(self) -> Option<Waited> {
@@ -350,18 +401,6 @@ impl Batch {
     fn in_hand(&self) -> u32 {
         self.left.saturating_add(self.lent)
     }
-
-    /// A request has found too little, and fetches a batch.
-    fn begin(&mut self, now: u64, coming: u32) {
-        self.fetching = true;
-        self.is_known = true;
-        self.coming = coming;
-        self.began_with = u32::MAX;
-        // A request that began before may still come for what is too old.
-        if now >= self.until {
-            self.left = 0;
-        }
-    }
 }
 
 impl Lent {
@@ -388,6 +427,9 @@ impl Lent {
         batch.lent = batch.lent.saturating_sub(cost);
         // It fits: whoever fetches asks for so much less.
         batch.left = batch.left.saturating_add(back);
+        if batch.is_closed {
+            self.lease.give_back(batch);
+        }
     }
 }
 
@@ -397,29 +439,36 @@ impl Drop for Lent {
     }
 }
 
-impl TopUp {
-    /// Begins to fetch what is missing by now: half a batch or more. To be called as late as can be:
-    /// requests that have come in the meantime have made it more.
-    pub(super) fn begin(self) -> Fetch {
-        let Self { mut fetch, .. } = self;
-        let mut batch = fetch.lease.locked();
-        let in_hand = batch.in_hand();
-        let missing = fetch.lease.most().saturating_sub(in_hand);
-        batch.coming = missing;
-        batch.began_with = in_hand;
-        drop(batch);
-        fetch.size = missing;
-        fetch
-    }
-}
-
 impl Fetch {
-    fn new(lease: &Arc<Lease>, size: u32) -> Self {
+    fn new(lease: &Arc<Lease>, cost: u32) -> Self {
         Self {
             lease: Arc::clone(lease),
             ended: AtomicBool::new(false),
-            size,
+            cost,
+            size: cost,
         }
+    }
+
+    /// Fixes how many are fetched: what the request takes, and what is missing to a batch then. To be called
+    /// as late as can be: requests that have come in the meantime have made it more.
+    pub(super) fn begin(&mut self) {
+        let lease = &*self.lease;
+        let mut batch = lease.locked();
+        let is_for_others = batch.is_known && !batch.is_closed;
+        batch.is_known = true;
+        let taken = self.cost.max(batch.left.saturating_add(1));
+        let missing = lease.size.saturating_sub(taken);
+        batch.coming = match is_for_others {
+            // What is lent may come back meanwhile.
+            true => missing.saturating_sub(batch.lent),
+            false => 0,
+        };
+        // Whoever fetches for itself had nothing: that is as fast as can be.
+        batch.began_with = match self.cost {
+            0 => batch.in_hand(),
+            _ => u32::MAX,
+        };
+        self.size = self.cost.saturating_add(batch.coming);
     }
 
     /// Keeps what is there beside what its own request takes, and what is left of before unless that is
@@ -432,16 +481,19 @@ impl Fetch {
         now: u64,
     ) {
         self.end(|batch| {
-            batch.low = self
-                .lease
-                .low(batch.began_with.saturating_sub(batch.in_hand()));
-            let left = if now < batch.until { batch.left } else { 0 };
+            let used = batch.began_with.saturating_sub(batch.in_hand());
+            batch.low = self.lease.low(used);
+            let is_old = now >= batch.until;
+            let left = if is_old { 0 } else { batch.left };
             batch.left = left.saturating_add(got);
+            // What is left of before is good for no longer because nothing has come.
+            if got > 0 || is_old {
+                batch.until = now.saturating_add(tier.shortest());
+            }
             batch.plenty = got == batch.coming;
             batch.window = window;
             batch.room = tier.windows.get(window).map_or(u32::MAX, |it| it.bucket);
             batch.standing = Some(standing);
-            batch.until = now.saturating_add(tier.shortest());
             batch.last = Fetched::Batch;
         });
     }
@@ -459,7 +511,10 @@ impl Fetch {
         note(&mut batch);
         batch.fetching = false;
         batch.coming = 0;
-        drop(batch);
+        match batch.is_closed {
+            true => self.lease.give_back(batch),
+            false => drop(batch),
+        }
         self.ended.store(true, Relaxed);
         self.lease.fetched.notify_waiters();
     }

@@ -12,8 +12,8 @@ use quick_cache::sync::Cache;
 
 use super::{
     key::{KeyBytes, Part, Subject, key_of_text},
-    lease::Lease,
-    shared::{Owner, Shared},
+    lease::InAdvance,
+    shared::Shared,
     tier::Tier,
 };
 use crate::{
@@ -50,8 +50,8 @@ pub struct Limit {
 pub(super) struct Ask {
     pub(super) key: KeyHash,
     pub(super) tier: Arc<Tier>,
-    /// What was taken in advance for it, where anything is.
-    pub(super) lease: Option<Arc<Lease>>,
+    /// What was taken in advance for it.
+    pub(super) in_advance: InAdvance,
 }
 
 /// Whether, and by what, a request is counted.
@@ -131,12 +131,7 @@ impl Limit {
 
     /// By what a request is counted, and how much it may. `ignore_case` is what the route says about
     /// paths.
-    pub(super) fn ask(
-        self: &Arc<Self>,
-        request: &Request,
-        context: &Context,
-        ignore_case: bool,
-    ) -> Asked {
+    pub(super) fn ask(&self, request: &Request, context: &Context, ignore_case: bool) -> Asked {
         if self.is_exempt(context) {
             return Asked::Skip;
         }
@@ -157,11 +152,17 @@ impl Limit {
         }
         let hash = || self.counters.hasher.hash(&bytes);
         let leases = self.shared.as_ref().and_then(|it| it.leases.as_ref());
-        let made = || (hash(), Owner::new(self, &tier, context.connection.worker));
-        let lease = leases.and_then(|leases| leases.of(&bytes, &tier, made));
-        let key = lease.as_ref().map_or_else(hash, |lease| lease.key);
+        let in_advance = leases.map_or(InAdvance::Never, |it| it.find(&bytes, &tier));
+        let key = match &in_advance {
+            InAdvance::Held(lease) => lease.key,
+            InAdvance::Never | InAdvance::Not(_) => hash(),
+        };
         self.counters.show(key, || self.shown(subject));
-        Asked::Ask(Ask { key, tier, lease })
+        Asked::Ask(Ask {
+            key,
+            tier,
+            in_advance,
+        })
     }
 
     /// The limit's own quota.

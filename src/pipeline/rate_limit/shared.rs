@@ -9,10 +9,10 @@ use std::{
 };
 
 use smallvec::SmallVec;
-use tokio::runtime::Handle;
 
 use super::{
-    lease::{Fetch, Leased, Leases, TopUp, Waited},
+    book::CONTROL,
+    lease::{Fetch, InAdvance, Lease, Leased, Leases, TopUp, Waited},
     limit::{Ask, Limit},
     stage::{Question, Questions, Refusing, Stage, longest},
     tier::Tier,
@@ -72,39 +72,67 @@ impl Shared {
     }
 }
 
-/// Whom what was taken in advance belongs to, and over whose connection it goes back.
+/// Whom what was taken in advance belongs to.
 pub(super) struct Owner {
     /// A limit that has ended takes nothing back: what counts now is another.
     limit: Weak<Limit>,
     tier: Arc<Tier>,
-    worker: usize,
 }
 
 impl Owner {
-    pub(super) fn new(limit: &Arc<Limit>, tier: &Arc<Tier>, worker: usize) -> Self {
+    fn new(limit: &Arc<Limit>, tier: &Arc<Tier>) -> Self {
         Self {
             limit: Arc::downgrade(limit),
             tier: Arc::clone(tier),
-            worker,
+        }
+    }
+
+    pub(super) fn tier(&self) -> &Tier {
+        &self.tier
+    }
+
+    /// What was taken for a key had to make room: what is left of it goes back.
+    pub(super) fn evicted(&self, key: KeyHash, left: u32, until: u64) {
+        if let Some(limit) = self.limit.upgrade().filter(|_| left > 0) {
+            limit.counters.table.evictions.inc();
+            self.give_back(key, left, until);
         }
     }
 
     /// Gives back what is left of a batch that is good until a moment.
     pub(super) fn give_back(&self, key: KeyHash, left: u32, until: u64) {
-        let Some(limit) = self.limit.upgrade() else {
+        let limit = self.limit.upgrade().filter(|_| left > 0);
+        let Some(limit) = limit else { return };
+        let now = limit.counters.at(limit.clock.now());
+        let Some(shared) = limit.shared.as_ref().filter(|_| now < until) else {
             return;
         };
-        let moment = limit.clock.now();
-        let now = limit.counters.at(moment);
-        // There is no runtime any more where the process ends.
-        if now >= until || Handle::try_current().is_err() {
-            return;
-        }
-        limit.counters.table.evictions.inc();
         let came = until.saturating_sub(self.tier.shortest());
         let ago = Duration::from_nanos(now.saturating_sub(came));
-        let back = (Change::GiveBack(moment.saturating_sub(ago)), left);
-        change_later(&limit, (key, &self.tier), self.worker, back);
+        let (tier, redis) = (Arc::clone(&self.tier), Arc::clone(&shared.redis));
+        // Whoever pushed it out has a worker, whose connection is for its requests.
+        redis.beside().clone().spawn(async move {
+            if let Some(shared) = &limit.shared {
+                let ask = shared.ask(&limit, (key, &tier), (left, left));
+                redis.give_back(CONTROL, ask, ago).await;
+            }
+        });
+    }
+}
+
+impl Limit {
+    /// What is taken in advance for a request, once nothing in memory refuses it: for one that is refused
+    /// nobody else has to make room.
+    fn lease_of<'q>(self: &Arc<Self>, ask: &'q mut Ask) -> Option<&'q Arc<Lease>> {
+        if let InAdvance::Not(key) = ask.in_advance {
+            let leases = self.shared.as_ref()?.leases.as_ref()?;
+            let made = leases.make(key, ask.key, Owner::new(self, &ask.tier));
+            ask.in_advance = InAdvance::Held(made);
+        }
+        match &ask.in_advance {
+            InAdvance::Held(lease) => Some(lease),
+            InAdvance::Never | InAdvance::Not(_) => None,
+        }
     }
 }
 
@@ -146,9 +174,9 @@ fn top_up(limit: &Arc<Limit>, ask: &Ask, worker: usize, more: TopUp) {
             limit,
             tier,
             key,
-            cost: more.cost,
+            cost: more.least,
             takes: 0,
-            fetch: Some(more.begin()),
+            fetch: Some(more.fetch),
         };
         ask_all(worker, SmallVec::from_buf([asking])).await;
     });
@@ -173,7 +201,10 @@ type Answers = SmallVec<[SharedTaken; 2]>;
 
 /// Asks, and keeps what was fetched: to be spawned, since the request that asks may be gone before Redis
 /// answers, and what was taken for the next ones would be lost. `None` where Redis is away.
-async fn ask_all(worker: usize, all: AllAsking) -> Option<Answers> {
+async fn ask_all(worker: usize, mut all: AllAsking) -> Option<Answers> {
+    for fetch in all.iter_mut().filter_map(|asking| asking.fetch.as_mut()) {
+        fetch.begin();
+    }
     let redis = &all.first()?.limit.shared.as_ref()?.redis;
     let asks: SmallVec<[SharedAsk<'_>; 2]> = all.iter().filter_map(Asking::ask).collect();
     let answers = redis.take(worker, &asks).await.ok();
@@ -237,7 +268,7 @@ impl Stage {
             if limit.shared.is_none() {
                 continue;
             }
-            let Some(lease) = &question.ask.lease else {
+            let Some(lease) = limit.lease_of(&mut question.ask) else {
                 let how = How::Alone;
                 pending.push(Pending { index, how });
                 continue;
@@ -343,7 +374,8 @@ impl Stage {
         let on_route = self.on_route(question);
         let limit = &on_route.limit;
         let began = context.began();
-        let (Some(shared), Some(lease)) = (&limit.shared, &question.ask.lease) else {
+        let (Some(shared), InAdvance::Held(lease)) = (&limit.shared, &question.ask.in_advance)
+        else {
             return Ok(Some(How::Alone));
         };
         let redis = &shared.redis;
@@ -497,7 +529,6 @@ impl Owner {
         Self {
             limit: Weak::new(),
             tier: Arc::clone(tier),
-            worker: 0,
         }
     }
 }

@@ -9,7 +9,7 @@ use super::{
     book::LimitBook,
     grant::{Grant, OpenCharge, allow},
     held::Held,
-    lease::Lent,
+    lease::{InAdvance, Lent},
     limit::{Ask, Asked, Limit},
     shared::{Change, change_later},
 };
@@ -315,7 +315,7 @@ impl Stage {
                     at,
                     worker: context.connection.worker,
                     report,
-                    lease: question.ask.lease.clone(),
+                    in_advance: std::mem::replace(&mut question.ask.in_advance, InAdvance::Never),
                 });
             }
         }

@@ -653,6 +653,27 @@ async fn a_lease_that_has_to_make_room_goes_back_to_redis() {
 }
 
 #[tokio::test]
+async fn who_is_refused_here_has_nobody_s_lease_make_room() {
+    let redis = RedisServer::start();
+    let tables = format!(
+        "[server]\nworkers = 1\n\
+         [rate_limits.one]\nkey = 'header:x-name'\nquota = '1000/1d'\nlease = 50\nmax_keys = 100\nstore = 'redis'{PATIENT}\n\
+         [rate_limits.all]\nkey = 'client_ip'\nquota = '120/1d'"
+    );
+    let gateway = patient_by(&redis, &tables, "['one', 'all']");
+    let passed = async |name: &str| passed_with(&gateway, &format!("x-name: {name}\r\n"), 2).await;
+    for number in 0..60 {
+        assert_eq!(passed(&number.to_string()).await, 2);
+    }
+    let before = redis.calls("evalsha");
+    for number in 100..400 {
+        assert_eq!(passed(&number.to_string()).await, 0);
+    }
+    let evicted = gateway.metric("tollgate_rate_limit_evictions_total", &["limit=\"one\""]);
+    assert_eq!((evicted, redis.calls("evalsha")), (0.0, before));
+}
+
+#[tokio::test]
 async fn what_is_asked_about_one_key_at_a_time_is_asked_for_each_request_and_limit() {
     let redis = RedisServer::start();
     let gateway = Gateway::start(&format!(

@@ -12,7 +12,8 @@ fn lease(size: u32) -> Arc<Lease> {
 }
 
 fn new_lease(size: u32) -> Arc<Lease> {
-    Arc::new(Lease::new(KeyHasher::default().hash(b"key"), size, None))
+    let owner = Owner::of_nobody(&tier());
+    Arc::new(Lease::new(KeyHasher::default().hash(b"key"), size, owner))
 }
 
 /// The quota of a hundred a second.
@@ -38,9 +39,15 @@ fn now(lease: &Arc<Lease>, now: u64) -> Leased {
 
 fn fetch(lease: &Arc<Lease>) -> Fetch {
     match now(lease, 1) {
-        Leased::Fetch(fetch) => fetch,
+        Leased::Fetch(fetch) => begun(fetch),
         _ => panic!("there is no batch"),
     }
+}
+
+/// The same when its task runs.
+fn begun(mut fetch: Fetch) -> Fetch {
+    fetch.begin();
+    fetch
 }
 
 /// What a request gets of a batch that has enough.
@@ -136,7 +143,7 @@ fn all_that_is_refused_during_a_top_up_comes_back_and_is_not_fetched_again() {
         assert!(given(&lease, 1).more.is_none(), "there are enough");
     }
     let more = given(&lease, 1).more.expect("half of it is used");
-    let fetch = more.begin();
+    let fetch = begun(more.fetch);
     assert_eq!(fetch.size, 50, "19 are left, 30 may come back");
     drop(lent);
     fetch.keep(50, (0, standing()), &tier(), 1);
@@ -199,8 +206,13 @@ async fn what_one_tier_is_refused_or_has_left_is_nothing_to_another_of_the_same_
     let shared = KeyHasher::shared().hash(b"key");
     let of_tier = |quota| {
         let tier = tier_of(quota);
-        let made = leases.of(b"key", &tier, || (shared, Owner::of_nobody(&tier)));
-        let lease = made.expect("it has room");
+        let InAdvance::Not(key) = leases.find(b"key", &tier) else {
+            panic!("nothing is held yet");
+        };
+        let lease = leases.make(key, shared, Owner::of_nobody(&tier));
+        assert!(
+            matches!(leases.find(b"key", &tier), InAdvance::Held(held) if Arc::ptr_eq(&held, &lease))
+        );
         lease.locked().is_known = true;
         lease
     };
@@ -250,7 +262,7 @@ fn half_a_batch_is_topped_up_to_a_whole_one_less_one_and_nobody_waits_meanwhile(
     let more = half_used(&lease);
     // One fetch at a time, whatever is left.
     assert!(given(&lease, 1).more.is_none());
-    let fetch = more.begin();
+    let fetch = begun(more.fetch);
     assert_eq!(fetch.size, 6, "three are left");
     assert!(given(&lease, 1).more.is_none());
     let told = Standing {
@@ -265,7 +277,7 @@ fn half_a_batch_is_topped_up_to_a_whole_one_less_one_and_nobody_waits_meanwhile(
 #[test]
 fn nobody_is_told_of_more_than_a_window_has_room_for() {
     let lease = lease(10);
-    let fetch = half_used(&lease).begin();
+    let fetch = begun(half_used(&lease).fetch);
     let told = Standing {
         remaining: 98,
         reset: None,
@@ -279,7 +291,7 @@ fn nobody_is_told_of_more_than_a_window_has_room_for() {
 #[tokio::test]
 async fn who_uses_up_what_is_left_waits_for_the_top_up() {
     let lease = lease(10);
-    let fetch = half_used(&lease).begin();
+    let fetch = begun(half_used(&lease).fetch);
     assert_eq!(served(&lease, 1), 4);
     let mut waiting = waiting(&lease, 6);
     fetch.keep(5, (0, standing()), &tier(), 1);
@@ -294,14 +306,14 @@ fn a_top_up_that_redis_has_too_little_for_or_does_not_answer_leaves_what_is_left
     let refused = Fetched::Refused(1, 0, Refused { wait: Some(7) });
     for why in [refused, Fetched::Away, Fetched::Nothing] {
         let lease = lease(10);
-        half_used(&lease).begin().failed(why);
+        begun(half_used(&lease).fetch).failed(why);
         for _ in 0..4 {
             assert!(given(&lease, 1).more.is_none(), "it is not tried on");
         }
         assert!(matches!(now(&lease, 1), Leased::Fetch(_)));
     }
     let lease = lease(10);
-    let fetch = half_used(&lease).begin();
+    let fetch = begun(half_used(&lease).fetch);
     fetch.keep(2, (0, standing()), &tier(), 1);
     for _ in 0..6 {
         assert!(given(&lease, 1).more.is_none(), "Redis had no more");
@@ -312,7 +324,7 @@ fn a_top_up_that_redis_has_too_little_for_or_does_not_answer_leaves_what_is_left
 #[tokio::test]
 async fn a_refused_top_up_refuses_who_waits_for_as_much_and_no_other() {
     let lease = lease(10);
-    let fetch = half_used(&lease).begin();
+    let fetch = begun(half_used(&lease).fetch);
     assert_eq!(served(&lease, 1), 4);
     let (mut cheap, mut dear) = (
         lease.take_fetched(1, (1, false)).boxed(),
@@ -331,7 +343,7 @@ async fn a_refused_top_up_refuses_who_waits_for_as_much_and_no_other() {
 #[test]
 fn what_has_become_too_old_is_no_part_of_what_is_topped_up() {
     let (lease, tier) = (lease(10), tier());
-    let fetch = half_used(&lease).begin();
+    let fetch = begun(half_used(&lease).fetch);
     let late = tier.shortest() + 1;
     fetch.keep(5, (0, standing()), &tier, late);
     assert_eq!(served(&lease, late), 5);
@@ -361,12 +373,50 @@ fn nothing_is_taken_in_advance_for_who_comes_first() {
 }
 
 #[test]
+fn who_comes_first_fetches_a_batch_where_others_wait_for_it() {
+    let lease = new_lease(10);
+    let Leased::Fetch(first) = now(&lease, 1) else {
+        panic!("nothing is there");
+    };
+    assert!(matches!(now(&lease, 1), Leased::Wait));
+    assert_eq!(begun(first).size, 10);
+}
+
+#[test]
+fn what_had_to_make_room_has_nothing_and_keeps_nothing() {
+    let lease = lease(10);
+    fetch(&lease).keep(9, (0, standing()), &tier(), 1);
+    let lent = all_lent(&lease, 2);
+    let under_way = begun(Fetch::new(&lease, 0));
+    lease.close();
+    assert_eq!(served(&lease, 1), 0);
+    drop(lent);
+    under_way.keep(5, (0, standing()), &tier(), 1);
+    let alone = fetch(&lease);
+    assert_eq!(alone.size, 1);
+    alone.keep(0, (0, standing()), &tier(), 1);
+    assert_eq!(served(&lease, 1), 0);
+}
+
+#[test]
+fn a_fetch_that_brings_nothing_keeps_what_is_left_for_no_longer() {
+    let lease = lease(10);
+    fetch(&lease).keep(5, (0, standing()), &tier(), 1);
+    let Leased::Fetch(dear) = lease.take(2, (20, false)) else {
+        panic!("there is not that much");
+    };
+    begun(dear).keep(0, (0, standing()), &tier(), 2);
+    let old = 1 + tier().shortest();
+    assert_eq!(served(&lease, old - 1), 5);
+    assert!(matches!(now(&lease, old), Leased::Fetch(_)));
+}
+
+#[test]
 fn a_quota_of_few_has_nothing_taken_in_advance() {
     let leases = Leases::new(10, 100);
     let quotas = tests::in_seconds(&[(19, 1)]);
     let few = tests::brought("x", &quotas);
-    let made = || -> (KeyHash, Owner) { panic!("nothing is held") };
-    assert!(leases.of(b"key", &few, made).is_none());
+    assert!(matches!(leases.find(b"key", &few), InAdvance::Never));
 }
 
 #[test]
@@ -384,7 +434,7 @@ fn what_a_request_has_turned_out_to_cost_more_comes_out_of_the_batch_first() {
 
 /// What the next top-up finds in hand, where so much was used during the one before.
 fn low_behind(lease: &Arc<Lease>, more: TopUp, used: u32) -> (u32, TopUp) {
-    let fetch = more.begin();
+    let fetch = begun(more.fetch);
     assert_eq!(
         (0..used).filter(|_| given(lease, 1).more.is_none()).count(),
         used as usize
@@ -486,7 +536,7 @@ impl Model {
             }
             Step::Begin => {
                 if let Some(low) = self.low.take() {
-                    let fetch = low.begin();
+                    let fetch = begun(low.fetch);
                     assert!(fetch.size > 0, "half of it is used");
                     self.asked = Some((fetch, 0));
                 }
@@ -520,7 +570,7 @@ impl Model {
                 }
                 return true;
             }
-            Leased::Fetch(fetch) => self.asked = Some((fetch, cost)),
+            Leased::Fetch(fetch) => self.asked = Some((begun(fetch), cost)),
             Leased::Wait => {}
         }
         false
