@@ -65,7 +65,10 @@ impl CacheRoute {
         let mut time = tier.time(&visit.context);
         loop {
             let looking = tier.look(&self.cache, visit, &place, &mut time);
-            let Ok(looked) = looking.await else {
+            let looked = looking.await;
+            let is_there = looked.as_ref().is_ok_and(|looked| !looked.is_empty());
+            self.note_look(visit, is_there);
+            let Ok(looked) = looked else {
                 return Consulted::Ask;
             };
             if let Some(found) = &looked.found
@@ -166,12 +169,27 @@ impl CacheRoute {
 
     /// Whether a request that nobody waits for is looked for. What was nobody else's a moment ago is not, each
     /// time. Of whom that was not learnt himself what he brings is kept in the memory, where the rule has one;
-    /// where it has none, all that others may have is in the second tier alone, and has to come there.
+    /// where it has none, all that others may have is in the second tier alone, and has to come there. So some of
+    /// them look as long as there is nothing, and all of them as soon as there is something.
     fn looks_alone(&self, visit: &Visit) -> bool {
+        if self.second.is_none() {
+            return false;
+        }
         // Nothing else can answer that.
-        let only_stored = visit.asked.wants.only_if_cached;
-        let in_vain = visit.passes && (self.memory || visit.is_known_apart());
-        self.second.is_some() && (only_stored || !in_vain)
+        if visit.asked.wants.only_if_cached || !visit.passes {
+            return true;
+        }
+        let (key, now) = (visit.keys.of_flight(), self.cache.stamp());
+        !self.memory && !visit.is_known_apart() && self.cache.store.may_look(key, now)
+    }
+
+    /// Notes whether the second tier has something of a key, where that alone has answers. One that does not answer
+    /// has nothing, or all who do not wait for each other would wait for it.
+    fn note_look(&self, visit: &Visit, is_there: bool) {
+        if !self.memory {
+            let in_vain = (!is_there).then(|| self.cache.stamp());
+            self.cache.store.note_look(visit.keys.of_flight(), in_vain);
+        }
     }
 
     /// Whether what a request brings can be stored anywhere.
@@ -204,6 +222,7 @@ impl CacheRoute {
         self.wait_again(visit);
         if let Some(ticket) = &visit.ticket {
             let key = visit.keys.of(&object.draft);
+            self.note_look(visit, true);
             ticket.store(&self.cache, key, object);
         }
     }

@@ -64,6 +64,13 @@ pub(super) struct Looked {
     nominated: Option<Nominated>,
 }
 
+impl Looked {
+    /// Whether there is nothing for anybody: neither an answer nor by what answers vary.
+    pub(super) fn is_empty(&self) -> bool {
+        self.found.is_none() && self.nominated.is_none()
+    }
+}
+
 impl SecondTier {
     pub(super) fn new(redis: &Arc<Redis>, log: Arc<PurgeLog>, metrics: SecondTierMetrics) -> Self {
         Self {

@@ -185,8 +185,23 @@ impl<V: Kept> Store<V> {
             let kept = old.into_iter().flat_map(Shelf::variants).cloned();
             let passes = old.map(Shelf::passes_of_all).unwrap_or_default();
             let passes = passes.with(asker, until, learnt);
-            Some(Shelf::new(&label, self.fitting(kept), passes))
+            let shelf = Shelf::new(&label, self.fitting(kept), passes);
+            Some(shelf.missed_with(old))
         });
+    }
+
+    /// Whether it may be looked elsewhere for answers of this key that are not here. Where it is known that they are
+    /// for one caller each, and there was nothing a moment ago, one looks now and then.
+    #[must_use]
+    pub fn may_look(&self, key: &Key, now: u64) -> bool {
+        self.known(key).is_none_or(|shelf| shelf.may_look(now))
+    }
+
+    /// Notes when it was looked so in vain, or that there is something.
+    pub fn note_look(&self, key: &Key, in_vain: Option<u64>) {
+        if let Some(shelf) = self.known(key) {
+            shelf.note_look(in_vain);
+        }
     }
 
     /// Forgets that of one's group, and of no other.
@@ -266,6 +281,13 @@ impl<V: Kept> Store<V> {
     #[must_use]
     pub fn evicted(&self) -> u64 {
         self.evicted.load(Relaxed)
+    }
+
+    /// What is known of a key; that counts as no request for it.
+    fn known(&self, key: &Key) -> Option<Shelf<V>> {
+        let label = Label::of(key);
+        let shelf = self.shelves.peek(&self.place(label.bytes()))?;
+        (shelf.label().bytes() == label.bytes()).then_some(shelf)
     }
 
     fn place(&self, key: &[u8]) -> Place {

@@ -1,6 +1,6 @@
 //! Many clients of several gateways at once, and one fetch.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures_util::future::join_all;
@@ -188,6 +188,47 @@ async fn who_is_answered_apart_does_not_look_for_it_each_time() {
     }
     assert_eq!((fleet.looked(0, "miss"), fleet.count()), (before, 3));
     assert_eq!(fleet.answers(), Vec::<String>::new());
+}
+
+/// Not even where nothing tells who asks, or something else each time.
+#[tokio::test]
+async fn what_is_nobody_elses_is_looked_for_in_redis_alone_now_and_then() {
+    let fleet = Fleet::with(1, REDIS, &[("cache-control", "no-store")]).await;
+    for (path, has_cookies) in [("/a", false), ("/b", true)] {
+        let ask = async |number: usize| {
+            let cookie = format!("id={number}");
+            let fields = [("cookie", cookie.as_str())];
+            let fields: &[_] = if has_cookies { &fields } else { &[] };
+            fleet.get_with(0, path, fields).await
+        };
+        ask(0).await;
+        let before = fleet.looked(0, "miss");
+        for turn in 1..=2 {
+            for number in 0..20 {
+                ask(20 * turn + number).await;
+            }
+            let looked = fleet.looked(0, "miss") - before;
+            assert_eq!(looked, turn as f64, "{path}");
+            fleet.clock.advance(Duration::from_millis(250));
+        }
+    }
+    assert_eq!(fleet.count(), 82);
+}
+
+#[tokio::test]
+async fn what_another_gateway_has_brought_is_found_in_redis_alone_by_all_who_do_not_wait() {
+    let fleet = private_to_sessions(2, REDIS).await;
+    // It is known that nobody waits, and that nothing is there.
+    for session in ["session=1", "session=2"] {
+        fleet.get_with(0, "/", &[("cookie", session)]).await;
+    }
+    assert_eq!(fleet.fill(1, "/").await, "3");
+    fleet.clock.advance(Duration::from_millis(250));
+    for cookie in ["id=1", "id=2", "id=3"] {
+        let sent = fleet.get_with(0, "/", &[("cookie", cookie)]).await;
+        assert_eq!(text(&sent), "3");
+    }
+    assert_eq!(fleet.count(), 3);
 }
 
 /// Where the answer of another stands in the memory as soon as it has come.

@@ -1,6 +1,13 @@
 //! What is stored under one key.
 
-use std::{slice, sync::Arc};
+use std::{
+    slice,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
+};
 
 use smallvec::SmallVec;
 
@@ -26,6 +33,8 @@ struct Several<V> {
     /// Until when requests for which nothing is here do not wait for each other: answers of this key
     /// turned out to be for one caller each.
     passes: Passes,
+    /// When it was last looked elsewhere for what is not here, in vain; zero where it was not.
+    missed: AtomicU64,
     weight: u64,
 }
 
@@ -41,7 +50,17 @@ impl<V: Kept> Shelf<V> {
             label: label.clone(),
             variants: variants.into_boxed_slice(),
             passes,
+            missed: AtomicU64::new(0),
         })))
+    }
+
+    /// The same, for which it was last looked elsewhere when it was for another.
+    #[must_use]
+    pub(super) fn missed_with(self, other: Option<&Self>) -> Self {
+        if let Some(Variants::Several(other)) = other.map(|other| &other.0) {
+            self.note_look(Some(other.missed.load(Relaxed)));
+        }
+        self
     }
 
     pub(super) fn label(&self) -> &Label {
@@ -109,6 +128,31 @@ impl<V> Shelf<V> {
         }
     }
 
+    /// Whether it may be looked elsewhere for what is not here: where there was nothing a moment ago, now and then,
+    /// and by one alone.
+    #[must_use]
+    pub(super) fn may_look(&self, now: u64) -> bool {
+        let Variants::Several(several) = &self.0 else {
+            return true;
+        };
+        let missed = several.missed.load(Relaxed);
+        let is_due = now >= missed.saturating_add(BETWEEN_LOOKS);
+        let is_first = || {
+            let noted = several
+                .missed
+                .compare_exchange(missed, now, Relaxed, Relaxed);
+            noted.is_ok()
+        };
+        missed == 0 || (is_due && is_first())
+    }
+
+    /// Notes when it was looked so in vain, or that there was something.
+    pub(super) fn note_look(&self, in_vain: Option<u64>) {
+        if let Variants::Several(several) = &self.0 {
+            several.missed.store(in_vain.unwrap_or(0), Relaxed);
+        }
+    }
+
     pub(super) fn passes_of_all(&self) -> Passes {
         match &self.0 {
             Variants::One(_) => Passes::default(),
@@ -128,3 +172,5 @@ impl<V> Clone for Shelf<V> {
 
 /// The counts of what is shared.
 const COUNTS: usize = 16;
+/// How long it is not looked elsewhere behind a look that was in vain.
+const BETWEEN_LOOKS: u64 = Duration::from_millis(250).as_nanos() as u64;

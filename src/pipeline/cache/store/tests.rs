@@ -285,6 +285,25 @@ fn a_mark_to_pass_is_remembered_of_those_of_whom_it_was_learnt() {
 }
 
 #[test]
+fn what_is_nowhere_is_looked_for_now_and_then_where_nobody_waits() {
+    let store = store(1 << 20, 64 << 10);
+    let kept = key("/a").to_key();
+    store.note_look(&kept, Some(10));
+    assert!(store.may_look(&kept, 10), "nothing is known of it");
+    store.pass_until(&kept, 1, 100, Learnt::Fields);
+    assert!(store.may_look(&kept, 10) && store.may_look(&kept, 10));
+    store.note_look(&kept, Some(10));
+    // What is learnt of another meanwhile brings nothing.
+    store.pass_until(&kept, 2, 100, Learnt::Fields);
+    let due = 10 + 250_000_000;
+    assert!(!store.may_look(&kept, 10) && !store.may_look(&kept, due - 1));
+    assert!(store.may_look(&kept, due));
+    assert!(!store.may_look(&kept, due), "another looks");
+    store.note_look(&kept, None);
+    assert!(store.may_look(&kept, due) && store.may_look(&kept, due));
+}
+
+#[test]
 fn a_mark_to_pass_is_forgotten_and_what_stands_beside_it_stays() {
     let store = store(1 << 20, 64 << 10);
     let kept = key("/a").to_key();
