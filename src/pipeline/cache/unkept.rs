@@ -38,11 +38,12 @@ impl Unkept {
         }
     }
 
-    /// By what the answer turned out so: by what the upstream says to who asks, or by what is alike for all.
+    /// By what the answer turned out so: by its head, or by its size. What is streamed, how it ends and its tags
+    /// are the upstream's word to who asks, too: `Accept: text/event-stream` has one stream what others may keep.
     pub(super) fn learnt(self) -> Learnt {
         match self {
-            Self::Rules(_) => Learnt::Fields,
-            _ => Learnt::Whole,
+            Self::TooLarge => Learnt::Whole,
+            _ => Learnt::Fields,
         }
     }
 }

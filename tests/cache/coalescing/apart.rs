@@ -500,6 +500,63 @@ async fn a_cookie_that_is_set_for_one_client_does_not_keep_out_what_others_poll(
     }
 }
 
+/// A site whose answers are other ones to those with this value of `Accept`.
+async fn chosen_by_accept(chosen: &'static str) -> Site {
+    const TEXT: &str = "[cache]\nmemory = '1MiB'\nmax_object = '64KiB'\n\
+                        [routes.site]\nupstream = 'ORIGIN'\ncache = {}\n";
+    Site::configured(TEXT, move |count, seen| {
+        let is_chosen = seen.header("accept") == Some(chosen);
+        if is_chosen && chosen == "large" {
+            return answer(200, TAGGED, vec![b'x'; 100 << 10]);
+        }
+        let kind = if is_chosen { chosen } else { "text/plain" };
+        let fields = [TAGGED[0], TAGGED[1], ("content-type", kind)];
+        match seen.header("if-none-match") {
+            Some("\"one\"") => answer(304, TAGGED, ""),
+            _ => numbered(count, &fields),
+        }
+    })
+    .await
+}
+
+/// How many of so many polls went to the upstream.
+async fn asked_by_polls(site: &Site, fields: &[(&str, &str)]) -> usize {
+    let before = site.count();
+    for _ in 0..6 {
+        assert_eq!(site.get_with("/a", fields).await.status(), 304);
+    }
+    site.count() - before
+}
+
+#[tokio::test]
+async fn who_has_an_answer_streamed_does_not_keep_out_what_others_poll() {
+    for stream in ["text/event-stream", "multipart/x-mixed-replace"] {
+        let site = chosen_by_accept(stream).await;
+        let old = ("if-none-match", "\"old\"");
+        // There are so many that one is in nearly every group.
+        for number in 0..100 {
+            let cookie = format!("id={number}");
+            let fields = [old, ("accept", stream), ("cookie", cookie.as_str())];
+            assert_eq!(site.get_with("/a", &fields).await.status(), 200);
+        }
+        site.later(6);
+        let asked = asked_by_polls(&site, &[CONDITION[0], ("cookie", "theme=1")]).await;
+        assert!(asked <= 2, "{asked} for {stream}");
+    }
+}
+
+/// Once in five minutes, however often it is asked for so.
+#[tokio::test]
+async fn who_has_an_answer_made_large_does_not_keep_out_what_others_poll_for_long() {
+    let site = chosen_by_accept("large").await;
+    for (later, asked) in [(6, 6), (200, 6), (100, 2)] {
+        let sent = site.get_with("/a", &[("accept", "large")]).await;
+        assert_eq!(sent.body.len(), 100 << 10);
+        site.later(later);
+        assert_eq!(asked_by_polls(&site, &CONDITION).await, asked);
+    }
+}
+
 /// Its 304s leave out what its answers say.
 #[tokio::test]
 async fn a_304_that_is_wrong_is_taken_at_its_word_once_in_a_while() {

@@ -19,9 +19,11 @@ struct Mark {
     asker: u64,
     /// Zero when that was taken back.
     until: u64,
+    /// When a 304 to one of its group was last taken at its word; where none was, until when that was so as it was
+    /// first learnt.
+    since: u64,
+    is_doubted: bool,
     learnt: Learnt,
-    /// When a 304 to one of its group was last taken at its word.
-    doubted: Option<u64>,
 }
 
 /// By what an answer turned out to be nobody else's.
@@ -30,7 +32,7 @@ pub enum Learnt {
     /// By its head, whose fields a 304 mostly has too (RFC 9110 15.4.5): one that may be kept by its own says
     /// that it is not so.
     Fields,
-    /// By what is alike for all who ask, its size for one, and of which no 304 tells.
+    /// By its size, of which no 304 tells, and which is mostly alike for all who ask.
     Whole,
 }
 
@@ -43,13 +45,16 @@ impl Passes {
     /// The same with what has been learnt of one, who takes the place of the last of its group.
     #[must_use]
     pub(super) fn with(&self, asker: u64, until: u64, learnt: Learnt) -> Self {
-        let doubted = self.of_group_of(asker).and_then(|mark| mark.doubted);
+        let known = self.of_group_of(asker);
+        let (since, is_doubted) =
+            known.map_or((until, false), |mark| (mark.since, mark.is_doubted));
         let mut all = self.where_not(|mark| is_one_group(mark.asker, asker));
         all.0.push(Mark {
             asker,
             until,
+            since,
+            is_doubted,
             learnt,
-            doubted,
         });
         all
     }
@@ -63,26 +68,25 @@ impl Passes {
     /// The same but for what was over by then.
     #[must_use]
     pub(super) fn since(&self, moment: u64) -> Self {
-        self.where_not(|mark| mark.until.max(mark.doubted.unwrap_or(0)) <= moment)
+        self.where_not(|mark| mark.until.max(mark.since) <= moment)
     }
 
     /// The same when a 304 to one of a group says otherwise; `None` where it is not heeded.
     ///
     /// An upstream may leave out of its 304s what its answers say, `Set-Cookie` with good reason. So such a guess
     /// is made now and then only: else each would cost an answer that nobody keeps. How long ago was the last
-    /// one counts, and not when it was learnt: else who has it learnt again and again would have none made.
+    /// one counts, and not when it was learnt: else who has it learnt again and again would have none made. An
+    /// answer that is too large costs most; but a request may choose that, too, by a field that others do not send.
     pub(super) fn doubted(&self, asker: u64, now: u64) -> Option<Self> {
         let is_meant = |mark: &Mark| is_one_group(mark.asker, asker);
         let at = self.0.iter().position(is_meant)?;
         let known = self.0[at];
-        let is_due = |last: u64| now >= last.saturating_add(BETWEEN_DOUBTS);
-        let is_heeded =
-            known.until > 0 && known.learnt == Learnt::Fields && known.doubted.is_none_or(is_due);
-        is_heeded.then(|| {
+        (known.until > 0 && known.may_be_doubted(now)).then(|| {
             let mut all = self.clone();
             all.0[at] = Mark {
                 until: 0,
-                doubted: Some(now),
+                since: now,
+                is_doubted: true,
                 ..known
             };
             all
@@ -124,6 +128,18 @@ impl Passes {
     }
 }
 
+impl Mark {
+    /// Whether it is time to take a 304 at its word.
+    fn may_be_doubted(&self, now: u64) -> bool {
+        let pause = match self.learnt {
+            Learnt::Fields if !self.is_doubted => return true,
+            Learnt::Fields => BETWEEN_DOUBTS,
+            Learnt::Whole => BETWEEN_DOUBTS_OF_SIZES,
+        };
+        now >= self.since.saturating_add(pause)
+    }
+}
+
 fn is_one_group(one: u64, other: u64) -> bool {
     one % GROUPS == other % GROUPS
 }
@@ -132,6 +148,8 @@ fn is_one_group(one: u64, other: u64) -> bool {
 const GROUPS: u64 = 16;
 /// How long a group's answers are taken for what they were behind a 304 that was taken at its word.
 const BETWEEN_DOUBTS: u64 = Duration::from_secs(30).as_nanos() as u64;
+/// The same where they were too large, also before the first 304 that is.
+const BETWEEN_DOUBTS_OF_SIZES: u64 = Duration::from_secs(300).as_nanos() as u64;
 
 #[cfg(test)]
 mod tests {
@@ -179,5 +197,21 @@ mod tests {
         assert!(other.doubted(2, 91).is_some());
         // It is remembered as long as marks are.
         assert!(!doubted.since(89).is_empty() && doubted.since(90).is_empty());
+    }
+
+    #[test]
+    fn a_304_of_what_was_too_large_is_taken_at_its_word_much_later() {
+        let marked = Passes::default().with(1, 100, Learnt::Whole);
+        let due = 100 + BETWEEN_DOUBTS_OF_SIZES;
+        // However often it is learnt.
+        let marked = marked.with(17, due, Learnt::Whole);
+        assert!(marked.doubted(1, due - 1).is_none());
+        let doubted = marked.doubted(1, due).expect("it is time");
+        let next = due + BETWEEN_DOUBTS_OF_SIZES;
+        let again = doubted.with(1, next, Learnt::Whole);
+        assert!(again.doubted(1, next - 1).is_none() && again.doubted(1, next).is_some());
+        // By what it was learnt last counts.
+        let fields = again.with(1, next, Learnt::Fields);
+        assert!(fields.doubted(1, due + BETWEEN_DOUBTS).is_some());
     }
 }

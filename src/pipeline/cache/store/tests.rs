@@ -322,7 +322,7 @@ fn a_mark_to_pass_is_forgotten_and_what_stands_beside_it_stays() {
 }
 
 #[test]
-fn a_mark_to_pass_that_was_learnt_by_the_whole_is_not_taken_away_by_a_304() {
+fn a_mark_to_pass_that_was_learnt_by_the_whole_is_not_soon_taken_away_by_a_304() {
     let store = store(1 << 20, 64 << 10);
     let kept = key("/a").to_key();
     for (asker, learnt, stays) in [(1, Learnt::Fields, false), (2, Learnt::Whole, true)] {
