@@ -10,7 +10,7 @@ use tollgate::pipeline::cache::codec::{Value, decode, encode};
 fuzz_target!(|bytes: &[u8]| {
     check(Bytes::copy_from_slice(bytes));
     // Behind the mark and in front of the checksum, which would keep nearly all inputs out.
-    let mut value = b"tgc\x02".to_vec();
+    let mut value = b"tgc\x03".to_vec();
     value.extend_from_slice(bytes);
     let sum = crc32fast::hash(&value);
     value.extend_from_slice(&sum.to_be_bytes());
@@ -28,5 +28,6 @@ fn check(value: Bytes) {
     assert_eq!(entry.birth, again.birth);
     assert_eq!(entry.key, again.key);
     assert_eq!(entry.head.headers, again.head.headers);
+    assert_eq!(entry.validating, again.validating);
     assert_eq!(entry.body, again.body);
 }

@@ -12,7 +12,10 @@ use std::{ops::Range, time::Duration};
 use bytes::{Buf, Bytes};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
-use super::policy::{Audience, Facts, Moment, Nominated, StoredHead};
+use super::{
+    kinds,
+    policy::{Audience, Facts, Moment, Nominated, StoredHead},
+};
 
 /// What stands under a key.
 #[derive(Clone, Debug)]
@@ -38,6 +41,8 @@ pub struct Entry {
     pub nominated: Nominated,
     /// Their values.
     pub variant: Bytes,
+    /// The kinds of requests of which each has to validate it, a bit for each.
+    pub validating: u8,
     /// Its tags, a line each.
     pub tags: Box<str>,
     /// What followed the body.
@@ -93,6 +98,7 @@ pub fn encode(entry: &Entry, largest: usize) -> Option<Vec<u8>> {
     out.head(&entry.head);
     out.nominated(&entry.nominated);
     out.text(&entry.variant);
+    out.byte(entry.validating);
     out.text(entry.tags.as_bytes());
     out.byte(u8::from(entry.trailers.is_some()));
     if let Some(trailers) = &entry.trailers {
@@ -260,6 +266,7 @@ impl Reader {
             head: self.head()?,
             nominated: self.nominated()?,
             variant: self.text()?,
+            validating: self.byte().filter(|bits| bits & !kinds::ALL == 0)?,
             tags: std::str::from_utf8(&self.text()?).ok()?.into(),
             trailers: match self.flag()? {
                 true => Some(self.fields()?),
@@ -320,7 +327,7 @@ impl Reader {
 
 /// The mark, and the version. A new one is due whenever other requests than before may select an answer,
 /// too: what was stored by the old rules would be served by the new ones.
-const MARK: [u8; 4] = *b"tgc\x02";
+const MARK: [u8; 4] = *b"tgc\x03";
 const ANSWER: u8 = 1;
 const VARIES: u8 = 2;
 const EVERYONE: u8 = 0;
@@ -383,7 +390,7 @@ mod tests {
             (numbers, key, caller) in (any::<[u64; 4]>(), bytes(60), any::<bool>()),
             (status, facts, headers) in (FINAL, facts(), fields()),
             (names, by_identity) in (prop::collection::vec("[a-z]{1,9}", 0..4), any::<bool>()),
-            (variant, tags) in (bytes(40), "[a-z\n]{0,20}"),
+            (variant, validating, tags) in (bytes(40), 0..=kinds::ALL, "[a-z\n]{0,20}"),
             (trailers, body) in (prop::option::of(fields()), prop::collection::vec(bytes(300), 0..3)),
         ) -> Entry {
             let [log, last, guard, soft] = numbers;
@@ -402,6 +409,7 @@ mod tests {
                 },
                 nominated: Nominated::stored(names, by_identity),
                 variant,
+                validating,
                 tags: tags.into(),
                 trailers,
                 body,
@@ -463,6 +471,30 @@ mod tests {
         }
     }
 
+    #[test]
+    fn kinds_of_requests_that_nobody_knows_are_no_value() {
+        for (validating, is_read) in [(0, true), (kinds::ALL, true), (kinds::ALL + 1, false)] {
+            let entry = Entry {
+                birth: Birth::default(),
+                key: Bytes::new(),
+                audience: Audience::Everyone,
+                head: StoredHead {
+                    status: StatusCode::OK,
+                    headers: HeaderMap::new(),
+                    facts: fresh(Duration::ZERO),
+                },
+                nominated: Nominated::stored(Vec::new(), false),
+                variant: Bytes::new(),
+                validating,
+                tags: Box::default(),
+                trailers: None,
+                body: Vec::new(),
+            };
+            let written = encode(&entry, usize::MAX).unwrap();
+            assert_eq!(answer(&written.into()).is_some(), is_read, "{validating}");
+        }
+    }
+
     proptest! {
         #[test]
         fn an_answer_reads_as_it_was_written(entry in entry()) {
@@ -476,6 +508,7 @@ mod tests {
             prop_assert_eq!(read.head.headers, entry.head.headers);
             prop_assert_eq!(read.nominated, entry.nominated);
             prop_assert_eq!(read.variant, entry.variant);
+            prop_assert_eq!(read.validating, entry.validating);
             prop_assert_eq!(read.tags, entry.tags);
             prop_assert_eq!(read.trailers, entry.trailers);
             prop_assert_eq!(read.body.concat(), entry.body.concat());

@@ -26,6 +26,16 @@ impl Kinds {
         Self(if is_so { ALL } else { 0 })
     }
 
+    /// Those of these bits, one for each kind.
+    pub(super) fn of_bits(bits: u8) -> Self {
+        Self(bits & ALL)
+    }
+
+    /// A bit for each.
+    pub(super) fn bits(self) -> u8 {
+        self.0
+    }
+
     /// Whether it is so of one.
     pub(super) fn has(self, kind: Kind) -> bool {
         self.0 & kind.0 != 0
@@ -49,7 +59,8 @@ impl Visit {
     }
 }
 
-const ALL: u8 = 0b1111;
+/// The bits of all kinds. Values in Redis have them: another number of kinds, or another order, is another version.
+pub(super) const ALL: u8 = 0b1111;
 
 #[cfg(test)]
 mod tests {
@@ -67,6 +78,7 @@ mod tests {
                     (one.has(kind), others.has(kind)),
                     (at == other, at != other)
                 );
+                assert_eq!(Kinds::of_bits(one.bits()), one);
             }
         }
         let none = all

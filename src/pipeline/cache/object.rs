@@ -6,7 +6,6 @@ use std::{
         Arc,
         atomic::{AtomicU8, AtomicU64, Ordering::Relaxed},
     },
-    time::Duration,
 };
 
 use bytes::{Bytes, BytesMut};
@@ -21,7 +20,7 @@ use super::{
     fetch::REMEMBERED,
     key::{Key, Label},
     kinds::Kinds,
-    policy::{Audience, Facts, Moment, Nominated, StoredHead, VariantKey, Verdict, each_validates},
+    policy::{Audience, Facts, Moment, Nominated, StoredHead, VariantKey, Verdict},
     purge::{Marks, Purges, Reached, Stamp},
     rivalry::Rivalry,
     store::Kept,
@@ -96,10 +95,10 @@ impl Draft {
         let withheld = verdict.withheld().into();
         let validating = Kinds::all(verdict.each_validates);
         let head = verdict.store(status, headers);
+        let selected = (nominated, variant);
         Self {
             withheld,
-            validating,
-            ..Self::of(&head, (nominated, variant), audience, origin)
+            ..Self::of(&head, selected, audience, validating, origin)
         }
     }
 
@@ -108,6 +107,7 @@ impl Draft {
         head: &StoredHead,
         selected: (Nominated, VariantKey),
         audience: Audience,
+        validating: Kinds,
         origin: Origin,
     ) -> Self {
         let (nominated, variant) = selected;
@@ -119,8 +119,7 @@ impl Draft {
             audience,
             nearer,
             origin,
-            // Who brought it is not known, nor how old it came.
-            validating: Kinds::all(each_validates(&head.facts, Duration::ZERO)),
+            validating,
             withheld: Box::default(),
             head: StoredHead { headers, ..*head },
         }

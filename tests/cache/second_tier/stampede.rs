@@ -287,6 +287,43 @@ async fn who_is_answered_apart_parts_nobody_who_finds_a_stale_answer_in_redis() 
     assert!(fleet.count() < asked + CROWD / 2, "{}", fleet.count());
 }
 
+/// Only those who have one are told that it is for one request.
+#[tokio::test]
+async fn what_who_has_a_session_validates_at_one_gateway_parts_none_of_those_without_at_another() {
+    const CROWD: usize = 20;
+    let fleet = Fleet::start(2, BOTH, |count, seen| {
+        let (control, etag) = match seen.header("cookie") {
+            Some(_) => ("no-cache", "\"own\""),
+            None => ("max-age=600", "\"all\""),
+        };
+        let fields = [("cache-control", control), ("etag", etag)];
+        answer(200, &fields, count.to_string())
+    })
+    .await;
+    assert_eq!(fleet.fill(1, "/").await, "1");
+    fleet.later(601);
+    // What it brings comes in the place of the one for all.
+    let before = fleet.stored(0);
+    fleet.get_with(0, "/", &SESSION).await;
+    eventually(|| fleet.stored(0) > before).await;
+    fleet.gate.forget_permits(1_000_000);
+    let others = async {
+        // By now the first has found it, and all others find it here.
+        eventually(|| fleet.count() == 3).await;
+        let opening = async {
+            let in_flight = || fleet.gateways[1].metric("tollgate_requests_in_flight", &[]);
+            eventually(|| in_flight() == (CROWD + 1) as f64).await;
+            fleet.gate.add_permits(1_000_000);
+        };
+        let crowd = join_all((0..CROWD).map(|_| fleet.get(1, "/")));
+        tokio::join!(crowd, opening).0
+    };
+    let (first, others) = tokio::join!(fleet.body(1, "/"), others);
+    assert_eq!(first, "3");
+    assert!(others.iter().all(|sent| text(sent) == "3"));
+    assert_eq!(fleet.count(), 3);
+}
+
 #[tokio::test]
 async fn who_meets_a_failing_upstream_leaves_its_turn_to_the_next() {
     let fleet = Fleet::start(1, BOTH, |_, _| answer(503, &[], "down")).await;

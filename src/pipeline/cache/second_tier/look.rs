@@ -9,6 +9,7 @@ use super::{
         Visit,
         body::StoredBody,
         codec::{Entry, Value, decode},
+        kinds::Kinds,
         object::{Draft, Object, Origin},
         policy::Nominated,
         purge::{Reached, Stamp},
@@ -123,7 +124,9 @@ impl Look<'_> {
             began: self.began,
             tags: entry.tags,
         };
-        let draft = Draft::of(&head, (entry.nominated, variant), entry.audience, origin);
+        let validating = Kinds::of_bits(entry.validating);
+        let selected = (entry.nominated, variant);
+        let draft = Draft::of(&head, selected, entry.audience, validating, origin);
         let key = self.visit.keys.of(&draft);
         let object = Object::new(key, Arc::new(draft), body, entry.trailers);
         let object = Arc::new(object);

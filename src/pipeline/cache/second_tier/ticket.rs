@@ -260,6 +260,7 @@ fn entry(ticket: &Ticket, object: &Object, key: &[u8]) -> Entry {
         head: draft.as_received(),
         nominated: draft.nominated.clone(),
         variant: Bytes::copy_from_slice(draft.variant.as_bytes()),
+        validating: draft.validating.bits(),
         tags: draft.origin.tags.clone(),
         trailers: object.trailers.as_deref().cloned(),
         body: object.body.pieces().to_vec(),
