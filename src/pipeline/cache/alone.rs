@@ -22,6 +22,7 @@ impl CacheRoute {
             make_conditional(request.headers_mut(), &stale.object.draft.head);
             again
         });
+        let whole = self.may_heed(&visit).then(|| fill_request(&request));
         let brings = self.brings_for_all(&visit);
         if brings {
             unconditional(request.headers_mut());
@@ -68,21 +69,32 @@ impl CacheRoute {
                 }
                 if compares {
                     response = self.conditioned(&visit, response, self.cache.moment());
-                } else {
-                    self.heed(&visit, &response);
+                } else if let Some(whole) = whole {
+                    self.heed(&visit, &response, &whole);
                 }
                 self.unkept(response, &visit, why)
             }
         }
     }
 
-    /// Has the next one of its group ask for the whole where the upstream's 304 says that it may be kept: that
-    /// conditions go on was learnt of an answer to another, or of an older one.
-    fn heed(&self, visit: &Visit, response: &Response) {
-        if visit.keeps_conditions && self.says_that_it_keeps(visit, response) {
-            let (key, asker) = (visit.keys.of_flight(), visit.keys.asker);
-            let now = self.cache.stamp();
-            self.cache.store.wait_again_as_told(key, asker, now);
+    /// Whether a 304 may say to a request that more is kept of what it asks for than was learnt.
+    fn may_heed(&self, visit: &Visit) -> bool {
+        visit.keeps_conditions && visit.stale.is_none()
+    }
+
+    /// Has the whole fetched where the upstream's 304 says that it may be kept: that conditions go on was learnt of
+    /// an answer to another, or of an older one. It is fetched at once, beside the 304: the next one to ask may be
+    /// that other again, of whose answer the same is learnt.
+    fn heed(self: &Arc<Self>, visit: &Visit, response: &Response, whole: &Request) {
+        if !self.says_that_it_keeps(visit, response) {
+            return;
+        }
+        let (key, asker) = (visit.keys.of_flight(), visit.keys.asker);
+        let now = self.cache.stamp();
+        let is_heeded = self.cache.store.wait_again_as_told(key, asker, now);
+        // A part says nothing of who wants the whole, and without waiting conditions are the upstream's.
+        if is_heeded && visit.asked.may_lead() && self.wait.is_some() {
+            self.refresh(whole, visit.clone());
         }
     }
 

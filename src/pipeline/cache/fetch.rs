@@ -275,8 +275,8 @@ impl CacheRoute {
         self.led(&visit, &flight, reader, &outcome, &child)
     }
 
-    /// Fetches anew what was just served stale; nobody waits for it, and of many requests one does it.
-    /// Where there is no place for that now, one that comes later does.
+    /// Fetches anew what was just served stale, or what a 304 says may be kept; nobody has to wait for it, and of
+    /// many requests one does it. Where there is no place for that now, one that comes later does.
     pub(super) fn refresh(self: &Arc<Self>, request: &Request, mut visit: Visit) {
         let id = Id {
             key: visit.keys.of_flight().clone(),

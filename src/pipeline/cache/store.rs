@@ -209,30 +209,34 @@ impl<V: Kept> Store<V> {
         self.remark(key, |passes| passes.without_group_of(asker));
     }
 
-    /// The same behind a 304 that says so: where it can say it, and none was taken at its word just before.
-    pub fn wait_again_as_told(&self, key: &Key, asker: u64, now: u64) {
-        self.remark(key, |passes| passes.doubted(asker, now));
+    /// The same behind a 304 that says so: where it can say it, and none was taken at its word just before. Whether
+    /// it was heeded.
+    pub fn wait_again_as_told(&self, key: &Key, asker: u64, now: u64) -> bool {
+        self.remark(key, |passes| passes.doubted(asker, now))
     }
 
-    /// Changes what was learnt of who asks for a key, where there is something to change.
-    fn remark(&self, key: &Key, remarked: impl Fn(&Passes) -> Option<Passes>) {
+    /// Changes what was learnt of who asks for a key, where there is something to change; whether there was.
+    fn remark(&self, key: &Key, remarked: impl Fn(&Passes) -> Option<Passes>) -> bool {
         let label = Label::of(key);
         let place = self.place(label.bytes());
         // Of nearly all there is none, and no change to make.
         let known = self.shelves.peek(&place);
         if known.is_none_or(|shelf| remarked(&shelf.passes_of_all()).is_none()) {
-            return;
+            return false;
         }
+        let mut is_changed = false;
         self.change(&label, |old| {
             let old = old?;
             // Something else may have been learnt since.
             let Some(passes) = remarked(&old.passes_of_all()) else {
                 return Some(old.clone());
             };
+            is_changed = true;
             let kept: SmallVec<[Arc<V>; 1]> = old.variants().iter().cloned().collect();
             let is_empty = kept.is_empty() && passes.is_empty();
             (!is_empty).then(|| Shelf::new(&label, kept, passes))
         });
+        is_changed
     }
 
     /// Takes out variants.

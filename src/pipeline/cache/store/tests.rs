@@ -327,7 +327,7 @@ fn a_mark_to_pass_that_was_learnt_by_the_whole_is_not_soon_taken_away_by_a_304()
     let kept = key("/a").to_key();
     for (asker, learnt, stays) in [(1, Learnt::Fields, false), (2, Learnt::Whole, true)] {
         store.pass_until(&kept, asker, 100, learnt);
-        store.wait_again_as_told(&kept, asker, 90);
+        assert_eq!(store.wait_again_as_told(&kept, asker, 90), !stays);
         let shelf = store.find(&key("/a")).unwrap();
         let within = shelf.passed_within(asker, 99, 10);
         assert_eq!((shelf.passes(99), within), (stays, stays));
@@ -340,7 +340,7 @@ fn a_mark_to_pass_stays_where_a_304_was_taken_at_its_word_just_before() {
     let kept = key("/a").to_key();
     for passes in [false, true] {
         store.pass_until(&kept, 1, 100, Learnt::Fields);
-        store.wait_again_as_told(&kept, 1, 90);
+        assert_eq!(store.wait_again_as_told(&kept, 1, 90), !passes);
         assert_eq!(store.find(&key("/a")).unwrap().passes(99), passes);
     }
     // What is kept shows that it was right.
