@@ -747,6 +747,37 @@ async fn values_that_are_made_up_take_no_room_from_what_all_ask_for() {
 }
 
 #[tokio::test]
+async fn a_large_variant_that_finds_no_room_pushes_out_no_small_ones() {
+    let large = Bytes::from(vec![b'x'; LARGE]);
+    let fields = [
+        ("cache-control", "max-age=600"),
+        ("vary", "accept-language"),
+    ];
+    let site = Site::configured(LITTLE_MEMORY, move |_, seen| {
+        let body = match seen.header("accept-language") {
+            Some("en" | "qq") => large.clone(),
+            _ => Bytes::from_static(b"small"),
+        };
+        answer(200, &fields, body)
+    })
+    .await;
+    let all = ["en", "a", "b", "c"];
+    for language in all {
+        within(async { while !is_hit(&site, language).await {} }).await;
+    }
+    for _ in 0..3 {
+        site.later(1);
+        assert!(is_hit(&site, "en").await);
+    }
+    for _ in 0..3 {
+        assert!(!is_hit(&site, "qq").await);
+    }
+    for language in all {
+        assert!(is_hit(&site, language).await, "{language}");
+    }
+}
+
+#[tokio::test]
 async fn what_varies_no_more_has_the_room_of_what_did() {
     let body = Bytes::from(vec![b'x'; LARGE]);
     let site = Site::configured(LITTLE_MEMORY, move |count, _| {
