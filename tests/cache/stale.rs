@@ -467,3 +467,48 @@ async fn an_upstream_that_closes_before_the_head_is_stood_in_for_too() {
         }
     }
 }
+
+#[tokio::test]
+async fn an_answer_that_breaks_off_pushes_out_nothing_that_stands_in() {
+    let origin = Origin::start(|mut peer: Peer| async move {
+        while let Some(request) = peer.request().await {
+            let wanted = request.header("x-want");
+            peer.write(match wanted {
+                Some("cut") => CUT,
+                Some("busy") => BUSY,
+                _ => STANDING_IN,
+            })
+            .await;
+            if wanted == Some("cut") {
+                return;
+            }
+        }
+    })
+    .await;
+    let clock = Clock::movable();
+    let text = format!("[routes.a]\nupstream = '{}'\ncache = {{}}\n", origin.url());
+    let gateway = Gateway::start_at(&text, clock.clone());
+    let ask = async |language: &str, want: &str| {
+        let mut client = Raw::connect(gateway.address()).await;
+        let fields = format!("Accept-Language: {language}\r\nX-Want: {want}\r\n");
+        client
+            .send(format!("GET /a HTTP/1.1\r\nHost: a.test\r\n{fields}\r\n"))
+            .await;
+        client.answer_or_end().await.expect("a head")
+    };
+    assert_eq!(ask("en", "-").await.text(), "ok");
+    eventually(|| gateway.metric("tollgate_cache_objects", &[]) == 1.0).await;
+    clock.advance(Duration::from_secs(5));
+    assert!(!ask("en", "cut").await.complete);
+    // What has to go does when another is stored.
+    within(async { while ask("de", "-").await.header("cache-status") != Some(HIT) {} }).await;
+    let sent = ask("en", "busy").await;
+    assert_eq!((sent.status, sent.text()), (200, "ok"));
+}
+
+const HIT: &str = "tollgate; hit";
+const STANDING_IN: &str = "HTTP/1.1 200 OK\r\nCache-Control: max-age=1, stale-if-error=600\r\n\
+                           Vary: Accept-Language\r\nContent-Length: 2\r\n\r\nok";
+/// It varies by nothing, and is not whole.
+const CUT: &str = "HTTP/1.1 200 OK\r\nCache-Control: max-age=600\r\nContent-Length: 10\r\n\r\ncut";
+const BUSY: &str = "HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n";
