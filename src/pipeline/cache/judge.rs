@@ -10,7 +10,7 @@ use http::{
 use super::{
     CacheRoute, Visit,
     object::{Draft, Object, Origin},
-    policy::{self, Answer, Failure, Moment, Verdict, judge, merge, stale_instead},
+    policy::{self, Answer, Failure, Moment, Verdict, judge, merge, serves_stale, stale_instead},
     shared::Found,
     tags::{self, Tags},
     unkept::Unkept,
@@ -167,11 +167,14 @@ impl Visit {
     /// Notes what a new answer tells of the stale one in whose place it was asked for. One that breaks off, or
     /// turns out too large to be kept, tells nothing: it takes no place.
     pub(super) fn note_newer(&self, newer: &Object) {
+        let now = newer.draft.head.facts.received;
         // What is fresh, and validated since a client wants that, is others' to use still.
         if let Some(stale) = &self.stale
-            && !stale.facts.is_fresh(newer.draft.head.facts.received)
+            && !stale.facts.is_fresh(now)
         {
-            stale.object.note_newer(&newer.draft);
+            let serves = serves_stale(&stale.facts, now);
+            let request = &self.headers;
+            stale.object.note_newer(&newer.draft, request, serves);
         }
     }
 }

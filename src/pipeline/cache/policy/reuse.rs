@@ -106,6 +106,15 @@ pub fn stale_instead(asked: &Asked, facts: &Facts, now: Moment, failure: Failure
     within(facts.staleness(now), window)
 }
 
+/// Whether a stale answer may still be served to anybody as it is: while it is fetched anew, or in the place of a
+/// failure. What single clients take beyond that does not count.
+#[must_use]
+pub fn serves_stale(facts: &Facts, now: Moment) -> bool {
+    let windows = facts.while_revalidate.max(facts.if_error);
+    let longest = windows.max(facts.if_unreachable);
+    !facts.never_stale && within(facts.staleness(now), longest)
+}
+
 /// A window of no length admits nothing, not even what expired this very moment.
 fn within(staleness: Duration, window: Duration) -> bool {
     !window.is_zero() && staleness <= window
