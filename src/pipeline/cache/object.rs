@@ -235,8 +235,13 @@ impl Object {
     /// is whether this one may still be served to some.
     pub(super) fn note_newer(&self, newer: &Draft, request: &HeaderMap, serves: bool) {
         let (ours, theirs) = (&self.draft.nominated, &newer.nominated);
-        // What is kept under another key takes nothing's place here.
-        if ours == theirs || self.draft.audience != newer.audience {
+        let tells = match self.draft.audience == newer.audience {
+            // What varies alike takes its place anyway.
+            true => ours != theirs,
+            // A caller who gets what is for all gets its own no more. What is a caller's own is so for no other.
+            false => newer.audience == Audience::Everyone,
+        };
+        if !tells {
             return;
         }
         let departures = match theirs.names_more_of(request, ours) {
@@ -251,7 +256,8 @@ impl Object {
         self.departures.store(departures, Relaxed);
     }
 
-    /// Whether the upstream does not vary by these fields any more, as far as its answers tell.
+    /// Whether the upstream does not vary by these fields any more, or gives a caller none of its own, as far as its
+    /// answers tell.
     pub(super) fn is_outdated(&self) -> bool {
         self.departures.load(Relaxed) >= MOST_DEPARTURES
     }

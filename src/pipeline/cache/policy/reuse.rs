@@ -21,6 +21,17 @@ pub enum Reuse {
     ValidateAsWanted,
 }
 
+impl Reuse {
+    /// Whether the answer is served as it is, before the origin is asked.
+    #[must_use]
+    pub fn serves(self) -> bool {
+        matches!(
+            self,
+            Self::Fresh | Self::StaleWhileRevalidate | Self::StaleAsWanted
+        )
+    }
+}
+
 /// Decides on a stored answer that a request selects by its key and variant.
 ///
 /// A request that says `only-if-cached` gets a 504 where this says to validate (RFC 9111 5.2.1.7).
