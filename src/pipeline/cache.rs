@@ -377,10 +377,10 @@ impl Look<'_> {
         let stored = match own {
             Stored::Found(found) if found.facts.is_fresh(self.now.0) => Stored::Found(found),
             // The upstream may have given all the same one since.
-            Stored::Found(found) => match look(&self.key) {
-                Stored::Found(other) => Stored::Found(found.or_newer(other)),
-                _ => Stored::Found(found),
-            },
+            Stored::Found(found) => Stored::Found(match look(&self.key) {
+                Stored::Found(other) => found.or_newer(other, self.asked, self.now.0),
+                _ => found,
+            }),
             own => or_others(look(&self.key), own),
         };
         let (why, variant) = match stored {

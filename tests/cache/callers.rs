@@ -4,10 +4,12 @@ use std::collections::BTreeMap;
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use futures_util::future::join_all;
+use http::Response;
 
 use crate::{
+    origin::Seen,
     site::{Site, answer, numbered},
-    support::{KeysFile, Sent, empty, eventually},
+    support::{BoxBody, KeysFile, Sent, empty, eventually},
     whose::{AUTH, Asked, RULES, answered, bearer, bearer_for, bearer_until, configuration},
 };
 
@@ -99,6 +101,66 @@ async fn a_callers_stale_answer_gives_way_to_a_newer_one_for_all() {
     assert_eq!(sent.body, "2");
     assert_eq!(sent.header("cache-status"), Some("tollgate; hit"));
     assert_eq!(site.count(), 2);
+}
+
+#[tokio::test]
+async fn a_caller_asks_about_its_own_stale_answer_however_new_the_one_of_others_is() {
+    let (alice, bob) = (bearer("alice"), bearer("bob"));
+    let own = alice.clone();
+    let site = Site::configured(&route("scope = 'principal'"), move |count, seen| {
+        match seen.header("authorization") == Some(own.as_str()) {
+            true => tagged(count, &seen, ("\"own\"", "max-age=1")),
+            false => tagged(count, &seen, ("\"all\"", "public, max-age=1")),
+        }
+    })
+    .await;
+    let objects = || site.gateway.metric("tollgate_cache_objects", &[]);
+    for round in 0..4 {
+        for (caller, body, etag, kept) in
+            [(&alice, "1", "\"own\"", 1.0), (&bob, "2", "\"all\"", 2.0)]
+        {
+            let fields = [("authorization", caller.as_str())];
+            assert_eq!(site.get_with("/", &fields).await.body, body);
+            let asked = site.seen().pop().expect("a request");
+            let condition = (round > 0).then_some(etag);
+            assert_eq!(asked.header("if-none-match"), condition, "{round}");
+            eventually(|| objects() >= kept).await;
+            site.later(1);
+        }
+    }
+    assert_eq!(site.count(), 8);
+}
+
+#[tokio::test]
+async fn a_caller_whose_last_answer_was_for_all_asks_about_that() {
+    let site = Site::configured(&route("scope = 'principal'"), |count, seen| match count {
+        1 => tagged(count, &seen, ("\"own\"", "max-age=1")),
+        _ => tagged(count, &seen, ("\"all\"", "public, max-age=1")),
+    })
+    .await;
+    let alice = bearer("alice");
+    let fields = [("authorization", alice.as_str())];
+    for (body, condition, kept) in [
+        ("1", None, 1.0),
+        ("2", Some("\"own\""), 2.0),
+        ("2", Some("\"all\""), 2.0),
+        ("2", Some("\"all\""), 2.0),
+    ] {
+        assert_eq!(site.get_with("/", &fields).await.body, body);
+        let asked = site.seen().pop().expect("a request");
+        assert_eq!(asked.header("if-none-match"), condition);
+        eventually(|| site.gateway.metric("tollgate_cache_objects", &[]) == kept).await;
+        site.later(2);
+    }
+}
+
+/// An answer with a tag, or that it is right still.
+fn tagged(count: usize, seen: &Seen, (etag, control): (&str, &str)) -> Response<BoxBody> {
+    let fields = [("etag", etag), ("cache-control", control)];
+    match seen.header("if-none-match") == Some(etag) {
+        true => answer(304, &fields, ""),
+        false => numbered(count, &fields),
+    }
 }
 
 /// That the last one was nobody else's is noted under the caller's key, and the answer stands under another.

@@ -467,3 +467,97 @@ async fn an_upstream_that_closes_before_the_head_is_stood_in_for_too() {
         }
     }
 }
+
+#[tokio::test]
+async fn an_answer_that_breaks_off_pushes_out_nothing_that_stands_in() {
+    let origin = Origin::start(|mut peer: Peer| async move {
+        while let Some(request) = peer.request().await {
+            let wanted = request.header("x-want");
+            peer.write(match wanted {
+                Some("cut") => CUT,
+                Some("busy") => BUSY,
+                _ => STANDING_IN,
+            })
+            .await;
+            if wanted == Some("cut") {
+                return;
+            }
+        }
+    })
+    .await;
+    let clock = Clock::movable();
+    let text = format!("[routes.a]\nupstream = '{}'\ncache = {{}}\n", origin.url());
+    let gateway = Gateway::start_at(&text, clock.clone());
+    let ask = async |language: &str, want: &str| {
+        let mut client = Raw::connect(gateway.address()).await;
+        let fields = format!("Accept-Language: {language}\r\nX-Want: {want}\r\n");
+        client
+            .send(format!("GET /a HTTP/1.1\r\nHost: a.test\r\n{fields}\r\n"))
+            .await;
+        client.answer_or_end().await.expect("a head")
+    };
+    assert_eq!(ask("en", "-").await.text(), "ok");
+    eventually(|| gateway.metric("tollgate_cache_objects", &[]) == 1.0).await;
+    clock.advance(Duration::from_secs(5));
+    assert!(!ask("en", "cut").await.complete);
+    // What has to go does when another is stored.
+    within(async { while ask("de", "-").await.header("cache-status") != Some(HIT) {} }).await;
+    let sent = ask("en", "busy").await;
+    assert_eq!((sent.status, sent.text()), (200, "ok"));
+}
+
+/// Many upstreams name `Origin` to those alone who send it.
+#[tokio::test]
+async fn values_of_a_field_that_others_do_not_send_push_out_nothing_that_stands_in() {
+    let control = ("cache-control", "max-age=1, stale-if-error=600");
+    let site = Site::start("", move |count, seen| {
+        match (count, seen.header("origin")) {
+            (1, _) => numbered(count, &[control, ("vary", "accept-language")]),
+            (_, Some(_)) => numbered(count, &[control, ("vary", "accept-language, origin")]),
+            (_, None) => answer(503, &[], "busy"),
+        }
+    })
+    .await;
+    let language = ("accept-language", "en");
+    assert_eq!(site.get_with("/a", &[language]).await.body, "1");
+    eventually(|| site.gateway.metric("tollgate_cache_objects", &[]) == 1.0).await;
+    site.later(2);
+    for number in 0..8 {
+        let origin = format!("https://{number}.test");
+        let fields = [language, ("origin", origin.as_str())];
+        let ask = || site.get_with("/a", &fields);
+        within(async { while ask().await.header("cache-status") != Some(HIT) {} }).await;
+    }
+    let sent = site.get_with("/a", &[language]).await;
+    assert_eq!((sent.status(), &*sent.body), (200, &b"1"[..]));
+}
+
+/// What is named although a request does not have it is named to all.
+#[tokio::test]
+async fn what_an_upstream_sends_by_more_fields_takes_the_place_of_what_it_sent_by_fewer() {
+    let control = ("cache-control", "max-age=1, stale-if-error=600");
+    let site = Site::start("", move |count, seen| {
+        match (count, seen.header("origin")) {
+            (1, _) => numbered(count, &[control, ("vary", "accept-language")]),
+            (_, None) => numbered(count, &[control, ("vary", "accept-language, origin")]),
+            (_, Some(_)) => answer(503, &[], "busy"),
+        }
+    })
+    .await;
+    let language = ("accept-language", "en");
+    assert_eq!(site.get_with("/a", &[language]).await.body, "1");
+    eventually(|| site.gateway.metric("tollgate_cache_objects", &[]) == 1.0).await;
+    site.later(2);
+    let fields = [language];
+    let ask = || site.get_with("/a", &fields);
+    within(async { while ask().await.header("cache-status") != Some(HIT) {} }).await;
+    let fields = [language, ("origin", "https://a.test")];
+    assert_eq!(site.get_with("/a", &fields).await.status(), 503);
+}
+
+const HIT: &str = "tollgate; hit";
+const STANDING_IN: &str = "HTTP/1.1 200 OK\r\nCache-Control: max-age=1, stale-if-error=600\r\n\
+                           Vary: Accept-Language\r\nContent-Length: 2\r\n\r\nok";
+/// It varies by nothing, and is not whole.
+const CUT: &str = "HTTP/1.1 200 OK\r\nCache-Control: max-age=600\r\nContent-Length: 10\r\n\r\ncut";
+const BUSY: &str = "HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n";

@@ -747,6 +747,37 @@ async fn values_that_are_made_up_take_no_room_from_what_all_ask_for() {
 }
 
 #[tokio::test]
+async fn a_large_variant_that_finds_no_room_pushes_out_no_small_ones() {
+    let large = Bytes::from(vec![b'x'; LARGE]);
+    let fields = [
+        ("cache-control", "max-age=600"),
+        ("vary", "accept-language"),
+    ];
+    let site = Site::configured(LITTLE_MEMORY, move |_, seen| {
+        let body = match seen.header("accept-language") {
+            Some("en" | "qq") => large.clone(),
+            _ => Bytes::from_static(b"small"),
+        };
+        answer(200, &fields, body)
+    })
+    .await;
+    let all = ["en", "a", "b", "c"];
+    for language in all {
+        within(async { while !is_hit(&site, language).await {} }).await;
+    }
+    for _ in 0..3 {
+        site.later(1);
+        assert!(is_hit(&site, "en").await);
+    }
+    for _ in 0..3 {
+        assert!(!is_hit(&site, "qq").await);
+    }
+    for language in all {
+        assert!(is_hit(&site, language).await, "{language}");
+    }
+}
+
+#[tokio::test]
 async fn what_varies_no_more_has_the_room_of_what_did() {
     let body = Bytes::from(vec![b'x'; LARGE]);
     let site = Site::configured(LITTLE_MEMORY, move |count, _| {
@@ -762,4 +793,34 @@ async fn what_varies_no_more_has_the_room_of_what_did() {
         site.later(2);
     }
     within(async { while !is_hit(&site, "en").await {} }).await;
+}
+
+/// All requests have the field that is named now, so none tells that it is named to all; and yet, when what was sent
+/// before stands in for no failure any more, it makes room.
+#[tokio::test]
+async fn what_varies_by_more_has_the_room_of_what_did_when_that_serves_nobody() {
+    let body = Bytes::from(vec![b'x'; LARGE]);
+    let site = Site::configured(LITTLE_MEMORY, move |count, _| {
+        let fields = match count {
+            1..=11 => [("cache-control", "max-age=1"), ("vary", "accept-language")],
+            _ => [
+                ("cache-control", "max-age=600"),
+                ("vary", "accept-language, accept"),
+            ],
+        };
+        answer(200, &fields, body.clone())
+    })
+    .await;
+    let fields = [("accept-language", "en"), ("accept", "text/html")];
+    let ask = async || {
+        let sent = site.get_with("/a", &fields).await;
+        sent.header("cache-status") == Some("tollgate; hit")
+    };
+    for _ in 0..11 {
+        assert!(!ask().await);
+        site.later(2);
+    }
+    // The time for which it stands in for an upstream that is away.
+    site.later(60);
+    within(async { while !ask().await {} }).await;
 }

@@ -216,6 +216,7 @@ impl CacheRoute {
 
     /// Stores an answer where the rule says.
     pub(super) fn put(&self, visit: &Visit, object: &Arc<Object>) {
+        visit.note_newer(object);
         if self.memory {
             self.cache.put(object);
         }

@@ -238,11 +238,7 @@ impl CacheRoute {
     /// Whether an answer that was fetched for another may be this request's too.
     pub(super) fn suits(&self, visit: &Visit, draft: &Draft, now: Moment) -> bool {
         let reuse = reuse(&visit.asked, &draft.head.facts, now);
-        draft.is_selected_by(&visit.headers)
-            && matches!(
-                reuse,
-                Reuse::Fresh | Reuse::StaleWhileRevalidate | Reuse::StaleAsWanted
-            )
+        draft.is_selected_by(&visit.headers) && reuse.serves()
     }
 
     /// Whether an answer that has just come for another is what this request selects, and still may not be

@@ -10,7 +10,7 @@ use http::{
 use super::{
     CacheRoute, Visit,
     object::{Draft, Object, Origin},
-    policy::{self, Answer, Failure, Moment, Verdict, judge, merge, stale_instead},
+    policy::{self, Answer, Failure, Moment, Verdict, judge, merge, serves_stale, stale_instead},
     shared::Found,
     tags::{self, Tags},
     unkept::Unkept,
@@ -163,6 +163,22 @@ impl CacheRoute {
     }
 }
 
+impl Visit {
+    /// Notes what a new answer tells of the stale one in whose place it was asked for. One that breaks off, or
+    /// turns out too large to be kept, tells nothing: it takes no place.
+    pub(super) fn note_newer(&self, newer: &Object) {
+        let now = newer.draft.head.facts.received;
+        // What is fresh, and validated since a client wants that, is others' to use still.
+        if let Some(stale) = &self.stale
+            && !stale.facts.is_fresh(now)
+        {
+            let serves = serves_stale(&stale.facts, now);
+            let request = &self.headers;
+            stale.object.note_newer(&newer.draft, request, serves);
+        }
+    }
+}
+
 /// What a 304 has made of what was stored.
 enum Merged {
     Kept(Arc<Object>),
@@ -203,18 +219,12 @@ fn refreshed(
     Arc::new(object)
 }
 
-/// Notes what a new answer and the one that it was asked in the place of tell of each other.
+/// Notes of which kinds of requests each has to validate a new answer, and the one in whose place it was asked for.
 fn learn(visit: &Visit, draft: &mut Draft) {
     let (kind, stale) = (visit.kind(), visit.stale.as_ref());
     let known = stale.map(|stale| stale.object.draft.validating);
     let validates = draft.validating.has(kind);
     draft.validating = known.unwrap_or_default().with(kind, validates);
-    // What is fresh, and validated since a client wants that, is others' to use still.
-    if let Some(stale) = stale
-        && !stale.facts.is_fresh(draft.head.facts.received)
-    {
-        stale.object.note_newer(draft);
-    }
 }
 
 /// What goes on for as long as somebody listens is no answer to keep.

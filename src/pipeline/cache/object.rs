@@ -75,7 +75,7 @@ pub(super) struct Object {
     /// Whether another shall have its place, where the two do not fit beside each other.
     rivalry: Rivalry,
     /// How many answers, since it came or was last validated, were to requests that select it and vary by
-    /// other fields.
+    /// other fields; [`MOST_DEPARTURES`] where one tells that all do.
     departures: AtomicU8,
     weight: u64,
 }
@@ -230,23 +230,33 @@ impl Object {
         purges.reached(&origin.marks, origin.began, &self.checked) == Reached::Gone
     }
 
-    /// Notes by what an answer varies that has come for a request that selects this one.
-    pub(super) fn note_newer(&self, newer: &Draft) {
+    /// Notes by what an answer varies that has come for a request that selects this one, which is stale. `serves`
+    /// is whether this one may still be served to some.
+    pub(super) fn note_newer(&self, newer: &Draft, request: &HeaderMap, serves: bool) {
         let (ours, theirs) = (&self.draft.nominated, &newer.nominated);
-        // What is kept under another key takes nothing's place here.
-        if ours == theirs || self.draft.audience != newer.audience {
+        let tells = match self.draft.audience == newer.audience {
+            // What varies alike takes its place anyway.
+            true => ours != theirs,
+            // A caller who gets what is for all gets its own no more. What is a caller's own is so for no other.
+            false => newer.audience == Audience::Everyone,
+        };
+        if !tells {
             return;
         }
-        let departures = match theirs.is_within(ours) {
-            // Whatever selects this one selects the newer one too, which goes before it (RFC 9111 4.1).
-            true => MOST_DEPARTURES,
-            // The upstream may still answer other requests by the fields of before.
-            false => self.departures.load(Relaxed).saturating_add(1),
+        let departures = match theirs.names_more_of(request, ours) {
+            // Whatever selects this one and is like this request selects the newer one too, which goes before it
+            // (RFC 9111 4.1); and others are answered by those fields too.
+            false => MOST_DEPARTURES,
+            // Who sends a field that the upstream names to those alone who send it, and makes up its values, would
+            // take what all others select from them.
+            true if serves => return,
+            true => self.departures.load(Relaxed).saturating_add(1),
         };
         self.departures.store(departures, Relaxed);
     }
 
-    /// Whether the upstream does not vary by these fields any more, as far as its answers tell.
+    /// Whether the upstream does not vary by these fields any more, or gives a caller none of its own, as far as its
+    /// answers tell.
     pub(super) fn is_outdated(&self) -> bool {
         self.departures.load(Relaxed) >= MOST_DEPARTURES
     }
@@ -393,8 +403,9 @@ const FIELD: usize = 136;
 /// The counts of a shared object.
 const COUNTS: usize = 16;
 const NANOS_PER_MILLI: u64 = 1_000_000;
-/// Behind so many answers by other fields, and none by its own, it goes. Were it one, each who sends a field that
-/// the upstream names to those alone who send it would push out what all others select.
+/// Behind so many answers by fields that their requests have, and none by its own, it goes. Were it one, each who
+/// sends a field that the upstream names to those alone who send it would take from all others what a validation
+/// saves.
 const MOST_DEPARTURES: u8 = 4;
 
 #[cfg(test)]

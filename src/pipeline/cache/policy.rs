@@ -52,7 +52,7 @@ pub use moment::Moment;
 pub use options::{Options, Scope};
 pub use ranges::{ByteRange, RangeSet};
 pub use request::{Asked, Bypass, Class, Incoming, is_safe};
-pub use reuse::{Failure, Reuse, each_validates, reuse, stale_instead};
+pub use reuse::{Failure, Reuse, each_validates, reuse, serves_stale, stale_instead};
 pub use select::{
     Selected, has_already, needs_length, not_modified, partial, select, unsatisfiable,
 };

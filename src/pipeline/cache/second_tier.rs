@@ -159,11 +159,11 @@ impl SecondTier {
                 }
                 _ => None,
             };
+            let now = cache.moment();
             looked.found = match (looked.found.take(), found) {
-                (Some(own), Some(other)) => Some(own.or_newer(other)),
+                (Some(own), Some(other)) => Some(own.or_newer(other, &visit.asked, now)),
                 (own, other) => own.or(other),
             };
-            let now = cache.moment();
             if looked
                 .found
                 .as_ref()

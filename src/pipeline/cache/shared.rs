@@ -22,7 +22,7 @@ use super::{
     lineage::Lineage,
     object::Object,
     places::{Place, Places},
-    policy::{Facts, Moment, Nominated, VariantKey},
+    policy::{Asked, Facts, Moment, Nominated, VariantKey, reuse},
     purge::{Aim, Purges, Reached, Stamp},
     purges_shared::{Prepared, PurgesShared},
     room::Budget,
@@ -114,9 +114,13 @@ pub(super) struct Found {
 }
 
 impl Found {
-    /// The newer of two that a request selects, which is the one that counts (RFC 9111 4).
-    pub(super) fn or_newer(self, other: Self) -> Self {
-        match other.facts.received > self.facts.received {
+    /// Of a caller's own, which is stale, and one for all that it selects too the newer (RFC 9111 4), where that may
+    /// be served as it is. Else it is its own that the caller asks about: what the upstream gives others may be
+    /// newer each time, and not what the caller gets. But where that was one for all the last time it is this one.
+    pub(super) fn or_newer(self, other: Self, asked: &Asked, now: Moment) -> Self {
+        let is_newer = other.facts.received > self.facts.received;
+        let counts = || reuse(asked, &other.facts, now).serves() || self.object.is_outdated();
+        match is_newer && counts() {
             true => other,
             false => self,
         }

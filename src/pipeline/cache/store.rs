@@ -331,21 +331,37 @@ impl<V: Kept> Store<V> {
 
     /// As many variants as one shelf may hold: the newest, and of the others those that have not to go.
     fn fitting(&self, variants: impl Iterator<Item = Arc<V>>) -> SmallVec<[Arc<V>; 1]> {
-        let mut fitting: SmallVec<[Arc<V>; 1]> = variants.collect();
+        let mut fitting = self.without_rivals(variants.collect());
         let mut weight: u64 = fitting.iter().map(|variant| variant.weight()).sum();
         while fitting.len() > MOST_VARIANTS || weight > self.heaviest_shelf {
-            let leaving = match fitting.as_slice() {
-                // They do not fit beside each other. What others keep asking for stays, or who asks for a
-                // large answer by a made-up value would take it from them.
-                [new, known] if known.refuses(new) => Some(0),
-                all => least(all),
-            };
-            let Some(leaving) = leaving else {
+            let Some(leaving) = least(&fitting) else {
                 break;
             };
             weight -= fitting.remove(leaving).weight();
         }
         fitting
+    }
+
+    /// The newest, the first of them, and those that fit beside it, each alone; or all but the newest, where one
+    /// that does not fit beside it refuses it. What others keep asking for stays, or who asks for a large answer
+    /// by a made-up value would take it from them; and the small ones make no room for what is refused.
+    fn without_rivals(&self, variants: SmallVec<[Arc<V>; 1]>) -> SmallVec<[Arc<V>; 1]> {
+        let [new, known @ ..] = variants.as_slice() else {
+            return variants;
+        };
+        let beside = self.heaviest_shelf.saturating_sub(new.weight());
+        let is_rival = |known: &Arc<V>| known.weight() > beside;
+        if !known.iter().any(is_rival) {
+            return variants;
+        }
+        // Each of them is asked, since each counts how often it is.
+        let rivals = known.iter().filter(|known| is_rival(known));
+        let refusals = rivals.filter(|rival| rival.refuses(new)).count();
+        let rest = known
+            .iter()
+            .filter(|known| refusals > 0 || !is_rival(known));
+        let new = std::iter::once(new).filter(|_| refusals == 0);
+        new.chain(rest).cloned().collect()
     }
 
     /// Holds back what tables take that nothing in them is charged for. In steps, since a table's

@@ -52,7 +52,7 @@ pub(super) struct Leases {
 
 /// What a batch is for.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) struct LeaseKey {
+struct LeaseKey {
     key: KeyHash,
     /// By whose quotas: the tier's id.
     tier: u64,
@@ -64,8 +64,8 @@ pub(super) enum InAdvance {
     Never,
     /// What is held.
     Held(Arc<Lease>),
-    /// Nothing is held yet.
-    Not(LeaseKey),
+    /// Nothing is held yet under this.
+    Not(KeyHash),
 }
 
 /// Closes what has to make room.
@@ -213,17 +213,16 @@ impl Leases {
         if self.size_of(tier) <= 1 {
             return InAdvance::Never;
         }
-        let key = LeaseKey {
-            key: self.hasher.hash(key),
-            tier: tier.id,
-        };
-        let held = self.held.get(&key);
+        let key = self.hasher.hash(key);
+        let held = self.held.get(&LeaseKey { key, tier: tier.id });
         held.map_or(InAdvance::Not(key), InAdvance::Held)
     }
 
     /// The batches of a key of which none are held: `shared` is the hash under which Redis counts.
-    pub(super) fn make(&self, key: LeaseKey, shared: KeyHash, owner: Owner) -> Arc<Lease> {
+    pub(super) fn make(&self, key: KeyHash, shared: KeyHash, owner: Owner) -> Arc<Lease> {
         let size = self.size_of(owner.tier());
+        let tier = owner.tier().id;
+        let key = LeaseKey { key, tier };
         let make = || Ok::<_, Infallible>(Arc::new(Lease::new(shared, size, owner)));
         // One for all who come at once: two would be two batches.
         let Ok(lease) = self.held.get_or_insert_with(&key, make);

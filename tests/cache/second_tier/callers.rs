@@ -56,3 +56,28 @@ async fn a_callers_stale_answer_in_redis_gives_way_to_a_newer_one_for_all() {
     assert_eq!(fleet.get_with(0, "/a", &fields).await.body, "2");
     assert_eq!(fleet.count(), 2);
 }
+
+#[tokio::test]
+async fn a_caller_asks_about_its_own_stale_answer_in_redis_however_new_the_one_of_others_is() {
+    let text = configuration(&format!("scope = 'principal'\n{REDIS}"));
+    let (alice, bob) = (bearer("alice"), bearer("bob"));
+    let own = alice.clone();
+    let fleet = Fleet::over(RedisServer::start(), 1, &text, move |count, seen| {
+        let is_own = seen.header("authorization") == Some(own.as_str());
+        let (control, etag) = match is_own {
+            true => ("max-age=1", "\"own\""),
+            false => ("public, max-age=1", "\"all\""),
+        };
+        numbered(count, &[("cache-control", control), ("etag", etag)])
+    })
+    .await;
+    for caller in [&alice, &bob, &alice] {
+        let before = fleet.stored(0);
+        let fields = [("authorization", caller.as_str())];
+        fleet.get_with(0, "/a", &fields).await;
+        eventually(|| fleet.stored(0) > before).await;
+        fleet.later(2);
+    }
+    let asked = fleet.seen().pop().expect("a request");
+    assert_eq!(asked.header("if-none-match"), Some("\"own\""));
+}

@@ -21,6 +21,17 @@ pub enum Reuse {
     ValidateAsWanted,
 }
 
+impl Reuse {
+    /// Whether the answer is served as it is, before the origin is asked.
+    #[must_use]
+    pub fn serves(self) -> bool {
+        matches!(
+            self,
+            Self::Fresh | Self::StaleWhileRevalidate | Self::StaleAsWanted
+        )
+    }
+}
+
 /// Decides on a stored answer that a request selects by its key and variant.
 ///
 /// A request that says `only-if-cached` gets a 504 where this says to validate (RFC 9111 5.2.1.7).
@@ -104,6 +115,15 @@ pub fn stale_instead(asked: &Asked, facts: &Facts, now: Moment, failure: Failure
         Failure::Unreachable => if_error.max(facts.if_unreachable),
     };
     within(facts.staleness(now), window)
+}
+
+/// Whether a stale answer may still be served to anybody as it is: while it is fetched anew, or in the place of a
+/// failure. What single clients take beyond that does not count.
+#[must_use]
+pub fn serves_stale(facts: &Facts, now: Moment) -> bool {
+    let windows = facts.while_revalidate.max(facts.if_error);
+    let longest = windows.max(facts.if_unreachable);
+    !facts.never_stale && within(facts.staleness(now), longest)
 }
 
 /// A window of no length admits nothing, not even what expired this very moment.

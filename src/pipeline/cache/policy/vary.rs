@@ -98,10 +98,13 @@ impl Nominated {
         &self.names
     }
 
-    /// Whether another set has all of the names: requests that are alike by that are alike by this one.
+    /// Whether a request has a field that is among these and not in another set. Many upstreams name `Origin` to
+    /// those alone who send it: what they name beyond others tells of requests that have it, and of no other.
     #[must_use]
-    pub fn is_within(&self, other: &Self) -> bool {
-        self.names.iter().all(|name| other.names.contains(name))
+    pub fn names_more_of(&self, request: &HeaderMap, other: &Self) -> bool {
+        let is_more = |name: &HeaderName| !other.names.contains(name);
+        let mut names = self.names.iter();
+        names.any(|name| is_more(name) && request.contains_key(name))
     }
 
     /// Whether there is but one variant.
@@ -336,13 +339,15 @@ mod tests {
     }
 
     #[test]
-    fn a_set_is_within_another_that_has_all_of_its_names() {
-        let within = |one: &str, other: &str| {
+    fn a_set_names_more_of_a_request_that_has_what_another_set_does_not_name() {
+        let request = headers(&[("foo", "1"), ("bar", "")]);
+        let more = |one: &str, other: &str| {
             let [one, other] = [one, other].map(|names| vary(&[names]).unwrap());
-            one.is_within(&other)
+            one.names_more_of(&request, &other)
         };
-        assert!(within("", "foo") && within("foo", "bar, FOO") && within("foo", "foo"));
-        assert!(!within("foo", "") && !within("bar, foo", "foo") && !within("foo", "bar"));
+        assert!(!more("", "foo") && !more("foo", "bar, FOO") && !more("foo", "foo"));
+        assert!(more("foo", "") && more("bar, foo", "foo") && more("foo", "bar"));
+        assert!(!more("foo, absent", "foo") && !more("absent", "foo"));
     }
 
     #[test]

@@ -245,6 +245,23 @@ fn of_two_variants_that_do_not_fit_the_one_stays_that_is_asked_for() {
 }
 
 #[test]
+fn a_large_variant_that_is_refused_pushes_out_no_small_ones() {
+    let store = store(1 << 20, 512 << 10);
+    put(&store, "/a", 400 << 10, 0);
+    let shelf = store.find(&key("/a")).unwrap();
+    shelf.variants()[0].standing.store(5, Relaxed);
+    for variant in 1..9 {
+        put(&store, "/a", 10, variant);
+    }
+    put(&store, "/a", 400 << 10, 9);
+    assert_eq!(variants_of(&store, "/a"), [8, 7, 6, 5, 4, 3, 2, 1, 0]);
+    // Where it is not refused, it takes the place of the one that it does not fit beside.
+    shelf.variants()[0].standing.store(0, Relaxed);
+    put(&store, "/a", 400 << 10, 9);
+    assert_eq!(variants_of(&store, "/a"), [9, 8, 7, 6, 5, 4, 3, 2, 1]);
+}
+
+#[test]
 fn a_mark_to_pass_leaves_what_is_stored_and_ends() {
     let store = store(1 << 20, 64 << 10);
     put(&store, "/a", 10, 0);

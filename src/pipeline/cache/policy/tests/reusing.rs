@@ -188,3 +188,24 @@ fn a_clock_that_was_set_back_makes_nothing_older() {
     assert_eq!(facts.age(before), seconds(0));
     assert!(facts.is_fresh(before));
 }
+
+#[test]
+fn a_stale_answer_is_served_to_some_as_long_as_the_longest_of_its_windows() {
+    let options = Options {
+        stale_if_unreachable: seconds(60),
+        ..Options::default()
+    };
+    for (line, window) in [
+        ("max-age=1", 60_000),
+        ("max-age=1, stale-if-error=600", 600_000),
+        ("max-age=1, stale-while-revalidate=600", 600_000),
+    ] {
+        let facts = stored_with(&[("cache-control", line)], &options).facts;
+        assert!(serves_stale(&facts, after(1_000 + window)), "{line}");
+        assert!(!serves_stale(&facts, after(1_001 + window)), "{line}");
+    }
+    for forbidding in ["must-revalidate", "no-cache"] {
+        let line = format!("{forbidding}, max-age=1, stale-if-error=600");
+        assert!(!serves_stale(&facts(&line), after(1_500)), "{line}");
+    }
+}
