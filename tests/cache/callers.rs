@@ -132,6 +132,35 @@ async fn a_caller_asks_about_its_own_stale_answer_however_new_the_one_of_others_
 }
 
 #[tokio::test]
+async fn a_callers_stale_answer_hides_none_for_all_that_may_stand_in_for_a_failure() {
+    let (alice, bob) = (bearer("alice"), bearer("bob"));
+    let own = alice.clone();
+    let site = Site::configured(&route("scope = 'principal'"), move |count, seen| {
+        match (count, seen.header("authorization") == Some(own.as_str())) {
+            (3.., _) => answer(503, &[], ""),
+            (_, true) => numbered(count, &[("cache-control", "max-age=1")]),
+            (_, false) => {
+                let control = "public, max-age=1, stale-if-error=600";
+                numbered(count, &[("cache-control", control)])
+            }
+        }
+    })
+    .await;
+    let objects = || site.gateway.metric("tollgate_cache_objects", &[]);
+    for (caller, kept) in [(&alice, 1.0), (&bob, 2.0)] {
+        let fields = [("authorization", caller.as_str())];
+        assert_eq!(site.get_with("/", &fields).await.status(), 200);
+        eventually(|| objects() == kept).await;
+    }
+    site.later(100);
+    let sent = site
+        .get_with("/", &[("authorization", alice.as_str())])
+        .await;
+    assert_eq!(sent.status(), 200);
+    assert_eq!(sent.body, "2");
+}
+
+#[tokio::test]
 async fn a_caller_whose_last_answer_was_for_all_asks_about_that() {
     let site = Site::configured(&route("scope = 'principal'"), |count, seen| match count {
         1 => tagged(count, &seen, ("\"own\"", "max-age=1")),

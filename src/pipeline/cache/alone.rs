@@ -79,7 +79,8 @@ impl CacheRoute {
 
     /// Whether a 304 may say to a request that more is kept of what it asks for than was learnt.
     fn may_heed(&self, visit: &Visit) -> bool {
-        visit.keeps_conditions && visit.stale.is_none()
+        // What it would bring itself is nobody else's.
+        visit.keeps_conditions && visit.stale.is_none() && !visit.is_known_apart()
     }
 
     /// Has the whole fetched where the upstream's 304 says that it may be kept: that conditions go on was learnt of

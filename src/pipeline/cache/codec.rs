@@ -327,7 +327,7 @@ impl Reader {
 
 /// The mark, and the version. A new one is due whenever other requests than before may select an answer,
 /// too: what was stored by the old rules would be served by the new ones.
-const MARK: [u8; 4] = *b"tgc\x03";
+pub(super) const MARK: [u8; 4] = *b"tgc\x03";
 const ANSWER: u8 = 1;
 const VARIES: u8 = 2;
 const EVERYONE: u8 = 0;

@@ -22,7 +22,7 @@ use super::{
     places::Place,
     policy::{
         Audience, CacheStatus, Class, Facts, Failure, Forwarded, Moment, NotStored, Reuse,
-        make_conditional, reuse, says_nothing_of_others, stale_instead, unconditional,
+        make_conditional, reuse, says_nothing_of_others, unconditional,
     },
     serve::Serving,
     shared::Found,
@@ -514,11 +514,7 @@ impl CacheRoute {
         failure: Failure,
         now: Moment,
     ) -> Option<Response> {
-        let found = stale?;
-        let Found { object, facts } = found;
-        if self.cache.is_gone(object) || !stale_instead(&visit.asked, facts, now, failure) {
-            return None;
-        }
+        let Found { object, facts, .. } = self.stands_in(visit, stale?, failure, now)?;
         let mut status = CacheStatus::forwarded(NAME, Forwarded::Stale);
         status.ttl = Some(facts.ttl(now));
         status.detail = Some("stale-if-error");

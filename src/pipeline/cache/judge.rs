@@ -105,7 +105,9 @@ impl CacheRoute {
             requested: now,
             received: now,
         };
+        let is_kept = |headers| !is_stream(headers) && !self.is_too_large(headers);
         response.status() == StatusCode::NOT_MODIFIED
+            && is_kept(whole.headers)
             && judge(&visit.asked, &visit.url(), &whole, &self.options).is_ok()
     }
 
@@ -153,13 +155,25 @@ impl CacheRoute {
             true => Failure::Unreachable,
             false => Failure::Status(response.status()),
         };
-        let stale = visit
-            .stale
-            .as_ref()
-            .filter(|stale| !self.cache.is_gone(&stale.object))?;
-        let facts = &stale.facts;
-        let instead = stale_instead(&visit.asked, facts, self.cache.moment(), failure);
-        instead.then_some(failure)
+        let (stale, now) = (visit.stale.as_ref()?, self.cache.moment());
+        let instead = self.stands_in(visit, stale, failure, now);
+        instead.map(|_| failure)
+    }
+}
+
+impl CacheRoute {
+    /// Which of what is stale a request may have in the place of a failure.
+    pub(super) fn stands_in<'f>(
+        &self,
+        visit: &Visit,
+        stale: &'f Found,
+        failure: Failure,
+        now: Moment,
+    ) -> Option<&'f Found> {
+        let may = |found: &&Found| stale_instead(&visit.asked, &found.facts, now, failure);
+        let all = std::iter::once(stale).chain(stale.instead.as_deref());
+        all.filter(|found| !self.cache.is_gone(&found.object))
+            .find(may)
     }
 }
 

@@ -111,18 +111,33 @@ pub struct SecondTierFigures {
 pub(super) struct Found {
     pub(super) object: Arc<Object>,
     pub(super) facts: Facts,
+    /// What is asked about no more than it is served, and may stand in for a failure where this may not.
+    pub(super) instead: Option<Box<Self>>,
 }
 
 impl Found {
+    /// One of which nothing else is known.
+    pub(super) fn of(object: Arc<Object>, facts: Facts) -> Self {
+        Self {
+            object,
+            facts,
+            instead: None,
+        }
+    }
+
     /// Of a caller's own, which is stale, and one for all that it selects too the newer (RFC 9111 4), where that may
     /// be served as it is. Else it is its own that the caller asks about: what the upstream gives others may be
     /// newer each time, and not what the caller gets. But where that was one for all the last time it is this one.
+    /// The other may stand in for failures then.
     pub(super) fn or_newer(self, other: Self, asked: &Asked, now: Moment) -> Self {
         let is_newer = other.facts.received > self.facts.received;
         let counts = || reuse(asked, &other.facts, now).serves() || self.object.is_outdated();
         match is_newer && counts() {
             true => other,
-            false => self,
+            false => Self {
+                instead: Some(Box::new(other)),
+                ..self
+            },
         }
     }
 }
@@ -383,7 +398,7 @@ impl Cache {
         let Some((index, facts)) = self.selected(&shelf, request, now) else {
             return self.unselected(&shelf, now);
         };
-        let found = shelf.take(index).map(|object| Found { object, facts });
+        let found = shelf.take(index).map(|object| Found::of(object, facts));
         found.map_or(Stored::Nothing, Stored::Found)
     }
 

@@ -333,8 +333,10 @@ impl<V: Kept> Store<V> {
     fn fitting(&self, variants: impl Iterator<Item = Arc<V>>) -> SmallVec<[Arc<V>; 1]> {
         let mut fitting = self.without_rivals(variants.collect());
         let mut weight: u64 = fitting.iter().map(|variant| variant.weight()).sum();
+        let stay = fitting.len().saturating_sub(1) / 2;
         while fitting.len() > MOST_VARIANTS || weight > self.heaviest_shelf {
-            let Some(leaving) = least(&fitting) else {
+            let missing = weight.saturating_sub(self.heaviest_shelf);
+            let Some(leaving) = least(&fitting, stay, missing) else {
                 break;
             };
             weight -= fitting.remove(leaving).weight();
@@ -443,18 +445,32 @@ impl<V> Default for Leaving<V> {
 
 /// Which variant has to go for the newest, the first of them.
 ///
-/// Half of the others stay because they are asked for most: were they but the newest, a client could push out
-/// what all ask for with values that it makes up. Were it more of them, it could hold all the room with such
-/// values as it has asked for long enough, and what is new would go before others have asked for it again.
-fn least<V: Kept>(variants: &[Arc<V>]) -> Option<usize> {
+/// Half of the others, so many, stay because they are asked for most: were they but the newest, a client could
+/// push out what all ask for with values that it makes up. Were it more of them, it could hold all the room with
+/// such values as it has asked for long enough, and what is new would go before others have asked for it again.
+/// Where bytes are missing, one goes that makes room enough, if there is one: small ones make none for a large
+/// one, and of those that are to stay one goes before all the others would in vain.
+fn least<V: Kept>(variants: &[Arc<V>], stay: usize, missing: u64) -> Option<usize> {
     // Read once: they change while they are compared.
     let others = variants.iter().enumerate().skip(1);
     let others = others.map(|(at, variant)| (Reverse(variant.standing()), at));
     let mut others: SmallVec<[_; MOST_VARIANTS]> = others.collect();
     // Of those that are alike the newer first.
     others.sort_unstable();
-    let rest = others.iter().skip(others.len() / 2).map(|(_, at)| *at);
-    rest.rev().min_by_key(|at| variants[*at].last_asked())
+    let stay = match others.len() > stay {
+        true => stay,
+        false => others.len() / 2,
+    };
+    let rest = others.iter().skip(stay).map(|(_, at)| *at).rev();
+    let makes_room = |at: &usize| variants[*at].weight() >= missing;
+    let longest_ago = |at: &usize| variants[*at].last_asked();
+    if let Some(one) = rest.clone().filter(makes_room).min_by_key(longest_ago) {
+        return Some(one);
+    }
+    let room: u64 = rest.clone().map(|at| variants[at].weight()).sum();
+    let mut all = others.iter().map(|(_, at)| *at).rev();
+    let spared = all.find(makes_room).filter(|_| room < missing);
+    spared.or_else(|| rest.min_by_key(longest_ago))
 }
 
 /// As many shards as can hold four of the largest objects each: a shelf may take half of one, and two large

@@ -130,7 +130,7 @@ impl Look<'_> {
         let key = self.visit.keys.of(&draft);
         let object = Object::new(key, Arc::new(draft), body, entry.trailers);
         let object = Arc::new(object);
-        Judged::Found(Found { object, facts })
+        Judged::Found(Found::of(object, facts))
     }
 }
 

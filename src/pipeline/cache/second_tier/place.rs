@@ -8,6 +8,7 @@ use sha2::{Digest, Sha256};
 use super::{
     super::{
         Visit,
+        codec::MARK,
         key::Key,
         policy::{Audience, Nominated},
         purge_log::{guard_key, hex, url_tag},
@@ -75,8 +76,11 @@ impl Shelf {
     /// That of a key, among those of a URL.
     pub(super) fn new((prefix, tag): (&str, &str), key: &Key, audience: Audience) -> Self {
         let key = key.canonical();
+        // Gateways of another version have values of their own beside it, which they would else take for none
+        // and write over, and so would each of theirs.
+        let digest = Sha256::new().chain_update(MARK).chain_update(&key);
         Self {
-            name: format!("{prefix}cache:{{{tag}}}:{}", hex(&Sha256::digest(&key))),
+            name: format!("{prefix}cache:{{{tag}}}:{}", hex(&digest.finalize())),
             key,
             audience,
         }

@@ -262,6 +262,27 @@ fn a_large_variant_that_is_refused_pushes_out_no_small_ones() {
 }
 
 #[test]
+fn large_variants_that_are_made_up_push_out_no_small_ones() {
+    for asked in [0, 1] {
+        let store = store(1 << 20, 512 << 10);
+        put(&store, "/a", 200 << 10, 0);
+        for variant in 1..9 {
+            put(&store, "/a", 10, variant);
+        }
+        let shelf = store.find(&key("/a")).unwrap();
+        for known in shelf.variants() {
+            let standing = if known.variant == 0 { 5 } else { asked };
+            known.standing.store(standing, Relaxed);
+        }
+        for made_up in 20..23 {
+            put(&store, "/a", 200 << 10, made_up);
+        }
+        let left = [22, 8, 7, 6, 5, 4, 3, 2, 1, 0];
+        assert_eq!(variants_of(&store, "/a"), left, "{asked}");
+    }
+}
+
+#[test]
 fn a_mark_to_pass_leaves_what_is_stored_and_ends() {
     let store = store(1 << 20, 64 << 10);
     put(&store, "/a", 10, 0);
