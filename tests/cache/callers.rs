@@ -9,7 +9,7 @@ use http::Response;
 use crate::{
     origin::Seen,
     site::{Site, answer, numbered},
-    support::{BoxBody, KeysFile, Sent, empty, eventually},
+    support::{BoxBody, KeysFile, Sent, empty, eventually, within},
     whose::{AUTH, Asked, RULES, answered, bearer, bearer_for, bearer_until, configuration},
 };
 
@@ -158,6 +158,46 @@ async fn a_callers_stale_answer_hides_none_for_all_that_may_stand_in_for_a_failu
         .await;
     assert_eq!(sent.status(), 200);
     assert_eq!(sent.body, "2");
+}
+
+#[tokio::test]
+async fn what_stands_in_for_a_failure_is_the_variant_that_each_who_waits_selects() {
+    let (alice, bob) = (bearer("alice"), bearer("bob"));
+    let own = alice.clone();
+    let site = Site::configured(&route("scope = 'principal'"), move |count, seen| {
+        match (count, seen.header("authorization") == Some(own.as_str())) {
+            (4.., _) => answer(503, &[], ""),
+            (_, true) => numbered(count, &[("cache-control", "max-age=1")]),
+            (_, false) => {
+                let control = "public, max-age=1, stale-if-error=600";
+                let fields = [("cache-control", control), ("vary", "accept-language")];
+                answer(
+                    200,
+                    &fields,
+                    seen.header("accept-language").unwrap_or("-").to_owned(),
+                )
+            }
+        }
+    })
+    .await;
+    let asking = async |caller: &str, language: &str| {
+        let fields = [("authorization", caller), ("accept-language", language)];
+        site.get_with("/", &fields).await
+    };
+    let objects = || site.gateway.metric("tollgate_cache_objects", &[]);
+    assert_eq!(asking(&alice, "en").await.body, "1");
+    eventually(|| objects() == 1.0).await;
+    for language in ["de", "en"] {
+        let is_hit =
+            async || asking(&bob, language).await.header("cache-status") == Some("tollgate; hit");
+        within(async { while !is_hit().await {} }).await;
+    }
+    site.later(100);
+    let all = join_all(["de", "en", "de"].map(|language| asking(&alice, language)));
+    let sent = site.meeting(3, all).await;
+    let bodies: Vec<_> = sent.iter().map(|sent| sent.body.clone()).collect();
+    assert_eq!(bodies, ["de", "en", "de"]);
+    assert_eq!(site.count(), 4);
 }
 
 #[tokio::test]

@@ -113,9 +113,10 @@ impl CacheRoute {
 
     /// What may be done with what was found; `None` where the upstream is to be asked.
     fn found(&self, visit: &mut Visit, found: &Found, patience: Patience) -> Option<Consulted> {
-        let received = |found: &Found| found.facts.received;
-        let known = visit.stale.as_ref();
-        if known.is_some_and(|known| received(known) >= received(found)) {
+        if let Some(known) = &mut visit.stale
+            && known.facts.received >= found.facts.received
+        {
+            known.keep_instead(found.instead.clone());
             return None;
         }
         if self.memory {
@@ -136,7 +137,10 @@ impl CacheRoute {
             }
             return Some(Consulted::Found(found.clone(), reuse));
         }
-        visit.stale = Some(found.clone());
+        let known = visit.stale.replace(found.clone());
+        if let (Some(stale), Some(known)) = (&mut visit.stale, known) {
+            stale.keep_instead(known.instead);
+        }
         visit.why = match reuse {
             Reuse::ValidateAsWanted => Forwarded::Request,
             _ => Forwarded::Stale,

@@ -229,7 +229,8 @@ impl CacheRoute {
                 Some(self.brought(visit, found, reuse))
             }
             Outcome::Failed(failure) => {
-                self.stale_instead(visit, stale_of(visit, flight), *failure, now)
+                let instead = |stale| self.stale_instead(visit, stale, *failure, now);
+                instead(stale_of(visit, flight)).or_else(|| instead(visit.stale.as_ref()))
             }
             _ => None,
         }

@@ -172,7 +172,10 @@ impl CacheRoute {
     ) -> Option<&'f Found> {
         let may = |found: &&Found| stale_instead(&visit.asked, &found.facts, now, failure);
         let all = std::iter::once(stale).chain(stale.instead.as_deref());
+        // What its fetch has found was found for another.
+        let is_its_own = |found: &&Found| found.object.draft.is_selected_by(&visit.headers);
         all.filter(|found| !self.cache.is_gone(&found.object))
+            .filter(is_its_own)
             .find(may)
     }
 }

@@ -142,6 +142,17 @@ impl Found {
     }
 }
 
+impl Found {
+    /// Keeps what may stand in for failures where this may not: the newer of what two looks have found.
+    pub(super) fn keep_instead(&mut self, other: Option<Box<Self>>) {
+        let Some(other) = other else { return };
+        let is_newer = |known: &Self| known.facts.received >= other.facts.received;
+        if !self.instead.as_deref().is_some_and(is_newer) {
+            self.instead = Some(other);
+        }
+    }
+}
+
 /// What the store has for a request.
 pub(super) enum Stored {
     /// An answer.

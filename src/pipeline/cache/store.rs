@@ -443,13 +443,13 @@ impl<V> Default for Leaving<V> {
     }
 }
 
-/// Which variant has to go for the newest, the first of them.
+/// Which variant has to go for the newest, the first of them, or that.
 ///
 /// Half of the others, so many, stay because they are asked for most: were they but the newest, a client could
 /// push out what all ask for with values that it makes up. Were it more of them, it could hold all the room with
 /// such values as it has asked for long enough, and what is new would go before others have asked for it again.
 /// Where bytes are missing, one goes that makes room enough, if there is one: small ones make none for a large
-/// one, and of those that are to stay one goes before all the others would in vain.
+/// one, and of those that are to stay one goes before all the others would in vain, or else the newest itself.
 fn least<V: Kept>(variants: &[Arc<V>], stay: usize, missing: u64) -> Option<usize> {
     // Read once: they change while they are compared.
     let others = variants.iter().enumerate().skip(1);
@@ -470,7 +470,12 @@ fn least<V: Kept>(variants: &[Arc<V>], stay: usize, missing: u64) -> Option<usiz
     let room: u64 = rest.clone().map(|at| variants[at].weight()).sum();
     let mut all = others.iter().map(|(_, at)| *at).rev();
     let spared = all.find(makes_room).filter(|_| room < missing);
-    spared.or_else(|| rest.min_by_key(longest_ago))
+    match spared {
+        // It was not asked before: it fits beside the newest.
+        Some(at) if variants[at].refuses(&variants[0]) => Some(0),
+        Some(at) => Some(at),
+        None => rest.min_by_key(longest_ago),
+    }
 }
 
 /// As many shards as can hold four of the largest objects each: a shelf may take half of one, and two large

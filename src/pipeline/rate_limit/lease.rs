@@ -510,9 +510,14 @@ impl Fetch {
         note(&mut batch);
         batch.fetching = false;
         batch.coming = 0;
-        match batch.is_closed {
-            true => self.lease.give_back(batch),
-            false => drop(batch),
+        if batch.is_closed {
+            // It all goes back: who waits for it asks by itself.
+            if matches!(batch.last, Fetched::Batch) {
+                batch.last = Fetched::Nothing;
+            }
+            self.lease.give_back(batch);
+        } else {
+            drop(batch);
         }
         self.ended.store(true, Relaxed);
         self.lease.fetched.notify_waiters();

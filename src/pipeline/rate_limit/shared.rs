@@ -9,6 +9,7 @@ use std::{
 };
 
 use smallvec::SmallVec;
+use tokio::sync::Semaphore;
 
 use super::{
     book::CONTROL,
@@ -30,6 +31,8 @@ pub(super) struct Shared {
     /// The largest quota that the configuration knows.
     pub(super) largest: u32,
     pub(super) leases: Option<Leases>,
+    /// Places for what goes back of keys that make room.
+    returning: Arc<Semaphore>,
 }
 
 impl Shared {
@@ -49,6 +52,7 @@ impl Shared {
             algorithm,
             largest: config.largest(),
             leases: (config.lease > 1).then(leases),
+            returning: Arc::new(Semaphore::new(MOST_RETURNING)),
         })
     }
 
@@ -93,30 +97,39 @@ impl Owner {
 
     /// What was taken for a key had to make room: what is left of it goes back.
     pub(super) fn evicted(&self, key: KeyHash, left: u32, until: u64) {
-        if let Some(limit) = self.limit.upgrade().filter(|_| left > 0) {
+        if self.give_back(key, left, until)
+            && let Some(limit) = self.limit.upgrade()
+        {
             limit.counters.table.evictions.inc();
-            self.give_back(key, left, until);
         }
     }
 
-    /// Gives back what is left of a batch that is good until a moment.
-    pub(super) fn give_back(&self, key: KeyHash, left: u32, until: u64) {
+    /// Gives back what is left of a batch that is good until a moment; whether there was anything.
+    pub(super) fn give_back(&self, key: KeyHash, left: u32, until: u64) -> bool {
         let limit = self.limit.upgrade().filter(|_| left > 0);
-        let Some(limit) = limit else { return };
-        let now = limit.counters.at(limit.clock.now());
+        let Some(limit) = limit else { return false };
+        let moment = limit.clock.now();
+        let now = limit.counters.at(moment);
         let Some(shared) = limit.shared.as_ref().filter(|_| now < until) else {
-            return;
+            return false;
+        };
+        // However many keys somebody makes up, the control runtime has other things to do.
+        let Ok(place) = Arc::clone(&shared.returning).try_acquire_owned() else {
+            return true;
         };
         let came = until.saturating_sub(self.tier.shortest());
-        let ago = Duration::from_nanos(now.saturating_sub(came));
+        let taken = moment.saturating_sub(Duration::from_nanos(now.saturating_sub(came)));
         let (tier, redis) = (Arc::clone(&self.tier), Arc::clone(&shared.redis));
         // Whoever pushed it out has a worker, whose connection is for its requests.
         redis.beside().clone().spawn(async move {
             if let Some(shared) = &limit.shared {
                 let ask = shared.ask(&limit, (key, &tier), (left, left));
+                let ago = limit.clock.now().saturating_sub(taken);
                 redis.give_back(CONTROL, ask, ago).await;
             }
+            drop(place);
         });
+        true
     }
 }
 
@@ -204,6 +217,13 @@ type Answers = SmallVec<[SharedTaken; 2]>;
 async fn ask_all(worker: usize, mut all: AllAsking) -> Option<Answers> {
     for fetch in all.iter_mut().filter_map(|asking| asking.fetch.as_mut()) {
         fetch.begin();
+    }
+    // What was to be topped up had to make room meanwhile.
+    if let [asking] = &all[..]
+        && asking.takes == 0
+        && asking.fetch.as_ref().is_some_and(|fetch| fetch.size == 0)
+    {
+        return None;
     }
     let redis = &all.first()?.limit.shared.as_ref()?.redis;
     let asks: SmallVec<[SharedAsk<'_>; 2]> = all.iter().filter_map(Asking::ask).collect();
@@ -500,6 +520,9 @@ impl Stage {
         Some(&shared.redis)
     }
 }
+
+/// What goes back at once. What is over that is lost, as at the end of its window.
+const MOST_RETURNING: usize = 256;
 
 /// How many of those that are left one script reaches in a cluster: those of one key.
 fn of_one_key(questions: &Questions, first: &Pending, rest: &[Pending]) -> usize {

@@ -283,6 +283,23 @@ fn large_variants_that_are_made_up_push_out_no_small_ones() {
 }
 
 #[test]
+fn a_large_variant_that_is_made_up_does_not_push_out_what_all_ask_for() {
+    let store = store(1 << 20, 512 << 10);
+    put(&store, "/a", 200 << 10, 0);
+    for variant in 1..9 {
+        put(&store, "/a", 20 << 10, variant);
+    }
+    let shelf = store.find(&key("/a")).unwrap();
+    for known in shelf.variants() {
+        let standing = if known.variant == 0 { 5 } else { 1 };
+        known.standing.store(standing, Relaxed);
+    }
+    // It would fit beside each of them alone.
+    put(&store, "/a", 280 << 10, 20);
+    assert_eq!(variants_of(&store, "/a"), [8, 7, 6, 5, 4, 3, 2, 1, 0]);
+}
+
+#[test]
 fn a_mark_to_pass_leaves_what_is_stored_and_ends() {
     let store = store(1 << 20, 64 << 10);
     put(&store, "/a", 10, 0);
