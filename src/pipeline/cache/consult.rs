@@ -124,14 +124,9 @@ impl CacheRoute {
             self.wait_again(visit);
         }
         let reuse = reuse(&visit.asked, &found.facts, self.cache.moment());
-        let serves = match reuse {
-            Reuse::Fresh => true,
-            Reuse::StaleWhileRevalidate | Reuse::StaleAsWanted => {
-                !matches!(patience, Patience::Aside)
-            }
-            Reuse::Validate | Reuse::ValidateAsWanted => false,
-        };
-        if serves {
+        // Who fetches beside a stale one wants a newer one.
+        let is_aside = matches!(patience, Patience::Aside);
+        if reuse == Reuse::Fresh || (reuse.serves() && !is_aside) {
             if let Some(ticket) = visit.ticket.take() {
                 ticket.end(End::Next);
             }

@@ -159,9 +159,7 @@ impl CacheRoute {
         let instead = self.stands_in(visit, stale, failure, now);
         instead.map(|_| failure)
     }
-}
 
-impl CacheRoute {
     /// Which of what is stale a request may have in the place of a failure.
     pub(super) fn stands_in<'f>(
         &self,

@@ -140,9 +140,7 @@ impl Found {
             },
         }
     }
-}
 
-impl Found {
     /// Keeps what may stand in for failures where this may not: the newer of what two looks have found.
     pub(super) fn keep_instead(&mut self, other: Option<Box<Self>>) {
         let Some(other) = other else { return };

@@ -185,7 +185,8 @@ impl<V: Kept> Store<V> {
             let kept = old.into_iter().flat_map(Shelf::variants).cloned();
             let passes = old.map(Shelf::passes_of_all).unwrap_or_default();
             let passes = passes.with(asker, until, learnt);
-            let shelf = Shelf::new(&label, self.fitting(kept), passes);
+            // They fit: none of them is new, and none is asked to make room.
+            let shelf = Shelf::new(&label, kept.collect(), passes);
             Some(shelf.missed_with(old))
         });
     }

@@ -386,6 +386,7 @@ pub(super) struct LimitCounters {
     /// The wall clock's time when the process's clock said 0. Read once: windows begin at full
     /// minutes, and a wall clock that is set moves none.
     epoch: u64,
+    /// The figures of the keys that make room, in the table and with leases.
     pub(super) table: TableMetrics,
     /// Keys in the clear, where the operator asked for that.
     shown: Option<Cache<KeyHash, Box<str>>>,

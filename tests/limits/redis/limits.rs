@@ -574,21 +574,32 @@ async fn a_limit_in_shadow_mode_counts_and_holds_up_nobody() {
     assert_eq!(shadow, 7.0);
 }
 
-#[tokio::test]
-async fn what_an_answer_costs_more_is_charged_in_redis() {
-    let redis = RedisServer::start();
-    let server = Server::http1(|_| async {
+/// A gateway whose upstream tells that each request has cost so much, of a quota of twenty.
+async fn costing(
+    redis: &RedisServer,
+    told: &'static str,
+    (route, limit): (&str, &str),
+) -> (Server, Gateway) {
+    let server = Server::http1(move |_| async move {
         let mut answer = reply("ok");
-        answer.headers_mut().insert("x-cost", "8".parse().unwrap());
+        answer.headers_mut().insert("x-cost", told.parse().unwrap());
         answer
     })
     .await;
     let gateway = Gateway::start(&format!(
-        "[redis]\nurl = '{}'\n[routes.all]\nupstream = '{}'\nrate_limits = ['one']\n\
-         [rate_limits.one]\nkey = 'client_ip'\nquota = '20/1d'\nstore = 'redis'\ncost_header = 'x-cost'",
+        "[redis]\nurl = '{}'\ntimeout = '20s'\n\
+         [routes.all]\nupstream = '{}'\nrate_limits = ['one']\n{route}\n\
+         [rate_limits.one]\nkey = 'client_ip'\nquota = '20/1d'\nstore = 'redis'\ncost_header = 'x-cost'\n{limit}",
         redis.url(),
         server.url(),
     ));
+    (server, gateway)
+}
+
+#[tokio::test]
+async fn what_an_answer_costs_more_is_charged_in_redis() {
+    let redis = RedisServer::start();
+    let (_server, gateway) = costing(&redis, "8", ("", "")).await;
     // Each takes and charges; the first also finds the script missing.
     for calls in [3, 5, 7] {
         assert_eq!(get(&gateway).await.status, 200);
@@ -601,18 +612,7 @@ async fn what_an_answer_costs_more_is_charged_in_redis() {
 #[tokio::test]
 async fn what_an_answer_costs_more_than_was_taken_of_a_batch_is_no_gift() {
     let redis = RedisServer::start();
-    let server = Server::http1(|_| async {
-        let mut answer = reply("ok");
-        answer.headers_mut().insert("x-cost", "8".parse().unwrap());
-        answer
-    })
-    .await;
-    let gateway = Gateway::start(&format!(
-        "[redis]\nurl = '{}'\ntimeout = '20s'\n[routes.all]\nupstream = '{}'\nrate_limits = ['one']\n\
-         [rate_limits.one]\nkey = 'client_ip'\nquota = '20/1d'\nlease = 7\nstore = 'redis'\ncost_header = 'x-cost'",
-        redis.url(),
-        server.url(),
-    ));
+    let (_server, gateway) = costing(&redis, "8", ("", "lease = 7")).await;
     // The first takes one and is charged seven more. The second takes seven, of which it is charged six, and
     // one more. The third takes the four that are left, is charged three of them, and four more: 24 of 20.
     for calls in [3, 5, 7] {
@@ -701,19 +701,7 @@ async fn what_is_asked_about_one_key_at_a_time_is_asked_for_each_request_and_lim
 /// is asked for each of them.
 async fn passed_for_one_of_five(limit: &str, calls: impl Fn(u32) -> u64) -> u32 {
     let redis = RedisServer::start();
-    let server = Server::http1(|_| async {
-        let mut answer = reply("ok");
-        answer.headers_mut().insert("x-cost", "1".parse().unwrap());
-        answer
-    })
-    .await;
-    let gateway = Gateway::start(&format!(
-        "[redis]\nurl = '{}'\ntimeout = '20s'\n\
-         [routes.all]\nupstream = '{}'\nrate_limits = ['one']\ncost = 5\n\
-         [rate_limits.one]\nkey = 'client_ip'\nquota = '20/1d'\nstore = 'redis'\ncost_header = 'x-cost'\n{limit}",
-        redis.url(),
-        server.url(),
-    ));
+    let (_server, gateway) = costing(&redis, "1", ("cost = 5", limit)).await;
     // The first finds the script missing.
     let (mut passed, mut asked) = (0_u32, 1_u64);
     while get(&gateway).await.status == 200 {
