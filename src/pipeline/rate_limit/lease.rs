@@ -27,6 +27,8 @@
 //! request takes that fetches it, and less what is lent; a top-up is what is missing to that when it is
 //! asked for.
 
+mod owner;
+
 use std::{
     convert::Infallible,
     sync::{
@@ -37,10 +39,11 @@ use std::{
 
 use quick_cache::{DefaultHashBuilder, Lifecycle, UnitWeighter, sync::Cache};
 use smallvec::SmallVec;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
-use super::{shared::Owner, tier::Tier};
+use super::tier::Tier;
 use crate::store::{KeyHash, KeyHasher, Refused, Standing};
+use owner::Owner;
 
 /// The batches of one limit.
 pub(super) struct Leases {
@@ -48,6 +51,8 @@ pub(super) struct Leases {
     /// They are found by a hash of this process, which costs a fraction of the one that gateways share.
     hasher: KeyHasher,
     held: Cache<LeaseKey, Arc<Lease>, UnitWeighter, DefaultHashBuilder, Evictions>,
+    /// Places for what goes back of keys that make room.
+    returning: Arc<Semaphore>,
 }
 
 /// What a batch is for.
@@ -205,6 +210,7 @@ impl Leases {
                 DefaultHashBuilder::default(),
                 Evictions,
             ),
+            returning: Arc::new(Semaphore::new(MOST_RETURNING)),
         }
     }
 
@@ -219,7 +225,7 @@ impl Leases {
     }
 
     /// The batches of a key of which none are held: `shared` is the hash under which Redis counts.
-    pub(super) fn make(&self, key: KeyHash, shared: KeyHash, owner: Owner) -> Arc<Lease> {
+    fn make(&self, key: KeyHash, shared: KeyHash, owner: Owner) -> Arc<Lease> {
         let size = self.size_of(owner.tier());
         let tier = owner.tier().id;
         let key = LeaseKey { key, tier };
@@ -231,6 +237,11 @@ impl Leases {
 
     fn size_of(&self, tier: &Tier) -> u32 {
         self.size.min(tier.largest_lease)
+    }
+
+    /// A place among those that go back, where there is one.
+    fn place_to_return(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.returning).try_acquire_owned().ok()
     }
 }
 
@@ -534,6 +545,8 @@ impl Drop for Fetch {
 
 /// Batches that a request waits for before it asks by itself.
 const MOST_WAITS: usize = 4;
+/// What goes back at once. What is over that is lost, as at the end of its window.
+const MOST_RETURNING: usize = 256;
 /// So many requests a batch has to be for to be topped up.
 const FEWEST: u32 = 8;
 /// How many times of what was used during a top-up is to be there when the next one begins.

@@ -3,17 +3,12 @@
 
 mod answer;
 
-use std::{
-    sync::{Arc, Weak},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use smallvec::SmallVec;
-use tokio::sync::Semaphore;
 
 use super::{
-    book::CONTROL,
-    lease::{Fetch, InAdvance, Lease, Leased, Leases, TopUp, Waited},
+    lease::{Fetch, InAdvance, Leased, Leases, TopUp, Waited},
     limit::{Ask, Limit},
     stage::{Question, Questions, Refusing, Stage, longest},
     tier::Tier,
@@ -31,8 +26,6 @@ pub(super) struct Shared {
     /// The largest quota that the configuration knows.
     pub(super) largest: u32,
     pub(super) leases: Option<Leases>,
-    /// Places for what goes back of keys that make room.
-    returning: Arc<Semaphore>,
 }
 
 impl Shared {
@@ -52,12 +45,11 @@ impl Shared {
             algorithm,
             largest: config.largest(),
             leases: (config.lease > 1).then(leases),
-            returning: Arc::new(Semaphore::new(MOST_RETURNING)),
         })
     }
 
     /// What Redis is asked for a key of the limit: so much, or more if it has more.
-    fn ask<'a>(
+    pub(super) fn ask<'a>(
         &self,
         limit: &'a Limit,
         (key, tier): (KeyHash, &'a Tier),
@@ -72,79 +64,6 @@ impl Shared {
             cost,
             want,
             enforced: limit.config.enforce,
-        }
-    }
-}
-
-/// Whom what was taken in advance belongs to.
-pub(super) struct Owner {
-    /// A limit that has ended takes nothing back: what counts now is another.
-    limit: Weak<Limit>,
-    tier: Arc<Tier>,
-}
-
-impl Owner {
-    fn new(limit: &Arc<Limit>, tier: &Arc<Tier>) -> Self {
-        Self {
-            limit: Arc::downgrade(limit),
-            tier: Arc::clone(tier),
-        }
-    }
-
-    pub(super) fn tier(&self) -> &Tier {
-        &self.tier
-    }
-
-    /// What was taken for a key had to make room: what is left of it goes back.
-    pub(super) fn evicted(&self, key: KeyHash, left: u32, until: u64) {
-        if self.give_back(key, left, until)
-            && let Some(limit) = self.limit.upgrade()
-        {
-            limit.counters.table.evictions.inc();
-        }
-    }
-
-    /// Gives back what is left of a batch that is good until a moment; whether there was anything.
-    pub(super) fn give_back(&self, key: KeyHash, left: u32, until: u64) -> bool {
-        let limit = self.limit.upgrade().filter(|_| left > 0);
-        let Some(limit) = limit else { return false };
-        let moment = limit.clock.now();
-        let now = limit.counters.at(moment);
-        let Some(shared) = limit.shared.as_ref().filter(|_| now < until) else {
-            return false;
-        };
-        // However many keys somebody makes up, the control runtime has other things to do.
-        let Ok(place) = Arc::clone(&shared.returning).try_acquire_owned() else {
-            return true;
-        };
-        let came = until.saturating_sub(self.tier.shortest());
-        let taken = moment.saturating_sub(Duration::from_nanos(now.saturating_sub(came)));
-        let (tier, redis) = (Arc::clone(&self.tier), Arc::clone(&shared.redis));
-        // Whoever pushed it out has a worker, whose connection is for its requests.
-        redis.beside().clone().spawn(async move {
-            if let Some(shared) = &limit.shared {
-                let ask = shared.ask(&limit, (key, &tier), (left, left));
-                let ago = limit.clock.now().saturating_sub(taken);
-                redis.give_back(CONTROL, ask, ago).await;
-            }
-            drop(place);
-        });
-        true
-    }
-}
-
-impl Limit {
-    /// What is taken in advance for a request, once nothing in memory refuses it: for one that is refused
-    /// nobody else has to make room.
-    fn lease_of<'q>(self: &Arc<Self>, ask: &'q mut Ask) -> Option<&'q Arc<Lease>> {
-        if let InAdvance::Not(key) = ask.in_advance {
-            let leases = self.shared.as_ref()?.leases.as_ref()?;
-            let made = leases.make(key, ask.key, Owner::new(self, &ask.tier));
-            ask.in_advance = InAdvance::Held(made);
-        }
-        match &ask.in_advance {
-            InAdvance::Held(lease) => Some(lease),
-            InAdvance::Never | InAdvance::Not(_) => None,
         }
     }
 }
@@ -521,9 +440,6 @@ impl Stage {
     }
 }
 
-/// What goes back at once. What is over that is lost, as at the end of its window.
-const MOST_RETURNING: usize = 256;
-
 /// How many of those that are left one script reaches in a cluster: those of one key.
 fn of_one_key(questions: &Questions, first: &Pending, rest: &[Pending]) -> usize {
     let key = |pending: &Pending| questions[pending.index].ask.key;
@@ -542,17 +458,6 @@ fn bring_together<T, K: PartialEq>(items: &mut [T], key: impl Fn(&T) -> K) {
             }
         }
         begin = end;
-    }
-}
-
-#[cfg(test)]
-impl Owner {
-    /// Of a limit that there is no more.
-    pub(super) fn of_nobody(tier: &Arc<Tier>) -> Self {
-        Self {
-            limit: Weak::new(),
-            tier: Arc::clone(tier),
-        }
     }
 }
 
