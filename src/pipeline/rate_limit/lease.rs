@@ -184,7 +184,7 @@ pub(super) struct Fetch {
     lease: Arc<Lease>,
     ended: AtomicBool,
     /// What the request itself takes; nothing for a top-up.
-    cost: u32,
+    pub(super) cost: u32,
     /// How many, once it has begun.
     pub(super) size: u32,
 }

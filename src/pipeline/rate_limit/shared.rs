@@ -102,13 +102,18 @@ pub(super) fn change_later(
 fn top_up(limit: &Arc<Limit>, ask: &Ask, worker: usize, more: TopUp) {
     let (limit, tier, key) = (Arc::clone(limit), Arc::clone(&ask.tier), ask.key);
     tokio::spawn(async move {
+        let TopUp { mut fetch, least } = more;
+        fetch.begin();
+        // It had to make room meanwhile.
+        if fetch.size == 0 {
+            return;
+        }
         let asking = Asking {
             limit,
             tier,
             key,
-            cost: more.least,
-            takes: 0,
-            fetch: Some(more.fetch),
+            cost: least,
+            fetch: Some(fetch),
         };
         ask_all(worker, SmallVec::from_buf([asking])).await;
     });
@@ -121,8 +126,6 @@ struct Asking {
     key: KeyHash,
     /// What has to be there.
     cost: u32,
-    /// What of it the request takes that asks.
-    takes: u32,
     fetch: Option<Fetch>,
 }
 
@@ -131,19 +134,16 @@ type AllAsking = SmallVec<[Asking; 1]>;
 /// What Redis has said to each of what it was asked.
 type Answers = SmallVec<[SharedTaken; 2]>;
 
+/// Begins what is to be fetched, and asks for it with the rest.
+async fn fetch_all(worker: usize, mut all: AllAsking) -> Option<Answers> {
+    let fetches = all.iter_mut().filter_map(|asking| asking.fetch.as_mut());
+    fetches.for_each(Fetch::begin);
+    ask_all(worker, all).await
+}
+
 /// Asks, and keeps what was fetched: to be spawned, since the request that asks may be gone before Redis
 /// answers, and what was taken for the next ones would be lost. `None` where Redis is away.
-async fn ask_all(worker: usize, mut all: AllAsking) -> Option<Answers> {
-    for fetch in all.iter_mut().filter_map(|asking| asking.fetch.as_mut()) {
-        fetch.begin();
-    }
-    // What was to be topped up had to make room meanwhile.
-    if let [asking] = &all[..]
-        && asking.takes == 0
-        && asking.fetch.as_ref().is_some_and(|fetch| fetch.size == 0)
-    {
-        return None;
-    }
+async fn ask_all(worker: usize, all: AllAsking) -> Option<Answers> {
     let redis = &all.first()?.limit.shared.as_ref()?.redis;
     let asks: SmallVec<[SharedAsk<'_>; 2]> = all.iter().filter_map(Asking::ask).collect();
     let answers = redis.take(worker, &asks).await.ok();
@@ -345,7 +345,7 @@ impl Stage {
         let (worker, asked) = (context.connection.worker, context.clock.now());
         let answers = if group.iter().any(|it| it.fetch().is_some()) {
             let asking = self.hand_over(group, questions);
-            let answers = tokio::spawn(ask_all(worker, asking)).await;
+            let answers = tokio::spawn(fetch_all(worker, asking)).await;
             // It is only lost where the process ends.
             answers.ok().flatten()
         } else {
@@ -378,7 +378,6 @@ impl Stage {
                 tier: Arc::clone(&question.ask.tier),
                 key: question.ask.key,
                 cost: self.cost,
-                takes: self.cost,
                 fetch: pending.hand_over(),
             }
         });

@@ -27,7 +27,7 @@ impl Asking {
         match decision {
             Decision::Granted { window, standing } => {
                 // Where a limit beside it has refused, nothing was taken; the fetch is given up then.
-                if let Some(kept) = got.checked_sub(self.takes) {
+                if let Some(kept) = got.checked_sub(fetch.cost) {
                     let now = self.limit.counters.at(self.limit.clock.now());
                     fetch.keep(kept, (window, standing), &self.tier, now);
                 }
