@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! key       bytes -> a 128-bit hash under a key of this process: all that is kept of a caller
+//! hashed    for tables elsewhere whose keys are such hashes, and are not hashed again
 //! table     hash -> state: bounded, sharded, forgetting; no lock is shared by all
 //! counting  pure functions over (state, now, cost) -> decision and new state, one file an algorithm
 //! counters  a limit's table and algorithm behind one trait: what a limit kept elsewhere stands in for
@@ -14,6 +15,7 @@
 
 mod counters;
 mod counting;
+mod hashed;
 mod key;
 mod redis;
 mod table;
@@ -24,6 +26,7 @@ pub use counters::{Counters, Counting, Decision, Taken};
 pub use counting::{
     Algorithm, FixedWindow, InFlight, SlidingLog, SlidingWindow, TokenBucket, Windows,
 };
+pub use hashed::Hashed;
 pub use key::{KeyHash, KeyHasher};
 pub use redis::{
     Away, Begun, Guard, Heard, Keeping, LogHead, LogPart, Redis, SOFT, SharedAlgorithm, SharedAsk,

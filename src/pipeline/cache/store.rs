@@ -22,7 +22,7 @@ mod shelf;
 
 use std::{
     cmp::Reverse,
-    hash::{BuildHasher, BuildHasherDefault, Hasher},
+    hash::{BuildHasher, BuildHasherDefault},
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
@@ -34,6 +34,7 @@ use quick_cache::{DefaultHashBuilder, Lifecycle, OptionsBuilder, Weighter, sync:
 use smallvec::SmallVec;
 
 use super::key::{Key, Label, Sought};
+use crate::store::Hashed;
 use passes::Passes;
 pub use {passes::Learnt, shelf::Shelf};
 
@@ -72,7 +73,7 @@ pub trait Kept {
 
 /// All that is stored.
 pub struct Store<V> {
-    shelves: Cache<Place, Shelf<V>, Charge, BuildHasherDefault<Same>, Evictions>,
+    shelves: Cache<Place, Shelf<V>, Charge, BuildHasherDefault<Hashed>, Evictions>,
     /// Changes to one shelf come one after another; looking waits for none of them.
     changing: Box<[Mutex<()>]>,
     hasher: DefaultHashBuilder,
@@ -88,10 +89,6 @@ pub struct Store<V> {
 
 /// What the table knows a shelf by: a hash of its key.
 type Place = u64;
-
-/// The table's own hash of a place, which is one already.
-#[derive(Clone, Copy, Debug, Default)]
-struct Same(Place);
 
 /// What a shelf weighs.
 #[derive(Clone, Copy, Debug)]
@@ -129,8 +126,8 @@ impl<V: Kept> Store<V> {
             counted: evictions,
             evicted: Arc::clone(&evicted),
         };
-        let same = BuildHasherDefault::<Same>::default();
-        let shelves = Cache::with_options(options, Charge, same, lifecycle);
+        let hashed = BuildHasherDefault::<Hashed>::default();
+        let shelves = Cache::with_options(options, Charge, hashed, lifecycle);
         Self {
             heaviest_shelf: shelves.shard_capacity() / 2,
             shelves,
@@ -398,21 +395,6 @@ impl<V: Kept> Store<V> {
         let entries = used.entries.max(self.emptied.load(Relaxed));
         let tables = (2 * entries + used.map) as u64;
         tables.saturating_sub(self.shelves.len() as u64 * PLACE)
-    }
-}
-
-impl Hasher for Same {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-
-    fn write_u64(&mut self, place: u64) {
-        self.0 = place;
-    }
-
-    /// A hasher has to take bytes; the table hashes nothing but places.
-    fn write(&mut self, bytes: &[u8]) {
-        self.0 ^= bytes.len() as u64;
     }
 }
 

@@ -31,18 +31,19 @@ mod owner;
 
 use std::{
     convert::Infallible,
+    hash::BuildHasherDefault,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering::Relaxed},
     },
 };
 
-use quick_cache::{DefaultHashBuilder, Lifecycle, UnitWeighter, sync::Cache};
+use quick_cache::{Lifecycle, UnitWeighter, sync::Cache};
 use smallvec::SmallVec;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
 use super::tier::Tier;
-use crate::store::{KeyHash, KeyHasher, Refused, Standing};
+use crate::store::{Hashed, KeyHash, KeyHasher, Refused, Standing};
 use owner::Owner;
 
 /// The batches of one limit.
@@ -50,7 +51,7 @@ pub(super) struct Leases {
     size: u32,
     /// They are found by a hash of this process, which costs a fraction of the one that gateways share.
     hasher: KeyHasher,
-    held: Cache<LeaseKey, Arc<Lease>, UnitWeighter, DefaultHashBuilder, Evictions>,
+    held: Cache<LeaseKey, Arc<Lease>, UnitWeighter, BuildHasherDefault<Hashed>, Evictions>,
     /// Places for what goes back of keys that make room.
     returning: Arc<Semaphore>,
 }
@@ -59,7 +60,7 @@ pub(super) struct Leases {
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 struct LeaseKey {
     key: KeyHash,
-    /// By whose quotas: the tier's id.
+    /// By whose quotas: the tier's id, which is a hash too.
     tier: u64,
 }
 
@@ -207,7 +208,7 @@ impl Leases {
                 keys,
                 keys as u64,
                 UnitWeighter,
-                DefaultHashBuilder::default(),
+                BuildHasherDefault::default(),
                 Evictions,
             ),
             returning: Arc::new(Semaphore::new(MOST_RETURNING)),
