@@ -256,8 +256,32 @@ fn find(nodes: &[Arc<Node>], place: (&str, u16)) -> Option<Arc<Node>> {
 }
 
 impl Redis {
-    /// What the cluster answers, over as many nodes as it takes.
+    /// What the cluster answers. While a slot moves there may be no node that has all keys of a command: it
+    /// has done nothing then, and is sent again a moment later if there is time for that.
     pub(super) async fn ask_cluster(
+        self: &Arc<Self>,
+        at: (Lane, usize),
+        cluster: &Cluster,
+        ask: Ask<'_>,
+    ) -> Result<RedisResult<Value>, Failure> {
+        let began = Instant::now();
+        let left = || ask.patience.saturating_sub(began.elapsed());
+        let mut answer = self.follow_redirects(at, cluster, ask).await?;
+        for pause in MOMENTS {
+            if !is_scattered(&answer) || left() <= pause {
+                break;
+            }
+            sleep(pause).await;
+            let patience = left();
+            answer = self
+                .follow_redirects(at, cluster, Ask { patience, ..ask })
+                .await?;
+        }
+        Ok(answer)
+    }
+
+    /// The same now, over as many nodes as it takes.
+    async fn follow_redirects(
         self: &Arc<Self>,
         at: (Lane, usize),
         cluster: &Cluster,
@@ -564,6 +588,13 @@ fn is_outdated(error: &RedisError) -> bool {
     moved || matches!(cause(error), Cause::Connection(_) | Cause::Replica)
 }
 
+/// Whether no node has all keys of a command, while their slot moves.
+fn is_scattered(answer: &RedisResult<Value>) -> bool {
+    let scattered =
+        |error: &RedisError| matches!(error.kind(), ErrorKind::Server(ServerErrorKind::TryAgain));
+    answer.as_ref().is_err_and(scattered)
+}
+
 /// A call that is under way. One that is dropped late has waited in vain.
 pub(super) struct Waiting<'c> {
     pub(super) redis: &'c Arc<Redis>,
@@ -589,6 +620,9 @@ const MOST_NODES: usize = 1_024;
 const NOBODY: u16 = u16::MAX;
 /// How often a command may be sent elsewhere, all within its deadline.
 const REDIRECTS: u32 = 3;
+/// After which pauses a command is sent again whose keys are on two nodes: keys of one slot move one behind
+/// the other, and nobody is to wait for a slot that takes long.
+const MOMENTS: [Duration; 2] = [Duration::from_millis(5), Duration::from_millis(15)];
 /// Calls in a row without an answer after which a connection is given up.
 const SILENT: u32 = 3;
 /// The same without a cluster: more than it takes to open the breaker.

@@ -1,6 +1,17 @@
 //! Real nodes on loopback.
 
-use std::time::Duration;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering::SeqCst},
+    },
+    time::Duration,
+};
+
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+};
 
 use super::{Counts, Storm, degraded, get, get_as, is_open, limited_by, recovery, storm};
 use crate::support::{Gateway, Raw, RedisCluster, RedisServer, eventually, within};
@@ -326,14 +337,132 @@ async fn limits_whose_keys_are_on_two_nodes_for_a_while_take_no_others_out_of_re
     assert_eq!(keys.len(), 2, "{keys:?}");
     let moved = Move::begin((from, to), &keys[0]);
     moved.key(&keys[0]);
-    // No node has both.
+    // No node has both, and each call is sent twice more.
     assert_eq!(passing(10).await, Counts::from([(200, 10)]));
     assert_eq!(degraded(&gateway), 20.0);
+    assert_eq!(scattered(from) + scattered(to), 30);
     assert!(!is_open(&gateway));
     moved.key(&keys[1]);
     moved.end();
     assert_eq!(passing(5).await, Counts::from([(200, 5)]));
     assert_eq!(degraded(&gateway), 20.0);
+}
+
+/// How often a node has said that it has not all keys of a slot that moves.
+fn scattered(node: &RedisServer) -> u32 {
+    let told = node.run("INFO errorstats");
+    let count = told.split("errorstat_TRYAGAIN:count=").nth(1);
+    let count = count.and_then(|rest| rest.lines().next());
+    count.map_or(0, |count| count.parse().unwrap())
+}
+
+/// A cluster of one node behind an address that says of so many calls that their slot moves, as a node
+/// does while it has one of their keys and not the other.
+struct Moving {
+    _node: RedisServer,
+    urls: String,
+    refused: Arc<AtomicU32>,
+}
+
+impl Moving {
+    async fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let node = RedisServer::with(&["--cluster-enabled", "yes"]);
+        node.run("CLUSTER ADDSLOTSRANGE 0 16383");
+        let set = node.run(&format!(
+            "CONFIG SET cluster-announce-port {}",
+            address.port()
+        ));
+        assert!(set.starts_with("+OK"), "{set}");
+        let is_at_the_address = || {
+            let told = node.run("CLUSTER SLOTS");
+            told.contains(&format!(":{}\r", address.port()))
+                && node.run("CLUSTER INFO").contains("cluster_state:ok")
+        };
+        eventually(is_at_the_address).await;
+        let (refused, port) = (Arc::new(AtomicU32::new(0)), node.port());
+        let refusing = Arc::clone(&refused);
+        tokio::spawn(async move {
+            while let Ok((client, _)) = listener.accept().await {
+                let server = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+                tokio::spawn(pass_on(client, server, Arc::clone(&refusing)));
+            }
+        });
+        Self {
+            _node: node,
+            urls: format!("['redis://{address}', 'redis://{address}']"),
+            refused,
+        }
+    }
+
+    /// Refuses so many calls from now on.
+    fn refuse(&self, calls: u32) {
+        self.refused.store(calls, SeqCst);
+    }
+
+    /// How many of them have not come yet.
+    fn left(&self) -> u32 {
+        self.refused.load(SeqCst)
+    }
+}
+
+async fn pass_on(mut client: TcpStream, mut server: TcpStream, refused: Arc<AtomicU32>) {
+    let (mut asked, mut told) = ([0; 16_384], [0; 16_384]);
+    loop {
+        let passed = tokio::select! {
+            read = client.read(&mut asked) => {
+                let Ok(length @ 1..) = read else { return };
+                let one_less = |left: u32| left.checked_sub(1);
+                let is_call = asked[..length].windows(7).any(|name| name == b"EVALSHA");
+                if is_call && refused.fetch_update(SeqCst, SeqCst, one_less).is_ok() {
+                    client.write_all(TRY_AGAIN).await
+                } else {
+                    server.write_all(&asked[..length]).await
+                }
+            }
+            read = server.read(&mut told) => {
+                let Ok(length @ 1..) = read else { return };
+                client.write_all(&told[..length]).await
+            }
+        };
+        if passed.is_err() {
+            return;
+        }
+    }
+}
+
+const TRY_AGAIN: &[u8] = b"-TRYAGAIN Multiple keys request during rehashing of slot\r\n";
+
+#[tokio::test]
+async fn a_call_whose_keys_are_on_two_nodes_for_a_moment_is_sent_again() {
+    let moving = Moving::start().await;
+    let urls = format!("{}\ntimeout = '2s'", moving.urls);
+    let tables = "[rate_limits.one]\nkey = 'client_ip'\nquota = '3/1d'\nstore = 'redis'";
+    let gateway = limited_by(&urls, tables, "['one']");
+    for status in [200, 200, 200, 429] {
+        moving.refuse(2);
+        assert_eq!(get(&gateway).await.status, status);
+        assert_eq!((moving.left(), degraded(&gateway)), (0, 0.0));
+    }
+    // One that stays where it is is waited for no longer, and takes nobody else out of Redis.
+    moving.refuse(4);
+    assert_eq!(get(&gateway).await.status, 200);
+    assert_eq!((moving.left(), degraded(&gateway)), (1, 1.0));
+    assert!(!is_open(&gateway));
+}
+
+#[tokio::test]
+async fn a_call_is_not_sent_again_when_its_time_is_over() {
+    let moving = Moving::start().await;
+    // Less than the first pause: whatever comes of it, there is no second call.
+    let urls = format!("{}\ntimeout = '4ms'", moving.urls);
+    let tables = "[rate_limits.one]\nkey = 'client_ip'\nquota = '3/1d'\nstore = 'redis'";
+    let gateway = limited_by(&urls, tables, "['one']");
+    moving.refuse(2);
+    assert_eq!(get(&gateway).await.status, 200);
+    assert_eq!(degraded(&gateway), 1.0);
+    assert!(moving.left() > 0, "it was sent once at most");
 }
 
 /// Three nodes, of which each has a replica.
