@@ -2,7 +2,7 @@
 
 use std::{path::Path, sync::Arc};
 
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 use rustls::{ServerConfig, crypto::aws_lc_rs, pki_types::PrivateKeyDer};
 use tokio_rustls::TlsAcceptor;
 
@@ -26,8 +26,9 @@ impl Authority {
     /// Writes a certificate for a name, and its key, in PEM.
     pub fn write_pair(&self, name: &str, certificate: &Path, key: &Path) {
         let pair = KeyPair::generate().expect("a key");
-        let params = CertificateParams::new(vec![name.to_owned()]).expect("a name");
-        let signed = params.signed_by(&pair, &self.0).expect("a certificate");
+        let signed = called(name)
+            .signed_by(&pair, &self.0)
+            .expect("a certificate");
         std::fs::write(certificate, signed.pem()).expect("a file can be written");
         std::fs::write(key, pair.serialize_pem()).expect("a file can be written");
     }
@@ -35,8 +36,9 @@ impl Authority {
     /// TLS with a certificate for a name.
     pub fn acceptor(&self, name: &str) -> TlsAcceptor {
         let key = KeyPair::generate().expect("a key");
-        let params = CertificateParams::new(vec![name.to_owned()]).expect("a name");
-        let certificate = params.signed_by(&key, &self.0).expect("a certificate");
+        let certificate = called(name)
+            .signed_by(&key, &self.0)
+            .expect("a certificate");
         let key = PrivateKeyDer::try_from(key.serialize_der()).expect("a key");
         let provider = Arc::new(aws_lc_rs::default_provider());
         let config = ServerConfig::builder_with_provider(provider)
@@ -47,4 +49,12 @@ impl Authority {
             .expect("they belong together");
         TlsAcceptor::from(Arc::new(config))
     }
+}
+
+/// A certificate for a name, to be signed. With the authority's own subject it would have signed itself, for
+/// OpenSSL.
+fn called(name: &str) -> CertificateParams {
+    let mut params = CertificateParams::new(vec![name.to_owned()]).expect("a name");
+    params.distinguished_name.push(DnType::CommonName, name);
+    params
 }

@@ -21,13 +21,19 @@ impl RedisCluster {
         let nodes: Vec<_> = (0..3 * (1 + replicas))
             .map(|_| RedisServer::with(&with))
             .collect();
-        let places = nodes
-            .iter()
-            .map(|node| format!("127.0.0.1:{}", node.port()));
+        let ports: Vec<_> = nodes.iter().map(RedisServer::port).collect();
+        let replicas = replicas.to_string();
+        Self::joined(nodes, &ports, &["--cluster-replicas", &replicas]).await
+    }
+
+    /// Makes these nodes one cluster, by the ports at which they know each other, and waits until it is whole.
+    pub async fn joined(nodes: Vec<RedisServer>, ports: &[u16], how: &[&str]) -> Self {
+        let places = ports.iter().map(|port| format!("127.0.0.1:{port}"));
         let made = Command::new("redis-cli")
             .args(["--cluster", "create"])
             .args(places)
-            .args(["--cluster-replicas", &replicas.to_string(), "--cluster-yes"])
+            .args(how)
+            .arg("--cluster-yes")
             .stdout(Stdio::null())
             .status();
         assert!(made.expect("redis-cli is installed").success());
