@@ -7,6 +7,8 @@
 // Clippy lets tests unwrap, but not the functions that they share.
 #![allow(clippy::unwrap_used)]
 
+#[path = "demo.rs"]
+mod demo;
 #[path = "requests.rs"]
 mod requests;
 
