@@ -4,6 +4,9 @@ mod arrows;
 mod limits_chart;
 mod pages;
 
+#[path = "../support/mod.rs"]
+mod support;
+
 use std::path::Path;
 
 /// Where the sources and the documents are.

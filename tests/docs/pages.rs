@@ -11,6 +11,8 @@
 mod demo;
 #[path = "requests.rs"]
 mod requests;
+#[path = "transcripts.rs"]
+mod transcripts;
 
 use std::{collections::BTreeSet, fs, path::Path, process::Command};
 
