@@ -79,6 +79,54 @@ async fn callers_can_have_answers_of_their_own() {
     assert_eq!(site.get("/").await.body, "5");
 }
 
+/// By a digest: neither who it is nor what showed that.
+#[tokio::test]
+async fn the_key_that_is_shown_tells_callers_apart_and_names_none() {
+    let site = Site::configured(
+        &route("scope = 'principal'\nshow_key = true"),
+        |count, seen| {
+            let control = match &*seen.target {
+                "/all" => "public, max-age=60",
+                _ => "max-age=60",
+            };
+            numbered(count, &[("cache-control", control)])
+        },
+    )
+    .await;
+    let (alice, bob) = (bearer("alice"), bearer("bob"));
+    let ask = async |path: &str, token: Option<&str>| {
+        let fields = token.map(|token| ("authorization", token));
+        let sent = site.get_with(path, fields.as_slice()).await;
+        let status = sent.header("cache-status").expect("a status").to_owned();
+        for hidden in ["alice", "bob", alice.trim_start_matches("Bearer ")] {
+            assert!(!status.contains(hidden), "{status}");
+        }
+        let (before, key) = status.split_once("; key=").expect("a key");
+        (before.contains("; hit"), key.to_owned())
+    };
+    let objects = || site.gateway.metric("tollgate_cache_objects", &[]);
+    let callers = [Some(alice.as_str()), Some(bob.as_str()), None];
+    let mut own = Vec::new();
+    for (caller, kept) in callers.into_iter().zip([1.0, 2.0, 3.0]) {
+        let (is_hit, key) = ask("/own", caller).await;
+        assert!(!is_hit, "{key}");
+        assert!(key.contains("http://a.test/own caller="), "{key}");
+        eventually(|| objects() == kept).await;
+        assert_eq!(ask("/own", caller).await, (true, key.clone()));
+        own.push(key);
+    }
+    assert!(own[2].ends_with(" caller=nobody\""), "{own:?}");
+    own.dedup();
+    assert_eq!(own.len(), 3, "{own:?}");
+    // What is for all is kept, and shown, under one key.
+    for (index, caller) in callers.into_iter().enumerate() {
+        let (is_hit, key) = ask("/all", caller).await;
+        assert_eq!(is_hit, index > 0);
+        assert!(key.ends_with("http://a.test/all\""), "{key}");
+        eventually(|| objects() == 4.0).await;
+    }
+}
+
 #[tokio::test]
 async fn a_callers_stale_answer_gives_way_to_a_newer_one_for_all() {
     let route = route("scope = 'principal'");
