@@ -10,7 +10,9 @@ use crate::{
     origin::Seen,
     site::{Site, answer, numbered},
     support::{BoxBody, KeysFile, Sent, empty, eventually, within},
-    whose::{AUTH, Asked, RULES, answered, bearer, bearer_for, bearer_until, configuration},
+    whose::{
+        AUTH, Asked, RULES, Trials, answered, bearer, bearer_for, bearer_until, configuration,
+    },
 };
 
 const SSO: &str = "[auth.external.sso]\nurl = 'ORIGIN/auth'\nsubject_header = 'x-auth-user'\n";
@@ -656,30 +658,30 @@ async fn no_other_cache_is_told_to_store_what_an_exposed_token_got() {
 /// Random answers to random requests of random callers: whose answer is served to whom.
 #[tokio::test]
 async fn two_users_never_see_each_others_answers() {
-    let mut random = fastrand::Rng::with_seed(5);
+    let Trials { mut random, cases } = Trials::of(5, 600);
     for rule in RULES {
         let site = Site::configured(&configuration(rule), |_, seen| {
             answered(&seen.target, |name| seen.header(name))
         })
         .await;
-        for _ in 0..600 {
+        for _ in 0..cases {
             let asked = Asked::random(&mut random);
             asked.check(&ask(&site, &asked).await, rule);
             if random.u8(..20) == 0 {
                 site.later(61);
             }
         }
-        assert!(site.count() < 600, "something was served again: {rule}");
+        assert!(site.count() < cases, "nothing was served again: {rule}");
     }
 }
 
 /// The same while many ask for one URL at once: whose answer is read along by whom.
 #[tokio::test]
 async fn two_users_who_ask_at_once_never_see_each_others_answers() {
-    let mut random = fastrand::Rng::with_seed(7);
     // Some twenty requests of each URL.
+    let Trials { mut random, cases } = Trials::of(7, 4500);
     let mut crowds: BTreeMap<String, Vec<Asked>> = BTreeMap::new();
-    for _ in 0..4500 {
+    for _ in 0..cases {
         let asked = Asked::random(&mut random);
         crowds.entry(asked.path.clone()).or_default().push(asked);
     }
