@@ -95,7 +95,7 @@ pub enum PurgeAim {
     Url(String, String),
     /// What lies below a path, at one host or at any.
     Prefix(Option<String>, String),
-    /// All of one host.
+    /// All of one host, at one of its ports or at all of them.
     Host(String),
     /// All that one route stored.
     Route(String),
@@ -165,11 +165,19 @@ fn aim(kind: &str, text: &str) -> Result<PurgeAim, String> {
             let (host, path) = url(text)?;
             PurgeAim::Prefix(Some(host), path)
         }
-        "host" => PurgeAim::Host(text.to_ascii_lowercase()),
+        "host" => PurgeAim::Host(host(text)),
         "route" => PurgeAim::Route(text.to_owned()),
         "tag" => PurgeAim::Tag(text.to_owned()),
         other => return Err(format!("`{other}` can't be purged by: give one of {KINDS}")),
     })
+}
+
+/// A host in the form in which it is a key. No key has the port that is a scheme's own; which scheme is not said
+/// here, so with one of these all of the host is meant.
+fn host(text: &str) -> String {
+    let host = host::plain(text);
+    let name = OWN_PORTS.iter().find_map(|port| host.strip_suffix(*port));
+    name.unwrap_or(&host).to_ascii_lowercase()
 }
 
 /// The host and the target of a URL, in the form in which they are keys.
@@ -186,6 +194,8 @@ fn url(text: &str) -> Result<(String, String), String> {
     Ok((host, target.to_owned()))
 }
 
+/// Of http and https.
+const OWN_PORTS: [&str; 2] = [":80", ":443"];
 const KINDS: &str = "url, prefix, host, route, tag, everything";
 const MOST_AIMS: usize = 1000;
 
@@ -222,6 +232,20 @@ mod tests {
             purge(r#"{"everything": true}"#).aims,
             [PurgeAim::Everything]
         );
+    }
+
+    #[test]
+    fn a_host_is_taken_as_its_answers_are_kept() {
+        for (told, host) in [
+            ("API.example.com.", "api.example.com"),
+            ("api.example.com:443", "api.example.com"),
+            ("api.example.com:080", "api.example.com"),
+            ("api.example.com:8080", "api.example.com:8080"),
+            ("[0:0::1]:80", "[::1]"),
+            ("[::80]", "[::80]"),
+        ] {
+            assert_eq!(aim("host", told), Ok(PurgeAim::Host(host.into())), "{told}");
+        }
     }
 
     #[test]

@@ -25,7 +25,7 @@ pub(super) struct Options {
     /// All paths that begin so, at one host (`https://api.example.com/items/`) or at any (/items/).
     #[arg(long, value_name = "URL|PATH")]
     prefix: Vec<String>,
-    /// All of one host.
+    /// All of one host at whatever port; with one (api.example.com:8080) at that alone.
     #[arg(long)]
     host: Vec<String>,
     /// All that one route has stored.

@@ -87,7 +87,9 @@ use crate::{
 use fetch::REMEMBERED;
 use key::{Key, KeyParts, Sought, public_host};
 use object::{NAME, Object};
-use policy::{Asked, CacheStatus, Forwarded, Incoming, Moment, Options, Reuse, Scope, Url, reuse};
+use policy::{
+    Asked, Audience, CacheStatus, Forwarded, Incoming, Moment, Options, Reuse, Scope, Url, reuse,
+};
 use purge::{Marks, Stamp};
 use second_tier::{SecondTier, Ticket};
 use serve::Serving;
@@ -460,7 +462,8 @@ impl Look<'_> {
     }
 
     fn status(&self, found: &Found, detail: Option<&'static str>) -> HeaderValue {
-        let key = self.route.show_key.then(|| self.key.to_key().show());
+        let shown = || self.route.shown(&self.key_of(found).to_key());
+        let key = self.route.show_key.then(shown);
         let status = CacheStatus::hit(NAME, found.facts.ttl(self.now.0));
         let key = key.as_deref();
         CacheStatus {
@@ -469,6 +472,13 @@ impl Look<'_> {
             ..status
         }
         .header()
+    }
+
+    /// The key under which an answer that was found is kept.
+    fn key_of(&self, found: &Found) -> &Sought {
+        let own = self.callers.as_ref();
+        let own = own.filter(|_| found.object.draft.audience == Audience::Caller);
+        own.unwrap_or(&self.key)
     }
 
     fn serving<'s>(&'s self, found: &'s Found, status: Option<HeaderValue>) -> Serving<'s> {

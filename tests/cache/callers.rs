@@ -10,7 +10,9 @@ use crate::{
     origin::Seen,
     site::{Site, answer, numbered},
     support::{BoxBody, KeysFile, Sent, empty, eventually, within},
-    whose::{AUTH, Asked, RULES, answered, bearer, bearer_for, bearer_until, configuration},
+    whose::{
+        AUTH, Asked, RULES, Trials, answered, bearer, bearer_for, bearer_until, configuration,
+    },
 };
 
 const SSO: &str = "[auth.external.sso]\nurl = 'ORIGIN/auth'\nsubject_header = 'x-auth-user'\n";
@@ -77,6 +79,54 @@ async fn callers_can_have_answers_of_their_own() {
         "4"
     );
     assert_eq!(site.get("/").await.body, "5");
+}
+
+/// By a digest: neither who it is nor what showed that.
+#[tokio::test]
+async fn the_key_that_is_shown_tells_callers_apart_and_names_none() {
+    let site = Site::configured(
+        &route("scope = 'principal'\nshow_key = true"),
+        |count, seen| {
+            let control = match &*seen.target {
+                "/all" => "public, max-age=60",
+                _ => "max-age=60",
+            };
+            numbered(count, &[("cache-control", control)])
+        },
+    )
+    .await;
+    let (alice, bob) = (bearer("alice"), bearer("bob"));
+    let ask = async |path: &str, token: Option<&str>| {
+        let fields = token.map(|token| ("authorization", token));
+        let sent = site.get_with(path, fields.as_slice()).await;
+        let status = sent.header("cache-status").expect("a status").to_owned();
+        for hidden in ["alice", "bob", alice.trim_start_matches("Bearer ")] {
+            assert!(!status.contains(hidden), "{status}");
+        }
+        let (before, key) = status.split_once("; key=").expect("a key");
+        (before.contains("; hit"), key.to_owned())
+    };
+    let objects = || site.gateway.metric("tollgate_cache_objects", &[]);
+    let callers = [Some(alice.as_str()), Some(bob.as_str()), None];
+    let mut own = Vec::new();
+    for (caller, kept) in callers.into_iter().zip([1.0, 2.0, 3.0]) {
+        let (is_hit, key) = ask("/own", caller).await;
+        assert!(!is_hit, "{key}");
+        assert!(key.contains("http://a.test/own caller="), "{key}");
+        eventually(|| objects() == kept).await;
+        assert_eq!(ask("/own", caller).await, (true, key.clone()));
+        own.push(key);
+    }
+    assert!(own[2].ends_with(" caller=nobody\""), "{own:?}");
+    own.dedup();
+    assert_eq!(own.len(), 3, "{own:?}");
+    // What is for all is kept, and shown, under one key.
+    for (index, caller) in callers.into_iter().enumerate() {
+        let (is_hit, key) = ask("/all", caller).await;
+        assert_eq!(is_hit, index > 0);
+        assert!(key.ends_with("http://a.test/all\""), "{key}");
+        eventually(|| objects() == 4.0).await;
+    }
 }
 
 #[tokio::test]
@@ -608,30 +658,30 @@ async fn no_other_cache_is_told_to_store_what_an_exposed_token_got() {
 /// Random answers to random requests of random callers: whose answer is served to whom.
 #[tokio::test]
 async fn two_users_never_see_each_others_answers() {
-    let mut random = fastrand::Rng::with_seed(5);
+    let Trials { mut random, cases } = Trials::of(5, 600);
     for rule in RULES {
         let site = Site::configured(&configuration(rule), |_, seen| {
             answered(&seen.target, |name| seen.header(name))
         })
         .await;
-        for _ in 0..600 {
+        for _ in 0..cases {
             let asked = Asked::random(&mut random);
             asked.check(&ask(&site, &asked).await, rule);
             if random.u8(..20) == 0 {
                 site.later(61);
             }
         }
-        assert!(site.count() < 600, "something was served again: {rule}");
+        assert!(site.count() < cases, "nothing was served again: {rule}");
     }
 }
 
 /// The same while many ask for one URL at once: whose answer is read along by whom.
 #[tokio::test]
 async fn two_users_who_ask_at_once_never_see_each_others_answers() {
-    let mut random = fastrand::Rng::with_seed(7);
     // Some twenty requests of each URL.
+    let Trials { mut random, cases } = Trials::of(7, 4500);
     let mut crowds: BTreeMap<String, Vec<Asked>> = BTreeMap::new();
-    for _ in 0..4500 {
+    for _ in 0..cases {
         let asked = Asked::random(&mut random);
         crowds.entry(asked.path.clone()).or_default().push(asked);
     }

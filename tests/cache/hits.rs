@@ -250,6 +250,36 @@ async fn the_status_of_caches_behind_us_stands_before_ours() {
     assert!(status.ends_with("http://a.test/a\""), "{status}");
 }
 
+/// What the rule has put into the key looks like another URL, and the key that is shown tells them apart.
+#[tokio::test]
+async fn the_key_that_is_shown_tells_that_a_key_header_makes_the_difference() {
+    let site = Site::with("show_key = true\nkey_headers = ['x-tenant']", FRESH).await;
+    let ask = async |tenant: Option<&str>, told: &str| {
+        let fields = tenant.map(|tenant| ("x-tenant", tenant));
+        let sent = site.get_with("/k?q=1", fields.as_slice()).await;
+        let status = sent.header("cache-status").expect("a status").to_owned();
+        let (before, key) = status.split_once("; key=").expect("a key");
+        assert!(before.starts_with(told), "{status}");
+        assert!(key.contains("http://a.test/k?q=1 x-tenant="), "{status}");
+        key.to_owned()
+    };
+    let miss = "tollgate; fwd=uri-miss; stored";
+    let tenants = [Some("blue"), Some("red"), None];
+    let mut keys = Vec::new();
+    for tenant in tenants {
+        keys.push(ask(tenant, miss).await);
+    }
+    eventually(|| site.gateway.metric("tollgate_cache_objects", &[]) == 3.0).await;
+    for (tenant, key) in tenants.into_iter().zip(&keys) {
+        assert_eq!(ask(tenant, "tollgate; hit; ttl=").await, *key, "{tenant:?}");
+    }
+    assert!(keys[2].ends_with(" x-tenant=-\""), "{keys:?}");
+    let all = keys.concat();
+    assert!(!all.contains("blue") && !all.contains("red"), "{all}");
+    keys.dedup();
+    assert_eq!(keys.len(), 3, "{keys:?}");
+}
+
 #[tokio::test]
 async fn what_became_of_requests_is_logged_and_counted() {
     let site = Site::with("", FRESH).await;

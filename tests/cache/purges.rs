@@ -95,6 +95,41 @@ async fn each_kind_of_purge_forgets_what_it_names() {
     }
 }
 
+/// Who asks at a port that is not the scheme's own names it in `Host`.
+#[tokio::test]
+async fn a_purge_of_a_host_without_a_port_reaches_it_at_every_port() {
+    const HOSTS: [&str; 4] = ["a.test", "a.test:8080", "a.test:9090", "[::1]:8080"];
+    for (arguments, gone) in [
+        (&["--host", "a.test"][..], &[0, 1, 2][..]),
+        (&["--host", "A.test.:080", "--soft"], &[0, 1, 2]),
+        (&["--host", "a.test:8080"], &[1]),
+        (&["--host", "[::1]"], &[3]),
+        (&["--host", "test"], &[]),
+        (&["--prefix", "http://a.test/x/"], &[0]),
+    ] {
+        let site = Site::configured(ROUTES, |count, _| {
+            numbered(count, &[("cache-control", "max-age=60")])
+        })
+        .await;
+        let ask_all = async || {
+            let mut bodies = Vec::new();
+            for host in HOSTS {
+                bodies.push(site.get_with("/x/1", &[("host", host)]).await.body);
+            }
+            bodies
+        };
+        let before = ask_all().await;
+        assert_eq!(ask_all().await, before);
+        let output = command(&site, arguments).await;
+        assert!(output.status.success(), "{output:?}");
+        let after = ask_all().await;
+        let changed: Vec<_> = (0..HOSTS.len())
+            .filter(|at| before[*at] != after[*at])
+            .collect();
+        assert_eq!(changed, gone, "{arguments:?}");
+    }
+}
+
 /// However much they were asked for: nobody can have them any more.
 #[tokio::test]
 async fn variants_that_were_purged_leave_their_room_to_others() {

@@ -84,7 +84,14 @@ async fn a_changed_answer_takes_the_place_of_the_stale_one() {
     let site = Site::with("", TAGGED).await;
     site.get("/a").await;
     site.later(61);
-    assert_eq!(site.bodies("/a", 2).await, ["2", "2"]);
+    let sent = site.get("/a").await;
+    let told = sent.header("cache-status").expect("a status");
+    assert_eq!(
+        (&*sent.body, told),
+        (&b"2"[..], "tollgate; fwd=stale; stored")
+    );
+    assert_eq!(site.logged(2).await, ("miss".into(), String::new()));
+    assert_eq!(site.bodies("/a", 1).await, ["2"]);
 }
 
 #[tokio::test]
@@ -151,6 +158,8 @@ async fn while_it_is_fetched_anew_the_stale_answer_is_served() {
     let status = sent.header("cache-status").expect("a status");
     assert!(status.starts_with("tollgate; hit; ttl=-"), "{status}");
     assert!(status.ends_with("; detail=while-revalidate"), "{status}");
+    let logged = site.logged(2).await;
+    assert_eq!(logged, ("stale".into(), "while-revalidate".into()));
     eventually(|| site.count() == 2).await;
     assert_eq!(site.seen()[1].header("x-mark"), Some("second"));
     // The new one takes its place as soon as it is whole.
@@ -341,7 +350,16 @@ async fn a_dead_upstream_is_stood_in_for_within_the_bound() {
         origin.stop().await;
         let sent = get(gateway, "/a").await;
         match instead {
-            true => assert_eq!((sent.status(), &*sent.body), (200, &b"1"[..]), "{control}"),
+            true => {
+                assert_eq!((sent.status(), &*sent.body), (200, &b"1"[..]), "{control}");
+                // No status came that could be told.
+                let status = sent.header("cache-status").expect("a status");
+                let is_told = status.starts_with("tollgate; fwd=stale; ttl=-");
+                assert!(
+                    is_told && status.ends_with("; detail=stale-if-error"),
+                    "{status}"
+                );
+            }
             false => {
                 assert!(sent.head.status.is_server_error(), "{control} {rule}");
                 assert_eq!(sent.header("etag"), None, "nothing that was stored");
@@ -361,11 +379,16 @@ async fn get(gateway: &crate::support::Gateway, path: &str) -> crate::support::S
 async fn clients_may_ask_for_fresh_answers_only_where_the_rule_lets_them() {
     let obeyed = Site::with("request_directives = true", TAGGED).await;
     let ignored = Site::with("", TAGGED).await;
-    for (site, second) in [(&obeyed, "2"), (&ignored, "1")] {
+    for (site, second, told) in [
+        (&obeyed, "2", "tollgate; fwd=request; stored"),
+        (&ignored, "1", "tollgate; hit"),
+    ] {
         site.get("/a").await;
         let sent = site.get_with("/a", &[("cache-control", "no-cache")]).await;
         assert_eq!(sent.body, second);
+        assert_eq!(sent.header("cache-status"), Some(told));
     }
+    assert_eq!(obeyed.logged(2).await, ("miss".into(), String::new()));
     let sent = obeyed
         .get_with("/b", &[("cache-control", "only-if-cached")])
         .await;

@@ -3,6 +3,8 @@
 // Test files are crates of their own: nothing in them is public.
 #![allow(unreachable_pub)]
 
+use std::{env, str::FromStr};
+
 use fastrand::Rng;
 use http::Response;
 use jsonwebtoken::{EncodingKey, Header, encode};
@@ -37,6 +39,37 @@ const VARIES: [&str; 6] = ["", "x-a", "X-A, accept", "authorization", "cookie", 
 const WHO: [&str; 3] = ["authorization", "x-a", "cookie"];
 /// The last of three answers of a kind sets a cookie.
 const SETS_COOKIE: usize = 2;
+
+/// What a test tries at random: the same in each run, so that what fails does so again, unless
+/// `TOLLGATE_TEST_SEED` and `TOLLGATE_TEST_CASES` say what else, and how many requests. Of fewer than usual
+/// there may be none that share an answer, which the tests ask for too.
+pub struct Trials {
+    pub random: Rng,
+    pub cases: usize,
+}
+
+impl Trials {
+    pub fn of(seed: u64, cases: usize) -> Self {
+        let (seed, cases) = (told(SEED, seed), told(CASES, cases));
+        // The output of a test that passes is not shown.
+        println!("{SEED}={seed} {CASES}={cases}");
+        Self {
+            random: Rng::with_seed(seed),
+            cases,
+        }
+    }
+}
+
+/// A number that a variable of the environment holds.
+fn told<T: FromStr>(name: &str, usual: T) -> T {
+    match env::var(name) {
+        Ok(text) => match text.parse() {
+            Ok(number) => number,
+            Err(_) => panic!("{name} is no number: {text}"),
+        },
+        Err(_) => usual,
+    }
+}
 
 /// A token of a subject, as a field value.
 pub fn bearer(subject: &str) -> String {
@@ -208,5 +241,7 @@ impl Asked {
     }
 }
 
+const SEED: &str = "TOLLGATE_TEST_SEED";
+const CASES: &str = "TOLLGATE_TEST_CASES";
 /// What the origin's cookie begins with.
 const COOKIE: &str = "for=";

@@ -40,11 +40,12 @@ impl CacheRoute {
             Head::Store(draft) => {
                 visit.note("miss", None);
                 status.stored = self.can_store(&visit);
+                let key = visit.keys.of(&draft);
                 let mut response = self.keep_aside(*draft, response, &visit);
                 if compares {
                     response = self.conditioned(&visit, response, self.cache.moment());
                 }
-                self.told(response, &visit, status)
+                self.told(response, key, status)
             }
             Head::Refreshed(object) => {
                 self.put(&visit, &object);
@@ -113,7 +114,7 @@ impl CacheRoute {
         visit.note("miss", Some(why));
         let mut status = CacheStatus::forwarded(NAME, visit.why);
         status.detail = Some(why);
-        self.told(response, visit, status)
+        self.told(response, visit.keys.first(), status)
     }
 
     async fn ask_alone(&self, request: Request, visit: &Visit) -> (Response, Head) {
@@ -137,9 +138,8 @@ impl CacheRoute {
     ) -> Response {
         visit.note("revalidated", None);
         status.forwarded_status = Some(304);
-        let facts = &object.draft.head.facts;
-        let now = self.cache.moment();
-        self.serving(visit, facts, now, Some(&status))
+        let (draft, now) = (&object.draft, self.cache.moment());
+        self.serving(visit, draft, &draft.head.facts, now, &status)
             .object(object)
     }
 

@@ -90,7 +90,7 @@ impl CacheRoute {
         };
         visit.note("coalesced", None);
         let now = self.cache.moment();
-        let serving = self.serving(visit, &draft.head.facts, now, Some(&status));
+        let serving = self.serving(visit, draft, &draft.head.facts, now, &status);
         Some(serving.selected(draft, selected, body))
     }
 }

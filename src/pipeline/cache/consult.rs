@@ -209,8 +209,9 @@ impl CacheRoute {
             detail: Some(detail),
             ..CacheStatus::hit(NAME, found.facts.ttl(now))
         };
-        self.serving(visit, &found.facts, now, Some(&status))
-            .object(&found.object)
+        let (object, facts) = (&found.object, &found.facts);
+        self.serving(visit, &object.draft, facts, now, &status)
+            .object(object)
     }
 
     /// Stores an answer where the rule says.

@@ -216,12 +216,14 @@ impl CacheRoute {
                     _ => Body::boxed(fill.read_without(&visit.context, &draft.withheld)?),
                 };
                 visit.note("coalesced", None);
-                let serving = self.serving(visit, &draft.head.facts, now, Some(&status));
+                let facts = &draft.head.facts;
+                let serving = self.serving(visit, draft, facts, now, &status);
                 Some(serving.arriving(draft, body))
             }
             Outcome::Refreshed(object) if self.suits(visit, &object.draft, now) => {
                 visit.note("coalesced", None);
-                let serving = self.serving(visit, &object.draft.head.facts, now, Some(&status));
+                let draft = &object.draft;
+                let serving = self.serving(visit, draft, &draft.head.facts, now, &status);
                 Some(serving.object(object))
             }
             Outcome::Brought(found) if self.suits(visit, &found.object.draft, now) => {
@@ -333,12 +335,13 @@ impl CacheRoute {
                 let reuse = reuse(&visit.asked, &found.facts, now);
                 self.brought(visit, found, reuse)
             }
-            Outcome::Storing(_) => {
+            Outcome::Storing(draft) => {
                 status.stored = true;
                 visit.note("miss", None);
                 let body = reader.map_or_else(Body::empty, Body::boxed);
                 let response = self.handed(flight, visit).map(|_| body);
-                self.told(self.conditioned(visit, response, now), visit, status)
+                let response = self.conditioned(visit, response, now);
+                self.told(response, visit.keys.of(draft), status)
             }
             Outcome::Refreshed(object) => {
                 status.stored = true;
@@ -372,7 +375,7 @@ impl CacheRoute {
         }
         let response = self.conditioned(visit, response, self.cache.moment());
         let response = response.map(|body| Handed::over(body, child, &visit.context));
-        self.told(response, visit, status)
+        self.told(response, visit.keys.first(), status)
     }
 
     fn handed(&self, flight: &Flight<Outcome>, visit: &Visit) -> Response {
@@ -524,41 +527,49 @@ impl CacheRoute {
         }
         visit.note("stale", Some("upstream-failed"));
         Some(
-            self.serving(visit, facts, now, Some(&status))
+            self.serving(visit, &object.draft, facts, now, &status)
                 .object(object),
         )
     }
 
+    /// What serves an answer that is stored or on its way. Its facts are others than those of its head where a
+    /// purge has made it stale.
     pub(super) fn serving<'a>(
         &self,
         visit: &'a Visit,
+        draft: &Draft,
         facts: &'a Facts,
         now: Moment,
-        status: Option<&CacheStatus<'_>>,
+        status: &CacheStatus<'_>,
     ) -> Serving<'a> {
         Serving {
             asked: &visit.asked,
             request: &visit.headers,
             facts,
             now,
-            status: status.map(|status| self.status(visit, *status)),
+            status: Some(self.status(visit.keys.of(draft), *status)),
         }
     }
 
-    fn status(&self, visit: &Visit, status: CacheStatus<'_>) -> HeaderValue {
-        let key = self.show_key.then(|| visit.keys.everyone.show());
+    fn status(&self, key: &Key, status: CacheStatus<'_>) -> HeaderValue {
+        let key = self.show_key.then(|| self.shown(key));
         let key = key.as_deref();
         CacheStatus { key, ..status }.header()
     }
 
-    /// Tells the client what the cache did.
+    /// A key as clients see it.
+    pub(super) fn shown(&self, key: &Key) -> String {
+        key.show(&self.rule.key_headers, &self.cache.hasher)
+    }
+
+    /// Tells the client what the cache did, and under which key.
     pub(super) fn told(
         &self,
         mut response: Response,
-        visit: &Visit,
+        key: &Key,
         status: CacheStatus<'_>,
     ) -> Response {
-        let status = self.status(visit, status);
+        let status = self.status(key, status);
         response.headers_mut().append(CACHE_STATUS, status);
         response
     }
@@ -622,15 +633,20 @@ impl Keys {
     pub(super) fn of(&self, draft: &Draft) -> &Key {
         match draft.audience {
             Audience::Everyone => &self.everyone,
-            Audience::Caller => self.caller.as_ref().unwrap_or(&self.everyone),
+            Audience::Caller => self.first(),
         }
+    }
+
+    /// The key that is looked up first: the caller's own, where callers have answers of their own.
+    pub(super) fn first(&self) -> &Key {
+        self.caller.as_ref().unwrap_or(&self.everyone)
     }
 
     /// The key by which requests wait for each other: only those of one caller, where callers have
     /// stores of their own, and of one kind.
     pub(super) fn of_flight(&self) -> &Key {
         let waiting = self.waiting.as_ref().map(|(key, _)| key);
-        waiting.or(self.caller.as_ref()).unwrap_or(&self.everyone)
+        waiting.unwrap_or_else(|| self.first())
     }
 }
 

@@ -8,6 +8,8 @@
 //!
 //! The second level, the fields that `Vary` names, is looked at among the answers of one key.
 
+mod shown;
+
 use std::{borrow::Cow, sync::Arc};
 
 use http::{HeaderMap, HeaderName};
@@ -143,19 +145,6 @@ impl Key {
             bytes.extend_from_slice(part);
         }
         bytes
-    }
-
-    /// As `Cache-Status` shows it; whom it is kept for is not shown.
-    pub(super) fn show(&self) -> String {
-        let part = |index| String::from_utf8_lossy(self.text().part(index)).into_owned();
-        format!(
-            "{}:{} {}://{}{}",
-            part(0),
-            part(1),
-            part(2),
-            part(HOST),
-            part(TARGET)
-        )
     }
 
     fn text(&self) -> Text<'_> {
@@ -362,6 +351,7 @@ const PARTS: usize = 7;
 const HOST: usize = 3;
 const TARGET: usize = 4;
 const CALLER: usize = 5;
+const EXTRA: usize = 6;
 /// No principal's name: those have a colon.
 const NOBODY: &str = "=";
 /// The end of a part, and the ends of all.

@@ -83,7 +83,7 @@ pub enum Aim {
         /// The beginning of the path.
         path: Box<str>,
     },
-    /// All of one host.
+    /// All of one host: at one of its ports, or where none is given at all of them.
     Host(Box<str>),
     /// All that one route has stored.
     Route(Box<str>),
@@ -209,9 +209,12 @@ impl Purges {
     pub(super) fn marks(&self, host: &str, target: &str, whole_query: bool, route: &str) -> Marks {
         let host_cell = self.wide_cell(Kind::Host, host);
         let route = self.wide_cell(Kind::Route, route);
+        let mut cells: SmallVec<[Cell; 4]> = SmallVec::from_slice(&[host_cell, route]);
+        // Who purges a host without a port means it at whatever port.
+        cells.extend(without_port(host).map(|name| self.wide_cell(Kind::Host, name)));
         Marks {
             url: self.urls.mark((host, target), whole_query),
-            cells: SmallVec::from_slice(&[host_cell, route]),
+            cells,
             host: host.into(),
             path: path_of(target).into(),
         }
@@ -437,6 +440,15 @@ impl Ban {
     }
 }
 
+/// The name of a host that has a port.
+fn without_port(host: &str) -> Option<&str> {
+    let (name, port) = host.rsplit_once(':')?;
+    // An address in brackets has colons of its own.
+    port.bytes()
+        .all(|byte| byte.is_ascii_digit())
+        .then_some(name)
+}
+
 /// What of a target stands before its query.
 pub(super) fn path_of(target: &str) -> &str {
     target.split('?').next().unwrap_or_default()
@@ -514,6 +526,35 @@ mod tests {
                 purges.purge(aim, false, 100);
                 assert_eq!(reached(&purges, &marks, 100), wanted, "{aim:?}");
                 assert_eq!(reached(&purges, &marks, 101), Reached::No, "{aim:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_host_without_a_port_is_purged_at_all_of_its_ports() {
+        for (host, reaching, others) in [
+            (
+                "a.test:8080",
+                &["a.test", "a.test:8080"][..],
+                &["a.test:80", "a"][..],
+            ),
+            ("a.test", &["a.test"], &["a.test:8080"]),
+            ("[::1]:8080", &["[::1]", "[::1]:8080"], &["[:", "[::1]:80"]),
+            ("[::1]", &["[::1]"], &["[:", "[::1]:8080"]),
+        ] {
+            let purges = Purges::new(1 << 30);
+            let marks = purges.marks(host, "/x", true, "r");
+            for aim in others {
+                purges.purge(&Aim::Host((*aim).into()), false, 100);
+                assert_eq!(reached(&purges, &marks, 50), Reached::No, "{host} by {aim}");
+            }
+            for (aim, at) in reaching.iter().zip([110, 120]) {
+                purges.purge(&Aim::Host((*aim).into()), false, at);
+                assert_eq!(
+                    reached(&purges, &marks, at),
+                    Reached::Gone,
+                    "{host} by {aim}"
+                );
             }
         }
     }

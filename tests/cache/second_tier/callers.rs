@@ -3,13 +3,13 @@
 use super::fleet::{BOTH, Fleet, REDIS, numbered};
 use crate::{
     support::{RedisServer, eventually},
-    whose::{Asked, RULES, answered, bearer, configuration},
+    whose::{Asked, RULES, Trials, answered, bearer, configuration},
 };
 
 /// Random answers to random requests of random callers at random gateways.
 #[tokio::test]
 async fn two_users_of_two_gateways_never_see_each_others_answers() {
-    let mut random = fastrand::Rng::with_seed(6);
+    let Trials { mut random, cases } = Trials::of(6, 400);
     for (rule, store) in RULES.iter().zip([REDIS, BOTH].iter().cycle()) {
         let rule = &format!("{rule}\n{store}");
         let redis = RedisServer::start();
@@ -17,7 +17,7 @@ async fn two_users_of_two_gateways_never_see_each_others_answers() {
             answered(&seen.target, |name| seen.header(name))
         })
         .await;
-        for _ in 0..400 {
+        for _ in 0..cases {
             let (asked, gateway) = (Asked::random(&mut random), random.usize(..2));
             let fields = asked.fields();
             let sent = fleet

@@ -70,6 +70,22 @@ async fn a_purge_of_each_kind_reaches_redis_and_the_memory_of_all_gateways() {
 }
 
 #[tokio::test]
+async fn a_purge_of_a_host_without_a_port_reaches_every_port_at_all_gateways() {
+    for rule in [BOTH, REDIS] {
+        let fleet = Fleet::with(2, rule, TAGGED).await;
+        let fields = [("host", "a.test:8080")];
+        assert_eq!(fleet.get_with(0, "/a", &fields).await.body, "1");
+        eventually(|| fleet.stored(0) == 1.0).await;
+        assert_eq!(fleet.get_with(1, "/a", &fields).await.body, "1");
+        fleet.purge(0, r#"{"host": "a.test"}"#).await;
+        for gateway in [0, 1] {
+            let is_old = async || fleet.get_with(gateway, "/a", &fields).await.body == "1";
+            within(async { while is_old().await {} }).await;
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_user_with_the_rights_that_the_documentation_names_can_share_and_purge() {
     let redis = RedisServer::start();
     let rights = "~tollgate:* &tollgate:* +@all -@admin -@dangerous";
