@@ -84,21 +84,19 @@ fn tell_as_text(out: &mut Vec<u8>, reports: &[LimitReport]) {
     tell(out, reports);
 }
 
-/// The policies of all limits, and the tightest window.
+/// The policies of all limits, and in the draft's fields and the older ones the tightest window of those
+/// limits that are told there.
 fn tell(out: &mut impl Fields, reports: &[LimitReport]) {
     let told = |it: &&LimitReport| it.said != LimitSaid::DenyUncounted;
     for report in reports.iter().filter(told).filter(|it| it.policy.draft) {
         let policy = report.policy.text.as_bytes();
         out.field(RATELIMIT_POLICY, |text| text.extend_from_slice(policy));
     }
-    let tells = |it: &&LimitReport| it.policy.draft || it.policy.legacy;
-    let Some(tightest) = tightest(reports.iter().filter(tells)) else {
-        return;
-    };
-    if tightest.report.policy.draft {
+    let (draft, legacy) = tightest_told(reports);
+    if let Some(tightest) = draft {
         out.field(RATELIMIT, |text| tightest.item(text));
     }
-    if tightest.report.policy.legacy {
+    if let Some(tightest) = legacy {
         tightest.legacy(out);
     }
 }
@@ -118,30 +116,57 @@ fn retry_after(reports: &[LimitReport]) -> u64 {
 }
 
 /// A quota as it was counted.
+#[derive(Clone, Copy)]
 struct Counted<'r> {
     report: &'r LimitReport,
     remaining: u32,
     reset: Option<u64>,
 }
 
-/// The tightest of several; of those as tight as one another the first.
+/// The tightest of those that the draft's fields tell, and of those that the older ones tell: they may be
+/// others, and one limit may be both.
+fn tightest_told(reports: &[LimitReport]) -> (Option<Counted<'_>>, Option<Counted<'_>>) {
+    let (mut draft, mut legacy) = (None, None);
+    for counted in reports.iter().filter_map(Counted::of) {
+        let policy = &counted.report.policy;
+        if policy.draft {
+            counted.tighten(&mut draft);
+        }
+        if policy.legacy {
+            counted.tighten(&mut legacy);
+        }
+    }
+    (draft, legacy)
+}
+
+/// The tightest of several.
 fn tightest<'r>(reports: impl IntoIterator<Item = &'r LimitReport>) -> Option<Counted<'r>> {
-    let counted = reports.into_iter().filter_map(|report| {
+    let mut tightest = None;
+    for counted in reports.into_iter().filter_map(Counted::of) {
+        counted.tighten(&mut tightest);
+    }
+    tightest
+}
+
+impl<'r> Counted<'r> {
+    /// `None` where nothing was counted.
+    fn of(report: &'r LimitReport) -> Option<Self> {
         let (remaining, reset) = report.said.standing()?;
-        Some(Counted {
+        Some(Self {
             report,
             remaining,
             reset,
         })
-    });
-    let key = |it: &Counted<'_>| (it.remaining, std::cmp::Reverse(it.reset));
-    counted.reduce(|known, next| match key(&next) < key(&known) {
-        true => next,
-        false => known,
-    })
-}
+    }
 
-impl Counted<'_> {
+    /// Takes the place of one that is less tight; of those as tight as one another the first stays.
+    fn tighten(self, known: &mut Option<Self>) {
+        let key = |it: &Self| (it.remaining, std::cmp::Reverse(it.reset));
+        if known.is_none_or(|known| key(&self) < key(&known)) {
+            *known = Some(self);
+        }
+    }
+
     /// `"name";r=50;t=30`.
     fn item(&self, text: &mut Vec<u8>) {
         let Self { report, .. } = self;
@@ -292,6 +317,31 @@ mod tests {
         assert!(both.ends_with(&legacy));
         assert_eq!(told(&[report("a", (false, false), allow(3, 1))]), "");
         assert_eq!(told(&[report("a", DRAFT, LimitSaid::DenyUncounted)]), "");
+    }
+
+    #[test]
+    fn limits_of_other_fields_are_told_each_in_its_own() {
+        let (legacy, both) = ((false, true), (true, true));
+        let of_both = told(&[
+            report("new", DRAFT, allow(7, 1)),
+            report("old", legacy, allow(2, 1)),
+        ]);
+        let older = "x-ratelimit-limit: 9\r\nx-ratelimit-remaining: 2\r\nx-ratelimit-reset: 1\r\n";
+        let newer = "ratelimit-policy: \"new\";q=9\r\nratelimit: \"new\";r=7;t=1\r\n";
+        assert_eq!(of_both, format!("{newer}{older}"));
+        let shared = told(&[
+            report("new", DRAFT, allow(7, 1)),
+            report("shared", both, allow(5, 1)),
+            report("old", legacy, allow(2, 1)),
+        ]);
+        assert!(shared.contains("ratelimit: \"shared\";r=5;t=1\r\n"));
+        assert!(shared.ends_with(older), "{shared}");
+        let refused = told(&[
+            report("new", DRAFT, LimitSaid::Nothing),
+            report("old", legacy, LimitSaid::Deny { reset: Some(1) }),
+        ]);
+        let older = older.replace("remaining: 2", "remaining: 0");
+        assert_eq!(refused, format!("ratelimit-policy: \"new\";q=9\r\n{older}"));
     }
 
     #[test]

@@ -62,6 +62,51 @@ async fn the_older_fields_are_sent_when_asked_for() {
 }
 
 #[tokio::test]
+async fn limits_with_other_fields_on_one_route_are_told_each_in_its_own() {
+    let limited = Limited::answering(
+        "['new', 'old']",
+        "[rate_limits.new]\nkey = 'client_ip'\nquota = '9/1h'\n\
+         [rate_limits.old]\nkey = 'client_ip'\nquota = '2/1h'\nheaders = 'legacy'\n",
+    );
+    for left in [1, 0] {
+        let passed = limited.get().await;
+        assert_eq!(passed.status, 200);
+        assert_eq!(passed.all("ratelimit-policy"), ["\"new\";q=9;w=3600"]);
+        let told = passed.header("ratelimit").expect("told");
+        let expected = format!("\"new\";r={};t=", left + 7);
+        assert!(told.starts_with(&expected), "{told}");
+        assert_eq!(passed.header("x-ratelimit-limit"), Some("2"));
+        let remaining = passed.header("x-ratelimit-remaining");
+        assert_eq!(remaining, Some(&*left.to_string()));
+    }
+    let refused = limited.get().await;
+    assert_eq!(refused.status, 429);
+    assert_eq!(refused.json()["error"]["details"]["limit"], "old");
+    assert_eq!(refused.all("ratelimit-policy"), ["\"new\";q=9;w=3600"]);
+    assert_eq!(refused.header("ratelimit"), None, "it has not counted this");
+    assert_eq!(refused.header("x-ratelimit-limit"), Some("2"));
+    assert_eq!(refused.header("x-ratelimit-remaining"), Some("0"));
+    assert!(refused.header("retry-after").is_some());
+}
+
+#[tokio::test]
+async fn a_refusal_tells_what_a_stage_before_has_counted_in_other_fields() {
+    let limited = Limited::answering(
+        "['new', 'old']",
+        "[rate_limits.new]\nkey = 'client_ip'\nquota = '9/1h'\n\
+         [rate_limits.old]\nkey = 'caller'\nquota = '1/1h'\nheaders = 'legacy'\n",
+    );
+    assert_eq!(limited.passed(1, "").await, 1);
+    let refused = limited.get().await;
+    assert_eq!(refused.status, 429);
+    assert_eq!(refused.json()["error"]["details"]["limit"], "old");
+    let told = refused.header("ratelimit").expect("told");
+    assert!(told.starts_with("\"new\";r=7;t="), "{told}");
+    assert_eq!(refused.header("x-ratelimit-limit"), Some("1"));
+    assert_eq!(refused.header("x-ratelimit-remaining"), Some("0"));
+}
+
+#[tokio::test]
 async fn several_windows_are_told_by_their_times() {
     let limited =
         Limited::by("key = 'client_ip'\nquota = ['2/1s', '50/1h']\nalgorithm = 'fixed_window'");
