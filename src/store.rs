@@ -30,7 +30,7 @@ pub use hashed::Hashed;
 pub use key::{KeyHash, KeyHasher};
 pub use redis::{
     Away, Begun, Guard, Heard, Keeping, LogHead, LogPart, Redis, SOFT, SharedAlgorithm, SharedAsk,
-    SharedTaken, Turn,
+    SharedKeys, SharedTaken, Turn,
 };
 pub use table::{Slot, Table};
 pub use throttle::{Allowed, Denied, Throttle};

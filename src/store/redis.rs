@@ -30,7 +30,7 @@ mod script;
 pub use answers::{Begun, Guard, Keeping, SOFT, Turn};
 pub use channel::Heard;
 pub use log::{LogHead, LogPart};
-pub use quota::{SharedAlgorithm, SharedAsk, SharedTaken};
+pub use quota::{SharedAlgorithm, SharedAsk, SharedKeys, SharedTaken};
 
 use std::{
     fmt,
@@ -45,6 +45,7 @@ use std::{
 use redis::{Cmd, Value};
 use tokio::{
     runtime::Handle,
+    sync::Semaphore,
     time::{sleep, timeout},
 };
 
@@ -65,6 +66,8 @@ pub struct Redis {
     deadlines: Box<[Arc<Deadlines>]>,
     /// As many: what each is about to ask.
     joints: Box<[Mutex<Joint>]>,
+    /// Who lists keys: one at a time.
+    listing: Semaphore,
     counts: Way,
     answers: Way,
     metrics: RedisMetrics,
@@ -198,6 +201,7 @@ impl Redis {
             prefix: config.prefix.as_str().into(),
             deadlines: (0..=workers).map(|_| Arc::default()).collect(),
             joints: (0..=workers).map(|_| Mutex::default()).collect(),
+            listing: Semaphore::new(1),
             counts: Way::default(),
             answers: Way::default(),
             metrics,

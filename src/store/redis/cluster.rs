@@ -413,6 +413,18 @@ impl Redis {
         }
     }
 
+    /// The servers that have keys, each some of them. For the control runtime.
+    pub(super) async fn mains(self: &Arc<Self>) -> Vec<Arc<Node>> {
+        match &self.target {
+            Target::Single(node) => vec![Arc::clone(node)],
+            Target::Cluster(cluster) => {
+                self.look_anew().await;
+                cluster.map.load().nodes.clone()
+            }
+            Target::None => Vec::new(),
+        }
+    }
+
     /// Whether a node is none of the cluster's, nor a replica, by a map of late. That is kept so by whoever asks.
     pub(super) fn is_outside(self: &Arc<Self>, node: &Node) -> bool {
         let Target::Cluster(cluster) = &self.target else {
@@ -461,21 +473,10 @@ impl Redis {
     async fn read_from(self: &Arc<Self>, cluster: &Cluster, node: &Arc<Node>) -> Result<(), Away> {
         let mut command = redis::cmd("CLUSTER");
         command.arg("SLOTS");
-        let ask = Ask {
-            command: &command,
-            again: true,
-            asking: false,
-            patience: PATIENCE,
-        };
-        let asking = self.ask_node((Lane::Counts, usize::MAX), node, ask);
-        match timeout(PATIENCE, asking).await {
-            Ok(Ok(Ok(told))) => match cluster.learn(&told, node, self.now()) {
-                true => Ok(()),
-                false => Err(Away::Garbage),
-            },
-            Ok(Ok(Err(error))) => Err(self.failure(cause(&error)).away),
-            Ok(Err(failure)) => Err(failure.away),
-            Err(_) => Err(Away::Timeout),
+        let told = self.ask_beside(node, &command, PATIENCE).await?;
+        match cluster.learn(&told, node, self.now()) {
+            true => Ok(()),
+            false => Err(Away::Garbage),
         }
     }
 

@@ -118,6 +118,28 @@ impl Redis {
         answer
     }
 
+    /// What one node answers where no request waits for it, so that an error of its own opens no breaker.
+    pub(super) async fn ask_beside(
+        self: &Arc<Self>,
+        node: &Arc<Node>,
+        command: &Cmd,
+        patience: Duration,
+    ) -> Result<Value, Away> {
+        let ask = Ask {
+            command,
+            again: true,
+            asking: false,
+            patience,
+        };
+        let asking = self.ask_node((Lane::Counts, usize::MAX), node, ask);
+        match timeout(patience, asking).await {
+            Ok(Ok(Ok(value))) => Ok(value),
+            Ok(Ok(Err(error))) => Err(self.failure(cause(&error)).away),
+            Ok(Err(failure)) => Err(failure.away),
+            Err(_) => Err(Away::Timeout),
+        }
+    }
+
     /// What the breaker makes of an error of the driver.
     pub(super) fn failure(&self, cause: Cause) -> Failure {
         match cause {

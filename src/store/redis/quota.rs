@@ -2,6 +2,7 @@
 //! requests together.
 
 mod joint;
+mod listing;
 
 use std::{sync::Arc, time::Duration};
 
@@ -11,6 +12,7 @@ use smallvec::SmallVec;
 use super::{Away, Lane, Redis, Sending};
 use crate::store::{Decision, KeyHash, Refused, Standing, Window};
 pub(super) use joint::Joint;
+pub use listing::SharedKeys;
 
 /// The algorithms that count in Redis.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -166,17 +168,7 @@ impl Redis {
             Value::Int(1) => {}
             _ => return Err(self.garbage_on(Lane::Counts, 1)),
         }
-        // Taking nothing looks only; each window is asked by itself, under the same key.
-        let (cost, want) = (0, 0);
-        let windows = ask.windows.chunks(1);
-        let asks: Vec<_> = windows
-            .map(|windows| SharedAsk {
-                windows,
-                cost,
-                want,
-                ..ask
-            })
-            .collect();
+        let asks = each_window(&ask);
         let standings = self.take(worker, &asks).await?.into_iter().map(|taken| {
             let Decision::Granted { standing, .. } = taken.decision else {
                 return Err(self.garbage_on(Lane::Counts, 1));
@@ -321,11 +313,35 @@ impl Questions {
 /// A key's name in Redis. What is in braces alone decides on the node.
 fn write_key(key: &mut Vec<u8>, prefix: &str, ask: &SharedAsk<'_>) {
     // By hand: it is made for every question, and formatting would be a tenth of its cost.
+    write_before(key, prefix);
+    key.extend_from_slice(&ask.key.digits());
+    write_behind(key, ask.algorithm, ask.limit);
+}
+
+/// What stands before the hash in the names of all keys.
+fn write_before(key: &mut Vec<u8>, prefix: &str) {
     key.extend_from_slice(prefix.as_bytes());
     key.extend_from_slice(b"limit:{");
-    key.extend_from_slice(&ask.key.digits());
-    key.extend_from_slice(&[b'}', b':', ask.algorithm.letter(), b':']);
-    key.extend_from_slice(ask.limit.as_bytes());
+}
+
+/// What stands behind it in those of a limit's.
+fn write_behind(key: &mut Vec<u8>, algorithm: SharedAlgorithm, limit: &str) {
+    key.extend_from_slice(&[b'}', b':', algorithm.letter(), b':']);
+    key.extend_from_slice(limit.as_bytes());
+}
+
+/// Asks how each window of a key stands by itself. Taking nothing looks only.
+fn each_window<'a>(ask: &SharedAsk<'a>) -> Vec<SharedAsk<'a>> {
+    let (cost, want) = (0, 0);
+    let windows = ask.windows.chunks(1);
+    windows
+        .map(|windows| SharedAsk {
+            windows,
+            cost,
+            want,
+            ..*ask
+        })
+        .collect()
 }
 
 /// Rounded up: never more than the quota.

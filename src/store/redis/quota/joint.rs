@@ -166,13 +166,14 @@ impl Redis {
 }
 
 /// What an answer begins with where a question has come to an error, beside others.
-const FAILED: u8 = 2;
+pub(super) const FAILED: u8 = 2;
 /// Work of a call, in windows: Redis does nothing else meanwhile, some 20 us each.
-const MOST: usize = 32;
+pub(super) const MOST: usize = 32;
 /// A log, beside what is written into it: one of thousands of requests may have to be gone through.
 const LOG: usize = 8;
 
-fn work_of(ask: &SharedAsk<'_>) -> usize {
+/// The work of asking a limit, in windows.
+pub(super) fn work_of(ask: &SharedAsk<'_>) -> usize {
     let windows = ask.windows.len();
     match ask.algorithm {
         SharedAlgorithm::SlidingLog => windows + LOG + ask.want as usize,
