@@ -18,7 +18,7 @@ mod readiness;
 mod server;
 mod state;
 
-pub use limits::{LimitKey, LimitKeys, LimitReset, LimitState, LimitWindow};
+pub use limits::{LimitKey, LimitKeys, LimitListing, LimitReset, LimitState, LimitWindow};
 pub use purge::{
     CacheResult, CacheRouteState, CacheState, Purge, PurgeAim, Reach, SecondTierState,
 };
@@ -45,8 +45,8 @@ pub trait Gateway: Send + Sync + 'static {
     /// The rate limits.
     fn limits(&self) -> Vec<LimitState>;
 
-    /// The busiest keys of a limit, so many at most; `None` when there is no such limit.
-    fn limit_keys(&self, limit: &str, most: usize) -> Option<LimitKeys>;
+    /// The busiest keys of a limit, some more than `most` at most.
+    fn limit_keys(&self, limit: &str, most: usize) -> BoxFuture<LimitListing>;
 
     /// How a key of a limit stands; `None` when it is not known.
     fn limit_key(&self, limit: &str, key: &str) -> BoxFuture<Option<LimitKey>>;

@@ -29,7 +29,9 @@ pub use header_edits::HeaderEditsLayer;
 pub use ip::{IpLayer, IpSet, IpSets, Ranges};
 pub use odd_names::odd_names;
 pub use origins::OriginsLayer;
-pub use rate_limit::{Limit, LimitBook, LimitKeyState, LimitWindowState, RateLimitLayer};
+pub use rate_limit::{
+    Limit, LimitBook, LimitKeyList, LimitKeyState, LimitWindowState, RateLimitLayer,
+};
 pub use rbac::{Denial, RbacLayer, Rules};
 pub use redirect::RedirectTo;
 pub use request_body::RequestBodyLayer;

@@ -30,9 +30,8 @@ pub(super) fn data(value: &impl Serialize) -> Answer {
     plain(StatusCode::OK, &json!({ "success": true, "data": value }))
 }
 
-/// One page of a list in the envelope.
-pub(super) fn page(items: &[impl Serialize], total: usize, cursor: Option<&str>) -> Answer {
-    let meta = json!({ "total": total, "cursor": cursor });
+/// One page of a list in the envelope, with what there is to say of the list.
+pub(super) fn page(items: &[impl Serialize], meta: &Value) -> Answer {
     let envelope = json!({ "success": true, "data": items, "meta": meta });
     plain(StatusCode::OK, &envelope)
 }

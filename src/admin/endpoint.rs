@@ -167,7 +167,7 @@ impl Endpoints {
     ) -> Result<Answer, Refusal> {
         let gateway = &*self.gateway;
         match below {
-            Below::Keys(name) => limits::keys(gateway, name, query),
+            Below::Keys(name) => limits::keys(gateway, name, query).await,
             Below::Key(name, key) if method == Method::DELETE => {
                 limits::reset(gateway, name, key).await
             }

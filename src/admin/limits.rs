@@ -11,11 +11,12 @@ use std::borrow::Cow;
 
 use percent_encoding::percent_decode_str;
 use serde::Serialize;
+use serde_json::json;
 
 use super::{
     Gateway,
     answer::{self, Answer, Refusal},
-    page,
+    page::Ranked,
 };
 
 /// One rate limit.
@@ -31,21 +32,40 @@ pub struct LimitState {
     pub quota: Vec<String>,
     /// Whether it refuses.
     pub enforce: bool,
-    /// Keys that it holds.
-    pub keys: usize,
-    /// Keys that it may hold.
+    /// Where it is counted: `"memory"` of this gateway, or `"redis"`.
+    pub store: &'static str,
+    /// How many it takes of Redis at a time; none for one in memory.
+    pub lease: Option<u32>,
+    /// Keys that it holds; none for one over Redis, of which this gateway knows a part at most.
+    pub keys: Option<usize>,
+    /// Keys that it may hold in this gateway's memory.
     pub max_keys: usize,
-    /// Bytes that it holds for them.
+    /// Bytes that it holds there.
     pub bytes: usize,
 }
 
 /// The busiest keys of a limit.
 #[derive(Clone, Debug)]
 pub struct LimitKeys {
-    /// How many keys it holds in all.
+    /// Where they are counted.
+    pub store: &'static str,
+    /// How many there are, or were found.
     pub total: usize,
+    /// Whether Redis may have others, which were not looked at.
+    pub sample: bool,
     /// The busiest first.
     pub keys: Vec<LimitKey>,
+}
+
+/// What has become of listing a limit's keys.
+#[derive(Clone, Debug)]
+pub enum LimitListing {
+    /// These are the busiest.
+    Keys(LimitKeys),
+    /// There is no such limit.
+    Unknown,
+    /// They are counted in Redis, which does not tell.
+    Away,
 }
 
 /// One key of a limit.
@@ -110,15 +130,24 @@ impl<'p> Below<'p> {
 }
 
 /// One page of a limit's busiest keys.
-pub(super) fn keys(
+pub(super) async fn keys(
     gateway: &dyn Gateway,
     name: &str,
     query: Option<&str>,
 ) -> Result<Answer, Refusal> {
-    let name = decoded(name)?;
-    let keys = gateway.limit_keys(&name, MOST_LISTED);
-    let keys = keys.ok_or_else(Refusal::not_found)?;
-    page::ranked(&keys.keys, keys.total, query)
+    let page = Ranked::of(query)?;
+    match gateway.limit_keys(&decoded(name)?, MOST_LISTED).await {
+        LimitListing::Keys(keys) => Ok(page.answer(&keys.keys, |cursor| {
+            json!({
+                "total": keys.total,
+                "cursor": cursor,
+                "store": keys.store,
+                "sample": keys.sample,
+            })
+        })),
+        LimitListing::Unknown => Err(Refusal::not_found()),
+        LimitListing::Away => Err(Refusal::store_away()),
+    }
 }
 
 /// One key.

@@ -2,6 +2,7 @@
 
 use percent_encoding::percent_decode_str;
 use serde::Serialize;
+use serde_json::{Value, json};
 
 use super::{
     LimitState, RouteState, UpstreamState,
@@ -47,35 +48,46 @@ pub(super) fn page<T: Named>(mut items: Vec<T>, query: Option<&str>) -> Result<A
     });
     let end = total.min(start + query.limit);
     let last = items[start..end].last().filter(|_| end < total);
-    Ok(answer::page(
-        &items[start..end],
-        total,
-        last.map(Named::name),
-    ))
+    let meta = json!({ "total": total, "cursor": last.map(Named::name) });
+    Ok(answer::page(&items[start..end], &meta))
 }
 
-/// One page of a list in the order that it has, of which there may be more than are listed.
+/// Which page is asked for of a list in the order that it has.
 ///
 /// The order changes while it is read; the cursor is how many were shown.
-pub(super) fn ranked(
-    items: &[impl Serialize],
-    total: usize,
-    query: Option<&str>,
-) -> Result<Answer, Refusal> {
-    let query = Query::parse(query.unwrap_or_default())?;
-    if !query.name.is_empty() {
-        return Err(Refusal::query("known are limit and cursor"));
+pub(super) struct Ranked {
+    start: usize,
+    limit: usize,
+}
+
+impl Ranked {
+    /// The page that a query asks for, or what is wrong with it.
+    pub(super) fn of(query: Option<&str>) -> Result<Self, Refusal> {
+        let query = Query::parse(query.unwrap_or_default())?;
+        if !query.name.is_empty() {
+            return Err(Refusal::query("known are limit and cursor"));
+        }
+        let start = match query.cursor.as_deref() {
+            Some(cursor) => cursor
+                .parse::<usize>()
+                .map_err(|_| Refusal::query("cursor is one of an answer"))?,
+            None => 0,
+        };
+        let limit = query.limit;
+        Ok(Self { start, limit })
     }
-    let start = match query.cursor.as_deref() {
-        Some(cursor) => cursor
-            .parse::<usize>()
-            .map_err(|_| Refusal::query("cursor is one of an answer"))?,
-        None => 0,
-    };
-    let start = start.min(items.len());
-    let end = items.len().min(start + query.limit);
-    let more = (end < items.len()).then(|| end.to_string());
-    Ok(answer::page(&items[start..end], total, more.as_deref()))
+
+    /// That page; `meta` is told the cursor of the next one.
+    pub(super) fn answer(
+        &self,
+        items: &[impl Serialize],
+        meta: impl FnOnce(Option<String>) -> Value,
+    ) -> Answer {
+        let start = self.start.min(items.len());
+        let end = items.len().min(start + self.limit);
+        let more = (end < items.len()).then(|| end.to_string());
+        answer::page(&items[start..end], &meta(more))
+    }
 }
 
 struct Query {

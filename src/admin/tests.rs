@@ -56,8 +56,8 @@ impl Gateway for Reloading {
         Vec::new()
     }
 
-    fn limit_keys(&self, _: &str, _: usize) -> Option<LimitKeys> {
-        None
+    fn limit_keys(&self, _: &str, _: usize) -> BoxFuture<LimitListing> {
+        Box::pin(async { LimitListing::Unknown })
     }
 
     fn limit_key(&self, _: &str, _: &str) -> BoxFuture<Option<LimitKey>> {

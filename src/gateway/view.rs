@@ -10,7 +10,7 @@ use std::{
 use super::{Running, Shared, control::Control};
 use crate::{
     admin::{
-        self, Build, CacheResult, CacheRouteState, CacheState, Check, LimitKey, LimitKeys,
+        self, Build, CacheResult, CacheRouteState, CacheState, Check, LimitKey, LimitListing,
         LimitReset, LimitState, ListenerState, Purge, PurgeAim, Reach, Readiness, RouteState,
         SecondTierState, ServerState, ServerStatus, State, UpstreamState, WorkerState,
     },
@@ -76,11 +76,17 @@ impl admin::Gateway for View {
             .collect()
     }
 
-    fn limit_keys(&self, limit: &str, most: usize) -> Option<LimitKeys> {
-        self.shared
-            .limits()
-            .get(limit)
-            .map(|limit| limits::keys(limit, most))
+    fn limit_keys(&self, limit: &str, most: usize) -> BoxFuture<LimitListing> {
+        let limit = self.shared.limits().get(limit).cloned();
+        Box::pin(async move {
+            let Some(limit) = limit else {
+                return LimitListing::Unknown;
+            };
+            match limit.busiest(most).await {
+                Some(list) => LimitListing::Keys(limits::keys(list)),
+                None => LimitListing::Away,
+            }
+        })
     }
 
     fn limit_key(&self, limit: &str, key: &str) -> BoxFuture<Option<LimitKey>> {

@@ -24,6 +24,7 @@
 //! hashed before they are kept; a request's own value never becomes a label or a field.
 
 mod book;
+mod busiest;
 mod grant;
 mod held;
 mod key;
@@ -38,6 +39,7 @@ use std::sync::Arc;
 use tower::Layer;
 
 pub use book::{LimitBook, LimitKeyState, LimitWindowState};
+pub use busiest::LimitKeyList;
 pub use limit::Limit;
 
 use crate::{

@@ -43,6 +43,8 @@ async fn limits_are_listed_with_what_they_hold() {
         (&3.into(), &100_000.into())
     );
     assert!(tenants["bytes"].as_u64() > Some(0));
+    assert_eq!(tenants["store"], "memory");
+    assert_eq!(tenants["lease"], Value::Null);
     assert_eq!(
         limits["data"][0]["quota"],
         serde_json::json!(["100/1m", "1000/1h"])
@@ -54,6 +56,8 @@ async fn the_busiest_keys_come_first_and_only_as_hashes() {
     let limited = used(&format!("{TENANTS}{ADDRESS}")).await;
     let keys = get(&limited, "/api/limits/tenants/keys").await;
     assert_eq!(keys["meta"]["total"], 3);
+    assert_eq!(keys["meta"]["store"], "memory");
+    assert_eq!(keys["meta"]["sample"], false);
     let remaining: Vec<_> = keys["data"]
         .as_array()
         .expect("a list")

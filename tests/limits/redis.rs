@@ -8,6 +8,7 @@ mod cluster;
 mod config;
 mod failover;
 mod limits;
+mod listing;
 mod purges;
 mod revocation;
 mod tls;

@@ -3,29 +3,34 @@
 use crate::{
     admin::{LimitKey, LimitKeys, LimitState, LimitWindow},
     config::{LimitAlgorithm, LimitStore},
-    pipeline::{Limit, LimitKeyState, LimitWindowState},
+    pipeline::{Limit, LimitKeyList, LimitKeyState, LimitWindowState},
 };
 
 /// One limit.
 pub(super) fn state(limit: &Limit) -> LimitState {
     let config = limit.config();
+    let is_shared = config.store == LimitStore::Redis;
     LimitState {
         name: config.name.to_string(),
         algorithm: config.algorithm.as_str(),
         key: config.key.iter().map(ToString::to_string).collect(),
         quota: config.quota.iter().map(ToString::to_string).collect(),
         enforce: config.enforce,
-        keys: limit.keys(),
+        store: word(config.store),
+        lease: is_shared.then_some(config.lease),
+        keys: (!is_shared).then(|| limit.keys()),
         max_keys: config.max_keys,
         bytes: limit.bytes(),
     }
 }
 
 /// Its busiest keys.
-pub(super) fn keys(limit: &Limit, most: usize) -> LimitKeys {
+pub(super) fn keys(list: LimitKeyList) -> LimitKeys {
     LimitKeys {
-        total: limit.keys(),
-        keys: limit.busiest(most).into_iter().map(key).collect(),
+        store: word(list.store),
+        total: list.total,
+        sample: list.is_sample,
+        keys: list.keys.into_iter().map(key).collect(),
     }
 }
 
@@ -34,11 +39,15 @@ pub(super) fn key(state: LimitKeyState) -> LimitKey {
     LimitKey {
         hash: state.hash,
         key: state.key.map(Into::into),
-        store: match state.store {
-            LimitStore::Memory => "memory",
-            LimitStore::Redis => "redis",
-        },
+        store: word(state.store),
         windows: state.windows.into_iter().map(window).collect(),
+    }
+}
+
+fn word(store: LimitStore) -> &'static str {
+    match store {
+        LimitStore::Memory => "memory",
+        LimitStore::Redis => "redis",
     }
 }
 

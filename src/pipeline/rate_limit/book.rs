@@ -121,17 +121,6 @@ impl Limit {
         self.counters.counting.bytes()
     }
 
-    /// The keys that have used most, the busiest first.
-    #[must_use]
-    pub fn busiest(&self, most: usize) -> Vec<LimitKeyState> {
-        let now = self.now();
-        let busiest = self.counters.counting.busiest(now, most);
-        busiest
-            .into_iter()
-            .filter_map(|key| self.state_at(key, self.tier(), now))
-            .collect()
-    }
-
     /// A key's state, by its hash or by its value where the key has one part; `None` when it is
     /// unknown, so that all of its quota is left. Of several keys that a value may be, the first that
     /// is known. A limit over Redis is looked up there first, and in this process when it is not known
@@ -175,7 +164,12 @@ impl Limit {
     }
 
     /// What is asked where nothing is to be taken.
-    fn look<'l>(&'l self, shared: &Shared, key: KeyHash, tier: &'l Tier) -> SharedAsk<'l> {
+    pub(super) fn look<'l>(
+        &'l self,
+        shared: &Shared,
+        key: KeyHash,
+        tier: &'l Tier,
+    ) -> SharedAsk<'l> {
         SharedAsk {
             limit: &self.config.name,
             key,
@@ -188,13 +182,13 @@ impl Limit {
         }
     }
 
-    fn state_at(&self, key: KeyHash, tier: &Tier, now: u64) -> Option<LimitKeyState> {
+    pub(super) fn state_at(&self, key: KeyHash, tier: &Tier, now: u64) -> Option<LimitKeyState> {
         let counting = &self.counters.counting;
         let standings = counting.standings(key, &tier.windows, now)?;
         Some(self.shown_state((key, tier), LimitStore::Memory, standings))
     }
 
-    fn shown_state(
+    pub(super) fn shown_state(
         &self,
         (key, tier): (KeyHash, &Tier),
         store: LimitStore,
@@ -215,7 +209,7 @@ impl Limit {
         }
     }
 
-    fn now(&self) -> u64 {
+    pub(super) fn now(&self) -> u64 {
         self.counters.at(self.clock.now())
     }
 }

@@ -13,7 +13,11 @@ use tokio::{
     net::{TcpListener, TcpStream},
 };
 
-use super::{Counts, Storm, degraded, get, get_as, is_open, limited_by, recovery, storm};
+use super::{
+    Counts, Storm, degraded, get, get_as, is_open, limited_by,
+    listing::{is_whole, listed, remaining},
+    recovery, storm,
+};
 use crate::support::{Gateway, Raw, RedisCluster, RedisServer, eventually, within};
 
 #[tokio::test]
@@ -127,6 +131,51 @@ async fn that_goes_on() -> RedisCluster {
 /// A limit of each caller, beside one that is none.
 const EACH: &str = "[rate_limits.each]\nkey = 'header:x-who'\nquota = '1000/1d'\nstore = 'redis'\n\
                     [rate_limits.all]\nkey = 'client_ip'\nquota = '1000000/1d'";
+
+#[tokio::test]
+async fn an_operator_sees_the_busiest_keys_of_all_nodes() {
+    let cluster = that_goes_on().await;
+    let urls = format!("{}\ntimeout = '2s'", cluster.urls());
+    let mut nodes = cluster.0;
+    let gateway = limited_by(&urls, EACH, "['each', 'all']");
+    let callers = callers(&gateway, &nodes).await;
+    let (first, busiest) = &callers[0];
+    assert_eq!(get_as(&gateway, busiest).await.status, 200);
+    let list = listed(&gateway, "each", is_whole).await;
+    let mut expected = vec![999; callers.len()];
+    expected[0] = 998;
+    assert_eq!(remaining(&list), expected);
+    nodes[*first].kill();
+    let elsewhere = callers.iter().filter(|(node, _)| node != first).count();
+    let is_part = |list: &serde_json::Value| {
+        list["meta"]["store"] == "redis" && list["meta"]["sample"] == true
+    };
+    let list = listed(&gateway, "each", is_part).await;
+    assert_eq!(remaining(&list), vec![999; elsewhere]);
+}
+
+#[tokio::test]
+async fn keys_of_a_server_with_slots_behind_one_url_are_listed_as_a_sample() {
+    let server = RedisServer::with(&["--cluster-enabled", "yes"]);
+    server.run("CLUSTER ADDSLOTSRANGE 0 16383");
+    eventually(|| server.run("CLUSTER INFO").contains("cluster_state:ok")).await;
+    let url = format!("'{}'\ntimeout = '2s'", server.url());
+    let gateway = limited_by(&url, EACH, "['each', 'all']");
+    for who in ["alice", "alice", "bob"] {
+        assert_eq!(get_as(&gateway, who).await.status, 200);
+    }
+    // The first one may find out that there are slots, and reads its keys all the same.
+    for _ in 0..2 {
+        let list = listed(&gateway, "each", |list| list["meta"]["store"] == "redis").await;
+        assert_eq!(remaining(&list), [998, 999]);
+    }
+    let list = listed(&gateway, "each", |list| list["meta"]["sample"] == true).await;
+    assert_eq!(
+        list["meta"]["total"], 2,
+        "there may be other servers behind it"
+    );
+    assert!(!is_open(&gateway));
+}
 
 /// Waits until one caller is counted ten times in a row while another is not.
 async fn counted_beside(gateway: &Gateway, mallory: &str, alice: &str) {
