@@ -101,8 +101,8 @@ struct Evictions {
     evicted: Arc<AtomicU64>,
 }
 
-/// What one change takes out of the table. It is dropped behind the lock: the memory of a large body is
-/// not given back under it.
+/// What one change takes out of the table. It is dropped behind all locks: the memory of a large body is
+/// not given back under one.
 struct Leaving<V> {
     /// Where one comes in. Whose place it takes makes room for nobody else.
     new: Option<Place>,
@@ -304,27 +304,24 @@ impl<V: Kept> Store<V> {
         let old = self.shelves.peek(&place);
         // That of another key with the same hash is none of ours to change.
         let old = old.filter(|old| old.label().bytes() == label.bytes());
-        let left = match change(old.as_ref()) {
-            Some(shelf) => self.insert(place, shelf),
-            None if old.is_some() => self.shelves.remove(&place).iter().count(),
-            None => 0,
-        };
+        let mut leaving = Leaving::default();
+        match change(old.as_ref()) {
+            Some(shelf) => {
+                leaving.new = Some(place);
+                self.shelves
+                    .insert_with_lifecycle(place, shelf, &mut leaving);
+            }
+            None if old.is_some() => {
+                let removed = self.shelves.remove(&place);
+                leaving.left.extend(removed.map(|(_, shelf)| shelf));
+            }
+            None => {}
+        }
         drop(alone);
         let changes = self.changes.fetch_add(1, Relaxed);
-        if left > MANY || changes.is_multiple_of(CHANGES_PER_LOOK) {
+        if leaving.left.len() > MANY || changes.is_multiple_of(CHANGES_PER_LOOK) {
             self.hold_back();
         }
-    }
-
-    /// Puts a shelf in its place; how many had to leave for it.
-    fn insert(&self, place: Place, shelf: Shelf<V>) -> usize {
-        let mut leaving = Leaving {
-            new: Some(place),
-            left: SmallVec::new(),
-        };
-        self.shelves
-            .insert_with_lifecycle(place, shelf, &mut leaving);
-        leaving.left.len()
     }
 
     /// As many variants as one shelf may hold: the newest, and of the others those that have not to go.

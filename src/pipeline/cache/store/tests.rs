@@ -448,7 +448,7 @@ fn a_key_with_the_hash_of_another_is_not_taken_for_it() {
     let place = store.place(key("/b").bytes());
     let others = || store.shelves.peek(&place).expect("one is there");
     // As if the two had one hash.
-    store.insert(place, store.find(&key("/a")).unwrap());
+    store.shelves.insert(place, store.find(&key("/a")).unwrap());
     assert!(store.find(&key("/b")).is_none());
     store.remove(&key("/b").to_key(), |_| true);
     assert_eq!(others().variants()[0].variant, 0);
