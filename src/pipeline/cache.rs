@@ -32,6 +32,7 @@ mod demand;
 mod fetch;
 mod fill;
 mod flights;
+mod found;
 mod handed;
 mod judge;
 pub mod key;
@@ -85,15 +86,17 @@ use crate::{
     },
 };
 use fetch::REMEMBERED;
+use found::Found;
 use key::{Key, KeyParts, Sought, public_host};
-use object::{NAME, Object};
+use object::NAME;
 use policy::{
-    Asked, Audience, CacheStatus, Forwarded, Incoming, Moment, Options, Reuse, Scope, Url, reuse,
+    Asked, Audience, CacheStatus, Forwarded, Incoming, Moment, Nominated, Options, Reuse, Scope,
+    Url, reuse,
 };
 use purge::{Marks, Stamp};
 use second_tier::{SecondTier, Ticket};
 use serve::Serving;
-use shared::{Found, Stored, stamp};
+use shared::{Stored, stamp};
 
 /// Puts a cache around a service.
 #[derive(Clone)]
@@ -155,7 +158,8 @@ struct Visit {
     /// What the store has, stale.
     stale: Option<Found>,
     why: Forwarded,
-    /// What known variants of the key are told apart by, of this request.
+    /// By which fields known variants of the key are told apart, and a digest of these, of this request.
+    nominated: Nominated,
     variant: u64,
     /// Whether requests for the key do not wait for each other now.
     passes: bool,
@@ -370,13 +374,13 @@ struct Look<'a> {
 
 impl Look<'_> {
     /// What the request selects: of the caller's own answers, or of everybody's.
-    fn stored(&self) -> Result<Found, Box<Visit>> {
+    fn looked(&self) -> Stored {
         let look = |key| {
             let cache = &self.route.cache;
             cache.look(key, self.request.headers(), self.now)
         };
         let own = self.callers.as_ref().map_or(Stored::Nothing, look);
-        let stored = match own {
+        match own {
             Stored::Found(found) if found.facts.is_fresh(self.now.0) => Stored::Found(found),
             // The upstream may have given all the same one since.
             Stored::Found(found) => Stored::Found(match look(&self.key) {
@@ -384,15 +388,20 @@ impl Look<'_> {
                 _ => found,
             }),
             own => or_others(look(&self.key), own),
-        };
-        let (why, variant) = match stored {
+        }
+    }
+
+    /// The answer that the request selects, or what is known for fetching one.
+    fn stored(&self) -> Result<Found, Box<Visit>> {
+        let (why, known) = match self.looked() {
             Stored::Found(found) => return Ok(found),
-            Stored::Nothing => (Forwarded::UriMiss, 0),
-            Stored::Others(newest) => (Forwarded::VaryMiss, self.variant(&newest)),
+            Stored::Nothing => (Forwarded::UriMiss, None),
+            Stored::Others(newest) => (Forwarded::VaryMiss, Some(newest)),
             // What was purged still tells by what answers vary.
-            Stored::Purged(newest) => (Forwarded::UriMiss, self.variant(&newest)),
+            Stored::Purged(newest) => (Forwarded::UriMiss, Some(newest)),
         };
-        Err(Box::new(self.visit(None, why, variant)))
+        let nominated = known.map(|known| known.draft.nominated.clone());
+        Err(Box::new(self.visit(None, why, nominated)))
     }
 
     /// By what requests wait for each other apart from all others. An answer to who names a caller or
@@ -491,16 +500,14 @@ impl Look<'_> {
         }
     }
 
-    fn variant(&self, object: &Object) -> u64 {
-        self.route.variant(&object.draft, self.request.headers())
-    }
-
     fn visit_for(&self, found: Found, why: Forwarded) -> Visit {
-        let variant = self.variant(&found.object);
-        self.visit(Some(found), why, variant)
+        let nominated = found.object.draft.nominated.clone();
+        self.visit(Some(found), why, Some(nominated))
     }
 
-    fn visit(&self, stale: Option<Found>, why: Forwarded, variant: u64) -> Visit {
+    fn visit(&self, stale: Option<Found>, why: Forwarded, nominated: Option<Nominated>) -> Visit {
+        let variant = |nominated| self.route.variant(nominated, self.request.headers());
+        let variant = nominated.as_ref().map_or(0, variant);
         let kind = self.kind();
         let of_all = self.callers.as_ref().unwrap_or(&self.key);
         let of_kind = kind.map(|kind| of_all.of_kind(kind));
@@ -519,6 +526,7 @@ impl Look<'_> {
             },
             stale,
             why,
+            nominated: nominated.unwrap_or_default(),
             variant,
             passes: false,
             is_apart: false,

@@ -210,6 +210,48 @@ async fn a_callers_stale_answer_hides_none_for_all_that_may_stand_in_for_a_failu
     assert_eq!(sent.body, "2");
 }
 
+/// The newest answer says what holds now, whoever it is for (RFC 9111 4).
+#[tokio::test]
+async fn what_the_newest_answer_forbids_an_older_one_does_not_allow() {
+    const ALLOWS: &str = "max-age=1, stale-if-error=600";
+    let (alice, bob) = (bearer("alice"), bearer("bob"));
+    for forbids in ["no-cache", "max-age=1, proxy-revalidate"] {
+        for own_is_newer in [true, false] {
+            let own = alice.clone();
+            let site = Site::configured(&route("scope = 'principal'"), move |count, seen| {
+                let is_own = seen.header("authorization") == Some(own.as_str());
+                let control = match is_own == own_is_newer {
+                    true => forbids,
+                    false => ALLOWS,
+                };
+                let control = match is_own {
+                    true => control.to_owned(),
+                    false => format!("public, {control}"),
+                };
+                match count {
+                    3.. => answer(503, &[], ""),
+                    _ => numbered(count, &[("cache-control", &control), ("etag", "\"e\"")]),
+                }
+            })
+            .await;
+            let objects = || site.gateway.metric("tollgate_cache_objects", &[]);
+            let mut callers = [&bob, &alice];
+            if !own_is_newer {
+                callers.reverse();
+            }
+            for (caller, kept) in callers.into_iter().zip([1.0, 2.0]) {
+                let fields = [("authorization", caller.as_str())];
+                assert_eq!(site.get_with("/", &fields).await.status(), 200);
+                eventually(|| objects() == kept).await;
+                site.later(2);
+            }
+            let fields = [("authorization", alice.as_str())];
+            let sent = site.get_with("/", &fields).await;
+            assert_eq!(sent.status(), 503, "{forbids}, {own_is_newer}");
+        }
+    }
+}
+
 #[tokio::test]
 async fn what_stands_in_for_a_failure_is_the_variant_that_each_who_waits_selects() {
     let (alice, bob) = (bearer("alice"), bearer("bob"));

@@ -27,6 +27,7 @@ impl CacheRoute {
             key: visit.keys.of_flight().clone(),
             variant: visit.variant,
         };
+        let mut nominated = visit.nominated.clone();
         for _ in 0..ROUNDS {
             let flight = self.cache.under_way(&id)?;
             let outcome = timeout_at(deadline, flight.fill.outcome()).await.ok()?;
@@ -40,11 +41,8 @@ impl CacheRoute {
                 return response;
             }
             // Another variant than ours: ours may be under way too.
-            let variant = match &outcome {
-                Outcome::Storing(draft) => self.variant(draft, &visit.headers),
-                Outcome::Brought(found) => self.variant(&found.object.draft, &visit.headers),
-                _ => return None,
-            };
+            nominated = nominated.with(&outcome.draft()?.nominated);
+            let variant = self.variant(&nominated, &visit.headers);
             if variant == id.variant {
                 return None;
             }

@@ -62,7 +62,7 @@ impl CacheRoute {
     /// What is known of a POST whose answer may be stored (RFC 9110 9.3.3).
     fn posted(self: &Arc<Self>, asked: &Asked, request: &Request, context: &Arc<Context>) -> Visit {
         let look = self.look_with(asked, request, context);
-        look.visit(None, Forwarded::Method, 0)
+        look.visit(None, Forwarded::Method, None)
     }
 
     /// Whether a purge, or another's change, has reached a URL since then.

@@ -15,10 +15,10 @@ use tokio::time::{Instant, sleep};
 
 use super::{
     CacheRoute, Visit,
+    found::Found,
     object::{Draft, NAME, Object},
     policy::{CacheStatus, Class, Forwarded, Reuse, reuse},
     second_tier::{Begun, End, Ticket},
-    shared::Found,
 };
 use crate::{config::CacheQuery, exchange::Response};
 
@@ -113,17 +113,17 @@ impl CacheRoute {
 
     /// What may be done with what was found; `None` where the upstream is to be asked.
     fn found(&self, visit: &mut Visit, found: &Found, patience: Patience) -> Option<Consulted> {
-        if let Some(known) = &mut visit.stale
-            && known.facts.received >= found.facts.received
-        {
-            known.keep_instead(found.instead.clone());
+        let now = self.cache.moment();
+        let is_older = |known: &Found| known.facts.received >= found.facts.received;
+        if visit.stale.as_ref().is_some_and(is_older) {
+            visit.keep_stale(found, now);
             return None;
         }
         if self.memory {
             self.cache.put(&found.object);
             self.wait_again(visit);
         }
-        let reuse = reuse(&visit.asked, &found.facts, self.cache.moment());
+        let reuse = reuse(&visit.asked, &found.facts, now);
         // Who fetches beside a stale one wants a newer one.
         let is_aside = matches!(patience, Patience::Aside);
         if reuse == Reuse::Fresh || (reuse.serves() && !is_aside) {
@@ -132,10 +132,7 @@ impl CacheRoute {
             }
             return Some(Consulted::Found(found.clone(), reuse));
         }
-        let known = visit.stale.replace(found.clone());
-        if let (Some(stale), Some(known)) = (&mut visit.stale, known) {
-            stale.keep_instead(known.instead);
-        }
+        visit.keep_stale(found, now);
         visit.why = match reuse {
             Reuse::ValidateAsWanted => Forwarded::Request,
             _ => Forwarded::Stale,

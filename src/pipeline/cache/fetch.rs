@@ -15,17 +15,18 @@ use super::{
     consult::{Consulted, Patience},
     fill::{Fetching, Fill, FillBody, LITTLE},
     flights::{Flight, Id, Role, Ticket},
+    found::Found,
     handed::Handed,
     judge::Head,
     key::Key,
     object::{CACHE_STATUS, Draft, NAME, Object, Origin},
     places::Place,
     policy::{
-        Audience, CacheStatus, Class, Facts, Failure, Forwarded, Moment, NotStored, Reuse,
-        make_conditional, reuse, says_nothing_of_others, unconditional,
+        Audience, CacheStatus, Class, Facts, Failure, Forwarded, Moment, Nominated, NotStored,
+        Reuse, make_conditional, reuse, says_nothing_of_others, unconditional,
     },
     serve::Serving,
-    shared::Found,
+    shared::Stored,
     store::Learnt,
     unkept::Unkept,
 };
@@ -46,6 +47,18 @@ pub(super) enum Outcome {
     Failed(Failure),
     /// The fetch ended without an answer.
     Lost,
+}
+
+impl Outcome {
+    /// The head of an answer that may be others', too.
+    pub(super) fn draft(&self) -> Option<&Draft> {
+        match self {
+            Self::Storing(draft) => Some(draft),
+            Self::Refreshed(object) => Some(&object.draft),
+            Self::Brought(found) => Some(&found.object.draft),
+            Self::Own(_) | Self::Failed(_) | Self::Lost => None,
+        }
+    }
 }
 
 /// One fetch that others may wait for.
@@ -133,20 +146,31 @@ impl CacheRoute {
         let deadline = Instant::now() + wait;
         let key = visit.keys.of_flight().clone();
         let takes_anothers = visit.takes_anothers();
-        let mut variant = visit.variant;
+        let (mut nominated, mut variant) = (visit.nominated.clone(), visit.variant);
         for _ in 0..ROUNDS {
             let id = Id {
                 key: key.clone(),
                 variant,
             };
             let will_do = |flight: &Flight<Outcome>| self.cache.will_do(flight);
-            let flight = match self.cache.flights.join(id, will_do, || self.flight(&visit)) {
+            let mut came = None;
+            let begin = || {
+                came = self.come_meanwhile(&request, &visit);
+                came.is_none().then(|| self.flight(&visit))
+            };
+            let role = self.cache.flights.join(id, will_do, begin);
+            if let Some(found) = came {
+                let look = self.look_with(&visit.asked, &request, &visit.context);
+                return look.hit(&found);
+            }
+            let flight = match role {
                 // It leads whoever may wait for it, and waits for nobody.
-                Role::Follow(_) if !takes_anothers => break,
-                Role::Follow(flight) => flight,
-                Role::Lead(flight, ticket) => {
+                Some(Role::Follow(_)) if !takes_anothers => break,
+                Some(Role::Follow(flight)) => flight,
+                Some(Role::Lead(flight, ticket)) => {
                     return self.lead(request, visit, flight, ticket).await;
                 }
+                None => break,
             };
             let Ok(outcome) = timeout_at(deadline, flight.fill.outcome()).await else {
                 break;
@@ -154,25 +178,35 @@ impl CacheRoute {
             if let Some(response) = self.follow(&visit, &flight, &outcome) {
                 return response;
             }
-            match outcome {
+            match &outcome {
                 // It is ours, and yet for who brought it alone. So will be what the next fetch brings.
-                Outcome::Storing(draft) if self.is_to_be_validated(&visit, &draft) => break,
+                Outcome::Storing(draft) if self.is_to_be_validated(&visit, draft) => break,
                 Outcome::Refreshed(object) if self.is_to_be_validated(&visit, &object.draft) => {
                     break;
-                }
-                // Another variant than ours: who wants ours waits for each other.
-                Outcome::Storing(draft) => variant = self.variant(&draft, &visit.headers),
-                Outcome::Refreshed(object) => {
-                    variant = self.variant(&object.draft, &visit.headers);
-                }
-                Outcome::Brought(found) => {
-                    variant = self.variant(&found.object.draft, &visit.headers);
                 }
                 Outcome::Own(_) => break,
                 _ => {}
             }
+            // Another variant than ours: who wants ours waits for each other.
+            if let Some(draft) = outcome.draft() {
+                nominated = nominated.with(&draft.nominated);
+                variant = self.variant(&nominated, &visit.headers);
+            }
         }
         self.alone(request, visit).await
+    }
+
+    /// What has been stored since it was looked, and may be served as it is: the fetch that brought it has ended in
+    /// between.
+    fn come_meanwhile(self: &Arc<Self>, request: &Request, visit: &Visit) -> Option<Found> {
+        let look = self.look_with(&visit.asked, request, &visit.context);
+        match look.looked() {
+            Stored::Found(found) => {
+                let reuse = reuse(&visit.asked, &found.facts, look.now.0);
+                (reuse == Reuse::Fresh).then_some(found)
+            }
+            _ => None,
+        }
     }
 
     fn flight(&self, visit: &Visit) -> Flight<Outcome> {
@@ -184,11 +218,11 @@ impl CacheRoute {
         }
     }
 
-    /// A digest of the values that tell variants like this one apart.
-    pub(super) fn variant(&self, draft: &Draft, request: &HeaderMap) -> u64 {
+    /// A digest of the values that tell variants apart by these fields.
+    pub(super) fn variant(&self, nominated: &Nominated, request: &HeaderMap) -> u64 {
         let mut hasher = self.cache.hasher.build_hasher();
-        draft.nominated.names().hash(&mut hasher);
-        draft.nominated.key(request).hash(&mut hasher);
+        nominated.names().hash(&mut hasher);
+        nominated.key(request).hash(&mut hasher);
         hasher.finish()
     }
 
@@ -231,8 +265,8 @@ impl CacheRoute {
                 Some(self.brought(visit, found, reuse))
             }
             Outcome::Failed(failure) => {
-                let instead = |stale| self.stale_instead(visit, stale, *failure, now);
-                instead(stale_of(visit, flight)).or_else(|| instead(visit.stale.as_ref()))
+                let stale = stale_of(visit, flight, now);
+                self.stale_instead(visit, stale.as_ref(), *failure, now)
             }
             _ => None,
         }
@@ -294,8 +328,8 @@ impl CacheRoute {
         // What comes is judged by what is sent.
         visit.asked.class = Class::Get;
         let will_do = |flight: &Flight<Outcome>| self.cache.will_do(flight);
-        let role = self.cache.flights.join(id, will_do, || self.flight(&visit));
-        if let Role::Lead(flight, ticket) = role {
+        let begin = || Some(self.flight(&visit));
+        if let Some(Role::Lead(flight, ticket)) = self.cache.flights.join(id, will_do, begin) {
             let job = Job {
                 child: Arc::new(visit.context.child()),
                 visit,
@@ -324,8 +358,8 @@ impl CacheRoute {
         child: &Arc<Context>,
     ) -> Response {
         let now = self.cache.moment();
-        let stale = stale_of(visit, flight);
-        let why = match (&visit.stale, stale) {
+        let stale = stale_of(visit, flight, now);
+        let why = match (&visit.stale, &stale) {
             (None, Some(_)) => Forwarded::Stale,
             _ => visit.why,
         };
@@ -347,11 +381,13 @@ impl CacheRoute {
                 status.stored = true;
                 self.revalidated(visit, object, status)
             }
-            Outcome::Failed(failure) => match self.stale_instead(visit, stale, *failure, now) {
-                Some(response) => response,
-                // By now it is too old for that, or was purged: the failure stands.
-                None => self.unshared(visit, flight, status, child, Unkept::UpstreamFailed),
-            },
+            Outcome::Failed(failure) => {
+                match self.stale_instead(visit, stale.as_ref(), *failure, now) {
+                    Some(response) => response,
+                    // By now it is too old for that, or was purged: the failure stands.
+                    None => self.unshared(visit, flight, status, child, Unkept::UpstreamFailed),
+                }
+            }
             Outcome::Own(why) => self.unshared(visit, flight, status, child, *why),
             Outcome::Lost => Rejection::new(Reason::Panic).respond(&visit.context),
         }
@@ -575,13 +611,16 @@ impl CacheRoute {
     }
 }
 
-/// What a request may have in the place of a failure: what it has found itself, or what its fetch has
-/// found elsewhere.
-fn stale_of<'a>(visit: &'a Visit, flight: &'a Flight<Outcome>) -> Option<&'a Found> {
-    let selected = |found: &&Found| found.object.draft.is_selected_by(&visit.headers);
-    // That is newer: what is older is not taken from there.
-    let elsewhere = flight.stale.get().filter(selected);
-    elsewhere.or(visit.stale.as_ref())
+/// What a request may have in the place of a failure: of what it has found itself, and of what its fetch has
+/// found elsewhere, which was for another and may be no variant of its own.
+fn stale_of(visit: &Visit, flight: &Flight<Outcome>, now: Moment) -> Option<Found> {
+    let all = visit.stale.iter().chain(flight.stale.get());
+    let selected = |found: &Found| found.object.draft.is_selected_by(&visit.headers);
+    Found::newest(
+        all.flat_map(Found::apart).filter(selected),
+        &visit.asked,
+        now,
+    )
 }
 
 /// A GET for the whole with the fields of a request.
@@ -651,7 +690,7 @@ impl Keys {
 }
 
 /// How often a request joins in before it goes alone: for its variant, or behind a failure.
-pub(super) const ROUNDS: usize = 3;
+pub(super) const ROUNDS: usize = 8;
 /// A body that takes longer is handed on, but not stored.
 const LONGEST_FETCH: Duration = Duration::from_secs(300);
 /// How long requests for what can't be shared do not wait for each other.

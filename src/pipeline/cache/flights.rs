@@ -8,9 +8,9 @@ use std::{
 
 use super::{
     fill::Fill,
+    found::Found,
     key::Key,
     purge::{Marks, Stamp},
-    shared::Found,
 };
 
 /// All fetches under way.
@@ -67,20 +67,21 @@ impl<T> Flights<T> {
         })
     }
 
-    /// Joins the fetch for the same, if there is one that will do; else a new one takes its place.
+    /// Joins the fetch for the same, if there is one that will do; else a new one takes its place, or `None` does
+    /// where none is to begin. What a fetch that has ended has brought can be seen then.
     pub(super) fn join(
         self: &Arc<Self>,
         id: Id,
         will_do: impl FnOnce(&Flight<T>) -> bool,
-        begin: impl FnOnce() -> Flight<T>,
-    ) -> Role<T> {
+        begin: impl FnOnce() -> Option<Flight<T>>,
+    ) -> Option<Role<T>> {
         let mut shard = self.shard(&id);
         if let Some(flight) = shard.get(&id)
             && will_do(flight)
         {
-            return Role::Follow(Arc::clone(flight));
+            return Some(Role::Follow(Arc::clone(flight)));
         }
-        let flight = Arc::new(begin());
+        let flight = Arc::new(begin()?);
         shard.insert(id.clone(), Arc::clone(&flight));
         drop(shard);
         let ticket = Ticket {
@@ -88,7 +89,7 @@ impl<T> Flights<T> {
             id,
             flight: Arc::clone(&flight),
         };
-        Role::Lead(flight, ticket)
+        Some(Role::Lead(flight, ticket))
     }
 
     /// The fetch for this, if somebody makes one.

@@ -9,9 +9,9 @@ use http::{
 
 use super::{
     CacheRoute, Visit,
+    found::Found,
     object::{Draft, Object, Origin},
     policy::{self, Answer, Failure, Moment, Verdict, judge, merge, serves_stale, stale_instead},
-    shared::Found,
     tags::{self, Tags},
     unkept::Unkept,
 };
@@ -168,13 +168,13 @@ impl CacheRoute {
         failure: Failure,
         now: Moment,
     ) -> Option<&'f Found> {
-        let may = |found: &&Found| stale_instead(&visit.asked, &found.facts, now, failure);
-        let all = std::iter::once(stale).chain(stale.instead.as_deref());
-        // What its fetch has found was found for another.
-        let is_its_own = |found: &&Found| found.object.draft.is_selected_by(&visit.headers);
-        all.filter(|found| !self.cache.is_gone(&found.object))
-            .filter(is_its_own)
-            .find(may)
+        let mut all = stale
+            .newest_first()
+            .filter(|found| !self.cache.is_gone(&found.object));
+        // What the newest forbids, an older one can't allow (RFC 9111 4).
+        let may = |found: &Found| stale_instead(&visit.asked, &found.facts, now, failure);
+        let decides = all.find(|found| found.facts.never_stale || may(found));
+        decides.filter(|found| may(found))
     }
 }
 

@@ -30,11 +30,12 @@ use tokio::sync::Semaphore;
 
 use super::{
     Visit,
+    found::Found,
     policy::Nominated,
     purge_log::PurgeLog,
     redis_time::RedisTime,
     room::Room,
-    shared::{Cache, Found, SecondTierFigures},
+    shared::{Cache, SecondTierFigures},
 };
 use crate::{
     exchange::Context,

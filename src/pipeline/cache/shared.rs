@@ -18,11 +18,12 @@ use super::{
     fetch::Outcome,
     fill::Fill,
     flights::{Flight, Flights, Id},
+    found::Found,
     key::Sought,
     lineage::Lineage,
     object::Object,
     places::{Place, Places},
-    policy::{Asked, Facts, Moment, Nominated, VariantKey, reuse},
+    policy::{Facts, Moment, Nominated, VariantKey},
     purge::{Aim, Purges, Reached, Stamp},
     purges_shared::{Prepared, PurgesShared},
     room::Budget,
@@ -104,51 +105,6 @@ pub struct SecondTierFigures {
     pub purged: u64,
     /// Values that were there and none of ours.
     pub invalid: u64,
-}
-
-/// A stored answer that a request selects.
-#[derive(Clone, Debug)]
-pub(super) struct Found {
-    pub(super) object: Arc<Object>,
-    pub(super) facts: Facts,
-    /// What is asked about no more than it is served, and may stand in for a failure where this may not.
-    pub(super) instead: Option<Box<Self>>,
-}
-
-impl Found {
-    /// One of which nothing else is known.
-    pub(super) fn of(object: Arc<Object>, facts: Facts) -> Self {
-        Self {
-            object,
-            facts,
-            instead: None,
-        }
-    }
-
-    /// Of a caller's own, which is stale, and one for all that it selects too the newer (RFC 9111 4), where that may
-    /// be served as it is. Else it is its own that the caller asks about: what the upstream gives others may be
-    /// newer each time, and not what the caller gets. But where that was one for all the last time it is this one.
-    /// The other may stand in for failures then.
-    pub(super) fn or_newer(self, other: Self, asked: &Asked, now: Moment) -> Self {
-        let is_newer = other.facts.received > self.facts.received;
-        let counts = || reuse(asked, &other.facts, now).serves() || self.object.is_outdated();
-        match is_newer && counts() {
-            true => other,
-            false => Self {
-                instead: Some(Box::new(other)),
-                ..self
-            },
-        }
-    }
-
-    /// Keeps what may stand in for failures where this may not: the newer of what two looks have found.
-    pub(super) fn keep_instead(&mut self, other: Option<Box<Self>>) {
-        let Some(other) = other else { return };
-        let is_newer = |known: &Self| known.facts.received >= other.facts.received;
-        if !self.instead.as_deref().is_some_and(is_newer) {
-            self.instead = Some(other);
-        }
-    }
 }
 
 /// What the store has for a request.

@@ -1,6 +1,6 @@
 //! What one caller got by one gateway is served to no other by another.
 
-use super::fleet::{BOTH, Fleet, REDIS, numbered};
+use super::fleet::{BOTH, Fleet, REDIS, answer, numbered, text};
 use crate::{
     support::{RedisServer, eventually},
     whose::{Asked, RULES, Trials, answered, bearer, configuration},
@@ -80,4 +80,83 @@ async fn a_caller_asks_about_its_own_stale_answer_in_redis_however_new_the_one_o
     }
     let asked = fleet.seen().pop().expect("a request");
     assert_eq!(asked.header("if-none-match"), Some("\"own\""));
+}
+
+const ALLOWS: &str = "public, max-age=1, stale-if-error=600";
+
+/// A gateway that has an answer for all in its memory, and a caller's own beside it; another has brought a newer
+/// one for all, before or behind that. The caller's own is in Redis no more, and the upstream fails.
+async fn with_a_newer_one_for_all_elsewhere(newest: &'static str, own_is_last: bool) -> Fleet {
+    let text = configuration(&format!("scope = 'principal'\n{BOTH}"));
+    let (alice, bob) = (bearer("alice"), bearer("bob"));
+    let own = alice.clone();
+    let fleet = Fleet::over(RedisServer::start(), 2, &text, move |count, seen| {
+        let is_own = seen.header("authorization") == Some(own.as_str());
+        let control = match (count, is_own) {
+            (4.., _) => return answer(503, &[], ""),
+            (_, true) => "max-age=1",
+            (1, false) => ALLOWS,
+            (_, false) => newest,
+        };
+        numbered(count, &[("cache-control", control), ("etag", "\"e\"")])
+    })
+    .await;
+    let ask = |gateway: usize, caller: &str| {
+        let (fleet, caller) = (&fleet, caller.to_owned());
+        async move {
+            let before = fleet.stored(gateway);
+            fleet
+                .get_with(gateway, "/a", &[("authorization", &caller)])
+                .await;
+            eventually(|| fleet.stored(gateway) > before).await;
+        }
+    };
+    ask(0, &bob).await;
+    fleet.later(2);
+    fleet.gate.forget_permits(1_000_000);
+    // Neither finds what the other brings.
+    let (first, second) = match own_is_last {
+        true => ((1, &bob), (0, &alice)),
+        false => ((0, &alice), (1, &bob)),
+    };
+    let known = fleet.answers();
+    let asking = async {
+        tokio::join!(ask(first.0, first.1), async {
+            eventually(|| fleet.count() == 2).await;
+            ask(second.0, second.1).await;
+        })
+    };
+    let answering = async {
+        eventually(|| fleet.count() == 3).await;
+        for gateway in [first.0, second.0] {
+            let before = fleet.stored(gateway);
+            fleet.gate.add_permits(1);
+            eventually(|| fleet.stored(gateway) > before).await;
+            fleet.later(2);
+        }
+    };
+    tokio::join!(asking, answering);
+    fleet.gate.add_permits(1_000_000);
+    // A caller's own lapses there before those for all.
+    for own in fleet.answers().iter().filter(|key| !known.contains(key)) {
+        fleet.redis.run(&format!("DEL {own}"));
+    }
+    fleet
+}
+
+#[tokio::test]
+async fn what_is_newer_for_all_in_redis_stands_in_for_a_callers_own_or_forbids_it() {
+    let alice = bearer("alice");
+    let fields = [("authorization", alice.as_str())];
+    for own_is_last in [true, false] {
+        let forbids = "public, max-age=1, must-revalidate";
+        let fleet = with_a_newer_one_for_all_elsewhere(forbids, own_is_last).await;
+        let sent = fleet.get_with(0, "/a", &fields).await;
+        assert_eq!(sent.status(), 503, "{own_is_last}: {sent:?}");
+        let fleet = with_a_newer_one_for_all_elsewhere(ALLOWS, own_is_last).await;
+        let sent = fleet.get_with(0, "/a", &fields).await;
+        assert_eq!(sent.status(), 200, "{own_is_last}: {sent:?}");
+        let newest = if own_is_last { "2" } else { "3" };
+        assert_eq!(text(&sent), newest, "{own_is_last}");
+    }
 }

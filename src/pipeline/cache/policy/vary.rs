@@ -107,6 +107,16 @@ impl Nominated {
         names.any(|name| is_more(name) && request.contains_key(name))
     }
 
+    /// These and others. Where an upstream names to each who asks what that one has sent, requests of a variant
+    /// learn from answer to answer by what they are told apart from others.
+    #[must_use]
+    pub fn with(&self, others: &Self) -> Self {
+        let is_more = |name: &&HeaderName| !self.names.contains(name);
+        let more = others.names.iter().filter(is_more);
+        let names = self.names.iter().chain(more).cloned().collect();
+        Self::stored(names, self.by_identity || others.by_identity)
+    }
+
     /// Whether there is but one variant.
     #[must_use]
     pub fn is_empty(&self) -> bool {
