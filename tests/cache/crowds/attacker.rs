@@ -23,11 +23,12 @@ pub(super) enum Odd {
     NoAge,
     /// Values that tell variants apart, where the upstream says so.
     MadeUp(u8),
+    Other,
     /// One that some upstreams answer in a way of its own.
     Bad,
 }
 
-const ODD: [Odd; 10] = [
+const ODD: [Odd; 11] = [
     Odd::Cookie,
     Odd::Credential,
     Odd::Part,
@@ -37,6 +38,7 @@ const ODD: [Odd; 10] = [
     Odd::NoAge,
     Odd::MadeUp(1),
     Odd::MadeUp(2),
+    Odd::Other,
     Odd::Bad,
 ];
 
@@ -51,6 +53,7 @@ impl Odd {
             Self::NoCache => "Cache-Control: no-cache\r\n".to_owned(),
             Self::NoAge => "Cache-Control: max-age=0\r\n".to_owned(),
             Self::MadeUp(number) => format!("X-Kind: made-up-{number}\r\n"),
+            Self::Other => "X-Other: 1\r\n".to_owned(),
             Self::Bad => "X-Kind: bad\r\n".to_owned(),
         }
     }

@@ -9,7 +9,8 @@
 //! ```
 //!
 //! Beside an attacker there is one more in series, which it leads: for another variant, as far as anybody can
-//! tell before its answer is there.
+//! tell before its answer is there. Where answers name the fields by which they vary to those alone who send
+//! them, there is one for each of these fields.
 
 use super::{
     CROWD,
@@ -93,8 +94,12 @@ pub(super) fn beside(policy: Policy, past: &Past, moves: &[Move]) -> Bound {
         _ => false,
     };
     let bound = bound(policy, has_price);
+    let led_by_it = match policy {
+        Policy::VaryingIfSent => 2,
+        _ => 1,
+    };
     Bound {
-        rounds: bound.rounds + 1,
+        rounds: bound.rounds + led_by_it,
         ..bound
     }
 }

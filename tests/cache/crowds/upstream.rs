@@ -22,6 +22,8 @@ pub(super) enum Policy {
     Fresh,
     /// They are for all, and vary by `X-Kind`.
     Varying,
+    /// They are for all, and say that they vary by `X-Kind` and `X-Other` to those alone who send them.
+    VaryingIfSent,
     /// Each request has to ask whether what is kept is right still.
     NoCache,
     /// They are stale when they come, which comes to the same.
@@ -48,9 +50,10 @@ struct Said {
 }
 
 impl Policy {
-    pub(super) const ALL: [Self; 9] = [
+    pub(super) const ALL: [Self; 10] = [
         Self::Fresh,
         Self::Varying,
+        Self::VaryingIfSent,
         Self::NoCache,
         Self::StaleAtOnce,
         Self::PrivateToCookies,
@@ -81,8 +84,9 @@ impl Policy {
     }
 
     fn says(self, request: &HeaderMap) -> Said {
-        let kinds = || request.get_all("x-kind").iter();
-        let is_bad = kinds().any(|kind| kind == "bad");
+        let is_sent = |name: &str| request.contains_key(name);
+        let mut kinds = request.get_all("x-kind").iter();
+        let is_bad = kinds.any(|kind| kind == "bad");
         let said = |is_for_all, control| Said {
             status: 200,
             control,
@@ -98,15 +102,27 @@ impl Policy {
             Self::Fresh => fresh(true),
             Self::NoCache => said(true, "no-cache"),
             Self::StaleAtOnce => said(true, "max-age=0"),
-            Self::PrivateToCookies => private_if(request.contains_key("cookie")),
-            Self::PrivateToCallers => private_if(request.contains_key("authorization")),
+            Self::PrivateToCookies => private_if(is_sent("cookie")),
+            Self::PrivateToCallers => private_if(is_sent("authorization")),
             Self::Varying => Said {
                 more: Some(("vary", "x-kind")),
-                ..fresh(kinds().next().is_none())
+                ..fresh(!is_sent("x-kind"))
             },
+            Self::VaryingIfSent => {
+                let vary = match (is_sent("x-kind"), is_sent("x-other")) {
+                    (false, false) => return fresh(true),
+                    (true, false) => "x-kind",
+                    (false, true) => "x-other",
+                    (true, true) => "x-kind, x-other",
+                };
+                Said {
+                    more: Some(("vary", vary)),
+                    ..fresh(false)
+                }
+            }
             Self::PrivateVariant => Said {
                 more: Some(("vary", "x-kind")),
-                is_for_all: kinds().next().is_none(),
+                is_for_all: !is_sent("x-kind"),
                 ..private_if(is_bad)
             },
             Self::SettingCookies if is_bad => Said {
