@@ -3,6 +3,7 @@
 
 mod callers;
 mod coalescing;
+mod crowds;
 mod hits;
 mod origin;
 mod poisoning;
