@@ -324,6 +324,21 @@ table! {
 impl RateLimitKeys {
     /// The roles of `overrides` and `exempt`, and where they stand.
     pub(super) fn roles(&self) -> impl Iterator<Item = (&str, Place)> {
+        self.who().filter_map(|(who, place)| match who {
+            LimitedWho::Role(role) => Some((&**role, place)),
+            LimitedWho::Principal(_) => None,
+        })
+    }
+
+    /// The principals of `overrides` and `exempt`, and where they stand.
+    pub(super) fn principals(&self) -> impl Iterator<Item = (&str, Place)> {
+        self.who().filter_map(|(who, place)| match who {
+            LimitedWho::Principal(name) => Some((&**name, place)),
+            LimitedWho::Role(_) => None,
+        })
+    }
+
+    fn who(&self) -> impl Iterator<Item = (&LimitedWho, Place)> {
         let overrides = self.overrides.iter().map(|(who, _, place)| (who, *place));
         let exempt = self
             .exempt
@@ -332,11 +347,7 @@ impl RateLimitKeys {
                 Exempted::Who(who) => Some((who, *place)),
                 Exempted::Network(_) => None,
             });
-        let all = overrides.chain(exempt);
-        all.filter_map(|(who, place)| match who {
-            LimitedWho::Role(role) => Some((&**role, place)),
-            LimitedWho::Principal(_) => None,
-        })
+        overrides.chain(exempt)
     }
 
     /// The limit of that name.

@@ -110,6 +110,7 @@ impl<'a> Builder<'a> {
             .filter_map(|(name, entry)| self.route(name, entry))
             .collect();
         self.warn_of_unknown_roles();
+        self.check_principals();
         built
     }
 

@@ -1,5 +1,7 @@
 //! The limits of routes: names resolved, and what a limit can't hold.
 
+mod who;
+
 use std::{collections::BTreeMap, sync::Arc};
 
 use http::HeaderName;
