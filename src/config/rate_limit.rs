@@ -269,7 +269,7 @@ table! {
         /// `"client_ip"`, `"principal"`, `"api_key"`, `"role"` (the first), `"claim:NAME"`,
         /// `"header:NAME"`, `"cookie:NAME"`, `"host"`, `"host.NAME"` and `"path.NAME"` (what a
         /// pattern captured), `"route"` and `"method"`.
-        key: Vec<LimitKey> => OneOrList<KeyName> = Vec::new(); "needed",
+        key: Vec<(LimitKey, Place)> => OneOrList<KeyName> = Vec::new(); "needed",
         /// `quota`: so many in such a time, or a list of up to four that must all hold; for
         /// `"concurrency"` a number.
         quota: Vec<Quota> => Quotas = Vec::new(); "needed",
@@ -322,6 +322,12 @@ table! {
 }
 
 impl RateLimitKeys {
+    /// Where a part of the key stands.
+    pub(super) fn place_of(&self, key: &LimitKey) -> Option<Place> {
+        let found = self.key.iter().find(|(known, _)| known == key);
+        found.map(|(_, place)| *place)
+    }
+
     /// The roles of `overrides` and `exempt`, and where they stand.
     pub(super) fn roles(&self) -> impl Iterator<Item = (&str, Place)> {
         self.who().filter_map(|(who, place)| match who {
@@ -357,7 +363,7 @@ impl RateLimitKeys {
         let overrides = overrides.map(|(who, quotas, _)| (who, quotas));
         RateLimit {
             name,
-            key: self.key,
+            key: self.key.into_iter().map(|(key, _)| key).collect(),
             quota: self.quota,
             algorithm: self.algorithm,
             bucket: self.bucket,

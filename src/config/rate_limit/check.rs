@@ -2,7 +2,7 @@
 
 use std::{collections::HashSet, time::Duration};
 
-use super::{Exempted, LimitAlgorithm, LimitKey, LimitStore, Quota, RateLimitKeys, Reader};
+use super::{Exempted, LimitAlgorithm, LimitStore, Quota, RateLimitKeys, Reader};
 use crate::config::{decode::TableNode, diagnostic::Finding};
 
 /// Looks at one limit.
@@ -217,7 +217,8 @@ impl Checker<'_, '_, '_> {
 
     /// What a limit by caller alone may say.
     fn check_callers(&mut self) {
-        if self.limit.key.is_empty() || self.limit.key.iter().any(LimitKey::needs_caller) {
+        let mut keys = self.limit.key.iter();
+        if self.limit.key.is_empty() || keys.any(|(key, _)| key.needs_caller()) {
             return;
         }
         let help = "the key decides where the limit stands: one with `caller` stands behind authentication";

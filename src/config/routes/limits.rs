@@ -1,16 +1,19 @@
 //! The limits of routes: names resolved, and what a limit can't hold.
 
+mod missing;
 mod who;
 
 use std::{collections::BTreeMap, sync::Arc};
 
 use http::HeaderName;
 
-use super::{Builder, unknown_name};
+use super::{Builder, is_matchable, unknown_name};
 use crate::config::{
-    HostPattern, LimitAlgorithm, LimitKey, MissingKey, RateLimit, Route, diagnostic::Finding,
+    HostPattern, LimitAlgorithm, LimitKey, RateLimit, Route, diagnostic::Finding,
     document::Document, rate_limit::LimitReference, share::Layers, source::Place,
 };
+pub(super) use missing::Gaps;
+use missing::Told;
 
 /// All limits by their names.
 pub(super) fn named(document: &Document) -> BTreeMap<Arc<str>, RateLimit> {
@@ -26,20 +29,32 @@ pub(super) fn named(document: &Document) -> BTreeMap<Arc<str>, RateLimit> {
 }
 
 impl Builder<'_> {
-    /// The limits of a route, each once; what is wrong with them is reported.
-    pub(super) fn limits(&mut self, route: &Route, layers: Layers<'_>) -> Vec<Arc<str>> {
+    /// The limits of a route, each once; what is wrong with them is reported. `knows_callers` is
+    /// whether its `auth` could be resolved.
+    pub(super) fn limits(
+        &mut self,
+        route: &Route,
+        layers: Layers<'_>,
+        knows_callers: bool,
+    ) -> Vec<Arc<str>> {
         let named = layers.list(|keys| &keys.rate_limits, &mut self.findings);
-        let mut limits: Vec<Arc<str>> = Vec::new();
+        let mut references: Vec<LimitReference> = Vec::new();
         for reference in named.into_iter().flatten() {
-            if self.is_limit(&reference) && !limits.contains(&reference.name) {
-                limits.push(reference.name);
+            let is_double = references.iter().any(|it| it.name == reference.name);
+            if self.is_limit(&reference) && !is_double {
+                references.push(reference);
             }
         }
+        let limits: Vec<_> = references.iter().map(|it| Arc::clone(&it.name)).collect();
         let Some(set) = layers.pick(|keys| &keys.rate_limits) else {
             return limits;
         };
+        let told = Told {
+            callers: knows_callers,
+            patterns: is_matchable(layers),
+        };
         self.check_made_up(route, &limits, set.place);
-        self.check_public(route, &limits, set.place);
+        self.check_missing(route, layers, &references, told);
         let cost = layers.pick(|keys| &keys.cost);
         self.check_cost(route, &limits, cost.map_or(set.place, |set| set.place));
         let edits = layers.pick(|keys| &keys.response_headers);
@@ -94,33 +109,6 @@ impl Builder<'_> {
                 self.findings
                     .push(Finding::warning(place, message).help(help));
             }
-        }
-    }
-
-    /// Where nobody is authenticated, nobody has a key that needs a principal.
-    fn check_public(&mut self, route: &Route, limits: &[Arc<str>], place: Place) {
-        if route.auth.is_some() {
-            return;
-        }
-        for limit in limits.iter().filter_map(|name| self.rate_limits.get(name)) {
-            let Some(key) = limit.key.iter().find(|key| key.needs_principal()) else {
-                continue;
-            };
-            let message = format!(
-                "the limit `{}` counts by `{key}`, which nobody has on the route `{}`: it is public",
-                limit.name, route.name
-            );
-            let finding = match limit.on_missing_key {
-                MissingKey::ClientIp => Finding::warning(place, message)
-                    .help("it counts by the client's address there; `key = \"caller\"` says so"),
-                MissingKey::Skip => Finding::error(place, message).help(
-                    "it limits nobody there: write `key = \"caller\"`, or leave the limit out",
-                ),
-                MissingKey::Refuse => Finding::error(place, message).help(
-                    "it refuses everybody there: write `key = \"caller\"`, or leave the limit out",
-                ),
-            };
-            self.findings.push(finding);
         }
     }
 
