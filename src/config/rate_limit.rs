@@ -114,6 +114,11 @@ impl RateLimit {
         self.counts().max().unwrap_or(1)
     }
 
+    /// Whether `exempt` has every address of IPv4, or every one of IPv6.
+    pub(super) fn spares_a_family(&self) -> bool {
+        who::families(&self.exempt_networks) != (false, false)
+    }
+
     fn counts(&self) -> impl Iterator<Item = u32> {
         let overrides = self.overrides.iter().flat_map(|(_, quotas)| quotas);
         let quotas = self.quota.iter().chain(&self.anonymous).chain(overrides);

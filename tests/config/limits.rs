@@ -194,6 +194,10 @@ fn what_does_not_fit_together_is_refused() {
             "quota = \"5/s\"\nexempt = \"role:gold\"",
             "only networks can be exempt",
         ),
+        (
+            "quota = \"5/s\"\nexempt = [\"0.0.0.0/0\", \"::/1\", \"8000::/1\"]",
+            "the limit holds nobody",
+        ),
     ] {
         let (message, _) = refused(&format!("key = \"client_ip\"\n{keys}"));
         assert!(message.contains(said), "{keys}: {message}");
@@ -300,6 +304,40 @@ fn a_key_that_anybody_makes_up_is_no_limit() {
     valid(
         &limit("key = \"host\"\nquota = \"5/s\"").replace("respond", "hosts = \"a.test\"\nrespond"),
     );
+}
+
+#[test]
+fn who_makes_up_keys_is_held_by_no_limit_that_lets_it_by() {
+    let beside = |made_up: &str, other: &str| {
+        format!(
+            "[rate_limits.one]\nkey = \"header:x-tenant\"\n{made_up}\n\
+             [rate_limits.two]\nkey = \"client_ip\"\n{other}\n\
+             [routes.all]\nrespond = {{}}\nrate_limits = [\"one\", \"two\"]\n"
+        )
+    };
+    let (timed, slots) = ("quota = \"2/1m\"", "quota = 5\nalgorithm = \"concurrency\"");
+    let but = |keys: &str| format!("{timed}\n{keys}");
+    for (other, why) in [
+        (slots.to_owned(), "it counts only what is in flight"),
+        (but("enforce = false"), "it only watches"),
+        (but("exempt = \"0.0.0.0/0\""), "it exempts all of IPv4"),
+        (but("exempt = [\"8000::/1\", \"::/1\"]"), "all of IPv6"),
+    ] {
+        let (message, help) = error(&beside(timed, &other));
+        assert!(
+            message.contains("the limit `one` is no limit for the route `all`"),
+            "{message}"
+        );
+        assert!(help.starts_with("put a limit with `key = \"client_ip\"` beside it; `two`"));
+        assert!(help.contains(why), "{help}");
+    }
+    valid(&beside(slots, slots));
+    valid(&beside(slots, timed));
+    valid(&beside(timed, &but("exempt = [\"10.0.0.0/8\", \"::/1\"]")));
+    let three = beside(timed, slots).replace("\"two\"]", "\"two\", \"three\"]");
+    valid(&format!(
+        "{three}[rate_limits.three]\nkey = \"caller\"\nquota = \"9/1s\"\n"
+    ));
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! The limits of routes: names resolved, and what a limit can't hold.
 
+mod made_up;
 mod missing;
 mod who;
 
@@ -9,8 +10,8 @@ use http::HeaderName;
 
 use super::{Builder, is_matchable, unknown_name};
 use crate::config::{
-    HostPattern, LimitAlgorithm, LimitKey, RateLimit, Route, diagnostic::Finding,
-    document::Document, rate_limit::LimitReference, share::Layers, source::Place,
+    LimitAlgorithm, RateLimit, Route, diagnostic::Finding, document::Document,
+    rate_limit::LimitReference, share::Layers, source::Place,
 };
 pub(super) use missing::Gaps;
 use missing::Told;
@@ -80,38 +81,6 @@ impl Builder<'_> {
         false
     }
 
-    /// A key that anybody can make up anew for each request limits nobody: another limit beside it
-    /// must hold who does so.
-    fn check_made_up(&mut self, route: &Route, limits: &[Arc<str>], place: Place) {
-        let of_route = |name: &Arc<str>| self.rate_limits.get(name);
-        let limits: Vec<&RateLimit> = limits.iter().filter_map(of_route).collect();
-        if limits.iter().any(|limit| holds_everybody(limit)) {
-            return;
-        }
-        let made_up = |key: &LimitKey| key.is_made_up() && !is_fixed_host(key, route);
-        for limit in limits {
-            let invented = |key: &LimitKey| made_up(key) || is_open(key);
-            let name = &limit.name;
-            if limit.key.iter().any(made_up) && limit.key.iter().all(invented) {
-                let message = format!(
-                    "the limit `{name}` is no limit for the route `{}`: whoever makes up a new key for each request is never refused",
-                    route.name
-                );
-                let help = "put a limit with `key = \"client_ip\"` beside it";
-                self.findings
-                    .push(Finding::error(place, message).help(help));
-            } else if limit.key.iter().any(made_up) {
-                let message = format!(
-                    "whoever makes up a new key for each request is never refused by the limit `{name}` of the route `{}`",
-                    route.name
-                );
-                let help = "put a limit with `key = \"client_ip\"` or `key = \"caller\"` beside it";
-                self.findings
-                    .push(Finding::warning(place, message).help(help));
-            }
-        }
-    }
-
     fn check_cost(&mut self, route: &Route, limits: &[Arc<str>], place: Place) {
         for limit in limits.iter().filter_map(|name| self.rate_limits.get(name)) {
             let held = limit.algorithm == LimitAlgorithm::Concurrency;
@@ -166,26 +135,4 @@ fn changes(route: &Route, name: &HeaderName) -> bool {
         .iter()
         .chain(edits.set.iter().map(|(it, _)| it));
     changed.any(|it| it == name)
-}
-
-/// Whether nobody gets round the limit by what it makes up.
-fn holds_everybody(limit: &RateLimit) -> bool {
-    let held = |key: &LimitKey| {
-        matches!(
-            key,
-            LimitKey::ClientIp | LimitKey::Caller | LimitKey::Route | LimitKey::Method
-        )
-    };
-    limit.enforce && limit.key.iter().all(held)
-}
-
-/// The same for every caller, so it holds nobody by itself.
-fn is_open(key: &LimitKey) -> bool {
-    matches!(key, LimitKey::Route | LimitKey::Method)
-}
-
-/// The hosts of a route that names them are as many as it names.
-fn is_fixed_host(key: &LimitKey, route: &Route) -> bool {
-    let exact = |host: &HostPattern| matches!(host, HostPattern::Exact(_));
-    *key == LimitKey::Host && !route.hosts.is_empty() && route.hosts.iter().all(exact)
 }
