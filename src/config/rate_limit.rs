@@ -114,6 +114,11 @@ impl RateLimit {
         self.counts().max().unwrap_or(1)
     }
 
+    /// Whether `exempt` has every address of IPv4, or every one of IPv6.
+    pub(super) fn spares_a_family(&self) -> bool {
+        who::families(&self.exempt_networks) != (false, false)
+    }
+
     fn counts(&self) -> impl Iterator<Item = u32> {
         let overrides = self.overrides.iter().flat_map(|(_, quotas)| quotas);
         let quotas = self.quota.iter().chain(&self.anonymous).chain(overrides);
@@ -269,7 +274,7 @@ table! {
         /// `"client_ip"`, `"principal"`, `"api_key"`, `"role"` (the first), `"claim:NAME"`,
         /// `"header:NAME"`, `"cookie:NAME"`, `"host"`, `"host.NAME"` and `"path.NAME"` (what a
         /// pattern captured), `"route"` and `"method"`.
-        key: Vec<LimitKey> => OneOrList<KeyName> = Vec::new(); "needed",
+        key: Vec<(LimitKey, Place)> => OneOrList<KeyName> = Vec::new(); "needed",
         /// `quota`: so many in such a time, or a list of up to four that must all hold; for
         /// `"concurrency"` a number.
         quota: Vec<Quota> => Quotas = Vec::new(); "needed",
@@ -322,8 +327,29 @@ table! {
 }
 
 impl RateLimitKeys {
+    /// Where a part of the key stands.
+    pub(super) fn place_of(&self, key: &LimitKey) -> Option<Place> {
+        let found = self.key.iter().find(|(known, _)| known == key);
+        found.map(|(_, place)| *place)
+    }
+
     /// The roles of `overrides` and `exempt`, and where they stand.
     pub(super) fn roles(&self) -> impl Iterator<Item = (&str, Place)> {
+        self.who().filter_map(|(who, place)| match who {
+            LimitedWho::Role(role) => Some((&**role, place)),
+            LimitedWho::Principal(_) => None,
+        })
+    }
+
+    /// The principals of `overrides` and `exempt`, and where they stand.
+    pub(super) fn principals(&self) -> impl Iterator<Item = (&str, Place)> {
+        self.who().filter_map(|(who, place)| match who {
+            LimitedWho::Principal(name) => Some((&**name, place)),
+            LimitedWho::Role(_) => None,
+        })
+    }
+
+    fn who(&self) -> impl Iterator<Item = (&LimitedWho, Place)> {
         let overrides = self.overrides.iter().map(|(who, _, place)| (who, *place));
         let exempt = self
             .exempt
@@ -332,11 +358,7 @@ impl RateLimitKeys {
                 Exempted::Who(who) => Some((who, *place)),
                 Exempted::Network(_) => None,
             });
-        let all = overrides.chain(exempt);
-        all.filter_map(|(who, place)| match who {
-            LimitedWho::Role(role) => Some((&**role, place)),
-            LimitedWho::Principal(_) => None,
-        })
+        overrides.chain(exempt)
     }
 
     /// The limit of that name.
@@ -346,7 +368,7 @@ impl RateLimitKeys {
         let overrides = overrides.map(|(who, quotas, _)| (who, quotas));
         RateLimit {
             name,
-            key: self.key,
+            key: self.key.into_iter().map(|(key, _)| key).collect(),
             quota: self.quota,
             algorithm: self.algorithm,
             bucket: self.bucket,

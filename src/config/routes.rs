@@ -63,6 +63,8 @@ pub(super) struct Builder<'a> {
     used_groups: HashSet<Arc<str>>,
     used_cors: HashSet<Arc<str>>,
     used_limits: HashSet<Arc<str>>,
+    /// What there may be to say of limits by what not every route has.
+    limit_gaps: limits::Gaps,
     /// All limits.
     pub(super) rate_limits: BTreeMap<Arc<str>, RateLimit>,
     /// The `[cache_rules.*]`, and which of them a route uses.
@@ -93,6 +95,7 @@ impl<'a> Builder<'a> {
             used_groups: HashSet::new(),
             used_cors: HashSet::new(),
             used_limits: HashSet::new(),
+            limit_gaps: limits::Gaps::default(),
             rate_limits: limits::named(document),
             cache_rules: cache_rules(document),
             used_cache_rules: HashSet::new(),
@@ -106,10 +109,15 @@ impl<'a> Builder<'a> {
     pub(super) fn build(&mut self) -> Vec<Built> {
         let document = self.document;
         let routes = document.routes.iter();
-        let built = routes
+        let built: Vec<Built> = routes
             .filter_map(|(name, entry)| self.route(name, entry))
             .collect();
         self.warn_of_unknown_roles();
+        self.check_principals();
+        // A route that could not be built may be the one for which such a limit is there.
+        if built.len() == document.routes.len() {
+            self.tell_inherited_gaps();
+        }
         built
     }
 
@@ -128,12 +136,16 @@ impl<'a> Builder<'a> {
         let target = target?;
         let hosts = layers.list(|keys| &keys.hosts, &mut self.findings);
         let methods = layers.list(|keys| &keys.methods, &mut self.findings);
+        let found = self.findings.len();
         let auth = self.auth(name, entry.place, layers);
+        // What is wrong with it is told once, and not again by what depends on it.
+        let knows_callers =
+            found == self.findings.len() && is_right(layers.pick(|keys| &keys.auth));
         let cors = self.cors(layers);
         let mut route = assemble(name, layers, target, hosts.unwrap_or_default(), methods);
         route.auth = auth;
         route.cors = cors;
-        route.rate_limits = self.limits(&route, layers);
+        route.rate_limits = self.limits(&route, layers, knows_callers);
         route.cache = self.cache_rule(layers);
         let mut checker = Checker {
             findings: &mut self.findings,
@@ -420,16 +432,18 @@ fn without_doubles<T: PartialEq>(list: Vec<T>) -> Vec<T> {
 }
 
 fn is_matchable(layers: Layers<'_>) -> bool {
-    fn right<T>(set: Option<&Set<T>>) -> bool {
-        set.is_none_or(|set| set.value.is_some())
-    }
-    right(layers.pick(|keys| &keys.hosts))
-        && right(layers.pick(|keys| &keys.path))
-        && right(layers.pick(|keys| &keys.path_case))
-        && right(layers.pick(|keys| &keys.methods))
-        && right(layers.pick(|keys| &keys.match_headers))
-        && right(layers.pick(|keys| &keys.match_query))
-        && right(layers.pick(|keys| &keys.priority))
+    is_right(layers.pick(|keys| &keys.hosts))
+        && is_right(layers.pick(|keys| &keys.path))
+        && is_right(layers.pick(|keys| &keys.path_case))
+        && is_right(layers.pick(|keys| &keys.methods))
+        && is_right(layers.pick(|keys| &keys.match_headers))
+        && is_right(layers.pick(|keys| &keys.match_query))
+        && is_right(layers.pick(|keys| &keys.priority))
+}
+
+/// Whether a key could be read, or is not set.
+fn is_right<T>(set: Option<&Set<T>>) -> bool {
+    set.is_none_or(|set| set.value.is_some())
 }
 
 /// What two paths have in common when no request can tell them apart.

@@ -5,7 +5,7 @@
 //! | algorithm | at once | in any stretch of length `x * W`, `x <= 1` | in the long run | kept a key and window |
 //! |---|---|---|---|---|
 //! | [`TokenBucket`] | `bucket` | `bucket + x * Q` | `Q` a `W` | 16 bytes |
-//! | [`SlidingWindow`] | `Q` | `Q * (1 + x)` | `Q` a `W` | 24 bytes |
+//! | [`SlidingWindow`] | `Q` | fewer than `Q * (1 + x)` | `Q` a `W` | 24 bytes |
 //! | [`SlidingLog`] | `Q` | `Q` | `Q` a `W` | 16 bytes a request |
 //! | [`FixedWindow`] | `2 * Q`, around a boundary | `2 * Q` | `Q` a `W` | 24 bytes |
 //!

@@ -113,7 +113,7 @@ fn quotas(key: &str, a: &str, b: &str) -> TempDir {
     let other = HASH.replace('9', "8");
     let keys = format!("[keys.plain]\nhash = \"{other}\"\n[keys.x]\nhash = \"{HASH}\"\n{key}\n");
     let text = format!(
-        "{KEYS}\n[auth.jwt.j]\nsecret = \"a secret of thirty-two bytes or more\"\n\
+        "{KEYS}\n[auth.jwt.j]\nsecret = \"a secret of thirty-two bytes or more\"\nroles_claim = \"roles\"\n\
          [rate_limits.each]\nkey = [\"route\", \"caller\"]\nquota = \"9/1m\"\n\
          [rate_limits.roles]\nkey = \"role\"\nquota = \"9/1m\"\n\
          [rate_limits.slots]\nkey = \"caller\"\nquota = 9\nalgorithm = \"concurrency\"\n\

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tollgate::config::{LimitAlgorithm, LimitKey, LimitedWho, Quota};
 
-use super::{error, parse, valid, warning};
+use super::{error, findings, parse, valid, warning};
 
 /// One route with one limit.
 fn limit(keys: &str) -> String {
@@ -13,6 +13,22 @@ fn limit(keys: &str) -> String {
 
 fn refused(keys: &str) -> (String, String) {
     error(&limit(keys))
+}
+
+/// The same where callers show tokens that bring roles, or nothing.
+fn limit_of_callers(keys: &str) -> String {
+    format!(
+        "{}auth = [\"jwt.main\", \"anonymous\"]\n{}",
+        limit(keys),
+        token("main")
+    )
+}
+
+/// `[auth.jwt.NAME]`.
+fn token(name: &str) -> String {
+    format!(
+        "[auth.jwt.{name}]\nsecret = \"a secret of thirty-two bytes or more\"\nroles_claim = \"roles\"\n"
+    )
 }
 
 #[test]
@@ -47,13 +63,15 @@ fn a_limit_needs_a_key_and_a_quota_and_has_defaults_for_the_rest() {
 
 #[test]
 fn tiers_are_read() {
-    let config = valid(&limit(
+    let config = valid(&limit_of_callers(
         "key = [\"caller\", \"route\"]\nquota = [\"20/1s\", \"5000/1h\"]\nanonymous = \"60/1h\"\n\
          exempt = [\"10.0.0.0/8\", \"role:admin\"]\n\
-         [rate_limits.one.overrides]\n\"api_keys.partners:partner-7\" = \"50000/1h\"\n\"role:gold\" = [\"1/s\", \"20000/1h\"]",
+         [rate_limits.one.overrides]\n\"jwt.main:urn:partner-7\" = \"50000/1h\"\n\"role:gold\" = [\"1/s\", \"20000/1h\"]",
     ));
     let limit = &config.rate_limits["one"];
     assert_eq!(limit.overrides.len(), 2);
+    let partner = LimitedWho::Principal("jwt.main:urn:partner-7".into());
+    assert_eq!(limit.overrides[0].0, partner);
     assert_eq!(limit.overrides[1].0, LimitedWho::Role("gold".into()));
     assert_eq!(limit.overrides[1].1.len(), 2);
     assert_eq!(
@@ -61,6 +79,38 @@ fn tiers_are_read() {
         (1, 1)
     );
     assert!(limit.is_by_caller());
+}
+
+#[test]
+fn a_principal_of_an_unknown_way_to_authenticate_is_refused_wherever_a_limit_names_it() {
+    let named =
+        |keys: &str| limit_of_callers(&format!("key = \"caller\"\nquota = \"5/s\"\n{keys}"));
+    let exempt = |who: &str| error(&named(&format!("exempt = [\"10.0.0.0/8\", \"{who}\"]")));
+    let (message, help) = error(&named(
+        "[rate_limits.one.overrides]\n\"role:gold\" = \"9/s\"\n\"jwt.mian:urn:mallory\" = \"1/m\"",
+    ));
+    assert_eq!(
+        message,
+        "6:1 there is no way to authenticate called `jwt.mian`: nobody is `jwt.mian:urn:mallory`"
+    );
+    assert_eq!(help, "write `\"jwt.main:urn:mallory\"`");
+    let (message, help) = exempt("jwt.mains:alice");
+    assert!(message.starts_with("4:25 "), "{message}");
+    assert_eq!(help, "write `\"jwt.main:alice\"`");
+    let (_, help) = exempt("basic.staff:alice");
+    assert_eq!(
+        help,
+        "define it as `[auth.basic.staff]`, or begin the name with one of `jwt.main`"
+    );
+    let (message, help) =
+        refused("key = \"caller\"\nquota = \"5/s\"\nexempt = \"external.sso:alice\"");
+    assert!(message.contains("called `external.sso`"), "{message}");
+    assert_eq!(help, "define it: `[auth.external.sso]`");
+    let both = named("exempt = \"jwt.a:alice\"\noverrides = { \"jwt.b:bob\" = \"1/m\" }");
+    assert_eq!(findings(&both).len(), 2);
+    valid(&named(
+        "exempt = [\"role:admin\", \"jwt.main:alice\"]\noverrides = { \"jwt.main:a:b\" = \"1/m\" }",
+    ));
 }
 
 #[test]
@@ -143,6 +193,10 @@ fn what_does_not_fit_together_is_refused() {
         (
             "quota = \"5/s\"\nexempt = \"role:gold\"",
             "only networks can be exempt",
+        ),
+        (
+            "quota = \"5/s\"\nexempt = [\"0.0.0.0/0\", \"::/1\", \"8000::/1\"]",
+            "the limit holds nobody",
         ),
     ] {
         let (message, _) = refused(&format!("key = \"client_ip\"\n{keys}"));
@@ -250,6 +304,40 @@ fn a_key_that_anybody_makes_up_is_no_limit() {
     valid(
         &limit("key = \"host\"\nquota = \"5/s\"").replace("respond", "hosts = \"a.test\"\nrespond"),
     );
+}
+
+#[test]
+fn who_makes_up_keys_is_held_by_no_limit_that_lets_it_by() {
+    let beside = |made_up: &str, other: &str| {
+        format!(
+            "[rate_limits.one]\nkey = \"header:x-tenant\"\n{made_up}\n\
+             [rate_limits.two]\nkey = \"client_ip\"\n{other}\n\
+             [routes.all]\nrespond = {{}}\nrate_limits = [\"one\", \"two\"]\n"
+        )
+    };
+    let (timed, slots) = ("quota = \"2/1m\"", "quota = 5\nalgorithm = \"concurrency\"");
+    let but = |keys: &str| format!("{timed}\n{keys}");
+    for (other, why) in [
+        (slots.to_owned(), "it counts only what is in flight"),
+        (but("enforce = false"), "it only watches"),
+        (but("exempt = \"0.0.0.0/0\""), "it exempts all of IPv4"),
+        (but("exempt = [\"8000::/1\", \"::/1\"]"), "all of IPv6"),
+    ] {
+        let (message, help) = error(&beside(timed, &other));
+        assert!(
+            message.contains("the limit `one` is no limit for the route `all`"),
+            "{message}"
+        );
+        assert!(help.starts_with("put a limit with `key = \"client_ip\"` beside it; `two`"));
+        assert!(help.contains(why), "{help}");
+    }
+    valid(&beside(slots, slots));
+    valid(&beside(slots, timed));
+    valid(&beside(timed, &but("exempt = [\"10.0.0.0/8\", \"::/1\"]")));
+    let three = beside(timed, slots).replace("\"two\"]", "\"two\", \"three\"]");
+    valid(&format!(
+        "{three}[rate_limits.three]\nkey = \"caller\"\nquota = \"9/1s\"\n"
+    ));
 }
 
 #[test]

@@ -13,6 +13,7 @@ mod keys_file;
 mod limits;
 mod matching;
 mod meaning;
+mod missing_keys;
 mod odd_names;
 mod reference;
 mod secrets;

@@ -26,10 +26,14 @@ impl AuthRule {
         self.alternatives.iter().flatten()
     }
 
-    /// Two methods that may name the caller, if there are so many: of several that must all hold the
-    /// first does.
+    /// The methods that may name the caller: of several that must all hold the first does.
+    pub(in crate::config) fn naming(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.alternatives.iter().filter_map(|all| all.first())
+    }
+
+    /// Two methods that may name the caller, if there are so many.
     pub(in crate::config) fn two_that_name(&self) -> Option<(&Arc<str>, &Arc<str>)> {
-        let mut naming = self.alternatives.iter().filter_map(|all| all.first());
+        let mut naming = self.naming();
         let one = naming.next()?;
         Some((one, naming.find(|other| *other != one)?))
     }

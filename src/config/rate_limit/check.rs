@@ -2,7 +2,7 @@
 
 use std::{collections::HashSet, time::Duration};
 
-use super::{Exempted, LimitAlgorithm, LimitKey, LimitStore, Quota, RateLimitKeys, Reader};
+use super::{Exempted, LimitAlgorithm, LimitStore, Quota, RateLimitKeys, Reader, who::families};
 use crate::config::{decode::TableNode, diagnostic::Finding};
 
 /// Looks at one limit.
@@ -22,6 +22,7 @@ pub(super) fn check_limit(limit: &RateLimitKeys, table: TableNode<'_>, reader: &
     checker.check_exact();
     checker.check_store();
     checker.check_callers();
+    checker.check_exempt();
 }
 
 struct Checker<'c, 'r, 't> {
@@ -217,7 +218,8 @@ impl Checker<'_, '_, '_> {
 
     /// What a limit by caller alone may say.
     fn check_callers(&mut self) {
-        if self.limit.key.is_empty() || self.limit.key.iter().any(LimitKey::needs_caller) {
+        let mut keys = self.limit.key.iter();
+        if self.limit.key.is_empty() || keys.any(|(key, _)| key.needs_caller()) {
             return;
         }
         let help = "the key decides where the limit stands: one with `caller` stands behind authentication";
@@ -236,6 +238,21 @@ impl Checker<'_, '_, '_> {
             .any(|(it, _)| matches!(it, Exempted::Who(_)))
         {
             let message = "before authentication only networks can be exempt";
+            self.refuse("exempt", message, help);
+        }
+    }
+
+    /// Whose address is exempt is not limited, whatever it is counted by.
+    fn check_exempt(&mut self) {
+        let exempt = self.limit.exempt.iter();
+        let networks = exempt.filter_map(|(member, _)| match member {
+            Exempted::Network(network) => Some(*network),
+            Exempted::Who(_) => None,
+        });
+        let networks: Vec<_> = networks.collect();
+        if families(&networks) == (true, true) {
+            let help = "leave the limit out of the routes, or watch only: `enforce = false`";
+            let message = "every address is exempt: the limit holds nobody";
             self.refuse("exempt", message, help);
         }
     }

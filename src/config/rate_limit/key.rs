@@ -4,7 +4,7 @@ use std::fmt;
 
 use http::HeaderName;
 
-use super::{Format, Node, Problem, Reader};
+use super::{Format, Node, Place, Problem, Reader};
 use crate::config::decode::nearest;
 
 /// A part of a limit's key.
@@ -84,11 +84,11 @@ impl fmt::Display for LimitKey {
     }
 }
 
-/// The format of a [`LimitKey`].
+/// The format of a [`LimitKey`], with where it stands.
 pub(super) struct KeyName;
 
 impl Format for KeyName {
-    type Value = LimitKey;
+    type Value = (LimitKey, Place);
 
     fn expected() -> String {
         "a key such as \"caller\", \"client_ip\" or \"header:x-tenant\"".to_owned()
@@ -98,8 +98,9 @@ impl Format for KeyName {
         "\"caller\"".to_owned()
     }
 
-    fn read(node: Node<'_>, reader: &mut Reader<'_>) -> Option<LimitKey> {
-        reader.parse(node, &Self::expected(), key)
+    fn read(node: Node<'_>, reader: &mut Reader<'_>) -> Option<Self::Value> {
+        let key = reader.parse(node, &Self::expected(), key)?;
+        Some((key, node.place))
     }
 }
 

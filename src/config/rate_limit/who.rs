@@ -36,6 +36,17 @@ pub(super) fn divided(exempt: Vec<(Exempted, Place)>) -> (Vec<IpNet>, Vec<Limite
     (networks, callers)
 }
 
+/// Whether networks together are all of IPv4, and all of IPv6.
+pub(super) fn families(networks: &[IpNet]) -> (bool, bool) {
+    let together = IpNet::aggregate(&networks.to_vec());
+    let is_all = |network: &&IpNet| network.prefix_len() == 0;
+    let all = || together.iter().filter(is_all);
+    (
+        all().any(|network| matches!(network, IpNet::V4(_))),
+        all().any(|network| matches!(network, IpNet::V6(_))),
+    )
+}
+
 /// `overrides = { "role:gold" = "20000/1h" }`.
 pub(super) struct Overrides;
 
@@ -145,6 +156,19 @@ mod tests {
         assert_eq!(known("::ffff:192.0.2.7"), "192.0.2.7/32");
         let help = exempted("10.0.0.1/8").unwrap_err().help;
         assert_eq!(help.as_deref(), Some("write `\"10.0.0.0/8\"`"));
+    }
+
+    #[test]
+    fn halves_together_are_the_whole() {
+        let of = |networks: &[&str]| {
+            let networks: Vec<IpNet> = networks.iter().map(|it| it.parse().unwrap()).collect();
+            families(&networks)
+        };
+        assert_eq!(of(&["0.0.0.0/0"]), (true, false));
+        assert_eq!(of(&["8000::/1", "10.0.0.0/8", "::/1"]), (false, true));
+        assert_eq!(of(&["128.0.0.0/1", "::/0", "0.0.0.0/1"]), (true, true));
+        assert_eq!(of(&["128.0.0.0/1", "0.0.0.0/2", "::/1"]), (false, false));
+        assert_eq!(of(&[]), (false, false));
     }
 
     #[test]

@@ -1,14 +1,20 @@
 //! The limits of routes: names resolved, and what a limit can't hold.
 
+mod made_up;
+mod missing;
+mod who;
+
 use std::{collections::BTreeMap, sync::Arc};
 
 use http::HeaderName;
 
-use super::{Builder, unknown_name};
+use super::{Builder, is_matchable, unknown_name};
 use crate::config::{
-    HostPattern, LimitAlgorithm, LimitKey, MissingKey, RateLimit, Route, diagnostic::Finding,
-    document::Document, rate_limit::LimitReference, share::Layers, source::Place,
+    LimitAlgorithm, RateLimit, Route, diagnostic::Finding, document::Document,
+    rate_limit::LimitReference, share::Layers, source::Place,
 };
+pub(super) use missing::Gaps;
+use missing::Told;
 
 /// All limits by their names.
 pub(super) fn named(document: &Document) -> BTreeMap<Arc<str>, RateLimit> {
@@ -24,20 +30,32 @@ pub(super) fn named(document: &Document) -> BTreeMap<Arc<str>, RateLimit> {
 }
 
 impl Builder<'_> {
-    /// The limits of a route, each once; what is wrong with them is reported.
-    pub(super) fn limits(&mut self, route: &Route, layers: Layers<'_>) -> Vec<Arc<str>> {
+    /// The limits of a route, each once; what is wrong with them is reported. `knows_callers` is
+    /// whether its `auth` could be resolved.
+    pub(super) fn limits(
+        &mut self,
+        route: &Route,
+        layers: Layers<'_>,
+        knows_callers: bool,
+    ) -> Vec<Arc<str>> {
         let named = layers.list(|keys| &keys.rate_limits, &mut self.findings);
-        let mut limits: Vec<Arc<str>> = Vec::new();
+        let mut references: Vec<LimitReference> = Vec::new();
         for reference in named.into_iter().flatten() {
-            if self.is_limit(&reference) && !limits.contains(&reference.name) {
-                limits.push(reference.name);
+            let is_double = references.iter().any(|it| it.name == reference.name);
+            if self.is_limit(&reference) && !is_double {
+                references.push(reference);
             }
         }
+        let limits: Vec<_> = references.iter().map(|it| Arc::clone(&it.name)).collect();
         let Some(set) = layers.pick(|keys| &keys.rate_limits) else {
             return limits;
         };
+        let told = Told {
+            callers: knows_callers,
+            patterns: is_matchable(layers),
+        };
         self.check_made_up(route, &limits, set.place);
-        self.check_public(route, &limits, set.place);
+        self.check_missing(route, layers, &references, told);
         let cost = layers.pick(|keys| &keys.cost);
         self.check_cost(route, &limits, cost.map_or(set.place, |set| set.place));
         let edits = layers.pick(|keys| &keys.response_headers);
@@ -61,65 +79,6 @@ impl Builder<'_> {
         );
         self.findings.push(finding);
         false
-    }
-
-    /// A key that anybody can make up anew for each request limits nobody: another limit beside it
-    /// must hold who does so.
-    fn check_made_up(&mut self, route: &Route, limits: &[Arc<str>], place: Place) {
-        let of_route = |name: &Arc<str>| self.rate_limits.get(name);
-        let limits: Vec<&RateLimit> = limits.iter().filter_map(of_route).collect();
-        if limits.iter().any(|limit| holds_everybody(limit)) {
-            return;
-        }
-        let made_up = |key: &LimitKey| key.is_made_up() && !is_fixed_host(key, route);
-        for limit in limits {
-            let invented = |key: &LimitKey| made_up(key) || is_open(key);
-            let name = &limit.name;
-            if limit.key.iter().any(made_up) && limit.key.iter().all(invented) {
-                let message = format!(
-                    "the limit `{name}` is no limit for the route `{}`: whoever makes up a new key for each request is never refused",
-                    route.name
-                );
-                let help = "put a limit with `key = \"client_ip\"` beside it";
-                self.findings
-                    .push(Finding::error(place, message).help(help));
-            } else if limit.key.iter().any(made_up) {
-                let message = format!(
-                    "whoever makes up a new key for each request is never refused by the limit `{name}` of the route `{}`",
-                    route.name
-                );
-                let help = "put a limit with `key = \"client_ip\"` or `key = \"caller\"` beside it";
-                self.findings
-                    .push(Finding::warning(place, message).help(help));
-            }
-        }
-    }
-
-    /// Where nobody is authenticated, nobody has a key that needs a principal.
-    fn check_public(&mut self, route: &Route, limits: &[Arc<str>], place: Place) {
-        if route.auth.is_some() {
-            return;
-        }
-        for limit in limits.iter().filter_map(|name| self.rate_limits.get(name)) {
-            let Some(key) = limit.key.iter().find(|key| key.needs_principal()) else {
-                continue;
-            };
-            let message = format!(
-                "the limit `{}` counts by `{key}`, which nobody has on the route `{}`: it is public",
-                limit.name, route.name
-            );
-            let finding = match limit.on_missing_key {
-                MissingKey::ClientIp => Finding::warning(place, message)
-                    .help("it counts by the client's address there; `key = \"caller\"` says so"),
-                MissingKey::Skip => Finding::error(place, message).help(
-                    "it limits nobody there: write `key = \"caller\"`, or leave the limit out",
-                ),
-                MissingKey::Refuse => Finding::error(place, message).help(
-                    "it refuses everybody there: write `key = \"caller\"`, or leave the limit out",
-                ),
-            };
-            self.findings.push(finding);
-        }
     }
 
     fn check_cost(&mut self, route: &Route, limits: &[Arc<str>], place: Place) {
@@ -176,26 +135,4 @@ fn changes(route: &Route, name: &HeaderName) -> bool {
         .iter()
         .chain(edits.set.iter().map(|(it, _)| it));
     changed.any(|it| it == name)
-}
-
-/// Whether nobody gets round the limit by what it makes up.
-fn holds_everybody(limit: &RateLimit) -> bool {
-    let held = |key: &LimitKey| {
-        matches!(
-            key,
-            LimitKey::ClientIp | LimitKey::Caller | LimitKey::Route | LimitKey::Method
-        )
-    };
-    limit.enforce && limit.key.iter().all(held)
-}
-
-/// The same for every caller, so it holds nobody by itself.
-fn is_open(key: &LimitKey) -> bool {
-    matches!(key, LimitKey::Route | LimitKey::Method)
-}
-
-/// The hosts of a route that names them are as many as it names.
-fn is_fixed_host(key: &LimitKey, route: &Route) -> bool {
-    let exact = |host: &HostPattern| matches!(host, HostPattern::Exact(_));
-    *key == LimitKey::Host && !route.hosts.is_empty() && route.hosts.iter().all(exact)
 }

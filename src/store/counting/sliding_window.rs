@@ -2,13 +2,15 @@
 //! window that ends now still covers.
 //!
 //! The counter before is taken as if its requests had come evenly. Where they came late, more passes
-//! than the quota: in any stretch of length `x * W` (`x <= 1`) fewer than `Q * (1 + x)` requests, and
-//! `Q` where no boundary lies in it. Proof: let `a` requests of the stretch come before the boundary
-//! and `c` behind it, the last of these `e` behind it; `e <= x * W`. That one was let in, so
-//! `c + p * (1 - e / W) <= Q`, and `a <= p`, where `p` is the counter before; so
-//! `a + c <= Q + a * e / W <= Q * (1 + x)`.
+//! than the quota: in any stretch of length `x * W` (`0 < x <= 1`) fewer than `Q * (1 + x)` requests, and
+//! no more than `Q` where no boundary lies in it. Proof: such a stretch has one boundary at most. Let `a`
+//! of its requests have come before that and `c` behind it. With `a = 0` or `c = 0` all are of one window,
+//! which has `Q` at most. Else let the last have come `e` behind the boundary: the first came before it, so
+//! `e < x * W`. The last was let in, so `c + p * (1 - e / W) <= Q`, where `p` is the counter before, and
+//! `a <= p <= Q`. So `a + c <= Q + p * e / W <= Q * (1 + e / W) < Q * (1 + x)`.
 //!
-//! Shares are rounded up, so rounding never lets anybody in.
+//! No smaller bound holds: whoever takes `Q` at the end of a window, and then all there is at the end of the
+//! stretch, has the largest whole number below it. Shares are rounded up, so rounding never lets anybody in.
 
 use super::Algorithm;
 use crate::store::{Refused, Slot, Standing, Window, window::end_of};
