@@ -23,12 +23,12 @@ pub(super) enum Odd {
     NoAge,
     /// Values that tell variants apart, where the upstream says so.
     MadeUp(u8),
-    Other,
+    Other(u8),
     /// One that some upstreams answer in a way of its own.
     Bad,
 }
 
-const ODD: [Odd; 11] = [
+const ODD: [Odd; 13] = [
     Odd::Cookie,
     Odd::Credential,
     Odd::Part,
@@ -38,7 +38,9 @@ const ODD: [Odd; 11] = [
     Odd::NoAge,
     Odd::MadeUp(1),
     Odd::MadeUp(2),
-    Odd::Other,
+    Odd::Other(1),
+    Odd::Other(2),
+    Odd::Other(3),
     Odd::Bad,
 ];
 
@@ -53,7 +55,7 @@ impl Odd {
             Self::NoCache => "Cache-Control: no-cache\r\n".to_owned(),
             Self::NoAge => "Cache-Control: max-age=0\r\n".to_owned(),
             Self::MadeUp(number) => format!("X-Kind: made-up-{number}\r\n"),
-            Self::Other => "X-Other: 1\r\n".to_owned(),
+            Self::Other(number) => format!("X-Other-{number}: 1\r\n"),
             Self::Bad => "X-Kind: bad\r\n".to_owned(),
         }
     }

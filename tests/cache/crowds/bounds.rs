@@ -15,7 +15,7 @@
 use super::{
     CROWD,
     attacker::{Move, Odd},
-    upstream::Policy,
+    upstream::{IF_SENT, Policy},
 };
 
 /// What holds.
@@ -95,7 +95,7 @@ pub(super) fn beside(policy: Policy, past: &Past, moves: &[Move]) -> Bound {
     };
     let bound = bound(policy, has_price);
     let led_by_it = match policy {
-        Policy::VaryingIfSent => 2,
+        Policy::VaryingIfSent => IF_SENT.len(),
         _ => 1,
     };
     Bound {
@@ -107,7 +107,7 @@ pub(super) fn beside(policy: Policy, past: &Past, moves: &[Move]) -> Bound {
 fn bound(policy: Policy, is_parted: bool) -> Bound {
     match (policy.is_for_several(), is_parted) {
         (true, false) => Bound {
-            fetches: 1 + AT_THE_EDGE,
+            fetches: 1,
             rounds: 1 + LEEWAY,
         },
         (true, true) => Bound {
@@ -123,7 +123,5 @@ fn bound(policy: Policy, is_parted: bool) -> Bound {
 
 /// For how many seconds those do not wait for each other of whose answers one was nobody else's.
 const PASS: u64 = 5;
-/// One may have looked into the store before an answer stood there, and ask when its fetch has ended.
-const AT_THE_EDGE: usize = 1;
 /// Of a crowd on a busy machine some come later than others, and ask later then. In series they would all be.
 const LEEWAY: usize = 3;
