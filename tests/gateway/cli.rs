@@ -28,6 +28,25 @@ fn check_accepts_a_good_file() {
     assert_eq!(out, "gateway.toml: good (1 route, 1 upstream)\n");
 }
 
+/// The allocator complains on standard error about what it does not know.
+#[test]
+fn the_setting_of_the_allocator_that_the_documentation_names_is_one() {
+    let page = include_str!("../../docs/operations.md");
+    let named = page
+        .split('`')
+        .find_map(|code| code.strip_prefix("_RJEM_MALLOC_CONF="));
+    let folder = folder(ANSWERS);
+    for (value, is_one) in [
+        (named.expect("the page names one"), true),
+        ("thp:some", false),
+    ] {
+        let mut command = tollgate(folder.path(), &["check"]);
+        let output = command.env("_RJEM_MALLOC_CONF", value).output().unwrap();
+        assert!(output.status.success());
+        assert_eq!(output.stderr.is_empty(), is_one, "{output:?}");
+    }
+}
+
 #[test]
 fn check_tells_what_a_lease_may_let_through() {
     let folder = folder(
