@@ -278,6 +278,20 @@ impl CacheRoute {
         }
     }
 
+    /// What a request is looked up by once more, which may have waited since.
+    fn look_again<'a>(self: &'a Arc<Self>, request: &'a Request, visit: &'a Visit) -> Look<'a> {
+        let keys = &visit.keys;
+        Look {
+            callers: keys.caller.as_ref().map(Key::sought),
+            key: keys.everyone.sought(),
+            route: self,
+            asked: &visit.asked,
+            request,
+            context: &visit.context,
+            now: (self.cache.moment(), self.cache.stamp()),
+        }
+    }
+
     /// What a request is looked up by.
     fn look_with<'a>(
         self: &'a Arc<Self>,
@@ -389,6 +403,11 @@ impl Look<'_> {
             }),
             own => or_others(look(&self.key), own),
         }
+    }
+
+    /// Whether an answer may be served as it is.
+    fn is_fresh(&self, found: &Found) -> bool {
+        reuse(self.asked, &found.facts, self.now.0) == Reuse::Fresh
     }
 
     /// The answer that the request selects, or what is known for fetching one.

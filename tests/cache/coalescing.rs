@@ -12,7 +12,7 @@ use tokio::sync::{Notify, Semaphore};
 use crate::{
     site::{Site, answer, numbered},
     support::{
-        FrameClient, Gateway, Origin, Peer, Raw, Recorded, empty, encode, eventually, within,
+        FrameClient, Gateway, Origin, Peer, Raw, Recorded, Sent, empty, encode, eventually, within,
     },
 };
 
@@ -745,4 +745,53 @@ async fn workers_share_their_fetches_and_what_they_have_stored() {
         assert_eq!(sent.header("cache-status"), Some("tollgate; hit"));
     }
     assert_eq!(site.count(), 2);
+}
+
+/// What a request finds that had to wait first, for another variant as it turns out.
+async fn behind_a_wait(control: &'static str, seconds: u64) -> (Site, Sent) {
+    let site = Site::start("", move |count, _| {
+        let fields = [
+            ("cache-control", control),
+            ("vary", "accept-language"),
+            ("etag", "\"e\""),
+        ];
+        numbered(count, &fields)
+    })
+    .await;
+    site.gate.forget_permits(1_000_000);
+    let in_flight = || site.gateway.metric("tollgate_requests_in_flight", &[]);
+    let objects = || site.gateway.metric("tollgate_cache_objects", &[]);
+    // It is of another kind, and waits for no other.
+    let cookie = [("accept-language", "en"), ("cookie", "consent=1")];
+    let (with_cookie, german, waiting) = (
+        site.get_with("/a", &cookie),
+        async {
+            eventually(|| site.count() == 1).await;
+            site.get_with("/a", &[("accept-language", "de")]).await
+        },
+        async {
+            eventually(|| site.count() == 2).await;
+            site.get_with("/a", &[("accept-language", "en")]).await
+        },
+    );
+    let answering = async {
+        eventually(|| in_flight() == 3.0).await;
+        site.gate.add_permits(1);
+        eventually(|| objects() == 1.0).await;
+        site.later(seconds);
+        site.gate.add_permits(1_000_000);
+    };
+    let (_, _, sent, ()) = tokio::join!(with_cookie, german, waiting, answering);
+    (site, sent)
+}
+
+#[tokio::test]
+async fn what_has_come_while_a_request_waited_is_judged_by_what_it_is_then() {
+    let control = "public, max-age=10, must-revalidate";
+    let (site, sent) = behind_a_wait(control, 4).await;
+    assert_eq!((sent.header("age"), &*sent.body), (Some("4"), &b"1"[..]));
+    assert_eq!(site.count(), 2);
+    let (site, sent) = behind_a_wait(control, 11).await;
+    assert_eq!((sent.header("age"), &*sent.body), (None, &b"3"[..]));
+    assert_eq!(site.count(), 3);
 }

@@ -333,6 +333,8 @@ fn who_makes_up_keys_is_held_by_no_limit_that_lets_it_by() {
     }
     valid(&beside(slots, slots));
     valid(&beside(slots, timed));
+    let watching = but("enforce = false");
+    valid(&beside(&watching, &watching));
     valid(&beside(timed, &but("exempt = [\"10.0.0.0/8\", \"::/1\"]")));
     let three = beside(timed, slots).replace("\"two\"]", "\"two\", \"three\"]");
     valid(&format!(

@@ -1,6 +1,7 @@
 //! Asking the upstream once for all who wait.
 
 use std::{
+    convert::Infallible,
     hash::{BuildHasher, Hash, Hasher},
     sync::{Arc, OnceLock},
     time::Duration,
@@ -147,30 +148,23 @@ impl CacheRoute {
         let key = visit.keys.of_flight().clone();
         let takes_anothers = visit.takes_anothers();
         let (mut nominated, mut variant) = (visit.nominated.clone(), visit.variant);
+        let mut in_vain = 0;
         for _ in 0..ROUNDS {
             let id = Id {
                 key: key.clone(),
                 variant,
             };
-            let will_do = |flight: &Flight<Outcome>| self.cache.will_do(flight);
-            let mut came = None;
-            let begin = || {
-                came = self.come_meanwhile(&request, &visit);
-                came.is_none().then(|| self.flight(&visit))
+            let role = match self.join(id, &request, &visit) {
+                Ok(role) => role,
+                Err(response) => return *response,
             };
-            let role = self.cache.flights.join(id, will_do, begin);
-            if let Some(found) = came {
-                let look = self.look_with(&visit.asked, &request, &visit.context);
-                return look.hit(&found);
-            }
             let flight = match role {
                 // It leads whoever may wait for it, and waits for nobody.
-                Some(Role::Follow(_)) if !takes_anothers => break,
-                Some(Role::Follow(flight)) => flight,
-                Some(Role::Lead(flight, ticket)) => {
+                Role::Follow(_) if !takes_anothers => break,
+                Role::Follow(flight) => flight,
+                Role::Lead(flight, ticket) => {
                     return self.lead(request, visit, flight, ticket).await;
                 }
-                None => break,
             };
             let Ok(outcome) = timeout_at(deadline, flight.fill.outcome()).await else {
                 break;
@@ -188,25 +182,42 @@ impl CacheRoute {
                 _ => {}
             }
             // Another variant than ours: who wants ours waits for each other.
+            let before = variant;
             if let Some(draft) = outcome.draft() {
                 nominated = nominated.with(&draft.nominated);
                 variant = self.variant(&nominated, &visit.headers);
+            }
+            // It failed, or a purge has come.
+            in_vain += usize::from(variant == before);
+            if in_vain == IN_VAIN {
+                break;
             }
         }
         self.alone(request, visit).await
     }
 
-    /// What has been stored since it was looked, and may be served as it is: the fetch that brought it has ended in
-    /// between.
-    fn come_meanwhile(self: &Arc<Self>, request: &Request, visit: &Visit) -> Option<Found> {
-        let look = self.look_with(&visit.asked, request, &visit.context);
-        match look.looked() {
-            Stored::Found(found) => {
-                let reuse = reuse(&visit.asked, &found.facts, look.now.0);
-                (reuse == Reuse::Fresh).then_some(found)
+    /// Joins a fetch, or is to make it. Who looked before an answer stood in the store, and comes when the fetch that
+    /// brought it has ended, is served it.
+    fn join(
+        self: &Arc<Self>,
+        id: Id,
+        request: &Request,
+        visit: &Visit,
+    ) -> Result<Role<Outcome>, Box<Response>> {
+        let will_do = |flight: &Flight<Outcome>| self.cache.will_do(flight);
+        let look = self.look_again(request, visit);
+        let mut left = None;
+        let begin = || match look.looked() {
+            Stored::Found(found) if look.is_fresh(&found) => Err(Box::new(found)),
+            // It is let go of behind the lock.
+            stored => {
+                left = Some(stored);
+                Ok(self.flight(visit))
             }
-            _ => None,
-        }
+        };
+        let role = self.cache.flights.join(id, will_do, begin);
+        drop(left);
+        role.map_err(|found| Box::new(look.hit(&found)))
     }
 
     fn flight(&self, visit: &Visit) -> Flight<Outcome> {
@@ -328,8 +339,8 @@ impl CacheRoute {
         // What comes is judged by what is sent.
         visit.asked.class = Class::Get;
         let will_do = |flight: &Flight<Outcome>| self.cache.will_do(flight);
-        let begin = || Some(self.flight(&visit));
-        if let Some(Role::Lead(flight, ticket)) = self.cache.flights.join(id, will_do, begin) {
+        let begin = || Ok::<_, Infallible>(self.flight(&visit));
+        if let Ok(Role::Lead(flight, ticket)) = self.cache.flights.join(id, will_do, begin) {
             let job = Job {
                 child: Arc::new(visit.context.child()),
                 visit,
@@ -689,8 +700,10 @@ impl Keys {
     }
 }
 
-/// How often a request joins in before it goes alone: for its variant, or behind a failure.
+/// How often a request joins in before it goes alone: for its variant, of which each answer may tell more.
 pub(super) const ROUNDS: usize = 8;
+/// How often it does so when an answer tells nothing of that: behind failures and purges.
+const IN_VAIN: usize = 3;
 /// A body that takes longer is handed on, but not stored.
 const LONGEST_FETCH: Duration = Duration::from_secs(300);
 /// How long requests for what can't be shared do not wait for each other.

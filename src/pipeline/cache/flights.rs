@@ -67,19 +67,19 @@ impl<T> Flights<T> {
         })
     }
 
-    /// Joins the fetch for the same, if there is one that will do; else a new one takes its place, or `None` does
-    /// where none is to begin. What a fetch that has ended has brought can be seen then.
-    pub(super) fn join(
+    /// Joins the fetch for the same, if there is one that will do; else a new one takes its place, unless `begin` has
+    /// something instead: what a fetch that has ended has brought can be seen then. It is called under a lock.
+    pub(super) fn join<I>(
         self: &Arc<Self>,
         id: Id,
         will_do: impl FnOnce(&Flight<T>) -> bool,
-        begin: impl FnOnce() -> Option<Flight<T>>,
-    ) -> Option<Role<T>> {
+        begin: impl FnOnce() -> Result<Flight<T>, I>,
+    ) -> Result<Role<T>, I> {
         let mut shard = self.shard(&id);
         if let Some(flight) = shard.get(&id)
             && will_do(flight)
         {
-            return Some(Role::Follow(Arc::clone(flight)));
+            return Ok(Role::Follow(Arc::clone(flight)));
         }
         let flight = Arc::new(begin()?);
         shard.insert(id.clone(), Arc::clone(&flight));
@@ -89,7 +89,7 @@ impl<T> Flights<T> {
             id,
             flight: Arc::clone(&flight),
         };
-        Some(Role::Lead(flight, ticket))
+        Ok(Role::Lead(flight, ticket))
     }
 
     /// The fetch for this, if somebody makes one.

@@ -137,6 +137,11 @@ impl Sought {
 }
 
 impl Key {
+    /// The same, to be looked up.
+    pub(super) fn sought(&self) -> Sought {
+        Sought(SmallVec::from_slice(&self.0))
+    }
+
     /// All of it, in the same form in every process.
     pub(super) fn canonical(&self) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(self.0.len());

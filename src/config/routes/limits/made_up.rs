@@ -47,7 +47,8 @@ impl Builder<'_> {
 fn holds_for(holding: &RateLimit, limit: &RateLimit) -> bool {
     let is_held = |limit: &RateLimit| limit.algorithm == LimitAlgorithm::Concurrency;
     counts_everybody(holding)
-        && holding.enforce
+        // Two may be tried out together.
+        && (holding.enforce || !limit.enforce)
         && !holding.spares_a_family()
         && (is_held(limit) || !is_held(holding))
 }

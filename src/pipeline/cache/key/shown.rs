@@ -2,8 +2,9 @@
 //!
 //! A client gets it, and so does whatever logs answers on the way. What may be a credential or name a caller is
 //! shown as a digest: the fields that the key holds, the path that a rewrite has made, and for whom an answer is
-//! kept. The digests are of a secret of this process, so nobody can try out what they are of; two of them tell
-//! whether two requests differ in that part.
+//! kept. The digests are of a secret of this process, so nobody can try out elsewhere what they are of, and of the URL
+//! and the part's name, so no other part of a request can be tried out in its place; two of them tell whether two
+//! requests for a URL differ in that part.
 
 use std::hash::{BuildHasher, RandomState};
 
@@ -27,16 +28,18 @@ impl Key {
             part(HOST),
             part(TARGET)
         );
+        let url = hasher.hash_one(&shown);
         let mut add = |name: &str, value: &str| shown.push_str(&format!(" {name}={value}"));
-        let digest = |text: &str| format!("{:016x}", hasher.hash_one(text));
+        let digest =
+            |name: &str, text: &str| format!("{:016x}", hasher.hash_one((url, name, text)));
         each_of(&part(EXTRA), names, |name, text| match text {
             "" => add(name, ABSENT),
-            text => add(name, &digest(text)),
+            text => add(name, &digest(name, text)),
         });
         match &*part(CALLER) {
             "" => {}
             NOBODY => add("caller", "nobody"),
-            caller => add("caller", &digest(caller)),
+            caller => add("caller", &digest("caller", caller)),
         }
         shown
     }
