@@ -173,10 +173,12 @@ impl Redis {
             keys.extend(told.filter_map(|(&key, standings)| Some((key, standings?))));
         }
         keys.sort_unstable_by_key(|(key, _)| *key);
+        // What stands before several servers may have answered for one of them.
+        let is_one = self.is_cluster() || !self.has_slots();
         match away {
             Some(away) if keys.is_empty() => Err(away),
             _ => Ok(SharedKeys {
-                is_whole: found.is_whole && keys.len() == total,
+                is_whole: is_one && found.is_whole && keys.len() == total,
                 keys,
                 total,
             }),

@@ -56,11 +56,9 @@ impl Redis {
         for (key, server) in search.found {
             servers[server].push(key);
         }
-        // What stands before several servers may have answered for one of them.
-        let is_one = self.is_cluster() || !self.has_slots();
         Ok(Found {
             servers,
-            is_whole: is_one && ends.iter().all(|end| matches!(end, Ok(true))),
+            is_whole: ends.iter().all(|end| matches!(end, Ok(true))),
         })
     }
 
