@@ -30,7 +30,7 @@ pub use hashed::Hashed;
 pub use key::{KeyHash, KeyHasher};
 pub use redis::{
     Away, Begun, Guard, Heard, Keeping, LogHead, LogPart, Redis, SOFT, SharedAlgorithm, SharedAsk,
-    SharedKeys, SharedTaken, Turn,
+    SharedKeys, SharedLimit, SharedTaken, Turn, Unlisted,
 };
 pub use table::{Slot, Table};
 pub use throttle::{Allowed, Denied, Throttle};

@@ -181,7 +181,7 @@ impl Refusal {
     }
 
     pub(super) fn store_away() -> Self {
-        let message = "Redis, which counts this limit, is away: try again.";
+        let message = "Redis, which counts this limit, does not answer now: try again.";
         Self::new(
             StatusCode::SERVICE_UNAVAILABLE,
             "UNAVAILABLE",

@@ -64,7 +64,7 @@ pub enum LimitListing {
     Keys(LimitKeys),
     /// There is no such limit.
     Unknown,
-    /// They are counted in Redis, which does not tell.
+    /// They are counted in Redis, which does not tell, or has to tell others first.
     Away,
 }
 

@@ -30,7 +30,7 @@ mod script;
 pub use answers::{Begun, Guard, Keeping, SOFT, Turn};
 pub use channel::Heard;
 pub use log::{LogHead, LogPart};
-pub use quota::{SharedAlgorithm, SharedAsk, SharedKeys, SharedTaken};
+pub use quota::{SharedAlgorithm, SharedAsk, SharedKeys, SharedLimit, SharedTaken, Unlisted};
 
 use std::{
     fmt,
@@ -45,7 +45,6 @@ use std::{
 use redis::{Cmd, Value};
 use tokio::{
     runtime::Handle,
-    sync::Semaphore,
     time::{sleep, timeout},
 };
 
@@ -54,7 +53,7 @@ use breaker::{Breaker, Weight, pause};
 use deadlines::Deadlines;
 use exchange::Ask;
 use link::Target;
-use quota::Joint;
+use quota::{Joint, Listing};
 use script::Scripts;
 
 /// A Redis, or a cluster of them.
@@ -67,7 +66,7 @@ pub struct Redis {
     /// As many: what each is about to ask.
     joints: Box<[Mutex<Joint>]>,
     /// Who lists keys: one at a time.
-    listing: Semaphore,
+    listing: Listing,
     counts: Way,
     answers: Way,
     metrics: RedisMetrics,
@@ -201,7 +200,7 @@ impl Redis {
             prefix: config.prefix.as_str().into(),
             deadlines: (0..=workers).map(|_| Arc::default()).collect(),
             joints: (0..=workers).map(|_| Mutex::default()).collect(),
-            listing: Semaphore::new(1),
+            listing: Listing::default(),
             counts: Way::default(),
             answers: Way::default(),
             metrics,
@@ -391,10 +390,17 @@ impl Redis {
 
     fn failed(self: &Arc<Self>, lane: Lane, failure: Failure) -> Away {
         let away = failure.away;
-        let errors = &self.metrics.errors;
-        errors.with_label_values(&[away.as_str()]).inc();
+        // Where no request waits, many calls may serve one purpose: who makes them counts.
+        if failure.requests > 0 {
+            self.count_error(away);
+        }
         self.weigh(lane, failure);
         away
+    }
+
+    fn count_error(&self, away: Away) {
+        let errors = &self.metrics.errors;
+        errors.with_label_values(&[away.as_str()]).inc();
     }
 
     fn weigh(self: &Arc<Self>, lane: Lane, failure: Failure) {

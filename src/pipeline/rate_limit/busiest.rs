@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     config::LimitStore,
-    store::{Standing, Window},
+    store::{SharedLimit, Standing, Unlisted, Window},
 };
 
 /// The busiest keys of a limit.
@@ -28,13 +28,26 @@ pub struct LimitKeyList {
 
 impl Limit {
     /// The keys that have used most: of a limit over Redis those that are found there. While Redis does
-    /// not tell, those that this process counts in its place; `None` where that are none.
+    /// not tell, those that this process counts in its place; `None` where that are none, or where it takes
+    /// others too long to list theirs.
     pub async fn busiest(&self, most: usize) -> Option<LimitKeyList> {
         let Some(shared) = &self.shared else {
             return Some(self.busiest_here(most));
         };
-        let there = self.busiest_there(shared, most).await;
-        there.or_else(|| Some(self.busiest_here(most)).filter(|here| !here.keys.is_empty()))
+        match self.busiest_there(shared, most).await {
+            Ok(list) => Some(list),
+            Err(Unlisted::Away) => self.busiest_instead(most),
+            Err(Unlisted::Busy) => None,
+        }
+    }
+
+    /// What this process counts in Redis's place, if it does: others count by themselves, too.
+    fn busiest_instead(&self, most: usize) -> Option<LimitKeyList> {
+        let here = LimitKeyList {
+            is_sample: true,
+            ..self.busiest_here(most)
+        };
+        (!here.keys.is_empty()).then_some(here)
     }
 
     fn busiest_here(&self, most: usize) -> LimitKeyList {
@@ -51,34 +64,26 @@ impl Limit {
         }
     }
 
-    async fn busiest_there(&self, shared: &Shared, most: usize) -> Option<LimitKeyList> {
-        let redis = &shared.redis;
+    async fn busiest_there(&self, shared: &Shared, most: usize) -> Result<LimitKeyList, Unlisted> {
         let tier: &Tier = self.tier();
-        let _turn = redis.turn_to_list().await;
-        let name = &self.config.name;
-        let found = redis.find_keys(name, shared.algorithm, most).await.ok()?;
-        let asks = found.keys.iter().map(|&key| self.look(shared, key, tier));
-        let asks: Vec<_> = asks.collect();
-        let told = redis.all_standings(CONTROL, &asks).await;
-        let told = found.keys.iter().zip(told);
-        let mut known: Vec<_> = told
-            .filter_map(|(&key, standings)| Some((key, standings?)))
-            .collect();
-        let total = found.keys.len();
-        if known.is_empty() && total > 0 {
-            return None;
-        }
-        let is_sample = !found.is_whole || known.len() < total;
-        known.sort_by_cached_key(|(_, standings)| Reverse(used(&tier.windows, standings)));
-        let states = known.into_iter().map(|(key, standings)| {
-            let key = (key, tier);
-            self.shown_state(key, LimitStore::Redis, standings)
+        let limit = SharedLimit {
+            limit: &self.config.name,
+            algorithm: shared.algorithm,
+            windows: &tier.windows,
+            largest: shared.largest,
+        };
+        let found = shared.redis.list_keys(CONTROL, limit).await?;
+        let mut keys: Vec<_> = found.keys.iter().collect();
+        keys.sort_by_cached_key(|(_, standings)| Reverse(used(&tier.windows, standings)));
+        let states = keys.into_iter().take(most).map(|(key, standings)| {
+            let key = (*key, tier);
+            self.shown_state(key, LimitStore::Redis, standings.clone())
         });
-        Some(LimitKeyList {
+        Ok(LimitKeyList {
             store: LimitStore::Redis,
             keys: states.collect(),
-            total,
-            is_sample,
+            total: found.total,
+            is_sample: !found.is_whole,
         })
     }
 }

@@ -12,7 +12,8 @@ use smallvec::SmallVec;
 use super::{Away, Lane, Redis, Sending};
 use crate::store::{Decision, KeyHash, Refused, Standing, Window};
 pub(super) use joint::Joint;
-pub use listing::SharedKeys;
+pub(super) use listing::Listing;
+pub use listing::{SharedKeys, SharedLimit, Unlisted};
 
 /// The algorithms that count in Redis.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -190,7 +191,10 @@ impl Redis {
     ) -> Result<bool, Away> {
         let mut delete = redis::cmd("DEL");
         delete.arg(&self.key(&ask)[..]);
-        match self.ask(worker, &delete).await? {
+        let gone = self.ask(worker, &delete).await;
+        // Also where there is no answer: it may be gone.
+        self.listing.forget();
+        match gone? {
             Value::Int(gone @ 0..=1) => Ok(gone == 1),
             _ => Err(self.garbage_on(Lane::Counts, 1)),
         }

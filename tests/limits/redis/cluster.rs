@@ -15,7 +15,7 @@ use tokio::{
 
 use super::{
     Counts, Storm, degraded, get, get_as, is_open, limited_by,
-    listing::{is_whole, listed, remaining},
+    listing::{forget_list, is_whole, listed, remaining},
     recovery, storm,
 };
 use crate::support::{Gateway, Raw, RedisCluster, RedisServer, eventually, within};
@@ -146,6 +146,7 @@ async fn an_operator_sees_the_busiest_keys_of_all_nodes() {
     expected[0] = 998;
     assert_eq!(remaining(&list), expected);
     nodes[*first].kill();
+    forget_list(&gateway).await;
     let elsewhere = callers.iter().filter(|(node, _)| node != first).count();
     let is_part = |list: &serde_json::Value| {
         list["meta"]["store"] == "redis" && list["meta"]["sample"] == true
@@ -168,6 +169,7 @@ async fn keys_of_a_server_with_slots_behind_one_url_are_listed_as_a_sample() {
     for _ in 0..2 {
         let list = listed(&gateway, "each", |list| list["meta"]["store"] == "redis").await;
         assert_eq!(remaining(&list), [998, 999]);
+        forget_list(&gateway).await;
     }
     let list = listed(&gateway, "each", |list| list["meta"]["sample"] == true).await;
     assert_eq!(

@@ -1,6 +1,20 @@
 //! Which keys an operator sees of a limit that several gateways count together.
 
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering::SeqCst},
+    },
+    time::{Duration, Instant},
+};
+
+use futures_util::future::join_all;
 use serde_json::{Value, json};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+    time::sleep,
+};
 
 use super::{get_as, is_open, limited_by};
 use crate::support::{Answer, Gateway, Raw, RedisServer, within};
@@ -25,11 +39,17 @@ async fn uses(gateway: &Gateway, who: &str, times: usize) {
     }
 }
 
+fn request(method: &str, path: &str) -> String {
+    format!("{method} /api/limits{path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+}
+
 async fn ask(gateway: &Gateway, method: &str, path: &str) -> Answer {
-    let request = format!(
-        "{method} /api/limits{path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
-    );
-    Raw::ask(gateway.admin(), request).await
+    Raw::ask(gateway.admin(), request(method, path)).await
+}
+
+/// Has the next list be made anew: to reset a key does that, whether or not it is there.
+pub(super) async fn forget_list(gateway: &Gateway) {
+    ask(gateway, "DELETE", "/each/keys/nobody").await;
 }
 
 async fn see(gateway: &Gateway, path: &str) -> Value {
@@ -52,6 +72,8 @@ pub(super) async fn listed(
             if answer.status == 200 && is_right(&list) {
                 return list;
             }
+            // It is kept for a while.
+            sleep(Duration::from_millis(20)).await;
         }
     })
     .await
@@ -99,8 +121,11 @@ async fn an_operator_sees_the_busiest_keys_of_all_gateways() {
     assert_eq!(remaining(&rest), [49]);
     let reset = ask(other, "DELETE", &format!("/each/keys/{hash}")).await;
     assert_eq!(reset.status, 204);
-    let list = listed(one, "each", is_whole).await;
+    let list = listed(other, "each", is_whole).await;
     assert_eq!(remaining(&list), [48, 49]);
+    // A gateway that has listed them of late goes on to show that for a few seconds.
+    let is_as_well = |list: &Value| is_whole(list) && remaining(list) == [48, 49];
+    listed(one, "each", is_as_well).await;
 }
 
 #[tokio::test]
@@ -134,6 +159,7 @@ async fn keys_in_redis_are_listed_whatever_counts_them() {
         let list = listed(&gateway, "each", is_whole).await;
         assert_eq!(remaining(&list), [47, 49], "{algorithm}");
         // Looking takes nothing.
+        forget_list(&gateway).await;
         let list = listed(&gateway, "each", is_whole).await;
         assert_eq!(remaining(&list), [47, 49], "{algorithm}");
     }
@@ -202,6 +228,128 @@ async fn a_key_that_another_program_has_taken_hides_no_other() {
 }
 
 #[tokio::test]
+async fn a_call_that_holds_nothing_but_such_keys_ends_no_list() {
+    let redis = RedisServer::start();
+    let exact = "quota = '50/1d'\nalgorithm = 'sliding_window'\nexact = true\nmax_keys = 1000";
+    let gateway = patient(&redis, exact);
+    uses(&gateway, "alice", 3).await;
+    uses(&gateway, "bob", 1).await;
+    // A call reads three logs: the first one has these alone, and the last one another.
+    let low = (0..3).map(|number| format!("{number:032x}"));
+    let high = ["e", "f"].map(|last| format!("{}{last}", "f".repeat(31)));
+    for hash in low.chain(high) {
+        let set = redis.run(&format!("SET tollgate:limit:{{{hash}}}:e:each x"));
+        assert!(set.starts_with("+OK"), "{set}");
+    }
+    let list = listed(&gateway, "each", |list| list["meta"]["total"] == 7).await;
+    assert_eq!(list["meta"]["store"], "redis");
+    assert_eq!(remaining(&list), [47, 49]);
+    assert_eq!(list["meta"]["sample"], true);
+}
+
+#[tokio::test]
+async fn one_slow_call_loses_nothing_of_what_was_found() {
+    let redis = RedisServer::start();
+    let named = "'tollgate:limit:{' .. string.format('%032x', number) .. '}:t:each'";
+    let fill = format!("for number = 1, 2000 do redis.call('HSET', {named}, 'x', 1) end");
+    let filled = redis.run(&format!("EVAL \"{fill}\" 0"));
+    assert!(filled.starts_with("$-1"), "{filled}");
+    let scans = Arc::<AtomicU32>::default();
+    // Longer than a call may take.
+    let url = behind_slow_scan(&redis, Duration::from_millis(1_300), &scans).await;
+    let url = format!("['{url}']\ntimeout = '1s'");
+    let gateway = limited_by(&url, &each("quota = '50/1h'"), "['each', 'all']");
+    let list = see(&gateway, "/each/keys").await;
+    assert_eq!(list["meta"]["store"], "redis");
+    assert_eq!(list["meta"]["total"], 2000);
+    assert!(scans.load(SeqCst) > 4, "it has asked again");
+}
+
+/// The URL of a proxy that holds back the second `SCAN` for so long; `scans` counts all.
+async fn behind_slow_scan(redis: &RedisServer, by: Duration, scans: &Arc<AtomicU32>) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("redis://{}", listener.local_addr().unwrap());
+    let (port, scans) = (redis.port(), Arc::clone(scans));
+    tokio::spawn(async move {
+        while let Ok((client, _)) = listener.accept().await {
+            let server = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+            tokio::spawn(relay(client, server, by, Arc::clone(&scans)));
+        }
+    });
+    url
+}
+
+async fn relay(mut client: TcpStream, mut server: TcpStream, by: Duration, scans: Arc<AtomicU32>) {
+    let (mut asked, mut told) = (vec![0_u8; 65_536], vec![0_u8; 65_536]);
+    loop {
+        let is_relayed = tokio::select! {
+            read = client.read(&mut asked) => {
+                let Ok(length @ 1..) = read else { return };
+                let is_scan = asked[..length].windows(6).any(|bytes| bytes == b"\r\nSCAN");
+                if is_scan && scans.fetch_add(1, SeqCst) == 1 {
+                    sleep(by).await;
+                }
+                server.write_all(&asked[..length]).await
+            }
+            read = server.read(&mut told) => {
+                let Ok(length @ 1..) = read else { return };
+                client.write_all(&told[..length]).await
+            }
+        };
+        if is_relayed.is_err() {
+            return;
+        }
+    }
+}
+
+#[tokio::test]
+async fn all_who_ask_for_a_list_within_seconds_share_one_search() {
+    let redis = RedisServer::start();
+    let gateway = patient(&redis, "quota = '50/1h'");
+    uses(&gateway, "alice", 3).await;
+    uses(&gateway, "bob", 1).await;
+    let lists = (0..30).map(|_| see(&gateway, "/each/keys"));
+    for list in join_all(lists).await {
+        assert_eq!(remaining(&list), [47, 49]);
+    }
+    assert_eq!(redis.calls("scan"), 1);
+    uses(&gateway, "alice", 1).await;
+    let reset = ask(&gateway, "DELETE", "/each/keys/bob").await;
+    assert_eq!(reset.status, 204);
+    let list = see(&gateway, "/each/keys").await;
+    assert_eq!(remaining(&list), [46], "it tells of no key that was reset");
+    assert_eq!(redis.calls("scan"), 2);
+}
+
+#[tokio::test]
+async fn nobody_waits_for_long_until_others_have_their_list() {
+    let redis = RedisServer::start();
+    let gateway = patient(&redis, "quota = '50/1h'");
+    uses(&gateway, "alice", 3).await;
+    redis.freeze();
+    // Who leaves before there is a list takes nobody's turn.
+    let mut leaver = Raw::connect(gateway.admin()).await;
+    leaver.send(request("GET", "/each/keys")).await;
+    sleep(Duration::from_millis(300)).await;
+    leaver.reset();
+    sleep(Duration::from_millis(300)).await;
+    let began = Instant::now();
+    let asks = (0..8).map(|_| async {
+        let refusal = ask(&gateway, "GET", "/each/keys").await.refusal();
+        (refusal, began.elapsed())
+    });
+    let refusals = join_all(asks).await;
+    let away = (503, "admin.store_unavailable".to_owned());
+    assert!(refusals.iter().all(|(refusal, _)| *refusal == away));
+    let searched = |waited: Duration| waited > Duration::from_millis(2_700);
+    let searches = refusals.iter().filter(|(_, waited)| searched(*waited));
+    assert_eq!(searches.count(), 1, "the others waited: {refusals:?}");
+    redis.thaw();
+    let list = listed(&gateway, "each", is_whole).await;
+    assert_eq!(remaining(&list), [47]);
+}
+
+#[tokio::test]
 async fn while_redis_is_away_what_the_gateway_counts_by_itself_is_listed() {
     let mut redis = RedisServer::start();
     let gateway = patient(&redis, "quota = '50/1h'");
@@ -213,6 +361,7 @@ async fn while_redis_is_away_what_the_gateway_counts_by_itself_is_listed() {
     uses(&gateway, "bob", 1).await;
     let list = see(&gateway, "/each/keys").await;
     assert_eq!(list["meta"]["store"], "memory");
+    assert_eq!(list["meta"]["sample"], true, "others count others");
     assert_eq!(list["data"][0]["store"], "memory");
     assert_eq!(remaining(&list), [49]);
     redis.restart();
@@ -247,6 +396,7 @@ async fn who_may_not_look_for_keys_takes_no_limit_out_of_redis() {
     }
     assert!(!is_open(&may_not));
     uses(&may_not, "alice", 1).await;
+    forget_list(&may).await;
     let list = listed(&may, "each", is_whole).await;
     assert_eq!(remaining(&list), [46]);
 }
