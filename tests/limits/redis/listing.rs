@@ -326,6 +326,9 @@ async fn nobody_waits_for_long_until_others_have_their_list() {
     let redis = RedisServer::start();
     let gateway = patient(&redis, "quota = '50/1h'");
     uses(&gateway, "alice", 3).await;
+    // It is connected for that, and has no list any more.
+    see(&gateway, "/each/keys").await;
+    forget_list(&gateway).await;
     redis.freeze();
     // Who leaves before there is a list takes nobody's turn.
     let mut leaver = Raw::connect(gateway.admin()).await;
