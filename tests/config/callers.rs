@@ -154,7 +154,7 @@ fn a_quota_of_a_key_that_a_route_does_not_apply_is_a_warning() {
         let related = &finding.related[0];
         assert_eq!(
             (related.line, &*related.label),
-            (15, "no limit by caller"),
+            (16, "no limit by caller"),
             "{findings}"
         );
     }
