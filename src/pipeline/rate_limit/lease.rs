@@ -121,10 +121,8 @@ struct Batch {
     is_closed: bool,
     /// What is in hand, or less of it, when the batch is to be topped up.
     low: u32,
-    /// What was in hand when the fetch that is under way began.
-    began_with: u32,
-    /// What is in hand, or less of it, when one that waits for others is to begin.
-    hurries_at: u32,
+    /// What was in hand when it was found low, for the fetch that is under way.
+    found_with: u32,
     /// What was in hand when the last fetch had come, and when that was.
     filled_with: u32,
     filled_at: u64,
@@ -296,10 +294,6 @@ impl Lease {
             let lent = lends.then(|| Lent::new(self, &mut batch, cost));
             let more = self.runs_low(&batch, cost);
             let more = more.then(|| self.top_up(&mut batch, now, cost));
-            // It is used faster than it was.
-            if batch.gathering && batch.in_hand() <= batch.hurries_at {
-                self.hurry(&mut batch);
-            }
             return Leased::Given(Given {
                 window,
                 standing,
@@ -309,10 +303,14 @@ impl Lease {
         }
         if batch.fetching {
             batch.is_known = true;
-            self.hurry(&mut batch);
+            if std::mem::take(&mut batch.gathering) {
+                self.hurried.notify_one();
+            }
             return Leased::Wait;
         }
         batch.fetching = true;
+        // Whoever fetches for itself had nothing: that is as fast as can be.
+        batch.found_with = u32::MAX;
         // A request that began before may still come for what is too old.
         if now >= batch.until {
             batch.left = 0;
@@ -387,19 +385,15 @@ impl Lease {
     /// Has it topped up. That waits for others where what is left lasts twice as long, as fast as it was used.
     fn top_up(self: &Arc<Self>, batch: &mut Batch, now: u64, least: u32) -> TopUp {
         batch.fetching = true;
-        batch.hurries_at = batch.in_hand() / 2;
-        batch.gathering = batch.left >= least.max(batch.used_within(2 * GATHERING, now));
+        batch.found_with = batch.in_hand();
+        let used = batch.filled_with.saturating_sub(batch.in_hand());
+        let passed = u128::from(now.saturating_sub(batch.filled_at));
+        let needed = u128::from(used) * 2 * GATHERING.as_nanos();
+        batch.gathering = needed <= u128::from(batch.left) * passed;
         TopUp {
             fetch: Fetch::new(self, 0),
             least,
             gathers: batch.gathering,
-        }
-    }
-
-    /// Has a top-up that waits for others begin.
-    fn hurry(&self, batch: &mut Batch) {
-        if std::mem::take(&mut batch.gathering) {
-            self.hurried.notify_one();
         }
     }
 
@@ -408,13 +402,11 @@ impl Lease {
         self.size.saturating_sub(1)
     }
 
-    /// When the next batch is to be topped up: several times as much is to be left as was used while the
-    /// last one was fetched, and enough to wait for others where half a batch is that. Whoever had to fetch one had
-    /// nothing.
-    fn low(&self, enough: u32, waiting: u32) -> u32 {
-        let (least, most) = (self.size / FEWEST, self.most() / 2);
-        let waiting = if waiting < most { waiting + 1 } else { 0 };
-        enough.max(waiting).max(least).min(most)
+    /// When the next batch is to be topped up, by what was used while one was fetched: several times as
+    /// much is to be left. Whoever had to fetch one had nothing.
+    fn low(&self, used: u32) -> u32 {
+        let enough = used.saturating_mul(MARGIN);
+        enough.max(self.size / FEWEST).min(self.most() / 2)
     }
 
     fn locked(&self) -> MutexGuard<'_, Batch> {
@@ -445,14 +437,6 @@ impl Batch {
             ..standing
         };
         Some((self.window, standing))
-    }
-
-    /// What will be used in a time, as fast as it was since the last fetch had come; all where no time has passed.
-    fn used_within(&self, time: Duration, now: u64) -> u32 {
-        let used = u128::from(self.filled_with.saturating_sub(self.in_hand()));
-        let passed = u128::from(now.saturating_sub(self.filled_at));
-        let within = (used * time.as_nanos()).checked_div(passed);
-        within.map_or(u32::MAX, |within| within.try_into().unwrap_or(u32::MAX))
     }
 
     /// What is left, or may come back.
@@ -535,11 +519,6 @@ impl Fetch {
             false => 0,
         };
         batch.gathering = false;
-        // Whoever fetches for itself had nothing: that is as fast as can be.
-        batch.began_with = match self.cost {
-            0 => batch.in_hand(),
-            _ => u32::MAX,
-        };
         self.size = self.cost.saturating_add(batch.coming);
     }
 
@@ -553,10 +532,8 @@ impl Fetch {
         now: u64,
     ) {
         self.end(|batch| {
-            let used = batch.began_with.saturating_sub(batch.in_hand());
-            // There is to be enough to wait for others the next time.
-            let waiting = batch.used_within(2 * GATHERING, now);
-            batch.low = self.lease.low(used.saturating_mul(MARGIN), waiting);
+            let used = batch.found_with.saturating_sub(batch.in_hand());
+            batch.low = self.lease.low(used);
             let is_old = now >= batch.until;
             let left = if is_old { 0 } else { batch.left };
             batch.left = left.saturating_add(got);
@@ -586,7 +563,6 @@ impl Fetch {
         let mut batch = self.lease.locked();
         note(&mut batch);
         batch.fetching = false;
-        batch.gathering = false;
         batch.coming = 0;
         if batch.is_closed {
             // It all goes back: who waits for it asks by itself.

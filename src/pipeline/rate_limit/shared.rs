@@ -102,11 +102,7 @@ pub(super) fn change_later(
 fn top_up(limit: &Arc<Limit>, ask: &Ask, worker: usize, more: TopUp) {
     let (limit, tier, key) = (Arc::clone(limit), Arc::clone(&ask.tier), ask.key);
     tokio::spawn(async move {
-        // Where keys have slots each is asked by itself.
-        let shared = limit.shared.as_ref();
-        if shared.is_some_and(|shared| !shared.redis.has_slots()) {
-            more.gather(limit.clock.now()).await;
-        }
+        more.gather(limit.clock.now()).await;
         let TopUp {
             mut fetch, least, ..
         } = more;

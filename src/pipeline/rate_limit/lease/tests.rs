@@ -504,50 +504,14 @@ async fn what_is_used_slowly_waits_for_others_that_run_low_and_what_is_not_does_
     }
 }
 
-/// However slowly it was used before.
-#[tokio::test(start_paused = true)]
-async fn a_top_up_waits_for_nobody_when_half_of_what_was_left_is_used() {
-    for (used, waits) in [(18, true), (20, false)] {
-        let lease = lease(80);
-        let more = top_up_of(&lease, 1, 5_000_000);
-        for _ in 0..used {
-            assert!(given(&lease, 300_000_000).more.is_none(), "it is under way");
-        }
-        let waited = gathered(&more).await;
-        assert_eq!(waited >= GATHERING, waits, "{used}");
-    }
-}
-
 #[tokio::test(start_paused = true)]
 async fn a_top_up_that_somebody_waits_for_waits_for_nobody() {
     let lease = lease(80);
     let more = top_up_of(&lease, 1, 5_000_000);
-    assert!(matches!(lease.take(300_000_000, (60, false)), Leased::Wait));
-    assert!(gathered(&more).await < Duration::from_millis(1));
-}
-
-/// What is used evenly has enough left to wait for others each time, and no more.
-#[test]
-fn a_batch_is_topped_up_when_there_is_enough_to_wait_for_others() {
-    let gathering = GATHERING.as_nanos() as u64;
-    for (each, low) in [(gathering, 10), (gathering / 10, 21), (gathering / 15, 31)] {
-        let lease = lease(80);
-        let mut at = 1;
-        let mut more = top_up_of(&lease, at, each);
-        at += 40 * each;
-        for _ in 0..3 {
-            let fetch = begun(more.fetch);
-            fetch.keep(fetch.size, (0, standing()), &tier(), at);
-            more = loop {
-                at += each;
-                if let Some(more) = given(&lease, at).more {
-                    break more;
-                }
-            };
-            assert!(more.gathers);
-            assert_eq!(lease.locked().in_hand(), low, "{each}");
-        }
+    while let Leased::Given(given) = now(&lease, 300_000_000) {
+        assert!(given.more.is_none(), "it is under way");
     }
+    assert!(gathered(&more).await < Duration::from_millis(1));
 }
 
 /// What may happen to a key.
