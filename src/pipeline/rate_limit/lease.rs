@@ -7,7 +7,7 @@
 //! round trip a batch. When it runs low, a task tops it up: where tokens come before the rest is used
 //! too, nobody waits. How low that is, is learnt from what was used during the last top-up: a batch that
 //! is used slowly is nearly whole each time, and one that is used faster than Redis answers has half of it
-//! to live on. Where there is time for it, those that run low are topped up in one call. Whom they do not reach waits for the next; what Redis refuses a request, it refuses to all
+//! to live on. Whom they do not reach waits for the next; what Redis refuses a request, it refuses to all
 //! who waited for as much. Nobody waits longer than Redis's own deadline: then it asks by itself. What is
 //! left is forgotten a window, the shortest, after the last of it came.
 //!
@@ -36,15 +36,11 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering::Relaxed},
     },
-    time::Duration,
 };
 
 use quick_cache::{Lifecycle, UnitWeighter, sync::Cache};
 use smallvec::SmallVec;
-use tokio::{
-    sync::{Notify, OwnedSemaphorePermit, Semaphore},
-    time::timeout,
-};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
 use super::tier::Tier;
 use crate::store::{Hashed, KeyHash, KeyHasher, Refused, Standing};
@@ -96,8 +92,6 @@ pub(super) struct Lease {
     batch: Mutex<Batch>,
     /// Woken when a fetch has ended.
     fetched: Notify,
-    /// Woken when a top-up is not to wait for others any longer.
-    hurried: Notify,
 }
 
 /// What is left of a batch.
@@ -110,8 +104,6 @@ struct Batch {
     coming: u32,
     until: u64,
     fetching: bool,
-    /// Whether that has not begun yet, but waits for others that run low.
-    gathering: bool,
     /// Whether Redis had as much as it was last asked for. Where it had less, to ask before that is used
     /// is to ask more often for less.
     plenty: bool,
@@ -121,11 +113,8 @@ struct Batch {
     is_closed: bool,
     /// What is in hand, or less of it, when the batch is to be topped up.
     low: u32,
-    /// What was in hand when it was found low, for the fetch that is under way.
-    found_with: u32,
-    /// What was in hand when the last fetch had come, and when that was.
-    filled_with: u32,
-    filled_at: u64,
+    /// What was in hand when the fetch that is under way began.
+    began_with: u32,
     window: usize,
     /// What that window has room for: nobody is told more, though there is what was taken before.
     room: u32,
@@ -207,8 +196,6 @@ pub(super) struct TopUp {
     pub(super) fetch: Fetch,
     /// What a request takes: less than that is of no use.
     pub(super) least: u32,
-    /// Whether it waits for others that run low.
-    gathers: bool,
 }
 
 impl Leases {
@@ -282,7 +269,6 @@ impl Lease {
             owner,
             batch: Mutex::default(),
             fetched: Notify::new(),
-            hurried: Notify::new(),
         }
     }
 
@@ -292,8 +278,11 @@ impl Lease {
         let mut batch = self.locked();
         if let Some((window, standing)) = batch.give(now, cost) {
             let lent = lends.then(|| Lent::new(self, &mut batch, cost));
-            let more = self.runs_low(&batch, cost);
-            let more = more.then(|| self.top_up(&mut batch, now, cost));
+            let more = self.runs_low(&batch, cost).then(|| TopUp {
+                fetch: Fetch::new(self, 0),
+                least: cost,
+            });
+            batch.fetching |= more.is_some();
             return Leased::Given(Given {
                 window,
                 standing,
@@ -303,14 +292,9 @@ impl Lease {
         }
         if batch.fetching {
             batch.is_known = true;
-            if std::mem::take(&mut batch.gathering) {
-                self.hurried.notify_one();
-            }
             return Leased::Wait;
         }
         batch.fetching = true;
-        // Whoever fetches for itself had nothing: that is as fast as can be.
-        batch.found_with = u32::MAX;
         // A request that began before may still come for what is too old.
         if now >= batch.until {
             batch.left = 0;
@@ -380,21 +364,6 @@ impl Lease {
     fn runs_low(&self, batch: &Batch, cost: u32) -> bool {
         let idle = batch.plenty && !batch.fetching;
         idle && batch.in_hand() <= batch.low && self.size / FEWEST >= cost
-    }
-
-    /// Has it topped up. That waits for others where what is left lasts twice as long, as fast as it was used.
-    fn top_up(self: &Arc<Self>, batch: &mut Batch, now: u64, least: u32) -> TopUp {
-        batch.fetching = true;
-        batch.found_with = batch.in_hand();
-        let used = batch.filled_with.saturating_sub(batch.in_hand());
-        let passed = u128::from(now.saturating_sub(batch.filled_at));
-        let needed = u128::from(used) * 2 * GATHERING.as_nanos();
-        batch.gathering = needed <= u128::from(batch.left) * passed;
-        TopUp {
-            fetch: Fetch::new(self, 0),
-            least,
-            gathers: batch.gathering,
-        }
     }
 
     /// What may be in hand of a key: who fetches a batch takes one at least.
@@ -481,19 +450,6 @@ impl Drop for Lent {
     }
 }
 
-impl TopUp {
-    /// Waits until others may have run low, too: what is asked in one turn goes in one call, which costs Redis and
-    /// this process most of what it costs but once. Nobody is to wait for that, so it ends when somebody does.
-    pub(super) async fn gather(&self, now: Duration) {
-        if self.gathers {
-            let passed = now.as_nanos() % GATHERING.as_nanos();
-            let left = GATHERING.saturating_sub(Duration::from_nanos(passed as u64));
-            // It is due either way.
-            let _ = timeout(left, self.fetch.lease.hurried.notified()).await;
-        }
-    }
-}
-
 impl Fetch {
     fn new(lease: &Arc<Lease>, cost: u32) -> Self {
         Self {
@@ -518,7 +474,11 @@ impl Fetch {
             true => missing.saturating_sub(batch.lent),
             false => 0,
         };
-        batch.gathering = false;
+        // Whoever fetches for itself had nothing: that is as fast as can be.
+        batch.began_with = match self.cost {
+            0 => batch.in_hand(),
+            _ => u32::MAX,
+        };
         self.size = self.cost.saturating_add(batch.coming);
     }
 
@@ -532,13 +492,11 @@ impl Fetch {
         now: u64,
     ) {
         self.end(|batch| {
-            let used = batch.found_with.saturating_sub(batch.in_hand());
+            let used = batch.began_with.saturating_sub(batch.in_hand());
             batch.low = self.lease.low(used);
             let is_old = now >= batch.until;
             let left = if is_old { 0 } else { batch.left };
             batch.left = left.saturating_add(got);
-            batch.filled_with = batch.in_hand();
-            batch.filled_at = now;
             // What is left of before is good for no longer because nothing has come.
             if got > 0 || is_old {
                 batch.until = now.saturating_add(tier.shortest());
@@ -592,8 +550,6 @@ const MOST_WAITS: usize = 4;
 const MOST_RETURNING: usize = 256;
 /// So many requests a batch has to be for to be topped up.
 const FEWEST: u32 = 8;
-/// At multiples of this what has run low is topped up.
-const GATHERING: Duration = Duration::from_millis(8);
 /// How many times of what was used during a top-up is to be there when the next one begins.
 const MARGIN: u32 = 4;
 

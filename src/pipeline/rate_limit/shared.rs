@@ -102,10 +102,7 @@ pub(super) fn change_later(
 fn top_up(limit: &Arc<Limit>, ask: &Ask, worker: usize, more: TopUp) {
     let (limit, tier, key) = (Arc::clone(limit), Arc::clone(&ask.tier), ask.key);
     tokio::spawn(async move {
-        more.gather(limit.clock.now()).await;
-        let TopUp {
-            mut fetch, least, ..
-        } = more;
+        let TopUp { mut fetch, least } = more;
         fetch.begin();
         // It had to make room meanwhile.
         if fetch.size == 0 {

@@ -468,52 +468,6 @@ fn a_batch_is_topped_up_the_later_the_less_was_used_during_the_last_top_up() {
     }
 }
 
-/// The next top-up of a batch that came at a moment, one of which is used each so many nanoseconds.
-fn top_up_of(lease: &Arc<Lease>, mut at: u64, each: u64) -> TopUp {
-    fetch(lease).keep(79, (0, standing()), &tier(), at);
-    loop {
-        at += each;
-        if let Some(more) = given(lease, at).more {
-            return more;
-        }
-    }
-}
-
-/// How long a top-up waits for others that is found due a tenth of a millisecond after that was done last.
-async fn gathered(more: &TopUp) -> Duration {
-    let began = tokio::time::Instant::now();
-    let tenth = Duration::from_micros(100);
-    more.gather(5 * GATHERING + tenth).await;
-    began.elapsed() + tenth
-}
-
-#[tokio::test(start_paused = true)]
-async fn what_is_used_slowly_waits_for_others_that_run_low_and_what_is_not_does_not() {
-    let gathering = GATHERING.as_nanos() as u64;
-    // The other half lasts twice as long, or a little less.
-    for (each, waits) in [
-        (gathering / 19, true),
-        (gathering / 20, false),
-        (gathering, true),
-        (0, false),
-    ] {
-        let more = top_up_of(&lease(80), 1, each);
-        let waited = gathered(&more).await;
-        assert_eq!(waited >= GATHERING, waits, "{each}");
-        assert!(waited <= GATHERING + Duration::from_millis(1), "{waited:?}");
-    }
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_top_up_that_somebody_waits_for_waits_for_nobody() {
-    let lease = lease(80);
-    let more = top_up_of(&lease, 1, 5_000_000);
-    while let Leased::Given(given) = now(&lease, 300_000_000) {
-        assert!(given.more.is_none(), "it is under way");
-    }
-    assert!(gathered(&more).await < Duration::from_millis(1));
-}
-
 /// What may happen to a key.
 #[derive(Clone, Copy, Debug)]
 enum Step {
