@@ -12,6 +12,7 @@ use smallvec::SmallVec;
 use super::{Away, Lane, Redis, Sending};
 use crate::store::{Decision, KeyHash, Refused, Standing, Window};
 pub(super) use joint::Joint;
+use listing::Forgetting;
 pub(super) use listing::Listing;
 pub use listing::{SharedKeys, SharedLimit, Unlisted};
 
@@ -191,10 +192,9 @@ impl Redis {
     ) -> Result<bool, Away> {
         let mut delete = redis::cmd("DEL");
         delete.arg(&self.key(&ask)[..]);
-        let gone = self.ask(worker, &delete).await;
-        // Also where there is no answer: it may be gone.
-        self.listing.forget();
-        match gone? {
+        // Also where there is no answer, or nobody is left to wait for one: it may be gone.
+        let _forgetting = Forgetting(&self.listing);
+        match self.ask(worker, &delete).await? {
             Value::Int(gone @ 0..=1) => Ok(gone == 1),
             _ => Err(self.garbage_on(Lane::Counts, 1)),
         }

@@ -86,8 +86,17 @@ pub(in crate::store::redis) struct Listing {
 
 impl Listing {
     /// Has the next list be made anew, whatever is under way.
-    pub(super) fn forget(&self) {
+    fn forget(&self) {
         self.resets.fetch_add(1, SeqCst);
+    }
+}
+
+/// A reset that is under way. When it has ended, however it did, the list is forgotten.
+pub(super) struct Forgetting<'l>(pub(super) &'l Listing);
+
+impl Drop for Forgetting<'_> {
+    fn drop(&mut self) {
+        self.0.forget();
     }
 }
 
