@@ -302,10 +302,10 @@ fn remake(site: &Site) {
 
 #[tokio::test]
 async fn who_comes_behind_a_reload_waits_for_a_fetch_that_began_before() {
-    let site = Site::with("", &[("cache-control", "max-age=1")]).await;
+    let site = Site::with("", &[("cache-control", "max-age=60")]).await;
     site.get("/a").await;
     eventually(|| site.gateway.metric("tollgate_cache_objects", &[]) == 1.0).await;
-    site.later(2);
+    site.later(61);
     site.gate.forget_permits(1_000_000);
     let in_flight = || site.gateway.metric("tollgate_requests_in_flight", &[]);
     let late = async {
