@@ -29,8 +29,8 @@ pub use counting::{
 pub use hashed::Hashed;
 pub use key::{KeyHash, KeyHasher};
 pub use redis::{
-    Away, Begun, Guard, Heard, Keeping, LogHead, LogPart, Redis, SOFT, SharedAlgorithm, SharedAsk,
-    SharedKeys, SharedLimit, SharedTaken, Turn, Unlisted,
+    Away, Begun, Guard, Heard, Keeping, LogHead, LogPart, Place, Redis, SOFT, SharedAlgorithm,
+    SharedAsk, SharedKeys, SharedLimit, SharedTaken, Turn, Unlisted,
 };
 pub use table::{Slot, Table};
 pub use throttle::{Allowed, Denied, Throttle};

@@ -24,12 +24,14 @@ mod deadlines;
 mod exchange;
 mod link;
 mod log;
+mod places;
 mod quota;
 mod script;
 
 pub use answers::{Begun, Guard, Keeping, SOFT, Turn};
 pub use channel::Heard;
 pub use log::{LogHead, LogPart};
+pub use places::Place;
 pub use quota::{SharedAlgorithm, SharedAsk, SharedKeys, SharedLimit, SharedTaken, Unlisted};
 
 use std::{
@@ -53,6 +55,7 @@ use breaker::{Breaker, Weight, pause};
 use deadlines::Deadlines;
 use exchange::Ask;
 use link::Target;
+use places::Places;
 use quota::{Joint, Listing};
 use script::Scripts;
 
@@ -65,6 +68,8 @@ pub struct Redis {
     deadlines: Box<[Arc<Deadlines>]>,
     /// As many: what each is about to ask.
     joints: Box<[Mutex<Joint>]>,
+    /// As many: what the requests of each hold.
+    places: Box<[Mutex<Places>]>,
     /// Who lists keys: one at a time.
     listing: Listing,
     counts: Way,
@@ -200,6 +205,7 @@ impl Redis {
             prefix: config.prefix.as_str().into(),
             deadlines: (0..=workers).map(|_| Arc::default()).collect(),
             joints: (0..=workers).map(|_| Mutex::default()).collect(),
+            places: (0..=workers).map(|_| Mutex::default()).collect(),
             listing: Listing::default(),
             counts: Way::default(),
             answers: Way::default(),

@@ -9,6 +9,7 @@ mod config;
 mod failover;
 mod limits;
 mod listing;
+mod places;
 mod purges;
 mod revocation;
 mod tls;

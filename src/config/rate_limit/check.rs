@@ -188,15 +188,6 @@ impl Checker<'_, '_, '_> {
             }
             return;
         }
-        if self.limit.algorithm == LimitAlgorithm::Concurrency {
-            let message = "requests in flight are counted in memory only: what a gateway that died \
-                           held would never be given back";
-            self.refuse(
-                "store",
-                message,
-                "write `store = \"memory\"`: so many a gateway",
-            );
-        }
         let overrides = self
             .limit
             .overrides
@@ -213,6 +204,10 @@ impl Checker<'_, '_, '_> {
         if self.limit.lease > 1 && self.limit.exact {
             let message = "an exact window does not go with leases, which are not exact";
             self.refuse("lease", message, "leave out one of them");
+        }
+        if self.limit.lease > 1 && self.limit.algorithm == LimitAlgorithm::Concurrency {
+            let message = "what is in flight is given back, so nothing is taken in advance";
+            self.refuse("lease", message, "leave it out");
         }
     }
 

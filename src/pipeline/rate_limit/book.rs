@@ -179,6 +179,7 @@ impl Limit {
             cost: 0,
             want: 0,
             enforced: false,
+            place: 0,
         }
     }
 

@@ -12,9 +12,8 @@ use http_body::{Body as HttpBody, Frame, SizeHint};
 
 use super::limit::{Limit, LimitCounters};
 use crate::{
-    config::LimitAlgorithm,
     exchange::{Body, BodyError, Response, Tunnel},
-    store::{KeyHash, Window},
+    store::{KeyHash, Place, Window},
 };
 
 /// A place among those in flight; dropping it gives it back.
@@ -22,14 +21,17 @@ pub(super) struct Held {
     counters: Arc<LimitCounters>,
     /// The key under which it is counted.
     under: KeyHash,
+    /// The same in Redis, where that counts too. It gives itself back.
+    pub(super) place: Option<Arc<Place>>,
 }
 
 impl Held {
     /// What was taken of a limit, where that is held and not used up.
     pub(super) fn of(limit: &Limit, under: KeyHash) -> Option<Self> {
-        (limit.config.algorithm == LimitAlgorithm::Concurrency).then(|| Self {
+        limit.is_held().then(|| Self {
             counters: Arc::clone(&limit.counters),
             under,
+            place: None,
         })
     }
 }

@@ -121,6 +121,11 @@ impl Limit {
         self.config.is_by_caller()
     }
 
+    /// Whether what is taken of it is held until the request is over, and not used up.
+    pub(super) fn is_held(&self) -> bool {
+        self.config.algorithm == LimitAlgorithm::Concurrency
+    }
+
     /// The header fields that it counts by.
     pub fn header_names(&self) -> impl Iterator<Item = &HeaderName> {
         self.config.key.iter().filter_map(|key| match key {
@@ -222,7 +227,7 @@ impl Limit {
     /// pay off the others' debt too. Else one caller may have two tiers, by two tokens; those of the same
     /// times count together. What a credential brings is always the same. No time pays off what is held.
     fn apart<'a>(&self, of_one: bool, who: Option<&'a str>, tier: &'a Tier) -> Option<&'a [u8]> {
-        match of_one || self.config.algorithm == LimitAlgorithm::Concurrency {
+        match of_one || self.is_held() {
             true => tier.apart.as_deref(),
             false => who.map(str::as_bytes),
         }

@@ -16,7 +16,7 @@ use super::{
 use crate::{
     config::{LimitAlgorithm, RateLimit},
     exchange::{Context, Reason},
-    store::{KeyHash, Redis, SharedAlgorithm, SharedAsk, SharedTaken},
+    store::{KeyHash, Place, Redis, SharedAlgorithm, SharedAsk, SharedTaken},
 };
 
 /// What a limit needs to be counted in Redis.
@@ -36,7 +36,7 @@ impl Shared {
             (LimitAlgorithm::FixedWindow, _) => SharedAlgorithm::FixedWindow,
             (LimitAlgorithm::SlidingWindow, false) => SharedAlgorithm::SlidingWindow,
             (LimitAlgorithm::SlidingWindow, true) => SharedAlgorithm::SlidingLog,
-            (LimitAlgorithm::Concurrency, _) => return None,
+            (LimitAlgorithm::Concurrency, _) => SharedAlgorithm::InFlight,
         };
         let redis = redis?;
         let leases = || Leases::new(config.lease, config.max_keys);
@@ -46,6 +46,12 @@ impl Shared {
             largest: config.largest(),
             leases: (config.lease > 1).then(leases),
         })
+    }
+
+    /// The place that a request is to hold; `None` for what is used up and not held.
+    fn place(&self, limit: &Limit, key: KeyHash, worker: usize) -> Option<Arc<Place>> {
+        let is_held = self.algorithm == SharedAlgorithm::InFlight;
+        is_held.then(|| self.redis.place(worker, &limit.config.name, key))
     }
 
     /// What Redis is asked for a key of the limit: so much, or more if it has more.
@@ -64,6 +70,7 @@ impl Shared {
             cost,
             want,
             enforced: limit.config.enforce,
+            place: 0,
         }
     }
 }
@@ -114,6 +121,7 @@ fn top_up(limit: &Arc<Limit>, ask: &Ask, worker: usize, more: TopUp) {
             key,
             cost: least,
             fetch: Some(fetch),
+            place: None,
         };
         ask_all(worker, SmallVec::from_buf([asking])).await;
     });
@@ -127,6 +135,8 @@ struct Asking {
     /// What has to be there.
     cost: u32,
     fetch: Option<Fetch>,
+    /// What is held and not used up. It is given back when the answer is there and the request is not.
+    place: Option<Arc<Place>>,
 }
 
 type AllAsking = SmallVec<[Asking; 1]>;
@@ -157,7 +167,10 @@ impl Asking {
     fn ask(&self) -> Option<SharedAsk<'_>> {
         let want = self.fetch.as_ref().map_or(self.cost, |fetch| fetch.size);
         let shared = self.limit.shared.as_ref()?;
-        Some(shared.ask(&self.limit, (self.key, &self.tier), (self.cost, want)))
+        Some(SharedAsk {
+            place: self.place.as_ref().map_or(0, |place| place.name()),
+            ..shared.ask(&self.limit, (self.key, &self.tier), (self.cost, want))
+        })
     }
 }
 
@@ -204,7 +217,8 @@ impl Stage {
         let lends = self.lends(questions);
         for (index, question) in questions.iter_mut().enumerate() {
             let limit = &self.on_route(question).limit;
-            if limit.shared.is_none() {
+            // Of what is held this process has refused in shadow mode what Redis would refuse, too.
+            if limit.shared.is_none() || (limit.is_held() && question.taken.is_none()) {
                 continue;
             }
             let Some(lease) = limit.lease_of(&mut question.ask) else {
@@ -334,8 +348,8 @@ impl Stage {
         Ok(None)
     }
 
-    /// Takes from those that one script reaches. Where that is to bring a batch for others too, a task
-    /// sees to it: one a batch.
+    /// Takes from those that one script reaches. Where that is to bring a batch for others too, or what is
+    /// held, a task sees to it.
     async fn take_group(
         &self,
         group: &mut [Pending],
@@ -343,8 +357,11 @@ impl Stage {
         context: &Context,
     ) -> Result<(), Refusing> {
         let (worker, asked) = (context.connection.worker, context.clock.now());
-        let answers = if group.iter().any(|it| it.fetch().is_some()) {
-            let asking = self.hand_over(group, questions);
+        // What is held is given back behind the answer, also where the client has left before.
+        let is_held = |it: &Pending| self.on_route(&questions[it.index]).limit.is_held();
+        let is_owned = |it: &Pending| it.fetch().is_some() || is_held(it);
+        let answers = if group.iter().any(is_owned) {
+            let asking = self.hand_over(group, questions, worker);
             let answers = tokio::spawn(fetch_all(worker, asking)).await;
             // It is only lost where the process ends.
             answers.ok().flatten()
@@ -370,15 +387,28 @@ impl Stage {
     }
 
     /// What a task is to ask. Of the group the fetches are gone then.
-    fn hand_over(&self, group: &mut [Pending], questions: &Questions) -> AllAsking {
+    fn hand_over(
+        &self,
+        group: &mut [Pending],
+        questions: &mut Questions,
+        worker: usize,
+    ) -> AllAsking {
         let asking = group.iter_mut().map(|pending| {
-            let question = &questions[pending.index];
+            let question = &mut questions[pending.index];
+            let limit = Arc::clone(&self.on_route(question).limit);
+            let (cost, key) = (self.cost_of(&limit), question.ask.key);
+            let shared = limit.shared.as_ref();
+            let place = shared.and_then(|it| it.place(&limit, key, worker));
+            if let Some(held) = question.held() {
+                held.place.clone_from(&place);
+            }
             Asking {
-                limit: Arc::clone(&self.on_route(question).limit),
+                limit,
                 tier: Arc::clone(&question.ask.tier),
-                key: question.ask.key,
-                cost: self.cost,
+                key,
+                cost,
                 fetch: pending.hand_over(),
+                place,
             }
         });
         asking.collect()
@@ -421,9 +451,10 @@ impl Stage {
     ) -> Option<SharedAsk<'q>> {
         let question = &questions[pending.index];
         let (limit, ask) = (&self.on_route(question).limit, &question.ask);
-        let want = pending.fetch().map_or(self.cost, |fetch| fetch.size);
+        let cost = self.cost_of(limit);
+        let want = pending.fetch().map_or(cost, |fetch| fetch.size);
         let shared = limit.shared.as_ref()?;
-        Some(shared.ask(limit, (ask.key, &ask.tier), (self.cost, want)))
+        Some(shared.ask(limit, (ask.key, &ask.tier), (cost, want)))
     }
 
     fn has_slots(&self, questions: &Questions, pending: &[Pending]) -> bool {

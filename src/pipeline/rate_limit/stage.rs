@@ -14,7 +14,7 @@ use super::{
     shared::{Change, change_later},
 };
 use crate::{
-    config::{LimitAlgorithm, Route},
+    config::Route,
     exchange::{Context, LimitReport, LimitSaid, Reason, Rejection, Request},
     store::{Decision, KeyHash, Refused, Standing},
     telemetry::{LimitDecision, LimitMetrics},
@@ -200,7 +200,8 @@ impl Stage {
         Ok(())
     }
 
-    /// Takes from each in memory in turn. Of several that refuse the one that takes longest has the
+    /// Takes from each in memory in turn, and of those in Redis from what is held: more than all gateways may
+    /// is more than one may, and where Redis is away later, what this one holds is known. Of several that refuse the one that takes longest has the
     /// word, so that `Retry-After` is true for all: they are all asked, also behind the first that
     /// refuses.
     pub(super) fn take(
@@ -210,7 +211,8 @@ impl Stage {
     ) -> Result<(), Refusing> {
         let mut taken = Ok(());
         for (index, question) in questions.iter_mut().enumerate() {
-            if self.on_route(question).limit.shared.is_none() {
+            let limit = &self.on_route(question).limit;
+            if limit.shared.is_none() || limit.is_held() {
                 taken = longest(taken, self.take_one(index, question, context));
             }
         }
@@ -258,7 +260,7 @@ impl Stage {
             let (tier, cost) = (&question.ask.tier, self.cost_of(limit));
             match granted.source {
                 // It gives itself back.
-                Source::Memory if granted.held.is_some() => {}
+                _ if granted.held.is_some() => {}
                 // Its window may have passed while Redis was asked, and the next one belongs to others.
                 Source::Memory if self.shared => {
                     let counters = &limit.counters;
@@ -323,10 +325,10 @@ impl Stage {
     }
 
     /// A request in flight takes one place, whatever it costs.
-    fn cost_of(&self, limit: &Limit) -> u32 {
-        match limit.config.algorithm {
-            LimitAlgorithm::Concurrency => 1,
-            _ => self.cost,
+    pub(super) fn cost_of(&self, limit: &Limit) -> u32 {
+        match limit.is_held() {
+            true => 1,
+            false => self.cost,
         }
     }
 }
@@ -349,6 +351,11 @@ pub(super) fn longest(
 }
 
 impl Question {
+    /// What it holds so far.
+    pub(super) fn held(&mut self) -> Option<&mut Held> {
+        self.taken.as_mut()?.held.as_mut()
+    }
+
     fn report(&self, window: usize, said: LimitSaid) -> LimitReport {
         LimitReport {
             policy: Arc::clone(&self.ask.tier.policy),

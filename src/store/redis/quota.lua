@@ -4,11 +4,11 @@
 -- KEYS     one for each limit
 -- ARGV[1]  packed, the most significant byte of numbers first, of 4 bytes unless told:
 --          t to take, l to look (what taking would say), g to give back or c to charge; then for each
---          question 8 bytes that no other has, or, to give back, how many microseconds ago it was taken,
---          and in 2 bytes how many limits; for each of those its algorithm (t, f, s, e), a byte that is 1
---          if it can refuse, a byte with how many windows, the cost, how many to take if there are so many,
---          the largest quota under which the key is counted, and each window as quota, bucket, and
---          microseconds in 8 bytes
+--          question in 2 bytes how many limits; for each of those 8 bytes that no other has (of what is in
+--          flight the name of its place), or, to give back, how many microseconds ago it was taken; its
+--          algorithm (t, f, s, e, h), a byte that is 1 if it can refuse, a byte with how many windows, the
+--          cost, how many to take if there are so many, the largest quota under which the key is counted,
+--          and each window as quota, bucket, and microseconds in 8 bytes
 --
 -- Answers one text (a list is dear to read) of 18 bytes for each limit: a byte that is 1 if it fits, a
 -- byte with the window that says so, what is left there, how many were taken, and in 8 bytes
@@ -28,8 +28,6 @@ local clock = redis.call('TIME')
 local now = tonumber(clock[1]) * 1000000 + tonumber(clock[2])
 local packed = ARGV[1]
 local op = packed:sub(1, 1)
--- Of the question that is being answered.
-local nonce
 local EPSILON = 0.000001
 -- What a counter holds, and how long a debt lasts: 146 years. More has no use, and fits no answer.
 local MOST, LONGEST = 4294967295, 4611686018427387
@@ -183,11 +181,33 @@ algorithms.e = {
   give = function(window, cost) window.used = math.max(0, window.used - cost) end,
 }
 
+-- What is in flight, each until it lapses; who is there still says so before that (places.lua). What a clock
+-- that is set back leaves far ahead lapses as if it had been told of now.
+algorithms.h = {
+  load = function(key, window, limit)
+    local latest = whole(now + window.per)
+    for _, member in ipairs(redis.call('ZRANGEBYSCORE', key, '(' .. latest, '+inf')) do
+      redis.call('ZADD', key, latest, member)
+    end
+    window.size, window.used = window.quota, redis.call('ZCOUNT', key, '(' .. whole(now), '+inf')
+    -- It was taken by a call that is made again: its answer was lost.
+    local own = window.used > 0 and redis.call('ZSCORE', key, limit.nonce)
+    if own and tonumber(own) > now then window.used = window.used - 1 end
+  end,
+  wait = function() return 0 end,
+  take = function(window, cost) window.used = window.used + cost end,
+  save = function(key, window, limit)
+    redis.call('ZADD', key, whole(now + window.per), limit.nonce)
+    redis.call('ZREMRANGEBYSCORE', key, '-inf', whole(now))
+    return window.per
+  end,
+}
+
 -- The log has twice the largest quota at most, also when a caller of a small one asks: the newest alone
 -- decide when there is more.
 local function log_taken(limit, count, most)
   for index = 1, math.min(count, 2 * most) do
-    redis.call('ZADD', limit.key, whole(now), nonce .. ':' .. index)
+    redis.call('ZADD', limit.key, whole(now), limit.nonce .. ':' .. index)
   end
   redis.call('ZREMRANGEBYRANK', limit.key, 0, -2 * most - 1)
 end
@@ -218,7 +238,7 @@ local function change(limit, count, taken)
   local algorithm, lives = algorithms[limit.algorithm], 0
   for _, window in ipairs(limit) do
     if taken then algorithm.give(window, count, taken) else algorithm.take(window, count) end
-    if algorithm.save then lives = math.max(lives, algorithm.save(limit.key, window)) end
+    if algorithm.save then lives = math.max(lives, algorithm.save(limit.key, window, limit)) end
   end
   if not algorithm.save then lives = save_log(limit, count, taken) end
   redis.call('PEXPIRE', limit.key, whole(math.ceil(lives / 1000) + 1000))
@@ -226,8 +246,8 @@ end
 
 local function read_limit(key, at)
   local limit, refuses, windows = { key = key }, 0, 0
-  limit.algorithm, refuses, windows, limit.cost, limit.want, limit.largest, at =
-    struct.unpack('>c1BBI4I4I4', packed, at)
+  limit.nonce, limit.algorithm, refuses, windows, limit.cost, limit.want, limit.largest, at =
+    struct.unpack('>c8c1BBI4I4I4', packed, at)
   limit.refuses = refuses == 1
   for number = 1, windows do
     local window = {}
@@ -241,7 +261,7 @@ local function read()
   local questions, at, keys = {}, 2, 0
   while at <= #packed do
     local question, count = {}, 0
-    question.nonce, count, at = struct.unpack('>c8I2', packed, at)
+    count, at = struct.unpack('>I2', packed, at)
     for index = 1, count do
       question[index], at = read_limit(KEYS[keys + index], at)
     end
@@ -252,10 +272,9 @@ local function read()
 end
 
 local function load_all(question)
-  nonce = question.nonce
   for _, limit in ipairs(question) do
     for _, window in ipairs(limit) do
-      algorithms[limit.algorithm].load(limit.key, window)
+      algorithms[limit.algorithm].load(limit.key, window, limit)
     end
   end
 end
@@ -271,7 +290,7 @@ local function settle(limits)
     if op == 'c' then
       change(limit, limit.cost)
     elseif redis.call('EXISTS', limit.key) == 1 then
-      change(limit, limit.cost, now - struct.unpack('>I8', nonce))
+      change(limit, limit.cost, now - struct.unpack('>I8', limit.nonce))
     end
   end
   return ''

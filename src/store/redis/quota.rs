@@ -9,7 +9,7 @@ use std::{sync::Arc, time::Duration};
 use redis::{Cmd, Value};
 use smallvec::SmallVec;
 
-use super::{Away, Lane, Redis, Sending};
+use super::{Away, Lane, Redis, Sending, places::LAPSE_MICROS};
 use crate::store::{Decision, KeyHash, Refused, Standing, Window};
 pub(super) use joint::Joint;
 use listing::Forgetting;
@@ -27,6 +27,8 @@ pub enum SharedAlgorithm {
     SlidingWindow,
     /// Every request by itself.
     SlidingLog,
+    /// Those in flight, each by itself, until it ends or nobody says any more that it goes on.
+    InFlight,
 }
 
 impl SharedAlgorithm {
@@ -36,6 +38,7 @@ impl SharedAlgorithm {
             Self::FixedWindow => b'f',
             Self::SlidingWindow => b's',
             Self::SlidingLog => b'e',
+            Self::InFlight => b'h',
         }
     }
 }
@@ -61,8 +64,9 @@ impl Operation {
         }
     }
 
-    fn number(self) -> u64 {
+    fn number(self, ask: &SharedAsk<'_>) -> u64 {
         match self {
+            _ if ask.algorithm == SharedAlgorithm::InFlight => ask.place,
             Self::Take | Self::Charge => fastrand::u64(..),
             Self::Look => 0,
             Self::Give(ago) => u64::try_from(ago.as_micros()).unwrap_or(u64::MAX),
@@ -90,6 +94,8 @@ pub struct SharedAsk<'a> {
     pub want: u32,
     /// Whether it can refuse: one in shadow mode holds up no other.
     pub enforced: bool,
+    /// What the place is called that is taken in flight; says nothing to other algorithms.
+    pub place: u64,
 }
 
 /// What one limit has said.
@@ -275,10 +281,7 @@ impl Questions {
         }
         // The configuration has fewer limits, and of them and credentials fewer windows.
         let limits = u16::try_from(asks.len()).unwrap_or(u16::MAX);
-        let mut head = [0; 10];
-        head[..8].copy_from_slice(&self.operation.number().to_be_bytes());
-        head[8..].copy_from_slice(&limits.to_be_bytes());
-        self.packed.extend_from_slice(&head);
+        self.packed.extend_from_slice(&limits.to_be_bytes());
         for ask in asks.iter().take(limits.into()) {
             write_key(&mut self.keys, prefix, ask);
             self.ends.push(self.keys.len());
@@ -288,17 +291,18 @@ impl Questions {
 
     fn pack(&mut self, ask: &SharedAsk<'_>) {
         let windows = u8::try_from(ask.windows.len()).unwrap_or(u8::MAX);
-        let mut limit = [0; 15];
-        limit[..3].copy_from_slice(&[ask.algorithm.letter(), ask.enforced.into(), windows]);
-        limit[3..7].copy_from_slice(&ask.cost.to_be_bytes());
-        limit[7..11].copy_from_slice(&ask.want.max(ask.cost).to_be_bytes());
-        limit[11..].copy_from_slice(&ask.largest.to_be_bytes());
+        let mut limit = [0; 23];
+        limit[..8].copy_from_slice(&self.operation.number(ask).to_be_bytes());
+        limit[8..11].copy_from_slice(&[ask.algorithm.letter(), ask.enforced.into(), windows]);
+        limit[11..15].copy_from_slice(&ask.cost.to_be_bytes());
+        limit[15..19].copy_from_slice(&ask.want.max(ask.cost).to_be_bytes());
+        limit[19..].copy_from_slice(&ask.largest.to_be_bytes());
         self.packed.extend_from_slice(&limit);
         for window in ask.windows.iter().take(windows.into()) {
             let mut quota = [0; 16];
             quota[..4].copy_from_slice(&window.quota.to_be_bytes());
             quota[4..8].copy_from_slice(&window.bucket.to_be_bytes());
-            quota[8..].copy_from_slice(&micros(window.per).to_be_bytes());
+            quota[8..].copy_from_slice(&time_of(ask.algorithm, window).to_be_bytes());
             self.packed.extend_from_slice(&quota);
         }
     }
@@ -314,12 +318,21 @@ impl Questions {
     }
 }
 
-/// A key's name in Redis. What is in braces alone decides on the node.
+/// The key of what a limit is asked about.
 fn write_key(key: &mut Vec<u8>, prefix: &str, ask: &SharedAsk<'_>) {
+    write_name(key, prefix, (ask.limit, ask.key, ask.algorithm));
+}
+
+/// A key's name in Redis. What is in braces alone decides on the node.
+pub(super) fn write_name(
+    key: &mut Vec<u8>,
+    prefix: &str,
+    (limit, hash, algorithm): (&str, KeyHash, SharedAlgorithm),
+) {
     // By hand: it is made for every question, and formatting would be a tenth of its cost.
     write_before(key, prefix);
-    key.extend_from_slice(&ask.key.digits());
-    write_behind(key, ask.algorithm, ask.limit);
+    key.extend_from_slice(&hash.digits());
+    write_behind(key, algorithm, limit);
 }
 
 /// What stands before the hash in the names of all keys.
@@ -346,6 +359,14 @@ fn each_window<'a>(ask: &SharedAsk<'a>) -> Vec<SharedAsk<'a>> {
             ..*ask
         })
         .collect()
+}
+
+/// The microseconds of a window. A place in flight counts for so long unless it is told of again.
+fn time_of(algorithm: SharedAlgorithm, window: &Window) -> u64 {
+    match algorithm {
+        SharedAlgorithm::InFlight => LAPSE_MICROS,
+        _ => micros(window.per),
+    }
 }
 
 /// Rounded up: never more than the quota.
@@ -378,7 +399,9 @@ fn taken(answer: &[u8; ANSWER], ask: &SharedAsk<'_>) -> Option<SharedTaken> {
     let window = usize::from(window);
     let sane = window < ask.windows.len() && got <= ask.want.max(ask.cost);
     let micros = u64::from_be_bytes(*wait.first_chunk()?);
-    let wait = Some(micros.checked_mul(1_000)?);
+    let nanos = micros.checked_mul(1_000)?;
+    // Nobody knows when what is in flight ends.
+    let wait = (ask.algorithm != SharedAlgorithm::InFlight).then_some(nanos);
     let decision = match fits {
         _ if !sane => return None,
         1 => Decision::Granted {
@@ -408,7 +431,7 @@ mod model;
 #[cfg(test)]
 #[allow(dead_code, unreachable_pub)] // Tests of whole gateways use the rest.
 #[path = "../../../tests/support/redis.rs"]
-mod server;
+pub(super) mod server;
 /// How long a test waits for its server.
 #[cfg(test)]
 const PATIENCE: Duration = Duration::from_secs(10);

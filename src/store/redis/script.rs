@@ -16,6 +16,7 @@ pub(super) struct Script {
 pub(super) struct Scripts {
     pub(super) quota: Script,
     pub(super) answers: Script,
+    pub(super) places: Script,
 }
 
 impl Scripts {
@@ -27,6 +28,7 @@ impl Scripts {
         Self {
             quota: script(include_str!("quota.lua")),
             answers: script(include_str!("answers.lua")),
+            places: script(include_str!("places.lua")),
         }
     }
 }

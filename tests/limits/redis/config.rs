@@ -25,11 +25,8 @@ fn what_does_not_go_with_redis_is_refused() {
             "[redis]\nurl = 'redis://a'\n{ROUTE}[rate_limits.one]\nkey = 'client_ip'\n{keys}"
         ))
     };
-    let concurrency = found("quota = 5\nalgorithm = 'concurrency'\nstore = 'redis'");
-    assert!(
-        concurrency.contains("counted in memory only"),
-        "{concurrency}"
-    );
+    let held = found("quota = 5\nalgorithm = 'concurrency'\nstore = 'redis'\nlease = 2");
+    assert!(held.contains("nothing is taken in advance"), "{held}");
     let large = found("quota = '5/1m'\nlease = 6\nstore = 'redis'");
     assert!(large.contains("smallest quota (5)"), "{large}");
     let overridden = found(

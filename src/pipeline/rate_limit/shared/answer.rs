@@ -17,8 +17,12 @@ use crate::{
 };
 
 impl Asking {
-    /// Tells those who wait for a batch what has come of it.
+    /// Tells those who wait for a batch what has come of it, and a place whether it was given. Where there is
+    /// no answer it may have been.
     pub(super) fn answered(&self, taken: Option<&SharedTaken>) {
+        if let (Some(place), Some(SharedTaken { got: 0, .. })) = (&self.place, taken) {
+            place.refused();
+        }
         let Some(fetch) = &self.fetch else { return };
         let Some(&SharedTaken { decision, got }) = taken else {
             fetch.failed(Fetched::Away);
@@ -113,15 +117,19 @@ impl Stage {
         context: &Context,
     ) {
         let on_route = self.on_route(question);
+        let held = question.taken.take().and_then(|taken| taken.held);
         let Decision::Granted { window, standing } = taken.decision else {
             on_route.would_refuse(context, Reason::LimitExceeded);
             return;
         };
-        let left = taken.got.saturating_sub(self.cost);
+        let left = taken.got.saturating_sub(self.cost_of(&on_route.limit));
         let mut standing = standing;
         standing.remaining = standing.remaining.saturating_add(left);
         let (key, stands) = (question.ask.key, (window, Some(standing)));
-        question.taken = Some(Granted::of(key, stands, Source::Redis, asked));
+        question.taken = Some(Granted {
+            held,
+            ..Granted::of(key, stands, Source::Redis, asked)
+        });
     }
 
     /// Decides without Redis.
@@ -134,11 +142,16 @@ impl Stage {
         let on_route = self.on_route(question);
         on_route.metrics.decided(LimitDecision::Degraded);
         match on_route.limit.config.on_store_error {
+            // What is held is counted here besides.
+            OnStoreError::Local if question.taken.is_some() => Ok(()),
             OnStoreError::Local => self.take_one(index, question, context),
             OnStoreError::Allow => {
-                let key = question.ask.key;
-                let began = context.began();
-                question.taken = Some(Granted::of(key, (0, None), Source::Nowhere, began));
+                let held = question.taken.take().and_then(|taken| taken.held);
+                let (key, began) = (question.ask.key, context.began());
+                question.taken = Some(Granted {
+                    held,
+                    ..Granted::of(key, (0, None), Source::Nowhere, began)
+                });
                 Ok(())
             }
             OnStoreError::Deny if on_route.limit.config.enforce => {
@@ -146,6 +159,7 @@ impl Stage {
                 Err(Refusing::Away(index))
             }
             OnStoreError::Deny => {
+                question.taken = None;
                 on_route.would_refuse(context, Reason::LimitStoreUnavailable);
                 Ok(())
             }

@@ -52,6 +52,7 @@ impl<'a> SharedLimit<'a> {
             cost: 0,
             want: 0,
             enforced: false,
+            place: 0,
         }
     }
 }

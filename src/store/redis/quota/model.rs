@@ -4,6 +4,8 @@
 //! one that takes the time from the last argument; everything else is what runs in production, and so
 //! are the command and the reading of the answer.
 
+mod in_flight;
+
 use std::sync::Arc;
 
 use proptest::{prelude::*, test_runner::TestRunner};
@@ -43,10 +45,9 @@ impl Model {
         let runtime = runtime.unwrap();
         let client = redis::Client::open(server.url()).unwrap();
         let mut connection = client.get_connection().unwrap();
-        assert_eq!(QUOTA.matches(CLOCK).count(), 1, "the clock is read once");
-        let moved = QUOTA.replace(CLOCK, "local now = tonumber(ARGV[#ARGV])\n");
         let mut load = redis::cmd("SCRIPT");
-        let script = load.arg("LOAD").arg(moved).query(&mut connection).unwrap();
+        let script = load.arg("LOAD").arg(moved(QUOTA));
+        let script = script.query(&mut connection).unwrap();
         Self {
             connection,
             redis: Redis::new(&config.redis.unwrap(), 1, metrics, runtime.handle()),
@@ -102,6 +103,12 @@ impl Model {
     }
 }
 
+/// A script with the clock that the test moves.
+fn moved(script: &str) -> String {
+    assert_eq!(script.matches(CLOCK).count(), 1, "the clock is read once");
+    script.replace(CLOCK, "local now = tonumber(ARGV[#ARGV])\n")
+}
+
 /// What one limit has let through.
 struct Reference {
     algorithm: SharedAlgorithm,
@@ -143,6 +150,7 @@ impl Reference {
                 let size = i128::from(window.bucket) * i128::from(per);
                 floor(size - self.debt(window, now), per)
             }
+            SharedAlgorithm::InFlight => unreachable!("it has a model of its own"),
         };
         left.max(0)
     }
@@ -186,6 +194,7 @@ impl Reference {
                 SharedAlgorithm::FixedWindow => (newest / per + 1) * per,
                 SharedAlgorithm::SlidingWindow => (newest / per + 2) * per,
                 SharedAlgorithm::SlidingLog => newest + per,
+                SharedAlgorithm::InFlight => unreachable!("it has a model of its own"),
                 SharedAlgorithm::TokenBucket => {
                     let melts = self.debt(window, now) / i128::from(window.quota);
                     now + u64::try_from(melts).unwrap()
@@ -269,6 +278,7 @@ fn agrees(
             cost,
             want,
             enforced,
+            place: 0,
         }
     };
     let (mut now, mut last) = (BEGIN, None);
@@ -418,6 +428,7 @@ fn questions_of_one_call_are_answered_as_if_each_came_by_itself() {
                 cost,
                 want: cost + more,
                 enforced: limit.2,
+                place: 0,
             });
             asks.collect::<Vec<_>>()
         };
@@ -468,6 +479,7 @@ fn a_server_s_clock_that_goes_back_lets_no_more_through_than_time_allows() {
             cost: 1,
             want: 1,
             enforced: true,
+            place: 0,
         };
         let (mut passed, mut latest) = (0u64, BEGIN);
         // Back by up to a second and forward again, over and over, without getting anywhere.
@@ -554,6 +566,7 @@ fn what_another_program_has_written_under_a_key_leaves_an_answer_that_can_be_rea
                 cost: 1,
                 want: 1,
                 enforced: true,
+                place: 0,
             };
             let mut write = redis::cmd("HSET");
             write.arg(&model.redis.key(&ask)[..]);
@@ -591,6 +604,7 @@ fn a_debt_has_a_bound_and_its_key_expires() {
             cost,
             want: cost,
             enforced: true,
+            place: 0,
         };
         for number in 0..20 {
             model.run(Operation::Charge, &[ask(u32::MAX)], BEGIN + number);
@@ -632,6 +646,7 @@ fn sharing(
         cost,
         want: cost,
         enforced: true,
+        place: 0,
     }
 }
 

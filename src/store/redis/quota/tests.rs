@@ -14,6 +14,7 @@ fn with_ask<T>(run: impl FnOnce(&[SharedAsk<'_>]) -> T) -> T {
         cost: 1,
         want: 3,
         enforced: true,
+        place: 0,
     }])
 }
 

@@ -43,6 +43,7 @@ fn ask<'a>(key: &str, windows: &'a [Window]) -> SharedAsk<'a> {
         cost: 1,
         want: 1,
         enforced: true,
+        place: 0,
     }
 }
 

@@ -245,6 +245,7 @@ mod tests {
             cost: 1,
             want: 1,
             enforced: true,
+            place: 0,
         };
         write_key(&mut key, "shop:", &ask);
         let found = names("shop:", "one").hash_in(&key);

@@ -1,0 +1,152 @@
+//! The same of what is in flight, with those who leave and those who are told of again.
+
+use std::collections::BTreeMap;
+
+use super::*;
+
+/// What happens to a place.
+#[derive(Clone, Copy, Debug)]
+enum Event {
+    Take,
+    Look,
+    Leave,
+    /// It is said to be held on.
+    Tell,
+}
+
+/// Milliseconds by which the clock goes on, or back; what happens then, to which of a few places.
+fn events() -> impl Strategy<Value = Vec<(i64, Event, u64)>> {
+    let pause = prop_oneof![6 => 0..2_000i64, 2 => 5_000..45_000i64, 1 => -90_000..0i64];
+    let event = prop::sample::select(vec![
+        Event::Take,
+        Event::Take,
+        Event::Take,
+        Event::Look,
+        Event::Leave,
+        Event::Tell,
+    ]);
+    prop::collection::vec((pause, event, 1..8u64), 1..80)
+}
+
+/// Until when each place counts.
+#[derive(Default)]
+struct Reference(BTreeMap<u64, u64>);
+
+impl Reference {
+    /// How many count beside one.
+    fn beside(&mut self, place: u64, now: u64) -> u32 {
+        // A clock that was set back leaves nothing for longer than one that was right.
+        for lapses in self.0.values_mut() {
+            *lapses = (*lapses).min(now + LAPSE_MICROS);
+        }
+        let others = self.0.iter().filter(|(name, _)| **name != place);
+        u32::try_from(others.filter(|(_, lapses)| **lapses > now).count()).unwrap()
+    }
+
+    fn hold(&mut self, place: u64, now: u64) {
+        self.0.insert(place, now + LAPSE_MICROS);
+    }
+}
+
+fn agrees(
+    model: &mut Model,
+    quota: u32,
+    events: &[(i64, Event, u64)],
+) -> Result<(), TestCaseError> {
+    let windows = [Window::held(quota.into())];
+    let hash = KeyHasher::shared().hash(&fastrand::u128(..).to_le_bytes());
+    let ask = |place| SharedAsk {
+        limit: "one",
+        key: hash,
+        algorithm: SharedAlgorithm::InFlight,
+        windows: &windows,
+        largest: 1,
+        cost: 1,
+        want: 1,
+        enforced: true,
+        place,
+    };
+    let key = model.redis.key(&ask(0));
+    let mut reference = Reference::default();
+    let mut now = BEGIN;
+    for &(pause, event, place) in events {
+        now = now.saturating_add_signed(pause * 1_000);
+        let (ask, name) = (ask(place), place.to_be_bytes());
+        match event {
+            Event::Take | Event::Look => {
+                let beside = reference.beside(place, now);
+                let operation = match event {
+                    Event::Take => Operation::Take,
+                    _ => Operation::Look,
+                };
+                let taken = model.decide(operation, &[ask], now)[0];
+                let decision = match quota.checked_sub(beside).filter(|free| *free > 0) {
+                    Some(free) => {
+                        let takes = u32::from(matches!(event, Event::Take));
+                        prop_assert_eq!(taken.got, takes);
+                        if takes == 1 {
+                            // What has lapsed is gone, also where the clock goes back behind that.
+                            reference.0.retain(|_, lapses| *lapses > now);
+                            reference.hold(place, now);
+                        }
+                        let (remaining, reset) = (free - takes, None);
+                        let standing = Standing { remaining, reset };
+                        Decision::Granted {
+                            window: 0,
+                            standing,
+                        }
+                    }
+                    None => Decision::Refused {
+                        window: 0,
+                        refusal: Refused { wait: None },
+                    },
+                };
+                prop_assert_eq!(taken.decision, decision, "{:?} {} at {}", event, place, now);
+            }
+            Event::Leave => {
+                reference.0.remove(&place);
+                let mut leave = redis::cmd("ZREM");
+                leave.arg(&key[..]).arg(&name);
+                let _: i64 = leave.query(&mut model.connection).unwrap();
+            }
+            Event::Tell => {
+                reference.hold(place, now);
+                model.tell(&[(&key, place)], now);
+            }
+        }
+        // A server whose clock is another would have let it go.
+        let mut persist = redis::cmd("PERSIST");
+        let _: i64 = persist.arg(&key[..]).query(&mut model.connection).unwrap();
+    }
+    Ok(())
+}
+
+impl Model {
+    /// Has places told of, by a call as gateways make it.
+    fn tell(&mut self, places: &[(&[u8], u64)], now: u64) {
+        let mut tell = redis::cmd("EVAL");
+        tell.arg(moved(PLACES)).arg(places.len());
+        for (key, _) in places {
+            tell.arg(*key);
+        }
+        tell.arg(LAPSE_MICROS);
+        for (_, name) in places {
+            tell.arg(&name.to_be_bytes());
+        }
+        let told: usize = tell.arg(now).query(&mut self.connection).unwrap();
+        assert_eq!(told, places.len());
+    }
+}
+
+const PLACES: &str = include_str!("../../places.lua");
+
+#[test]
+fn as_many_are_in_flight_as_a_plain_reference_counts() {
+    let model = std::cell::RefCell::new(Model::start());
+    let mut runner = TestRunner::new(ProptestConfig::with_cases(192));
+    let traces = (1..5u32, events());
+    let ran = runner.run(&traces, |(quota, events)| {
+        agrees(&mut model.borrow_mut(), quota, &events)
+    });
+    ran.unwrap();
+}
