@@ -250,6 +250,10 @@ impl Gateway {
         }
         // Whether or not the last reload has left a cache.
         caches.drain().await;
+        let redis = self.shared.running().policies.redis().cloned();
+        if let Some(redis) = redis {
+            redis.all_given_back().await;
+        }
     }
 
     /// Ends everything now.

@@ -196,6 +196,12 @@ impl Policies {
         self.authenticators.keys()
     }
 
+    /// The Redis that gateways share, where one is configured.
+    #[must_use]
+    pub fn redis(&self) -> Option<&Arc<Redis>> {
+        self.redis.as_ref().map(|(_, redis)| redis)
+    }
+
     /// The cache, if a route has one.
     #[must_use]
     pub fn cache(&self) -> Option<&Arc<Cache>> {

@@ -49,6 +49,7 @@ use tokio::{
     runtime::Handle,
     time::{sleep, timeout},
 };
+use tokio_util::task::TaskTracker;
 
 use crate::{config, telemetry::RedisMetrics};
 use breaker::{Breaker, Weight, pause};
@@ -70,6 +71,8 @@ pub struct Redis {
     joints: Box<[Mutex<Joint>]>,
     /// As many: what the requests of each hold.
     places: Box<[Mutex<Places>]>,
+    /// All places that have not been given back.
+    taken: TaskTracker,
     /// Who lists keys: one at a time.
     listing: Listing,
     counts: Way,
@@ -206,6 +209,7 @@ impl Redis {
             deadlines: (0..=workers).map(|_| Arc::default()).collect(),
             joints: (0..=workers).map(|_| Mutex::default()).collect(),
             places: (0..=workers).map(|_| Mutex::default()).collect(),
+            taken: TaskTracker::new(),
             listing: Listing::default(),
             counts: Way::default(),
             answers: Way::default(),

@@ -15,7 +15,11 @@ use std::{
 
 use futures_util::{StreamExt, stream};
 use redis::{Cmd, Value};
-use tokio::{runtime::Handle, time::sleep};
+use tokio::{
+    runtime::Handle,
+    time::{sleep, timeout},
+};
+use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use super::{
     Lane, Redis, Sending,
@@ -30,6 +34,8 @@ pub struct Place {
     worker: usize,
     name: u64,
     is_void: AtomicBool,
+    /// Until Redis has heard that it is given back.
+    token: TaskTrackerToken,
 }
 
 /// What a worker's requests hold.
@@ -75,7 +81,11 @@ impl Drop for Place {
         // What ends with its runtime lapses.
         if let Ok(runtime) = Handle::try_current() {
             let (redis, worker, name) = (Arc::clone(&self.redis), self.worker, self.name);
-            runtime.spawn(async move { redis.leave(worker, &seat, name).await });
+            let token = self.token.clone();
+            runtime.spawn(async move {
+                redis.leave(worker, &seat, name).await;
+                drop(token);
+            });
         }
     }
 }
@@ -98,7 +108,16 @@ impl Redis {
             worker,
             name,
             is_void: AtomicBool::new(false),
+            token: self.taken.token(),
         })
+    }
+
+    /// Resolves when all places have been given back and Redis has heard of it, or has had its time for that.
+    /// For a process that ends.
+    pub async fn all_given_back(&self) {
+        self.taken.close();
+        // What it has not heard of lapses.
+        let _ = timeout(self.timeout, self.taken.wait()).await;
     }
 
     /// Tells of all places that the worker's requests hold; `false` when there are none, and nobody tells
