@@ -49,10 +49,12 @@ mod redis_time;
 mod rivalry;
 mod room;
 mod second_tier;
+mod selection;
 mod serve;
 mod shared;
 pub mod store;
 mod tags;
+mod together;
 mod unkept;
 mod unsaid;
 mod untold;
@@ -95,6 +97,7 @@ use policy::{
 };
 use purge::{Marks, Stamp};
 use second_tier::{SecondTier, Ticket};
+use selection::Selection;
 use serve::Serving;
 use shared::{Stored, stamp};
 
@@ -158,9 +161,8 @@ struct Visit {
     /// What the store has, stale.
     stale: Option<Found>,
     why: Forwarded,
-    /// By which fields known variants of the key are told apart, and a digest of these, of this request.
-    nominated: Nominated,
-    variant: u64,
+    /// Which of the known variants of the key it selects.
+    selection: Selection,
     /// Whether requests for the key do not wait for each other now.
     passes: bool,
     /// Whether what it got itself just now was nobody else's.
@@ -464,7 +466,7 @@ impl Look<'_> {
         let is_by_variant = visit.keys.waiting.is_none();
         visit.passes = match &visit.stale {
             // Another variant than ours says nothing of ours. Where none is known yet there is but one mark.
-            None if is_by_variant && visit.variant != 0 => visit.is_apart,
+            None if is_by_variant && visit.selection.digest() != 0 => visit.is_apart,
             None => shelf.passes(now),
             // What others have may be right still: who is answered apart does not lead those who want to
             // know, and parts nobody else from them, however many such there are.
@@ -525,8 +527,9 @@ impl Look<'_> {
     }
 
     fn visit(&self, stale: Option<Found>, why: Forwarded, nominated: Option<Nominated>) -> Visit {
-        let variant = |nominated| self.route.variant(nominated, self.request.headers());
-        let variant = nominated.as_ref().map_or(0, variant);
+        let (request, digests) = (self.request.headers(), &self.route.cache.hasher);
+        let of = |nominated| Selection::of(nominated, request, digests);
+        let selection = nominated.map(of).unwrap_or_default();
         let kind = self.kind();
         let of_all = self.callers.as_ref().unwrap_or(&self.key);
         let of_kind = kind.map(|kind| of_all.of_kind(kind));
@@ -541,12 +544,11 @@ impl Look<'_> {
                 everyone: self.key.to_key(),
                 caller: self.callers.as_ref().map(Sought::to_key),
                 waiting: of_kind.as_ref().map(Sought::to_key).zip(kind),
-                asker: kind.map_or(variant, |_| self.asker()),
+                asker: kind.map_or(selection.digest(), |_| self.asker()),
             },
             stale,
             why,
-            nominated: nominated.unwrap_or_default(),
-            variant,
+            selection,
             passes: false,
             is_apart: false,
             keeps_conditions: false,

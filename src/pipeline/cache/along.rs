@@ -11,10 +11,11 @@ use tokio::time::{Instant, timeout_at};
 
 use super::{
     CacheRoute, Visit,
-    fetch::{Outcome, ROUNDS},
+    fetch::Outcome,
     flights::{Flight, Id},
     object::{Draft, NAME},
     policy::{CacheStatus, Selected, needs_length, select},
+    together::ROUNDS,
 };
 use crate::exchange::{Body, Response, http1::told_length};
 
@@ -25,9 +26,9 @@ impl CacheRoute {
         let deadline = Instant::now() + wait;
         let mut id = Id {
             key: visit.keys.of_flight().clone(),
-            variant: visit.variant,
+            variant: visit.selection.digest(),
         };
-        let mut nominated = visit.nominated.clone();
+        let mut selection = visit.selection.clone();
         for _ in 0..ROUNDS {
             let flight = self.cache.under_way(&id)?;
             let outcome = timeout_at(deadline, flight.fill.outcome()).await.ok()?;
@@ -41,12 +42,10 @@ impl CacheRoute {
                 return response;
             }
             // Another variant than ours: ours may be under way too.
-            nominated = nominated.with(&outcome.draft()?.nominated);
-            let variant = self.variant(&nominated, &visit.headers);
-            if variant == id.variant {
+            if !selection.learn(outcome.draft()?, &visit.headers, &self.cache.hasher) {
                 return None;
             }
-            id.variant = variant;
+            id.variant = selection.digest();
         }
         None
     }

@@ -1,14 +1,9 @@
 //! Asking the upstream once for all who wait.
 
-use std::{
-    convert::Infallible,
-    hash::{BuildHasher, Hash, Hasher},
-    sync::{Arc, OnceLock},
-    time::Duration,
-};
+use std::{convert::Infallible, sync::Arc, time::Duration};
 
-use http::{HeaderMap, HeaderValue, Method};
-use tokio::time::{Instant, timeout_at};
+use http::{HeaderValue, Method};
+use tokio::time::Instant;
 
 use super::{
     CacheRoute, Keys, Visit,
@@ -23,12 +18,12 @@ use super::{
     object::{CACHE_STATUS, Draft, NAME, Object, Origin},
     places::Place,
     policy::{
-        Audience, CacheStatus, Class, Facts, Failure, Forwarded, Moment, Nominated, NotStored,
-        Reuse, make_conditional, reuse, says_nothing_of_others, unconditional,
+        Audience, CacheStatus, Class, Facts, Failure, Forwarded, Moment, NotStored, Reuse,
+        make_conditional, reuse, says_nothing_of_others, unconditional,
     },
     serve::Serving,
-    shared::Stored,
     store::Learnt,
+    together::stale_of,
     unkept::Unkept,
 };
 use crate::exchange::{Body, Context, Reason, Rejection, Request, Response, fields::has_overrides};
@@ -142,161 +137,8 @@ impl CacheRoute {
         is_found && may_ask && visit.may_share()
     }
 
-    /// Waits for the fetch of another, or makes one that others wait for.
-    async fn together(self: Arc<Self>, request: Request, visit: Visit, wait: Duration) -> Response {
-        let deadline = Instant::now() + wait;
-        let key = visit.keys.of_flight().clone();
-        let takes_anothers = visit.takes_anothers();
-        let (mut nominated, mut variant) = (visit.nominated.clone(), visit.variant);
-        let mut in_vain = 0;
-        for _ in 0..ROUNDS {
-            let id = Id {
-                key: key.clone(),
-                variant,
-            };
-            let role = match self.join(id, &request, &visit) {
-                Ok(role) => role,
-                Err(response) => return *response,
-            };
-            let flight = match role {
-                // It leads whoever may wait for it, and waits for nobody.
-                Role::Follow(_) if !takes_anothers => break,
-                Role::Follow(flight) => flight,
-                Role::Lead(flight, ticket) => {
-                    return self.lead(request, visit, flight, ticket).await;
-                }
-            };
-            let Ok(outcome) = timeout_at(deadline, flight.fill.outcome()).await else {
-                break;
-            };
-            if let Some(response) = self.follow(&visit, &flight, &outcome) {
-                return response;
-            }
-            match &outcome {
-                // It is ours, and yet for who brought it alone. So will be what the next fetch brings.
-                Outcome::Storing(draft) if self.is_to_be_validated(&visit, draft) => break,
-                Outcome::Refreshed(object) if self.is_to_be_validated(&visit, &object.draft) => {
-                    break;
-                }
-                Outcome::Own(_) => break,
-                _ => {}
-            }
-            // Another variant than ours: who wants ours waits for each other.
-            let before = variant;
-            if let Some(draft) = outcome.draft() {
-                nominated = nominated.with(&draft.nominated);
-                variant = self.variant(&nominated, &visit.headers);
-            }
-            // It failed, or a purge has come.
-            in_vain += usize::from(variant == before);
-            if in_vain == IN_VAIN {
-                break;
-            }
-        }
-        self.alone(request, visit).await
-    }
-
-    /// Joins a fetch, or is to make it. Who looked before an answer stood in the store, and comes when the fetch that
-    /// brought it has ended, is served it.
-    fn join(
-        self: &Arc<Self>,
-        id: Id,
-        request: &Request,
-        visit: &Visit,
-    ) -> Result<Role<Outcome>, Box<Response>> {
-        let will_do = |flight: &Flight<Outcome>| self.cache.will_do(flight);
-        let look = self.look_again(request, visit);
-        let mut left = None;
-        let begin = || match look.looked() {
-            Stored::Found(found) if look.is_fresh(&found) => Err(Box::new(found)),
-            // It is let go of behind the lock.
-            stored => {
-                left = Some(stored);
-                Ok(self.flight(visit))
-            }
-        };
-        let role = self.cache.flights.join(id, will_do, begin);
-        drop(left);
-        role.map_err(|found| Box::new(look.hit(&found)))
-    }
-
-    fn flight(&self, visit: &Visit) -> Flight<Outcome> {
-        Flight {
-            fill: Fill::new(),
-            began: self.cache.stamp(),
-            marks: visit.marks.clone(),
-            stale: OnceLock::new(),
-        }
-    }
-
-    /// A digest of the values that tell variants apart by these fields.
-    pub(super) fn variant(&self, nominated: &Nominated, request: &HeaderMap) -> u64 {
-        let mut hasher = self.cache.hasher.build_hasher();
-        nominated.names().hash(&mut hasher);
-        nominated.key(request).hash(&mut hasher);
-        hasher.finish()
-    }
-
-    /// The answer that another's fetch has for this request, if it has one.
-    pub(super) fn follow(
-        &self,
-        visit: &Visit,
-        flight: &Flight<Outcome>,
-        outcome: &Outcome,
-    ) -> Option<Response> {
-        // Now that the answer's tags are known, a purge may turn out to have reached it.
-        if !self.cache.will_do(flight) {
-            return None;
-        }
-        let now = self.cache.moment();
-        let status = CacheStatus {
-            collapsed: true,
-            ..CacheStatus::forwarded(NAME, visit.why)
-        };
-        match outcome {
-            Outcome::Storing(draft) if self.suits(visit, draft, now) => {
-                let fill = &flight.fill;
-                let body = match visit.asked.class {
-                    Class::Head => Body::empty(),
-                    _ => Body::boxed(fill.read_without(&visit.context, &draft.withheld)?),
-                };
-                visit.note("coalesced", None);
-                let facts = &draft.head.facts;
-                let serving = self.serving(visit, draft, facts, now, &status);
-                Some(serving.arriving(draft, body))
-            }
-            Outcome::Refreshed(object) if self.suits(visit, &object.draft, now) => {
-                visit.note("coalesced", None);
-                let draft = &object.draft;
-                let serving = self.serving(visit, draft, &draft.head.facts, now, &status);
-                Some(serving.object(object))
-            }
-            Outcome::Brought(found) if self.suits(visit, &found.object.draft, now) => {
-                let reuse = reuse(&visit.asked, &found.facts, now);
-                Some(self.brought(visit, found, reuse))
-            }
-            Outcome::Failed(failure) => {
-                let stale = stale_of(visit, flight, now);
-                self.stale_instead(visit, stale.as_ref(), *failure, now)
-            }
-            _ => None,
-        }
-    }
-
-    /// Whether an answer that was fetched for another may be this request's too.
-    pub(super) fn suits(&self, visit: &Visit, draft: &Draft, now: Moment) -> bool {
-        let reuse = reuse(&visit.asked, &draft.head.facts, now);
-        draft.is_selected_by(&visit.headers) && reuse.serves()
-    }
-
-    /// Whether an answer that has just come for another is what this request selects, and still may not be
-    /// its own without validation (RFC 9111 4).
-    fn is_to_be_validated(&self, visit: &Visit, draft: &Draft) -> bool {
-        draft.is_selected_by(&visit.headers) && !self.suits(visit, draft, self.cache.moment())
-    }
-
     /// Fetches for all who wait; this request is the first reader.
-    async fn lead(
+    pub(super) async fn lead(
         self: Arc<Self>,
         request: Request,
         visit: Visit,
@@ -324,7 +166,7 @@ impl CacheRoute {
     pub(super) fn refresh(self: &Arc<Self>, request: &Request, mut visit: Visit) {
         let id = Id {
             key: visit.keys.of_flight().clone(),
-            variant: visit.variant,
+            variant: visit.selection.digest(),
         };
         // Nothing of the request may be kept, or the upstream may take it for another.
         let unfit = visit.asked.wants.no_store || has_overrides(&visit.headers);
@@ -622,18 +464,6 @@ impl CacheRoute {
     }
 }
 
-/// What a request may have in the place of a failure: of what it has found itself, and of what its fetch has
-/// found elsewhere, which was for another and may be no variant of its own.
-fn stale_of(visit: &Visit, flight: &Flight<Outcome>, now: Moment) -> Option<Found> {
-    let all = visit.stale.iter().chain(flight.stale.get());
-    let selected = |found: &Found| found.object.draft.is_selected_by(&visit.headers);
-    Found::newest(
-        all.flat_map(Found::apart).filter(selected),
-        &visit.asked,
-        now,
-    )
-}
-
 /// A GET for the whole with the fields of a request.
 pub(super) fn fill_request(request: &Request) -> Request {
     let mut fill = Request::new(Body::empty());
@@ -642,40 +472,6 @@ pub(super) fn fill_request(request: &Request) -> Request {
     *fill.version_mut() = request.version();
     *fill.headers_mut() = request.headers().clone();
     fill
-}
-
-impl Visit {
-    /// Whether what another brings may be this request's, as far as the stored answer tells. One that has
-    /// to be validated for each request however new it is (`no-cache`, RFC 9111 5.2.2.4, or stale when it
-    /// comes) will be followed by such another: that is used for who asked for it alone, and saves no fetch.
-    fn may_share(&self) -> bool {
-        self.stale.as_ref().is_none_or(|stale| {
-            let draft = &stale.object.draft;
-            // As the upstream said it: a purge does not speak of the next one.
-            let facts = &draft.head.facts;
-            let validates = reuse(&self.asked, facts, facts.received) == Reuse::Validate;
-            // What others of another kind are told does not part those of this one.
-            !validates || !draft.validating.has(self.kind())
-        })
-    }
-
-    /// Whether it takes an answer that comes for another. One that wants a newer one than any that was asked
-    /// for before it (RFC 9111 5.2.1.1, 5.2.1.4), or a longer time of it than the upstream gives (5.2.1.3),
-    /// would have to ask for itself in the end.
-    fn takes_anothers(&self) -> bool {
-        let wants = &self.asked.wants;
-        if wants.no_cache || wants.max_age == Some(Duration::ZERO) {
-            return false;
-        }
-        self.stale.as_ref().is_none_or(|stale| {
-            // However old that one came: the next may be quicker.
-            let facts = Facts {
-                initial_age: Duration::ZERO,
-                ..stale.object.draft.head.facts
-            };
-            reuse(&self.asked, &facts, facts.received) != Reuse::ValidateAsWanted
-        })
-    }
 }
 
 impl Keys {
@@ -700,10 +496,6 @@ impl Keys {
     }
 }
 
-/// How often a request joins in before it goes alone: for its variant, of which each answer may tell more.
-pub(super) const ROUNDS: usize = 8;
-/// How often it does so when an answer tells nothing of that: behind failures and purges.
-const IN_VAIN: usize = 3;
 /// A body that takes longer is handed on, but not stored.
 const LONGEST_FETCH: Duration = Duration::from_secs(300);
 /// How long requests for what can't be shared do not wait for each other.

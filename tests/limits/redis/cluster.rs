@@ -18,7 +18,9 @@ use super::{
     listing::{forget_list, is_whole, listed, remaining},
     recovery, storm,
 };
-use crate::support::{Gateway, Raw, RedisCluster, RedisServer, eventually, within};
+use crate::support::{
+    Gateway, Raw, RedisCluster, RedisServer, Streams, eventually, release, within,
+};
 
 #[tokio::test]
 async fn a_cluster_counts_each_key_on_its_node() {
@@ -32,6 +34,43 @@ async fn a_cluster_counts_each_key_on_its_node() {
     let places: Vec<_> = gateways.iter().map(Gateway::address).collect();
     let counts = storm(&places, 5, 30).await;
     assert_eq!(counts, Counts::from([(200, 100), (429, 200)]));
+    assert_eq!(gateways.iter().map(degraded).sum::<f64>(), 0.0);
+}
+
+#[tokio::test]
+async fn a_cluster_has_the_places_of_each_key_on_its_node() {
+    let (cluster, origin) = (RedisCluster::start().await, Streams::start().await);
+    let text = format!(
+        "[redis]\nurl = {}\ntimeout = '2s'\n\
+         [routes.all]\nupstream = '{}'\nrate_limits = ['all', 'one']\n\
+         [rate_limits.all]\nkey = 'route'\nquota = 3\nalgorithm = 'concurrency'\nstore = 'redis'\n\
+         [rate_limits.one]\nkey = ['client_ip', 'header:x-who']\nquota = 2\nalgorithm = 'concurrency'\n\
+         store = 'redis'",
+        cluster.urls(),
+        origin.server.url()
+    );
+    let gateways = [Gateway::start(&text), Gateway::start(&text)];
+    let mut held = Vec::new();
+    for (gateway, who) in [(0, "ann"), (1, "ann"), (1, "bob")] {
+        let mut client = Raw::connect(gateways[gateway].address()).await;
+        let wait = format!("GET /wait HTTP/1.1\r\nHost: a.test\r\nX-Who: {who}\r\n\r\n");
+        client.send(wait).await;
+        held.push((client, origin.feed().await));
+        if held.len() == 2 {
+            // What the limit of the route gave is given back.
+            assert_eq!(get_as(&gateways[0], "ann").await.status, 429);
+        }
+    }
+    assert_eq!(
+        get_as(&gateways[0], "cid").await.status,
+        429,
+        "three of the route"
+    );
+    for (mut client, feed) in held {
+        release(feed).await;
+        assert_eq!(client.answer().await.status, 200);
+    }
+    within(async { while get_as(&gateways[0], "ann").await.status != 200 {} }).await;
     assert_eq!(gateways.iter().map(degraded).sum::<f64>(), 0.0);
 }
 
