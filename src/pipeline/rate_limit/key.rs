@@ -149,8 +149,8 @@ impl<'a> Part<'a> {
     /// Adds the part to a key. An address is told from a name that spells the same bytes.
     pub(super) fn write(&self, key: &mut KeyBytes) {
         match self {
-            Self::Address(IpAddr::V4(address)) => write(key, b'4', &address.octets()),
-            Self::Address(IpAddr::V6(address)) => write(key, b'6', &address.octets()),
+            Self::Address(IpAddr::V4(address)) => write_address(key, b'4', &address.octets()),
+            Self::Address(IpAddr::V6(address)) => write_address(key, b'6', &address.octets()),
             Self::Bytes(bytes) => write(key, b'=', bytes),
             Self::Made(bytes) => write(key, b'=', bytes),
             Self::Missing => write(key, b'-', b""),
@@ -184,10 +184,23 @@ pub(super) fn key_of_text(key: &LimitKey, text: &str, ipv6_prefix: u8) -> KeyByt
 }
 
 fn write(key: &mut KeyBytes, tag: u8, bytes: &[u8]) {
-    let mut begin = [tag; 9];
-    begin[1..].copy_from_slice(&(bytes.len() as u64).to_le_bytes());
-    key.extend_from_slice(&begin);
+    key.extend_from_slice(&begin(tag, bytes.len()));
     key.extend_from_slice(bytes);
+}
+
+/// The same of what most keys are made of, at once: growing the key costs more than what is written.
+fn write_address<const N: usize>(key: &mut KeyBytes, tag: u8, octets: &[u8; N]) {
+    let mut part = [0; BEGIN + 16];
+    part[..BEGIN].copy_from_slice(&begin(tag, N));
+    part[BEGIN..BEGIN + N].copy_from_slice(octets);
+    key.extend_from_slice(&part[..BEGIN + N]);
+}
+
+/// What a part begins with: of which kind it is, and how long.
+fn begin(tag: u8, length: usize) -> [u8; BEGIN] {
+    let mut begin = [tag; BEGIN];
+    begin[1..].copy_from_slice(&(length as u64).to_le_bytes());
+    begin
 }
 
 /// Text, numbers and truth values; a list or an object is no key.
@@ -225,6 +238,8 @@ fn masked(address: IpAddr, ipv6_prefix: u8) -> IpAddr {
 }
 
 const API_KEYS: &str = "api_keys.";
+/// A kind, and a length.
+const BEGIN: usize = 9;
 
 #[cfg(test)]
 mod tests {
