@@ -91,7 +91,7 @@ impl RateLimit {
     /// takes the place of the limit's own.
     #[must_use]
     pub fn takes_brought_quotas(&self) -> bool {
-        self.algorithm != LimitAlgorithm::Concurrency && self.tells_callers_apart()
+        !self.algorithm.is_held() && self.tells_callers_apart()
     }
 
     /// Whether some callers have other quotas than the rest.
@@ -146,6 +146,12 @@ impl LimitAlgorithm {
     pub fn as_str(self) -> &'static str {
         let known = Self::WORDS.iter().find(|(_, algorithm)| *algorithm == self);
         known.map_or("", |(word, _)| word)
+    }
+
+    /// Whether what is taken is held until the request is over, and not used up.
+    #[must_use]
+    pub fn is_held(self) -> bool {
+        self == Self::Concurrency
     }
 }
 
@@ -317,7 +323,8 @@ table! {
         /// with the same `[redis]` together.
         store: LimitStore => Choice<LimitStore> = LimitStore::Memory,
         /// `on_store_error`: what decides while Redis does not: the same limit in each gateway's
-        /// memory, or everything is let through, or refused.
+        /// memory, or everything is let through, or refused. One of `"concurrency"` counts what the
+        /// gateway itself holds in any case.
         on_store_error: OnStoreError => Choice<OnStoreError> = OnStoreError::Local,
         /// `lease`: how many a gateway takes of Redis at a time and gives out by itself. It saves
         /// round trips; each gateway may let through so many less one more than the quota,

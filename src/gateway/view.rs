@@ -14,7 +14,7 @@ use crate::{
         LimitReset, LimitState, ListenerState, Purge, PurgeAim, Reach, Readiness, RouteState,
         SecondTierState, ServerState, ServerStatus, State, UpstreamState, WorkerState,
     },
-    config::{LimitAlgorithm, Route, RouteSources, Target},
+    config::{Route, RouteSources, Target},
     exchange::{BoxFuture, CacheNote, KeyState},
     pipeline::{Aim, LimitBook, SecondTierFigures},
     upstream::{Health, Server, UpstreamGroup},
@@ -101,7 +101,7 @@ impl admin::Gateway for View {
                 return LimitReset::Unknown;
             };
             // Whoever is in flight would give back what somebody else has taken since.
-            if limit.config().algorithm == LimitAlgorithm::Concurrency {
+            if limit.config().algorithm.is_held() {
                 return LimitReset::Held;
             }
             match limit.reset(&key).await {

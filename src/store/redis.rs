@@ -70,9 +70,9 @@ pub struct Redis {
     /// As many: what each is about to ask.
     joints: Box<[Mutex<Joint>]>,
     /// As many: what the requests of each hold.
-    places: Box<[Mutex<Places>]>,
+    places: Box<[Places]>,
     /// All places that have not been given back.
-    taken: TaskTracker,
+    unreturned: TaskTracker,
     /// Who lists keys: one at a time.
     listing: Listing,
     counts: Way,
@@ -208,8 +208,8 @@ impl Redis {
             prefix: config.prefix.as_str().into(),
             deadlines: (0..=workers).map(|_| Arc::default()).collect(),
             joints: (0..=workers).map(|_| Mutex::default()).collect(),
-            places: (0..=workers).map(|_| Mutex::default()).collect(),
-            taken: TaskTracker::new(),
+            places: (0..=workers).map(|_| Places::default()).collect(),
+            unreturned: TaskTracker::new(),
             listing: Listing::default(),
             counts: Way::default(),
             answers: Way::default(),

@@ -61,7 +61,7 @@ impl Checker<'_, '_, '_> {
     }
 
     fn check_quotas(&mut self, key: &str, quotas: &[Quota]) {
-        let concurrency = self.limit.algorithm == LimitAlgorithm::Concurrency;
+        let concurrency = self.limit.algorithm.is_held();
         let timed = |quota: &&Quota| quota.per.is_some();
         if concurrency && quotas.iter().any(|quota| timed(&quota)) {
             let help = "write how many at a time: `quota = 10`";
@@ -107,7 +107,7 @@ impl Checker<'_, '_, '_> {
             let help = "write `algorithm = \"sliding_window\"`";
             self.refuse("exact", "only a sliding window can be exact", help);
         }
-        if self.limit.cost_header.is_some() && algorithm == LimitAlgorithm::Concurrency {
+        if self.limit.cost_header.is_some() && algorithm.is_held() {
             let message = "a request in flight takes one place, whatever it costs";
             self.refuse("cost_header", message, "leave it out");
         }
@@ -205,7 +205,7 @@ impl Checker<'_, '_, '_> {
             let message = "an exact window does not go with leases, which are not exact";
             self.refuse("lease", message, "leave out one of them");
         }
-        if self.limit.lease > 1 && self.limit.algorithm == LimitAlgorithm::Concurrency {
+        if self.limit.lease > 1 && self.limit.algorithm.is_held() {
             let message = "what is in flight is given back, so nothing is taken in advance";
             self.refuse("lease", message, "leave it out");
         }

@@ -10,8 +10,8 @@ use http::HeaderName;
 
 use super::{Builder, is_matchable, unknown_name};
 use crate::config::{
-    LimitAlgorithm, RateLimit, Route, diagnostic::Finding, document::Document,
-    rate_limit::LimitReference, share::Layers, source::Place,
+    RateLimit, Route, diagnostic::Finding, document::Document, rate_limit::LimitReference,
+    share::Layers, source::Place,
 };
 pub(super) use missing::Gaps;
 use missing::Told;
@@ -83,7 +83,7 @@ impl Builder<'_> {
 
     fn check_cost(&mut self, route: &Route, limits: &[Arc<str>], place: Place) {
         for limit in limits.iter().filter_map(|name| self.rate_limits.get(name)) {
-            let held = limit.algorithm == LimitAlgorithm::Concurrency;
+            let held = limit.algorithm.is_held();
             if !held && route.cost > limit.smallest() {
                 let message = format!(
                     "a request of the route `{}` costs {}, and `{}` lets {} through at most",

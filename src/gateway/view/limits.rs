@@ -2,7 +2,7 @@
 
 use crate::{
     admin::{LimitKey, LimitKeys, LimitState, LimitWindow},
-    config::{LimitAlgorithm, LimitStore},
+    config::LimitStore,
     pipeline::{Limit, LimitKeyList, LimitKeyState, LimitWindowState},
 };
 
@@ -52,7 +52,7 @@ fn word(store: LimitStore) -> &'static str {
 }
 
 fn window(state: LimitWindowState) -> LimitWindow {
-    let timed = state.algorithm != LimitAlgorithm::Concurrency;
+    let timed = !state.algorithm.is_held();
     LimitWindow {
         quota: state.window.quota,
         seconds: timed.then(|| seconds(state.window.per)),

@@ -123,7 +123,7 @@ impl Limit {
 
     /// Whether what is taken of it is held until the request is over, and not used up.
     pub(super) fn is_held(&self) -> bool {
-        self.config.algorithm == LimitAlgorithm::Concurrency
+        self.config.algorithm.is_held()
     }
 
     /// The header fields that it counts by.

@@ -200,10 +200,10 @@ impl Stage {
         Ok(())
     }
 
-    /// Takes from each in memory in turn, and of those in Redis from what is held: more than all gateways may
-    /// is more than one may, and where Redis is away later, what this one holds is known. Of several that refuse the one that takes longest has the
-    /// word, so that `Retry-After` is true for all: they are all asked, also behind the first that
-    /// refuses.
+    /// Takes from each limit in memory in turn, and here too from those in Redis whose places are held: who
+    /// may not have so many by itself need not ask Redis, and while that is away this count goes on. They are
+    /// all asked, also behind the first that refuses: the one that takes longest has the word, so that
+    /// `Retry-After` is true for all.
     pub(super) fn take(
         &self,
         questions: &mut Questions,

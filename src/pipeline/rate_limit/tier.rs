@@ -85,7 +85,7 @@ impl Tier {
         let windows: Box<[Window]> = quotas.iter().map(|quota| window(quota, bucket)).collect();
         let single = quotas.len() == 1;
         let name = |quota: &Quota| policy_name(limit.limit, quota, single);
-        let held = limit.algorithm == LimitAlgorithm::Concurrency;
+        let held = limit.algorithm.is_held();
         let policies: Vec<_> = quotas
             .iter()
             .map(|quota| policy(&name(quota), quota, held))

@@ -2,12 +2,17 @@
 //! who that it is not.
 //!
 //! Whoever holds a place may die without a word. So each lapses, unless the process that holds it tells of it
-//! again before that. What Redis has lost, or has not heard of while it was away, it hears of then.
+//! again before that. A task of each worker does so, and gives back what its requests have left, many at a
+//! time. What Redis could not be told of while it was away it is told of when it is back.
+//!
+//! One task does both, one after the other: which of two calls Redis hears first is known then, and no place
+//! is told of behind its end.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
+    hash::BuildHasherDefault,
     sync::{
-        Arc, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering::Relaxed},
     },
     time::Duration,
@@ -17,7 +22,8 @@ use futures_util::{StreamExt, stream};
 use redis::{Cmd, Value};
 use tokio::{
     runtime::Handle,
-    time::{sleep, timeout},
+    sync::Notify,
+    time::{Instant, sleep, timeout, timeout_at},
 };
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
@@ -25,7 +31,7 @@ use super::{
     Lane, Redis, Sending,
     quota::{SharedAlgorithm, write_name},
 };
-use crate::store::KeyHash;
+use crate::store::{Hashed, KeyHash};
 
 /// A place of a limit that a request takes. Its last owner gives it back: whoever asks for it has to be one
 /// until there is an answer, or it would be given back before it was taken.
@@ -33,30 +39,55 @@ pub struct Place {
     redis: Arc<Redis>,
     worker: usize,
     name: u64,
-    is_void: AtomicBool,
-    /// Until Redis has heard that it is given back.
+    seat: Seat,
+    is_refused: AtomicBool,
     token: TaskTrackerToken,
-}
-
-/// What a worker's requests hold.
-#[derive(Default)]
-pub(super) struct Places {
-    held: HashMap<u64, Seat>,
-    /// Whether a task tells of them.
-    is_kept: bool,
 }
 
 /// Where a place is.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
-struct Seat {
-    limit: Arc<str>,
-    key: KeyHash,
+pub(super) struct Seat {
+    // In this order those of one key, which a call reaches in a cluster, come together.
+    pub(super) key: KeyHash,
+    pub(super) limit: Arc<str>,
 }
 
-/// The task that tells of a worker's places. Where it ends with its runtime, the next place has another.
+pub(super) type Named = (Seat, u64);
+
+/// What a worker's requests hold, and have held.
+#[derive(Default)]
+pub(super) struct Places {
+    state: Mutex<State>,
+    /// Something is to be given back.
+    left: Notify,
+}
+
+#[derive(Default)]
+struct State {
+    /// What Redis has given, or may have given.
+    held: HashMap<u64, Seat, BuildHasherDefault<Hashed>>,
+    /// What it is to be given back.
+    owed: Vec<Owed>,
+    /// Whether a task sees to all that.
+    is_kept: bool,
+}
+
+/// A place that nobody holds any more.
+struct Owed {
+    seat: Seat,
+    name: u64,
+    /// When it has lapsed by itself.
+    until: Instant,
+    /// Until Redis has heard of it.
+    _token: TaskTrackerToken,
+}
+
+/// The task that sees to a worker's places. Where it ends with its runtime, the next place has another.
 struct Keeper {
     redis: Arc<Redis>,
     worker: usize,
+    /// How often it tells of them.
+    every: Duration,
 }
 
 impl Place {
@@ -66,127 +97,194 @@ impl Place {
         self.name
     }
 
+    /// Redis has given it, or has not answered and may have. From now on it is told of.
+    pub fn given(&self) {
+        let hold = |state: &mut State| drop(state.held.insert(self.name, self.seat.clone()));
+        self.redis.change_places(self.worker, hold);
+    }
+
     /// Redis has not given it: there is nothing to give back.
     pub fn refused(&self) {
-        self.is_void.store(true, Relaxed);
+        self.is_refused.store(true, Relaxed);
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        let seat = self.redis.lock_places(self.worker).held.remove(&self.name);
-        let Some(seat) = seat.filter(|_| !self.is_void.load(Relaxed)) else {
+        if self.is_refused.load(Relaxed) {
             return;
-        };
-        // What ends with its runtime lapses.
-        if let Ok(runtime) = Handle::try_current() {
-            let (redis, worker, name) = (Arc::clone(&self.redis), self.worker, self.name);
-            let token = self.token.clone();
-            runtime.spawn(async move {
-                redis.leave(worker, &seat, name).await;
-                drop(token);
-            });
         }
+        let owed = Owed {
+            seat: self.seat.clone(),
+            name: self.name,
+            until: Instant::now() + LAPSE,
+            _token: self.token.clone(),
+        };
+        let leave = |state: &mut State| {
+            state.held.remove(&self.name);
+            // What is over that lapses.
+            if state.owed.len() < MOST_OWED {
+                state.owed.push(owed);
+            }
+        };
+        self.redis.change_places(self.worker, leave);
+        self.redis.places(self.worker).left.notify_one();
     }
 }
 
 impl Redis {
-    /// A place that a request of a worker is about to take of a limit's key. On that worker's runtime.
+    /// A place that a request of a worker is about to take of a limit's key.
     #[must_use]
     pub fn place(self: &Arc<Self>, worker: usize, limit: &Arc<str>, key: KeyHash) -> Arc<Place> {
-        let name = fastrand::u64(..);
         let limit = Arc::clone(limit);
-        let mut places = self.lock_places(worker);
-        places.held.insert(name, Seat { limit, key });
-        if !std::mem::replace(&mut places.is_kept, true) {
-            let redis = Arc::clone(self);
-            tokio::spawn(Keeper { redis, worker }.run());
-        }
-        drop(places);
         Arc::new(Place {
             redis: Arc::clone(self),
             worker,
-            name,
-            is_void: AtomicBool::new(false),
-            token: self.taken.token(),
+            name: fastrand::u64(..),
+            seat: Seat { key, limit },
+            is_refused: AtomicBool::new(false),
+            token: self.unreturned.token(),
         })
     }
 
     /// Resolves when all places have been given back and Redis has heard of it, or has had its time for that.
     /// For a process that ends.
     pub async fn all_given_back(&self) {
-        self.taken.close();
-        // What it has not heard of lapses.
-        let _ = timeout(self.timeout, self.taken.wait()).await;
+        self.unreturned.close();
+        // What it does not hear of lapses.
+        if !self.way(Lane::Counts).breaker.is_open() {
+            let _ = timeout(LONGEST_END, self.unreturned.wait()).await;
+        }
     }
 
-    /// Tells of all places that the worker's requests hold; `false` when there are none, and nobody tells
-    /// of the next one.
+    /// Changes what a worker's requests hold, and has a task see to it.
+    fn change_places(self: &Arc<Self>, worker: usize, change: impl FnOnce(&mut State)) {
+        // Where there is no runtime any more the process ends.
+        let Ok(runtime) = Handle::try_current() else {
+            return;
+        };
+        let is_kept = {
+            let mut state = self.places(worker).locked();
+            change(&mut state);
+            std::mem::replace(&mut state.is_kept, true)
+        };
+        if !is_kept {
+            let redis = Arc::clone(self);
+            let every = TOLD;
+            let keeper = Keeper {
+                redis,
+                worker,
+                every,
+            };
+            runtime.spawn(keeper.run());
+        }
+    }
+
+    /// Gives back all that is owed; whether Redis has heard of all of it.
+    async fn give_back_places(self: &Arc<Self>, worker: usize) -> bool {
+        let now = Instant::now();
+        let owed = std::mem::take(&mut self.places(worker).locked().owed);
+        let named = owed.iter().filter(|owed| owed.until > now);
+        let named = named.map(|owed| (owed.seat.clone(), owed.name)).collect();
+        let unheard = self.say_all(worker, named, Duration::ZERO).await;
+        if unheard.is_empty() {
+            return true;
+        }
+        let mut state = self.places(worker).locked();
+        let still = owed.into_iter().filter(|it| unheard.contains(&it.name));
+        let room = MOST_OWED.saturating_sub(state.owed.len());
+        state.owed.extend(still.take(room));
+        false
+    }
+
+    /// Tells of all places that the worker's requests hold; whether Redis has heard of all of them.
     async fn tell_of_places(self: &Arc<Self>, worker: usize) -> bool {
-        let mut held = {
-            let mut places = self.lock_places(worker);
-            places.is_kept = !places.held.is_empty();
-            let held = places.held.iter();
-            held.map(|(&name, seat)| (seat.clone(), name))
-                .collect::<Vec<_>>()
+        let named: Vec<Named> = {
+            let state = self.places(worker).locked();
+            let held = state.held.iter();
+            held.map(|(&name, seat)| (seat.clone(), name)).collect()
         };
-        if held.is_empty() {
-            return false;
+        let mut is_heard = true;
+        for some in named.chunks(TOLD_AT_ONCE) {
+            let still = {
+                let state = self.places(worker).locked();
+                let is_held = |(_, name): &&Named| state.held.contains_key(name);
+                some.iter().filter(is_held).cloned().collect()
+            };
+            is_heard &= self.say_all(worker, still, LAPSE).await.is_empty();
+            // Nobody waits for a place until all others have been told of.
+            is_heard &= self.give_back_places(worker).await;
         }
-        // A call reaches one key of a cluster.
-        let parts: Vec<_> = if self.has_slots() {
-            held.sort_unstable();
-            let keys = held.chunk_by(|one, other| one.0.key == other.0.key);
-            keys.flat_map(|places| places.chunks(MOST)).collect()
+        is_heard
+    }
+
+    /// Says of places that each counts so long from now on, or not any more; of which Redis has not heard.
+    async fn say_all(
+        self: &Arc<Self>,
+        worker: usize,
+        mut places: Vec<Named>,
+        long: Duration,
+    ) -> HashSet<u64> {
+        places.sort_unstable();
+        // A call reaches one key of a cluster, whose nodes have one part each.
+        let (parts, at_once): (Vec<_>, _) = if self.has_slots() {
+            let keys = places.chunk_by(|(one, _), (other, _)| one.key == other.key);
+            (keys.flat_map(|it| it.chunks(MOST)).collect(), MOST)
         } else {
-            held.chunks(MOST).collect()
+            (places.chunks(MOST).collect(), AT_ONCE)
         };
-        let telling = stream::iter(parts);
-        telling
-            .for_each_concurrent(AT_ONCE, |places| self.tell_of(worker, places))
-            .await;
-        true
+        let mut saying = Vec::with_capacity(parts.len());
+        for part in parts {
+            saying.push(self.say(worker, part, long));
+        }
+        let mut saying = stream::iter(saying).buffer_unordered(at_once);
+        let mut unheard = HashSet::new();
+        while let Some(said) = saying.next().await {
+            let part = said.err().unwrap_or_default();
+            unheard.extend(part.iter().map(|(_, name)| *name));
+        }
+        unheard
     }
 
-    /// Tells of a few. Those that have been given back meanwhile are given back behind that: which of the
-    /// two Redis has heard first is not known.
-    async fn tell_of(self: &Arc<Self>, worker: usize, places: &[(Seat, u64)]) {
-        let push = |command: &mut Cmd| self.push_places(command, places);
+    /// The same in one call.
+    ///
+    /// # Errors
+    ///
+    /// The places, where Redis has not heard of them.
+    async fn say<'p>(
+        self: &Arc<Self>,
+        worker: usize,
+        places: &'p [Named],
+        long: Duration,
+    ) -> Result<(), &'p [Named]> {
+        let push = |command: &mut Cmd| self.push_places(command, places, long);
         let (script, lane) = (&self.scripts.places, Lane::Counts);
-        // A failure is counted; there is nobody who could do anything about it until the next time.
-        let told = self.call(lane, worker, script, Sending::ALONE, push).await;
-        match told {
-            Ok(Value::Int(_)) => self.succeeded(lane),
-            Ok(_) => drop(self.garbage_on(lane, 1)),
-            Err(_) => {}
+        // Nothing is made for a Redis that is away.
+        if self.way(lane).breaker.is_open() {
+            return Err(places);
         }
-        for (seat, name) in places {
-            let is_held = self.lock_places(worker).held.contains_key(name);
-            if !is_held {
-                self.leave(worker, seat, *name).await;
+        let said = self.call(lane, worker, script, Sending::ALONE, push).await;
+        match said {
+            Ok(Value::Int(_)) => {
+                self.succeeded(lane);
+                Ok(())
             }
+            Ok(_) => {
+                self.garbage_on(lane, 1);
+                Err(places)
+            }
+            Err(_) => Err(places),
         }
     }
 
-    fn push_places(&self, command: &mut Cmd, places: &[(Seat, u64)]) {
+    pub(super) fn push_places(&self, command: &mut Cmd, places: &[Named], long: Duration) {
         command.arg(places.len());
         for (seat, _) in places {
             command.arg(self.key_of(seat));
         }
-        command.arg(LAPSE_MICROS);
+        command.arg(micros(long));
         for (_, name) in places {
             command.arg(&name.to_be_bytes());
-        }
-    }
-
-    /// Gives a place back. One of which Redis does not hear it lapses.
-    async fn leave(self: &Arc<Self>, worker: usize, seat: &Seat, name: u64) {
-        let mut remove = redis::cmd("ZREM");
-        remove.arg(self.key_of(seat)).arg(&name.to_be_bytes());
-        if let Ok(value) = self.ask(worker, &remove).await
-            && !matches!(value, Value::Int(_))
-        {
-            self.garbage_on(Lane::Counts, 1);
         }
     }
 
@@ -197,18 +295,45 @@ impl Redis {
         key
     }
 
-    fn lock_places(&self, worker: usize) -> MutexGuard<'_, Places> {
-        let places = &self.places[worker.min(self.places.len() - 1)];
-        places.lock().unwrap_or_else(PoisonError::into_inner)
+    fn places(&self, worker: usize) -> &Places {
+        // There is one at least.
+        &self.places[worker.min(self.places.len() - 1)]
+    }
+}
+
+impl Places {
+    fn locked(&self) -> MutexGuard<'_, State> {
+        // Whole after a panic elsewhere: each change is one insertion or removal.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether there is nothing to see to any more. Who comes next has another task.
+    fn is_over(&self) -> bool {
+        let mut state = self.locked();
+        state.is_kept = !state.held.is_empty() || !state.owed.is_empty();
+        !state.is_kept
     }
 }
 
 impl Keeper {
     async fn run(self) {
-        loop {
-            sleep(TOLD).await;
-            if !self.redis.tell_of_places(self.worker).await {
-                return;
+        let (redis, worker) = (&self.redis, self.worker);
+        let places = redis.places(worker);
+        let mut due = Instant::now() + self.every;
+        while !places.is_over() {
+            let began = Instant::now();
+            let mut is_heard = redis.give_back_places(worker).await;
+            if began >= due {
+                is_heard &= redis.tell_of_places(worker).await;
+                due = began + self.every;
+            }
+            if is_heard {
+                // Who has left meanwhile has left a note.
+                let _ = timeout_at(due, places.left.notified()).await;
+            } else {
+                // When it is back it may have lost all.
+                due = due.min(began + TOLD_AGAIN);
+                sleep(AGAIN).await;
             }
         }
     }
@@ -216,18 +341,33 @@ impl Keeper {
 
 impl Drop for Keeper {
     fn drop(&mut self) {
-        self.redis.lock_places(self.worker).is_kept = false;
+        self.redis.places(self.worker).locked().is_kept = false;
     }
 }
 
+const fn micros(long: Duration) -> u64 {
+    long.as_secs() * 1_000_000
+}
+
 /// How long a place counts that nobody tells of again.
-const LAPSE: Duration = Duration::from_secs(30);
-pub(super) const LAPSE_MICROS: u64 = LAPSE.as_secs() * 1_000_000;
-/// How often places are told of again: twice in vain is not too late yet.
-const TOLD: Duration = Duration::from_secs(10);
-/// Places of a call, some 5 us of Redis each; and calls at once.
+pub(super) const LAPSE: Duration = Duration::from_secs(30);
+pub(super) const LAPSE_MICROS: u64 = micros(LAPSE);
+/// How often places are told of again: where that comes to nothing, there is time for many tries more.
+const TOLD: Duration = Duration::from_secs(8);
+const _: () = assert!(3 * TOLD.as_secs() < LAPSE.as_secs());
+/// How long Redis is left alone behind a try that came to nothing, and how long at least until it is told of
+/// all places then.
+const AGAIN: Duration = Duration::from_millis(250);
+const TOLD_AGAIN: Duration = Duration::from_secs(1);
+/// Places of a call, 5 to 10 us of Redis each; and calls at once, where each has so many.
 const MOST: usize = 100;
 const AT_ONCE: usize = 4;
+/// Places that are told of until those that have been left meanwhile are given back.
+const TOLD_AT_ONCE: usize = AT_ONCE * MOST;
+/// Places that a worker gives back later, where Redis is away: some 10 MiB. Those beyond lapse.
+const MOST_OWED: usize = 100_000;
+/// How long a process that ends waits for Redis.
+const LONGEST_END: Duration = Duration::from_secs(2);
 
 #[cfg(test)]
 mod tests;

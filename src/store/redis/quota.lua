@@ -191,8 +191,8 @@ algorithms.h = {
     end
     window.size, window.used = window.quota, redis.call('ZCOUNT', key, '(' .. whole(now), '+inf')
     -- It was taken by a call that is made again: its answer was lost.
-    local own = window.used > 0 and redis.call('ZSCORE', key, limit.nonce)
-    if own and tonumber(own) > now then window.used = window.used - 1 end
+    limit.own = window.used > 0 and redis.call('ZSCORE', key, limit.nonce)
+    if limit.own and tonumber(limit.own) > now then window.used = window.used - 1 end
   end,
   wait = function() return 0 end,
   take = function(window, cost) window.used = window.used + cost end,
@@ -318,6 +318,10 @@ end
 
 local function answer(limit, passes)
   local fits, window, left, wait, got = 1, 1, 0, 0, 0
+  -- What it is told not to have it does not give back.
+  if op == 't' and limit.own and not (passes and limit.fits) then
+    redis.call('ZREM', limit.key, limit.nonce)
+  end
   if not limit.fits then
     fits, window, wait = 0, limit.window, limit.wait
   else

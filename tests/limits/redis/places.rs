@@ -197,6 +197,50 @@ async fn a_place_beside_a_leased_limit_is_given_back_too() {
 }
 
 #[tokio::test]
+async fn what_a_gateway_refuses_by_itself_redis_is_not_asked() {
+    let (redis, origin) = (RedisServer::start(), Streams::start().await);
+    let gateway = gateway(&redis, &origin.server.url(), 1, "");
+    let mut client = Raw::connect(gateway.address()).await;
+    client.send(WAIT).await;
+    let _feed = origin.feed().await;
+    let asked = redis.calls("evalsha");
+    for _ in 0..5 {
+        assert_eq!(get(&gateway).await.status, 429);
+    }
+    assert_eq!(redis.calls("evalsha"), asked);
+}
+
+#[tokio::test]
+async fn a_request_has_one_place_in_redis_whatever_it_costs() {
+    let redis = RedisServer::start();
+    let gateway = Gateway::start(&format!(
+        "[redis]\nurl = '{}'\n\
+         [routes.all]\nrespond = {{}}\nrate_limits = ['slots']\ncost = 5\n\
+         [rate_limits.slots]\nkey = 'client_ip'\nquota = 2\nalgorithm = 'concurrency'\nstore = 'redis'",
+        redis.url()
+    ));
+    let passed = get(&gateway).await;
+    assert_eq!(passed.header("ratelimit"), Some("\"slots\";r=1"));
+    none_is_held(&redis).await;
+}
+
+#[tokio::test]
+async fn requests_that_are_refused_again_and_again_take_no_place_from_anybody() {
+    let (redis, origin) = (RedisServer::start(), Streams::start().await);
+    let url = origin.server.url();
+    let (one, other) = (gateway(&redis, &url, 1, ""), gateway(&redis, &url, 1, ""));
+    let mut client = Raw::connect(one.address()).await;
+    client.send(WAIT).await;
+    let feed = origin.feed().await;
+    let counts = storm(&[other.address()], 8, 40).await;
+    assert_eq!(counts.into_iter().collect::<Vec<_>>(), [(429, 320)]);
+    release(feed).await;
+    assert_eq!(client.answer().await.status, 200);
+    none_is_held(&redis).await;
+    assert_eq!(get(&other).await.status, 200);
+}
+
+#[tokio::test]
 async fn in_shadow_mode_nobody_waits_for_a_place() {
     let (redis, origin) = (RedisServer::start(), Streams::start().await);
     let url = origin.server.url();
@@ -208,8 +252,10 @@ async fn in_shadow_mode_nobody_waits_for_a_place() {
     client.send(WAIT).await;
     let feed = origin.feed().await;
     // The first knows by itself, the second by Redis.
-    for gateway in [&one, &other] {
+    let asked = redis.calls("evalsha");
+    for (gateway, more) in [(&one, 0), (&other, 1)] {
         assert_eq!(get(gateway).await.status, 200);
+        assert_eq!(redis.calls("evalsha"), asked + more);
         let labels = ["decision=\"shadow_deny\""];
         let denied = gateway.metric("tollgate_rate_limit_decisions_total", &labels);
         assert_eq!(denied, 1.0);
@@ -257,7 +303,12 @@ async fn without_redis_places_are_given_or_refused_as_configured() {
         gateway(&redis, &url, 1, "on_store_error = 'deny'"),
         gateway(&redis, &url, 1, "on_store_error = 'allow'"),
     );
+    let shadow = gateway(&redis, &url, 1, "on_store_error = 'deny'\nenforce = false");
     redis.kill();
+    assert_eq!(get(&shadow).await.status, 200);
+    let labels = ["decision=\"shadow_deny\""];
+    let denied = shadow.metric("tollgate_rate_limit_decisions_total", &labels);
+    assert_eq!(denied, 1.0);
     let refused = get(&deny).await;
     assert_eq!(
         refused.refusal(),
@@ -302,15 +353,15 @@ async fn a_gateway_that_stops_gives_back_what_it_held() {
     let drain = "drain = { delay = '0s', grace = '0s', deadline = '100ms' }";
     let gateway = Gateway::start(&format!(
         "[server]\n{drain}\n{}",
-        text(&redis, &origin.server.url(), 9, "")
+        text(&redis, &origin.server.url(), 500, "")
     ));
     let mut clients = Vec::new();
-    for _ in 0..5 {
+    for _ in 0..400 {
         let mut client = Raw::connect(gateway.address()).await;
         client.send(WAIT).await;
         clients.push((client, origin.feed().await));
     }
-    assert_eq!(counted(&redis), 5);
+    assert_eq!(counted(&redis), 400);
     gateway.inner().drain();
     within(gateway.inner().drained()).await;
     assert_eq!(counted(&redis), 0, "the next one need not wait");

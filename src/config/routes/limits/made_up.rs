@@ -4,9 +4,7 @@
 use std::sync::Arc;
 
 use super::Builder;
-use crate::config::{
-    HostPattern, LimitAlgorithm, LimitKey, RateLimit, Route, diagnostic::Finding, source::Place,
-};
+use crate::config::{HostPattern, LimitKey, RateLimit, Route, diagnostic::Finding, source::Place};
 
 impl Builder<'_> {
     /// A key that anybody can make up anew for each request limits nobody: another limit beside it
@@ -45,7 +43,7 @@ impl Builder<'_> {
 /// Whether a limit holds everybody who gets round another by what it makes up. One of concurrency counts
 /// nothing that has ended: it stands in for no quota over a time.
 fn holds_for(holding: &RateLimit, limit: &RateLimit) -> bool {
-    let is_held = |limit: &RateLimit| limit.algorithm == LimitAlgorithm::Concurrency;
+    let is_held = |limit: &RateLimit| limit.algorithm.is_held();
     counts_everybody(holding)
         // Two may be tried out together.
         && (holding.enforce || !limit.enforce)
@@ -88,7 +86,7 @@ fn weakness(limit: &RateLimit) -> Option<&'static str> {
     if limit.spares_a_family() {
         return Some("it exempts all of IPv4 or all of IPv6");
     }
-    let is_held = limit.algorithm == LimitAlgorithm::Concurrency;
+    let is_held = limit.algorithm.is_held();
     is_held.then_some("it counts only what is in flight")
 }
 

@@ -20,8 +20,11 @@ impl Asking {
     /// Tells those who wait for a batch what has come of it, and a place whether it was given. Where there is
     /// no answer it may have been.
     pub(super) fn answered(&self, taken: Option<&SharedTaken>) {
-        if let (Some(place), Some(SharedTaken { got: 0, .. })) = (&self.place, taken) {
-            place.refused();
+        if let Some(place) = &self.place {
+            match taken {
+                Some(SharedTaken { got: 0, .. }) => place.refused(),
+                _ => place.given(),
+            }
         }
         let Some(fetch) = &self.fetch else { return };
         let Some(&SharedTaken { decision, got }) = taken else {

@@ -1,4 +1,4 @@
-use std::time::Instant;
+use std::time::Instant as Clock;
 
 use super::*;
 use crate::{
@@ -11,8 +11,12 @@ use crate::{
 
 /// A gateway's way to a server, which is asked from here alone.
 fn gateway(server: &RedisServer) -> Arc<Redis> {
+    gateway_within(server, "5s")
+}
+
+fn gateway_within(server: &RedisServer, most: &str) -> Arc<Redis> {
     let text = format!(
-        "[redis]\nurl = '{}'\ntimeout = '5s'\n[routes.all]\nrespond = {{}}",
+        "[redis]\nurl = '{}'\ntimeout = '{most}'\n[routes.all]\nrespond = {{}}",
         server.url()
     );
     let config = Config::parse("places.toml", &text).unwrap().config;
@@ -20,31 +24,44 @@ fn gateway(server: &RedisServer) -> Arc<Redis> {
     Redis::new(&config.redis.unwrap(), 1, metrics, &Handle::current())
 }
 
-fn key() -> KeyHash {
-    KeyHasher::shared().hash(b"key")
+fn seat() -> Seat {
+    let key = KeyHasher::shared().hash(b"key");
+    let limit = "slots".into();
+    Seat { key, limit }
 }
 
 fn place(redis: &Arc<Redis>) -> Arc<Place> {
-    redis.place(0, &"slots".into(), key())
+    let Seat { key, limit } = seat();
+    redis.place(0, &limit, key)
 }
 
-async fn take(redis: &Arc<Redis>, place: &Place, quota: u64) -> SharedTaken {
-    take_called(redis, place.name(), quota).await
+/// So many places that Redis has given, as far as the gateway knows.
+fn given(redis: &Arc<Redis>, count: usize) -> Vec<Arc<Place>> {
+    let given = || {
+        let place = place(redis);
+        place.given();
+        place
+    };
+    std::iter::repeat_with(given).take(count).collect()
 }
 
-async fn take_called(redis: &Arc<Redis>, place: u64, quota: u64) -> SharedTaken {
-    let ask = SharedAsk {
+fn ask(place: u64, windows: &[Window]) -> SharedAsk<'_> {
+    SharedAsk {
         limit: "slots",
-        key: key(),
+        key: seat().key,
         algorithm: SharedAlgorithm::InFlight,
-        windows: &[Window::held(quota)],
+        windows,
         largest: 1,
         cost: 1,
         want: 1,
         enforced: true,
         place,
-    };
-    redis.take(0, &[ask]).await.unwrap()[0]
+    }
+}
+
+async fn take(redis: &Arc<Redis>, place: &Place, quota: u64) -> SharedTaken {
+    let windows = [Window::held(quota)];
+    redis.take(0, &[ask(place.name(), &windows)]).await.unwrap()[0]
 }
 
 fn is_granted(taken: &SharedTaken) -> bool {
@@ -53,22 +70,24 @@ fn is_granted(taken: &SharedTaken) -> bool {
 
 /// What the key's set says to a command.
 async fn set(redis: &Arc<Redis>, name: &str, arguments: &[&[u8]]) -> Value {
-    let limit = "slots".into();
     let mut command = redis::cmd(name);
-    command.arg(redis.key_of(&Seat { limit, key: key() }));
-    command.arg(arguments);
+    command.arg(redis.key_of(&seat())).arg(arguments);
     redis.ask(0, &command).await.unwrap()
 }
 
-async fn counted(redis: &Arc<Redis>) -> usize {
-    match set(redis, "ZCARD", &[]).await {
-        Value::Int(count) => usize::try_from(count).unwrap(),
+async fn number(redis: &Arc<Redis>, name: &str) -> i64 {
+    match set(redis, name, &[]).await {
+        Value::Int(number) => number,
         other => panic!("{other:?}"),
     }
 }
 
+async fn counted(redis: &Arc<Redis>) -> usize {
+    usize::try_from(number(redis, "ZCARD").await).unwrap()
+}
+
 async fn comes_to(redis: &Arc<Redis>, count: usize) {
-    let began = Instant::now();
+    let began = Clock::now();
     while counted(redis).await != count {
         assert!(began.elapsed() < Duration::from_secs(10));
         tokio::task::yield_now().await;
@@ -84,6 +103,9 @@ async fn a_place_that_is_asked_for_twice_is_one() {
     for _ in 0..2 {
         assert!(is_granted(&take(&redis, &first, 1).await));
     }
+    first.given();
+    let lives = number(&redis, "PTTL").await;
+    assert!((20_000..=31_000).contains(&lives), "{lives}");
     let second = place(&redis);
     let refused = take(&redis, &second, 1).await;
     let Decision::Refused { refusal, .. } = refused.decision else {
@@ -97,11 +119,36 @@ async fn a_place_that_is_asked_for_twice_is_one() {
 }
 
 #[tokio::test]
+async fn what_is_refused_when_it_is_asked_for_again_is_not_held_on() {
+    let server = RedisServer::start();
+    let redis = gateway(&server);
+    let (slots, few) = (
+        [Window::held(5)],
+        [Window::new(1, Duration::from_secs(3600), None)],
+    );
+    let place = place(&redis);
+    let asks = [
+        ask(place.name(), &slots),
+        SharedAsk {
+            limit: "few",
+            algorithm: SharedAlgorithm::FixedWindow,
+            ..ask(0, &few)
+        },
+    ];
+    assert!(redis.take(0, &asks).await.unwrap().iter().all(is_granted));
+    assert_eq!(counted(&redis).await, 1);
+    let again = redis.take(0, &asks).await.unwrap();
+    assert_eq!((again[0].got, again[1].got), (0, 0), "few has no more");
+    assert_eq!(counted(&redis).await, 0);
+}
+
+#[tokio::test]
 async fn the_last_owner_gives_a_place_back_and_who_was_refused_nothing() {
     let server = RedisServer::start();
     let redis = gateway(&server);
     let (one, other) = (place(&redis), place(&redis));
     assert!(is_granted(&take(&redis, &one, 1).await));
+    one.given();
     let asking = Arc::clone(&one);
     drop(one);
     other.refused();
@@ -113,74 +160,150 @@ async fn the_last_owner_gives_a_place_back_and_who_was_refused_nothing() {
 }
 
 #[tokio::test]
-async fn redis_is_told_again_of_what_it_has_lost() {
+async fn redis_is_told_again_of_what_it_has_lost_and_not_of_what_it_has_not_given() {
     let server = RedisServer::start();
     let redis = gateway(&server);
-    let held: Vec<_> = (0..3).map(|_| place(&redis)).collect();
+    let held = given(&redis, 3);
     for place in &held {
         assert!(is_granted(&take(&redis, place, 3).await));
     }
+    let asked = place(&redis);
     server.run("FLUSHALL");
-    assert!(redis.tell_of_places(0).await, "there are some");
+    assert!(redis.tell_of_places(0).await);
     assert_eq!(counted(&redis).await, 3);
-    let Value::Int(lives) = set(&redis, "PTTL", &[]).await else {
-        panic!("it is there");
-    };
+    let lives = number(&redis, "PTTL").await;
     assert!((20_000..=31_000).contains(&lives), "{lives}");
-    let late = place(&redis);
-    assert!(!is_granted(&take(&redis, &late, 3).await));
-    drop((held, late));
+    assert!(!is_granted(&take(&redis, &asked, 3).await));
+    asked.refused();
+    drop((held, asked));
     comes_to(&redis, 0).await;
-    assert!(!redis.tell_of_places(0).await, "there are none");
 }
 
 #[tokio::test]
-async fn many_places_are_told_of_in_several_calls() {
+async fn a_task_tells_of_places_while_there_are_any() {
     let server = RedisServer::start();
     let redis = gateway(&server);
-    let held: Vec<_> = (0..2 * MOST + 50).map(|_| place(&redis)).collect();
-    assert!(redis.tell_of_places(0).await);
-    assert_eq!(counted(&redis).await, held.len());
-    // A key of another program's costs no other place anything.
-    let strange = KeyHasher::shared().hash(b"strange");
-    let limit: Arc<str> = "slots".into();
-    let seat = Seat {
-        limit: Arc::clone(&limit),
-        key: strange,
+    redis.places(0).locked().is_kept = true;
+    let held = given(&redis, 2);
+    let keeper = Keeper {
+        redis: Arc::clone(&redis),
+        worker: 0,
+        every: Duration::from_millis(20),
+    };
+    let keeper = tokio::spawn(keeper.run());
+    for _ in 0..3 {
+        comes_to(&redis, 2).await;
+        server.run("FLUSHALL");
+    }
+    drop(held);
+    comes_to(&redis, 0).await;
+    timeout(Duration::from_secs(10), keeper)
+        .await
+        .unwrap()
+        .unwrap();
+    assert!(!redis.places(0).locked().is_kept);
+    // The next one has another.
+    drop(given(&redis, 1));
+    comes_to(&redis, 0).await;
+}
+
+#[tokio::test]
+async fn a_task_that_ends_with_its_runtime_keeps_no_place_from_being_given_back() {
+    let server = RedisServer::start();
+    let redis = gateway(&server);
+    let (ended, redis) = tokio::task::spawn_blocking(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread();
+        let runtime = { runtime }.enable_all().build().unwrap();
+        (runtime.block_on(async { given(&redis, 1) }), redis)
+    })
+    .await
+    .unwrap();
+    assert!(!redis.places(0).locked().is_kept);
+    redis.tell_of_places(0).await;
+    assert_eq!(counted(&redis).await, 1);
+    drop(ended);
+    comes_to(&redis, 0).await;
+}
+
+#[tokio::test]
+async fn many_places_are_told_of_in_several_calls_whatever_one_key_holds() {
+    let server = RedisServer::start();
+    let redis = gateway(&server);
+    let held = given(&redis, TOLD_AT_ONCE + 50);
+    // Another program has taken a key.
+    let strange = Seat {
+        key: KeyHasher::shared().hash(b"strange"),
+        ..seat()
     };
     let mut write = redis::cmd("SET");
-    write.arg(redis.key_of(&seat)).arg("text");
+    write.arg(redis.key_of(&strange)).arg("text");
     redis.ask(0, &write).await.unwrap();
-    let _beside = redis.place(0, &limit, strange);
-    set(&redis, "DEL", &[]).await;
+    let beside = redis.place(0, &strange.limit, strange.key);
+    beside.given();
     assert!(redis.tell_of_places(0).await);
     assert_eq!(counted(&redis).await, held.len());
+    drop((held, beside));
+    comes_to(&redis, 0).await;
 }
 
 #[tokio::test]
-async fn a_place_that_was_given_back_while_redis_was_told_of_it_is_given_back_behind_that() {
-    let server = RedisServer::start();
+async fn in_a_cluster_places_of_different_keys_are_told_of_apart() {
+    let server = RedisServer::with(&["--cluster-enabled", "yes"]);
+    server.run("CLUSTER ADDSLOTSRANGE 0 16383");
+    let began = Clock::now();
+    while !server.run("CLUSTER INFO").contains("cluster_state:ok") {
+        assert!(began.elapsed() < Duration::from_secs(10));
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
     let redis = gateway(&server);
-    let gone = (
-        Seat {
-            limit: "slots".into(),
-            key: key(),
-        },
-        7,
-    );
-    let held = place(&redis);
-    let told = [
-        gone,
-        (
-            Seat {
-                limit: "slots".into(),
-                key: key(),
-            },
-            held.name(),
-        ),
-    ];
-    redis.tell_of(0, &told).await;
-    assert_eq!(counted(&redis).await, 1);
+    redis
+        .has_slots
+        .store(true, std::sync::atomic::Ordering::SeqCst);
+    let mut held = given(&redis, 3);
+    for name in 0..20_u8 {
+        let place = redis.place(0, &seat().limit, KeyHasher::shared().hash(&[name]));
+        place.given();
+        held.push(place);
+    }
+    assert!(redis.tell_of_places(0).await);
+    assert_eq!(counted(&redis).await, 3);
+    assert!(server.run("DBSIZE").starts_with(":21\r\n"));
+    drop(held);
+    redis.all_given_back().await;
+    assert!(server.run("DBSIZE").starts_with(":0\r\n"));
+}
+
+#[tokio::test]
+async fn thousands_that_end_at_once_are_all_given_back() {
+    let server = RedisServer::start();
+    let redis = gateway_within(&server, "50ms");
+    let held = given(&redis, 5_000);
+    assert!(redis.tell_of_places(0).await);
+    assert_eq!(counted(&redis).await, 5_000);
+    drop(held);
+    redis.all_given_back().await;
+    assert_eq!(counted(&redis).await, 0);
+}
+
+#[tokio::test]
+async fn what_ended_while_redis_was_away_is_given_back_when_it_is_there_again() {
+    let server = RedisServer::start();
+    let redis = gateway_within(&server, "50ms");
+    let held = given(&redis, 3);
+    assert!(redis.tell_of_places(0).await);
+    server.freeze();
+    drop(held);
+    let began = Clock::now();
+    while !redis.counts.breaker.is_open() {
+        assert!(began.elapsed() < Duration::from_secs(10), "nobody asks it");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    server.thaw();
+    let is_held = || server.run("KEYS *").contains("}:h:");
+    while is_held() {
+        assert!(began.elapsed() < Duration::from_secs(10), "they are owed");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
 }
 
 #[tokio::test]
@@ -198,11 +321,9 @@ async fn what_a_gateway_held_that_died_lapses() {
     let dead = 5_u64.to_be_bytes();
     set(&redis, "ZADD", &[soon.to_string().as_bytes(), &dead]).await;
     let next = place(&redis);
-    assert!(
-        !is_granted(&take(&redis, &next, 1).await),
-        "it is not known to be dead"
-    );
-    let began = Instant::now();
+    let first = take(&redis, &next, 1).await;
+    assert!(!is_granted(&first), "it is not known to be dead");
+    let began = Clock::now();
     while !is_granted(&take(&redis, &next, 1).await) {
         assert!(began.elapsed() < Duration::from_secs(10));
         tokio::time::sleep(Duration::from_millis(20)).await;
@@ -210,24 +331,12 @@ async fn what_a_gateway_held_that_died_lapses() {
     assert_eq!(counted(&redis).await, 1, "it is gone");
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_task_tells_of_places_while_there_are_any() {
-    let redis = gateway_to_nobody();
-    let kept = |redis: &Arc<Redis>| redis.lock_places(0).is_kept;
-    let first = place(&redis);
-    assert!(kept(&redis));
-    tokio::time::sleep(3 * TOLD).await;
-    assert!(kept(&redis), "it is held");
-    drop(first);
-    tokio::time::sleep(2 * TOLD).await;
-    assert!(!kept(&redis));
-    let _second = place(&redis);
-    assert!(kept(&redis));
-}
-
-fn gateway_to_nobody() -> Arc<Redis> {
-    let text = "[redis]\nurl = 'redis://127.0.0.1:1'\n[routes.all]\nrespond = {}";
-    let config = Config::parse("places.toml", text).unwrap().config;
-    let metrics = Metrics::new().redis();
-    Redis::new(&config.redis.unwrap(), 1, metrics, &Handle::current())
+#[tokio::test]
+async fn what_has_lapsed_goes_when_others_are_told_of() {
+    let server = RedisServer::start();
+    let redis = gateway(&server);
+    set(&redis, "ZADD", &[b"1", b"dead"]).await;
+    let _held = given(&redis, 1);
+    assert!(redis.tell_of_places(0).await);
+    assert_eq!(counted(&redis).await, 1);
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::*;
+use crate::store::redis::places::{LAPSE, Named, Seat};
 
 /// What happens to a place.
 #[derive(Clone, Copy, Debug)]
@@ -30,9 +31,9 @@ fn events() -> impl Strategy<Value = Vec<(i64, Event, u64)>> {
 
 /// Until when each place counts.
 #[derive(Default)]
-struct Reference(BTreeMap<u64, u64>);
+struct Lapses(BTreeMap<u64, u64>);
 
-impl Reference {
+impl Lapses {
     /// How many count beside one.
     fn beside(&mut self, place: u64, now: u64) -> u32 {
         // A clock that was set back leaves nothing for longer than one that was right.
@@ -67,11 +68,11 @@ fn agrees(
         place,
     };
     let key = model.redis.key(&ask(0));
-    let mut reference = Reference::default();
+    let mut reference = Lapses::default();
     let mut now = BEGIN;
     for &(pause, event, place) in events {
         now = now.saturating_add_signed(pause * 1_000);
-        let (ask, name) = (ask(place), place.to_be_bytes());
+        let ask = ask(place);
         match event {
             Event::Take | Event::Look => {
                 let beside = reference.beside(place, now);
@@ -96,22 +97,25 @@ fn agrees(
                             standing,
                         }
                     }
-                    None => Decision::Refused {
-                        window: 0,
-                        refusal: Refused { wait: None },
-                    },
+                    None => {
+                        if matches!(event, Event::Take) {
+                            // Who is refused when it asks again holds nothing.
+                            reference.0.remove(&place);
+                        }
+                        let refusal = Refused { wait: None };
+                        Decision::Refused { window: 0, refusal }
+                    }
                 };
                 prop_assert_eq!(taken.decision, decision, "{:?} {} at {}", event, place, now);
             }
             Event::Leave => {
                 reference.0.remove(&place);
-                let mut leave = redis::cmd("ZREM");
-                leave.arg(&key[..]).arg(&name);
-                let _: i64 = leave.query(&mut model.connection).unwrap();
+                model.say(&place_of(&ask), Duration::ZERO, now);
             }
             Event::Tell => {
+                reference.0.retain(|_, lapses| *lapses > now);
                 reference.hold(place, now);
-                model.tell(&[(&key, place)], now);
+                model.say(&place_of(&ask), LAPSE, now);
             }
         }
         // A server whose clock is another would have let it go.
@@ -121,20 +125,20 @@ fn agrees(
     Ok(())
 }
 
+fn place_of(ask: &SharedAsk<'_>) -> Named {
+    let (key, limit) = (ask.key, ask.limit.into());
+    (Seat { key, limit }, ask.place)
+}
+
 impl Model {
-    /// Has places told of, by a call as gateways make it.
-    fn tell(&mut self, places: &[(&[u8], u64)], now: u64) {
-        let mut tell = redis::cmd("EVAL");
-        tell.arg(moved(PLACES)).arg(places.len());
-        for (key, _) in places {
-            tell.arg(*key);
-        }
-        tell.arg(LAPSE_MICROS);
-        for (_, name) in places {
-            tell.arg(&name.to_be_bytes());
-        }
-        let told: usize = tell.arg(now).query(&mut self.connection).unwrap();
-        assert_eq!(told, places.len());
+    /// Has a place be told of or given back, by a call as gateways make it.
+    fn say(&mut self, place: &Named, long: Duration, now: u64) {
+        let mut say = redis::cmd("EVAL");
+        say.arg(moved(PLACES));
+        self.redis
+            .push_places(&mut say, std::slice::from_ref(place), long);
+        let heard: usize = say.arg(now).query(&mut self.connection).unwrap();
+        assert_eq!(heard, 1);
     }
 }
 
