@@ -25,6 +25,7 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
+use futures_util::future::join_all;
 
 use crate::{
     config::{self, Address, Config},
@@ -250,10 +251,8 @@ impl Gateway {
         }
         // Whether or not the last reload has left a cache.
         caches.drain().await;
-        let redis = self.shared.running().policies.redis().cloned();
-        if let Some(redis) = redis {
-            redis.all_given_back().await;
-        }
+        let all = self.shared.running().policies.all_redis();
+        join_all(all.iter().map(|redis| redis.all_given_back())).await;
     }
 
     /// Ends everything now.

@@ -41,7 +41,11 @@ pub use rewrite::RewriteLayer;
 pub use security_headers::SecurityHeaders;
 pub use validation::{Judge, ValidationLayer};
 
-use std::{any::Any, path::Path, sync::Arc};
+use std::{
+    any::Any,
+    path::Path,
+    sync::{Arc, Weak},
+};
 
 use http::HeaderName;
 use tokio::runtime::Handle;
@@ -127,6 +131,8 @@ pub struct Policies {
     caches: Arc<Lineage>,
     /// What gateways share.
     redis: Option<(config::Redis, Arc<Redis>)>,
+    /// Those of before, of which requests may still hold something.
+    left: Vec<Weak<Redis>>,
 }
 
 impl Policies {
@@ -136,6 +142,13 @@ impl Policies {
         let (identity, credentials) = (config.identity_headers(), config.auth.credential_headers());
         let redis = redis_of(config, tools, running);
         let shared = redis.as_ref().map(|(_, redis)| redis);
+        let left = running.redis().into_iter().map(Arc::downgrade);
+        let is_left = |left: &Weak<Redis>| {
+            let is_used = shared.is_some_and(|used| left.as_ptr() == Arc::as_ptr(used));
+            left.strong_count() > 0 && !is_used
+        };
+        let left = running.left.iter().cloned().chain(left).filter(is_left);
+        let left = left.collect();
         let tools = &Tools {
             redis: shared.cloned(),
             ..tools.clone()
@@ -157,6 +170,7 @@ impl Policies {
             cache: cache_of(config, tools, running, shared),
             caches: Arc::clone(&running.caches),
             redis,
+            left,
         }
     }
 
@@ -196,9 +210,15 @@ impl Policies {
         self.authenticators.keys()
     }
 
-    /// The Redis that gateways share, where one is configured.
+    /// The Redis that gateways share, where one is configured, and those of before of which something may
+    /// still be held.
     #[must_use]
-    pub fn redis(&self) -> Option<&Arc<Redis>> {
+    pub fn all_redis(&self) -> Vec<Arc<Redis>> {
+        let left = self.left.iter().filter_map(Weak::upgrade);
+        self.redis().cloned().into_iter().chain(left).collect()
+    }
+
+    fn redis(&self) -> Option<&Arc<Redis>> {
         self.redis.as_ref().map(|(_, redis)| redis)
     }
 

@@ -394,6 +394,7 @@ impl Redis {
             node.answered(Lane::Counts);
             self.counts.breaker.close();
             self.answers.breaker.close();
+            self.wake_keepers();
             tracing::info!("Redis is back");
         }
     }

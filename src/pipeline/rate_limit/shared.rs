@@ -16,7 +16,7 @@ use super::{
 use crate::{
     config::{LimitAlgorithm, RateLimit},
     exchange::{Context, Reason},
-    store::{KeyHash, Place, Redis, SharedAlgorithm, SharedAsk, SharedTaken},
+    store::{Away, KeyHash, Place, Redis, SharedAlgorithm, SharedAsk, SharedTaken},
 };
 
 /// What a limit needs to be counted in Redis.
@@ -156,11 +156,15 @@ async fn fetch_all(worker: usize, mut all: AllAsking) -> Option<Answers> {
 async fn ask_all(worker: usize, all: AllAsking) -> Option<Answers> {
     let redis = &all.first()?.limit.shared.as_ref()?.redis;
     let asks: SmallVec<[SharedAsk<'_>; 2]> = all.iter().filter_map(Asking::ask).collect();
-    let answers = redis.take(worker, &asks).await.ok();
-    for (place, asking) in all.iter().enumerate() {
-        asking.answered(answers.as_ref().and_then(|answers| answers.get(place)));
+    let answers = redis.take(worker, &asks).await;
+    for (index, asking) in all.iter().enumerate() {
+        let answer = match &answers {
+            Ok(answers) => answers.get(index).ok_or(Away::Garbage),
+            Err(away) => Err(*away),
+        };
+        asking.answered(answer);
     }
-    answers
+    answers.ok()
 }
 
 impl Asking {

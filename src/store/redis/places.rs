@@ -5,8 +5,8 @@
 //! again before that. A task of each worker does so, and gives back what its requests have left, many at a
 //! time. What Redis could not be told of while it was away it is told of when it is back.
 //!
-//! One task does both, one after the other: which of two calls Redis hears first is known then, and no place
-//! is told of behind its end.
+//! One task does both, one after the other: which of two calls that Redis answers it has heard first is known
+//! then, and no place is told of behind its end.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -18,7 +18,7 @@ use std::{
     time::Duration,
 };
 
-use futures_util::{StreamExt, stream};
+use futures_util::future::join_all;
 use redis::{Cmd, Value};
 use tokio::{
     runtime::Handle,
@@ -28,7 +28,7 @@ use tokio::{
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use super::{
-    Lane, Redis, Sending,
+    Away, Lane, Redis, Sending,
     quota::{SharedAlgorithm, write_name},
 };
 use crate::store::{Hashed, KeyHash};
@@ -41,7 +41,7 @@ pub struct Place {
     name: u64,
     seat: Seat,
     is_refused: AtomicBool,
-    token: TaskTrackerToken,
+    token: Option<TaskTrackerToken>,
 }
 
 /// Where a place is.
@@ -64,12 +64,19 @@ pub(super) struct Places {
 
 #[derive(Default)]
 struct State {
-    /// What Redis has given, or may have given.
-    held: HashMap<u64, Seat, BuildHasherDefault<Hashed>>,
-    /// What it is to be given back.
+    held: HashMap<u64, Held, BuildHasherDefault<Hashed>>,
+    /// What Redis is to be given back, and that of which it has not heard.
     owed: Vec<Owed>,
+    again: Vec<Owed>,
     /// Whether a task sees to all that.
     is_kept: bool,
+}
+
+/// A place that a request holds.
+struct Held {
+    seat: Seat,
+    /// Whether Redis may know of it.
+    is_known: bool,
 }
 
 /// A place that nobody holds any more.
@@ -79,8 +86,11 @@ struct Owed {
     /// When it has lapsed by itself.
     until: Instant,
     /// Until Redis has heard of it.
-    _token: TaskTrackerToken,
+    _token: Option<TaskTrackerToken>,
 }
+
+/// Names of places, which are random.
+type Names = HashSet<u64, BuildHasherDefault<Hashed>>;
 
 /// The task that sees to a worker's places. Where it ends with its runtime, the next place has another.
 struct Keeper {
@@ -88,6 +98,8 @@ struct Keeper {
     worker: usize,
     /// How often it tells of them.
     every: Duration,
+    /// Whether it has ended, and another may see to them already.
+    is_over: bool,
 }
 
 impl Place {
@@ -97,15 +109,26 @@ impl Place {
         self.name
     }
 
-    /// Redis has given it, or has not answered and may have. From now on it is told of.
+    /// Redis has given it, or has not answered and may have.
     pub fn given(&self) {
-        let hold = |state: &mut State| drop(state.held.insert(self.name, self.seat.clone()));
-        self.redis.change_places(self.worker, hold);
+        self.hold(true);
+    }
+
+    /// It is held, and Redis was not asked: it is to be told when it is back.
+    pub fn unasked(&self) {
+        self.hold(false);
     }
 
     /// Redis has not given it: there is nothing to give back.
     pub fn refused(&self) {
         self.is_refused.store(true, Relaxed);
+    }
+
+    fn hold(&self, is_known: bool) {
+        let seat = self.seat.clone();
+        let held = Held { seat, is_known };
+        let hold = |state: &mut State| drop(state.held.insert(self.name, held));
+        self.redis.change_places(self.worker, hold);
     }
 }
 
@@ -118,12 +141,13 @@ impl Drop for Place {
             seat: self.seat.clone(),
             name: self.name,
             until: Instant::now() + LAPSE,
-            _token: self.token.clone(),
+            _token: self.token.take(),
         };
         let leave = |state: &mut State| {
-            state.held.remove(&self.name);
+            let held = state.held.remove(&self.name);
+            let is_unknown = held.is_some_and(|held| !held.is_known);
             // What is over that lapses.
-            if state.owed.len() < MOST_OWED {
+            if !is_unknown && state.owed.len() < MOST_OWED {
                 state.owed.push(owed);
             }
         };
@@ -143,7 +167,7 @@ impl Redis {
             name: fastrand::u64(..),
             seat: Seat { key, limit },
             is_refused: AtomicBool::new(false),
-            token: self.unreturned.token(),
+            token: Some(self.unreturned.token()),
         })
     }
 
@@ -157,65 +181,79 @@ impl Redis {
         }
     }
 
+    /// Has the tasks look at their places, now that Redis is back.
+    pub(super) fn wake_keepers(&self) {
+        for places in &self.places {
+            places.left.notify_one();
+        }
+    }
+
     /// Changes what a worker's requests hold, and has a task see to it.
     fn change_places(self: &Arc<Self>, worker: usize, change: impl FnOnce(&mut State)) {
-        // Where there is no runtime any more the process ends.
-        let Ok(runtime) = Handle::try_current() else {
-            return;
-        };
+        // Where there is none any more the process ends.
+        let runtime = Handle::try_current().ok();
         let is_kept = {
             let mut state = self.places(worker).locked();
             change(&mut state);
-            std::mem::replace(&mut state.is_kept, true)
+            let is_kept = state.is_kept;
+            state.is_kept |= runtime.is_some();
+            is_kept
         };
-        if !is_kept {
+        if let (false, Some(runtime)) = (is_kept, runtime) {
             let redis = Arc::clone(self);
-            let every = TOLD;
-            let keeper = Keeper {
-                redis,
-                worker,
-                every,
-            };
-            runtime.spawn(keeper.run());
+            runtime.spawn(Keeper::new(redis, worker, TOLD).run());
         }
     }
 
-    /// Gives back all that is owed; whether Redis has heard of all of it.
+    /// Gives back what is owed; whether Redis has heard of all of it.
     async fn give_back_places(self: &Arc<Self>, worker: usize) -> bool {
-        let now = Instant::now();
-        let owed = std::mem::take(&mut self.places(worker).locked().owed);
-        let named = owed.iter().filter(|owed| owed.until > now);
-        let named = named.map(|owed| (owed.seat.clone(), owed.name)).collect();
-        let unheard = self.say_all(worker, named, Duration::ZERO).await;
-        if unheard.is_empty() {
-            return true;
+        let mut is_heard = true;
+        loop {
+            let mut some = {
+                let mut state = self.places(worker).locked();
+                let rest = state.owed.len().saturating_sub(SAID_AT_ONCE);
+                state.owed.split_off(rest)
+            };
+            if some.is_empty() {
+                return is_heard;
+            }
+            let now = Instant::now();
+            some.retain(|owed| owed.until > now);
+            let named = some.iter().map(|owed| (owed.seat.clone(), owed.name));
+            let unheard = self.say_all(worker, named.collect(), Duration::ZERO).await;
+            is_heard &= unheard.is_empty();
+            some.retain(|owed| unheard.contains(&owed.name));
+            self.places(worker).locked().again.append(&mut some);
         }
-        let mut state = self.places(worker).locked();
-        let still = owed.into_iter().filter(|it| unheard.contains(&it.name));
-        let room = MOST_OWED.saturating_sub(state.owed.len());
-        state.owed.extend(still.take(room));
-        false
     }
 
-    /// Tells of all places that the worker's requests hold; whether Redis has heard of all of them.
-    async fn tell_of_places(self: &Arc<Self>, worker: usize) -> bool {
+    /// Tells of the places that the worker's requests hold, of all or of these; of which Redis has not heard.
+    async fn tell_of_places(self: &Arc<Self>, worker: usize, these: Option<&Names>) -> Names {
         let named: Vec<Named> = {
             let state = self.places(worker).locked();
             let held = state.held.iter();
-            held.map(|(&name, seat)| (seat.clone(), name)).collect()
+            let held = held.filter(|(name, _)| these.is_none_or(|these| these.contains(name)));
+            held.map(|(&name, held)| (held.seat.clone(), name))
+                .collect()
         };
-        let mut is_heard = true;
-        for some in named.chunks(TOLD_AT_ONCE) {
+        let mut unheard = Names::default();
+        for some in named.chunks(SAID_AT_ONCE) {
             let still = {
-                let state = self.places(worker).locked();
-                let is_held = |(_, name): &&Named| state.held.contains_key(name);
-                some.iter().filter(is_held).cloned().collect()
+                let mut state = self.places(worker).locked();
+                let mut is_held = |(_, name): &&Named| {
+                    let held = state.held.get_mut(name);
+                    held.is_some_and(|held| {
+                        held.is_known = true;
+                        true
+                    })
+                };
+                some.iter().filter(|it| is_held(it)).cloned().collect()
             };
-            is_heard &= self.say_all(worker, still, LAPSE).await.is_empty();
+            unheard.extend(self.say_all(worker, still, LAPSE).await);
             // Nobody waits for a place until all others have been told of.
-            is_heard &= self.give_back_places(worker).await;
+            self.give_back_places(worker).await;
         }
-        is_heard
+        unheard
     }
 
     /// Says of places that each counts so long from now on, or not any more; of which Redis has not heard.
@@ -224,56 +262,66 @@ impl Redis {
         worker: usize,
         mut places: Vec<Named>,
         long: Duration,
-    ) -> HashSet<u64> {
+    ) -> Names {
         places.sort_unstable();
-        // A call reaches one key of a cluster, whose nodes have one part each.
+        // A call reaches one key of a cluster.
         let (parts, at_once): (Vec<_>, _) = if self.has_slots() {
             let keys = places.chunk_by(|(one, _), (other, _)| one.key == other.key);
-            (keys.flat_map(|it| it.chunks(MOST)).collect(), MOST)
+            (keys.flat_map(|it| it.chunks(MOST)).collect(), KEYS_AT_ONCE)
         } else {
-            (places.chunks(MOST).collect(), AT_ONCE)
+            (places.chunks(MOST).collect(), SAID_AT_ONCE / MOST)
         };
-        let mut saying = Vec::with_capacity(parts.len());
-        for part in parts {
-            saying.push(self.say(worker, part, long));
+        let (mut unheard, mut why) = (Names::default(), None);
+        for some in parts.chunks(at_once) {
+            let saying = some.iter().map(|part| self.say(worker, part, long));
+            for (part, said) in some.iter().zip(join_all(saying).await) {
+                if let Err(away) = said {
+                    why = Some(away);
+                    unheard.extend(part.iter().map(|(_, name)| *name));
+                }
+            }
         }
-        let mut saying = stream::iter(saying).buffer_unordered(at_once);
-        let mut unheard = HashSet::new();
-        while let Some(said) = saying.next().await {
-            let part = said.err().unwrap_or_default();
-            unheard.extend(part.iter().map(|(_, name)| *name));
-        }
+        self.note_unheard(why);
         unheard
     }
 
+    /// Counts once, however many calls have come to nothing.
+    fn note_unheard(self: &Arc<Self>, why: Option<Away>) {
+        match why {
+            Some(Away::Timeout) => drop(self.failed(Lane::Counts, self.late())),
+            Some(Away::Garbage) => drop(self.garbage_on(Lane::Counts, 1)),
+            Some(Away::Open) | None => {}
+            Some(away) => self.count_error(away),
+        }
+    }
+
     /// The same in one call.
-    ///
-    /// # Errors
-    ///
-    /// The places, where Redis has not heard of them.
-    async fn say<'p>(
+    async fn say(
         self: &Arc<Self>,
         worker: usize,
-        places: &'p [Named],
+        places: &[Named],
         long: Duration,
-    ) -> Result<(), &'p [Named]> {
+    ) -> Result<(), Away> {
         let push = |command: &mut Cmd| self.push_places(command, places, long);
         let (script, lane) = (&self.scripts.places, Lane::Counts);
         // Nothing is made for a Redis that is away.
         if self.way(lane).breaker.is_open() {
-            return Err(places);
+            return Err(Away::Open);
         }
-        let said = self.call(lane, worker, script, Sending::ALONE, push).await;
-        match said {
-            Ok(Value::Int(_)) => {
-                self.succeeded(lane);
+        let sending = Sending {
+            // Of all calls together one is counted.
+            requests: 0,
+            again: true,
+        };
+        match self.call(lane, worker, script, sending, push).await? {
+            Value::Int(_) => {
+                // A full server takes places back, and gives none.
+                if !long.is_zero() {
+                    self.succeeded(lane);
+                }
                 Ok(())
             }
-            Ok(_) => {
-                self.garbage_on(lane, 1);
-                Err(places)
-            }
-            Err(_) => Err(places),
+            _ => Err(Away::Garbage),
         }
     }
 
@@ -310,38 +358,68 @@ impl Places {
     /// Whether there is nothing to see to any more. Who comes next has another task.
     fn is_over(&self) -> bool {
         let mut state = self.locked();
-        state.is_kept = !state.held.is_empty() || !state.owed.is_empty();
+        state.is_kept = !(state.held.is_empty() && state.owed.is_empty() && state.again.is_empty());
         !state.is_kept
+    }
+
+    /// Has what Redis has not heard of given back once more.
+    fn try_again(&self) {
+        let mut state = self.locked();
+        let mut again = std::mem::take(&mut state.again);
+        again.truncate(MOST_OWED.saturating_sub(state.owed.len()));
+        state.owed.append(&mut again);
     }
 }
 
 impl Keeper {
-    async fn run(self) {
-        let (redis, worker) = (&self.redis, self.worker);
+    fn new(redis: Arc<Redis>, worker: usize, every: Duration) -> Self {
+        Self {
+            redis,
+            worker,
+            every,
+            is_over: false,
+        }
+    }
+
+    async fn run(mut self) {
+        let (redis, worker) = (Arc::clone(&self.redis), self.worker);
         let places = redis.places(worker);
+        let way = redis.way(Lane::Counts);
         let mut due = Instant::now() + self.every;
+        let mut generation = way.generation.load(Relaxed);
+        let mut unheard = Names::default();
         while !places.is_over() {
-            let began = Instant::now();
-            let mut is_heard = redis.give_back_places(worker).await;
-            if began >= due {
-                is_heard &= redis.tell_of_places(worker).await;
-                due = began + self.every;
+            if way.breaker.is_open() {
+                sleep(AGAIN).await;
+                continue;
             }
-            if is_heard {
+            let began = Instant::now();
+            let (is_due, latest) = (began >= due, way.generation.load(Relaxed));
+            let is_heard = redis.give_back_places(worker).await;
+            if is_due || latest != generation {
+                // It was away, and may have lost all.
+                unheard = redis.tell_of_places(worker, None).await;
+                (due, generation) = (began + self.every, latest);
+            } else if !unheard.is_empty() {
+                unheard = redis.tell_of_places(worker, Some(&unheard)).await;
+            }
+            if is_heard && unheard.is_empty() {
                 // Who has left meanwhile has left a note.
                 let _ = timeout_at(due, places.left.notified()).await;
             } else {
-                // When it is back it may have lost all.
-                due = due.min(began + TOLD_AGAIN);
                 sleep(AGAIN).await;
+                places.try_again();
             }
         }
+        self.is_over = true;
     }
 }
 
 impl Drop for Keeper {
     fn drop(&mut self) {
-        self.redis.places(self.worker).locked().is_kept = false;
+        if !self.is_over {
+            self.redis.places(self.worker).locked().is_kept = false;
+        }
     }
 }
 
@@ -355,15 +433,13 @@ pub(super) const LAPSE_MICROS: u64 = micros(LAPSE);
 /// How often places are told of again: where that comes to nothing, there is time for many tries more.
 const TOLD: Duration = Duration::from_secs(8);
 const _: () = assert!(3 * TOLD.as_secs() < LAPSE.as_secs());
-/// How long Redis is left alone behind a try that came to nothing, and how long at least until it is told of
-/// all places then.
+/// How long Redis is left alone behind a try that came to nothing.
 const AGAIN: Duration = Duration::from_millis(250);
-const TOLD_AGAIN: Duration = Duration::from_secs(1);
-/// Places of a call, 5 to 10 us of Redis each; and calls at once, where each has so many.
+/// Places of a call, 5 to 10 us of Redis each, and of all calls at once.
 const MOST: usize = 100;
-const AT_ONCE: usize = 4;
-/// Places that are told of until those that have been left meanwhile are given back.
-const TOLD_AT_ONCE: usize = AT_ONCE * MOST;
+const SAID_AT_ONCE: usize = 400;
+/// Calls at once where each is about one key.
+const KEYS_AT_ONCE: usize = 16;
 /// Places that a worker gives back later, where Redis is away: some 10 MiB. Those beyond lapse.
 const MOST_OWED: usize = 100_000;
 /// How long a process that ends waits for Redis.

@@ -12,22 +12,24 @@ use super::{
 use crate::{
     config::OnStoreError,
     exchange::{Context, LimitSaid, Reason},
-    store::{Decision, SharedTaken},
+    store::{Away, Decision, SharedTaken},
     telemetry::LimitDecision,
 };
 
 impl Asking {
     /// Tells those who wait for a batch what has come of it, and a place whether it was given. Where there is
     /// no answer it may have been.
-    pub(super) fn answered(&self, taken: Option<&SharedTaken>) {
+    pub(super) fn answered(&self, taken: Result<&SharedTaken, Away>) {
         if let Some(place) = &self.place {
             match taken {
-                Some(SharedTaken { got: 0, .. }) => place.refused(),
-                _ => place.given(),
+                Ok(SharedTaken { got: 0, .. }) => place.refused(),
+                Ok(_) => place.given(),
+                Err(Away::Open) => place.unasked(),
+                Err(_) => place.given(),
             }
         }
         let Some(fetch) = &self.fetch else { return };
-        let Some(&SharedTaken { decision, got }) = taken else {
+        let Ok(&SharedTaken { decision, got }) = taken else {
             fetch.failed(Fetched::Away);
             return;
         };

@@ -1,6 +1,9 @@
 use std::time::Instant as Clock;
 
-use super::*;
+use super::{
+    super::{Failure, breaker::Weight},
+    *,
+};
 use crate::{
     config::Config,
     store::{
@@ -43,6 +46,11 @@ fn given(redis: &Arc<Redis>, count: usize) -> Vec<Arc<Place>> {
         place
     };
     std::iter::repeat_with(given).take(count).collect()
+}
+
+/// Whether Redis has heard of all places.
+async fn told(redis: &Arc<Redis>) -> bool {
+    redis.tell_of_places(0, None).await.is_empty()
 }
 
 fn ask(place: u64, windows: &[Window]) -> SharedAsk<'_> {
@@ -169,7 +177,7 @@ async fn redis_is_told_again_of_what_it_has_lost_and_not_of_what_it_has_not_give
     }
     let asked = place(&redis);
     server.run("FLUSHALL");
-    assert!(redis.tell_of_places(0).await);
+    assert!(told(&redis).await);
     assert_eq!(counted(&redis).await, 3);
     let lives = number(&redis, "PTTL").await;
     assert!((20_000..=31_000).contains(&lives), "{lives}");
@@ -185,11 +193,7 @@ async fn a_task_tells_of_places_while_there_are_any() {
     let redis = gateway(&server);
     redis.places(0).locked().is_kept = true;
     let held = given(&redis, 2);
-    let keeper = Keeper {
-        redis: Arc::clone(&redis),
-        worker: 0,
-        every: Duration::from_millis(20),
-    };
+    let keeper = Keeper::new(Arc::clone(&redis), 0, Duration::from_millis(20));
     let keeper = tokio::spawn(keeper.run());
     for _ in 0..3 {
         comes_to(&redis, 2).await;
@@ -219,7 +223,7 @@ async fn a_task_that_ends_with_its_runtime_keeps_no_place_from_being_given_back(
     .await
     .unwrap();
     assert!(!redis.places(0).locked().is_kept);
-    redis.tell_of_places(0).await;
+    assert!(told(&redis).await);
     assert_eq!(counted(&redis).await, 1);
     drop(ended);
     comes_to(&redis, 0).await;
@@ -229,7 +233,7 @@ async fn a_task_that_ends_with_its_runtime_keeps_no_place_from_being_given_back(
 async fn many_places_are_told_of_in_several_calls_whatever_one_key_holds() {
     let server = RedisServer::start();
     let redis = gateway(&server);
-    let held = given(&redis, TOLD_AT_ONCE + 50);
+    let held = given(&redis, SAID_AT_ONCE + 50);
     // Another program has taken a key.
     let strange = Seat {
         key: KeyHasher::shared().hash(b"strange"),
@@ -240,7 +244,7 @@ async fn many_places_are_told_of_in_several_calls_whatever_one_key_holds() {
     redis.ask(0, &write).await.unwrap();
     let beside = redis.place(0, &strange.limit, strange.key);
     beside.given();
-    assert!(redis.tell_of_places(0).await);
+    assert!(told(&redis).await);
     assert_eq!(counted(&redis).await, held.len());
     drop((held, beside));
     comes_to(&redis, 0).await;
@@ -265,7 +269,7 @@ async fn in_a_cluster_places_of_different_keys_are_told_of_apart() {
         place.given();
         held.push(place);
     }
-    assert!(redis.tell_of_places(0).await);
+    assert!(told(&redis).await);
     assert_eq!(counted(&redis).await, 3);
     assert!(server.run("DBSIZE").starts_with(":21\r\n"));
     drop(held);
@@ -278,7 +282,7 @@ async fn thousands_that_end_at_once_are_all_given_back() {
     let server = RedisServer::start();
     let redis = gateway_within(&server, "50ms");
     let held = given(&redis, 5_000);
-    assert!(redis.tell_of_places(0).await);
+    assert!(told(&redis).await);
     assert_eq!(counted(&redis).await, 5_000);
     drop(held);
     redis.all_given_back().await;
@@ -290,7 +294,7 @@ async fn what_ended_while_redis_was_away_is_given_back_when_it_is_there_again() 
     let server = RedisServer::start();
     let redis = gateway_within(&server, "50ms");
     let held = given(&redis, 3);
-    assert!(redis.tell_of_places(0).await);
+    assert!(told(&redis).await);
     server.freeze();
     drop(held);
     let began = Clock::now();
@@ -304,6 +308,57 @@ async fn what_ended_while_redis_was_away_is_given_back_when_it_is_there_again() 
         assert!(began.elapsed() < Duration::from_secs(10), "they are owed");
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
+}
+
+#[tokio::test]
+async fn what_was_held_while_redis_was_away_it_is_told_of_and_what_has_ended_then_it_is_not() {
+    let mut server = RedisServer::start();
+    let redis = gateway_within(&server, "50ms");
+    server.kill();
+    let asked = take_in_vain(&redis).await;
+    assert_eq!(asked, Away::Unreachable);
+    assert_eq!(take_in_vain(&redis).await, Away::Open);
+    let unasked = || {
+        let place = place(&redis);
+        place.unasked();
+        place
+    };
+    let (held, ended) = (unasked(), unasked());
+    drop(ended);
+    assert!(redis.places(0).locked().owed.is_empty());
+    server.restart();
+    let began = Clock::now();
+    while !server.run("KEYS *").contains("}:h:") {
+        assert!(began.elapsed() < Duration::from_secs(10), "it is held");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert_eq!(counted(&redis).await, 1);
+    drop(held);
+    comes_to(&redis, 0).await;
+}
+
+/// Why a place is not to be had.
+async fn take_in_vain(redis: &Arc<Redis>) -> Away {
+    let windows = [Window::held(1)];
+    redis.take(0, &[ask(1, &windows)]).await.unwrap_err()
+}
+
+#[tokio::test]
+async fn a_redis_that_has_lost_all_behind_a_hang_is_told_at_once() {
+    let server = RedisServer::start();
+    let redis = gateway_within(&server, "50ms");
+    // Its task has nothing to do for a while.
+    let held = given(&redis, 2);
+    assert!(told(&redis).await);
+    server.run("FLUSHALL");
+    // Others have found that it was away.
+    redis.weigh(Lane::Counts, Failure::new(Away::Unreachable, Weight::Opens));
+    let began = Clock::now();
+    while !server.run("KEYS *").contains("}:h:") {
+        assert!(began.elapsed() < Duration::from_secs(5), "before it is due");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    drop(held);
 }
 
 #[tokio::test]
@@ -337,6 +392,6 @@ async fn what_has_lapsed_goes_when_others_are_told_of() {
     let redis = gateway(&server);
     set(&redis, "ZADD", &[b"1", b"dead"]).await;
     let _held = given(&redis, 1);
-    assert!(redis.tell_of_places(0).await);
+    assert!(told(&redis).await);
     assert_eq!(counted(&redis).await, 1);
 }
