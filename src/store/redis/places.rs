@@ -386,18 +386,20 @@ impl Keeper {
         let places = redis.places(worker);
         let way = redis.way(Lane::Counts);
         let mut due = Instant::now() + self.every;
-        let mut generation = way.generation.load(Relaxed);
+        // Which Redis has been told of all; none, where it was away since.
+        let mut generation = Some(way.generation.load(Relaxed));
         let mut unheard = Names::default();
         while !places.is_over() {
             if way.breaker.is_open() {
+                generation = None;
                 sleep(AGAIN).await;
                 continue;
             }
             let began = Instant::now();
-            let (is_due, latest) = (began >= due, way.generation.load(Relaxed));
+            let (is_due, latest) = (began >= due, Some(way.generation.load(Relaxed)));
             let is_heard = redis.give_back_places(worker).await;
+            // One that was away may have lost all.
             if is_due || latest != generation {
-                // It was away, and may have lost all.
                 unheard = redis.tell_of_places(worker, None).await;
                 (due, generation) = (began + self.every, latest);
             } else if !unheard.is_empty() {

@@ -368,6 +368,27 @@ async fn a_gateway_that_stops_gives_back_what_it_held() {
 }
 
 #[tokio::test]
+async fn a_gateway_that_stops_gives_back_also_what_was_held_before_a_reload_to_another_redis() {
+    let (redis, origin) = (RedisServer::start(), Streams::start().await);
+    let drain = "[server]\ndrain = { delay = '0s', grace = '0s', deadline = '100ms' }\n";
+    let text = format!("{drain}{}", text(&redis, &origin.server.url(), 9, ""));
+    let gateway = Gateway::start(&text);
+    let mut clients = Vec::new();
+    for more in ["timeout = '60ms'", ""] {
+        for _ in 0..3 {
+            let mut client = Raw::connect(gateway.address()).await;
+            client.send(WAIT).await;
+            clients.push((client, origin.feed().await));
+        }
+        gateway.apply(&text.replace("[redis]", &format!("[redis]\n{more}")));
+    }
+    assert_eq!(counted(&redis), 6);
+    gateway.inner().drain();
+    within(gateway.inner().drained()).await;
+    assert_eq!(counted(&redis), 0);
+}
+
+#[tokio::test]
 async fn an_operator_sees_who_holds_places_in_redis_and_takes_none_away() {
     let (redis, origin) = (RedisServer::start(), Streams::start().await);
     let gateway = gateway(&redis, &origin.server.url(), 5, "");
