@@ -9,7 +9,7 @@
 //! then, and no place is told of behind its end.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{HashMap, HashSet, VecDeque},
     hash::BuildHasherDefault,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -23,6 +23,7 @@ use redis::{Cmd, Value};
 use tokio::{
     runtime::Handle,
     sync::Notify,
+    task::yield_now,
     time::{Instant, sleep, timeout, timeout_at},
 };
 use tokio_util::task::task_tracker::TaskTrackerToken;
@@ -66,7 +67,7 @@ pub(super) struct Places {
 struct State {
     held: HashMap<u64, Held, BuildHasherDefault<Hashed>>,
     /// What Redis is to be given back, and that of which it has not heard.
-    owed: Vec<Owed>,
+    owed: VecDeque<Owed>,
     again: Vec<Owed>,
     /// Whether a task sees to all that.
     is_kept: bool,
@@ -148,7 +149,7 @@ impl Drop for Place {
             let is_unknown = held.is_some_and(|held| !held.is_known);
             // What is over that lapses.
             if !is_unknown && state.owed.len() < MOST_OWED {
-                state.owed.push(owed);
+                state.owed.push_back(owed);
             }
         };
         self.redis.change_places(self.worker, leave);
@@ -205,25 +206,18 @@ impl Redis {
         }
     }
 
-    /// Gives back what is owed; whether Redis has heard of all of it.
-    async fn give_back_places(self: &Arc<Self>, worker: usize) -> bool {
-        let mut is_heard = true;
-        loop {
-            let mut some = {
-                let mut state = self.places(worker).locked();
-                let rest = state.owed.len().saturating_sub(SAID_AT_ONCE);
-                state.owed.split_off(rest)
-            };
-            if some.is_empty() {
-                return is_heard;
-            }
-            let now = Instant::now();
-            some.retain(|owed| owed.until > now);
+    /// Gives back what is owed now. What Redis does not hear of is to be tried again.
+    async fn give_back_places(self: &Arc<Self>, worker: usize) {
+        let mut left = self.places(worker).locked().owed.len();
+        while left > 0 && !self.way(Lane::Counts).breaker.is_open() {
+            let mut some = self.places(worker).next_owed(left.min(SAID_AT_ONCE));
+            left = left.saturating_sub(SAID_AT_ONCE);
             let named = some.iter().map(|owed| (owed.seat.clone(), owed.name));
             let unheard = self.say_all(worker, named.collect(), Duration::ZERO).await;
-            is_heard &= unheard.is_empty();
             some.retain(|owed| unheard.contains(&owed.name));
             self.places(worker).locked().again.append(&mut some);
+            // What comes to nothing waits for nothing.
+            yield_now().await;
         }
     }
 
@@ -238,20 +232,11 @@ impl Redis {
         };
         let mut unheard = Names::default();
         for some in named.chunks(SAID_AT_ONCE) {
-            let still = {
-                let mut state = self.places(worker).locked();
-                let mut is_held = |(_, name): &&Named| {
-                    let held = state.held.get_mut(name);
-                    held.is_some_and(|held| {
-                        held.is_known = true;
-                        true
-                    })
-                };
-                some.iter().filter(|it| is_held(it)).cloned().collect()
-            };
+            let still = self.places(worker).still_held(some);
             unheard.extend(self.say_all(worker, still, LAPSE).await);
             // Nobody waits for a place until all others have been told of.
             self.give_back_places(worker).await;
+            yield_now().await;
         }
         unheard
     }
@@ -264,35 +249,40 @@ impl Redis {
         long: Duration,
     ) -> Names {
         places.sort_unstable();
-        // A call reaches one key of a cluster.
-        let (parts, at_once): (Vec<_>, _) = if self.has_slots() {
-            let keys = places.chunk_by(|(one, _), (other, _)| one.key == other.key);
-            (keys.flat_map(|it| it.chunks(MOST)).collect(), KEYS_AT_ONCE)
-        } else {
-            (places.chunks(MOST).collect(), SAID_AT_ONCE / MOST)
+        let parts: Vec<_> = match self.has_slots() {
+            // A call reaches one key.
+            true => {
+                let keys = places.chunk_by(|(one, _), (other, _)| one.key == other.key);
+                keys.flat_map(|it| it.chunks(MOST)).collect()
+            }
+            false => places.chunks(MOST).collect(),
+        };
+        let at_once = match self.is_cluster() {
+            true => AT_ONCE_IN_CLUSTER,
+            false => AT_ONCE,
         };
         let (mut unheard, mut why) = (Names::default(), None);
         for some in parts.chunks(at_once) {
+            // One server that has not heard some hears no others.
+            let is_tried = why.is_none() || self.is_cluster();
             let saying = some.iter().map(|part| self.say(worker, part, long));
-            for (part, said) in some.iter().zip(join_all(saying).await) {
-                if let Err(away) = said {
-                    why = Some(away);
-                    unheard.extend(part.iter().map(|(_, name)| *name));
+            let said = match is_tried {
+                true => join_all(saying).await,
+                false => Vec::new(),
+            };
+            for (index, part) in some.iter().enumerate() {
+                if let Some(Ok(())) = said.get(index) {
+                    continue;
                 }
+                why = said.get(index).copied().and_then(Result::err).or(why);
+                unheard.extend(part.iter().map(|(_, name)| *name));
             }
         }
-        self.note_unheard(why);
-        unheard
-    }
-
-    /// Counts once, however many calls have come to nothing.
-    fn note_unheard(self: &Arc<Self>, why: Option<Away>) {
-        match why {
-            Some(Away::Timeout) => drop(self.failed(Lane::Counts, self.late())),
-            Some(Away::Garbage) => drop(self.garbage_on(Lane::Counts, 1)),
-            Some(Away::Open) | None => {}
-            Some(away) => self.count_error(away),
+        if let Some(away) = why.filter(|away| self.is_cluster() && *away != Away::Open) {
+            // Once, however many keys of however many nodes that was about.
+            self.count_error(away);
         }
+        unheard
     }
 
     /// The same in one call.
@@ -309,8 +299,7 @@ impl Redis {
             return Err(Away::Open);
         }
         let sending = Sending {
-            // Of all calls together one is counted.
-            requests: 0,
+            requests: u32::from(!self.is_cluster()),
             again: true,
         };
         match self.call(lane, worker, script, sending, push).await? {
@@ -321,7 +310,7 @@ impl Redis {
                 }
                 Ok(())
             }
-            _ => Err(Away::Garbage),
+            _ => Err(self.garbage_on(lane, sending.requests)),
         }
     }
 
@@ -362,12 +351,49 @@ impl Places {
         !state.is_kept
     }
 
-    /// Has what Redis has not heard of given back once more.
+    /// Takes the first of what is owed. What has lapsed meanwhile is none of it.
+    fn next_owed(&self, count: usize) -> Vec<Owed> {
+        let now = Instant::now();
+        let mut state = self.locked();
+        let count = count.min(state.owed.len());
+        let next = state.owed.drain(..count).filter(|owed| owed.until > now);
+        let next = next.collect();
+        if state.owed.is_empty() {
+            // An outage may have made it large.
+            state.owed = VecDeque::new();
+        }
+        next
+    }
+
+    /// Those of some that are held still. From now on Redis may know of them.
+    fn still_held(&self, some: &[Named]) -> Vec<Named> {
+        let mut state = self.locked();
+        let mut still = Vec::with_capacity(some.len());
+        for named in some {
+            if let Some(held) = state.held.get_mut(&named.1) {
+                held.is_known = true;
+                still.push(named.clone());
+            }
+        }
+        still
+    }
+
+    /// Whether Redis may know of all that is held.
+    fn is_all_known(&self) -> bool {
+        self.locked().held.values().all(|held| held.is_known)
+    }
+
+    /// Whether Redis has heard of all that was given back.
+    fn is_all_heard(&self) -> bool {
+        self.locked().again.is_empty()
+    }
+
+    /// Has what Redis has not heard of given back once more, behind all else.
     fn try_again(&self) {
         let mut state = self.locked();
-        let mut again = std::mem::take(&mut state.again);
-        again.truncate(MOST_OWED.saturating_sub(state.owed.len()));
-        state.owed.append(&mut again);
+        let again = std::mem::take(&mut state.again);
+        let room = MOST_OWED.saturating_sub(state.owed.len());
+        state.owed.extend(again.into_iter().take(room));
     }
 }
 
@@ -386,30 +412,32 @@ impl Keeper {
         let places = redis.places(worker);
         let way = redis.way(Lane::Counts);
         let mut due = Instant::now() + self.every;
-        // Which Redis has been told of all; none, where it was away since.
-        let mut generation = Some(way.generation.load(Relaxed));
-        let mut unheard = Names::default();
+        // Since when it has been told of all; none, where it was away or was not asked.
+        let mut told = places.is_all_known().then(|| way.generation.load(Relaxed));
+        let (mut unheard, mut again) = (Names::default(), AGAIN);
         while !places.is_over() {
             if way.breaker.is_open() {
-                generation = None;
+                told = None;
                 sleep(AGAIN).await;
                 continue;
             }
             let began = Instant::now();
             let (is_due, latest) = (began >= due, Some(way.generation.load(Relaxed)));
-            let is_heard = redis.give_back_places(worker).await;
+            redis.give_back_places(worker).await;
             // One that was away may have lost all.
-            if is_due || latest != generation {
+            if is_due || latest != told {
                 unheard = redis.tell_of_places(worker, None).await;
-                (due, generation) = (began + self.every, latest);
+                (due, told) = (began + self.every, latest);
             } else if !unheard.is_empty() {
                 unheard = redis.tell_of_places(worker, Some(&unheard)).await;
             }
-            if is_heard && unheard.is_empty() {
+            if unheard.is_empty() && places.is_all_heard() && !way.breaker.is_open() {
+                again = AGAIN;
                 // Who has left meanwhile has left a note.
                 let _ = timeout_at(due, places.left.notified()).await;
             } else {
-                sleep(AGAIN).await;
+                sleep(again).await;
+                again = (2 * again).min(LONGEST_AGAIN);
                 places.try_again();
             }
         }
@@ -435,13 +463,16 @@ pub(super) const LAPSE_MICROS: u64 = micros(LAPSE);
 /// How often places are told of again: where that comes to nothing, there is time for many tries more.
 const TOLD: Duration = Duration::from_secs(8);
 const _: () = assert!(3 * TOLD.as_secs() < LAPSE.as_secs());
-/// How long Redis is left alone behind a try that came to nothing.
+/// How long Redis is left alone behind a try that came to nothing: longer each time.
 const AGAIN: Duration = Duration::from_millis(250);
-/// Places of a call, 5 to 10 us of Redis each, and of all calls at once.
+const LONGEST_AGAIN: Duration = Duration::from_secs(2);
+/// Places of a call, 5 to 10 us of Redis each, and calls at once: fewer than open the breaker.
 const MOST: usize = 100;
-const SAID_AT_ONCE: usize = 400;
-/// Calls at once where each is about one key.
-const KEYS_AT_ONCE: usize = 16;
+const AT_ONCE: usize = 4;
+/// Where each is about one key, of many nodes.
+const AT_ONCE_IN_CLUSTER: usize = 16;
+/// Places that are gone through at once.
+const SAID_AT_ONCE: usize = AT_ONCE * MOST;
 /// Places that a worker gives back later, where Redis is away: some 10 MiB. Those beyond lapse.
 const MOST_OWED: usize = 100_000;
 /// How long a process that ends waits for Redis.

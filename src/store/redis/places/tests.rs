@@ -362,6 +362,31 @@ async fn a_redis_that_has_lost_all_behind_a_hang_is_told_at_once() {
 }
 
 #[tokio::test]
+async fn what_comes_to_nothing_is_tried_again_until_redis_has_heard_of_it() {
+    let server = RedisServer::start();
+    let redis = gateway(&server);
+    redis.places(0).locked().is_kept = true;
+    let mut held = given(&redis, 2);
+    assert!(told(&redis).await);
+    drop(held.pop());
+    {
+        // As a call leaves it that has failed.
+        let mut state = redis.places(0).locked();
+        let owed = std::mem::take(&mut state.owed);
+        state.again.extend(owed);
+    }
+    let keeper = Keeper::new(Arc::clone(&redis), 0, TOLD);
+    let keeper = tokio::spawn(keeper.run());
+    comes_to(&redis, 1).await;
+    drop(held);
+    comes_to(&redis, 0).await;
+    timeout(Duration::from_secs(10), keeper)
+        .await
+        .unwrap()
+        .unwrap();
+}
+
+#[tokio::test]
 async fn what_a_gateway_held_that_died_lapses() {
     let server = RedisServer::start();
     let redis = gateway(&server);
