@@ -257,15 +257,19 @@ impl Redis {
             }
             false => places.chunks(MOST).collect(),
         };
-        let at_once = match self.is_cluster() {
-            true => AT_ONCE_IN_CLUSTER,
+        let at_once = match self.has_slots() {
+            true => KEYS_AT_ONCE,
             false => AT_ONCE,
         };
         let (mut unheard, mut why) = (Names::default(), None);
         for some in parts.chunks(at_once) {
             // One server that has not heard some hears no others.
             let is_tried = why.is_none() || self.is_cluster();
-            let saying = some.iter().map(|part| self.say(worker, part, long));
+            let saying = some.iter().enumerate().map(|(index, part)| {
+                // One round that is too late does not open the breaker.
+                let is_weighed = !self.is_cluster() && index < AT_ONCE;
+                self.say(worker, part, (long, u32::from(is_weighed)))
+            });
             let said = match is_tried {
                 true => join_all(saying).await,
                 false => Vec::new(),
@@ -274,7 +278,8 @@ impl Redis {
                 if let Some(Ok(())) = said.get(index) {
                     continue;
                 }
-                why = said.get(index).copied().and_then(Result::err).or(why);
+                let away = said.get(index).copied().and_then(Result::err);
+                why = why.filter(|known| *known != Away::Open).or(away).or(why);
                 unheard.extend(part.iter().map(|(_, name)| *name));
             }
         }
@@ -290,7 +295,7 @@ impl Redis {
         self: &Arc<Self>,
         worker: usize,
         places: &[Named],
-        long: Duration,
+        (long, requests): (Duration, u32),
     ) -> Result<(), Away> {
         let push = |command: &mut Cmd| self.push_places(command, places, long);
         let (script, lane) = (&self.scripts.places, Lane::Counts);
@@ -299,7 +304,7 @@ impl Redis {
             return Err(Away::Open);
         }
         let sending = Sending {
-            requests: u32::from(!self.is_cluster()),
+            requests,
             again: true,
         };
         match self.call(lane, worker, script, sending, push).await? {
@@ -310,7 +315,7 @@ impl Redis {
                 }
                 Ok(())
             }
-            _ => Err(self.garbage_on(lane, sending.requests)),
+            _ => Err(self.garbage_on(lane, requests)),
         }
     }
 
@@ -378,6 +383,13 @@ impl Places {
         still
     }
 
+    /// Nobody need hear of what has lapsed.
+    fn forget_lapsed(&self) {
+        let (now, mut state) = (Instant::now(), self.locked());
+        state.owed.retain(|owed| owed.until > now);
+        state.again.retain(|owed| owed.until > now);
+    }
+
     /// Whether Redis may know of all that is held.
     fn is_all_known(&self) -> bool {
         self.locked().held.values().all(|held| held.is_known)
@@ -417,8 +429,9 @@ impl Keeper {
         let (mut unheard, mut again) = (Names::default(), AGAIN);
         while !places.is_over() {
             if way.breaker.is_open() {
-                told = None;
+                (told, again) = (None, AGAIN);
                 sleep(AGAIN).await;
+                places.forget_lapsed();
                 continue;
             }
             let began = Instant::now();
@@ -437,7 +450,10 @@ impl Keeper {
                 let _ = timeout_at(due, places.left.notified()).await;
             } else {
                 sleep(again).await;
-                again = (2 * again).min(LONGEST_AGAIN);
+                // Of a cluster other nodes are to hear meanwhile of what is left.
+                if !redis.is_cluster() {
+                    again = (2 * again).min(LONGEST_AGAIN);
+                }
                 places.try_again();
             }
         }
@@ -465,12 +481,12 @@ const TOLD: Duration = Duration::from_secs(8);
 const _: () = assert!(3 * TOLD.as_secs() < LAPSE.as_secs());
 /// How long Redis is left alone behind a try that came to nothing: longer each time.
 const AGAIN: Duration = Duration::from_millis(250);
-const LONGEST_AGAIN: Duration = Duration::from_secs(2);
+const LONGEST_AGAIN: Duration = Duration::from_secs(1);
 /// Places of a call, 5 to 10 us of Redis each, and calls at once: fewer than open the breaker.
 const MOST: usize = 100;
 const AT_ONCE: usize = 4;
-/// Where each is about one key, of many nodes.
-const AT_ONCE_IN_CLUSTER: usize = 16;
+/// Where each is about one key.
+const KEYS_AT_ONCE: usize = 16;
 /// Places that are gone through at once.
 const SAID_AT_ONCE: usize = AT_ONCE * MOST;
 /// Places that a worker gives back later, where Redis is away: some 10 MiB. Those beyond lapse.
