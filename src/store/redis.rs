@@ -496,7 +496,16 @@ const TICKS: u32 = 10;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::telemetry::Metrics;
+    use crate::{config::Config, telemetry::Metrics};
+
+    /// A gateway's way to a server, which waits so long at most and is asked from the test alone.
+    pub(super) fn way_to(url: &str, timeout: &str) -> Arc<Redis> {
+        let text =
+            format!("[redis]\nurl = '{url}'\ntimeout = '{timeout}'\n[routes.all]\nrespond = {{}}");
+        let config = Config::parse("redis.toml", &text).unwrap().config;
+        let metrics = Metrics::new().redis();
+        Redis::new(&config.redis.unwrap(), 1, metrics, &Handle::current())
+    }
 
     #[test]
     fn what_is_too_slow_for_large_answers_takes_no_limit_out_of_redis() {

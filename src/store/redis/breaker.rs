@@ -64,7 +64,7 @@ pub(super) fn pause(tries: u32) -> Duration {
 }
 
 /// Failures in a row after which Redis is left alone.
-const MOST_FAILURES: u32 = 5;
+pub(super) const MOST_FAILURES: u32 = 5;
 const SHORTEST: u64 = 100;
 const LONGEST: u64 = 1_000;
 

@@ -30,6 +30,7 @@ use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use super::{
     Away, Lane, Redis, Sending,
+    breaker::MOST_FAILURES,
     quota::{SharedAlgorithm, write_name},
 };
 use crate::store::{Hashed, KeyHash};
@@ -208,16 +209,22 @@ impl Redis {
 
     /// Gives back what is owed now. What Redis does not hear of is to be tried again.
     async fn give_back_places(self: &Arc<Self>, worker: usize) {
-        let mut left = self.places(worker).locked().owed.len();
-        while left > 0 && !self.way(Lane::Counts).breaker.is_open() {
-            let mut some = self.places(worker).next_owed(left.min(SAID_AT_ONCE));
+        let places = self.places(worker);
+        let mut left = places.locked().owed.len();
+        let until = Instant::now() + LONGEST_PASS;
+        while left > 0 && Instant::now() < until && !self.way(Lane::Counts).breaker.is_open() {
+            let mut some = places.next_owed(left.min(SAID_AT_ONCE));
             left = left.saturating_sub(SAID_AT_ONCE);
             let named = some.iter().map(|owed| (owed.seat.clone(), owed.name));
             let unheard = self.say_all(worker, named.collect(), Duration::ZERO).await;
             some.retain(|owed| unheard.contains(&owed.name));
-            self.places(worker).locked().again.append(&mut some);
+            places.locked().again.append(&mut some);
             // What comes to nothing waits for nothing.
             yield_now().await;
+        }
+        if left > 0 {
+            // It does not wait until places are told of.
+            places.left.notify_one();
         }
     }
 
@@ -261,26 +268,28 @@ impl Redis {
             true => KEYS_AT_ONCE,
             false => AT_ONCE,
         };
-        let (mut unheard, mut why) = (Names::default(), None);
+        let mut unheard: Names = places.iter().map(|(_, name)| *name).collect();
+        let mut why = None;
         for some in parts.chunks(at_once) {
-            // One server that has not heard some hears no others.
-            let is_tried = why.is_none() || self.is_cluster();
             let saying = some.iter().enumerate().map(|(index, part)| {
                 // One round that is too late does not open the breaker.
                 let is_weighed = !self.is_cluster() && index < AT_ONCE;
                 self.say(worker, part, (long, u32::from(is_weighed)))
             });
-            let said = match is_tried {
-                true => join_all(saying).await,
-                false => Vec::new(),
-            };
-            for (index, part) in some.iter().enumerate() {
-                if let Some(Ok(())) = said.get(index) {
-                    continue;
+            for (part, said) in some.iter().zip(join_all(saying).await) {
+                match said {
+                    Ok(()) => {
+                        for (_, name) in part.iter() {
+                            unheard.remove(name);
+                        }
+                    }
+                    Err(away) if why.is_none_or(|why| why == Away::Open) => why = Some(away),
+                    Err(_) => {}
                 }
-                let away = said.get(index).copied().and_then(Result::err);
-                why = why.filter(|known| *known != Away::Open).or(away).or(why);
-                unheard.extend(part.iter().map(|(_, name)| *name));
+            }
+            // One server that has not heard some hears no others.
+            if why.is_some() && !self.is_cluster() {
+                break;
             }
         }
         if let Some(away) = why.filter(|away| self.is_cluster() && *away != Away::Open) {
@@ -485,10 +494,13 @@ const LONGEST_AGAIN: Duration = Duration::from_secs(1);
 /// Places of a call, 5 to 10 us of Redis each, and calls at once: fewer than open the breaker.
 const MOST: usize = 100;
 const AT_ONCE: usize = 4;
+const _: () = assert!((AT_ONCE as u32) < MOST_FAILURES);
 /// Where each is about one key.
 const KEYS_AT_ONCE: usize = 16;
 /// Places that are gone through at once.
 const SAID_AT_ONCE: usize = AT_ONCE * MOST;
+/// How long giving back may keep others from being told of.
+const LONGEST_PASS: Duration = Duration::from_millis(500);
 /// Places that a worker gives back later, where Redis is away: some 10 MiB. Those beyond lapse.
 const MOST_OWED: usize = 100_000;
 /// How long a process that ends waits for Redis.

@@ -10,8 +10,8 @@ use std::{
 
 use super::{GET, degraded, get, get_as, limited_by, storm};
 use crate::support::{
-    Events, Gateway, Raw, RedisServer, Server, Streams, WebSocket, eventually, release, reply,
-    within,
+    Events, Feed, Gateway, Raw, RedisServer, Server, Streams, WebSocket, eventually, release,
+    reply, within,
 };
 
 /// A gateway in front of an origin, with a limit of so many at a time; `more` is what else is said of it.
@@ -50,6 +50,13 @@ async fn none_is_held(redis: &RedisServer) {
     eventually(|| counted(redis) == 0).await;
 }
 
+/// A request that is in flight until the origin's answer is released.
+async fn waiting_at(gateway: &Gateway, origin: &Streams) -> (Raw, Feed) {
+    let mut client = Raw::connect(gateway.address()).await;
+    client.send(WAIT).await;
+    (client, origin.feed().await)
+}
+
 const WAIT: &str = "GET /wait HTTP/1.1\r\nHost: a\r\n\r\n";
 
 #[tokio::test]
@@ -60,9 +67,7 @@ async fn two_gateways_have_so_many_in_flight_together() {
         gateway(&redis, &url, 2, "on_store_error = 'deny'"),
         gateway(&redis, &url, 2, "on_store_error = 'deny'"),
     );
-    let mut waiting = Raw::connect(one.address()).await;
-    waiting.send(WAIT).await;
-    let feed = origin.feed().await;
+    let (mut waiting, feed) = waiting_at(&one, &origin).await;
     let mut events = Events::connect(other.address(), &origin).await;
     events.pass("data: 1\n\n").await;
     for gateway in [&one, &other] {
@@ -95,9 +100,7 @@ async fn two_gateways_have_so_many_in_flight_together() {
 async fn a_place_in_redis_is_free_again_when_the_client_leaves_and_when_the_tunnel_ends() {
     let (redis, origin) = (RedisServer::start(), Streams::start().await);
     let gateway = gateway(&redis, &origin.server.url(), 1, "on_store_error = 'deny'");
-    let mut client = Raw::connect(gateway.address()).await;
-    client.send(WAIT).await;
-    let _feed = origin.feed().await;
+    let (client, _feed) = waiting_at(&gateway, &origin).await;
     assert_eq!(counted(&redis), 1);
     client.reset();
     none_is_held(&redis).await;
@@ -200,9 +203,7 @@ async fn a_place_beside_a_leased_limit_is_given_back_too() {
 async fn what_a_gateway_refuses_by_itself_redis_is_not_asked() {
     let (redis, origin) = (RedisServer::start(), Streams::start().await);
     let gateway = gateway(&redis, &origin.server.url(), 1, "");
-    let mut client = Raw::connect(gateway.address()).await;
-    client.send(WAIT).await;
-    let _feed = origin.feed().await;
+    let (_client, _feed) = waiting_at(&gateway, &origin).await;
     let asked = redis.calls("evalsha");
     for _ in 0..5 {
         assert_eq!(get(&gateway).await.status, 429);
@@ -229,9 +230,7 @@ async fn requests_that_are_refused_again_and_again_take_no_place_from_anybody() 
     let (redis, origin) = (RedisServer::start(), Streams::start().await);
     let url = origin.server.url();
     let (one, other) = (gateway(&redis, &url, 1, ""), gateway(&redis, &url, 1, ""));
-    let mut client = Raw::connect(one.address()).await;
-    client.send(WAIT).await;
-    let feed = origin.feed().await;
+    let (mut client, feed) = waiting_at(&one, &origin).await;
     let counts = storm(&[other.address()], 8, 40).await;
     assert_eq!(counts.into_iter().collect::<Vec<_>>(), [(429, 320)]);
     release(feed).await;
@@ -248,9 +247,7 @@ async fn in_shadow_mode_nobody_waits_for_a_place() {
         gateway(&redis, &url, 1, "enforce = false"),
         gateway(&redis, &url, 1, "enforce = false"),
     );
-    let mut client = Raw::connect(one.address()).await;
-    client.send(WAIT).await;
-    let feed = origin.feed().await;
+    let (mut client, feed) = waiting_at(&one, &origin).await;
     // The first knows by itself, the second by Redis.
     let asked = redis.calls("evalsha");
     for (gateway, more) in [(&one, 0), (&other, 1)] {
@@ -271,9 +268,7 @@ async fn while_redis_is_away_each_gateway_has_the_quota_by_itself_and_what_it_he
     let (mut redis, origin) = (RedisServer::start(), Streams::start().await);
     let url = origin.server.url();
     let (one, other) = (gateway(&redis, &url, 1, ""), gateway(&redis, &url, 1, ""));
-    let mut client = Raw::connect(one.address()).await;
-    client.send(WAIT).await;
-    let feed = origin.feed().await;
+    let (mut client, feed) = waiting_at(&one, &origin).await;
     assert_eq!(get(&other).await.status, 429);
     redis.kill();
     assert_eq!(get(&one).await.status, 429, "it holds its own");
@@ -317,9 +312,7 @@ async fn without_redis_places_are_given_or_refused_as_configured() {
     let passed = get(&allow).await;
     assert_eq!((passed.status, passed.header("ratelimit")), (200, None));
     // More than all gateways may have is more than one may have.
-    let mut client = Raw::connect(allow.address()).await;
-    client.send(WAIT).await;
-    let _feed = origin.feed().await;
+    let (_client, _feed) = waiting_at(&allow, &origin).await;
     assert_eq!(
         get(&allow).await.refusal(),
         (429, "limit.exceeded".to_owned())
@@ -331,9 +324,7 @@ async fn a_place_is_held_on_over_a_reload() {
     let (redis, origin) = (RedisServer::start(), Streams::start().await);
     let url = origin.server.url();
     let (one, other) = (gateway(&redis, &url, 1, ""), gateway(&redis, &url, 3, ""));
-    let mut client = Raw::connect(one.address()).await;
-    client.send(WAIT).await;
-    let feed = origin.feed().await;
+    let (mut client, feed) = waiting_at(&one, &origin).await;
     one.apply(&text(&redis, &url, 2, ""));
     let passed = get(&one).await;
     assert_eq!(
@@ -358,9 +349,7 @@ async fn a_gateway_that_stops_gives_back_what_it_held() {
     ));
     let mut clients = Vec::new();
     for _ in 0..400 {
-        let mut client = Raw::connect(gateway.address()).await;
-        client.send(WAIT).await;
-        clients.push((client, origin.feed().await));
+        clients.push(waiting_at(&gateway, &origin).await);
     }
     assert_eq!(counted(&redis), 400);
     gateway.inner().drain();
@@ -377,9 +366,7 @@ async fn a_gateway_that_stops_gives_back_also_what_was_held_before_a_reload_to_a
     let mut clients = Vec::new();
     for timeout in ["19s", "18s"] {
         for _ in 0..3 {
-            let mut client = Raw::connect(gateway.address()).await;
-            client.send(WAIT).await;
-            clients.push((client, origin.feed().await));
+            clients.push(waiting_at(&gateway, &origin).await);
         }
         gateway.apply(&text.replace("20s", timeout));
     }
@@ -393,9 +380,7 @@ async fn a_gateway_that_stops_gives_back_also_what_was_held_before_a_reload_to_a
 async fn an_operator_sees_who_holds_places_in_redis_and_takes_none_away() {
     let (redis, origin) = (RedisServer::start(), Streams::start().await);
     let gateway = gateway(&redis, &origin.server.url(), 5, "");
-    let mut client = Raw::connect(gateway.address()).await;
-    client.send(WAIT).await;
-    let _feed = origin.feed().await;
+    let (_client, _feed) = waiting_at(&gateway, &origin).await;
     let ask = async |method: &str, path: &str| {
         let request = format!(
             "{method} /api/limits/slots/keys{path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"

@@ -1,30 +1,21 @@
 use std::time::Instant as Clock;
 
+use tokio::task::JoinHandle;
+
 use super::{
-    super::{Failure, breaker::Weight},
+    super::{Failure, breaker::Weight, quota::server::RedisServer, tests::way_to},
     *,
 };
-use crate::{
-    config::Config,
-    store::{
-        Decision, KeyHasher, SharedAsk, SharedTaken, Window, redis::quota::server::RedisServer,
-    },
-    telemetry::Metrics,
-};
+use crate::store::{Decision, KeyHasher, SharedAsk, SharedTaken, Window};
 
-/// A gateway's way to a server, which is asked from here alone.
+/// A gateway's way to a server.
 fn gateway(server: &RedisServer) -> Arc<Redis> {
-    gateway_within(server, "5s")
+    way_to(&server.url(), "5s")
 }
 
-fn gateway_within(server: &RedisServer, most: &str) -> Arc<Redis> {
-    let text = format!(
-        "[redis]\nurl = '{}'\ntimeout = '{most}'\n[routes.all]\nrespond = {{}}",
-        server.url()
-    );
-    let config = Config::parse("places.toml", &text).unwrap().config;
-    let metrics = Metrics::new().redis();
-    Redis::new(&config.redis.unwrap(), 1, metrics, &Handle::current())
+/// The same with a deadline as gateways have it.
+fn hasty(server: &RedisServer) -> Arc<Redis> {
+    way_to(&server.url(), "50ms")
 }
 
 fn seat() -> Seat {
@@ -46,6 +37,16 @@ fn given(redis: &Arc<Redis>, count: usize) -> Vec<Arc<Place>> {
         place
     };
     std::iter::repeat_with(given).take(count).collect()
+}
+
+/// The task that sees to places, where the test has kept the gateway from starting one.
+fn kept(redis: &Arc<Redis>, every: Duration) -> JoinHandle<()> {
+    tokio::spawn(Keeper::new(Arc::clone(redis), 0, every).run())
+}
+
+async fn ended(keeper: JoinHandle<()>) {
+    let ended = timeout(Duration::from_secs(10), keeper).await;
+    ended.unwrap().unwrap();
 }
 
 /// Whether Redis has heard of all places.
@@ -193,18 +194,14 @@ async fn a_task_tells_of_places_while_there_are_any() {
     let redis = gateway(&server);
     redis.places(0).locked().is_kept = true;
     let held = given(&redis, 2);
-    let keeper = Keeper::new(Arc::clone(&redis), 0, Duration::from_millis(20));
-    let keeper = tokio::spawn(keeper.run());
+    let keeper = kept(&redis, Duration::from_millis(20));
     for _ in 0..3 {
         comes_to(&redis, 2).await;
         server.run("FLUSHALL");
     }
     drop(held);
     comes_to(&redis, 0).await;
-    timeout(Duration::from_secs(10), keeper)
-        .await
-        .unwrap()
-        .unwrap();
+    ended(keeper).await;
     assert!(!redis.places(0).locked().is_kept);
     // The next one has another.
     drop(given(&redis, 1));
@@ -280,7 +277,7 @@ async fn in_a_cluster_places_of_different_keys_are_told_of_apart() {
 #[tokio::test]
 async fn thousands_that_end_at_once_are_all_given_back() {
     let server = RedisServer::start();
-    let redis = gateway_within(&server, "50ms");
+    let redis = hasty(&server);
     let held = given(&redis, 5_000);
     assert!(told(&redis).await);
     assert_eq!(counted(&redis).await, 5_000);
@@ -292,7 +289,7 @@ async fn thousands_that_end_at_once_are_all_given_back() {
 #[tokio::test]
 async fn what_ended_while_redis_was_away_is_given_back_when_it_is_there_again() {
     let server = RedisServer::start();
-    let redis = gateway_within(&server, "50ms");
+    let redis = hasty(&server);
     let held = given(&redis, 3);
     assert!(told(&redis).await);
     server.freeze();
@@ -313,7 +310,7 @@ async fn what_ended_while_redis_was_away_is_given_back_when_it_is_there_again() 
 #[tokio::test]
 async fn what_was_held_while_redis_was_away_it_is_told_of_and_what_has_ended_then_it_is_not() {
     let mut server = RedisServer::start();
-    let redis = gateway_within(&server, "50ms");
+    let redis = hasty(&server);
     server.kill();
     let asked = take_in_vain(&redis).await;
     assert_eq!(asked, Away::Unreachable);
@@ -346,7 +343,7 @@ async fn take_in_vain(redis: &Arc<Redis>) -> Away {
 #[tokio::test]
 async fn a_redis_that_has_lost_all_behind_a_hang_is_told_at_once() {
     let server = RedisServer::start();
-    let redis = gateway_within(&server, "50ms");
+    let redis = hasty(&server);
     // Its task has nothing to do for a while.
     let held = given(&redis, 2);
     assert!(told(&redis).await);
@@ -375,15 +372,11 @@ async fn what_comes_to_nothing_is_tried_again_until_redis_has_heard_of_it() {
         let owed = std::mem::take(&mut state.owed);
         state.again.extend(owed);
     }
-    let keeper = Keeper::new(Arc::clone(&redis), 0, TOLD);
-    let keeper = tokio::spawn(keeper.run());
+    let keeper = kept(&redis, TOLD);
     comes_to(&redis, 1).await;
     drop(held);
     comes_to(&redis, 0).await;
-    timeout(Duration::from_secs(10), keeper)
-        .await
-        .unwrap()
-        .unwrap();
+    ended(keeper).await;
 }
 
 #[tokio::test]

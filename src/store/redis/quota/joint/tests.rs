@@ -1,32 +1,17 @@
 use std::time::Duration;
 
 use futures_util::{FutureExt, future::join_all};
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    runtime::Handle,
-};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::*;
-use crate::{
-    config::Config,
-    store::{
-        Decision, KeyHash, KeyHasher, SharedAlgorithm, Window, redis::quota::server::RedisServer,
-    },
-    telemetry::Metrics,
+use crate::store::{
+    Decision, KeyHash, KeyHasher, SharedAlgorithm, Window,
+    redis::{quota::server::RedisServer, tests::way_to},
 };
 
-/// A gateway's way to a server, which is asked from here alone.
+/// A gateway's way to a server.
 fn gateway(url: &str) -> Arc<Redis> {
-    gateway_within(url, "5s")
-}
-
-/// The same, which waits so long at most.
-fn gateway_within(url: &str, timeout: &str) -> Arc<Redis> {
-    let text =
-        format!("[redis]\nurl = '{url}'\ntimeout = '{timeout}'\n[routes.all]\nrespond = {{}}");
-    let config = Config::parse("joint.toml", &text).unwrap().config;
-    let metrics = Metrics::new().redis();
-    Redis::new(&config.redis.unwrap(), 1, metrics, &Handle::current())
+    way_to(url, "5s")
 }
 
 fn hour(quota: u64) -> [Window; 1] {
@@ -156,7 +141,7 @@ async fn at_once(redis: &Arc<Redis>, asks: &[SharedAsk<'_>], requests: usize) ->
 #[tokio::test]
 async fn of_a_call_that_is_not_answered_every_request_counts() {
     let server = RedisServer::start();
-    let redis = gateway_within(&server.url(), "300ms");
+    let redis = way_to(&server.url(), "300ms");
     let windows = hour(100);
     let asks = [ask("caller", &windows)];
     assert_eq!(at_once(&redis, &asks, 1).await, [None]);
