@@ -4,6 +4,7 @@
 //! [`Context`] in its extensions from the frame to the upstream and back; a refusal is always made
 //! by [`Rejection`]; a route is a [`RouteService`].
 
+mod address_hash;
 pub mod api_key;
 mod blocking;
 mod body;
@@ -35,6 +36,7 @@ mod timer;
 mod tunnel;
 mod upgrade;
 
+pub use address_hash::AddressHash;
 pub use blocking::{Blocking, Undone};
 pub use body::{Body, BodyError, BodyFault, BoxError, EndsWithConnection};
 pub use call::Asked;

@@ -12,7 +12,7 @@ use std::{
 
 use http::{HeaderName, HeaderValue};
 
-use super::{BodyError, Interim, Request};
+use super::{AddressHash, BodyError, Interim, Request};
 
 /// Who is at the other end of a client's connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -100,6 +100,8 @@ pub struct Connection {
     pub protocol: Protocol,
     /// What servers say before their answers; over HTTP/1.1 only.
     pub interim: Interim,
+    /// What the address of its client hashes to, for the limits that count by it.
+    pub address_hash: AddressHash,
     /// The peer's address as a header value, made when a request first needs it.
     peer_text: OnceLock<HeaderValue>,
     in_flight: AtomicUsize,
@@ -123,6 +125,7 @@ impl Connection {
             secure,
             protocol,
             interim: Interim::default(),
+            address_hash: AddressHash::default(),
             peer_text: OnceLock::new(),
             in_flight: AtomicUsize::new(0),
             draining: AtomicBool::new(false),

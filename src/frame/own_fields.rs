@@ -192,9 +192,14 @@ impl<'r> Counted<'r> {
 /// What stands behind `"name";r=`.
 fn push_standing(text: &mut Vec<u8>, remaining: u32, reset: Option<u64>) {
     push(text, remaining.into());
-    if let Some(reset) = reset {
-        text.extend_from_slice(b";t=");
-        push(text, seconds(reset));
+    match reset.map(seconds) {
+        // Of most quotas there is more within the second.
+        Some(1) => text.extend_from_slice(b";t=1"),
+        Some(seconds) => {
+            text.extend_from_slice(b";t=");
+            push(text, seconds);
+        }
+        None => {}
     }
 }
 

@@ -116,9 +116,7 @@ impl Handle for RateLimited {
             }
             Verdict::Granted(grant) => {
                 let answer = self.inner.handle(request, context);
-                if grant.is_settled() {
-                    return answer;
-                }
+                let Some(grant) = grant else { return answer };
                 let context = Arc::clone(context);
                 Box::pin(async move { grant.conclude(answer.await, &context) })
             }
@@ -141,7 +139,11 @@ impl RateLimited {
             match stage.verdict(taken, &mut questions, &context) {
                 Verdict::Refused(refusal) => refusal.respond(&context),
                 Verdict::Granted(grant) => {
-                    grant.conclude(inner.handle(request, &context).await, &context)
+                    let answer = inner.handle(request, &context).await;
+                    match grant {
+                        Some(grant) => grant.conclude(answer, &context),
+                        None => answer,
+                    }
                 }
             }
         })

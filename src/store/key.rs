@@ -33,12 +33,28 @@ impl KeyHash {
     /// Hexadecimal.
     pub(super) fn digits(self) -> [u8; 32] {
         let mut digits = [0; 32];
-        let bytes = (u128::from(self.high) << 64 | u128::from(self.low)).to_be_bytes();
+        let bytes = self.to_bits().to_be_bytes();
         for (pair, byte) in digits.chunks_exact_mut(2).zip(bytes) {
             pair[0] = DIGITS[usize::from(byte >> 4)];
             pair[1] = DIGITS[usize::from(byte & 0xf)];
         }
         digits
+    }
+
+    /// All of its bits, for whoever keeps them.
+    #[must_use]
+    pub fn to_bits(self) -> u128 {
+        u128::from(self.high) << 64 | u128::from(self.low)
+    }
+
+    /// What has these bits.
+    #[must_use]
+    #[allow(clippy::cast_possible_truncation)] // Its halves are meant.
+    pub fn from_bits(bits: u128) -> Self {
+        Self {
+            high: (bits >> 64) as u64,
+            low: bits as u64,
+        }
     }
 
     /// Reads what [`Display`](fmt::Display) wrote.
@@ -69,6 +85,7 @@ const DIGITS: &[u8; 16] = b"0123456789abcdef";
 /// Hashes keys under a secret of its own, by SipHash.
 #[derive(Clone)]
 pub struct KeyHasher {
+    id: u64,
     secret: [u64; 2],
     shared: bool,
 }
@@ -78,6 +95,7 @@ impl Default for KeyHasher {
         // The standard library's are random for whoever can't see them.
         let random = || RandomState::new().hash_one(());
         Self {
+            id: random(),
             secret: [random(), random()],
             shared: false,
         }
@@ -94,6 +112,12 @@ impl KeyHasher {
             shared: true,
             ..Self::default()
         }
+    }
+
+    /// Tells the hashes of this one, and of its clones, from those of all others; nothing of the secret.
+    #[must_use]
+    pub fn id(&self) -> u64 {
+        self.id
     }
 
     /// The hash of a key.
@@ -127,6 +151,9 @@ mod tests {
         assert_ne!(hash, one.hash(b"192.0.2.2"));
         assert_ne!(hash, other.hash(b"192.0.2.1"));
         assert_ne!(hash.place(), hash.shard());
+        assert_eq!(hash, KeyHash::from_bits(hash.to_bits()));
+        assert_eq!(one.id(), one.clone().id());
+        assert_ne!(one.id(), other.id());
     }
 
     #[test]

@@ -49,6 +49,51 @@ async fn addresses_of_one_ipv6_network_are_one_client() {
 }
 
 #[tokio::test]
+async fn clients_whose_requests_share_a_connection_are_told_apart() {
+    let limited = Limited::start(BEHIND);
+    let mut proxy = Raw::connect(limited.gateway.address()).await;
+    let mut passed = [0; 4];
+    let clients = [
+        "203.0.113.7",
+        "203.0.113.8",
+        "2001:db8:1:2::1",
+        "2001:db8:1:3::1",
+    ];
+    for client in clients.repeat(5) {
+        let request =
+            format!("GET / HTTP/1.1\r\nHost: a.test\r\nX-Forwarded-For: {client}\r\n\r\n");
+        proxy.send(request).await;
+        let place = clients.iter().position(|it| *it == client).unwrap();
+        passed[place] += u32::from(proxy.answer().await.status == 200);
+    }
+    assert_eq!(passed, [3; 4]);
+}
+
+#[tokio::test]
+async fn limits_by_one_address_count_apart_on_one_connection() {
+    let limited = Limited::start(
+        "[routes.few]\npath = '/few'\nrespond = {}\nrate_limits = ['few', 'either']\n\
+         [routes.more]\npath = '/more'\nrespond = {}\nrate_limits = ['either', 'more']\n\
+         [rate_limits.few]\nkey = 'client_ip'\nquota = '2/1h'\n\
+         [rate_limits.more]\nkey = 'client_ip'\nquota = '4/1h'\n\
+         [rate_limits.either]\nkey = 'client_ip'\nquota = '5/1h'\n",
+    );
+    let mut client = Raw::connect(limited.gateway.address()).await;
+    let mut passed = async |path: &str| {
+        let mut passed = 0;
+        for _ in 0..5 {
+            let request = format!("GET {path} HTTP/1.1\r\nHost: a.test\r\n\r\n");
+            client.send(request).await;
+            passed += u32::from(client.answer().await.status == 200);
+        }
+        passed
+    };
+    assert_eq!(passed("/few").await, 2);
+    assert_eq!(passed("/more").await, 3, "what both count is five");
+    assert_eq!(passed("/few").await, 0);
+}
+
+#[tokio::test]
 async fn the_network_of_an_ipv6_client_can_be_set() {
     let limited = Limited::start(&format!("{BEHIND}ipv6_prefix = 48\n"));
     let sites = (0..10).map(|number| format!("2001:db8:1:{number:x}::1"));

@@ -65,6 +65,32 @@ async fn another_way_of_counting_begins_anew() {
 }
 
 #[tokio::test]
+async fn a_connection_that_outlives_a_reload_counts_by_the_network_that_is_set_then() {
+    let by_prefix = |bits: u8| {
+        let limit = format!("key = 'client_ip'\nquota = '2/1h'\nipv6_prefix = {bits}");
+        format!(
+            "[server]\ntrusted_proxies = ['127.0.0.1']\n{}",
+            text("", &limit)
+        )
+    };
+    let limited = Limited::start(&by_prefix(64));
+    let mut proxy = Raw::connect(limited.gateway.address()).await;
+    let mut status = async |client: &str| {
+        let request = format!("GET / HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: {client}\r\n\r\n");
+        proxy.send(request).await;
+        proxy.answer().await.status
+    };
+    let (one, other) = ("2001:db8:1:2::1", "2001:db8:1:3::1");
+    for client in [one, other, one, other] {
+        assert_eq!(status(client).await, 200);
+    }
+    assert_eq!(status(one).await, 429);
+    limited.gateway.apply(&by_prefix(48));
+    let now = [status(one).await, status(other).await, status(one).await];
+    assert_eq!(now, [200, 200, 429], "both are one network");
+}
+
+#[tokio::test]
 async fn a_place_that_is_held_is_one_of_the_places_behind_a_reload() {
     let origin = Streams::start().await;
     let slots = |quota: u32| {

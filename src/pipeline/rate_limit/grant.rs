@@ -17,7 +17,7 @@ use crate::{
     store::{KeyHash, Standing},
 };
 
-/// What is held and perhaps charged for one request. Of most requests it is nothing.
+/// What is held and perhaps charged for one request. Most requests have none.
 #[derive(Default)]
 pub(super) struct Grant {
     pub(super) held: AllHeld,
@@ -44,11 +44,6 @@ pub(super) struct OpenCharge {
 }
 
 impl Grant {
-    /// Whether the answer is of no interest.
-    pub(super) fn is_settled(&self) -> bool {
-        self.held.is_empty() && self.open.is_empty()
-    }
-
     /// Settles what the answer tells, and ties what is held to the answer's end.
     pub(super) fn conclude(self, response: Response, context: &Context) -> Response {
         for charge in self.open {

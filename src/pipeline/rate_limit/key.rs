@@ -15,6 +15,7 @@ use smallvec::SmallVec;
 use crate::{
     config::LimitKey,
     exchange::{Context, Principal, Request},
+    store::{KeyHash, KeyHasher},
 };
 
 /// The bytes of a key.
@@ -47,6 +48,17 @@ impl<'a> Subject<'a> {
     /// The client's address as far as it counts.
     pub(super) fn address(self) -> Part<'a> {
         Part::Address(masked(self.context.client, self.ipv6_prefix))
+    }
+
+    /// What a hasher makes of a key that is the address alone.
+    pub(super) fn address_hash(self, hasher: &KeyHasher) -> KeyHash {
+        let make = || {
+            let mut bytes = KeyBytes::new();
+            self.address().write(&mut bytes);
+            hasher.hash(&bytes).to_bits()
+        };
+        let (known, client) = (&self.context.connection.address_hash, self.context.client);
+        KeyHash::from_bits(known.get_or_make(hasher.id(), client, make))
     }
 
     /// One part of the key.

@@ -215,12 +215,13 @@ impl Leases {
         }
     }
 
-    /// What is held of a key, by the quotas of a tier. A tier may be too small for any.
-    pub(super) fn find(&self, key: &[u8], tier: &Tier) -> InAdvance {
+    /// What is held of a key, of which `hash` says what a hasher makes of it, by the quotas of a tier. A
+    /// tier may be too small for any.
+    pub(super) fn find(&self, hash: impl Fn(&KeyHasher) -> KeyHash, tier: &Tier) -> InAdvance {
         if self.size_of(tier) <= 1 {
             return InAdvance::Never;
         }
-        let key = self.hasher.hash(key);
+        let key = hash(&self.hasher);
         let held = self.held.get(&LeaseKey { key, tier: tier.id });
         held.map_or(InAdvance::Not(key), InAdvance::Held)
     }

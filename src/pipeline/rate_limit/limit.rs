@@ -33,6 +33,8 @@ use crate::{
 pub struct Limit {
     pub(super) config: RateLimit,
     pub(super) counters: Arc<LimitCounters>,
+    /// Whether it counts by the client's address, and by nothing else.
+    by_address: bool,
     /// Set when it is counted in Redis; the counters are then for when that is away.
     pub(super) shared: Option<Shared>,
     tier: Arc<Tier>,
@@ -49,7 +51,9 @@ pub struct Limit {
 /// What is asked of a limit for one request.
 pub(super) struct Ask {
     pub(super) key: KeyHash,
-    pub(super) tier: Arc<Tier>,
+    /// The caller's quota, where that is another than the limit's own. That one is not counted, request
+    /// by request: all workers would write to one place.
+    other_tier: Option<Arc<Tier>>,
     /// What was taken in advance for it.
     pub(super) in_advance: InAdvance,
 }
@@ -62,6 +66,13 @@ pub(super) enum Asked {
     Skip,
     /// It has no key and is refused.
     NoKey,
+}
+
+impl Ask {
+    /// The quota of whom the request is counted for.
+    pub(super) fn tier<'a>(&'a self, limit: &'a Limit) -> &'a Arc<Tier> {
+        self.other_tier.as_ref().unwrap_or(&limit.tier)
+    }
 }
 
 impl Limit {
@@ -100,6 +111,7 @@ impl Limit {
             roles,
             brought: Cache::new(MOST_BROUGHT),
             counters,
+            by_address: matches!(*config.key, [LimitKey::ClientIp]) && !config.per_route,
             shared: match config.store {
                 LimitStore::Memory => None,
                 LimitStore::Redis => Shared::new(config, redis),
@@ -146,28 +158,45 @@ impl Limit {
             ipv6_prefix: self.config.ipv6_prefix,
             ignore_case,
         };
+        // Nobody has another quota then: who calls is not known yet.
+        if self.by_address {
+            let hash = |hasher: &KeyHasher| subject.address_hash(hasher);
+            return Asked::Ask(self.ask_by(hash, None, subject));
+        }
         let mut bytes = KeyBytes::new();
         let of_one = match self.key(subject, &mut bytes) {
             Ok(of_one) => of_one,
             Err(asked) => return asked,
         };
-        let (who, tier) = self.tier_of(context.principal().map(|principal| &**principal));
-        if let Some(apart) = self.apart(of_one, who, &tier) {
+        let (who, other) = self.tier_of(context.principal().map(|principal| &**principal));
+        let tier = other.as_ref().unwrap_or(&self.tier);
+        if let Some(apart) = self.apart(of_one, who, tier) {
             Part::Bytes(apart).write(&mut bytes);
         }
-        let hash = || self.counters.hasher.hash(&bytes);
+        let hash = |hasher: &KeyHasher| hasher.hash(&bytes);
+        Asked::Ask(self.ask_by(hash, other, subject))
+    }
+
+    /// The same of what a hasher makes of the key.
+    fn ask_by(
+        &self,
+        hash: impl Fn(&KeyHasher) -> KeyHash,
+        other_tier: Option<Arc<Tier>>,
+        subject: Subject<'_>,
+    ) -> Ask {
+        let tier = other_tier.as_ref().unwrap_or(&self.tier);
         let leases = self.shared.as_ref().and_then(|it| it.leases.as_ref());
-        let in_advance = leases.map_or(InAdvance::Never, |it| it.find(&bytes, &tier));
+        let in_advance = leases.map_or(InAdvance::Never, |it| it.find(&hash, tier));
         let key = match &in_advance {
             InAdvance::Held(lease) => lease.key,
-            InAdvance::Never | InAdvance::Not(_) => hash(),
+            InAdvance::Never | InAdvance::Not(_) => hash(&self.counters.hasher),
         };
         self.counters.show(key, || self.shown(subject));
-        Asked::Ask(Ask {
+        Ask {
             key,
-            tier,
+            other_tier,
             in_advance,
-        })
+        }
     }
 
     /// The limit's own quota.
@@ -332,29 +361,32 @@ impl Limit {
     }
 
     /// What was said of the principal itself comes first, then what it brings, then its best role.
-    /// Tells besides of whom that was said, where it was not of all.
-    fn tier_of<'a>(&'a self, principal: Option<&'a Principal>) -> (Option<&'a str>, Arc<Tier>) {
+    /// Tells besides of whom that was said, where it was not of all. No quota is the limit's own.
+    fn tier_of<'a>(
+        &'a self,
+        principal: Option<&'a Principal>,
+    ) -> (Option<&'a str>, Option<Arc<Tier>>) {
         let Some(principal) = principal.filter(|_| self.is_by_caller()) else {
             return self.tier_of_nobody();
         };
         let name = &*principal.name;
         if let Some(named) = self.principals.get(name) {
-            return (Some(name), Arc::clone(named));
+            return (Some(name), Some(Arc::clone(named)));
         }
         if let Some(brought) = self.brought_by(principal) {
-            return (None, brought);
+            return (None, Some(brought));
         }
         let role = self.roles.iter().find(|(role, _)| principal.has_role(role));
         match role {
-            Some((role, tier)) => (Some(role), Arc::clone(tier)),
-            None => (None, Arc::clone(&self.tier)),
+            Some((role, tier)) => (Some(role), Some(Arc::clone(tier))),
+            None => (None, None),
         }
     }
 
-    fn tier_of_nobody(&self) -> (Option<&str>, Arc<Tier>) {
+    fn tier_of_nobody(&self) -> (Option<&str>, Option<Arc<Tier>>) {
         match self.anonymous.as_ref().filter(|_| self.is_by_caller()) {
-            Some(anonymous) => (Some(""), Arc::clone(anonymous)),
-            None => (None, Arc::clone(&self.tier)),
+            Some(anonymous) => (Some(""), Some(Arc::clone(anonymous))),
+            None => (None, None),
         }
     }
 

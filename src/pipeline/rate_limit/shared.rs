@@ -107,7 +107,7 @@ pub(super) fn change_later(
 /// Has a batch topped up beside the request that found it low, which may be over before: one task for
 /// half a batch, and one at a time for a key and tier. It ends when Redis's deadlines say so.
 fn top_up(limit: &Arc<Limit>, ask: &Ask, worker: usize, more: TopUp) {
-    let (limit, tier, key) = (Arc::clone(limit), Arc::clone(&ask.tier), ask.key);
+    let (limit, tier, key) = (Arc::clone(limit), Arc::clone(ask.tier(limit)), ask.key);
     tokio::spawn(async move {
         let TopUp { mut fetch, least } = more;
         fetch.begin();
@@ -407,8 +407,8 @@ impl Stage {
                 held.place.clone_from(&place);
             }
             Asking {
+                tier: Arc::clone(question.ask.tier(&limit)),
                 limit,
-                tier: Arc::clone(&question.ask.tier),
                 key,
                 cost,
                 fetch: pending.hand_over(),
@@ -458,7 +458,7 @@ impl Stage {
         let cost = self.cost_of(limit);
         let want = pending.fetch().map_or(cost, |fetch| fetch.size);
         let shared = limit.shared.as_ref()?;
-        Some(shared.ask(limit, (ask.key, &ask.tier), (cost, want)))
+        Some(shared.ask(limit, (ask.key, ask.tier(limit)), (cost, want)))
     }
 
     fn has_slots(&self, questions: &Questions, pending: &[Pending]) -> bool {

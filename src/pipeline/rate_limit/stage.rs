@@ -41,8 +41,8 @@ pub(super) struct OnRoute {
 pub(super) enum Verdict {
     /// It is too much.
     Refused(Rejection),
-    /// It may pass.
-    Granted(Grant),
+    /// It may pass; with what is to be done when its answer comes, if there is anything.
+    Granted(Option<Grant>),
 }
 
 /// A limit's question about this request, and its outcome so far.
@@ -161,11 +161,12 @@ impl Stage {
             return Rejection::new(Reason::LimitStoreUnavailable);
         };
         for (place, question) in questions.iter().enumerate() {
-            let report = match place == index {
-                true => question.report(window, LimitSaid::Deny { reset: wait }),
-                false => question.report(0, LimitSaid::Nothing),
+            let (window, said) = match place == index {
+                true => (window, LimitSaid::Deny { reset: wait }),
+                false => (0, LimitSaid::Nothing),
             };
-            context.limited(report);
+            let limit = &self.on_route(question).limit;
+            context.limited(question.report(limit, window, said));
         }
         Rejection::new(Reason::LimitExceeded).name("limit", &on_route.limit.config.name)
     }
@@ -230,7 +231,7 @@ impl Stage {
         let limit = &on_route.limit;
         let at = context.began();
         let (now, cost) = (limit.counters.at(at), self.cost_of(limit));
-        let windows = &question.ask.tier.windows;
+        let windows = &question.ask.tier(limit).windows;
         let counting = &limit.counters.counting;
         let taken = counting.take(question.ask.key, windows, now, cost);
         match taken.decision {
@@ -257,7 +258,7 @@ impl Stage {
                 continue;
             };
             let limit = &self.on_route(question).limit;
-            let (tier, cost) = (&question.ask.tier, self.cost_of(limit));
+            let (tier, cost) = (question.ask.tier(limit), self.cost_of(limit));
             match granted.source {
                 // It gives itself back.
                 _ if granted.held.is_some() => {}
@@ -285,8 +286,8 @@ impl Stage {
         }
     }
 
-    fn grant(&self, questions: &mut [Question], context: &Context) -> Grant {
-        let mut grant = Grant::default();
+    fn grant(&self, questions: &mut [Question], context: &Context) -> Option<Grant> {
+        let mut grant = None::<Grant>;
         for question in questions.iter_mut() {
             let on_route = &self.limits[question.limit];
             let Some(granted) = &mut question.taken else {
@@ -295,7 +296,9 @@ impl Stage {
             };
             on_route.metrics.decided(LimitDecision::Allow);
             let said = granted.standing.map_or(LimitSaid::Nothing, allow);
-            grant.held.extend(granted.held.take());
+            if let Some(held) = granted.held.take() {
+                grant.get_or_insert_default().held.push(held);
+            }
             if let Some(lent) = granted.lent.take() {
                 lent.use_up();
             }
@@ -306,12 +309,13 @@ impl Stage {
                 at,
                 ..
             } = *granted;
-            let report = context.limited(question.report(window, said));
-            if on_route.limit.config.cost_header.is_some() {
-                grant.open.push(OpenCharge {
-                    limit: Arc::clone(&on_route.limit),
+            let limit = &on_route.limit;
+            let report = context.limited(question.report(limit, window, said));
+            if limit.config.cost_header.is_some() {
+                grant.get_or_insert_default().open.push(OpenCharge {
+                    limit: Arc::clone(limit),
                     key: under,
-                    tier: Arc::clone(&question.ask.tier),
+                    tier: Arc::clone(question.ask.tier(limit)),
                     cost: self.cost,
                     source,
                     at,
@@ -356,9 +360,9 @@ impl Question {
         self.taken.as_mut()?.held.as_mut()
     }
 
-    fn report(&self, window: usize, said: LimitSaid) -> LimitReport {
+    fn report(&self, limit: &Limit, window: usize, said: LimitSaid) -> LimitReport {
         LimitReport {
-            policy: Arc::clone(&self.ask.tier.policy),
+            policy: Arc::clone(&self.ask.tier(limit).policy),
             window,
             said,
         }

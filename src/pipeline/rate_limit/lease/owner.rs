@@ -81,7 +81,7 @@ impl Limit {
     ) -> Option<&'q Arc<Lease>> {
         if let InAdvance::Not(key) = ask.in_advance {
             let leases = self.shared.as_ref()?.leases.as_ref()?;
-            let made = leases.make(key, ask.key, Owner::new(self, &ask.tier));
+            let made = leases.make(key, ask.key, Owner::new(self, ask.tier(self)));
             ask.in_advance = InAdvance::Held(made);
         }
         match &ask.in_advance {
