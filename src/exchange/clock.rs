@@ -89,9 +89,11 @@ impl Clock {
     /// [`Context::started`](super::Context::started).
     #[must_use]
     pub fn since_origin(&self, moment: Instant) -> Duration {
-        moment
-            .saturating_duration_since(self.origin)
-            .saturating_add(self.moved())
+        let since = moment.saturating_duration_since(self.origin);
+        match self.moved {
+            None => since,
+            Some(_) => since.saturating_add(self.moved()),
+        }
     }
 
     fn moved(&self) -> Duration {
