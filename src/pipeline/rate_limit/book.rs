@@ -2,11 +2,11 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use super::{limit::Limit, shared::Shared, tier::Tier};
+use super::{limit::Limit, tier::Tier};
 use crate::{
     config::{LimitAlgorithm, LimitStore, RateLimit},
     exchange::Clock,
-    store::{Away, KeyHash, Redis, SharedAsk, Standing, Window},
+    store::{Away, KeyHash, Redis, Standing, Window},
     telemetry::Metrics,
 };
 
@@ -149,7 +149,7 @@ impl Limit {
         for (key, tier) in self.keys_named(key) {
             known |= self.counters.counting.forget(key);
             if let Some(shared) = &self.shared {
-                let ask = self.look(shared, key, tier);
+                let ask = shared.limit(self, tier).look(key);
                 known |= shared.redis.forget_key(CONTROL, ask).await?;
             }
         }
@@ -158,29 +158,9 @@ impl Limit {
 
     async fn shared_state(&self, key: KeyHash, tier: &Tier) -> Option<LimitKeyState> {
         let shared = self.shared.as_ref()?;
-        let ask = self.look(shared, key, tier);
+        let ask = shared.limit(self, tier).look(key);
         let standings = shared.redis.standings(CONTROL, ask).await.ok()??;
         Some(self.shown_state((key, tier), LimitStore::Redis, standings))
-    }
-
-    /// What is asked where nothing is to be taken.
-    pub(super) fn look<'l>(
-        &'l self,
-        shared: &Shared,
-        key: KeyHash,
-        tier: &'l Tier,
-    ) -> SharedAsk<'l> {
-        SharedAsk {
-            limit: &self.config.name,
-            key,
-            algorithm: shared.algorithm,
-            windows: &tier.windows,
-            largest: shared.largest,
-            cost: 0,
-            want: 0,
-            enforced: false,
-            place: 0,
-        }
     }
 
     pub(super) fn state_at(&self, key: KeyHash, tier: &Tier, now: u64) -> Option<LimitKeyState> {

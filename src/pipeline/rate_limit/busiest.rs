@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     config::LimitStore,
-    store::{SharedLimit, Standing, Unlisted, Window},
+    store::{Standing, Unlisted, Window},
 };
 
 /// The busiest keys of a limit.
@@ -66,12 +66,7 @@ impl Limit {
 
     async fn busiest_there(&self, shared: &Shared, most: usize) -> Result<LimitKeyList, Unlisted> {
         let tier: &Tier = self.tier();
-        let limit = SharedLimit {
-            limit: &self.config.name,
-            algorithm: shared.algorithm,
-            windows: &tier.windows,
-            largest: shared.largest,
-        };
+        let limit = shared.limit(self, tier);
         let found = shared.redis.list_keys(CONTROL, limit).await?;
         let mut keys: Vec<_> = found.keys.iter().collect();
         keys.sort_by_cached_key(|(_, standings)| Reverse(used(&tier.windows, standings)));

@@ -16,7 +16,7 @@ use super::{
 use crate::{
     config::{LimitAlgorithm, RateLimit},
     exchange::{Context, Reason},
-    store::{Away, KeyHash, Place, Redis, SharedAlgorithm, SharedAsk, SharedTaken},
+    store::{Away, KeyHash, Place, Redis, SharedAlgorithm, SharedAsk, SharedLimit, SharedTaken},
 };
 
 /// What a limit needs to be counted in Redis.
@@ -54,6 +54,16 @@ impl Shared {
         is_held.then(|| self.redis.place(worker, &limit.config.name, key))
     }
 
+    /// The limit as Redis knows it, by the windows of a tier.
+    pub(super) fn limit<'a>(&self, limit: &'a Limit, tier: &'a Tier) -> SharedLimit<'a> {
+        SharedLimit {
+            name: &limit.config.name,
+            algorithm: self.algorithm,
+            windows: &tier.windows,
+            largest: self.largest,
+        }
+    }
+
     /// What Redis is asked for a key of the limit: so much, or more if it has more.
     pub(super) fn ask<'a>(
         &self,
@@ -62,15 +72,8 @@ impl Shared {
         (cost, want): (u32, u32),
     ) -> SharedAsk<'a> {
         SharedAsk {
-            limit: &limit.config.name,
-            key,
-            algorithm: self.algorithm,
-            windows: &tier.windows,
-            largest: self.largest,
-            cost,
-            want,
             enforced: limit.config.enforce,
-            place: 0,
+            ..self.limit(limit, tier).take(key, (cost, want))
         }
     }
 }

@@ -14,7 +14,7 @@ use crate::store::{Decision, KeyHash, Refused, Standing, Window};
 pub(super) use joint::Joint;
 use listing::Forgetting;
 pub(super) use listing::Listing;
-pub use listing::{SharedKeys, SharedLimit, Unlisted};
+pub use listing::{SharedKeys, Unlisted};
 
 /// The algorithms that count in Redis.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,7 +66,7 @@ impl Operation {
 
     fn number(self, ask: &SharedAsk<'_>) -> u64 {
         match self {
-            _ if ask.algorithm == SharedAlgorithm::InFlight => ask.place,
+            _ if ask.limit.algorithm == SharedAlgorithm::InFlight => ask.place,
             Self::Take | Self::Charge => fastrand::u64(..),
             Self::Look => 0,
             Self::Give(ago) => u64::try_from(ago.as_micros()).unwrap_or(u64::MAX),
@@ -74,20 +74,53 @@ impl Operation {
     }
 }
 
+/// A limit as Redis knows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SharedLimit<'a> {
+    /// Its name.
+    pub name: &'a str,
+    /// How it counts.
+    pub algorithm: SharedAlgorithm,
+    /// The windows of a key. It is always asked about windows of the same times.
+    pub windows: &'a [Window],
+    /// The largest quota of all who may be counted under a key: of so many requests, twice, every
+    /// single one is kept where that is how it counts.
+    pub largest: u32,
+}
+
+impl<'a> SharedLimit<'a> {
+    /// Asks how a key stands, and takes nothing.
+    #[must_use]
+    pub fn look(self, key: KeyHash) -> SharedAsk<'a> {
+        SharedAsk {
+            limit: self,
+            key,
+            cost: 0,
+            want: 0,
+            enforced: false,
+            place: 0,
+        }
+    }
+
+    /// Asks for what has to be there, and for so much in all if there is so much.
+    #[must_use]
+    pub fn take(self, key: KeyHash, (cost, want): (u32, u32)) -> SharedAsk<'a> {
+        SharedAsk {
+            cost,
+            want,
+            enforced: true,
+            ..self.look(key)
+        }
+    }
+}
+
 /// What one limit is asked.
 #[derive(Clone, Copy, Debug)]
 pub struct SharedAsk<'a> {
-    /// The limit's name.
-    pub limit: &'a str,
+    /// The limit.
+    pub limit: SharedLimit<'a>,
     /// The key. Limits that count the same caller have the same, and live on the same node.
     pub key: KeyHash,
-    /// How it counts.
-    pub algorithm: SharedAlgorithm,
-    /// Its windows. A key is always asked about windows of the same times.
-    pub windows: &'a [Window],
-    /// The largest quota of all who may be counted under the key: of so many requests, twice, every
-    /// single one is kept where that is how it counts.
-    pub largest: u32,
     /// What has to be there.
     pub cost: u32,
     /// What is taken if there is so much; at least the cost.
@@ -290,19 +323,19 @@ impl Questions {
     }
 
     fn pack(&mut self, ask: &SharedAsk<'_>) {
-        let windows = u8::try_from(ask.windows.len()).unwrap_or(u8::MAX);
+        let windows = u8::try_from(ask.limit.windows.len()).unwrap_or(u8::MAX);
         let mut limit = [0; 23];
         limit[..8].copy_from_slice(&self.operation.number(ask).to_be_bytes());
-        limit[8..11].copy_from_slice(&[ask.algorithm.letter(), ask.enforced.into(), windows]);
+        limit[8..11].copy_from_slice(&[ask.limit.algorithm.letter(), ask.enforced.into(), windows]);
         limit[11..15].copy_from_slice(&ask.cost.to_be_bytes());
         limit[15..19].copy_from_slice(&ask.want.max(ask.cost).to_be_bytes());
-        limit[19..].copy_from_slice(&ask.largest.to_be_bytes());
+        limit[19..].copy_from_slice(&ask.limit.largest.to_be_bytes());
         self.packed.extend_from_slice(&limit);
-        for window in ask.windows.iter().take(windows.into()) {
+        for window in ask.limit.windows.iter().take(windows.into()) {
             let mut quota = [0; 16];
             quota[..4].copy_from_slice(&window.quota.to_be_bytes());
             quota[4..8].copy_from_slice(&window.bucket.to_be_bytes());
-            quota[8..].copy_from_slice(&time_of(ask.algorithm, window).to_be_bytes());
+            quota[8..].copy_from_slice(&time_of(ask.limit.algorithm, window).to_be_bytes());
             self.packed.extend_from_slice(&quota);
         }
     }
@@ -320,7 +353,7 @@ impl Questions {
 
 /// The key of what a limit is asked about.
 fn write_key(key: &mut Vec<u8>, prefix: &str, ask: &SharedAsk<'_>) {
-    write_name(key, prefix, (ask.limit, ask.key, ask.algorithm));
+    write_name(key, prefix, (ask.limit.name, ask.key, ask.limit.algorithm));
 }
 
 /// A key's name in Redis. What is in braces alone decides on the node.
@@ -349,15 +382,10 @@ fn write_behind(key: &mut Vec<u8>, algorithm: SharedAlgorithm, limit: &str) {
 
 /// Asks how each window of a key stands by itself. Taking nothing looks only.
 fn each_window<'a>(ask: &SharedAsk<'a>) -> Vec<SharedAsk<'a>> {
-    let (cost, want) = (0, 0);
-    let windows = ask.windows.chunks(1);
+    let limit = ask.limit;
+    let windows = limit.windows.chunks(1);
     windows
-        .map(|windows| SharedAsk {
-            windows,
-            cost,
-            want,
-            ..*ask
-        })
+        .map(|windows| SharedLimit { windows, ..limit }.look(ask.key))
         .collect()
 }
 
@@ -397,11 +425,11 @@ fn taken(answer: &[u8; ANSWER], ask: &SharedAsk<'_>) -> Option<SharedTaken> {
     let (got, wait) = numbers.split_first_chunk()?;
     let (left, got) = (u32::from_be_bytes(*left), u32::from_be_bytes(*got));
     let window = usize::from(window);
-    let sane = window < ask.windows.len() && got <= ask.want.max(ask.cost);
+    let sane = window < ask.limit.windows.len() && got <= ask.want.max(ask.cost);
     let micros = u64::from_be_bytes(*wait.first_chunk()?);
     let nanos = micros.checked_mul(1_000)?;
     // Nobody knows when what is in flight ends.
-    let wait = (ask.algorithm != SharedAlgorithm::InFlight).then_some(nanos);
+    let wait = (ask.limit.algorithm != SharedAlgorithm::InFlight).then_some(nanos);
     let decision = match fits {
         _ if !sane => return None,
         1 => Decision::Granted {

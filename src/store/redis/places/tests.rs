@@ -6,7 +6,7 @@ use super::{
     super::{Failure, breaker::Weight, quota::server::RedisServer, tests::way_to},
     *,
 };
-use crate::store::{Decision, KeyHasher, SharedAsk, SharedTaken, Window};
+use crate::store::{Decision, KeyHasher, SharedAsk, SharedLimit, SharedTaken, Window};
 
 /// A gateway's way to a server.
 fn gateway(server: &RedisServer) -> Arc<Redis> {
@@ -56,16 +56,26 @@ async fn told(redis: &Arc<Redis>) -> bool {
 
 fn ask(place: u64, windows: &[Window]) -> SharedAsk<'_> {
     SharedAsk {
-        limit: "slots",
-        key: seat().key,
-        algorithm: SharedAlgorithm::InFlight,
+        place,
+        ..SharedLimit {
+            name: "slots",
+            algorithm: SharedAlgorithm::InFlight,
+            windows,
+            largest: 1,
+        }
+        .take(seat().key, (1, 1))
+    }
+}
+
+/// What another limit is asked under the same key.
+fn few_by_window(windows: &[Window]) -> SharedAsk<'_> {
+    let few = SharedLimit {
+        name: "few",
+        algorithm: SharedAlgorithm::FixedWindow,
         windows,
         largest: 1,
-        cost: 1,
-        want: 1,
-        enforced: true,
-        place,
-    }
+    };
+    few.take(seat().key, (1, 1))
 }
 
 async fn take(redis: &Arc<Redis>, place: &Place, quota: u64) -> SharedTaken {
@@ -136,14 +146,7 @@ async fn what_is_refused_when_it_is_asked_for_again_is_not_held_on() {
         [Window::new(1, Duration::from_secs(3600), None)],
     );
     let place = place(&redis);
-    let asks = [
-        ask(place.name(), &slots),
-        SharedAsk {
-            limit: "few",
-            algorithm: SharedAlgorithm::FixedWindow,
-            ..ask(0, &few)
-        },
-    ];
+    let asks = [ask(place.name(), &slots), few_by_window(&few)];
     assert!(redis.take(0, &asks).await.unwrap().iter().all(is_granted));
     assert_eq!(counted(&redis).await, 1);
     let again = redis.take(0, &asks).await.unwrap();

@@ -174,8 +174,8 @@ const LOG: usize = 8;
 
 /// The work of asking a limit, in windows.
 pub(super) fn work_of(ask: &SharedAsk<'_>) -> usize {
-    let windows = ask.windows.len();
-    match ask.algorithm {
+    let windows = ask.limit.windows.len();
+    match ask.limit.algorithm {
         SharedAlgorithm::SlidingLog => windows + LOG + ask.want as usize,
         _ => windows,
     }

@@ -21,41 +21,11 @@ use std::{
 use futures_util::future::join_all;
 use tokio::{sync::Mutex, time::timeout};
 
-use super::{SharedAlgorithm, SharedAsk};
+use super::{SharedAlgorithm, SharedLimit};
 use crate::store::{
     KeyHash, Standing, Window,
     redis::{Away, Redis},
 };
-
-/// A limit whose keys are listed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct SharedLimit<'a> {
-    /// Its name.
-    pub limit: &'a str,
-    /// How it counts.
-    pub algorithm: SharedAlgorithm,
-    /// The windows by which each key is told.
-    pub windows: &'a [Window],
-    /// The largest quota of all who may be counted under a key.
-    pub largest: u32,
-}
-
-impl<'a> SharedLimit<'a> {
-    /// Asks how a key stands.
-    fn look(self, key: KeyHash) -> SharedAsk<'a> {
-        SharedAsk {
-            limit: self.limit,
-            key,
-            algorithm: self.algorithm,
-            windows: self.windows,
-            largest: self.largest,
-            cost: 0,
-            want: 0,
-            enforced: false,
-            place: 0,
-        }
-    }
-}
 
 /// What was found of a limit's keys.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -120,7 +90,7 @@ impl Listed {
 
     fn limit(&self) -> SharedLimit<'_> {
         SharedLimit {
-            limit: &self.limit,
+            name: &self.limit,
             algorithm: self.algorithm,
             windows: &self.windows,
             largest: self.largest,
@@ -149,7 +119,7 @@ impl Redis {
         let keys = self.found_keys(worker, limit).await;
         let keys = Arc::new(keys.map_err(|_| Unlisted::Away)?);
         *last = Some(Listed {
-            limit: limit.limit.into(),
+            limit: limit.name.into(),
             algorithm: limit.algorithm,
             windows: limit.windows.into(),
             largest: limit.largest,
@@ -165,7 +135,7 @@ impl Redis {
         worker: usize,
         limit: SharedLimit<'_>,
     ) -> Result<SharedKeys, Away> {
-        let found = self.find_keys(limit.limit, limit.algorithm).await?;
+        let found = self.find_keys(limit.name, limit.algorithm).await?;
         let mut readings = Vec::with_capacity(found.servers.len());
         for keys in &found.servers {
             readings.push(self.read_keys(worker, limit, keys));

@@ -270,15 +270,14 @@ fn agrees(
     let ask = |index: usize, cost: u32, want: u32| {
         let (algorithm, ref windows, enforced) = limits[index];
         SharedAsk {
-            limit: ["one", "other"][index],
-            key,
-            algorithm,
-            windows,
-            largest: 1,
-            cost,
-            want,
             enforced,
-            place: 0,
+            ..SharedLimit {
+                name: ["one", "other"][index],
+                algorithm,
+                windows,
+                largest: 1,
+            }
+            .take(key, (cost, want))
         }
     };
     let (mut now, mut last) = (BEGIN, None);
@@ -420,15 +419,14 @@ fn questions_of_one_call_are_answered_as_if_each_came_by_itself() {
         let [together, alone] = [(); 2].map(|()| [0; 3].map(hash));
         let asks = |keys: &[KeyHash; 3], (cost, more, key): (u32, u32, usize)| {
             let asks = limits.iter().enumerate().map(|(index, limit)| SharedAsk {
-                limit: ["one", "other"][index],
-                key: keys[key],
-                algorithm: limit.0,
-                windows: &limit.1,
-                largest: 1,
-                cost,
-                want: cost + more,
                 enforced: limit.2,
-                place: 0,
+                ..SharedLimit {
+                    name: ["one", "other"][index],
+                    algorithm: limit.0,
+                    windows: &limit.1,
+                    largest: 1,
+                }
+                .take(keys[key], (cost, cost + more))
             });
             asks.collect::<Vec<_>>()
         };
@@ -470,17 +468,13 @@ fn a_server_s_clock_that_goes_back_lets_no_more_through_than_time_allows() {
         SharedAlgorithm::SlidingLog,
     ] {
         let key = KeyHasher::shared().hash(&fastrand::u128(..).to_le_bytes());
-        let ask = SharedAsk {
-            limit: "one",
-            key,
+        let ask = SharedLimit {
+            name: "one",
             algorithm,
             windows: &windows,
             largest: 10,
-            cost: 1,
-            want: 1,
-            enforced: true,
-            place: 0,
-        };
+        }
+        .take(key, (1, 1));
         let (mut passed, mut latest) = (0u64, BEGIN);
         // Back by up to a second and forward again, over and over, without getting anywhere.
         for step in 0..400u64 {
@@ -557,17 +551,16 @@ fn what_another_program_has_written_under_a_key_leaves_an_answer_that_can_be_rea
         SharedAlgorithm::SlidingWindow,
     ] {
         for value in ["", "x", "-5", "inf", "-inf", "nan", "1e300"] {
-            let ask = SharedAsk {
-                limit: "one",
-                key: KeyHasher::shared().hash(&fastrand::u128(..).to_le_bytes()),
+            let ask = SharedLimit {
+                name: "one",
                 algorithm,
                 windows: &windows,
                 largest: 10,
-                cost: 1,
-                want: 1,
-                enforced: true,
-                place: 0,
-            };
+            }
+            .take(
+                KeyHasher::shared().hash(&fastrand::u128(..).to_le_bytes()),
+                (1, 1),
+            );
             let mut write = redis::cmd("HSET");
             write.arg(&model.redis.key(&ask)[..]);
             for name in ["a", "d", "s", "c", "p"] {
@@ -595,16 +588,14 @@ fn a_debt_has_a_bound_and_its_key_expires() {
         (SharedAlgorithm::SlidingLog, &quick),
     ] {
         let key = KeyHasher::shared().hash(&fastrand::u128(..).to_le_bytes());
-        let ask = |cost: u32| SharedAsk {
-            limit: "one",
-            key,
-            algorithm,
-            windows,
-            largest: 1,
-            cost,
-            want: cost,
-            enforced: true,
-            place: 0,
+        let ask = |cost: u32| {
+            SharedLimit {
+                name: "one",
+                algorithm,
+                windows,
+                largest: 1,
+            }
+            .take(key, (cost, cost))
         };
         for number in 0..20 {
             model.run(Operation::Charge, &[ask(u32::MAX)], BEGIN + number);
@@ -637,17 +628,13 @@ fn sharing(
     windows: &[Window],
     cost: u32,
 ) -> SharedAsk<'_> {
-    SharedAsk {
-        limit: "one",
-        key,
+    SharedLimit {
+        name: "one",
         algorithm,
         windows,
         largest: 100,
-        cost,
-        want: cost,
-        enforced: true,
-        place: 0,
     }
+    .take(key, (cost, cost))
 }
 
 #[test]

@@ -5,17 +5,13 @@ use crate::store::KeyHasher;
 
 fn with_ask<T>(run: impl FnOnce(&[SharedAsk<'_>]) -> T) -> T {
     let windows = [Window::new(5, std::time::Duration::from_secs(1), None)];
-    run(&[SharedAsk {
-        limit: "one",
-        key: KeyHasher::default().hash(b"key"),
+    run(&[SharedLimit {
+        name: "one",
         algorithm: SharedAlgorithm::TokenBucket,
         windows: &windows,
         largest: 5,
-        cost: 1,
-        want: 3,
-        enforced: true,
-        place: 0,
-    }])
+    }
+    .take(KeyHasher::default().hash(b"key"), (1, 3))])
 }
 
 /// An answer of whether it fits, the window, what is left, what was taken, and the wait.

@@ -5,7 +5,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::*;
 use crate::store::{
-    Decision, KeyHash, KeyHasher, SharedAlgorithm, Window,
+    Decision, KeyHash, KeyHasher, SharedAlgorithm, SharedLimit, Window,
     redis::{quota::server::RedisServer, tests::way_to},
 };
 
@@ -19,17 +19,17 @@ fn hour(quota: u64) -> [Window; 1] {
 }
 
 fn ask<'a>(key: &str, windows: &'a [Window]) -> SharedAsk<'a> {
-    SharedAsk {
-        limit: "one",
-        key: key_of(key),
-        algorithm: SharedAlgorithm::FixedWindow,
+    ask_of(SharedAlgorithm::FixedWindow, key, windows)
+}
+
+fn ask_of<'a>(algorithm: SharedAlgorithm, key: &str, windows: &'a [Window]) -> SharedAsk<'a> {
+    let limit = SharedLimit {
+        name: "one",
+        algorithm,
         windows,
         largest: 1,
-        cost: 1,
-        want: 1,
-        enforced: true,
-        place: 0,
-    }
+    };
+    limit.take(key_of(key), (1, 1))
 }
 
 fn key_of(name: &str) -> KeyHash {
@@ -180,10 +180,7 @@ async fn a_full_redis_takes_up_no_new_key_however_it_counts() {
         SharedAlgorithm::SlidingLog,
     ] {
         let redis = gateway(&server.url());
-        let asks = [SharedAsk {
-            algorithm,
-            ..ask("caller", &windows)
-        }];
+        let asks = [ask_of(algorithm, "caller", &windows)];
         for requests in [1, 2] {
             let refused = vec![Some(Away::Refused); requests];
             assert_eq!(at_once(&redis, &asks, requests).await, refused);
@@ -222,10 +219,7 @@ async fn what_is_much_work_goes_in_more_calls() {
     let server = RedisServer::start();
     let redis = gateway(&server.url());
     let windows = hour(100);
-    let asks = [SharedAsk {
-        algorithm: SharedAlgorithm::SlidingLog,
-        ..ask("caller", &windows)
-    }];
+    let asks = [ask_of(SharedAlgorithm::SlidingLog, "caller", &windows)];
     assert_eq!(at_once(&redis, &asks, 1).await, [None]);
     let before = server.calls("evalsha");
     assert_eq!(at_once(&redis, &asks, 8).await, [None; 8]);

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Instant};
 
-use super::{LONGEST, SharedLimit};
+use super::{super::SharedLimit, LONGEST};
 use crate::store::{
     Decision, KeyHash, Standing,
     redis::{
@@ -91,7 +91,7 @@ fn standings(bytes: &[u8], asks: &[SharedAsk<'_>]) -> Option<Vec<Option<Vec<Stan
     let mut rest = bytes;
     let mut all = Vec::with_capacity(asks.len());
     for ask in asks {
-        let (own, behind) = rest.split_at_checked(ask.windows.len() * ANSWER)?;
+        let (own, behind) = rest.split_at_checked(ask.limit.windows.len() * ANSWER)?;
         rest = behind;
         all.push(match own.first() {
             // It is of another kind.
@@ -123,7 +123,7 @@ mod tests {
     fn a_key_of_another_kind_hides_no_other() {
         let windows = [Window::new(5, Duration::from_secs(1), None)];
         let limit = SharedLimit {
-            limit: "one",
+            name: "one",
             algorithm: SharedAlgorithm::TokenBucket,
             windows: &windows,
             largest: 5,

@@ -221,7 +221,7 @@ const MOST_KEYS: usize = 4_000;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::redis::quota::{SharedAsk, write_key};
+    use crate::store::redis::quota::{SharedLimit, write_key};
 
     const HASH: &str = "00112233445566778899aabbccddeeff";
 
@@ -236,17 +236,13 @@ mod tests {
     #[test]
     fn a_key_is_found_by_the_name_under_which_it_is_counted() {
         let mut key = Vec::new();
-        let ask = SharedAsk {
-            limit: "one",
-            key: KeyHash::parse(HASH).unwrap(),
+        let ask = SharedLimit {
+            name: "one",
             algorithm: SharedAlgorithm::TokenBucket,
             windows: &[],
             largest: 5,
-            cost: 1,
-            want: 1,
-            enforced: true,
-            place: 0,
-        };
+        }
+        .take(KeyHash::parse(HASH).unwrap(), (1, 1));
         write_key(&mut key, "shop:", &ask);
         let found = names("shop:", "one").hash_in(&key);
         assert_eq!(found, KeyHash::parse(HASH));

@@ -57,15 +57,14 @@ fn agrees(
     let windows = [Window::held(quota.into())];
     let hash = KeyHasher::shared().hash(&fastrand::u128(..).to_le_bytes());
     let ask = |place| SharedAsk {
-        limit: "one",
-        key: hash,
-        algorithm: SharedAlgorithm::InFlight,
-        windows: &windows,
-        largest: 1,
-        cost: 1,
-        want: 1,
-        enforced: true,
         place,
+        ..SharedLimit {
+            name: "one",
+            algorithm: SharedAlgorithm::InFlight,
+            windows: &windows,
+            largest: 1,
+        }
+        .take(hash, (1, 1))
     };
     let key = model.redis.key(&ask(0));
     let mut reference = Lapses::default();
@@ -126,7 +125,7 @@ fn agrees(
 }
 
 fn place_of(ask: &SharedAsk<'_>) -> Named {
-    let (key, limit) = (ask.key, ask.limit.into());
+    let (key, limit) = (ask.key, ask.limit.name.into());
     (Seat { key, limit }, ask.place)
 }
 
