@@ -51,7 +51,7 @@ pub use gather::{Gathered, poll_write_gathered};
 pub use id::{RequestId, TraceContext};
 pub use interim::Interim;
 pub use key_state::KeyState;
-pub use limit_report::{LimitPolicy, LimitReport, LimitReports, LimitSaid, PolicyWindow};
+pub use limit_report::{LimitPolicy, LimitReport, LimitSaid, PolicyWindow};
 pub use odd_names::{KeptNames, OddNames};
 pub use principal::Principal;
 pub use reason::{Code, Reason};

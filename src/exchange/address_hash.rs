@@ -4,7 +4,7 @@ use std::{net::IpAddr, sync::OnceLock};
 
 /// One hash of one address, under one secret: the first that was asked for. Of most connections it is the
 /// only one. Behind a proxy an address may be another with each request, and a second limit has a secret
-/// of its own: those are hashed each time.
+/// of its own, as has one that a reload has changed: those are hashed each time.
 #[derive(Debug, Default)]
 pub struct AddressHash(OnceLock<Known>);
 

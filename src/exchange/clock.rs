@@ -90,17 +90,21 @@ impl Clock {
     #[must_use]
     pub fn since_origin(&self, moment: Instant) -> Duration {
         let since = moment.saturating_duration_since(self.origin);
-        match self.moved {
+        match &self.moved {
             None => since,
-            Some(_) => since.saturating_add(self.moved()),
+            Some(moved) => since.saturating_add(moved.by()),
         }
     }
 
     fn moved(&self) -> Duration {
         let moved = self.moved.as_ref();
-        moved.map_or(Duration::ZERO, |moved| {
-            Duration::from_nanos(moved.nanos.load(Ordering::SeqCst))
-        })
+        moved.map_or(Duration::ZERO, |moved| moved.by())
+    }
+}
+
+impl Moved {
+    fn by(&self) -> Duration {
+        Duration::from_nanos(self.nanos.load(Ordering::SeqCst))
     }
 }
 

@@ -13,8 +13,7 @@ use http::{HeaderName, HeaderValue, Method, Uri, Version, uri::PathAndQuery};
 use tokio::time::Instant;
 
 use super::{
-    Clock, Connection, LimitReport, LimitReports, LimitSaid, Principal, Reason, Request, RequestId,
-    TraceContext,
+    Clock, Connection, LimitReport, LimitSaid, Principal, Reason, Request, RequestId, TraceContext,
 };
 
 /// The parts of a request's head that outlive it, for refusals, forwarding and the log.
@@ -147,11 +146,10 @@ pub struct Context {
     cache: OnceLock<CacheNote>,
     steered: OnceLock<Arc<str>>,
     odd_names: AtomicBool,
-    /// Whether a limit was asked: the lock is left alone where there is none.
-    is_limited: AtomicBool,
-    /// Whether one of them is told of in `RateLimit`, and in `X-RateLimit-*`.
-    tells_limits: [AtomicBool; 2],
-    limits: Mutex<LimitReports>,
+    /// What a limit said. Most requests have one at most, and none waits for a lock to read it.
+    limit: OnceLock<LimitReport>,
+    /// What all of them said, where there are several, or an answer has told what it cost.
+    limits: OnceLock<Box<Mutex<Vec<LimitReport>>>>,
     notes: OnceLock<Box<Mutex<Notes>>>,
     attempts: Mutex<Attempts>,
     bytes_in: AtomicU64,
@@ -188,9 +186,8 @@ impl Context {
             cache: OnceLock::new(),
             steered: OnceLock::new(),
             odd_names: AtomicBool::new(false),
-            is_limited: AtomicBool::new(false),
-            tells_limits: Default::default(),
-            limits: Mutex::default(),
+            limit: OnceLock::new(),
+            limits: OnceLock::new(),
             notes: OnceLock::new(),
             attempts: Mutex::default(),
             bytes_in: AtomicU64::new(0),
@@ -386,37 +383,43 @@ impl Context {
 
     /// Written by every limit that has something to say about the request; tells its place among them.
     pub fn limited(&self, report: LimitReport) -> usize {
-        self.is_limited.store(true, Ordering::Release);
-        let told = [report.policy.draft, report.policy.legacy];
-        for (tells, told) in self.tells_limits.iter().zip(told) {
-            if told {
-                tells.store(true, Ordering::Release);
-            }
-        }
-        let mut reports = locked(&self.limits);
+        let Err(report) = self.limit.set(report) else {
+            return 0;
+        };
+        let mut reports = self.all_limits();
         reports.push(report);
         reports.len() - 1
     }
 
     /// Written by a limit when the answer has told it the cost: how the quota stands then.
     pub fn settle(&self, place: usize, window: usize, said: LimitSaid) {
-        if let Some(report) = locked(&self.limits).get_mut(place) {
+        if let Some(report) = self.all_limits().get_mut(place) {
             (report.window, report.said) = (window, said);
         }
+    }
+
+    fn all_limits(&self) -> MutexGuard<'_, Vec<LimitReport>> {
+        let first = || Box::new(Mutex::new(self.limit.get().cloned().into_iter().collect()));
+        locked(self.limits.get_or_init(first))
     }
 
     /// Whether the answer tells of limits in `RateLimit` and `RateLimit-Policy`, and in `X-RateLimit-*`.
     #[must_use]
     pub fn tells_limits(&self) -> (bool, bool) {
-        let [draft, legacy] = &self.tells_limits;
-        let tells = |flag: &AtomicBool| flag.load(Ordering::Acquire);
-        (tells(draft), tells(legacy))
+        let tells = |reports: &[LimitReport]| {
+            let policies = || reports.iter().map(|report| &report.policy);
+            let draft = policies().any(|policy| policy.draft);
+            (draft, policies().any(|policy| policy.legacy))
+        };
+        self.with_limits(tells).unwrap_or_default()
     }
 
     /// Reads what the limits said. Not called when there is none.
     pub fn with_limits<T>(&self, read: impl FnOnce(&[LimitReport]) -> T) -> Option<T> {
-        let is_limited = self.is_limited.load(Ordering::Acquire);
-        is_limited.then(|| read(&locked(&self.limits)))
+        match self.limits.get() {
+            Some(reports) => Some(read(&locked(reports))),
+            None => self.limit.get().map(|it| read(std::slice::from_ref(it))),
+        }
     }
 
     /// Reads what the log alone is told: the detail, and what rules in shadow mode would have refused.

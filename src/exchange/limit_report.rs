@@ -3,7 +3,6 @@
 use std::{cmp::Reverse, sync::Arc};
 
 use http::HeaderValue;
-use smallvec::SmallVec;
 
 /// What is told of a quota to every request that it counts; made once.
 #[derive(Debug)]
@@ -55,9 +54,6 @@ pub struct LimitReport {
     /// What it said.
     pub said: LimitSaid,
 }
-
-/// What all limits said about a request, in the order in which they were asked.
-pub type LimitReports = SmallVec<[LimitReport; 1]>;
 
 impl LimitReport {
     /// The limit that weighed most: one that refused, else one that would have, else the tightest. Of

@@ -8,11 +8,11 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::{
-    HeaderMap, HeaderName, HeaderValue, Method, Response as HttpResponse, StatusCode,
+    HeaderMap, HeaderName, HeaderValue, Method, Response as HttpResponse, StatusCode, Version,
     header::{CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE},
 };
 use http_body::Body as _;
-use serde::{Serialize, Serializer};
+use serde::Serialize;
 use serde_json::{Map, Value};
 use smallvec::SmallVec;
 
@@ -76,39 +76,33 @@ fn prefers_problem(accept: &HeaderValue) -> bool {
 #[derive(Debug)]
 pub struct Rejection {
     reason: Reason,
+    /// The limit that refuses: all that nearly every refusal of a flood tells.
+    limit: Option<Arc<str>>,
     /// Boxed: refusals travel as the errors of results, whose good case should stay small.
-    more: Box<More>,
+    more: Option<Box<More>>,
 }
 
-/// What few refusals have. Lists and no maps: a flood of refusals must be cheap to answer.
+/// What few refusals have.
 #[derive(Debug, Default)]
 struct More {
-    details: SmallVec<[(&'static str, Fact); 1]>,
+    details: SmallVec<[(&'static str, Value); 1]>,
     headers: SmallVec<[(HeaderName, HeaderValue); 2]>,
 }
 
 /// What a detail tells.
-#[derive(Debug)]
-enum Fact {
-    Value(Value),
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Detail<'r> {
     /// A name out of the configuration: a copy would be dear in a flood of refusals.
-    Name(Arc<str>),
+    Name(&'r str),
+    Value(&'r Value),
 }
 
-impl Serialize for Fact {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        match self {
-            Self::Value(value) => value.serialize(serializer),
-            Self::Name(name) => (**name).serialize(serializer),
-        }
-    }
-}
-
-impl From<&Fact> for Value {
-    fn from(fact: &Fact) -> Self {
-        match fact {
-            Fact::Value(value) => value.clone(),
-            Fact::Name(name) => (&**name).into(),
+impl From<Detail<'_>> for Value {
+    fn from(detail: Detail<'_>) -> Self {
+        match detail {
+            Detail::Name(name) => name.into(),
+            Detail::Value(value) => value.clone(),
         }
     }
 }
@@ -119,7 +113,8 @@ impl Rejection {
     pub fn new(reason: Reason) -> Self {
         Self {
             reason,
-            more: Box::default(),
+            limit: None,
+            more: None,
         }
     }
 
@@ -132,22 +127,23 @@ impl Rejection {
     /// Adds a fact that helps the caller and tells nothing about the inside.
     #[must_use]
     pub fn detail(mut self, key: &'static str, value: impl Into<Value>) -> Self {
-        self.more.details.push((key, Fact::Value(value.into())));
+        let more = self.more.get_or_insert_default();
+        more.details.push((key, value.into()));
         self
     }
 
-    /// The same for a name out of the configuration.
+    /// Tells of the limit that refuses.
     #[must_use]
-    pub fn name(mut self, key: &'static str, name: &Arc<str>) -> Self {
-        let name = Fact::Name(Arc::clone(name));
-        self.more.details.push((key, name));
+    pub fn limit(mut self, name: &Arc<str>) -> Self {
+        self.limit = Some(Arc::clone(name));
         self
     }
 
     /// Adds a header field, such as `Allow` or `Retry-After`.
     #[must_use]
     pub fn header(mut self, name: HeaderName, value: HeaderValue) -> Self {
-        self.more.headers.push((name, value));
+        let more = self.more.get_or_insert_default();
+        more.headers.push((name, value));
         self
     }
 
@@ -167,14 +163,12 @@ impl Rejection {
     /// The same with the answer's fields where the request's were, which nobody needs any more: in a
     /// flood of refusals no map has to be made.
     #[must_use]
-    pub fn respond_in(mut self, mut room: HeaderMap, context: &Context) -> Response {
+    pub fn respond_in(self, mut room: HeaderMap, context: &Context) -> Response {
         context.note(self.reason);
-        if context.head.version == http::Version::HTTP_2 {
-            self.more.headers.retain(|(name, _)| *name != CONNECTION);
-        }
         // Second values of a name have a room of their own, which would be kept; and the heads of HTTP/2
         // are counted until an answer is made of them.
-        if context.head.version == http::Version::HTTP_2 || room.len() != room.keys_len() {
+        let is_http2 = context.head.version == Version::HTTP_2;
+        if is_http2 || room.len() != room.keys_len() {
             room = HeaderMap::new();
         }
         room.clear();
@@ -195,8 +189,10 @@ impl Rejection {
             // Elsewhere whoever writes the answer says it, from the body itself.
             headers.insert(CONTENT_LENGTH, length.into());
         }
-        for (name, value) in self.more.headers {
-            headers.append(name, value);
+        for (name, value) in self.more.into_iter().flat_map(|more| more.headers) {
+            if !(is_http2 && name == CONNECTION) {
+                headers.append(name, value);
+            }
         }
         response.map(Body::own)
     }
@@ -214,7 +210,7 @@ impl Rejection {
     }
 
     fn write_details(&self, text: &mut Vec<u8>) {
-        for (index, (name, value)) in self.more.details.iter().enumerate() {
+        for (index, (name, value)) in self.details().enumerate() {
             let begin: &[u8] = if index == 0 {
                 br#","details":{""#
             } else {
@@ -224,17 +220,25 @@ impl Rejection {
             text.extend_from_slice(name.as_bytes());
             text.extend_from_slice(br#"":"#);
             // Writing to memory can't fail, and a value always has a form.
-            let _ = serde_json::to_writer(&mut *text, value);
+            let _ = serde_json::to_writer(&mut *text, &value);
         }
-        if !self.more.details.is_empty() {
+        if self.details().next().is_some() {
             text.push(b'}');
         }
     }
 
+    /// What it tells beside its reason.
+    fn details(&self) -> impl Iterator<Item = (&'static str, Detail<'_>)> {
+        let limit = self.limit.as_deref().map(Detail::Name);
+        let more = self.more.iter().flat_map(|more| &more.details);
+        let more = more.map(|(name, value)| (*name, Detail::Value(value)));
+        limit.map(|limit| ("limit", limit)).into_iter().chain(more)
+    }
+
     fn problem(&self, context: &Context, response: &mut Response) {
-        let details = self.more.details.iter();
+        let details = self.details();
         let mut problem: Map<String, Value> = details
-            .map(|(name, value)| ((*name).to_owned(), value.into()))
+            .map(|(name, value)| (name.to_owned(), value.into()))
             .collect();
         let status = self.reason.status();
         problem.insert("type".into(), "about:blank".into());

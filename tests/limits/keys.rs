@@ -78,8 +78,9 @@ async fn limits_by_one_address_count_apart_on_one_connection() {
          [rate_limits.more]\nkey = 'client_ip'\nquota = '4/1h'\n\
          [rate_limits.either]\nkey = 'client_ip'\nquota = '5/1h'\n",
     );
-    let mut client = Raw::connect(limited.gateway.address()).await;
-    let mut passed = async |path: &str| {
+    // On each connection another limit is asked first.
+    let passed = async |path: &str| {
+        let mut client = Raw::connect(limited.gateway.address()).await;
         let mut passed = 0;
         for _ in 0..5 {
             let request = format!("GET {path} HTTP/1.1\r\nHost: a.test\r\n\r\n");

@@ -52,13 +52,14 @@ impl<'a> Subject<'a> {
 
     /// What a hasher makes of a key that is the address alone.
     pub(super) fn address_hash(self, hasher: &KeyHasher) -> KeyHash {
+        let address = masked(self.context.client, self.ipv6_prefix);
         let make = || {
             let mut bytes = KeyBytes::new();
-            self.address().write(&mut bytes);
+            Part::Address(address).write(&mut bytes);
             hasher.hash(&bytes).to_bits()
         };
-        let (known, client) = (&self.context.connection.address_hash, self.context.client);
-        KeyHash::from_bits(known.get_or_make(hasher.id(), client, make))
+        let known = &self.context.connection.address_hash;
+        KeyHash::from_bits(known.get_or_make(hasher.id(), address, make))
     }
 
     /// One part of the key.

@@ -215,8 +215,7 @@ impl Leases {
         }
     }
 
-    /// What is held of a key, of which `hash` says what a hasher makes of it, by the quotas of a tier. A
-    /// tier may be too small for any.
+    /// What is held of the key that `hash` hashes, by the quotas of a tier. A tier may be too small for any.
     pub(super) fn find(&self, hash: impl Fn(&KeyHasher) -> KeyHash, tier: &Tier) -> InAdvance {
         if self.size_of(tier) <= 1 {
             return InAdvance::Never;

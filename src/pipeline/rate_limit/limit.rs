@@ -51,8 +51,8 @@ pub struct Limit {
 /// What is asked of a limit for one request.
 pub(super) struct Ask {
     pub(super) key: KeyHash,
-    /// The caller's quota, where that is another than the limit's own. That one is not counted, request
-    /// by request: all workers would write to one place.
+    /// The caller's quota, where that is another than the limit's own, which is borrowed: a clone of it
+    /// would be a write to a count that all workers share.
     other_tier: Option<Arc<Tier>>,
     /// What was taken in advance for it.
     pub(super) in_advance: InAdvance,
@@ -161,7 +161,7 @@ impl Limit {
         // Nobody has another quota then: who calls is not known yet.
         if self.by_address {
             let hash = |hasher: &KeyHasher| subject.address_hash(hasher);
-            return Asked::Ask(self.ask_by(hash, None, subject));
+            return Asked::Ask(self.question(hash, None, subject));
         }
         let mut bytes = KeyBytes::new();
         let of_one = match self.key(subject, &mut bytes) {
@@ -174,11 +174,11 @@ impl Limit {
             Part::Bytes(apart).write(&mut bytes);
         }
         let hash = |hasher: &KeyHasher| hasher.hash(&bytes);
-        Asked::Ask(self.ask_by(hash, other, subject))
+        Asked::Ask(self.question(hash, other, subject))
     }
 
-    /// The same of what a hasher makes of the key.
-    fn ask_by(
+    /// The question about a key that `hash` hashes.
+    fn question(
         &self,
         hash: impl Fn(&KeyHasher) -> KeyHash,
         other_tier: Option<Arc<Tier>>,
@@ -361,7 +361,7 @@ impl Limit {
     }
 
     /// What was said of the principal itself comes first, then what it brings, then its best role.
-    /// Tells besides of whom that was said, where it was not of all. No quota is the limit's own.
+    /// Tells besides of whom that was said, where it was not of all. `None` for the quota: the limit's own.
     fn tier_of<'a>(
         &'a self,
         principal: Option<&'a Principal>,

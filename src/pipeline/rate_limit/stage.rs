@@ -168,7 +168,7 @@ impl Stage {
             let limit = &self.on_route(question).limit;
             context.limited(question.report(limit, window, said));
         }
-        Rejection::new(Reason::LimitExceeded).name("limit", &on_route.limit.config.name)
+        Rejection::new(Reason::LimitExceeded).limit(&on_route.limit.config.name)
     }
 
     pub(super) fn on_route(&self, question: &Question) -> &OnRoute {

@@ -21,6 +21,10 @@ fn tier() -> Arc<Tier> {
     tier_of(100)
 }
 
+fn found(leases: &Leases, tier: &Tier) -> InAdvance {
+    leases.find(|hasher| hasher.hash(b"key"), tier)
+}
+
 fn tier_of(quota: u32) -> Arc<Tier> {
     tests::tier("x", &tests::in_seconds(&[(quota, 1)]))
 }
@@ -206,12 +210,12 @@ async fn what_one_tier_is_refused_or_has_left_is_nothing_to_another_of_the_same_
     let shared = KeyHasher::shared().hash(b"key");
     let of_tier = |quota| {
         let tier = tier_of(quota);
-        let InAdvance::Not(key) = leases.find(|it| it.hash(b"key"), &tier) else {
+        let InAdvance::Not(key) = found(&leases, &tier) else {
             panic!("nothing is held yet");
         };
         let lease = leases.make(key, shared, Owner::of_nobody(&tier));
         assert!(
-            matches!(leases.find(|it| it.hash(b"key"), &tier), InAdvance::Held(held) if Arc::ptr_eq(&held, &lease))
+            matches!(found(&leases, &tier), InAdvance::Held(held) if Arc::ptr_eq(&held, &lease))
         );
         lease.locked().is_known = true;
         lease
@@ -416,10 +420,7 @@ fn a_quota_of_few_has_nothing_taken_in_advance() {
     let leases = Leases::new(10, 100);
     let quotas = tests::in_seconds(&[(19, 1)]);
     let few = tests::brought("x", &quotas);
-    assert!(matches!(
-        leases.find(|it| it.hash(b"key"), &few),
-        InAdvance::Never
-    ));
+    assert!(matches!(found(&leases, &few), InAdvance::Never));
 }
 
 #[test]
