@@ -1,6 +1,6 @@
 //! HTTP/2: spread, windows, idleness and abuse.
 
-use std::{collections::BTreeSet, io::Write as _};
+use std::{collections::BTreeSet, io::Write as _, sync::atomic::Ordering::SeqCst};
 
 use tollgate::exchange::Reason;
 
@@ -330,6 +330,48 @@ fn settings_tell_the_configured_limits() {
         settings.chunks(6).all(|entry| entry[1] != 8),
         "RFC 8441 is not offered"
     );
+}
+
+#[test]
+fn the_largest_head_is_the_smaller_of_two_limits() {
+    for (header_list, header_bytes) in [(10_000, 16_000), (16_000, 10_000)] {
+        let running = start(|server| {
+            server.http2.header_list = header_list;
+            server.limits.header_bytes = header_bytes;
+        });
+        let mut client = h2::plain(&running);
+        let settings = h2::until(&mut client, h2::SETTINGS).payload;
+        let list = settings.chunks(6).find(|entry| entry[1] == 6).unwrap();
+        assert_eq!(list[2..], 10_000u32.to_be_bytes());
+    }
+}
+
+/// How much of many answers is asked for while a client gives them all room and reads none.
+fn pulled_unread(send_buffer: usize) -> usize {
+    let running = start(|server| server.http2.send_buffer = send_buffer);
+    let mut client = h2::connect(&running, &h2::window(64 << 20));
+    client.send(h2::widen(0, 1 << 30));
+    for stream in 0..16 {
+        client.send(h2::get(2 * stream + 1, "/big"));
+    }
+    running.wait_begun(16);
+    let pulled = || running.script.pulled.load(SeqCst);
+    let mut last = 0;
+    while pulled() != last {
+        last = pulled();
+        std::thread::sleep(millis(300));
+    }
+    last
+}
+
+#[test]
+fn as_much_of_an_answer_is_buffered_as_is_set_where_nobody_reads_it() {
+    let (few, many) = (pulled_unread(16 << 10), pulled_unread(1 << 20));
+    assert!(
+        few < 16 << 20,
+        "{few}: what the kernel buffers, and little more"
+    );
+    assert!(many > few + (8 << 20), "{few} and {many}");
 }
 
 #[test]

@@ -30,6 +30,8 @@ pub(crate) struct Scripted {
     /// `/gate` answers when it gets one.
     pub(crate) gate: Semaphore,
     pub(crate) begun: AtomicUsize,
+    /// Bytes of bodies that were asked for.
+    pub(crate) pulled: AtomicUsize,
     /// Requests whose future was dropped before it answered.
     pub(crate) aborted: AtomicUsize,
 }
@@ -39,6 +41,7 @@ impl Default for Scripted {
         Self {
             gate: Semaphore::new(0),
             begun: AtomicUsize::new(0),
+            pulled: AtomicUsize::new(0),
             aborted: AtomicUsize::new(0),
         }
     }
@@ -83,8 +86,10 @@ impl Handler for Front {
                 let close = HeaderValue::from_static("close");
                 response.headers_mut().insert(header::CONNECTION, close);
             }
+            drop(abort);
             Ok(response.map(|body| Counted {
                 body,
+                script,
                 _in_flight: in_flight,
             }))
         })
@@ -185,6 +190,7 @@ impl http_body::Body for Silent {
 /// An answer's body with the request's permit.
 pub(crate) struct Counted {
     body: Body,
+    script: Arc<Scripted>,
     _in_flight: InFlight,
 }
 
@@ -196,7 +202,12 @@ impl http_body::Body for Counted {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        Pin::new(&mut self.body).poll_frame(cx)
+        let polled = Pin::new(&mut self.body).poll_frame(cx);
+        if let Poll::Ready(Some(Ok(frame))) = &polled {
+            let bytes = frame.data_ref().map_or(0, Bytes::len);
+            self.script.pulled.fetch_add(bytes, SeqCst);
+        }
+        polled
     }
 
     fn is_end_stream(&self) -> bool {
