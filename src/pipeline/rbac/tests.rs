@@ -1,6 +1,6 @@
 use std::{net::SocketAddr, sync::Arc};
 
-use http::{HeaderMap, HeaderValue, Method, Uri, Version, header::CONTENT_TYPE};
+use http::{HeaderMap, HeaderValue, Method, header::CONTENT_TYPE};
 use proptest::prelude::*;
 use serde_json::json;
 
@@ -69,19 +69,7 @@ fn context() -> Context {
         forwarded_for: None,
         scheme: "http",
         forwarded_host: None,
-        head: RequestHead {
-            method: Method::GET,
-            target: Uri::from_static("/"),
-            version: Version::HTTP_11,
-            host: None,
-            origin: None,
-            user_agent: None,
-            accept: None,
-            grpc: false,
-            upgrade: None,
-            trailers: false,
-            told_more: false,
-        },
+        head: RequestHead::default(),
         clock: Clock::system(),
         started_at: std::time::SystemTime::now(),
     });

@@ -3,7 +3,6 @@
 use std::net::Ipv4Addr;
 
 use futures_util::{FutureExt, stream};
-use http::{Method, Uri, Version};
 use http_body_util::{BodyExt, StreamBody};
 use proptest::prelude::*;
 use tokio::{
@@ -32,19 +31,7 @@ pub(in crate::pipeline::cache) fn context() -> Arc<Context> {
         forwarded_for: None,
         scheme: "http",
         forwarded_host: None,
-        head: RequestHead {
-            method: Method::GET,
-            target: Uri::from_static("/"),
-            version: Version::HTTP_11,
-            host: None,
-            origin: None,
-            user_agent: None,
-            accept: None,
-            grpc: false,
-            upgrade: None,
-            trailers: false,
-            told_more: false,
-        },
+        head: RequestHead::default(),
         started_at: clock.wall(),
         clock,
     }))

@@ -236,7 +236,7 @@ fn steps() -> impl Strategy<Value = Vec<(u64, Step)>> {
 }
 
 /// An algorithm and one or two windows: a quota, milliseconds, a bucket.
-fn limits() -> impl Strategy<Value = Vec<(SharedAlgorithm, Vec<Window>, bool)>> {
+fn limits() -> impl Strategy<Value = Vec<Limited>> {
     let algorithm = prop::sample::select(vec![
         SharedAlgorithm::TokenBucket,
         SharedAlgorithm::FixedWindow,
@@ -256,91 +256,118 @@ fn limits() -> impl Strategy<Value = Vec<(SharedAlgorithm, Vec<Window>, bool)>> 
     prop::collection::vec(limit, 1..3)
 }
 
+/// A limit of a trace, and whether it can refuse.
+type Limited = (SharedAlgorithm, Vec<Window>, bool);
+
 /// Runs a trace through the script and the reference.
 fn agrees(
     model: &mut Model,
-    limits: &[(SharedAlgorithm, Vec<Window>, bool)],
+    limits: &[Limited],
     steps: &[(u64, Step)],
 ) -> Result<(), TestCaseError> {
-    let key = KeyHasher::shared().hash(&fastrand::u128(..).to_le_bytes());
-    let mut references: Vec<_> = limits
-        .iter()
-        .map(|(algorithm, windows, _)| Reference::new(*algorithm, windows))
-        .collect();
-    let ask = |index: usize, cost: u32, want: u32| {
-        let (algorithm, ref windows, enforced) = limits[index];
-        SharedAsk {
-            enforced,
-            ..SharedLimit {
-                name: ["one", "other"][index],
-                algorithm,
-                windows,
-                largest: 1,
-            }
-            .take(key, (cost, want))
-        }
-    };
-    let (mut now, mut last) = (BEGIN, None);
+    let mut both = Both::new(model, limits);
+    let mut now = BEGIN;
     for (pause, step) in steps {
         now += pause * MILLI;
         match *step {
-            Step::Take { cost, more } => {
-                let wants = |index| if index == 0 { cost + more } else { cost };
-                let asks: Vec<_> = (0..limits.len())
-                    .map(|it| ask(it, cost, wants(it)))
-                    .collect();
-                let looked = model.decide(Operation::Look, &asks, now);
-                let taken = model.take(&asks, now);
-                let fits: Vec<_> = references
-                    .iter()
-                    .map(|it| it.least(now) >= i64::from(cost))
-                    .collect();
-                let passes = fits
-                    .iter()
-                    .zip(limits)
-                    .all(|(fits, limit)| *fits || !limit.2);
-                for (index, taken) in taken.iter().enumerate() {
-                    prop_assert_eq!(looked[index].got, 0);
-                    if !fits[index] {
-                        prop_assert_eq!(looked[index].decision, taken.decision);
-                    }
-                    let reference = &mut references[index];
-                    let there = reference.least(now);
-                    let got = match passes && fits[index] {
-                        true => i64::from(asks[index].want).min(there),
-                        false => 0,
-                    };
-                    prop_assert_eq!(i64::from(taken.got), got);
-                    if got > 0 {
-                        reference.counted.push((now, got));
-                        let kept = model.kept(&asks[index]);
-                        prop_assert!(
-                            now + kept >= reference.idle_at(now),
-                            "it is kept as long as it counts"
-                        );
-                    }
-                    decided(reference, taken.decision, fits[index], now, cost)?;
-                }
-                let first = taken[0].got;
-                last = (first > 0).then_some((now, first)).or(last);
-            }
-            Step::Give(cost) => {
-                let Some((taken, got)) = last.take() else {
-                    continue;
-                };
-                let cost = cost.min(got);
-                let ago = Duration::from_micros(now - taken);
-                model.run(Operation::Give(ago), &[ask(0, cost, cost)], now);
-                references[0].give_back(taken, now, cost.into());
-            }
-            Step::Charge(cost) => {
-                model.run(Operation::Charge, &[ask(0, cost, cost)], now);
-                references[0].counted.push((now, cost.into()));
-                model.kept(&ask(0, cost, cost));
-            }
+            Step::Take { cost, more } => both.take((cost, more), now)?,
+            Step::Give(cost) => both.give_back(cost, now),
+            Step::Charge(cost) => both.charge(cost, now),
         }
     }
     Ok(())
+}
+
+/// The script beside the reference of each limit, for one key.
+struct Both<'a> {
+    model: &'a mut Model,
+    limits: &'a [Limited],
+    references: Vec<Reference>,
+    key: KeyHash,
+    /// When the first limit has given something last, and how much.
+    last: Option<(u64, u32)>,
+}
+
+impl<'a> Both<'a> {
+    fn new(model: &'a mut Model, limits: &'a [Limited]) -> Self {
+        let references = limits.iter();
+        let references =
+            references.map(|(algorithm, windows, _)| Reference::new(*algorithm, windows));
+        Self {
+            model,
+            limits,
+            references: references.collect(),
+            key: KeyHasher::shared().hash(&fastrand::u128(..).to_le_bytes()),
+            last: None,
+        }
+    }
+
+    fn ask(&self, index: usize, (cost, want): (u32, u32)) -> SharedAsk<'a> {
+        let (algorithm, ref windows, enforced) = self.limits[index];
+        let limit = SharedLimit {
+            name: ["one", "other"][index],
+            algorithm,
+            windows,
+            largest: 1,
+        };
+        SharedAsk {
+            enforced,
+            ..limit.take(self.key, (cost, want))
+        }
+    }
+
+    fn take(&mut self, (cost, more): (u32, u32), now: u64) -> Result<(), TestCaseError> {
+        let wants = |index| if index == 0 { cost + more } else { cost };
+        let asks = (0..self.limits.len()).map(|it| self.ask(it, (cost, wants(it))));
+        let asks: Vec<_> = asks.collect();
+        let looked = self.model.decide(Operation::Look, &asks, now);
+        let taken = self.model.take(&asks, now);
+        let fits = |reference: &Reference| reference.least(now) >= i64::from(cost);
+        let fits: Vec<_> = self.references.iter().map(fits).collect();
+        let mut passing = fits.iter().zip(self.limits);
+        let passes = passing.all(|(fits, (_, _, enforced))| *fits || !enforced);
+        for (index, taken) in taken.iter().enumerate() {
+            prop_assert_eq!(looked[index].got, 0);
+            if !fits[index] {
+                prop_assert_eq!(looked[index].decision, taken.decision);
+            }
+            let there = self.references[index].least(now);
+            let got = match passes && fits[index] {
+                true => i64::from(asks[index].want).min(there),
+                false => 0,
+            };
+            prop_assert_eq!(i64::from(taken.got), got);
+            if got > 0 {
+                self.references[index].counted.push((now, got));
+                let kept = now + self.model.kept(&asks[index]);
+                let idle = self.references[index].idle_at(now);
+                prop_assert!(kept >= idle, "it is kept as long as it counts");
+            }
+            let reference = &self.references[index];
+            decided(reference, taken.decision, fits[index], now, cost)?;
+        }
+        let first = taken[0].got;
+        self.last = (first > 0).then_some((now, first)).or(self.last);
+        Ok(())
+    }
+
+    fn give_back(&mut self, cost: u32, now: u64) {
+        let Some((taken, got)) = self.last.take() else {
+            return;
+        };
+        let cost = cost.min(got);
+        let ago = Duration::from_micros(now - taken);
+        let ask = self.ask(0, (cost, cost));
+        self.model.run(Operation::Give(ago), &[ask], now);
+        self.references[0].give_back(taken, now, cost.into());
+    }
+
+    fn charge(&mut self, cost: u32, now: u64) {
+        let ask = self.ask(0, (cost, cost));
+        self.model.run(Operation::Charge, &[ask], now);
+        self.references[0].counted.push((now, cost.into()));
+        self.model.kept(&ask);
+    }
 }
 
 /// Whether the answer is what the reference, in which it has been counted already, says.

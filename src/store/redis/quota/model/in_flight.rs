@@ -44,8 +44,46 @@ impl Lapses {
         u32::try_from(others.filter(|(_, lapses)| **lapses > now).count()).unwrap()
     }
 
+    /// What has lapsed is gone, also where the clock goes back behind that.
     fn hold(&mut self, place: u64, now: u64) {
+        self.0.retain(|_, lapses| *lapses > now);
         self.0.insert(place, now + LAPSE_MICROS);
+    }
+
+    /// What one is told that only looks.
+    fn look(&mut self, place: u64, (quota, now): (u32, u64)) -> SharedTaken {
+        let free = quota.saturating_sub(self.beside(place, now));
+        told(free, 0)
+    }
+
+    fn take(&mut self, place: u64, (quota, now): (u32, u64)) -> SharedTaken {
+        let free = quota.saturating_sub(self.beside(place, now));
+        match free {
+            // Who is refused when it asks again holds nothing.
+            0 => drop(self.0.remove(&place)),
+            _ => self.hold(place, now),
+        }
+        told(free, 1)
+    }
+}
+
+/// What a limit says of which so many places are free, one of which is taken or none.
+fn told(free: u32, takes: u32) -> SharedTaken {
+    let Some(remaining) = free.checked_sub(takes).filter(|_| free > 0) else {
+        let refusal = Refused { wait: None };
+        return SharedTaken {
+            decision: Decision::Refused { window: 0, refusal },
+            got: 0,
+        };
+    };
+    let reset = None;
+    let standing = Standing { remaining, reset };
+    SharedTaken {
+        decision: Decision::Granted {
+            window: 0,
+            standing,
+        },
+        got: takes,
     }
 }
 
@@ -56,63 +94,33 @@ fn agrees(
 ) -> Result<(), TestCaseError> {
     let windows = [Window::held(quota.into())];
     let hash = KeyHasher::shared().hash(&fastrand::u128(..).to_le_bytes());
-    let ask = |place| SharedAsk {
-        place,
-        ..SharedLimit {
-            name: "one",
-            algorithm: SharedAlgorithm::InFlight,
-            windows: &windows,
-            largest: 1,
-        }
-        .take(hash, (1, 1))
+    let limit = SharedLimit {
+        name: "one",
+        algorithm: SharedAlgorithm::InFlight,
+        windows: &windows,
+        largest: 1,
     };
-    let key = model.redis.key(&ask(0));
+    let ask = limit.take(hash, (1, 1));
+    let key = model.redis.key(&ask);
     let mut reference = Lapses::default();
     let mut now = BEGIN;
     for &(pause, event, place) in events {
         now = now.saturating_add_signed(pause * 1_000);
-        let ask = ask(place);
+        let ask = SharedAsk { place, ..ask };
         match event {
-            Event::Take | Event::Look => {
-                let beside = reference.beside(place, now);
-                let operation = match event {
-                    Event::Take => Operation::Take,
-                    _ => Operation::Look,
-                };
-                let taken = model.decide(operation, &[ask], now)[0];
-                let decision = match quota.checked_sub(beside).filter(|free| *free > 0) {
-                    Some(free) => {
-                        let takes = u32::from(matches!(event, Event::Take));
-                        prop_assert_eq!(taken.got, takes);
-                        if takes == 1 {
-                            // What has lapsed is gone, also where the clock goes back behind that.
-                            reference.0.retain(|_, lapses| *lapses > now);
-                            reference.hold(place, now);
-                        }
-                        let (remaining, reset) = (free - takes, None);
-                        let standing = Standing { remaining, reset };
-                        Decision::Granted {
-                            window: 0,
-                            standing,
-                        }
-                    }
-                    None => {
-                        if matches!(event, Event::Take) {
-                            // Who is refused when it asks again holds nothing.
-                            reference.0.remove(&place);
-                        }
-                        let refusal = Refused { wait: None };
-                        Decision::Refused { window: 0, refusal }
-                    }
-                };
-                prop_assert_eq!(taken.decision, decision, "{:?} {} at {}", event, place, now);
+            Event::Take => {
+                let taken = model.decide(Operation::Take, &[ask], now)[0];
+                prop_assert_eq!(taken, reference.take(place, (quota, now)), "at {}", now);
+            }
+            Event::Look => {
+                let looked = model.decide(Operation::Look, &[ask], now)[0];
+                prop_assert_eq!(looked, reference.look(place, (quota, now)), "at {}", now);
             }
             Event::Leave => {
                 reference.0.remove(&place);
                 model.say(&place_of(&ask), Duration::ZERO, now);
             }
             Event::Tell => {
-                reference.0.retain(|_, lapses| *lapses > now);
                 reference.hold(place, now);
                 model.say(&place_of(&ask), LAPSE, now);
             }
