@@ -367,11 +367,9 @@ fn pulled_unread(send_buffer: usize) -> usize {
 #[test]
 fn as_much_of_an_answer_is_buffered_as_is_set_where_nobody_reads_it() {
     let (few, many) = (pulled_unread(16 << 10), pulled_unread(1 << 20));
-    assert!(
-        few < 16 << 20,
-        "{few}: what the kernel buffers, and little more"
-    );
-    assert!(many > few + (8 << 20), "{few} and {many}");
+    // Beside what the kernel buffers, which is as much for both.
+    let more = many.saturating_sub(few) >> 20;
+    assert!((8..24).contains(&more), "{few} and {many}");
 }
 
 #[test]

@@ -71,7 +71,7 @@ pub(super) enum Asked {
 impl Ask {
     /// The quota of whom the request is counted for.
     pub(super) fn tier<'a>(&'a self, limit: &'a Limit) -> &'a Arc<Tier> {
-        self.other_tier.as_ref().unwrap_or(&limit.tier)
+        limit.tier_or_own(self.other_tier.as_ref())
     }
 }
 
@@ -169,7 +169,7 @@ impl Limit {
             Err(asked) => return asked,
         };
         let (who, other) = self.tier_of(context.principal().map(|principal| &**principal));
-        let tier = other.as_ref().unwrap_or(&self.tier);
+        let tier = self.tier_or_own(other.as_ref());
         if let Some(apart) = self.apart(of_one, who, tier) {
             Part::Bytes(apart).write(&mut bytes);
         }
@@ -184,7 +184,7 @@ impl Limit {
         other_tier: Option<Arc<Tier>>,
         subject: Subject<'_>,
     ) -> Ask {
-        let tier = other_tier.as_ref().unwrap_or(&self.tier);
+        let tier = self.tier_or_own(other_tier.as_ref());
         let leases = self.shared.as_ref().and_then(|it| it.leases.as_ref());
         let in_advance = leases.map_or(InAdvance::Never, |it| it.find(&hash, tier));
         let key = match &in_advance {
@@ -202,6 +202,10 @@ impl Limit {
     /// The limit's own quota.
     pub(super) fn tier(&self) -> &Arc<Tier> {
         &self.tier
+    }
+
+    fn tier_or_own<'a>(&'a self, other: Option<&'a Arc<Tier>>) -> &'a Arc<Tier> {
+        other.unwrap_or(&self.tier)
     }
 
     /// The keys that an operator may mean, and the quota by which each is told: by its hash, or by its

@@ -259,6 +259,34 @@ fn limits() -> impl Strategy<Value = Vec<Limited>> {
 /// A limit of a trace, and whether it can refuse.
 type Limited = (SharedAlgorithm, Vec<Window>, bool);
 
+/// What one of the limits of a trace is asked.
+fn ask_of(
+    limits: &[Limited],
+    index: usize,
+    key: KeyHash,
+    cost_and_want: (u32, u32),
+) -> SharedAsk<'_> {
+    let (algorithm, ref windows, enforced) = limits[index];
+    let limit = SharedLimit {
+        name: ["one", "other"][index],
+        ..one(algorithm, windows, 1)
+    };
+    SharedAsk {
+        enforced,
+        ..limit.take(key, cost_and_want)
+    }
+}
+
+/// A limit by what matters of it.
+fn one(algorithm: SharedAlgorithm, windows: &[Window], largest: u32) -> SharedLimit<'_> {
+    SharedLimit {
+        name: "one",
+        algorithm,
+        windows,
+        largest,
+    }
+}
+
 /// Runs a trace through the script and the reference.
 fn agrees(
     model: &mut Model,
@@ -302,18 +330,8 @@ impl<'a> Both<'a> {
         }
     }
 
-    fn ask(&self, index: usize, (cost, want): (u32, u32)) -> SharedAsk<'a> {
-        let (algorithm, ref windows, enforced) = self.limits[index];
-        let limit = SharedLimit {
-            name: ["one", "other"][index],
-            algorithm,
-            windows,
-            largest: 1,
-        };
-        SharedAsk {
-            enforced,
-            ..limit.take(self.key, (cost, want))
-        }
+    fn ask(&self, index: usize, cost_and_want: (u32, u32)) -> SharedAsk<'a> {
+        ask_of(self.limits, index, self.key, cost_and_want)
     }
 
     fn take(&mut self, (cost, more): (u32, u32), now: u64) -> Result<(), TestCaseError> {
@@ -445,16 +463,8 @@ fn questions_of_one_call_are_answered_as_if_each_came_by_itself() {
         let hash = |_| KeyHasher::shared().hash(&fastrand::u128(..).to_le_bytes());
         let [together, alone] = [(); 2].map(|()| [0; 3].map(hash));
         let asks = |keys: &[KeyHash; 3], (cost, more, key): (u32, u32, usize)| {
-            let asks = limits.iter().enumerate().map(|(index, limit)| SharedAsk {
-                enforced: limit.2,
-                ..SharedLimit {
-                    name: ["one", "other"][index],
-                    algorithm: limit.0,
-                    windows: &limit.1,
-                    largest: 1,
-                }
-                .take(keys[key], (cost, cost + more))
-            });
+            let asks = (0..limits.len())
+                .map(|index| ask_of(&limits, index, keys[key], (cost, cost + more)));
             asks.collect::<Vec<_>>()
         };
         let mut now = BEGIN;
@@ -495,13 +505,7 @@ fn a_server_s_clock_that_goes_back_lets_no_more_through_than_time_allows() {
         SharedAlgorithm::SlidingLog,
     ] {
         let key = KeyHasher::shared().hash(&fastrand::u128(..).to_le_bytes());
-        let ask = SharedLimit {
-            name: "one",
-            algorithm,
-            windows: &windows,
-            largest: 10,
-        }
-        .take(key, (1, 1));
+        let ask = one(algorithm, &windows, 10).take(key, (1, 1));
         let (mut passed, mut latest) = (0u64, BEGIN);
         // Back by up to a second and forward again, over and over, without getting anywhere.
         for step in 0..400u64 {
@@ -578,13 +582,7 @@ fn what_another_program_has_written_under_a_key_leaves_an_answer_that_can_be_rea
         SharedAlgorithm::SlidingWindow,
     ] {
         for value in ["", "x", "-5", "inf", "-inf", "nan", "1e300"] {
-            let ask = SharedLimit {
-                name: "one",
-                algorithm,
-                windows: &windows,
-                largest: 10,
-            }
-            .take(
+            let ask = one(algorithm, &windows, 10).take(
                 KeyHasher::shared().hash(&fastrand::u128(..).to_le_bytes()),
                 (1, 1),
             );
@@ -615,15 +613,7 @@ fn a_debt_has_a_bound_and_its_key_expires() {
         (SharedAlgorithm::SlidingLog, &quick),
     ] {
         let key = KeyHasher::shared().hash(&fastrand::u128(..).to_le_bytes());
-        let ask = |cost: u32| {
-            SharedLimit {
-                name: "one",
-                algorithm,
-                windows,
-                largest: 1,
-            }
-            .take(key, (cost, cost))
-        };
+        let ask = |cost: u32| one(algorithm, windows, 1).take(key, (cost, cost));
         for number in 0..20 {
             model.run(Operation::Charge, &[ask(u32::MAX)], BEGIN + number);
             model.kept(&ask(1));
@@ -655,13 +645,7 @@ fn sharing(
     windows: &[Window],
     cost: u32,
 ) -> SharedAsk<'_> {
-    SharedLimit {
-        name: "one",
-        algorithm,
-        windows,
-        largest: 100,
-    }
-    .take(key, (cost, cost))
+    one(algorithm, windows, 100).take(key, (cost, cost))
 }
 
 #[test]

@@ -94,13 +94,7 @@ fn agrees(
 ) -> Result<(), TestCaseError> {
     let windows = [Window::held(quota.into())];
     let hash = KeyHasher::shared().hash(&fastrand::u128(..).to_le_bytes());
-    let limit = SharedLimit {
-        name: "one",
-        algorithm: SharedAlgorithm::InFlight,
-        windows: &windows,
-        largest: 1,
-    };
-    let ask = limit.take(hash, (1, 1));
+    let ask = one(SharedAlgorithm::InFlight, &windows, 1).take(hash, (1, 1));
     let key = model.redis.key(&ask);
     let mut reference = Lapses::default();
     let mut now = BEGIN;
